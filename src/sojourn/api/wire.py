@@ -1,0 +1,414 @@
+"""What goes over the wire: the bodies, in camelCase, and the codes of refusals as HTTP statuses.
+
+Durations are seconds, instants RFC 3339. Success is `{"success": true, "data": …, "message": …?}`,
+failure RFC 9457 `application/problem+json` with a stable `code`, plus `error` (for people) and
+`details` (what to do).
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from sojourn.device import Device
+from sojourn.lease import Denied, DenialReason, Lease
+from sojourn.license import LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+
+# Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
+Name = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
+]
+Feature = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+
+STATUS: dict[str, int] = {
+    "invalid_request": 400,
+    "invalid_policy": 400,
+    "token_malformed": 401,
+    "token_wrong_kind": 401,
+    "token_forged": 401,
+    "token_expired": 401,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "license_suspended": 403,
+    "license_expired": 403,
+    "license_not_yet_valid": 403,
+    "not_found": 404,
+    "license_unknown": 404,
+    "feature_unknown": 404,
+    "lease_unknown": 404,
+    "key_unknown": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "conflict": 409,
+    "seat_limit": 409,
+    "lease_lost": 410,
+    "lease_ended": 410,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "too_many_requests": 429,
+    "headers_too_large": 431,
+    "internal": 500,
+    "store_broken": 503,
+    "store_unavailable": 503,
+    "overloaded": 503,
+}
+"""Every code this API can answer, and its HTTP status."""
+
+TITLES = {
+    "seat_limit": "Maximum user limit reached",
+    "lease_lost": "The lease is lost",
+    "overloaded": "The server is busy",
+}
+
+
+class Wire(
+    Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """A request body: unknown fields are refused, so that a misspelled one is not ignored."""
+
+
+class Answer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A response body."""
+
+
+class DeviceBody(Wire, omit_defaults=True):
+    name: Name | None = None
+    browser: Name | None = None
+    os: Name | None = None
+    kind: Name | None = None
+
+
+class AcquireBody(Wire):
+    feature: Feature | None = (
+        None  # may be left out only when the proof is a lease token
+    )
+    user_id: Name | None = None  # likewise; or when the proof is a user's JWT
+    client_id: Name | None = None
+    license_id: Name | None = None
+    session_id: Name | None = None
+    device: DeviceBody | None = None
+    takeover: bool = False
+
+
+class HeartbeatBody(Wire):
+    idle_for: Seconds | None = None
+    next_in: Seconds | None = None
+    closing: bool = False
+
+
+class SeatBody(Answer):
+    lease_id: str
+    token: str
+    fence: int
+    heartbeat_interval: float
+    lost_after: float
+    expires_in: float
+    resumed: bool
+
+
+class BeatBody(Answer):
+    expires_in: float
+    state: str
+
+
+class ReleasedBody(Answer):
+    released: bool
+
+
+class LeaseBody(Answer, omit_defaults=True):
+    """A lease as people and operators see it. Ages and times left are seconds from the store's now."""
+
+    lease_id: str
+    license_id: str
+    feature: str
+    user_id: str
+    client_id: str
+    fence: int
+    state: str
+    acquired_at: str
+    last_beat_at: str
+    last_beat_ago: float
+    held_for: float
+    expires_in: float = 0.0
+    idle_for: float | None = None
+    session_id: str | None = None
+    device: Device | None = None
+    ended_at: str | None = None
+    end_reason: str | None = None
+
+
+class HolderBody(Answer, omit_defaults=True):
+    """Somebody else's seat, as a refused client may see it."""
+
+    user_id: str
+    state: str
+    held_for: float
+    last_beat_ago: float
+    expires_in: float
+    device: Device | None = None
+
+
+class PolicyBody(Wire, omit_defaults=True):
+    """A feature's policy. What is left out takes its default."""
+
+    capacity: Annotated[int, Meta(ge=0, le=10_000_000)]
+    heartbeat_interval: Seconds | UnsetType = UNSET
+    lost_after: Seconds | UnsetType = UNSET
+    suspect_after: Seconds | None | UnsetType = UNSET
+    linger: Seconds | UnsetType = UNSET
+    resume_window: Seconds | UnsetType = UNSET
+    count_by: CountBy | UnsetType = UNSET
+    when_full: WhenFull | UnsetType = UNSET
+    idle_after: Seconds | None | UnsetType = UNSET
+    max_lease: Seconds | None | UnsetType = UNSET
+
+    def policy(self) -> Policy:
+        """Return the policy in the domain's unit. Raises InvalidPolicy.
+
+        Of heartbeat_interval and lost_after, one left out follows the other at 1 : 3, and a linger
+        left out never exceeds lost_after, so that naming one threshold is enough.
+        """
+        values: dict[str, Any] = {}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not UNSET:
+                values[name] = (
+                    round(value * 1000) if isinstance(value, float) else value
+                )
+        if "heartbeat_interval" in values:
+            values.setdefault("lost_after", 3 * values["heartbeat_interval"])
+        elif "lost_after" in values:
+            values["heartbeat_interval"] = values["lost_after"] // 3
+        if "linger" not in values and "lost_after" in values:
+            values["linger"] = min(LINGER, values["lost_after"])
+        return Policy(**values).validate()
+
+
+class PoolBody(Answer):
+    feature: str
+    capacity: int
+    heartbeat_interval: float
+    lost_after: float
+    suspect_after: float
+    linger: float
+    resume_window: float
+    count_by: CountBy
+    when_full: WhenFull
+    idle_after: float | None
+    max_lease: float | None
+
+
+class LicenseBody(Answer, omit_defaults=True):
+    license_id: str
+    name: str
+    status: LicenseStatus
+    created_at: str
+    valid_from: str | None = None
+    valid_until: str | None = None
+    features: list[PoolBody] = msgspec.field(default_factory=list)
+    key: str | None = None  # shown once, when it is made
+
+
+class CreateLicenseBody(Wire):
+    name: Annotated[
+        str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
+    ]
+    features: dict[Feature, PolicyBody] = msgspec.field(default_factory=dict)
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+
+class ChangeLicenseBody(Wire):
+    name: (
+        Annotated[
+            str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
+        ]
+        | UnsetType
+    ) = UNSET
+    status: LicenseStatus | UnsetType = UNSET
+    valid_from: datetime | None | UnsetType = UNSET
+    valid_until: datetime | None | UnsetType = UNSET
+
+
+class CleanupBody(Wire):
+    license_id: Name
+    user_id: Name | None = None
+    feature: Feature | None = None
+
+
+class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """RFC 9457, with our extensions. `details` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    error: str
+    details: str = ""
+    limit: int | None = None
+    in_use: int | None = None
+    suspect: int | None = None
+    retry_after: float | None = None
+    mine: list[LeaseBody] | None = None
+    holders: list[HolderBody] | None = None
+    reason: str | None = None
+    resumable: bool | None = None
+
+
+def seconds(ms: int) -> float:
+    return ms / 1000
+
+
+def rfc3339(ms: int) -> str:
+    """Write an instant as RFC 3339, in UTC, to the millisecond."""
+    return (
+        datetime.fromtimestamp(ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def instant(value: datetime | None) -> int | None:
+    """Read an instant; one without a zone is taken as UTC."""
+    if value is None:
+        return None
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def lease_body(lease: Lease, now: int) -> LeaseBody:
+    license_id, _, feature = lease.pool_id.partition(":")
+    live = lease.live(now)
+    gone_at = lease.ended_at if lease.ended_at is not None else lease.expires_at
+    return LeaseBody(
+        lease_id=lease.id,
+        license_id=license_id,
+        feature=feature,
+        user_id=lease.user_id,
+        client_id=lease.client_id,
+        fence=lease.fence,
+        state=lease.state(now).value,
+        acquired_at=rfc3339(lease.acquired_at),
+        last_beat_at=rfc3339(lease.last_beat_at),
+        last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
+        held_for=seconds(
+            max(0, (now if live else min(now, gone_at)) - lease.acquired_at)
+        ),
+        expires_in=seconds(max(0, lease.expires_at - now)) if live else 0.0,
+        idle_for=None
+        if lease.idle_since is None
+        else seconds(max(0, now - lease.idle_since)),
+        session_id=lease.session_id,
+        device=lease.device,
+        ended_at=None if live else rfc3339(gone_at),
+        end_reason=None
+        if live
+        else (lease.end_reason.value if lease.end_reason else "expired"),
+    )
+
+
+def holder_body(lease: Lease, now: int) -> HolderBody:
+    return HolderBody(
+        user_id=lease.user_id,
+        state=lease.state(now).value,
+        held_for=seconds(now - lease.acquired_at),
+        last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
+        expires_in=seconds(max(0, lease.expires_at - now)),
+        device=lease.device,
+    )
+
+
+def pool_body(pool: Pool) -> PoolBody:
+    policy = pool.policy
+    return PoolBody(
+        feature=pool.feature,
+        capacity=policy.capacity,
+        heartbeat_interval=seconds(policy.heartbeat_interval),
+        lost_after=seconds(policy.lost_after),
+        suspect_after=seconds(policy.suspect_after_ms),
+        linger=seconds(policy.linger),
+        resume_window=seconds(policy.resume_window),
+        count_by=policy.count_by,
+        when_full=policy.when_full,
+        idle_after=None if policy.idle_after is None else seconds(policy.idle_after),
+        max_lease=None if policy.max_lease is None else seconds(policy.max_lease),
+    )
+
+
+def retry_after_header(ms: int) -> str:
+    """Write a Retry-After: whole seconds, at least one."""
+    return str(max(1, math.ceil(ms / 1000)))
+
+
+def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
+    """Tell a client why it got no seat, and what to do."""
+    if denied.reason is not DenialReason.SEAT_LIMIT:
+        error, details = _REFUSALS[denied.reason]
+        code = denied.reason.value
+        return Problem(
+            type=problem_type(code),
+            title=title(code),
+            status=STATUS[code],
+            code=code,
+            error=error,
+            details=details,
+            resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
+        )
+    return Problem(
+        type=problem_type("seat_limit"),
+        title=title("seat_limit"),
+        status=409,
+        code="seat_limit",
+        error="Maximum user limit reached",
+        details=(
+            f"All {denied.limit} seats are in use. Try again in "
+            f"{retry_after_header(denied.retry_after)} s, or free one of your own."
+            if denied.mine
+            else f"All {denied.limit} seats are in use. Try again in "
+            f"{retry_after_header(denied.retry_after)} s."
+        ),
+        limit=denied.limit,
+        in_use=denied.in_use,
+        suspect=denied.suspect,
+        retry_after=seconds(denied.retry_after),
+        mine=[lease_body(x, denied.at) for x in denied.mine],
+        holders=[holder_body(x, denied.at) for x in denied.evidence]
+        if show_holders
+        else None,
+    )
+
+
+def problem_type(code: str) -> str:
+    return f"urn:sojourn:problem:{code}"
+
+
+def title(code: str) -> str:
+    return TITLES.get(code, code.replace("_", " ").capitalize())
+
+
+_REFUSALS = {
+    DenialReason.FEATURE_UNKNOWN: (
+        "The license has no such feature.",
+        "Check the spelling, or add the feature to the license.",
+    ),
+    DenialReason.LICENSE_SUSPENDED: (
+        "The license is suspended.",
+        "Ask whoever manages the license.",
+    ),
+    DenialReason.LICENSE_EXPIRED: ("The license has run out.", "Renew the license."),
+    DenialReason.LICENSE_NOT_YET_VALID: (
+        "The license is not valid yet.",
+        "Wait for its first day, or correct valid_from.",
+    ),
+    DenialReason.LEASE_ENDED: (
+        "The lease has ended and cannot be resumed.",
+        "Acquire a new one with the license key.",
+    ),
+}

@@ -1,0 +1,46 @@
+"""What happened, written in the same atomic step as the change itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class EventKind(StrEnum):
+    """Stable names. A plain renewal is no event."""
+
+    SESSION_CREATED = "session.created"
+    SESSION_ROTATED = "session.rotated"
+    SESSION_ENDED = "session.ended"
+    LEASE_ACQUIRED = "lease.acquired"
+    LEASE_RESUMED = "lease.resumed"
+    LEASE_TAKEN_OVER = "lease.taken_over"
+    LEASE_RELEASED = "lease.released"
+    LEASE_EVICTED = "lease.evicted"
+    LEASE_REVOKED = "lease.revoked"
+    LEASE_EXPIRED = "lease.expired"
+    LEASE_DENIED = "lease.denied"
+    STORE_RETURNED = "store.returned"
+    OPERATOR_ACTED = "operator.acted"
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One entry of the stream.
+
+    Ids are given in commit order: whoever has read up to id n and asks for what is after n misses
+    nothing, on any store, with any number of writers.
+    """
+
+    kind: EventKind
+    id: int = 0  # given by the store
+    at: int = 0  # given by the store
+    pool_id: str | None = None
+    subject: str | None = None  # the lease or session it is about
+    user_id: str | None = None
+    client_id: str | None = None
+    actor: str | None = (
+        None  # who did it: "key:<id>", "system:sweep"; None: the holder itself
+    )
+    data: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,228 @@
+"""A seat granted to a holder, for a while.
+
+    acquire ──► active ──(silent for suspect_after)──► suspect ──(lost_after)──► expired
+                  ▲  ▲                                   │ │                       │
+                  │  └───────────── any beat ────────────┘ └─ needed ─► evicted    │
+                  └──────────────── resume, within resume_window ◄────────┴────────┘
+    active ──► released (the holder) | revoked (a person) | moved (its user took the seat elsewhere)
+
+Nothing here reads a clock or a store. A seat is in use iff its lease has not ended and its `expires_at`
+lies after the store's now.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from sojourn.device import Device
+from sojourn.license import CountBy, Policy
+
+
+class LeaseState(StrEnum):
+    ACTIVE = "active"
+    SUSPECT = "suspect"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """Why a lease ended."""
+
+    RELEASED = "released"  # by its holder
+    EXPIRED = "expired"  # by silence
+    EVICTED = "evicted"  # by policy, for somebody who needed the seat
+    MOVED = "moved"  # its own user took the seat on another client
+    REVOKED = "revoked"  # by a person
+    SESSION_ENDED = "session_ended"
+
+
+RESUMABLE = frozenset({EndReason.EXPIRED, EndReason.EVICTED})
+"""Ends a holder did not ask for: it may resume within the resume window."""
+
+
+class Origin(StrEnum):
+    """How the holder came by the present fence."""
+
+    GRANTED = "granted"
+    RESUMED = "resumed"
+    TAKEN_OVER = "taken_over"
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """One row of `leases`: one per (pool, holder), reused when the holder comes back."""
+
+    id: str
+    pool_id: str
+    user_id: str
+    client_id: str
+    fence: int  # grows with every grant of the pool; a beat or release with an older one is refused
+    acquired_at: int
+    last_beat_at: int
+    suspect_at: int
+    expires_at: int
+    origin: Origin = Origin.GRANTED
+    session_id: str | None = None
+    idle_since: int | None = None
+    device: Device | None = None
+    ended_at: int | None = None
+    end_reason: EndReason | None = None
+    graced_at: int | None = None  # the last grace extension after an outage of ours
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        return (self.user_id, self.client_id)
+
+    def live(self, now: int) -> bool:
+        """Tell whether this lease holds a seat."""
+        return self.ended_at is None and self.expires_at > now
+
+    def state(self, now: int) -> LeaseState:
+        if self.ended_at is not None:
+            return LeaseState.ENDED
+        if self.expires_at <= now:
+            return LeaseState.EXPIRED
+        return LeaseState.SUSPECT if self.suspect_at <= now else LeaseState.ACTIVE
+
+    def seat_key(self, count_by: CountBy) -> str:
+        """Name the seat this lease uses; leases with the same key share it."""
+        return seat_key(count_by, self.user_id, self.client_id)
+
+    def resumable(self, now: int, policy: Policy) -> bool:
+        """Tell whether its holder may come back to it, given a free seat."""
+        if self.live(now) or (
+            self.ended_at is not None and self.end_reason not in RESUMABLE
+        ):
+            return False
+        if policy.max_lease is not None and self.acquired_at + policy.max_lease <= now:
+            return False
+        gone_at = self.expires_at if self.ended_at is None else self.ended_at
+        return now - gone_at <= policy.resume_window
+
+
+def seat_key(count_by: CountBy, user_id: str, client_id: str) -> str:
+    """Name the seat that a holder uses under a way of counting."""
+    if count_by is CountBy.USER:
+        return user_id
+    if count_by is CountBy.CLIENT:
+        return client_id
+    return f"{len(user_id)}:{user_id}{client_id}"  # unambiguous: the length says where the user ends
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """What a holder says with a heartbeat. Durations in milliseconds."""
+
+    idle_for: int | None = None  # how long its person has done nothing; None: unknown
+    next_in: int | None = (
+        None  # when it means to beat again, if later than the policy asks
+    )
+    closing: bool = False  # its tab said goodbye
+
+
+class Renew(Struct, frozen=True, kw_only=True):
+    lease_id: str
+    fence: int
+    beat: Beat = Beat()
+
+
+class Renewal(Struct, frozen=True, kw_only=True):
+    """A beat that counted: how long the lease now lives, from the store's now."""
+
+    expires_in: int
+    state: LeaseState = LeaseState.ACTIVE
+
+
+class Resume(Struct, frozen=True, kw_only=True):
+    """The lease a holder claims to come back to, as its signed token says."""
+
+    lease_id: str
+    fence: int
+
+
+class Acquire(Struct, frozen=True, kw_only=True):
+    pool_id: str
+    user_id: str
+    client_id: str
+    lease_id: str  # the id to use if a new lease is granted: made by the caller, random
+    session_id: str | None = None
+    device: Device | None = None
+    takeover: bool = (
+        False  # if full, take the seat from the same user's most silent other client
+    )
+    resume: Resume | None = (
+        None  # set when the proof is an old lease token: only that lease will do
+    )
+
+
+class Release(Struct, frozen=True, kw_only=True):
+    lease_id: str
+    fence: int
+
+
+class DenialReason(StrEnum):
+    SEAT_LIMIT = "seat_limit"
+    FEATURE_UNKNOWN = "feature_unknown"
+    LICENSE_SUSPENDED = "license_suspended"
+    LICENSE_EXPIRED = "license_expired"
+    LICENSE_NOT_YET_VALID = "license_not_yet_valid"
+    LEASE_ENDED = (
+        "lease_ended"  # the lease in the token was released, revoked or superseded
+    )
+
+
+class Denied(Struct, frozen=True, kw_only=True):
+    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders."""
+
+    reason: DenialReason
+    at: int
+    limit: int = 0
+    in_use: int = 0
+    suspect: int = 0
+    retry_after: int = 0  # ms until the next seat can come free without anybody's help
+    mine: tuple[Lease, ...] = ()  # the asking user's own live leases in the pool
+    evidence: tuple[
+        Lease, ...
+    ] = ()  # the most silent holders, first the most silent; bounded
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Seats of a pool at one instant. `suspect` seats are among those in use."""
+
+    pool_id: str
+    capacity: int
+    in_use: int
+    suspect: int
+    leases: int  # live leases; more than seats when holders share one
+    at: int
+
+
+class LeaseFilter(Struct, frozen=True, kw_only=True):
+    """Which leases; fields that are None do not restrict."""
+
+    license_id: str | None = None
+    feature: str | None = None
+    user_id: str | None = None
+    client_id: str | None = None
+    session_id: str | None = None
+    ids: tuple[str, ...] | None = None
+    include_ended: bool = False  # expired and ended ones too
+
+
+def beat_times(policy: Policy, lease: Lease, beat: Beat, now: int) -> tuple[int, int]:
+    """Return (suspect_at, expires_at) after a beat that arrived at `now`.
+
+    A goodbye makes the lease suspect at once and pulls its expiry to now + linger. Any other beat
+    only ever moves the expiry forward, never past `acquired_at + max_lease`. `next_in` puts off
+    suspicion, never expiry: a dead holder's seat is free `lost_after` after its last beat.
+    """
+    if beat.closing:
+        return min(lease.suspect_at, now), min(lease.expires_at, now + policy.linger)
+    fresh = now + policy.lost_after
+    if policy.max_lease is not None:
+        fresh = min(fresh, lease.acquired_at + policy.max_lease)
+    patience = policy.suspect_after_ms
+    if beat.next_in is not None:
+        late = max(0, beat.next_in - policy.heartbeat_interval)
+        patience = min(patience + late, policy.lost_after)
+    return max(lease.suspect_at, now + patience), max(lease.expires_at, fresh)

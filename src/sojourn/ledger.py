@@ -1,0 +1,152 @@
+"""The contract of the ledger: the durable record, always SQL.
+
+Licenses and their features, API keys, the audit trail, sweep runs. Every change writes its audit row in
+the same transaction. The pools in the store are a working copy of the features here: the service
+defines them again at every start, so a lost or restored store heals itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from sojourn.license import License, LicenseStatus, Policy, Pool
+
+
+class Role(StrEnum):
+    ADMIN = "admin"  # everything, keys included
+    OPERATOR = "operator"  # licenses, features, seats, sessions
+    VIEWER = "viewer"  # reads
+    APP = "app"  # an application's backend: sessions
+    RELAY = "relay"  # a regional node
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """The secret itself is stored only as its hash."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: int = 0
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+    def valid(self, now: int) -> bool:
+        return self.revoked_at is None and (
+            self.expires_at is None or self.expires_at > now
+        )
+
+
+class Audit(Struct, frozen=True, kw_only=True):
+    """Who did what to what. `id` and `at` are given by the ledger."""
+
+    actor: str
+    action: str
+    subject: str
+    data: dict[str, Any] = field(default_factory=dict)
+    id: int = 0
+    at: int = 0
+
+
+class LicenseChange(Struct, frozen=True, kw_only=True):
+    """Fields left UNSET stay as they are."""
+
+    name: str | UnsetType = UNSET
+    status: LicenseStatus | UnsetType = UNSET
+    valid_from: int | None | UnsetType = UNSET
+    valid_until: int | None | UnsetType = UNSET
+
+
+class SweepRun(Struct, frozen=True, kw_only=True):
+    """One pass of the sweeper. `id` is given by the ledger."""
+
+    started_at: int
+    took: int  # ms
+    actor: str
+    leases_expired: int = 0
+    leases_removed: int = 0
+    sessions_removed: int = 0
+    events_removed: int = 0
+    error: str | None = None
+    id: int = 0
+
+
+class Ledger(Protocol):
+    """Synchronous; may be called from several threads. Raises the same faults as a store."""
+
+    def create_license(
+        self,
+        license: License,
+        features: dict[str, Policy],
+        key_hash: bytes,
+        *,
+        actor: str,
+    ) -> License:
+        """Record a license with its features. Raises Conflict if the id or the key exists."""
+
+    def license(self, license_id: str) -> License | None: ...
+
+    def licenses_by_key(self, key_hashes: Sequence[bytes]) -> list[License | None]:
+        """Look licenses up by the hash of their key; hot, so a batch in one statement."""
+
+    def licenses(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        status: LicenseStatus | None = None,
+    ) -> list[License]:
+        """List licenses by id."""
+
+    def change_license(
+        self, license_id: str, change: LicenseChange, *, actor: str
+    ) -> License | None: ...
+
+    def rotate_license_key(
+        self, license_id: str, key_hash: bytes, *, actor: str
+    ) -> License | None:
+        """Replace the key; the old one stops at once."""
+
+    def delete_license(self, license_id: str, *, actor: str) -> bool: ...
+
+    def set_feature(
+        self, license_id: str, feature: str, policy: Policy, *, actor: str
+    ) -> bool:
+        """Add a feature or replace its policy. False if there is no such license."""
+
+    def remove_feature(self, license_id: str, feature: str, *, actor: str) -> bool: ...
+
+    def pools(
+        self,
+        license_id: str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 1_000,
+    ) -> list[Pool]:
+        """Return the pools that the licenses open, by pool id, after a pool id."""
+
+    def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey: ...
+
+    def keys(self) -> list[ApiKey]: ...
+
+    def key_by_hash(self, key_hash: bytes) -> ApiKey | None: ...
+
+    def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
+        """Revoke; idempotent. None if there is no such key."""
+
+    def record(self, audit: Audit) -> None:
+        """Append to the audit trail."""
+
+    def audits(self, *, after: int = 0, limit: int = 100) -> list[Audit]: ...
+
+    def record_sweep(self, run: SweepRun) -> None: ...
+
+    def sweeps(self, *, limit: int = 20) -> list[SweepRun]:
+        """Return the latest sweeps, newest first."""
+
+    def now(self) -> int: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,136 @@
+"""What a customer bought, and the pools of seats it opens."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from msgspec import Struct
+
+from sojourn.clock import DAY, MINUTE, SECOND
+from sojourn.errors import InvalidInput, InvalidPolicy
+
+FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CAPACITY_MAX = 10_000_000
+DURATION_MAX = 365 * DAY
+LINGER = 10 * SECOND
+DURATION_MIN = 50  # ms; short thresholds make real-time tests possible
+
+
+class LicenseStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class CountBy(StrEnum):
+    """What uses up a seat. Holders (user + client) with the same key share one."""
+
+    USER = "user"
+    CLIENT = "client"
+    LEASE = "lease"
+
+
+class WhenFull(StrEnum):
+    """Whom an acquire may displace when every seat is taken."""
+
+    DENY = "deny"
+    RECLAIM_SUSPECT = "reclaim_suspect"
+    EVICT_IDLE = "evict_idle"  # suspects first, then holders idle for `idle_after`
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """The rules of a pool. Durations in milliseconds."""
+
+    capacity: int
+    heartbeat_interval: int = 30 * SECOND
+    lost_after: int = 90 * SECOND  # a lease expires so long after its last beat
+    suspect_after: int | None = (
+        None  # None: two heartbeat intervals, at most `lost_after`
+    )
+    linger: int = LINGER
+    resume_window: int = 15 * MINUTE
+    count_by: CountBy = CountBy.LEASE
+    when_full: WhenFull = WhenFull.RECLAIM_SUSPECT
+    idle_after: int | None = None
+    max_lease: int | None = None  # the longest a lease may live, however well it beats
+
+    @property
+    def suspect_after_ms(self) -> int:
+        """How long after a beat a holder becomes suspect."""
+        if self.suspect_after is not None:
+            return self.suspect_after
+        return min(2 * self.heartbeat_interval, self.lost_after)
+
+    def validate(self) -> Policy:
+        """Return self, or raise InvalidPolicy naming the first rule that is broken."""
+        if not 0 <= self.capacity <= CAPACITY_MAX:
+            raise InvalidPolicy(f"capacity must be between 0 and {CAPACITY_MAX}.")
+        for name in (
+            "heartbeat_interval",
+            "lost_after",
+            "suspect_after",
+            "idle_after",
+            "max_lease",
+        ):
+            value = getattr(self, name)
+            if value is not None and not DURATION_MIN <= value <= DURATION_MAX:
+                raise InvalidPolicy(f"{name} must be between 0.05 s and 365 days.")
+        for name in ("linger", "resume_window"):
+            if not 0 <= getattr(self, name) <= DURATION_MAX:
+                raise InvalidPolicy(f"{name} must be between 0 and 365 days.")
+        if self.lost_after <= self.heartbeat_interval:
+            raise InvalidPolicy("lost_after must be longer than heartbeat_interval.")
+        if not self.heartbeat_interval <= self.suspect_after_ms <= self.lost_after:
+            raise InvalidPolicy(
+                "suspect_after must lie between heartbeat_interval and lost_after."
+            )
+        if self.linger > self.lost_after:
+            raise InvalidPolicy("linger must not be longer than lost_after.")
+        if self.when_full is WhenFull.EVICT_IDLE and self.idle_after is None:
+            raise InvalidPolicy("when_full = evict_idle needs idle_after.")
+        return self
+
+
+class License(Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    status: LicenseStatus = LicenseStatus.ACTIVE
+    valid_from: int | None = None
+    valid_until: int | None = None
+    created_at: int = 0
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """(license, feature) with a policy; carries what an acquire must know of the license."""
+
+    license_id: str
+    feature: str
+    policy: Policy
+    status: LicenseStatus = LicenseStatus.ACTIVE
+    valid_from: int | None = None
+    valid_until: int | None = None
+
+    @property
+    def id(self) -> str:
+        return pool_id(self.license_id, self.feature)
+
+
+def pool_id(license_id: str, feature: str) -> str:
+    """Name a pool. License ids never hold a colon, so the name reads back unambiguously."""
+    return f"{license_id}:{feature}"
+
+
+def split_pool_id(pool: str) -> tuple[str, str]:
+    """Return (license_id, feature)."""
+    license_id, _, feature = pool.partition(":")
+    return license_id, feature
+
+
+def check_feature(feature: str) -> str:
+    """Return the feature's name, or raise InvalidInput."""
+    if not FEATURE.fullmatch(feature):
+        raise InvalidInput(
+            "A feature's name is 1 to 64 letters, digits, dots, dashes or underscores, "
+            "beginning with a letter or digit."
+        )
+    return feature

@@ -1,0 +1,401 @@
+"""The decision an acquire asks for, as a pure function.
+
+A store locks a pool, shows what it holds through a `PoolReader`, and `seat` answers each request in
+order: what to tell its caller, which leases to write, which events to append. Every store uses this
+one function inside its atomic step, so a rule is written, and read, in one place.
+
+The rules, in order:
+1. An unknown pool, a suspended license or one out of its dates is refused.
+2. The same holder again keeps its seat under a new fence, so a client that crashed and came back
+   holds one seat, never two, and whatever it left running is cut off.
+3. A holder that shares a live seat (`count_by`) needs no other.
+4. A free seat is granted; a lease lost within the resume window is resumed.
+5. When full: suspects past their linger lose their seat, most silent first; then holders idle for
+   `idle_after` (when_full = evict_idle); then the asking user's own most silent client (takeover).
+6. Otherwise the request is denied, with the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sojourn.event import Event, EventKind
+from sojourn.lease import (
+    Acquire,
+    Beat,
+    Denied,
+    DenialReason,
+    EndReason,
+    Lease,
+    Origin,
+    beat_times,
+    seat_key,
+)
+from sojourn.license import CountBy, LicenseStatus, Pool, WhenFull
+
+EVIDENCE_MAX = 20
+"""Holders named in a denial. The counts beside them are always complete."""
+
+END_EVENT = {
+    EndReason.RELEASED: EventKind.LEASE_RELEASED,
+    EndReason.EXPIRED: EventKind.LEASE_EXPIRED,
+    EndReason.EVICTED: EventKind.LEASE_EVICTED,
+    EndReason.MOVED: EventKind.LEASE_EVICTED,
+    EndReason.REVOKED: EventKind.LEASE_REVOKED,
+    EndReason.SESSION_ENDED: EventKind.LEASE_REVOKED,
+}
+
+
+class SeatCount(msgspec.Struct, frozen=True):
+    """Seats (not leases) held at the store's now; suspect ones are among those in use."""
+
+    in_use: int
+    suspect: int
+    next_free_in: (
+        int  # ms until the first lease expires, or may be reclaimed as a suspect
+    )
+
+
+class PoolReader(Protocol):
+    """What a store shows of one pool while it holds its lock. All reads see one state and one now."""
+
+    now: int
+    pool: Pool
+    fence: int
+
+    def holders(
+        self, holders: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], Lease]:
+        """Return the rows of these holders, live or not."""
+
+    def seats_held(self, keys: set[str]) -> set[str]:
+        """Return which of these seat keys have a live lease. Not asked when count_by is lease."""
+
+    def count(self) -> SeatCount:
+        """Count the live seats."""
+
+    def room(self, wanted: int) -> bool:
+        """Tell whether `wanted` more seats surely fit. False means: count to know."""
+
+    def reclaimable(self, limit: int) -> Sequence[Sequence[Lease]]:
+        """Return live seats that an acquire may take under the policy, in the order of taking.
+
+        One entry per seat, holding all its live leases. Suspect seats: every lease of the seat has
+        `suspect_at + linger <= now`; most silent (least last_beat_at of its latest lease) first. Then,
+        for evict_idle, seats whose every lease is idle for `idle_after`, the longest idle first.
+        """
+
+    def live_of(self, user_ids: set[str]) -> dict[str, Sequence[Lease]]:
+        """Return these users' live leases, most silent first; users without any may be missing."""
+
+    def most_silent(self, limit: int) -> Sequence[Lease]:
+        """Return live leases, most silent first."""
+
+
+class Seating(msgspec.Struct, kw_only=True):
+    """What a store must write and answer, in one atomic step."""
+
+    answers: list[Lease | Denied]
+    writes: list[
+        Lease
+    ]  # full rows, each holder at most once; upsert by (pool_id, user_id, client_id)
+    events: list[Event]
+    fence: int
+
+
+def refusal(pool: Pool | None, now: int) -> DenialReason | None:
+    """Say why a pool grants nothing at all, if so."""
+    if pool is None:
+        return DenialReason.FEATURE_UNKNOWN
+    if pool.status is LicenseStatus.SUSPENDED:
+        return DenialReason.LICENSE_SUSPENDED
+    if pool.valid_from is not None and now < pool.valid_from:
+        return DenialReason.LICENSE_NOT_YET_VALID
+    if pool.valid_until is not None and now >= pool.valid_until:
+        return DenialReason.LICENSE_EXPIRED
+    return None
+
+
+def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
+    """Describe the end of a lease, with the evidence of its silence."""
+    return Event(
+        kind=END_EVENT[reason],
+        pool_id=lease.pool_id,
+        subject=lease.id,
+        user_id=lease.user_id,
+        client_id=lease.client_id,
+        actor=actor,
+        data={
+            "reason": reason.value,
+            "fence": lease.fence,
+            "silentFor": max(0, now - lease.last_beat_at),
+            "heldFor": max(0, min(now, lease.expires_at) - lease.acquired_at),
+        },
+    )
+
+
+def seat(
+    reader: PoolReader, requests: Sequence[Acquire], *, actor: str | None = None
+) -> Seating:
+    """Decide a batch of requests for one pool, in their order. Pure: nothing is written here."""
+    return _Decision(reader, requests, actor).run()
+
+
+class _Decision:
+    """One batch under way: the reader's state plus what this batch has changed so far."""
+
+    def __init__(
+        self, reader: PoolReader, requests: Sequence[Acquire], actor: str | None
+    ) -> None:
+        self.reader = reader
+        self.requests = requests
+        self.actor = actor
+        self.now = reader.now
+        self.policy = reader.pool.policy
+        self.fence = reader.fence
+        self.rows = reader.holders({(r.user_id, r.client_id) for r in requests})
+        self.written: dict[tuple[str, str], Lease] = {}
+        self.events: list[Event] = []
+        self.free: int | None = None  # known once counted
+        self.suspect = 0
+        self.next_free_in = 0
+        self.taken: set[str] = set()  # seat keys this batch has filled
+        self.emptied: set[str] = set()  # seat keys this batch has freed
+        self.shared: set[str] | None = None
+        self.victims: list[Sequence[Lease]] | None = None
+        self.own: dict[str, Sequence[Lease]] | None = None
+        self.silent: Sequence[Lease] | None = None
+        self.surely_room = reader.room(len(requests))
+
+    def run(self) -> Seating:
+        answers = [self._answer(request) for request in self.requests]
+        return Seating(
+            answers=answers,
+            writes=list(self.written.values()),
+            events=self.events,
+            fence=self.fence,
+        )
+
+    def _answer(self, request: Acquire) -> Lease | Denied:
+        reason = refusal(self.reader.pool, self.now)
+        row = self.rows.get((request.user_id, request.client_id))
+        if reason is None and self._superseded(request, row):
+            reason = DenialReason.LEASE_ENDED
+        if reason is not None:
+            return self._deny(request, reason)
+        if row is not None and row.live(self.now):
+            return self._grant(request, row, Origin.TAKEN_OVER)
+        if not self._find_seat(request):
+            return self._deny(request, DenialReason.SEAT_LIMIT)
+        if row is not None and row.ended_at is None:
+            self._event(end_event(row, EndReason.EXPIRED, None, self.now))
+        if row is not None and row.resumable(self.now, self.policy):
+            return self._grant(request, row, Origin.RESUMED)
+        return self._grant(request, None, Origin.GRANTED)
+
+    def _superseded(self, request: Acquire, row: Lease | None) -> bool:
+        """Tell whether the lease a token names is no longer its bearer's to come back to.
+
+        An absent row means the store lost it: the token alone re-admits its holder.
+        """
+        if request.resume is None or row is None:
+            return False
+        if row.id != request.resume.lease_id or row.fence != request.resume.fence:
+            return True
+        return not row.live(self.now) and not row.resumable(self.now, self.policy)
+
+    def _find_seat(self, request: Acquire) -> bool:
+        """Make sure there is a seat for this request and take it; False if there is none."""
+        key = self._key(request)
+        if self._shares(key):
+            return True
+        if self.surely_room or self._free_seats() > 0 or self._displace(request):
+            if self.free is not None:
+                self.free -= 1
+            self.taken.add(key)
+            self.emptied.discard(key)
+            return True
+        return False
+
+    def _shares(self, key: str) -> bool:
+        if self.policy.count_by is CountBy.LEASE:
+            return False
+        if key in self.taken:
+            return True
+        if self.shared is None:
+            self.shared = self.reader.seats_held({self._key(r) for r in self.requests})
+        return key in self.shared and key not in self.emptied
+
+    def _free_seats(self) -> int:
+        if self.free is None:
+            count = self.reader.count()
+            self.free = self.policy.capacity - count.in_use
+            self.suspect = count.suspect
+            self.next_free_in = count.next_free_in
+        return self.free
+
+    def _displace(self, request: Acquire) -> bool:
+        """Free one seat by the policy, or by the user's own wish. True if that leaves one free."""
+        if self.policy.when_full is not WhenFull.DENY:
+            while (
+                self._free_seats() <= 0 and (victim := self._next_victim()) is not None
+            ):
+                if (
+                    not self._suspect_seat(victim)
+                    and len(self.victims or ()) < -self._free_seats()
+                ):
+                    break  # a living, idle holder is never ended in vain
+                self._end_seat(victim, EndReason.EVICTED)
+        # Only where each lease is a seat of its own does ending one of them surely free one.
+        movable = request.takeover and self.policy.count_by is CountBy.LEASE
+        if movable and self._free_seats() == 0 and (own := self._own(request)):
+            self._end_seat(own[:1], EndReason.MOVED)
+        return self._free_seats() > 0
+
+    def _next_victim(self) -> Sequence[Lease] | None:
+        """Take the next reclaimable seat none of whose leases this batch has touched."""
+        if self.victims is None:
+            wanted = len(self.requests) + max(0, -self._free_seats())
+            self.victims = list(reversed(self.reader.reclaimable(wanted)))
+        while self.victims:
+            leases = self.victims.pop()
+            key = leases[0].seat_key(self.policy.count_by)
+            if key not in self.taken and all(
+                x.holder not in self.written for x in leases
+            ):
+                return leases
+        return None
+
+    def _suspect_seat(self, leases: Sequence[Lease]) -> bool:
+        return all(
+            lease.suspect_at + self.policy.linger <= self.now for lease in leases
+        )
+
+    def _own(self, request: Acquire) -> list[Lease]:
+        """List the asking user's live leases, most silent first."""
+        if self.own is None:
+            self.own = self.reader.live_of({r.user_id for r in self.requests})
+        return self._current(self.own.get(request.user_id, ()))
+
+    def _current(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Overlay what this batch has written, and keep what is still live."""
+        now = [self.written.get(lease.holder, lease) for lease in leases]
+        return [lease for lease in now if lease.live(self.now)]
+
+    def _end_seat(self, leases: Sequence[Lease], reason: EndReason) -> None:
+        for lease in leases:
+            ended = msgspec.structs.replace(lease, ended_at=self.now, end_reason=reason)
+            self._write(ended)
+            self._event(
+                end_event(lease, reason, self.actor or "system:acquire", self.now)
+            )
+            if lease.suspect_at <= self.now:
+                self.suspect = max(0, self.suspect - 1)
+        key = leases[0].seat_key(self.policy.count_by)
+        self.emptied.add(key)
+        self.taken.discard(key)
+        if self.free is not None:
+            self.free += 1
+
+    def _grant(self, request: Acquire, row: Lease | None, origin: Origin) -> Lease:
+        claimed = request.resume.fence if request.resume else 0
+        self.fence = max(self.fence, claimed) + 1
+        new_id = request.resume.lease_id if request.resume else request.lease_id
+        # A lease from nothing: expiry and suspicion start at now, and its first beat sets them.
+        fresh = Lease(
+            id=row.id if row else new_id,
+            pool_id=request.pool_id,
+            user_id=request.user_id,
+            client_id=request.client_id,
+            fence=self.fence,
+            acquired_at=row.acquired_at if row else self.now,
+            last_beat_at=self.now,
+            suspect_at=self.now,
+            expires_at=self.now,
+            origin=origin,
+            session_id=request.session_id,
+            device=request.device,
+        )
+        suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
+        lease = msgspec.structs.replace(
+            fresh, suspect_at=suspect_at, expires_at=expires_at
+        )
+        self._write(lease)
+        self._event(
+            Event(
+                kind={
+                    Origin.GRANTED: EventKind.LEASE_ACQUIRED,
+                    Origin.RESUMED: EventKind.LEASE_RESUMED,
+                    Origin.TAKEN_OVER: EventKind.LEASE_TAKEN_OVER,
+                }[origin],
+                pool_id=lease.pool_id,
+                subject=lease.id,
+                user_id=lease.user_id,
+                client_id=lease.client_id,
+                data={"fence": lease.fence},
+            )
+        )
+        return lease
+
+    def _deny(self, request: Acquire, reason: DenialReason) -> Denied:
+        if reason is not DenialReason.SEAT_LIMIT:
+            denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
+        else:
+            free = self._free_seats()
+            denied = Denied(
+                reason=reason,
+                at=self.now,
+                limit=self.policy.capacity,
+                in_use=self.policy.capacity - free,
+                suspect=self.suspect,
+                retry_after=self.next_free_in,
+                mine=tuple(self._own(request)[:EVIDENCE_MAX]),
+                evidence=tuple(self._current(self._most_silent())),
+            )
+        self._event(denial_event(request, denied))
+        return denied
+
+    def _most_silent(self) -> Sequence[Lease]:
+        if self.silent is None:
+            self.silent = self.reader.most_silent(EVIDENCE_MAX)
+        return self.silent
+
+    def _key(self, request: Acquire) -> str:
+        return seat_key(self.policy.count_by, request.user_id, request.client_id)
+
+    def _write(self, lease: Lease) -> None:
+        self.written[lease.holder] = lease
+        self.rows[lease.holder] = lease
+
+    def _event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def denial_event(request: Acquire, denied: Denied) -> Event:
+    """Record a denial with its proof: each named holder's last beat, as milliseconds before the denial."""
+    return Event(
+        kind=EventKind.LEASE_DENIED,
+        pool_id=request.pool_id,
+        user_id=request.user_id,
+        client_id=request.client_id,
+        data={
+            "reason": denied.reason.value,
+            "limit": denied.limit,
+            "inUse": denied.in_use,
+            "suspect": denied.suspect,
+            "retryAfter": denied.retry_after,
+            "holders": [
+                {
+                    "leaseId": lease.id,
+                    "userId": lease.user_id,
+                    "clientId": lease.client_id,
+                    "lastBeatAgo": denied.at - lease.last_beat_at,
+                    "expiresIn": lease.expires_at - denied.at,
+                }
+                for lease in denied.evidence
+            ],
+        },
+    )

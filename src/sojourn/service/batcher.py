@@ -1,0 +1,187 @@
+"""One queue at the edge: many async callers, one synchronous runner.
+
+Callers put requests into a queue on the event loop; a runner thread carries them out, a batch at a
+time. While one batch is in the database the next one gathers, so an idle system adds one thread hop
+and no waiting, and a busy one pays one commit for hundreds of requests. All bookkeeping happens on
+the loop: there is no lock, and nothing to get wrong when a caller is cancelled (its request is still
+carried out, and its answer dropped).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from sojourn.errors import Overloaded, SojournError, StoreBroken, StoreUnavailable
+
+QUEUE_MAX = 10_000
+BATCH_MAX = 512
+
+log = structlog.get_logger(__name__)
+
+type_verb = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+class Batcher:
+    """Carries out `verbs` in batches on a thread of its own.
+
+    A verb takes a sequence of requests and returns as many answers, in order; an answer that is an
+    exception is raised to its caller alone. Verbs run in the order of `verbs` within a round, so what
+    frees seats comes before what takes them.
+    """
+
+    def __init__(
+        self,
+        verbs: Mapping[str, type_verb],
+        *,
+        queue_max: int = QUEUE_MAX,
+        batch_max: int = BATCH_MAX,
+    ) -> None:
+        self._verbs = dict(verbs)
+        self._queue_max = queue_max
+        self._batch_max = batch_max
+        self._waiting: dict[str, list[tuple[Any, asyncio.Future[Any]]]] = {
+            v: [] for v in verbs
+        }
+        self._depth = 0
+        self._in_flight = False
+        self._scheduled = False
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rounds: queue.SimpleQueue[list[_Batch] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._idle: asyncio.Event | None = None
+        self.observe: Callable[[str, int], None] | None = (
+            None  # (verb, batch size), for metrics
+        )
+
+    def start(self) -> None:
+        """Start the runner. Call on the event loop that will submit."""
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._thread = threading.Thread(
+            target=self._run, name="sojourn-runner", daemon=True
+        )
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Carry out what is queued, then stop. Later submissions are refused."""
+        self._closing = True
+        if self._thread is None or self._idle is None:
+            return
+        await self._idle.wait()
+        self._rounds.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+
+    @property
+    def depth(self) -> int:
+        """Requests accepted and not yet answered."""
+        return self._depth
+
+    def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
+        """Queue a request; the future is resolved after its batch is committed.
+
+        Raises Overloaded at once when the queue is full, and StoreUnavailable while shutting down.
+        """
+        loop = self._loop
+        if loop is None or self._closing:
+            raise StoreUnavailable("The server is shutting down.")
+        if self._depth >= self._queue_max:
+            raise Overloaded(
+                "The server has more requests waiting than it can serve in time."
+            )
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting[verb].append((request, future))
+        self._depth += 1
+        if not self._in_flight and not self._scheduled:
+            # At the end of this tick: requests that arrived together go together.
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._in_flight:
+            return
+        batches = []
+        for verb, waiting in self._waiting.items():
+            if waiting:
+                if len(waiting) <= self._batch_max:
+                    taken = waiting
+                    self._waiting[verb] = []
+                else:
+                    taken = waiting[: self._batch_max]
+                    del waiting[: self._batch_max]
+                batches.append(_Batch(verb, taken))
+        if batches:
+            self._in_flight = True
+            if self._idle is not None:
+                self._idle.clear()
+            self._rounds.put(batches)
+        elif self._idle is not None:
+            self._idle.set()
+
+    def _run(self) -> None:
+        """The runner thread."""
+        assert self._loop is not None
+        while (batches := self._rounds.get()) is not None:
+            for batch in batches:
+                batch.answers = carry_out(
+                    self._verbs[batch.verb], [r for r, _ in batch.items]
+                )
+            # A loop that has closed meanwhile has no caller left to answer.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._done, batches)
+
+    def _done(self, batches: list[_Batch]) -> None:
+        self._in_flight = False
+        self._flush()  # first the next round, then the answers: the runner never waits for us
+        for batch in batches:
+            self._depth -= len(batch.items)
+            if self.observe is not None:
+                self.observe(batch.verb, len(batch.items))
+            for (_, future), answer in zip(batch.items, batch.answers, strict=True):
+                if future.done():
+                    continue  # its caller has gone
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+
+class _Batch:
+    __slots__ = ("answers", "items", "verb")
+
+    def __init__(self, verb: str, items: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+        self.verb = verb
+        self.items = items
+        self.answers: Sequence[Any] = ()
+
+
+def carry_out(verb: type_verb, requests: list[Any]) -> Sequence[Any]:
+    """Run a verb on a batch; answer each request with its result or its own error.
+
+    A batch that fails as a whole is retried one by one, so that a request which cannot be carried out
+    never fails its neighbors; unless the store is down or broken, which one by one would not mend.
+    """
+    try:
+        answers = verb(requests)
+        if len(answers) != len(requests):
+            raise RuntimeError(f"{len(requests)} requests, {len(answers)} answers")
+    except (StoreUnavailable, StoreBroken) as fault:
+        return [fault] * len(requests)
+    except Exception as fault:
+        if len(requests) > 1:
+            return [carry_out(verb, [request])[0] for request in requests]
+        if not isinstance(fault, SojournError):
+            log.exception("verb_failed", verb=getattr(verb, "__name__", str(verb)))
+        return [fault]
+    return answers

@@ -1,0 +1,105 @@
+"""API keys: who may call, and what each role may do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sojourn.errors import Forbidden, InvalidToken, NotFound, Unauthenticated
+from sojourn.ledger import ApiKey, Ledger, Role
+from sojourn.service.licenses import check_name
+from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
+
+
+class Permission(StrEnum):
+    READ = "read"  # licenses, seats, events, statistics
+    SEATS_END = "seats:end"
+    LICENSES_WRITE = "licenses:write"
+    KEYS = "keys"
+    SESSIONS = "sessions"  # an application's backend
+    RELAY = "relay"
+
+
+GRANTS: dict[Role, frozenset[Permission]] = {
+    Role.ADMIN: frozenset(Permission),
+    Role.OPERATOR: frozenset(
+        {Permission.READ, Permission.SEATS_END, Permission.LICENSES_WRITE}
+    ),
+    Role.VIEWER: frozenset({Permission.READ}),
+    Role.APP: frozenset({Permission.SESSIONS}),
+    Role.RELAY: frozenset({Permission.RELAY}),
+}
+
+
+class Keys:
+    """Synchronous; safe from several threads."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def authenticate(self, presented: str) -> ApiKey:
+        """Return whose key this is. Asks the ledger every time, so a revoked key stops at once.
+
+        A key set by hand (SOJOURN_ADMIN_KEY) has no prefix; one that claims to be ours must be whole.
+        """
+        if presented.startswith(TokenKind.API.value):
+            check_token(presented, TokenKind.API)
+        elif presented.startswith(tuple(k.value for k in TokenKind)):
+            raise InvalidToken(
+                "This call needs an API key (sja_…).", code="token_wrong_kind"
+            )
+        key = self._ledger.key_by_hash(hash_token(presented))
+        if key is None or not key.valid(self._ledger.now()):
+            raise Unauthenticated(
+                "This API key is not known, or no longer valid.",
+                hint="Make one with `sojourn key create`.",
+            )
+        return key
+
+    def require(self, key: ApiKey, permission: Permission) -> None:
+        """Raise Forbidden unless the key's role grants the permission."""
+        if permission not in GRANTS[key.role]:
+            raise Forbidden(
+                f"A key of role {key.role.value} may not do this.",
+                hint=f"It takes a role that grants {permission.value!r}.",
+            )
+
+    def create(
+        self, name: str, role: Role, *, expires_at: int | None = None, actor: str
+    ) -> tuple[ApiKey, str]:
+        """Make a key; the secret is returned this once."""
+        return self._create(name, role, new_token(TokenKind.API), expires_at, actor)
+
+    def list(self) -> list[ApiKey]:
+        return self._ledger.keys()
+
+    def revoke(self, key_id: str, *, actor: str) -> ApiKey:
+        key = self._ledger.revoke_key(key_id, actor=actor)
+        if key is None:
+            raise NotFound("There is no such key.", code="key_unknown")
+        return key
+
+    def ensure_admin(self, secret: str | None = None) -> str | None:
+        """See to a first admin key.
+
+        With a secret: make sure it is one. Without: if there is no valid admin key at all, make one
+        and return its secret, to be printed once; else return None.
+        """
+        if secret is not None:
+            if self._ledger.key_by_hash(hash_token(secret)) is None:
+                self._create(
+                    "SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start"
+                )
+            return None
+        now = self._ledger.now()
+        if any(k.role is Role.ADMIN and k.valid(now) for k in self._ledger.keys()):
+            return None
+        return self._create(
+            "first admin", Role.ADMIN, new_token(TokenKind.API), None, "system:start"
+        )[1]
+
+    def _create(
+        self, name: str, role: Role, secret: str, expires_at: int | None, actor: str
+    ) -> tuple[ApiKey, str]:
+        check_name(name)
+        key = ApiKey(id=new_id("key_"), name=name, role=role, expires_at=expires_at)
+        return self._ledger.create_key(key, hash_token(secret), actor=actor), secret

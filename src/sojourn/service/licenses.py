@@ -1,0 +1,160 @@
+"""Licenses and their features: the ledger first, then the store's working copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sojourn.errors import InvalidInput, NotFound
+from sojourn.ledger import Ledger, LicenseChange
+from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
+from sojourn.store import Action, Store
+from sojourn.token import TokenKind, hash_token, new_id, new_token
+
+FEATURES_MAX = 1_000
+NAME_MAX = 200
+
+
+class Licenses:
+    """Synchronous; safe from several threads. A call that returns has changed ledger and store."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    def create(
+        self,
+        name: str,
+        features: dict[str, Policy],
+        *,
+        valid_from: int | None = None,
+        valid_until: int | None = None,
+        actor: str,
+    ) -> tuple[License, str]:
+        """Make a license; the key is returned this once, and only its hash is kept."""
+        check_name(name)
+        if len(features) > FEATURES_MAX:
+            raise InvalidInput(f"A license has at most {FEATURES_MAX} features.")
+        for feature, policy in features.items():
+            check_feature(feature)
+            policy.validate()
+        check_dates(valid_from, valid_until)
+        key = new_token(TokenKind.LICENSE)
+        license_ = License(
+            id=new_id("lic_"), name=name, valid_from=valid_from, valid_until=valid_until
+        )
+        license_ = self._ledger.create_license(
+            license_, features, hash_token(key), actor=actor
+        )
+        self._define(license_.id)
+        return license_, key
+
+    def get(self, license_id: str) -> tuple[License, list[Pool]]:
+        license_ = self._ledger.license(license_id)
+        if license_ is None:
+            raise unknown()
+        return license_, self._ledger.pools(license_id)
+
+    def list(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        status: LicenseStatus | None = None,
+    ) -> list[tuple[License, list[Pool]]]:
+        """List licenses by id, each with its pools."""
+        licenses = self._ledger.licenses(after=after, limit=limit, status=status)
+        return [(x, self._ledger.pools(x.id)) for x in licenses]
+
+    def change(self, license_id: str, change: LicenseChange, *, actor: str) -> License:
+        """Rename, suspend, resume or re-date a license. Suspending stops acquires and renewals at once."""
+        if isinstance(change.name, str):
+            check_name(change.name)
+        current, _ = self.get(license_id)
+        valid_from = (
+            change.valid_from if _given(change.valid_from) else current.valid_from
+        )
+        valid_until = (
+            change.valid_until if _given(change.valid_until) else current.valid_until
+        )
+        check_dates(valid_from, valid_until)  # type: ignore[arg-type]  # UNSET was replaced above
+        license_ = self._ledger.change_license(license_id, change, actor=actor)
+        if license_ is None:
+            raise unknown()
+        self._define(license_id)
+        return license_
+
+    def rotate_key(self, license_id: str, *, actor: str) -> tuple[License, str]:
+        """Replace the license's key; the old one is refused from now on."""
+        key = new_token(TokenKind.LICENSE)
+        license_ = self._ledger.rotate_license_key(
+            license_id, hash_token(key), actor=actor
+        )
+        if license_ is None:
+            raise unknown()
+        return license_, key
+
+    def delete(self, license_id: str, *, actor: str) -> None:
+        """Delete a license; its live leases are revoked."""
+        _, pools = self.get(license_id)
+        self._ledger.delete_license(license_id, actor=actor)
+        self._store.drop(
+            [p.id for p in pools], Action(actor=actor, name="delete_license")
+        )
+
+    def set_feature(
+        self, license_id: str, feature: str, policy: Policy, *, actor: str
+    ) -> Pool:
+        """Add a feature or replace its policy. Shrinking evicts nobody."""
+        check_feature(feature)
+        policy.validate()
+        if not self._ledger.set_feature(license_id, feature, policy, actor=actor):
+            raise unknown()
+        self._define(license_id)
+        return next(p for p in self._ledger.pools(license_id) if p.feature == feature)
+
+    def remove_feature(self, license_id: str, feature: str, *, actor: str) -> None:
+        """Remove a feature; its live leases are revoked."""
+        if not self._ledger.remove_feature(license_id, feature, actor=actor):
+            raise NotFound("The license has no such feature.", code="feature_unknown")
+        action = Action(actor=actor, name="remove_feature")
+        self._store.drop([pool_id(license_id, feature)], action)
+
+    def reconcile(self) -> int:
+        """Define every pool of the ledger in the store: at start, so that a store that lost them, or
+        a process that died between the two writes, is healed. Returns how many there are."""
+        count = 0
+        for page in self._pages():
+            self._store.define(page)
+            count += len(page)
+        return count
+
+    def _pages(self, size: int = 1_000) -> Iterator[list[Pool]]:
+        after: str | None = None
+        while page := self._ledger.pools(after=after, limit=size):
+            yield page
+            after = page[-1].id
+
+    def _define(self, license_id: str) -> None:
+        self._store.define(self._ledger.pools(license_id))
+
+
+def check_name(name: str) -> None:
+    if not 1 <= len(name.strip()) <= NAME_MAX:
+        raise InvalidInput(f"A name is 1 to {NAME_MAX} characters.")
+
+
+def check_dates(valid_from: int | None, valid_until: int | None) -> None:
+    if valid_from is not None and valid_until is not None and valid_until <= valid_from:
+        raise InvalidInput("valid_until must be after valid_from.")
+
+
+def unknown() -> NotFound:
+    return NotFound(
+        "There is no such license.",
+        code="license_unknown",
+        hint="List licenses with `sojourn license list`.",
+    )
+
+
+def _given(value: object) -> bool:
+    return value is None or isinstance(value, int)

@@ -1,0 +1,220 @@
+"""What an operator does when somebody is refused: look, understand, free the seat.
+
+Every ending call is one atomic step per batch with its audit entry, is idempotent, and answers what
+it did.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from sojourn.errors import NotFound
+from sojourn.event import Event, EventKind
+from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage
+from sojourn.ledger import Ledger
+from sojourn.license import License, Pool, check_feature, pool_id
+from sojourn.store import LIST_MAX, Action, Store
+from sojourn.token import new_id
+
+ROUNDS_MAX = 1_000
+"""Bound on the batches of one call: a million leases."""
+
+
+class Cleanup(Struct, frozen=True, kw_only=True):
+    """What a clean-up did. `ended` names at most `LIST_MAX` of the leases it ended."""
+
+    ended: tuple[Lease, ...]
+    ended_count: int
+    remaining: int  # live leases in the same scope afterwards
+    at: int
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """A pool as the debug call shows it. `answer`: what an acquire would be told now."""
+
+    license: License | None
+    pool: Pool
+    usage: Usage
+    answer: Lease | Denied
+    answer_user: str
+
+
+class Debug(Struct, frozen=True, kw_only=True):
+    at: int
+    user_id: str
+    feature: str
+    leases: tuple[Lease, ...]  # the user's, ended ones included
+    pools: tuple[PoolView, ...]
+    denials: tuple[Event, ...]  # recent, newest first
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    license: License
+    pools: tuple[tuple[Pool, Usage], ...]
+    denials: tuple[Event, ...]
+    at: int
+
+
+class Operations:
+    """The operator's calls. Synchronous; safe from several threads."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    def force_cleanup(self, user_id: str, feature: str, *, actor: str) -> Cleanup:
+        """End all of a user's leases on a feature, on every license."""
+        which = LeaseFilter(user_id=user_id, feature=check_feature(feature))
+        return self._end(which, Action(actor=actor, name="force_cleanup"))
+
+    def cleanup(
+        self,
+        license_id: str,
+        *,
+        user_id: str | None = None,
+        feature: str | None = None,
+        actor: str,
+    ) -> Cleanup:
+        """End what looks dead on a license: leases whose holders have fallen silent. The living stay."""
+        self._license(license_id)
+        if feature is not None:
+            check_feature(feature)
+        which = LeaseFilter(license_id=license_id, user_id=user_id, feature=feature)
+        return self._end(
+            which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True
+        )
+
+    def release(self, lease_id: str, *, actor: str) -> Cleanup:
+        """End one lease."""
+        return self._end(
+            LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release")
+        )
+
+    def debug(
+        self, user_id: str, feature: str, *, license_id: str | None = None
+    ) -> Debug:
+        """Show everything about a user and a feature: what is held, what was refused, and why."""
+        check_feature(feature)
+        which = LeaseFilter(
+            user_id=user_id, feature=feature, license_id=license_id, include_ended=True
+        )
+        leases, now = self._store.leases(which)
+        denials = self._denials(user_id=user_id, feature=feature)
+        licenses = (
+            {license_id}
+            if license_id
+            else {
+                pool.partition(":")[0]
+                for pool in [x.pool_id for x in leases]
+                + [str(d.pool_id) for d in denials]
+            }
+        )
+        pools = [pool_id(x, feature) for x in sorted(licenses)]
+        return Debug(
+            at=now,
+            user_id=user_id,
+            feature=feature,
+            leases=tuple(leases),
+            pools=tuple(self._views(pools, user_id)),
+            denials=tuple(denials),
+        )
+
+    def stats(self, license_id: str) -> Stats:
+        """Count a license's seats, pool by pool."""
+        license_ = self._license(license_id)
+        pools = self._ledger.pools(license_id)
+        usages = self._store.usage([p.id for p in pools])
+        denials: list[Event] = []
+        for pool in pools:
+            denials += self._store.events(
+                pool_id=pool.id,
+                kinds=(EventKind.LEASE_DENIED,),
+                limit=20,
+                newest_first=True,
+            )
+        denials.sort(key=lambda e: -e.id)
+        return Stats(
+            license=license_,
+            pools=tuple(
+                (p, u) for p, u in zip(pools, usages, strict=True) if u is not None
+            ),
+            denials=tuple(denials[:20]),
+            at=self._store.now(),
+        )
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        """List leases, and the instant by which to judge them."""
+        return self._store.leases(which, after=after, limit=min(limit, LIST_MAX))
+
+    def _end(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> Cleanup:
+        ended: list[Lease] = []
+        count = 0
+        for _ in range(ROUNDS_MAX):
+            batch = self._store.revoke(which, action, suspects_only=suspects_only)
+            count += len(batch)
+            ended += batch[: LIST_MAX - len(ended)]
+            if len(batch) < LIST_MAX:
+                break
+        remaining, now = self._store.leases(which, limit=LIST_MAX)
+        return Cleanup(
+            ended=tuple(ended), ended_count=count, remaining=len(remaining), at=now
+        )
+
+    def _license(self, license_id: str) -> License:
+        license_ = self._ledger.license(license_id)
+        if license_ is None:
+            raise NotFound(
+                "There is no such license.",
+                code="license_unknown",
+                hint="List licenses with `sojourn license list`.",
+            )
+        return license_
+
+    def _denials(self, *, user_id: str, feature: str) -> list[Event]:
+        events = self._store.events(
+            user_id=user_id,
+            kinds=(EventKind.LEASE_DENIED,),
+            limit=100,
+            newest_first=True,
+        )
+        suffix = f":{feature}"
+        return [
+            e for e in events if e.pool_id is not None and e.pool_id.endswith(suffix)
+        ][:20]
+
+    def _views(self, pool_ids: list[str], user_id: str) -> list[PoolView]:
+        views = []
+        answers = self._store.preview(
+            [
+                Acquire(
+                    pool_id=p,
+                    user_id=user_id,
+                    client_id=new_id("debug_"),
+                    lease_id=new_id("lse_"),
+                )
+                for p in pool_ids
+            ]
+        )
+        found = zip(
+            self._store.pools(pool_ids),
+            self._store.usage(pool_ids),
+            answers,
+            strict=True,
+        )
+        for pool, usage, answer in found:
+            if pool is None or usage is None:
+                continue
+            views.append(
+                PoolView(
+                    license=self._ledger.license(pool.license_id),
+                    pool=pool,
+                    usage=usage,
+                    answer=answer,
+                    answer_user=user_id,
+                )
+            )
+        return views

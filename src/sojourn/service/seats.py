@@ -1,0 +1,300 @@
+"""Seats: what a license client asks for, from proof to token.
+
+Batch verbs (`acquire renew release`) answer each request with its outcome or its own error, in order;
+they are what the batcher runs. Nothing here decides about capacity: the store does, in one step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sojourn.clock import DAY
+from sojourn.device import Device
+from sojourn.errors import (
+    Forbidden,
+    InvalidToken,
+    NotFound,
+    SojournError,
+    Unauthenticated,
+)
+from sojourn.lease import (
+    Acquire,
+    Beat,
+    Denied,
+    DenialReason,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Renewal,
+    Resume,
+)
+from sojourn.ledger import Ledger
+from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
+from sojourn.seating import refusal
+from sojourn.store import Store
+from sojourn.token import Keyring, LeaseClaims, new_id
+
+READMIT_MAX = DAY
+"""How old a lease token may be to re-admit its holder to a store that has no memory of the lease.
+Tombstones live as long, so a lease that ended is never mistaken for one that was lost."""
+
+POLICY_TTL = 5.0
+"""Seconds for which an answer may quote a pool's heartbeat interval from memory. Decisions never do."""
+POLICY_MAX = 10_000
+
+
+class SeatCall(Struct, frozen=True, kw_only=True):
+    """A license client's wish, with its proof: one of a license key, a verified license id (a user's
+    JWT) and the claims of a lease token."""
+
+    key_hash: bytes | None = None
+    license_id: str | None = (
+        None  # beside a key: which license the client believes it is
+    )
+    trusted: bool = False  # the license id was proved by a JWT
+    claims: LeaseClaims | None = None
+    feature: str = ""
+    user_id: str = ""
+    client_id: str = ""
+    session_id: str | None = None
+    device: Device | None = None
+    takeover: bool = False
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """A granted seat, and the token that proves it."""
+
+    lease: Lease
+    token: str
+    heartbeat_interval: int
+    lost_after: int
+    expires_in: int
+
+
+class BeatCall(Struct, frozen=True, kw_only=True):
+    claims: LeaseClaims
+    beat: Beat = Beat()
+
+
+class Lost(Struct, frozen=True, kw_only=True):
+    """A beat for a lease its sender no longer has."""
+
+    reason: str  # an EndReason, a DenialReason, "taken_over" or "absent"
+    resumable: bool  # acquiring again may bring the same lease back
+
+
+class Seats:
+    """The service. Synchronous; safe from several threads."""
+
+    def __init__(self, store: Store, ledger: Ledger, keyring: Keyring) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._keyring = keyring
+        self._pools: dict[str, tuple[float, Pool]] = {}
+
+    def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | SojournError]:
+        """Take seats. Unknown keys and features, and foreign licenses, are errors; denials are values."""
+        answers: list[Seat | Denied | SojournError | None] = [None] * len(calls)
+        licenses = self._licenses(calls)
+        requests: list[tuple[int, Acquire]] = []
+        for i, call in enumerate(calls):
+            try:
+                requests.append((i, self._request(call, licenses)))
+            except SojournError as fault:
+                answers[i] = fault
+        for (i, request), outcome in zip(
+            requests, self._decide([r for _, r in requests]), strict=True
+        ):
+            answers[i] = self._answer(request, outcome)
+        return [a for a in answers if a is not None]
+
+    def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
+        """Apply heartbeats."""
+        renewals = self._store.renew(
+            [
+                Renew(lease_id=c.claims.lease_id, fence=c.claims.fence, beat=c.beat)
+                for c in calls
+            ]
+        )
+        missed = [
+            call.claims
+            for call, renewal in zip(calls, renewals, strict=True)
+            if renewal is None
+        ]
+        if not missed:
+            return renewals  # type: ignore[return-value]  # no None is left
+        why = self._why_lost(missed)
+        return [
+            why[call.claims.lease_id, call.claims.fence] if renewal is None else renewal
+            for call, renewal in zip(calls, renewals, strict=True)
+        ]
+
+    def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
+        """Give seats back. False: there was nothing to give back; that is fine too."""
+        return self._store.release(
+            [Release(lease_id=c.lease_id, fence=c.fence) for c in calls]
+        )
+
+    def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
+        hashes = list({c.key_hash for c in calls if c.key_hash is not None})
+        return (
+            dict(zip(hashes, self._ledger.licenses_by_key(hashes), strict=True))
+            if hashes
+            else {}
+        )
+
+    def _request(
+        self, call: SeatCall, licenses: dict[bytes, License | None]
+    ) -> Acquire:
+        if call.claims is not None:
+            self._check_age(call.claims)
+            return Acquire(
+                pool_id=call.claims.pool_id,
+                user_id=call.claims.user_id,
+                client_id=call.claims.client_id,
+                lease_id=call.claims.lease_id,
+                session_id=call.claims.session_id,
+                device=call.device,
+                resume=Resume(lease_id=call.claims.lease_id, fence=call.claims.fence),
+            )
+        if call.key_hash is not None:
+            license_ = licenses.get(call.key_hash)
+            if license_ is None:
+                raise Unauthenticated(
+                    "This license key is not known.",
+                    hint="Check the key. It may have been replaced; ask whoever gave it to you.",
+                )
+            if call.license_id is not None and call.license_id != license_.id:
+                raise Forbidden(
+                    "This key belongs to another license.",
+                    hint="Leave licenseId out, or correct it.",
+                )
+            license_id = license_.id
+        elif call.trusted and call.license_id is not None:
+            license_id = call.license_id
+        else:
+            raise Unauthenticated("No license key was given.")
+        return Acquire(
+            pool_id=pool_id(license_id, check_feature(call.feature)),
+            user_id=call.user_id,
+            client_id=call.client_id,
+            lease_id=new_id("lse_"),
+            session_id=call.session_id,
+            device=call.device,
+            takeover=call.takeover,
+        )
+
+    def _check_age(self, claims: LeaseClaims) -> None:
+        """Refuse a token too old to re-admit its holder, unless the store remembers the lease."""
+        rows, now = self._store.leases(
+            LeaseFilter(ids=(claims.lease_id,), include_ended=True)
+        )
+        if not rows and now - claims.issued_at > READMIT_MAX:
+            raise InvalidToken(
+                "The lease this token speaks of is too old to come back to.",
+                code="token_expired",
+                hint="Acquire a new lease with the license key.",
+            )
+
+    def _decide(self, requests: list[Acquire]) -> list[Lease | Denied]:
+        if not requests:
+            return []
+        outcomes = self._store.acquire(requests)
+        unknown = {
+            request.pool_id
+            for request, outcome in zip(requests, outcomes, strict=True)
+            if isinstance(outcome, Denied)
+            and outcome.reason is DenialReason.FEATURE_UNKNOWN
+        }
+        if not unknown or not self._define_missing(unknown):
+            return outcomes
+        again = [i for i, r in enumerate(requests) if r.pool_id in unknown]
+        for i, outcome in zip(
+            again, self._store.acquire([requests[i] for i in again]), strict=True
+        ):
+            outcomes[i] = outcome
+        return outcomes
+
+    def _define_missing(self, pool_ids: set[str]) -> bool:
+        """Bring pools the store has lost back from the ledger. True if there were any."""
+        found = [
+            pool
+            for license_id in {split_pool_id(p)[0] for p in pool_ids}
+            for pool in self._ledger.pools(license_id)
+            if pool.id in pool_ids
+        ]
+        self._store.define(found)
+        return bool(found)
+
+    def _answer(
+        self, request: Acquire, outcome: Lease | Denied
+    ) -> Seat | Denied | SojournError:
+        if isinstance(outcome, Denied):
+            if outcome.reason is DenialReason.FEATURE_UNKNOWN:
+                feature = split_pool_id(request.pool_id)[1]
+                return NotFound(
+                    f"The license has no feature {feature!r}.",
+                    code="feature_unknown",
+                    hint="Check the spelling, or add the feature to the license.",
+                )
+            return outcome
+        policy = self.pool(outcome.pool_id).policy
+        return Seat(
+            lease=outcome,
+            token=self._keyring.sign(
+                LeaseClaims(
+                    pool_id=outcome.pool_id,
+                    user_id=outcome.user_id,
+                    client_id=outcome.client_id,
+                    lease_id=outcome.id,
+                    fence=outcome.fence,
+                    issued_at=outcome.last_beat_at,
+                    session_id=outcome.session_id,
+                )
+            ),
+            heartbeat_interval=policy.heartbeat_interval,
+            lost_after=policy.lost_after,
+            expires_in=outcome.expires_at - outcome.last_beat_at,
+        )
+
+    def pool(self, pool: str) -> Pool:
+        """Look a pool up, up to `POLICY_TTL` old: for what is told, never for what is decided."""
+        known = self._pools.get(pool)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        found = self._store.pools([pool])[0]
+        if found is None:
+            raise NotFound("The license has no such feature.", code="feature_unknown")
+        if len(self._pools) >= POLICY_MAX:
+            self._pools.clear()
+        self._pools[pool] = (time.monotonic() + POLICY_TTL, found)
+        return found
+
+    def _why_lost(self, missed: Sequence[LeaseClaims]) -> dict[tuple[str, int], Lost]:
+        ids = tuple({claims.lease_id for claims in missed})
+        rows, now = self._store.leases(
+            LeaseFilter(ids=ids, include_ended=True), limit=len(ids)
+        )
+        by_id = {row.id: row for row in rows}
+        pool_ids = list({claims.pool_id for claims in missed})
+        pools = dict(zip(pool_ids, self._store.pools(pool_ids), strict=True))
+        return {
+            (c.lease_id, c.fence): _why(c, by_id.get(c.lease_id), pools[c.pool_id], now)
+            for c in missed
+        }
+
+
+def _why(claims: LeaseClaims, row: Lease | None, pool: Pool | None, now: int) -> Lost:
+    if (reason := refusal(pool, now)) is not None:
+        return Lost(reason=reason.value, resumable=False)
+    if row is None:
+        return Lost(reason="absent", resumable=now - claims.issued_at <= READMIT_MAX)
+    if row.fence != claims.fence:
+        return Lost(reason="taken_over", resumable=False)
+    assert pool is not None  # else `refusal` had a reason
+    ended = "expired" if row.end_reason is None else row.end_reason.value
+    return Lost(reason=ended, resumable=row.resumable(now, pool.policy))

@@ -1,0 +1,52 @@
+"""Something done again and again on a thread of its own, until told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Ticker:
+    """Calls `task` every `interval` seconds. A task that fails is logged, and tried again next time."""
+
+    def __init__(self, name: str, task: Callable[[], object], interval: float) -> None:
+        self._name = name
+        self._task = task
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, *, at_once: bool = False) -> None:
+        """Start ticking; the first time after one interval, or at once."""
+        self._thread = threading.Thread(
+            target=self._run, args=(at_once,), name=f"sojourn-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Stop after the task under way, waiting at most `timeout` seconds for it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            self._thread = None
+
+    def _run(self, at_once: bool) -> None:
+        if at_once:
+            self._tick()
+        while not self._stop.wait(self._interval):
+            self._tick()
+
+    def _tick(self) -> None:
+        try:
+            self._task()
+        except Exception as fault:  # noqa: BLE001 - a ticker outlives every fault of its task
+            log.warning(
+                "tick_failed",
+                task=self._name,
+                error=str(fault),
+                kind=type(fault).__name__,
+            )

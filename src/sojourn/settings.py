@@ -1,0 +1,216 @@
+"""Settings: each is a flag, `SOJOURN_<NAME>` in the environment, or a line of `sojourn.toml`, in that order.
+
+`load` is pure: it is handed the flags, the environment and the text of the file. `sojourn settings`
+prints each value and where it came from.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from sojourn.errors import SettingsError
+
+WELL_KNOWN_SECRETS = frozenset(
+    {
+        "secret",
+        "keyboard cat",
+        "changeme",
+        "change-me",
+        "your-secret-key",
+        "supersecret",
+        "password",
+    }
+)
+PREFIX = "SOJOURN_"
+
+
+class JwtIssuer(Struct, frozen=True, kw_only=True):
+    """A party whose users' JWTs prove a license client (RFC 7519, keys as RFC 7517)."""
+
+    issuer: str
+    jwks_url: str | None = None  # fetched and cached; or
+    jwks_file: str | None = None
+    audience: str | None = None
+    license_id: str | None = None  # every user of this issuer is under this license; or
+    license_claim: str = "license_id"  # the claim that names it
+    user_claim: str = "sub"
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Durations in seconds, as people write them."""
+
+    data: str = "./sojourn-data"
+    store: str = ""  # empty: sqlite:///<data>/sojourn.db
+    ledger: str = ""  # empty: the store's database, or <data>/sojourn.db when the store is not SQL
+    host: str = "127.0.0.1"
+    port: int = 8700
+    workers: int = 1
+    dev: bool = False
+    secret: tuple[
+        str, ...
+    ] = ()  # the first signs, all verify; empty: made and kept in <data>
+    admin_key: str = ""
+    jwt_issuers: tuple[JwtIssuer, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    sweep_interval: float = 900.0
+    pulse_interval: float = 2.0
+    max_pause: float = (
+        10.0  # a gap between pulses longer than this was an outage of ours
+    )
+    event_retention_days: float = 30.0
+    queue_max: int = 10_000
+    body_max: int = 65_536  # bytes
+    header_max: int = 32_768  # bytes, all headers together
+    request_timeout: float = 10.0  # to receive a request, and to answer it
+    shutdown_timeout: float = 15.0
+    show_holders: bool = True  # a denial tells its caller who holds the seats
+    log_format: str = "auto"  # auto | console | json
+    log_level: str = "info"
+    url: str = ""  # of the server, for commands that are its clients
+    key: str = ""  # API key, for commands that are clients
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.data}/sojourn.db"
+
+    @property
+    def ledger_url(self) -> str:
+        if self.ledger:
+            return self.ledger
+        sql = ("sqlite:", "postgresql:", "postgres:", "mysql:", "mariadb:", "memory:")
+        return (
+            self.store_url
+            if self.store_url.startswith(sql)
+            else f"sqlite:///{self.data}/sojourn.db"
+        )
+
+    @property
+    def embedded(self) -> bool:
+        """Tell whether the store is this host's own: then a secret may be made and kept beside it."""
+        return self.store_url.startswith(("sqlite:", "memory:"))
+
+
+class Loaded(Struct, frozen=True):
+    settings: Settings
+    origins: dict[str, str] = field(
+        default_factory=dict
+    )  # name -> "flag", the variable, the file
+
+
+def load(
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    toml: str | None = None,
+    toml_name: str = "sojourn.toml",
+) -> Loaded:
+    """Merge flags over environment over file over defaults. Raises SettingsError, naming the culprit.
+
+    Flags that are None were not given. In the environment, lists are separated by commas and
+    SOJOURN_JWT_ISSUERS is JSON.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    names = set(Settings.__struct_fields__)
+    for name, value in _parse_toml(toml, toml_name).items():
+        if name not in names:
+            raise SettingsError(
+                f"{toml_name}: there is no setting {name!r}.",
+                hint="See `sojourn settings`.",
+            )
+        values[name], origins[name] = value, toml_name
+    for name in sorted(names):
+        variable = PREFIX + name.upper()
+        if environ and environ.get(variable, "") != "":
+            values[name], origins[name] = (
+                _from_text(name, environ[variable], variable),
+                variable,
+            )
+    for name, value in (flags or {}).items():
+        if value is not None and name in names:
+            values[name], origins[name] = value, "--" + name.replace("_", "-")
+    settings = _convert(values, origins)
+    return Loaded(
+        settings, {n: origins.get(n, "default") for n in Settings.__struct_fields__}
+    )
+
+
+def _parse_toml(text: str | None, name: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise SettingsError(f"{name} cannot be read: {fault}.") from None
+
+
+def _from_text(name: str, text: str, variable: str) -> Any:
+    if name == "jwt_issuers":
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as fault:
+            raise SettingsError(f"{variable} is not JSON: {fault}.") from None
+    if name in ("secret", "trusted_proxies"):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
+    converted: dict[str, Any] = {}
+    types = {f.name: f.type for f in msgspec.structs.fields(Settings)}
+    for name, value in values.items():
+        try:
+            converted[name] = msgspec.convert(value, types[name], strict=False)
+        except msgspec.ValidationError as fault:
+            raise SettingsError(
+                f"{origins[name]}: {fault}.", hint="See `sojourn settings`."
+            ) from None
+    settings = Settings(**converted)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    bounds: dict[str, tuple[float, float]] = {
+        "port": (0, 65_535),
+        "workers": (1, 256),
+        "sweep_interval": (1, 86_400 * 7),
+        "pulse_interval": (0.05, 60),
+        "max_pause": (0.2, 3_600),
+        "event_retention_days": (0.01, 3_650),
+        "queue_max": (1, 1_000_000),
+        "body_max": (1_024, 16_777_216),
+        "header_max": (1_024, 1_048_576),
+        "request_timeout": (0.1, 600),
+        "shutdown_timeout": (0, 600),
+    }
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(settings, name) <= high:
+            raise SettingsError(f"{name} must lie between {low:g} and {high:g}.")
+    if settings.max_pause < 2 * settings.pulse_interval:
+        raise SettingsError("max_pause must be at least twice pulse_interval.")
+    if settings.admin_key and len(settings.admin_key) < 32:
+        raise SettingsError(
+            "SOJOURN_ADMIN_KEY is shorter than 32 characters.",
+            hint="Make a good one with `sojourn secret new`.",
+        )
+    for secret in settings.secret:
+        check_secret(secret)
+
+
+def check_secret(secret: str) -> str:
+    """Return the secret, or raise SettingsError with the command that makes a good one."""
+    hint = "Make a good one with `sojourn secret new`, and give it to every server."
+    if secret.strip().lower() in WELL_KNOWN_SECRETS or len(set(secret)) < 8:
+        raise SettingsError(
+            "The secret is one that everybody knows, or could guess.", hint=hint
+        )
+    if len(secret.encode()) < 32:
+        raise SettingsError("The secret is shorter than 32 bytes.", hint=hint)
+    return secret

@@ -1,0 +1,224 @@
+"""The contract of a store: live state, fast.
+
+Every verb is one atomic decision. Hot verbs take a batch and answer in its order; what is decided for
+one request never depends on whether its neighbors could be carried out. Outcomes are values; faults
+are `StoreUnavailable` (try again; the outcome may be unknown) and `StoreBroken` (do not).
+
+No verb takes `now`: a store asks its `Clock`, and where that answers None, its own database.
+Stores are synchronous and may be called from several threads. What is answered is committed, and
+durable unless the store was opened otherwise. `sojourn.testing` holds every store to this contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from msgspec import Struct, field
+
+from sojourn.event import Event
+from sojourn.lease import (
+    Acquire,
+    Denied,
+    EndReason,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Renewal,
+    Usage,
+)
+from sojourn.license import Pool
+from sojourn.session import Gone, NewSession, Save, Session
+
+LIST_MAX = 1_000
+"""The most any list verb returns at once."""
+
+
+class Severity(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """What a store says of its own health."""
+
+    code: str
+    severity: Severity
+    title: str
+    detail: str = ""
+    fix: str = ""
+
+
+class Swept(Struct, frozen=True, kw_only=True):
+    """What one bounded sweep did. `more` says that its limit was reached."""
+
+    leases_expired: int = 0  # silent past lost_after: noted as expired
+    leases_removed: int = 0  # ended long enough ago to be forgotten
+    sessions_removed: int = 0
+    events_removed: int = 0
+    more: bool = False
+
+
+class Outage(Struct, frozen=True, kw_only=True):
+    """The service, or this store, was away; surviving leases were given the time back."""
+
+    lasted: int  # ms
+    extended: int  # leases
+
+
+class Action(Struct, frozen=True, kw_only=True):
+    """Who ends something, and in what words it is audited, in the same atomic step."""
+
+    actor: str
+    name: str = "revoke"
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Sessions, seats, and the events of both."""
+
+    # Sessions
+
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | None]:
+        """Create sessions. None where the id or the token hash exists already: nothing is overwritten."""
+
+    def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
+        """Look sessions up by token hash, changing nothing."""
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        """Merge top-level keys; return the new revision. None if the session is not live: never revives.
+
+        Two saves of one session in a batch are applied in order.
+        """
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        """Mark live sessions as used now: `last_used_at` and `idle_at` move forward only, `idle_at`
+        never past `expires_at`. False where there is no live session."""
+
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0
+    ) -> Session | None:
+        """Replace the token in one step. The old one works for `grace` ms more, then never again.
+
+        None if the session is not live. Raises Conflict if the new hash is in use.
+        """
+
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+    ) -> list[str]:
+        """End sessions by id, or all of a user's but `keep`, and release the leases that belong to them.
+
+        Idempotent: returns the ids this call ended. Exactly one of `ids` and `user_id` is given.
+        """
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        """Return a user's live sessions, newest first."""
+
+    # Seats
+
+    def define(self, pools: Sequence[Pool]) -> None:
+        """Create pools or replace their policy. Shrinking evicts nobody; the fence is kept."""
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        """Remove pools, revoking their live leases first. Returns how many leases were live."""
+
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        """Look pools up."""
+
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        """Grant seats, under the pool's lock; see `seating` for the rules.
+
+        Live leases never exceed a pool's capacity in any committed state. Several requests of one
+        batch are decided in order. Denials are recorded as events, with their evidence.
+        """
+
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        """Say what `acquire` would answer now, changing nothing and recording nothing."""
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        """Apply beats. None when the lease is not live, the fence is not the lease's present one, or
+        the license is suspended or out of its dates. A later beat never shortens a lease."""
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        """End leases whose fence is the present one. False otherwise: a late release frees nobody
+        else's seat."""
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        """End every live lease that matches, with an OPERATOR_ACTED event in the same step, whether
+        or not any matched. With `suspects_only`, those that keep beating stay. Idempotent. At most
+        `LIST_MAX` at once: repeat while as many are returned."""
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        """List leases by id, after an id, and the store's now that they are to be judged by."""
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        """Count seats now."""
+
+    # Both
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Read the stream after an event id (before it, if newest first and `after` is not 0)."""
+
+    def pulse(self) -> Outage | None:
+        """Say that the service is alive. If the last pulse lies further back than the store's
+        `max_pause`, the service or the store was away: every lease that was live then, and has beaten
+        since its last grace, lives on as if the clock had stood still (at most its `lost_after` from
+        now). `acquire` and `renew` do the same themselves when they find the pulse stale, before they
+        decide. A store that never had a pulse extends nothing."""
+
+    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+        """Note expired leases, forget old tombstones and events: housekeeping, never needed for a
+        right answer. Bounded; safe to run twice at once, and beside everything else."""
+
+    def check(self) -> list[Finding]:
+        """Say what is wrong, or might be: schema, collation, durability, clock, version."""
+
+    def now(self) -> int:
+        """Read the clock that decides."""
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+
+
+__all__ = [
+    "LIST_MAX",
+    "Acquire",
+    "Action",
+    "Denied",
+    "EndReason",
+    "Event",
+    "Finding",
+    "Lease",
+    "LeaseFilter",
+    "Outage",
+    "Pool",
+    "Release",
+    "Renew",
+    "Renewal",
+    "Severity",
+    "Store",
+    "Swept",
+    "Usage",
+]
