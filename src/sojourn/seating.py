@@ -26,15 +26,15 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import (
     Acquire,
     Beat,
-    Denied,
     DenialReason,
+    Denied,
     EndReason,
     Lease,
     Origin,
     beat_times,
     seat_key,
 )
-from sojourn.license import CountBy, LicenseStatus, Pool, WhenFull
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
@@ -54,21 +54,20 @@ class SeatCount(msgspec.Struct, frozen=True):
 
     in_use: int
     suspect: int
-    next_free_in: (
-        int  # ms until the first lease expires, or may be reclaimed as a suspect
-    )
+    next_free_in: int  # ms until the first lease is gone: see `free_at`; 0 if there is none
 
 
 class PoolReader(Protocol):
-    """What a store shows of one pool while it holds its lock. All reads see one state and one now."""
+    """What a store shows of one pool while it holds its lock. All reads see one state and one now.
+
+    "Most silent first" is by (last_beat_at, id) everywhere, so that every store picks the same lease.
+    """
 
     now: int
     pool: Pool
     fence: int
 
-    def holders(
-        self, holders: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], Lease]:
+    def holders(self, holders: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Lease]:
         """Return the rows of these holders, live or not."""
 
     def seats_held(self, keys: set[str]) -> set[str]:
@@ -85,7 +84,8 @@ class PoolReader(Protocol):
 
         One entry per seat, holding all its live leases. Suspect seats: every lease of the seat has
         `suspect_at + linger <= now`; most silent (least last_beat_at of its latest lease) first. Then,
-        for evict_idle, seats whose every lease is idle for `idle_after`, the longest idle first.
+        for evict_idle, seats whose every lease is idle for `idle_after`, the longest idle (least
+        idle_since of the one idle last) first. Ties by the seat's least lease id.
         """
 
     def live_of(self, user_ids: set[str]) -> dict[str, Sequence[Lease]]:
@@ -119,6 +119,13 @@ def refusal(pool: Pool | None, now: int) -> DenialReason | None:
     return None
 
 
+def free_at(lease: Lease, policy: Policy) -> int:
+    """Say when the seat of a silent lease can come free: expired, or reclaimed as a suspect."""
+    if policy.when_full is WhenFull.DENY:
+        return lease.expires_at
+    return min(lease.expires_at, lease.suspect_at + policy.linger)
+
+
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
     """Describe the end of a lease, with the evidence of its silence."""
     return Event(
@@ -137,9 +144,7 @@ def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> E
     )
 
 
-def seat(
-    reader: PoolReader, requests: Sequence[Acquire], *, actor: str | None = None
-) -> Seating:
+def seat(reader: PoolReader, requests: Sequence[Acquire], *, actor: str | None = None) -> Seating:
     """Decide a batch of requests for one pool, in their order. Pure: nothing is written here."""
     return _Decision(reader, requests, actor).run()
 
@@ -147,27 +152,26 @@ def seat(
 class _Decision:
     """One batch under way: the reader's state plus what this batch has changed so far."""
 
-    def __init__(
-        self, reader: PoolReader, requests: Sequence[Acquire], actor: str | None
-    ) -> None:
+    def __init__(self, reader: PoolReader, requests: Sequence[Acquire], actor: str | None) -> None:
         self.reader = reader
         self.requests = requests
         self.actor = actor
         self.now = reader.now
         self.policy = reader.pool.policy
         self.fence = reader.fence
-        self.rows = reader.holders({(r.user_id, r.client_id) for r in requests})
+        self.rows = dict(reader.holders({(r.user_id, r.client_id) for r in requests}))
         self.written: dict[tuple[str, str], Lease] = {}
         self.events: list[Event] = []
         self.free: int | None = None  # known once counted
-        self.suspect = 0
-        self.next_free_in = 0
-        self.taken: set[str] = set()  # seat keys this batch has filled
+        self.counted: SeatCount | None = None
+        self.restored = 0  # suspect seats this batch has ended or brought back
+        self.taken: set[str] = set()  # seat keys this batch has filled, or joined
         self.emptied: set[str] = set()  # seat keys this batch has freed
         self.shared: set[str] | None = None
         self.victims: list[Sequence[Lease]] | None = None
         self.own: dict[str, Sequence[Lease]] | None = None
-        self.silent: Sequence[Lease] | None = None
+        self.silent: Sequence[Lease] = ()
+        self.silent_limit = 0  # how many of them were asked for
         self.surely_room = reader.room(len(requests))
 
     def run(self) -> Seating:
@@ -187,6 +191,7 @@ class _Decision:
         if reason is not None:
             return self._deny(request, reason)
         if row is not None and row.live(self.now):
+            self.restored += row.suspect_at <= self.now and self.policy.count_by is CountBy.LEASE
             return self._grant(request, row, Origin.TAKEN_OVER)
         if not self._find_seat(request):
             return self._deny(request, DenialReason.SEAT_LIMIT)
@@ -199,9 +204,10 @@ class _Decision:
     def _superseded(self, request: Acquire, row: Lease | None) -> bool:
         """Tell whether the lease a token names is no longer its bearer's to come back to.
 
-        An absent row means the store lost it: the token alone re-admits its holder.
+        An absent row, or one older than the token, means the store lost a write: the token alone
+        re-admits its holder.
         """
-        if request.resume is None or row is None:
+        if request.resume is None or row is None or row.fence < request.resume.fence:
             return False
         if row.id != request.resume.lease_id or row.fence != request.resume.fence:
             return True
@@ -211,6 +217,7 @@ class _Decision:
         """Make sure there is a seat for this request and take it; False if there is none."""
         key = self._key(request)
         if self._shares(key):
+            self.taken.add(key)
             return True
         if self.surely_room or self._free_seats() > 0 or self._displace(request):
             if self.free is not None:
@@ -231,69 +238,58 @@ class _Decision:
 
     def _free_seats(self) -> int:
         if self.free is None:
-            count = self.reader.count()
-            self.free = self.policy.capacity - count.in_use
-            self.suspect = count.suspect
-            self.next_free_in = count.next_free_in
+            self.counted = self.reader.count()
+            self.free = self.policy.capacity - self.counted.in_use
         return self.free
 
     def _displace(self, request: Acquire) -> bool:
         """Free one seat by the policy, or by the user's own wish. True if that leaves one free."""
         if self.policy.when_full is not WhenFull.DENY:
-            while (
-                self._free_seats() <= 0 and (victim := self._next_victim()) is not None
-            ):
-                if (
-                    not self._suspect_seat(victim)
-                    and len(self.victims or ()) < -self._free_seats()
-                ):
+            while self._free_seats() <= 0 and (victims := self._victims()):
+                if not self._suspect_seat(victims[0]) and len(victims) <= -self._free_seats():
                     break  # a living, idle holder is never ended in vain
-                self._end_seat(victim, EndReason.EVICTED)
+                self._end_seat(victims[0], EndReason.EVICTED)
         # Only where each lease is a seat of its own does ending one of them surely free one.
         movable = request.takeover and self.policy.count_by is CountBy.LEASE
         if movable and self._free_seats() == 0 and (own := self._own(request)):
             self._end_seat(own[:1], EndReason.MOVED)
         return self._free_seats() > 0
 
-    def _next_victim(self) -> Sequence[Lease] | None:
-        """Take the next reclaimable seat none of whose leases this batch has touched."""
+    def _victims(self) -> Sequence[Sequence[Lease]]:
+        """List the reclaimable seats that this batch has not touched, in the order of taking."""
         if self.victims is None:
             wanted = len(self.requests) + max(0, -self._free_seats())
-            self.victims = list(reversed(self.reader.reclaimable(wanted)))
-        while self.victims:
-            leases = self.victims.pop()
-            key = leases[0].seat_key(self.policy.count_by)
-            if key not in self.taken and all(
-                x.holder not in self.written for x in leases
-            ):
-                return leases
-        return None
+            self.victims = list(self.reader.reclaimable(wanted))
+        self.victims = [
+            leases
+            for leases in self.victims
+            if leases[0].seat_key(self.policy.count_by) not in self.taken
+            and all(lease.holder not in self.written for lease in leases)
+        ]
+        return self.victims
 
     def _suspect_seat(self, leases: Sequence[Lease]) -> bool:
-        return all(
-            lease.suspect_at + self.policy.linger <= self.now for lease in leases
-        )
+        return all(lease.suspect_at + self.policy.linger <= self.now for lease in leases)
 
     def _own(self, request: Acquire) -> list[Lease]:
         """List the asking user's live leases, most silent first."""
         if self.own is None:
             self.own = self.reader.live_of({r.user_id for r in self.requests})
-        return self._current(self.own.get(request.user_id, ()))
+        own = self._current(self.own.get(request.user_id, ()))
+        return [lease for lease in own if lease.user_id == request.user_id]
 
     def _current(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Overlay what this batch has written, and keep what is still live."""
-        now = [self.written.get(lease.holder, lease) for lease in leases]
-        return [lease for lease in now if lease.live(self.now)]
+        """Overlay what this batch has written, and keep what is live, most silent first."""
+        rows = {lease.holder: lease for lease in leases} | self.written
+        live = [lease for lease in rows.values() if lease.live(self.now)]
+        return sorted(live, key=lambda lease: (lease.last_beat_at, lease.id))
 
     def _end_seat(self, leases: Sequence[Lease], reason: EndReason) -> None:
         for lease in leases:
             ended = msgspec.structs.replace(lease, ended_at=self.now, end_reason=reason)
             self._write(ended)
-            self._event(
-                end_event(lease, reason, self.actor or "system:acquire", self.now)
-            )
-            if lease.suspect_at <= self.now:
-                self.suspect = max(0, self.suspect - 1)
+            self._event(end_event(lease, reason, self.actor or "system:acquire", self.now))
+        self.restored += all(lease.suspect_at <= self.now for lease in leases)
         key = leases[0].seat_key(self.policy.count_by)
         self.emptied.add(key)
         self.taken.discard(key)
@@ -314,15 +310,14 @@ class _Decision:
             acquired_at=row.acquired_at if row else self.now,
             last_beat_at=self.now,
             suspect_at=self.now,
-            expires_at=self.now,
+            # A policy that has just become shorter ends no living lease.
+            expires_at=row.expires_at if row and self._outlived(row) else self.now,
             origin=origin,
             session_id=request.session_id,
             device=request.device,
         )
         suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
-        lease = msgspec.structs.replace(
-            fresh, suspect_at=suspect_at, expires_at=expires_at
-        )
+        lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
         self._write(lease)
         self._event(
             Event(
@@ -340,6 +335,10 @@ class _Decision:
         )
         return lease
 
+    def _outlived(self, row: Lease) -> bool:
+        longest = self.policy.max_lease
+        return longest is not None and row.acquired_at + longest <= self.now
+
     def _deny(self, request: Acquire, reason: DenialReason) -> Denied:
         if reason is not DenialReason.SEAT_LIMIT:
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
@@ -350,18 +349,26 @@ class _Decision:
                 at=self.now,
                 limit=self.policy.capacity,
                 in_use=self.policy.capacity - free,
-                suspect=self.suspect,
-                retry_after=self.next_free_in,
+                suspect=max(0, self.counted.suspect - self.restored) if self.counted else 0,
+                retry_after=self._next_free_in(),
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
-                evidence=tuple(self._current(self._most_silent())),
+                evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
             )
         self._event(denial_event(request, denied))
         return denied
 
+    def _next_free_in(self) -> int:
+        """Say when to try again; too early, at worst, if this batch has renewed what was next."""
+        known = [self.counted.next_free_in] if self.counted and self.counted.in_use else []
+        written = [x for x in self.written.values() if x.live(self.now)]
+        return min(known + [free_at(x, self.policy) - self.now for x in written], default=0)
+
     def _most_silent(self) -> Sequence[Lease]:
-        if self.silent is None:
-            self.silent = self.reader.most_silent(EVIDENCE_MAX)
-        return self.silent
+        """List at least as many of the most silent holders as a denial names, this batch's too."""
+        if self.silent_limit < EVIDENCE_MAX + len(self.written):
+            self.silent_limit = EVIDENCE_MAX + len(self.written) + 2 * len(self.requests)
+            self.silent = self.reader.most_silent(self.silent_limit)
+        return self._current(self.silent)
 
     def _key(self, request: Acquire) -> str:
         return seat_key(self.policy.count_by, request.user_id, request.client_id)

@@ -98,9 +98,7 @@ class Store(Protocol):
         """Mark live sessions as used now: `last_used_at` and `idle_at` move forward only, `idle_at`
         never past `expires_at`. False where there is no live session."""
 
-    def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0
-    ) -> Session | None:
+    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
         """Replace the token in one step. The old one works for `grace` ms more, then never again.
 
         None if the session is not live. Raises Conflict if the new hash is in use.
@@ -183,10 +181,11 @@ class Store(Protocol):
 
     def pulse(self) -> Outage | None:
         """Say that the service is alive. If the last pulse lies further back than the store's
-        `max_pause`, the service or the store was away: every lease that was live then, and has beaten
-        since its last grace, lives on as if the clock had stood still (at most its `lost_after` from
-        now). `acquire` and `renew` do the same themselves when they find the pulse stale, before they
-        decide. A store that never had a pulse extends nothing."""
+        `max_pause`, the service or the store was away: every lease that was live when the pulse became
+        stale (last pulse + `max_pause`: until then seats were given away as they came free), and has
+        beaten since its last grace, lives on as if the clock had stood still (at most its `lost_after`
+        from now). `acquire` does the same itself when it finds the pulse stale, before it decides, and
+        `renew` before it turns a beat away. A store that never had a pulse extends nothing."""
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         """Note expired leases, forget old tombstones and events: housekeeping, never needed for a

@@ -120,7 +120,7 @@ def test_reset(proxy: FaultProxy) -> None:
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             connection.recv(100)
-    with connect(proxy) as connection, pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError), connect(proxy) as connection:
         ask(connection, b"again\n")
     proxy.pass_through()
     with connect(proxy) as connection:
@@ -170,5 +170,5 @@ def test_server_down() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with FaultProxy(url) as proxy, connect(proxy) as connection, pytest.raises(ConnectionError):
+        with FaultProxy(url) as proxy, pytest.raises(ConnectionError), connect(proxy) as connection:
             ask(connection, b"anybody?\n")

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sojourn.testing import binaries, processes
+from sojourn.testing.plans import Settings
 from sojourn.testing.servers import Kind, Server, fresh_database, mariadb, postgres, shared
 
 OWN = {Kind.POSTGRES: postgres, Kind.MARIADB: mariadb}
@@ -25,11 +26,11 @@ TIMEOUTS: dict[str, dict[str, Any]] = {
     "postgresql": {"connect_timeout": 2},  # the least it takes
     "mysql": {"connect_timeout": 1, "read_timeout": 1},
 }
-DURABILITY = {
+DURABILITY: dict[Kind, list[tuple[str, str | int]]] = {
     Kind.POSTGRES: [("SHOW fsync", "on"), ("SHOW synchronous_commit", "on")],
     Kind.MARIADB: [("SELECT @@innodb_flush_log_at_trx_commit", 1)],
 }
-LIMIT = {
+LIMIT: dict[Kind, tuple[Settings, str, str | int]] = {
     Kind.POSTGRES: ({"max_connections": 17}, "SHOW max_connections", "17"),
     Kind.MARIADB: ({"max-connections": 17}, "SELECT @@max_connections", 17),
 }
@@ -37,7 +38,7 @@ ORPHAN = """
 import sys
 from sojourn.testing.servers import {kind}
 with {kind}() as server:
-    print(server.pid, server.plan.folder, flush=True)
+    print(server.pid, server.plan.root, flush=True)
     sys.stdin.read()
 """
 
@@ -79,7 +80,8 @@ def test_crash_keeps_what_was_committed(own_server: Server) -> None:
         execute(url, "CREATE TABLE seen (n INT)", "INSERT INTO seen VALUES (7)")
         first = own_server.pid
         own_server.kill()
-        assert own_server.pid is None
+        killed = own_server.pid
+        assert killed is None
         with pytest.raises(OperationalError):
             execute(url, "SELECT 1")
         own_server.start()
@@ -93,7 +95,8 @@ def test_stop_and_start(own_server: Server) -> None:
         execute(url, "CREATE TABLE seen (n INT)", "INSERT INTO seen VALUES (7)")
         own_server.stop()
         own_server.stop()
-        assert own_server.pid is None
+        stopped = own_server.pid
+        assert stopped is None
         own_server.start()
         own_server.start()
         assert execute(url, "SELECT n FROM seen") == 7
@@ -148,7 +151,9 @@ def test_fresh_database_is_dropped(server: Server) -> None:
     with fresh_database(server) as url:
         execute(url, "CREATE TABLE held (n INT)", "INSERT INTO held VALUES (1)")
         parsed = make_url(url)
-        engine = create_engine(parsed.set(drivername=DRIVERS[parsed.drivername]), poolclass=NullPool)
+        engine = create_engine(
+            parsed.set(drivername=DRIVERS[parsed.drivername]), poolclass=NullPool
+        )
         connection = engine.connect()
         connection.execute(text("SELECT n FROM held"))
     connection.invalidate()
@@ -202,4 +207,4 @@ def test_root_steps_down(kind: Kind, server: Server) -> None:
     caller = os.getuid()
     steps_down = caller == 0 and kind is Kind.POSTGRES
     expected = pwd.getpwnam("nobody").pw_uid if steps_down else caller
-    assert (server.plan.folder / "data").stat().st_uid == expected
+    assert (server.plan.root / "data").stat().st_uid == expected

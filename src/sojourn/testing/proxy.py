@@ -22,13 +22,11 @@ from urllib.parse import urlsplit
 CHUNK = 65_536  # bytes
 CALL_TIMEOUT = 10.0  # seconds
 HOST = "127.0.0.1"
-RESET_ON_CLOSE = struct.pack(
-    "ii", 1, 0
-)  # SO_LINGER on, for no time: close sends a reset
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: close sends a reset
 
 
 class Mode(StrEnum):
-    PASS = "pass"  # noqa: S105  # no password
+    PASS = "pass"
     LATENCY = "latency"
     BLACKHOLE = "blackhole"
     RESET = "reset"
@@ -78,9 +76,7 @@ class FaultProxy:
         self._flowing = asyncio.Event()
         self._dropped = threading.Event()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="fault-proxy"
-        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self.port = 0  # known from `__enter__` on
 
     @property
@@ -171,16 +167,12 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = self._loop.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(writer)
         self._links.add(link)
         try:

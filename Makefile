@@ -1,0 +1,90 @@
+# Every command, on a fresh clone: only Python 3.11 or newer and make are taken for granted.
+# Works with the make of every system, GNU make 3.81 included.
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# Test workers. Each keeps the database servers busy too, so more than the cores gains nothing.
+JOBS ?= 2
+BENCH ?= bench/[a-z]*.py
+
+# The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
+# The test is what making .venv takes: Debian ships Python without ensurepip until asked for it.
+USABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c "$(USABLE)" 2>/dev/null && echo $$python && break; done)
+
+# Everything is installed from a list of exact versions and hashes, this project included: its build
+# tools come from requirements-build.lock, so that its own build downloads nothing.
+INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python
+EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt \
+	--no-emit-project --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench demo lock clean dev mariadb
+.NOTPARALLEL:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
+
+run: $(VENV)/.stamp-run ## Install what it takes and serve on 127.0.0.1:8700 (ARGS: see sojourn serve --help)
+	@$(BIN)/sojourn serve $(ARGS)
+
+test: dev mariadb check ## Run every check and every test, as CI does (ARGS: pytest's)
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+check: dev ## Lint, check formatting, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: dev mariadb ## Answer the questions in bench/ (BENCH: one file)
+	@for file in $(BENCH); do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+
+demo: $(VENV)/.stamp-run ## Serve with made-up people and seats to look at
+	@$(BIN)/sojourn demo $(ARGS)
+
+lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
+	$(BIN)/python -m uv lock --upgrade
+	$(EXPORT) --only-group build --output-file requirements-build.lock
+	$(EXPORT) --no-default-groups --all-extras --output-file requirements.lock
+	$(EXPORT) --all-groups --all-extras --output-file requirements-dev.lock
+	@! grep -n '://' requirements*.lock # where packages come from is each machine's own setting
+
+clean: ## Remove .venv and everything that was made; sojourn-data stays
+	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache build dist htmlcov
+	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+dev: $(VENV)/.stamp-dev
+
+mariadb:
+	@sh tests/servers/mariadb.sh
+
+$(VENV)/.stamp-build: requirements-build.lock
+	@python="$(PYTHON)"; test -n "$$python" && "$$python" -c "$(USABLE)" 2>/dev/null || { \
+		echo "No usable Python was found: $${python:-python3} is $$($${python:-python3} --version 2>&1)."; \
+		echo "Sojourn lives in $(VENV), which takes Python 3.11 or newer with its venv module."; \
+		echo "Run 'sudo apt-get install python3 python3-venv' or 'brew install python'," \
+			"or name one: make PYTHON=/path/to/python3"; \
+		exit 1; } >&2; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-build.lock
+	@touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-build requirements.lock pyproject.toml
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-build requirements-dev.lock pyproject.toml
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $(VENV)/.stamp-run $@

@@ -1,0 +1,155 @@
+"""How much of an empty ASGI application's rate is left once a request means something?
+
+Heartbeat, acquire + release, and acquire in a full pool, over HTTP with 64 connections and with one,
+per store. Everything is a ratio to the empty application on the same uvicorn, measured right before and
+right after in the same run. With one connection, also against a server without the batcher.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable
+
+import msgspec
+
+from load import Load, Script, drive, repeat, request
+from places import ADMIN_KEY, BACKENDS, OTHER_CORE, backend, pin, serving
+
+CONNECTIONS = 64
+LEASES = 1_024
+HEARTBEAT = "/api/licenses/sessions/heartbeat"
+ACQUIRE = "/api/licenses/sessions"
+RELEASE = "/api/licenses/sessions/current"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    store: str
+    call: str
+    connections: int
+    rate: float
+    ratio: float  # to the empty application at as many connections
+    p50: float
+    p99: float
+    failed: int
+
+
+def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row]:
+    """Run every case; the median of `rounds` is kept."""
+    pin(os.getpid(), OTHER_CORE)
+    rows: list[Row] = []
+    for store in ("memory", *BACKENDS):
+        say(f"http · {store}")
+        rows += _store(store, seconds, rounds)
+    return rows
+
+
+def _store(store: str, seconds: float, rounds: int) -> list[Row]:
+    if store == "memory":
+        return _cases("memory", "memory:", seconds, rounds)
+    with backend(store) as url:
+        return _cases(store, url, seconds, rounds)
+
+
+def _cases(store: str, url: str, seconds: float, rounds: int) -> list[Row]:
+    rows = []
+    with serving("--empty") as empty, serving(f"--store={url}") as port:
+        key = _license(port, {"beat": LEASES, "cycle": 10_000, "full": 5})
+        tokens = _take(port, key, "beat", LEASES)
+        beats = [request("POST", HEARTBEAT, token=t) for t in tokens]
+        cases: list[tuple[str, int, Callable[[int], Script]]] = [
+            ("heartbeat", CONNECTIONS, lambda n: repeat(beats[n::CONNECTIONS])),
+            ("acquire + release", CONNECTIONS, lambda n: _cycle(key, "cycle", n)),
+            ("acquire, pool full", CONNECTIONS, lambda n: _cycle(key, "full", n)),
+            ("heartbeat", 1, lambda _: repeat(beats)),
+            ("acquire + release", 1, lambda n: _cycle(key, "cycle", n)),
+        ]
+        for call, connections, scripts in cases:
+            rows.append(
+                _row(store, call, connections, _rounds(empty, port, connections, scripts, seconds, rounds))
+            )
+    with serving("--empty") as empty, serving(f"--store={url}", "--unbatched") as port:
+        beats = [request("POST", HEARTBEAT, token=t) for t in _take(port, key, "beat", LEASES)]
+        for connections in (1, CONNECTIONS):
+            runs = _rounds(empty, port, connections, lambda n: repeat(beats[n::64]), seconds, rounds)
+            rows.append(_row(store, "heartbeat, no batcher", connections, runs))
+    return rows
+
+
+def _rounds(
+    empty: int,
+    port: int,
+    connections: int,
+    scripts: Callable[[int], Script],
+    seconds: float,
+    rounds: int,
+) -> list[tuple[float, Load]]:
+    """Measure (the empty application's rate around it, the case) in turns."""
+    nothing = [request("POST", HEARTBEAT, token="x" * 120)]
+    runs = []
+    before = drive("127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds)
+    for _ in range(rounds):
+        load = drive("127.0.0.1", port, scripts, connections=connections, seconds=seconds)
+        after = drive(
+            "127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds
+        )
+        runs.append(((before.rate + after.rate) / 2, load))
+        before = after
+    return runs
+
+
+def _row(store: str, call: str, connections: int, runs: list[tuple[float, Load]]) -> Row:
+    ratios = [load.rate / base for base, load in runs]
+    middle = sorted(runs, key=lambda run: run[1].rate / run[0])[len(runs) // 2][1]
+    good = {200, 201} | ({409} if call.endswith("full") else set())
+    return Row(
+        store=store,
+        call=call,
+        connections=connections,
+        rate=middle.rate,
+        ratio=statistics.median(ratios),
+        p50=middle.p50,
+        p99=middle.p99,
+        failed=sum(n for _, load in runs for s, n in load.statuses.items() if s not in good),
+    )
+
+
+def _cycle(key: str, feature: str, n: int) -> Script:
+    """Acquire, and release what was granted, again and again, as one holder per connection."""
+    body = json.dumps({"feature": feature, "userId": f"user-{n}", "clientId": "bench"}).encode()
+    acquire = request("POST", ACQUIRE, token=key, body=body)
+    while True:
+        status, answer = yield acquire
+        if status == 201:
+            yield request("DELETE", RELEASE, token=json.loads(answer)["data"]["token"])
+
+
+def _license(port: int, features: dict[str, int]) -> str:
+    body = {"name": "bench", "features": {f: {"capacity": c} for f, c in features.items()}}
+    answers: list[bytes] = []
+
+    def script() -> Script:
+        _, answer = yield request(
+            "POST", "/api/licenses", token=ADMIN_KEY, body=json.dumps(body).encode()
+        )
+        answers.append(answer)
+
+    drive("127.0.0.1", port, lambda _: script(), connections=1, seconds=10, warmup=0)
+    return str(json.loads(answers[0])["data"]["key"])
+
+
+def _take(port: int, key: str, feature: str, leases: int) -> list[str]:
+    tokens: list[str] = []
+
+    def script(n: int) -> Script:
+        for i in range(n, leases, CONNECTIONS):
+            body = {"feature": feature, "userId": f"user-{i}", "clientId": "bench"}
+            status, answer = yield request("POST", ACQUIRE, token=key, body=json.dumps(body).encode())
+            if status == 201:
+                tokens.append(json.loads(answer)["data"]["token"])
+
+    drive("127.0.0.1", port, script, connections=CONNECTIONS, seconds=60, warmup=0)
+    if len(tokens) != leases:
+        raise RuntimeError(f"Only {len(tokens)} of {leases} seats were granted.")
+    return tokens

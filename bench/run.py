@@ -1,0 +1,77 @@
+"""Run the benchmarks, print tables, and write what was measured to bench/results/.
+
+    make bench                     everything, about 10 minutes
+    make bench ARGS="--quick"      the same in about 2 minutes, for a first look
+    make bench ARGS="--only http"  one of: http stores contended
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+import contended
+import http_seats
+import stores
+from places import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=["http", "stores", "contended"])
+    given = parser.parse_args()
+    console = Console()
+    seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
+    runs: dict[str, Any] = {
+        "contended": lambda say: contended.measure(10_000 if given.quick else 100_000, say),
+        "stores": lambda say: stores.measure((100, 10_000 if given.quick else 100_000), seconds, say),
+        "http": lambda say: http_seats.measure(seconds, rounds, say),
+    }
+    for name, run in runs.items():
+        if given.only in (None, name):
+            with console.status(name) as status:
+                rows = run(lambda text, status=status: status.update(text))
+            console.print(table(name, rows))
+            if not given.quick:
+                save(name, rows)
+
+
+def table(name: str, rows: list[Any]) -> Table:
+    """Show rows as they are: a column per field, figures to the right."""
+    shown = Table(title=name, title_justify="left")
+    for field in rows[0].__struct_fields__:
+        right = isinstance(getattr(rows[0], field), int | float)
+        shown.add_column(field.replace("_", " "), justify="right" if right else "left")
+    for row in rows:
+        shown.add_row(*(figure(getattr(row, f)) for f in row.__struct_fields__))
+    return shown
+
+
+def figure(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def save(name: str, rows: list[Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    document = {
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "rows": [msgspec.to_builtins(row) for row in rows],
+    }
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    (RESULTS / f"{name}.json").write_bytes(text + b"\n")
+
+
+if __name__ == "__main__":
+    main()

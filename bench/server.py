@@ -1,0 +1,72 @@
+"""The server under test: Sojourn as it is served, without its batcher, or the empty application."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+
+import empty
+from places import ADMIN_KEY, SECRET
+from sojourn.api.app import create_app
+from sojourn.api.protocol import server_config
+from sojourn.service.services import Services
+from sojourn.settings import Settings
+from sojourn.stores.open import migrate, open_ledger, open_store
+from sojourn.token import Keyring
+
+
+class Unbatched:
+    """What the batcher replaces: a thread per request, a transaction per request."""
+
+    depth = 0
+
+    def __init__(self, verbs: dict[str, Callable[[Sequence[Any]], Sequence[Any]]]) -> None:
+        self._verbs = verbs
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        return None
+
+    def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
+        return self._loop.run_in_executor(None, lambda: self._verbs[verb]([request])[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--store", default="memory:")
+    parser.add_argument("--empty", action="store_true")
+    parser.add_argument("--unbatched", action="store_true")
+    given = parser.parse_args()
+    if given.empty:
+        uvicorn.run(
+            empty.app,
+            port=given.port,
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            log_level="warning",
+        )
+        return
+    if not given.store.startswith("memory:"):
+        migrate(given.store)
+    store, ledger = open_store(given.store), open_ledger(given.store)
+    services = Services(store, ledger, Keyring([SECRET.encode()]))
+    services.keys.ensure_admin(ADMIN_KEY)
+    if given.unbatched:
+        seats = services.seats
+        services.batcher = Unbatched(  # type: ignore[assignment]  # the same two calls
+            {"acquire": seats.acquire, "renew": seats.renew, "release": seats.release}
+        )
+    settings = Settings(port=given.port, log_level="warning")
+    uvicorn.run(**server_config(settings, create_app(services, settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""`python -m sojourn` is `sojourn`."""
+
+import sys
+
+from sojourn.cli.main import main
+
+sys.exit(main())

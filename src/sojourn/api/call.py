@@ -1,0 +1,235 @@
+"""A call of the API, described once: Litestar routes it, the fast lane may answer it, and the OpenAPI
+document is written from it.
+
+    @operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
+    def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+
+A parameter called `body` or `query` says what those must hold; any other is a piece of the path. What
+does not fit its type never reaches the handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+import typing
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import Struct
+
+from sojourn.api.context import Context
+from sojourn.api.limits import read_body, scan
+from sojourn.api.metrics import Tally
+from sojourn.api.problems import crash, invalid, refuse
+from sojourn.api.proof import bearer
+from sojourn.api.reply import Reply, done
+from sojourn.errors import InvalidInput, SojournError
+from sojourn.ledger import ApiKey
+from sojourn.service.keys import Permission
+
+Scope = typing.MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Respond = Callable[[Context, Scope, Receive], Awaitable[Reply]]
+
+QUERY_FIELDS_MAX = 50
+
+
+class Who(StrEnum):
+    """Whose proof a call takes."""
+
+    OPERATOR = "operator"
+    CLIENT = "client"  # a license key, a user's JWT, or a lease token
+    HOLDER = "holder"  # a lease token
+    ANYONE = "anyone"
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One method of one path. `respond` may raise a SojournError; `answer` may not."""
+
+    name: str
+    method: str
+    path: str
+    who: Who
+    respond: Respond
+    summary: str
+    description: str = ""
+    may: Permission | None = None
+    body: Any = None
+    body_required: bool = True
+    query: Any = None
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: Any = None  # None: described by hand in `openapi`
+    status: int = 200
+    problems: tuple[str, ...] = ()
+
+
+class Ask(Struct, frozen=True):
+    """What a handler of an operator's call is given besides its parameters."""
+
+    context: Context
+    key: ApiKey
+
+    @property
+    def actor(self) -> str:
+        """Name who asks, for the audit trail."""
+        return f"key:{self.key.id}"
+
+
+async def answer(
+    call: Call, tally: Tally, context: Context, scope: Scope, receive: Receive
+) -> Reply:
+    """Carry a call out, whatever happens. Both lanes come through here."""
+    began = time.perf_counter()
+    try:
+        reply = await call.respond(context, scope, receive)
+    except SojournError as fault:
+        reply = refuse(fault)
+    except Exception as fault:  # noqa: BLE001 - the last resort: logged, and answered without a trace
+        reply = crash(fault)
+    tally.add(reply.code, time.perf_counter() - began)
+    return reply
+
+
+def operator(
+    method: str,
+    path: str,
+    *,
+    may: Permission,
+    status: int = 200,
+    problems: tuple[str, ...] = (),
+    patience: float | None = None,
+) -> Callable[[Callable[..., Any]], Call]:
+    """Make a call of a plain function that runs on a thread, for callers whose key permits it.
+
+    `patience`: how long to wait for it, in seconds, instead of the setting `request_timeout`.
+    """
+
+    def decorate(handler: Callable[..., Any]) -> Call:
+        reader = _Reader(handler, path)
+
+        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+            settings = context.settings
+            authorization, content_type = scan(scope["headers"], settings.body_max)
+            presented = bearer(authorization, "<API key>")
+            body = b""
+            if reader.body is not None:
+                body = await read_body(receive, content_type, settings.body_max)
+
+            def work() -> Reply:
+                key = context.services.keys.authenticate(presented)
+                context.services.keys.require(key, may)
+                return done(handler(Ask(context, key), **reader.read(scope, body)), status)
+
+            return await context.blocking.run(patience or settings.request_timeout, work)
+
+        return Call(
+            name=handler.__name__,
+            method=method,
+            path=path,
+            who=Who.OPERATOR,
+            may=may,
+            respond=respond,
+            body=reader.body,
+            query=reader.query,
+            params=reader.params,
+            answer=reader.answer,
+            status=status,
+            problems=problems,
+            **words(handler),
+        )
+
+    return decorate
+
+
+def words(handler: Callable[..., Any]) -> dict[str, str]:
+    """Split a docstring into the summary and the description of a call."""
+    summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n")
+    return {
+        "summary": summary.strip().removesuffix("."),
+        "description": " ".join(description.split()),
+    }
+
+
+class _Reader:
+    """Reads a request into the parameters that a handler's signature names."""
+
+    def __init__(self, handler: Callable[..., Any], path: str) -> None:
+        hints = typing.get_type_hints(handler, include_extras=True)
+        self.answer = hints.pop("return")
+        hints.pop("ask")
+        self.body = hints.pop("body", None)
+        self.query = hints.pop("query", None)
+        self.params = {camel(name): kind for name, kind in hints.items()}
+        self._names = {camel(name): name for name in hints}
+        assert set(re.findall(r"{(\w+)}", path)) == set(self.params), path
+        self._decode = msgspec.json.Decoder(self.body).decode if self.body else None
+
+    def read(self, scope: Scope, body: bytes) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, raw in scope["path_params"].items():
+            values[self._names[name]] = _piece(name, raw, self.params[name])
+        if self.query is not None:
+            values["query"] = read_query(scope["query_string"], self.query)
+        if self._decode is not None:
+            if not body:
+                raise InvalidInput("The body is empty; JSON is expected.")
+            values["body"] = decode(self._decode, body)
+        return values
+
+
+def _piece(name: str, raw: str, kind: Any) -> Any:
+    """Decode a piece of the path, which may hold encoded slashes."""
+    try:
+        return msgspec.convert(unquote(raw, errors="strict"), kind)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{name}: not UTF-8, percent-encoded.") from None
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, name) from None
+
+
+def read_query(query_string: bytes, kind: Any) -> Any:
+    """Read a query string into a Struct. A name given twice is refused unless its field is a list."""
+    values: dict[str, Any] = {}
+    fields = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            max_num_fields=QUERY_FIELDS_MAX,
+            errors="strict",
+        )
+    except ValueError:
+        raise InvalidInput("The query string cannot be read.") from None
+    for name, value in pairs:
+        if typing.get_origin(fields.get(name)) is tuple:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise InvalidInput(f"{name}: given more than once.")
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, "query") from None
+
+
+def decode(decoder: Callable[[bytes], Any], body: bytes) -> Any:
+    """Decode a JSON body. Raises InvalidInput, naming the field."""
+    try:
+        return decoder(body)
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, "body") from None
+    except msgspec.DecodeError as fault:
+        raise InvalidInput(f"The body is not JSON: {fault}.") from None
+    except (RecursionError, UnicodeDecodeError):
+        raise InvalidInput("The body is not JSON that anybody would write.") from None
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

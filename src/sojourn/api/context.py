@@ -1,0 +1,35 @@
+"""What every call may use: the services, the settings, and this process's bounds and counts."""
+
+from __future__ import annotations
+
+from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.metrics import Metrics
+from sojourn.api.readiness import Readiness
+from sojourn.service.services import Services
+from sojourn.settings import Settings
+
+
+class Context:
+    """One per application. Handlers are functions of it and of what the request says."""
+
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self.services = services
+        self.settings = settings
+        self.blocking = Blocking()
+        self.deadlines = Deadlines(settings.request_timeout)
+        self.metrics = Metrics()
+        self.metrics.bind(self)
+        self.readiness = Readiness(services, queue_max=settings.queue_max)
+        self.draining = False  # set at the first sign of a shutdown: no new work should come here
+
+    def start(self) -> None:
+        """Start the services, on the running event loop. Raises SojournError if that is impossible."""
+        self.services.start()
+
+    async def stop(self) -> None:
+        """Answer what was accepted, then give everything back."""
+        self.draining = True
+        await self.services.stop()
+        await self.blocking.close()
+        await self.readiness.close()
+        self.services.close()

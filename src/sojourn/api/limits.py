@@ -1,0 +1,164 @@
+"""Bounds on what one caller can cost: bodies, headers that matter, waiting, threads.
+
+What must be bounded before a request has even been received is in `protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sojourn.api.reply import Headers
+from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
+
+T = TypeVar("T")
+
+THREADS = 4
+"""Threads for calls that are not hot. They spend their time waiting for the database."""
+WAITING_MAX = 64
+"""Such calls accepted and not yet answered; more are turned away at once."""
+
+
+def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
+    """Return the values of Authorization and Content-Type, or nothing where they are missing.
+
+    Refuses a body that announces itself as too large, and a second Authorization: two parties on the
+    way might believe different ones.
+    """
+    authorization = content_type = b""
+    for name, value in headers:
+        if name == b"authorization":
+            if authorization:
+                raise InvalidInput(
+                    "Authorization: given more than once.", hint="Send the header once."
+                )
+            authorization = value
+        elif name == b"content-type":
+            content_type = value
+        elif name == b"content-length" and value.isdigit() and int(value) > body_max:
+            raise too_large(body_max)
+    return authorization, content_type
+
+
+async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: int) -> bytes:
+    """Return the whole body. Raises InvalidInput as soon as it is too large, or not JSON."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False) or message["type"] != "http.request":
+        body = await _read_on(receive, message, body_max)
+    if len(body) > body_max:
+        raise too_large(body_max)
+    if body and content_type != b"application/json":
+        _check_type(content_type)
+    return body
+
+
+async def _read_on(receive: Callable[[], Any], message: Any, body_max: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":  # the client hung up; nobody will read our answer
+            raise InvalidInput("The request was cut off.")
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > body_max:
+            raise too_large(body_max)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        message = await receive()
+
+
+def _check_type(content_type: bytes) -> None:
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind and kind != b"application/json":
+        raise InvalidInput(
+            "The body is not JSON.",
+            code="unsupported_media_type",
+            hint="Send `Content-Type: application/json`.",
+        )
+
+
+def too_large(body_max: int) -> InvalidInput:
+    return InvalidInput(
+        f"The body is larger than {body_max} bytes.",
+        code="body_too_large",
+        hint="No call of this API needs so much.",
+    )
+
+
+class Blocking:
+    """A few threads for calls that wait for a database, and a bound on how many may wait for those."""
+
+    def __init__(self, *, threads: int = THREADS, waiting_max: int = WAITING_MAX) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sojourn-call")
+        self._waiting_max = waiting_max
+        self.busy = 0
+
+    async def run(self, patience: float, work: Callable[..., T], *args: Any) -> T:
+        """Run `work` on a thread; wait for it at most `patience` seconds.
+
+        Past that the work goes on, and keeps its place: a slow database must not be asked more and
+        more.
+        """
+        if self.busy >= self._waiting_max:
+            raise Overloaded("The server has more calls waiting than it can serve in time.")
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        self.busy += 1
+        future.add_done_callback(self._ended)
+        await asyncio.wait({future}, timeout=patience)
+        if not future.done():
+            raise too_slow()
+        return future.result()
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self.busy -= 1
+        if not future.cancelled():
+            future.exception()  # looked at, for its caller may have gone
+
+    async def close(self) -> None:
+        """End what has not begun, and wait for the rest."""
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+
+class Deadlines:
+    """Gives up on answers that take too long, with one timer for all of them.
+
+    A timer per request would cost more than the request; nobody needs this deadline to the tick.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._tick = max(0.01, patience / 10)
+        self._since: dict[asyncio.Future[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, future: asyncio.Future[T]) -> T:
+        """Await a future. Raises StoreUnavailable when it takes too long."""
+        loop = future.get_loop()
+        self._since[future] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick, self._give_up)
+        try:
+            return await future
+        finally:
+            del self._since[future]
+
+    def _give_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._patience
+        for future, since in self._since.items():  # oldest first
+            if since > latest:
+                break
+            if not future.done():
+                future.set_exception(too_slow())
+        self._timer = loop.call_later(self._tick, self._give_up) if self._since else None
+
+
+def too_slow() -> StoreUnavailable:
+    return StoreUnavailable(
+        "The store did not answer in time. Whether this was carried out is not known.",
+        hint="Ask again: acquire, heartbeat and release may all be repeated safely.",
+    )

@@ -1,0 +1,134 @@
+"""What this process counts, for Prometheus.
+
+The hot path adds to plain lists; they become metrics only when somebody scrapes. Labels never name a
+customer: their number is bounded by the API itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from sojourn import __version__
+
+if TYPE_CHECKING:
+    from sojourn.api.context import Context
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+
+
+class Tally:
+    """Answers of one call: how many by code, and how long they took."""
+
+    __slots__ = ("buckets", "codes", "ok", "seconds")
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.codes: dict[str, int] = {}
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def add(self, code: str, seconds: float) -> None:
+        if code:
+            self.codes[code] = self.codes.get(code, 0) + 1
+        else:
+            self.ok += 1
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+class Metrics(Collector):
+    """All tallies of a process; on the event loop only."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Tally] = {}
+        self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
+        self._context: Context | None = None
+        self._registry = CollectorRegistry()
+
+    def bind(self, context: Context) -> None:
+        self._context = context
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        context.services.batcher.observe = self.observe_batch
+
+    def tally(self, call: str) -> Tally:
+        """Return the tally of a call, making it at first."""
+        return self.calls.setdefault(call, Tally())
+
+    def observe_batch(self, verb: str, size: int) -> None:
+        row = self.batches.setdefault(verb, [0, 0])
+        row[0] += 1
+        row[1] += size
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is collected at registration
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("sojourn_build", "What runs here.", value={"version": __version__})
+        answers = CounterMetricFamily(
+            "sojourn_http_answers", "Answers by call and code.", labels=("call", "code")
+        )
+        times = HistogramMetricFamily(
+            "sojourn_http_seconds", "Time from headers to answer.", labels=("call",)
+        )
+        for call, tally in list(self.calls.items()):
+            answers.add_metric((call, "ok"), tally.ok)
+            for code, count in list(tally.codes.items()):
+                answers.add_metric((call, code), count)
+            times.add_metric((call,), _cumulative(tally), tally.seconds)
+        yield answers
+        yield times
+        yield from self._queues()
+
+    def _queues(self) -> Iterable[Metric]:
+        batches = CounterMetricFamily(
+            "sojourn_batches", "Batches carried out.", labels=("verb",)
+        )
+        requests = CounterMetricFamily(
+            "sojourn_batched_requests", "Requests in those batches.", labels=("verb",)
+        )
+        for verb, (count, size) in list(self.batches.items()):
+            batches.add_metric((verb,), count)
+            requests.add_metric((verb,), size)
+        yield batches
+        yield requests
+        if self._context is None:
+            return
+        yield GaugeMetricFamily(
+            "sojourn_queue_depth",
+            "Hot requests accepted and not yet answered.",
+            value=self._context.services.batcher.depth,
+        )
+        yield GaugeMetricFamily(
+            "sojourn_calls_waiting",
+            "Other calls accepted and not yet answered.",
+            value=self._context.blocking.busy,
+        )
+        yield GaugeMetricFamily(
+            "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
+        )
+
+
+def _cumulative(tally: Tally) -> list[tuple[str, float]]:
+    rows: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), tally.buckets, strict=True):
+        total += count
+        rows.append((bound, total))
+    return rows

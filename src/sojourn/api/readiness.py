@@ -1,0 +1,68 @@
+"""Can this process serve? Asked by balancers, as often as they like, at the cost of one question."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from msgspec import Struct
+
+from sojourn.service.services import Services
+
+PATIENCE = 2.0  # seconds
+FRESH = 1.0  # seconds for which an answer is repeated
+BUSY_SHARE = 0.8
+
+
+class State(Struct, frozen=True):
+    """`ready` is what a balancer asks; `reasons` say what does not work as it should."""
+
+    ready: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Readiness:
+    """Probes the store and the ledger, one probe at a time.
+
+    Without the store nothing can be decided: not ready. Without the ledger, beats and releases still
+    work, and taking this process out of service would end them: ready, but degraded.
+    """
+
+    def __init__(self, services: Services, *, queue_max: int) -> None:
+        self._services = services
+        self._busy_at = queue_max * BUSY_SHARE
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="sojourn-probe")
+        self._probe: asyncio.Task[State] | None = None
+        self._ended_at = float("-inf")
+
+    async def state(self) -> State:
+        """Answer from the probe under way, or the last one if it is fresh, or a new one."""
+        loop = asyncio.get_running_loop()
+        if self._probe is None or (
+            self._probe.done() and loop.time() - self._ended_at > FRESH
+        ):
+            self._probe = loop.create_task(self._ask())
+        state = await asyncio.shield(self._probe)
+        if self._services.batcher.depth > self._busy_at:
+            return State(state.ready, (*state.reasons, "The queue is nearly full."))
+        return state
+
+    async def _ask(self) -> State:
+        loop = asyncio.get_running_loop()
+        store = loop.run_in_executor(self._pool, self._services.store.now)
+        ledger = loop.run_in_executor(self._pool, self._services.ledger.now)
+        await asyncio.wait({store, ledger}, timeout=PATIENCE)
+        self._ended_at = loop.time()
+        answers = {"store": _answered(store), "ledger": _answered(ledger)}
+        reasons = tuple(f"The {name} does not answer." for name, ok in answers.items() if not ok)
+        return State(answers["store"], reasons)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+
+def _answered(future: asyncio.Future[int]) -> bool:
+    if future.done():
+        return not future.cancelled() and future.exception() is None
+    future.cancel()
+    return False

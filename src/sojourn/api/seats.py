@@ -1,0 +1,313 @@
+"""Seats: acquire, heartbeat, release, which are hot; and the operators' view of them.
+
+A hot handler is a function of the context and of what the request says. It runs on the event loop,
+hands its request to the batcher and awaits the answer, so it must not do anything else that takes time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from sojourn.api.call import Ask, Call, Receive, Scope, Who, decode, operator, words
+from sojourn.api.context import Context
+from sojourn.api.limits import read_body, scan
+from sojourn.api.problems import deny, lost
+from sojourn.api.proof import bearer, kind_of, wrong_kind
+from sojourn.api.reply import Headers, Reply, done
+from sojourn.api.wire import (
+    AcquireBody,
+    BeatBody,
+    CleanupAnswer,
+    Done,
+    Feature,
+    HeartbeatBody,
+    LeaseBody,
+    Limit,
+    Name,
+    Page,
+    ReleasedBody,
+    SeatBody,
+    Wire,
+    lease_body,
+    seconds,
+)
+from sojourn.device import Device
+from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
+from sojourn.service.keys import Permission
+from sojourn.service.seats import BeatCall, Seat, SeatCall
+from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
+
+Hot = Callable[[Context, bytes, bytes, Scope], Awaitable[Reply]]
+
+TEXT_MAX = 256
+LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
+STILL = Beat()
+
+_decode_acquire = msgspec.json.Decoder(AcquireBody).decode
+_decode_beat = msgspec.json.Decoder(HeartbeatBody).decode
+_NOTHING = AcquireBody()
+
+
+def hot(
+    method: str,
+    path: str,
+    *,
+    who: Who,
+    answer: Any,
+    body: Any = None,
+    status: int = 200,
+    problems: tuple[str, ...] = (),
+) -> Callable[[Hot], Call]:
+    """Make a call of a coroutine function that runs on the event loop."""
+
+    def decorate(handler: Hot) -> Call:
+        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+            body_max = context.settings.body_max
+            authorization, content_type = scan(scope["headers"], body_max)
+            content = b"" if body is None else await read_body(receive, content_type, body_max)
+            return await handler(context, authorization, content, scope)
+
+        return Call(
+            name=handler.__name__,
+            method=method,
+            path=path,
+            who=who,
+            respond=respond,
+            body=body,
+            body_required=False,
+            answer=answer,
+            status=status,
+            problems=problems,
+            **words(handler),
+        )
+
+    return decorate
+
+
+@hot(
+    "POST",
+    "/api/licenses/sessions",
+    who=Who.CLIENT,
+    body=AcquireBody,
+    answer=Done[SeatBody],
+    status=201,
+    problems=(
+        "seat_limit",
+        "forbidden",
+        "feature_unknown",
+        "license_suspended",
+        "license_expired",
+        "license_not_yet_valid",
+        "lease_ended",
+    ),
+)
+async def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -> Reply:
+    """Take a seat.
+
+    The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose
+    seat it is (a JWT names the user itself); or it is a lease token, to come back to that lease, and
+    then the body may be empty. The same client asking again keeps its seat, under a new token. When
+    every seat is taken the answer is 409 with the words "Maximum user limit reached", who holds them,
+    and when to ask again.
+    """
+    token = bearer(authorization, "<license key>")
+    asked = decode(_decode_acquire, body) if body else _NOTHING
+    kind = kind_of(token)
+    if kind is TokenKind.LEASE:
+        call = _resume(context.services.keyring.verify(token), asked, scope)
+    elif kind is TokenKind.LICENSE:
+        check_token(token, kind)
+        call = SeatCall(
+            key_hash=hash_token(token),
+            license_id=asked.license_id,
+            feature=_given(asked.feature, "feature"),
+            user_id=_given(asked.user_id, "userId"),
+            client_id=_given(asked.client_id, "clientId"),
+            session_id=asked.session_id,
+            device=_device(asked, scope),
+            takeover=asked.takeover,
+        )
+    elif kind is not None:
+        raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
+    else:
+        raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
+    outcome = await context.deadlines.wait(context.services.batcher.submit("acquire", call))
+    if isinstance(outcome, Denied):
+        return deny(outcome, show_holders=context.settings.show_holders)
+    return done(Done(data=_seat_body(outcome)), 201)
+
+
+@hot(
+    "POST",
+    "/api/licenses/sessions/heartbeat",
+    who=Who.HOLDER,
+    body=HeartbeatBody,
+    answer=Done[BeatBody],
+    problems=(
+        "lease_lost",
+        "license_suspended",
+        "license_expired",
+        "license_not_yet_valid",
+    ),
+)
+async def heartbeat(context: Context, authorization: bytes, body: bytes, _scope: Scope) -> Reply:
+    """Keep a seat.
+
+    `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
+    if later than usual. `closing`: the tab says goodbye; the seat is given up shortly unless another
+    beat comes. 410 says that the lease is lost, and whether acquiring with the same token may bring it
+    back.
+    """
+    token = bearer(authorization, "<lease token>")
+    if token[:4] != "sjl_":
+        raise wrong_kind(LEASE_TOKEN)
+    claims = context.services.keyring.verify(token)
+    beat = STILL
+    if body and body != b"{}":
+        said = decode(_decode_beat, body)
+        beat = Beat(
+            idle_for=None if said.idle_for is None else round(said.idle_for * 1000),
+            next_in=None if said.next_in is None else round(said.next_in * 1000),
+            closing=said.closing,
+        )
+    outcome = await context.deadlines.wait(
+        context.services.batcher.submit("renew", BeatCall(claims=claims, beat=beat))
+    )
+    if type(outcome) is Renewal:
+        answer = BeatBody(expires_in=seconds(outcome.expires_in), state=outcome.state.value)
+        return done(Done(data=answer))
+    return lost(outcome)
+
+
+@hot(
+    "DELETE", "/api/licenses/sessions/current", who=Who.HOLDER, answer=Done[ReleasedBody]
+)
+async def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope) -> Reply:
+    """Give a seat back.
+
+    `released` is false when there was nothing left to give back, which is as good.
+    """
+    token = bearer(authorization, "<lease token>")
+    if token[:4] != "sjl_":
+        raise wrong_kind(LEASE_TOKEN)
+    claims = context.services.keyring.verify(token)
+    released = await context.deadlines.wait(context.services.batcher.submit("release", claims))
+    return done(Done(data=ReleasedBody(released=released)))
+
+
+def _seat_body(seat: Seat) -> SeatBody:
+    return SeatBody(
+        lease_id=seat.lease.id,
+        token=seat.token,
+        fence=seat.lease.fence,
+        heartbeat_interval=seconds(seat.heartbeat_interval),
+        lost_after=seconds(seat.lost_after),
+        expires_in=seconds(seat.expires_in),
+        resumed=seat.lease.origin is Origin.RESUMED,
+    )
+
+
+def _resume(claims: LeaseClaims, asked: AcquireBody, scope: Scope) -> SeatCall:
+    """Build the wish to come back; a body that speaks of something else contradicts its proof."""
+    license_id, _, feature = claims.pool_id.partition(":")
+    for name, said, proved in (
+        ("feature", asked.feature, feature),
+        ("userId", asked.user_id, claims.user_id),
+        ("clientId", asked.client_id, claims.client_id),
+        ("licenseId", asked.license_id, license_id),
+    ):
+        if said is not None and said != proved:
+            raise Forbidden(
+                f"{name}: the lease token is for another one.",
+                hint="Leave it out, or acquire with the license key.",
+            )
+    return SeatCall(claims=claims, device=_device(asked, scope))
+
+
+def _given(value: str | None, name: str) -> str:
+    if value is None:
+        raise InvalidInput(
+            f"{name}: missing.", hint="With a license key, say feature, userId and clientId."
+        )
+    return value
+
+
+def _device(asked: AcquireBody, scope: Scope) -> Device:
+    """Describe the client: by its own words, its User-Agent, and where it called from."""
+    said, client = asked.device, scope.get("client")
+    return Device(
+        name=said.name if said else None,
+        browser=said.browser if said else None,
+        os=said.os if said else None,
+        kind=said.kind if said else None,
+        ip=client[0] if client else None,
+        user_agent=_user_agent(scope["headers"]),
+    )
+
+
+def _user_agent(headers: Headers) -> str | None:
+    for name, value in headers:
+        if name == b"user-agent":
+            text = value[:TEXT_MAX].decode("latin-1")
+            return "".join(c for c in text if c.isprintable()) or None
+    return None
+
+
+class LeasesQuery(Wire):
+    license_id: Name | UnsetType = UNSET
+    feature: Feature | UnsetType = UNSET
+    user_id: Name | UnsetType = UNSET
+    client_id: Name | UnsetType = UNSET
+    include_ended: bool = False
+    after: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    limit: Limit = 100
+
+
+@operator("GET", "/api/licenses/sessions", may=Permission.READ)
+def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
+    """List leases, by id."""
+    which = LeaseFilter(
+        license_id=query.license_id or None,
+        feature=query.feature or None,
+        user_id=query.user_id or None,
+        client_id=query.client_id or None,
+        include_ended=query.include_ended,
+    )
+    leases, now = ask.context.services.operations.leases(
+        which, after=query.after or None, limit=query.limit
+    )
+    full = len(leases) == query.limit
+    return Done(
+        data=Page(
+            items=[lease_body(lease, now) for lease in leases],
+            next=leases[-1].id if full else None,
+        )
+    )
+
+
+@operator(
+    "DELETE",
+    "/api/licenses/sessions/{leaseId}",
+    may=Permission.SEATS_END,
+    problems=("lease_unknown",),
+)
+def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
+    """End one lease. Its holder may acquire again."""
+    operations = ask.context.services.operations
+    ended = operations.release(lease_id, actor=ask.actor)
+    if ended.ended_count:
+        message = f"Ended the lease of user {ended.ended[0].user_id}."
+    elif operations.leases(LeaseFilter(ids=(lease_id,), include_ended=True))[0]:
+        message = "The lease had ended already."
+    else:
+        raise NotFound("There is no such lease.", code="lease_unknown")
+    return Done(data=CleanupAnswer.of(ended), message=message)
+
+
+CALLS: tuple[Call, ...] = (acquire, heartbeat, release, list_leases, release_lease)
+HOT = (acquire, heartbeat, release)

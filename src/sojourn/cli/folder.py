@@ -1,0 +1,94 @@
+"""The data folder of a server: its secret, and what this host's commands need to reach it.
+
+<data>/            0700
+<data>/secret      0600   made at the first start of an embedded store
+<data>/server.json 0600   the server's address, its process id while it runs, the first admin key
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from sojourn.settings import check_secret
+
+SECRET_BYTES = 48
+
+
+class Remembered(Struct, frozen=True, kw_only=True):
+    """What `server.json` says."""
+
+    url: str = ""
+    key: str = ""
+    pid: int | None = None  # None: not running, as far as it could say
+
+
+class DataFolder:
+    """Only its owner may look inside."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def server_file(self) -> Path:
+        return self.path / "server.json"
+
+    @property
+    def secret_file(self) -> Path:
+        return self.path / "secret"
+
+    def make(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)  # also where it was made by hand, or under a loose umask
+
+    def secret(self) -> str:
+        """Return the secret kept here; make one at the first start."""
+        if not self.secret_file.exists():
+            with contextlib.suppress(FileExistsError):
+                write_private(self.secret_file, new_secret() + "\n", exclusive=True)
+        self.secret_file.chmod(0o600)
+        return check_secret(self.secret_file.read_text().strip())
+
+    def recall(self) -> Remembered:
+        """Read what is remembered; nothing if there is no file, or one that is not ours."""
+        try:
+            return msgspec.json.decode(self.server_file.read_bytes(), type=Remembered)
+        except (OSError, msgspec.DecodeError):
+            return Remembered()
+
+    def remember(self, what: Remembered) -> None:
+        text = msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
+        write_private(self.server_file, text + "\n")
+
+    def forget_process(self, pid: int) -> None:
+        """Note that the server has stopped; leave the note of a successor alone."""
+        known = self.recall()
+        if known.pid == pid:
+            self.remember(msgspec.structs.replace(known, pid=None))
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:
+    """Write a file that only its owner may read, all or nothing.
+
+    With `exclusive`, raise FileExistsError where there is one: two servers that start at once agree
+    on whichever secret came first.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    try:
+        if exclusive:
+            os.link(beside, path)
+        else:
+            os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""The socket, and uvicorn on it: one process, or several."""
+# ruff: noqa: PLC0415 - uvicorn is heavy, and most commands serve nothing
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.wiring import WORKER_VARIABLE
+from sojourn.settings import Settings
+
+BACKLOG = 2_048
+WORKERS_START_TIMEOUT = 30.0  # seconds
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognized, not bound
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Take the port. Raises Failure, saying who might have it."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise Failure(
+            f"This host has no address {settings.host!r} to listen on.",
+            why=error.strerror or str(error),
+            todo="Correct --host: 127.0.0.1 for this machine only, 0.0.0.0 for every network.",
+            exit_code=ExitCode.USAGE,
+        ) from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except OSError as error:
+        listener.close()
+        raise _refused(settings, error) from None
+    return listener
+
+
+def _refused(settings: Settings, error: OSError) -> Failure:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return Failure(
+            f"The port is taken: {where}.",
+            why="Another process listens there; perhaps a Sojourn that runs already.",
+            todo="Stop it, or choose another with --port (0 picks a free one).",
+        )
+    if error.errno == errno.EACCES:
+        return Failure(
+            f"This user may not listen on {where}.",
+            why="Ports below 1024 belong to the system.",
+            todo="Choose another with --port, and put a reverse proxy before it.",
+        )
+    return Failure(
+        f"Listening on {where} is not possible.",
+        why=str(error),
+        todo="Correct --host: it must be an address of this machine.",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def address(listener: socket.socket) -> str:
+    """Say the URL under which this host reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    host = ANYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(
+    app: Any, options: dict[str, Any], listener: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT."""
+    import uvicorn
+
+    asked_to_stop: list[int] = []
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if asked_to_stop:
+                self.should_exit = True
+            else:
+                ready()
+
+    # uvicorn stops gracefully and then raises the signal again, which would count as a crash; and a
+    # signal that comes before uvicorn listens for it must not be lost.
+    previous = {
+        number: signal.signal(number, lambda number, _: asked_to_stop.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        Server(uvicorn.Config(app, **options)).run(sockets=[listener])
+    except SystemExit as stop:
+        if stop.code:
+            raise Failure(
+                "The server could not start.",
+                why="Its services failed while starting; the lines above say how.",
+                todo="Mend that, then start it again.",
+            ) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run_workers(
+    settings: Settings, options: dict[str, Any], listener: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Serve in `settings.workers` processes that share the socket, until SIGTERM or SIGINT."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    class Supervisor(Multiprocess):
+        def init_processes(self) -> None:
+            super().init_processes()
+            if all(p.wait_until_ready(WORKERS_START_TIMEOUT) for p in self.processes):
+                ready()
+
+    os.environ[WORKER_VARIABLE] = msgspec.json.encode(settings).decode()
+    config = uvicorn.Config(
+        "sojourn.cli.wiring:worker_app", factory=True, **{**options, "workers": settings.workers}
+    )
+    Supervisor(config, sockets=[listener]).run()

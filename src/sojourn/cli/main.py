@@ -1,0 +1,69 @@
+"""The command line: every command, and what becomes of every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from sojourn import __version__
+from sojourn.cli import migrate, secret, serve, settings
+from sojourn.cli.command import Json, add
+from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, show
+from sojourn.cli.help import Group
+from sojourn.cli.output import Output
+
+EPILOG = "\n".join(
+    ["Exit codes:", *(f"  {int(code):<3}  {text}" for code, text in EXIT_CODES.items())]
+)
+RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    if as_json:
+        Output().json({"version": __version__})
+    else:
+        Output().say(__version__)
+
+
+app = typer.Typer(
+    name="sojourn",
+    cls=Group,
+    help="Sessions and seats for the web: seats on licenses that ghosts cannot steal.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+add(app, "serve", serve.serve, panel=RUN)
+add(app, "migrate", migrate.migrate, panel=RUN)
+add(app, "settings", settings.settings, panel=RUN)
+app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
+add(app, "version", version)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. The entry point of `sojourn`."""
+    try:
+        outcome = app(args=arguments, prog_name="sojourn", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has read enough. Nothing may be flushed into it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # noqa: BLE001 - the last place: three lines instead of a traceback
+        failure = as_failure(error)
+        show(failure)
+        return failure.exit_code
+    return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

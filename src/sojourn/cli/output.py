@@ -1,0 +1,192 @@
+"""What commands print on stdout: an answer, then a table; or, with --json, JSON and nothing else.
+
+Tables shrink to the terminal: first the columns that may be left out go, then long text is cut. Into a
+pipe everything is written whole, so that `grep` and `awk` see what is there. Rich sees to NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+PIPE_WIDTH = 10_000  # columns: nothing is cut where no terminal is
+GAP = 2  # columns between columns
+
+STYLES = {
+    "active": "green",
+    "live": "green",
+    "ok": "green",
+    "safe": "green",
+    "acquired": "green",
+    "resumed": "green",
+    "taken over": "green",
+    "suspect": "yellow",
+    "jeopardy": "yellow",
+    "suspended": "yellow",
+    "evicted": "yellow",
+    "expired": "yellow",
+    "denied": "red",
+    "lost": "red",
+    "revoked": "red",
+    "error": "red",
+}
+"""The same meaning has the same color everywhere; a word always stands beside it."""
+
+
+class Column(Struct, frozen=True):
+    """A column of a table. Figures are right-aligned and never cut.
+
+    Attributes:
+        head: with its unit, such as "Last beat (s)".
+        figure: whether it holds figures.
+        whole: never cut, because people copy it.
+        drop: left out where the terminal is narrow, the highest first; 0: never.
+        style: of its cells; cells that name a state are colored by it anyway.
+    """
+
+    head: str
+    figure: bool = False
+    whole: bool = False
+    drop: int = 0
+    style: str = ""
+
+
+class Output:
+    """Where a command prints."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    @cached_property
+    def console(self) -> Console:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=PIPE_WIDTH)
+        return console
+
+    @cached_property
+    def aside(self) -> Console:
+        """Return stderr, for what is not the answer: progress, questions, notes."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def json(self, value: Any, *, lines: bool = False) -> None:
+        """Print one JSON document; with `lines`, on one line, at once."""
+        raw = msgspec.json.encode(value)
+        text = raw if lines else msgspec.json.format(raw, indent=2)
+        sys.stdout.write(text.decode() + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str | Text = "", *, style: str = "") -> None:
+        """Print a sentence, wrapped to the terminal. Square brackets are text, not markup."""
+        self.console.print(text, markup=False, style=style or None)
+
+    def facts(self, rows: Sequence[tuple[str, Any]]) -> None:
+        """Print names and values, one pair a line; values are never cut."""
+        from rich.text import Text
+
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, value in rows:
+            line = Text.assemble((f"{name:<{width}}", "dim"), "  ", cell(value))
+            self.console.print(line, soft_wrap=True)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+        """Print a table that fits the terminal."""
+        self.console.print(build_table(columns, rows, self.console.width))
+
+
+def cell(value: Any, style: str = "") -> Text:
+    from rich.text import Text
+
+    text = "–" if value is None or value == "" else str(value)
+    return Text(text, style=STYLES.get(text, style) if text != "–" else "dim")
+
+
+def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width: int) -> Any:
+    """Lay a table out for a width."""
+    from rich import box
+    from rich.table import Table
+
+    texts = [[cell(v, c.style) for c, v in zip(columns, row, strict=True)] for row in rows]
+    shown = _fitting(columns, [[t.cell_len for t in row] for row in texts], width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
+    for i in shown:
+        column = columns[i]
+        table.add_column(
+            column.head,
+            justify="right" if column.figure else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            header_style="bold",
+            min_width=_widest(column, texts, i) if column.figure or column.whole else None,
+        )
+    for row in texts:
+        table.add_row(*(row[i] for i in shown))
+    return table
+
+
+def _widest(column: Column, texts: Sequence[Sequence[Any]], i: int) -> int:
+    return max(len(column.head), *(row[i].cell_len for row in texts), 1)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: int) -> list[int]:
+    """Choose the columns to show: those that may be left out go until the rest can be read."""
+    shown = list(range(len(columns)))
+
+    def needed(i: int) -> int:
+        full = max(len(columns[i].head), *(row[i] for row in widths), 1)
+        # What may be cut is still worth reading at so many columns.
+        return full if columns[i].figure or columns[i].whole else min(full, 14)
+
+    for i in sorted(shown, key=lambda i: -columns[i].drop):
+        if sum(map(needed, shown)) + GAP * len(shown) <= room or not columns[i].drop:
+            break
+        shown.remove(i)
+    return shown
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Say "1 seat", "2 seats", "1,200 seats"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def figure(seconds: float | None) -> str | None:
+    """Write seconds as a figure of a column whose head says the unit."""
+    if seconds is None:
+        return None
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"
+
+
+def span(seconds: float) -> str:
+    """Write a duration in words' place: 0.5 s, 45 s, 15 min, 2 h 30 min, 7 days."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    if seconds < 3_600:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
+    if seconds < 172_800:
+        hours, rest = divmod(round(seconds / 60), 60)
+        return f"{hours} h" + (f" {rest} min" if rest else "")
+    return f"{seconds / 86_400:.3g} days"
+
+
+def when(text: str | None) -> str | None:
+    """Shorten an RFC 3339 instant for people, in their own zone."""
+    if not text:
+        return None
+    from datetime import datetime
+
+    local = datetime.fromisoformat(text).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,150 @@
+"""How a feature and its policy are written on a command line.
+
+    --feature editor=5
+    --feature viz=10,lost_after=30s,when_full=evict_idle,idle_after=15m
+
+Names are those of the policy in `license.Policy`, with `_` or `-`; durations are seconds, or carry a
+unit: ms, s, m, h, d.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from sojourn.api.wire import PolicyBody
+from sojourn.cli.failure import ExitCode, Failure
+from sojourn.license import CountBy, WhenFull
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "": 1.0}
+DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)")
+NONE = "none"  # takes an optional limit away
+CHOICES: dict[str, tuple[str, ...]] = {
+    "count_by": tuple(CountBy),
+    "when_full": tuple(WhenFull),
+}
+OPTIONAL = ("suspect_after", "idle_after", "max_lease")
+FIELDS = PolicyBody.__struct_fields__
+PANEL = "Policy (durations: 30, 500ms, 30s, 15m, 2h)"
+
+
+def wrong(what: str, why: str) -> Failure:
+    return Failure(
+        what,
+        why=why,
+        todo="Write it like editor=5 or viz=10,lost_after=30s,count_by=user.",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def parse_duration(text: str) -> float:
+    """Read seconds. Raises ValueError."""
+    match = DURATION.fullmatch(text.strip().lower())
+    if match is None or match[2] not in UNITS:
+        raise ValueError(f"{text!r} is no duration: write 30, 500ms, 30s, 15m or 2h.")
+    return round(float(match[1]) * UNITS[match[2]], 3)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Read one value of a policy. Raises ValueError, saying what would do."""
+    text = text.strip()
+    if name == "capacity":
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(f"{text!r} is no capacity: write how many seats, such as 5.")
+        return int(text)
+    if name in CHOICES:
+        if text not in CHOICES[name]:
+            raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}, not {text!r}.")
+        return text
+    if name in OPTIONAL and text.lower() == NONE:
+        return None
+    return parse_duration(text)
+
+
+def parse_feature(text: str) -> tuple[str, dict[str, Any]]:
+    """Read `name=capacity[,policy=value...]`; return the name and the body for the wire."""
+    name, equals, rest = text.partition("=")
+    if not equals or not name.strip():
+        raise wrong(f"A feature needs a capacity: {text!r}.", "It is written NAME=SEATS.")
+    first, *others = rest.split(",")
+    body: dict[str, Any] = {}
+    try:
+        body["capacity"] = parse_value("capacity", first)
+        for part in others:
+            field, equals, value = part.partition("=")
+            field = field.strip().replace("-", "_")
+            if not equals or field not in FIELDS:
+                raise ValueError(f"{part.strip()!r} is no part of a policy: {', '.join(FIELDS)}.")
+            body[camel(field)] = parse_value(field, value)
+    except ValueError as error:
+        raise wrong(f"The feature {text!r} was not understood.", str(error)) from None
+    return name.strip(), body
+
+
+def parse_features(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read several features. A name given twice is a slip of the hand."""
+    features: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, body = parse_feature(text)
+        if name in features:
+            raise wrong(f"The feature {name!r} is given twice.", "Each has one policy.")
+        features[name] = body
+    return features
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def merge(current: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Put what is given over what a feature has, so that raising a capacity resets nothing else.
+
+    A suspect_after that is its default is left out, so that it keeps following the other two.
+    """
+    if current is None:
+        return given
+    kept = {k: v for k, v in current.items() if k != "feature" and v is not None}
+    follows = min(2 * kept["heartbeatInterval"], kept["lostAfter"])
+    if kept.get("suspectAfter") == follows:
+        del kept["suspectAfter"]
+    return {**kept, **given}
+
+
+def _option(flag: str, metavar: str, text: str) -> Any:
+    return typer.Option(
+        flag, metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False
+    )
+
+
+Heartbeat = Annotated[
+    str | None, _option("--heartbeat-interval", "TIME", "How often a holder beats.")
+]
+LostAfter = Annotated[
+    str | None, _option("--lost-after", "TIME", "Silence after which a seat is free.")
+]
+SuspectAfter = Annotated[
+    str | None, _option("--suspect-after", "TIME", "Silence after which a holder is doubted.")
+]
+Linger = Annotated[
+    str | None, _option("--linger", "TIME", "How long a seat is kept after a goodbye.")
+]
+ResumeWindow = Annotated[
+    str | None, _option("--resume-window", "TIME", "How long a lost lease may be resumed.")
+]
+Counted = Annotated[
+    CountBy | None, _option("--count-by", "WHAT", "What uses up a seat: user, client or lease.")
+]
+Full = Annotated[
+    WhenFull | None,
+    _option("--when-full", "HOW", "Whom to displace: deny, reclaim_suspect or evict_idle."),
+]
+IdleAfter = Annotated[
+    str | None, _option("--idle-after", "TIME", "Idleness after which evict_idle may act; none.")
+]
+MaxLease = Annotated[
+    str | None, _option("--max-lease", "TIME", "The longest a lease may live; none.")
+]

@@ -1,0 +1,210 @@
+"""`sojourn serve`: settings, data folder, database, first admin key, then listen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from sojourn import __version__
+from sojourn.cli import source
+from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.folder import DataFolder, Remembered
+from sojourn.cli.output import Output, count
+from sojourn.cli.source import Config, with_settings
+from sojourn.errors import SettingsError, SojournError, StoreError
+from sojourn.settings import Settings
+
+if TYPE_CHECKING:
+    from sojourn.service.services import Services
+
+Migrate = Annotated[
+    bool,
+    typer.Option(
+        "--migrate",
+        help="Bring a shared store's tables up to date first; an embedded store's always are.",
+        rich_help_panel=source.STORE,
+        show_default=False,
+    ),
+]
+
+
+@with_settings
+def serve(flags: dict[str, Any], config: Config = None, migrate: Migrate = False) -> None:
+    """Start the server.
+
+    Every setting is a flag, SOJOURN_<NAME> in the environment, or a line of sojourn.toml,
+    in that order; `sojourn settings` shows each value and where it came from.
+
+    The first start makes what is missing: the data folder, the database of an embedded store, a
+    secret, and an admin key, which is printed once. When the server answers, it prints a line
+    beginning with READY. SIGTERM lets requests under way finish; leases live on in the store.
+    """
+    from sojourn.cli import logs  # noqa: PLC0415 - structlog, which --help does without
+
+    settings = source.read(flags, config).settings
+    logs.configure(settings)
+    folder = open_folder(settings)
+    settings = check(settings, folder)
+    start(settings, folder, migrate=migrate or settings.dev)
+
+
+def open_folder(settings: Settings) -> DataFolder:
+    folder = DataFolder(settings.data)
+    try:
+        folder.make()
+    except OSError as error:
+        raise Failure(
+            f"The data folder {settings.data} cannot be used.",
+            why=str(error),
+            todo="Name another with --data or SOJOURN_DATA, or correct its permissions.",
+        ) from None
+    return folder
+
+
+def check(settings: Settings, folder: DataFolder) -> Settings:
+    """Refuse what cannot be served; see to the secret. Raises SettingsError."""
+    if settings.workers > 1 and settings.embedded:
+        kind = settings.store_url.partition(":")[0]
+        raise SettingsError(
+            f"{settings.workers} workers need a shared store, and this one is {kind}: "
+            + (
+                "it lives in one process."
+                if kind == "memory"
+                else "its writers take turns, so more would only wait for each other."
+            ),
+            hint="Leave --workers out, or use --store postgresql://… or mysql://…",
+        )
+    if settings.secret:
+        return settings
+    if not settings.embedded:
+        raise SettingsError(
+            "No secret is set, and every server of a shared store needs the same one.",
+            hint='export SOJOURN_SECRET="$(sojourn secret new)" — and give it to every server.',
+        )
+    return msgspec.structs.replace(settings, secret=(folder.secret(),))
+
+
+def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
+    """Listen, prepare, say so, serve."""
+    from sojourn.api.app import server_config  # noqa: PLC0415 - the framework is heavy
+    from sojourn.cli import listen, wiring  # noqa: PLC0415 - likewise
+
+    listener = listen.bind(settings)  # first: a taken port must not make keys or tables
+    try:
+        url = listen.address(listener)
+        services = prepare(settings, migrate=migrate)
+        secret = first_key(services, settings, folder, url)
+        announce(settings, url, secret, folder)
+        ready = _ready(folder, url)
+        options = server_config(settings)
+        if settings.workers == 1:
+            listen.run(wiring.build_app(services, settings), options, listener, ready)
+        else:
+            services.close()  # the workers open their own
+            listen.run_workers(settings, options, listener, ready)
+    finally:
+        listener.close()
+        folder.forget_process(os.getpid())
+
+
+def prepare(settings: Settings, *, migrate: bool) -> Services:
+    """Bring the tables up to date where that is ours to do, and open everything. Raises Failure."""
+    from sojourn.cli import wiring  # noqa: PLC0415 - the stores are heavy
+    from sojourn.cli.migrate import bring_up_to_date  # noqa: PLC0415 - likewise
+
+    try:
+        if settings.embedded or migrate:
+            bring_up_to_date(settings)
+        return wiring.build_services(settings)
+    except StoreError as error:
+        raise store_failure(settings, error) from None
+
+
+def store_failure(settings: Settings, error: StoreError) -> Failure:
+    from sojourn.cli.logs import mask_text  # noqa: PLC0415 - only on failure
+    from sojourn.errors import StoreUnavailable  # noqa: PLC0415 - likewise
+
+    down = isinstance(error, StoreUnavailable)
+    url = mask_text(settings.store_url)
+    todo = (
+        "Check that the database runs, and the address, user and password in --store."
+        if down
+        else error.hint
+    )
+    return Failure(
+        f"The store cannot be reached: {url}" if down else f"The store cannot be used: {url}",
+        why=mask_text(error.message),
+        todo=todo,
+        exit_code=ExitCode.UNAVAILABLE if down else ExitCode.FAILED,
+    )
+
+
+def first_key(services: Services, settings: Settings, folder: DataFolder, url: str) -> str | None:
+    """See to an admin key, and let this host's commands know it. Return it if it was made now."""
+    made = services.keys.ensure_admin(settings.admin_key or None)
+    known = folder.recall()
+    key = settings.admin_key or made or known.key
+    if key and not _accepted(services, key):
+        key = ""  # of a store that this folder served before
+    folder.remember(Remembered(url=url, key=key, pid=os.getpid()))
+    return made
+
+
+def _accepted(services: Services, key: str) -> bool:
+    try:
+        services.keys.authenticate(key)
+    except StoreError:
+        raise
+    except SojournError:
+        return False
+    return True
+
+
+def announce(settings: Settings, url: str, secret: str | None, folder: DataFolder) -> None:
+    """Say what runs, and show a new admin key this once."""
+    from sojourn.cli.logs import mask_text  # noqa: PLC0415 - structlog is not needed for --help
+
+    out = Output()
+    out.say(f"Sojourn {__version__}", style="bold")
+    facts = [
+        ("address", url),
+        ("store", mask_text(settings.store_url)),
+        ("data", str(folder.path)),
+    ]
+    if settings.ledger_url != settings.store_url:
+        facts.insert(2, ("ledger", mask_text(settings.ledger_url)))
+    if settings.workers > 1:
+        facts.append(("serving", count(settings.workers, "process", "processes")))
+    out.facts(facts)
+    if secret is not None:
+        show_key(out, secret, folder)
+
+
+def show_key(out: Output, secret: str, folder: DataFolder) -> None:
+    """Draw a box around the first admin key; where it does not fit, the key still stays whole."""
+    from rich import box  # noqa: PLC0415 - only at the first start
+    from rich.panel import Panel  # noqa: PLC0415 - likewise
+    from rich.text import Text  # noqa: PLC0415 - likewise
+
+    note = f"Shown this once. Commands on this host find it in {folder.server_file}."
+    if out.console.width < len(secret) + 6:
+        out.say("First admin key, shown this once:", style="bold")
+        out.console.print(secret, soft_wrap=True)
+        return
+    width = min(out.console.width, max(len(secret), 72) + 4)
+    text = Text.assemble((secret, "bold"), "\n", (note, "dim"))
+    out.say()
+    out.console.print(
+        Panel(text, title="First admin key", title_align="left", box=box.ROUNDED, width=width)
+    )
+
+
+def _ready(folder: DataFolder, url: str) -> Any:
+    def ready() -> None:
+        typer.echo(f"READY {url} pid {os.getpid()}")
+
+    return ready

@@ -1,0 +1,169 @@
+"""The server, as operators' commands see it: an address, an API key, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from sojourn.cli import source
+from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.folder import DataFolder
+from sojourn.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 15.0  # seconds
+PAGE = 500  # rows asked for at once
+
+BY_STATUS = {
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    429: ExitCode.UNAVAILABLE,
+    503: ExitCode.UNAVAILABLE,
+}
+
+TODO = {
+    "unauthenticated": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
+    "forbidden": "Use a key with a role that may do this; see `sojourn key list`.",
+    "license_unknown": "List licenses with `sojourn license list`.",
+    "feature_unknown": "See the license's features with `sojourn license show LICENSE`.",
+    "lease_unknown": "List seats with `sojourn seats list`.",
+    "key_unknown": "List keys with `sojourn key list`.",
+}
+"""What to do, in this program's words, where the server only knows HTTP."""
+
+
+class Server:
+    """A server to ask. Opened at the first question."""
+
+    def __init__(self, url: str, key: str, *, key_from: str = "--key") -> None:
+        self.url = url.rstrip("/")
+        self.key = key
+        self.key_from = key_from
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        import httpx
+
+        # Proxies of the environment are for the internet; an operator's server is named outright.
+        return httpx.Client(base_url=self.url, timeout=TIMEOUT, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.ask("GET", path, query=query)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.ask("POST", path, body=body)
+
+    def ask(
+        self, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """Return the `data` of a successful answer. Raises Failure otherwise."""
+        answer = self._send(method, path, query, body)
+        if answer.is_success:
+            return self._decode(answer).get("data")
+        raise self._refusal(answer)
+
+    def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, page by page, at most `limit`."""
+        after: Any = None
+        while limit > 0:
+            data = self.get(path, after=after, limit=min(limit, PAGE), **query)
+            yield from data["items"]
+            limit -= len(data["items"])
+            after = data.get("next")
+            if after is None or not data["items"]:
+                return
+
+    def _send(
+        self, method: str, path: str, query: dict[str, Any] | None, body: Any
+    ) -> httpx.Response:
+        import httpx
+
+        if not self.key:
+            raise Failure(
+                "No API key was given.",
+                why=f"{self.url} answers operators by key, and none is remembered here for it.",
+                todo="Set SOJOURN_KEY or --key; on the server's own host, name its folder with --data.",
+                exit_code=ExitCode.NOT_ALLOWED,
+            )
+        given = {k: _text(v) for k, v in (query or {}).items() if v is not None}
+        try:
+            return self._client.request(
+                method,
+                path,
+                params=given,
+                content=None if body is None else msgspec.json.encode(body),
+                headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            )
+        except httpx.TimeoutException:
+            raise unreachable(self.url, f"No answer within {TIMEOUT:.0f} s.") from None
+        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
+            raise unreachable(self.url, str(error) or type(error).__name__) from None
+
+    def _decode(self, answer: httpx.Response) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(answer.content or b"{}", type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise Failure(
+                f"What answers at {self.url} is not Sojourn.",
+                why=f"It answered {answer.status_code} with something that is not its JSON.",
+                todo="Check --url or SOJOURN_URL, and any proxy in between.",
+            ) from None
+
+    def _refusal(self, answer: httpx.Response) -> Failure:
+        problem = self._decode(answer)
+        code = str(problem.get("code", ""))
+        what = str(problem.get("error") or f"The server answered {answer.status_code}.")
+        if answer.status_code == 401:
+            what, why = "The server does not accept this key.", f"{what} (from {self.key_from})"
+        else:
+            why = f"{self.url} answered {answer.status_code} {code}".rstrip() + "."
+        todo = TODO.get(code) or str(problem.get("details") or "See the server's log.")
+        exit_code = BY_STATUS.get(answer.status_code, ExitCode.FAILED)
+        if answer.status_code == 400:
+            exit_code = ExitCode.USAGE
+        return Failure(what, why=why, todo=todo, exit_code=exit_code)
+
+
+def segment(text: str) -> str:
+    """Quote one segment of a path: ids and names may hold anything."""
+    return quote(text, safe="")
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def unreachable(url: str, why: str) -> Failure:
+    return Failure(
+        f"No server answers at {url}.",
+        why=why,
+        todo="Start it with `sojourn serve`, or name another with --url or SOJOURN_URL.",
+        exit_code=ExitCode.UNAVAILABLE,
+    )
+
+
+def find(url: str | None, key: str | None, data: str | None) -> Server:
+    """Find the server to talk to: flags, environment and file first, then the data folder.
+
+    The remembered key goes to the remembered address alone: never to one that was named.
+    """
+    loaded = source.read({"url": url, "key": key, "data": data})
+    settings, origins = loaded.settings, loaded.origins
+    known = DataFolder(settings.data).recall()
+    address = (settings.url or known.url or _default(settings)).rstrip("/")
+    if settings.key:
+        return Server(address, settings.key, key_from=origins["key"])
+    if known.key and address == known.url:
+        return Server(address, known.key, key_from=str(DataFolder(settings.data).server_file))
+    return Server(address, "")
+
+
+def _default(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"

@@ -1,0 +1,151 @@
+"""Where settings come from: flags, the environment, and a file; and the flags themselves.
+
+Every field of `Settings` is a flag of `sojourn serve`, made from the table below, so that a setting
+without a flag cannot be.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from sojourn.cli.failure import ExitCode, Failure
+from sojourn.errors import SettingsError
+from sojourn.settings import Loaded, Settings, load
+
+FILE = "sojourn.toml"
+CLIENT_FIELDS = ("url", "key")
+"""Of commands that talk to a server, not of the server itself."""
+
+WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
+
+HELP: dict[str, tuple[str, str, str]] = {
+    # name: (panel, metavar, help)
+    "host": (WHERE, "HOST", "Address to listen on."),
+    "port": (WHERE, "PORT", "Port to listen on; 0 picks a free one and prints it."),
+    "workers": (WHERE, "N", "Processes to serve with; more than one needs a shared store."),
+    "trusted_proxies": (WHERE, "ADDRESS", "Reverse proxy whose X-Forwarded-* is believed. Repeat."),
+    "data": (STORE, "DIR", "Folder for what this server keeps on this host."),
+    "store": (STORE, "URL", "Live state: sqlite:///FILE, postgresql://, mysql:// or memory:"),
+    "ledger": (STORE, "URL", "Durable record. Default: the store's database."),
+    "event_retention_days": (STORE, "DAYS", "How long events are kept."),
+    "secret": (
+        SAFETY,
+        "SECRET",
+        "Signs lease tokens; repeat to rotate: the first signs, all verify.",
+    ),
+    "admin_key": (
+        SAFETY,
+        "KEY",
+        "First admin key, 32 characters or more. Default: made and printed.",
+    ),
+    "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
+    "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),
+    "sweep_interval": (
+        PACE,
+        "SECONDS",
+        "How often expired leases are noted and old rows forgotten.",
+    ),
+    "pulse_interval": (PACE, "SECONDS", "How often the server notes that it is alive."),
+    "max_pause": (PACE, "SECONDS", "A longer gap between pulses was an outage of ours."),
+    "queue_max": (PACE, "N", "Requests waiting at most, before 503."),
+    "body_max": (PACE, "BYTES", "Longest request body."),
+    "header_max": (PACE, "BYTES", "Longest request headers, together."),
+    "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),
+    "shutdown_timeout": (PACE, "SECONDS", "Time for requests under way when stopping."),
+    "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
+    "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
+    "dev": (LOG, "", "For developing: readable logs, and the database is migrated unasked."),
+}
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help=f"Settings file. Default: ./{FILE}, where there is one.",
+        show_default=False,
+    ),
+]
+
+
+def read(flags: dict[str, Any] | None = None, config: Path | None = None) -> Loaded:
+    """Merge flags, environment and file. Raises SettingsError, naming the culprit."""
+    path = config if config is not None else Path(FILE)
+    text: str | None = None
+    if config is not None or path.exists():
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failure(
+                f"The settings file {path} cannot be read.",
+                why=str(error),
+                todo="Correct --config, or the file's permissions.",
+                exit_code=ExitCode.USAGE,
+            ) from None
+    given = {name: _parsed(name, value) for name, value in (flags or {}).items()}
+    return load(flags=given, environ=os.environ, toml=text, toml_name=str(path))
+
+
+def _parsed(name: str, value: Any) -> Any:
+    if name == "jwt_issuers" and isinstance(value, str):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"--jwt-issuers is not JSON: {error}.") from None
+    return value or None if isinstance(value, list) else value  # an empty list: not given
+
+
+def with_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for every setting; it receives them as `flags`, as they were given."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
+    made = [_parameter(name) for name in HELP]
+    names = set(HELP)
+
+    def command(**values: Any) -> None:
+        flags = {name: values.pop(name) for name in names}
+        function(flags=flags, **values)
+
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    hints = inspect.get_annotations(function, eval_str=True)
+    own = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    command.__signature__ = inspect.Signature([*made, *own])  # type: ignore[attr-defined]  # how a signature is made up
+    command.__annotations__ = {p.name: p.annotation for p in [*made, *own]}
+    return command
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    panel, metavar, text = HELP[name]
+    flag = "--" + name.replace("_", "-")
+    default = getattr(Settings(), name)
+    kind: Any = str
+    if isinstance(default, bool):
+        kind, flag = bool, f"{flag}/--no-{flag[2:]}"
+    elif isinstance(default, int | float):
+        kind = type(default)
+    elif name in ("secret", "trusted_proxies"):
+        kind = list[str]
+    if default not in ("", (), False) and name != "store":
+        text += f" [default: {_shown(default)}]"
+    option = typer.Option(
+        flag, metavar=metavar or None, help=text, rich_help_panel=panel, show_default=False
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,73 @@
+"""Puts everything together: settings become a store, a ledger, services, an application.
+
+Imports are inside the functions: what serves is heavy, and most commands serve nothing.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sojourn.cli import logs
+from sojourn.errors import SettingsError
+from sojourn.settings import Settings
+
+if TYPE_CHECKING:
+    from sojourn.service.services import Services
+
+WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
+"""How `serve --workers` hands every worker the settings as they were read: as JSON, in the environment."""
+
+
+def build_services(settings: Settings) -> Services:
+    """Open the store and the ledger, and put the services over them. Raises StoreError."""
+    from sojourn.service.services import Services
+    from sojourn.stores.open import open_ledger, open_store
+    from sojourn.token import Keyring
+
+    store = open_store(settings.store_url)
+    try:
+        ledger = open_ledger(settings.ledger_url)
+    except BaseException:
+        store.close()
+        raise
+    return Services(
+        store,
+        ledger,
+        Keyring([secret.encode() for secret in settings.secret]),
+        sweep_interval=settings.sweep_interval,
+        pulse_interval=settings.pulse_interval,
+        queue_max=settings.queue_max,
+    )
+
+
+def build_app(services: Services, settings: Settings) -> Any:
+    from sojourn.api.app import create_app
+
+    return create_app(services, settings)
+
+
+def worker_app() -> Any:
+    """Make the application in a worker process; uvicorn imports this by name."""
+    text = os.environ.get(WORKER_VARIABLE)
+    if text is None:
+        raise SettingsError("This is started by `sojourn serve --workers N` only.")
+    settings = msgspec.json.decode(text, type=Settings)
+    logs.configure(settings)
+    threading.Thread(target=_end_with_parent, name="sojourn-parent", daemon=True).start()
+    return build_app(build_services(settings), settings)
+
+
+def _end_with_parent() -> None:
+    """Stop, gracefully, when the process that started this one has died: nobody else could."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,453 @@
+"""One thread that keeps all seats of a client: beats, retries, comes back, gives back.
+
+An agenda (a heap) says which seat is due when. One unanswered request speaks for the whole server:
+until the next try, no other seat's beat is spent on it. Requests run without the lock, so asking a
+seat how it stands never waits for the network.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import heapq
+import itertools
+import logging
+import math
+import os
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from sojourn.client.errors import (
+    ClientClosed,
+    SeatDenied,
+    SeatLost,
+    ServerUnreachable,
+    StoreAway,
+    passing,
+    told_to_wait,
+)
+from sojourn.client.hold import IDLE_MAX, Hold
+from sojourn.client.http import Grant, Http, Secret
+from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
+
+WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is looked at this often
+TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
+TIMEOUT_MIN = 0.25  # seconds
+REFUSED_PACE = 60.0  # seconds between tries where only a person can help
+RELEASE_TRIES = 3
+RELEASE_PAUSE = 5.0  # seconds
+CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
+
+_log = logging.getLogger("sojourn.client")
+
+
+def _sleepless_clock() -> Callable[[], float]:
+    """Return a monotonic clock that goes on while the machine sleeps, where the system has one."""
+    name = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
+    if (clock := getattr(time, name, None)) is not None:
+        with contextlib.suppress(OSError):
+            time.clock_gettime(clock)
+            return lambda: time.clock_gettime(clock)
+    return time.monotonic
+
+
+class World:
+    """What the client takes from its process: time, chance and threads. Tests bring their own."""
+
+    now = staticmethod(_sleepless_clock())
+    chance = staticmethod(random.random)
+
+    def wait(self, lock: threading.Condition, seconds: float) -> None:
+        """Wait, with the lock let go, for a notice or for about so long."""
+        lock.wait(min(seconds, WAKE))
+
+    def start(self, target: Callable[[], None], name: str) -> None:
+        threading.Thread(target=target, name=name, daemon=True).start()
+
+
+class Notes:
+    """Runs callbacks in order on a thread of their own: a slow one delays no beat."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._running = False
+
+    def add(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+        if not self._running:
+            self._running = True
+            self._world.start(self.run, "sojourn-callbacks")
+
+    def close(self) -> None:
+        """End the thread once what was added has run."""
+        self._calls.put(None)
+
+    def run(self, *, block: bool = True) -> None:
+        with contextlib.suppress(queue.Empty):
+            while (call := self._calls.get(block=block)) is not None:
+                try:
+                    call()
+                except BaseException:  # noqa: BLE001  # not even sys.exit() may silence the next one
+                    _log.exception("A callback of a seat failed")
+
+
+class Return:
+    """A lease on its way back to the server."""
+
+    def __init__(self, token: Secret) -> None:
+        self.token = token
+        self.tries = RELEASE_TRIES
+        self.wake = math.inf
+
+
+class Beats:
+    """Keeps seats. `lock` guards every Hold; it is never held during a request or a callback."""
+
+    def __init__(
+        self, http: Http, proof: Callable[[], Secret], *, world: World, timeout: float
+    ) -> None:
+        self.world = world
+        self.lock = threading.Condition()
+        self.notes = Notes(world)
+        self.timeout = timeout
+        self._http = http
+        self._proof = proof
+        self._holds: set[Hold] = set()
+        self._agenda: list[tuple[float, float, int, Hold | Return]] = []
+        self._number = itertools.count()
+        self._away_until = -math.inf
+        self._running = False
+        self._closed = False
+
+    # --- for the thread that wants a seat ---
+
+    def begin(self, hold: Hold) -> int | None:
+        """Reserve the right to acquire; None if the seat is held already."""
+        with self.lock:
+            self._check_open()
+            self.lock.wait_for(lambda: not hold.busy)
+            self._check_open()
+            if hold.held(self.world.now()):
+                return None
+            if hold.reason == "forked":
+                raise SeatLost("forked")
+            _open.add(self)
+            self._http.open()
+            self._holds.add(hold)
+            hold.busy = True
+            hold.turn += 1
+            return hold.turn
+
+    def done(self, hold: Hold) -> None:
+        """Give the right back, whatever came of it."""
+        with self.lock:
+            hold.busy = False
+            if hold.due < math.inf:
+                self._plan(hold)
+            elif hold.grant is None:
+                self._holds.discard(hold)
+            self.lock.notify_all()
+
+    def ask(self, hold: Hold, *, takeover: bool, timeout: float) -> Grant:
+        """Acquire, once: with the old lease's token if it may come back, else with the key."""
+        with self.lock:
+            old = hold.grant if hold.gone and hold.resumable else None
+        try:
+            if old is not None:
+                try:
+                    return self._http.acquire(old.token, hold.wish.device_body(), timeout=timeout)
+                except SojournError as fault:
+                    if passing(fault) or isinstance(fault, SeatDenied):
+                        raise
+            body = hold.wish.body(takeover=takeover)
+            return self._http.acquire(self._proof(), body, timeout=timeout)
+        except SojournError as fault:
+            unsent = isinstance(fault, ServerUnreachable) and not fault.sent
+            if passing(fault) and not unsent and not isinstance(fault, Overloaded):
+                hold.in_doubt = True
+            raise
+
+    def granted(self, hold: Hold, turn: int, grant: Grant, *, resumed: bool) -> bool:
+        """Keep a new lease from now on; give it back if nobody wants it any more (False)."""
+        with self.lock:
+            wanted = hold.turn == turn and not self._closed
+            if wanted:
+                hold.granted(grant, chance=self.world.chance(), resumed=resumed)
+                self._plan(hold)
+                self._start()
+        if not wanted:
+            self._give_back(Return(grant.token))
+        return wanted
+
+    def pause(self, hold: Hold, turn: int, seconds: float) -> None:
+        """Wait between two acquires; raises when the wish was withdrawn meanwhile."""
+        until = self.world.now() + seconds
+        with self.lock:
+            while (left := until - self.world.now()) > 0:
+                self.world.wait(self.lock, left)
+                self._check_open()
+                if hold.turn != turn:
+                    raise SeatLost(hold.reason)
+
+    def release(self, hold: Hold) -> None:
+        with self.lock:
+            grant = hold.ended()
+            self._holds.discard(hold)
+            self.lock.notify_all()
+        if grant is not None:
+            self._give_back(Return(grant.token))
+
+    def say_goodbye(self, hold: Hold) -> bool:
+        with self.lock:
+            self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
+            held = hold.held(self.world.now())
+            grant = hold.ended("closing")
+            self._holds.discard(hold)
+        if grant is None or not held:
+            return False
+        try:
+            self._http.beat(grant.token, {"closing": True}, timeout=self.timeout)
+        except SojournError as fault:
+            _log.debug("No goodbye: %s The seat expires by itself.", fault)
+            return False
+        return True
+
+    # --- the thread ---
+
+    def run(self) -> None:
+        while True:
+            self.step()
+            with self.lock:
+                if self._closed:
+                    return
+                if (pause := self._next() - self.world.now()) > 0:
+                    self.world.wait(self.lock, pause)
+
+    def step(self) -> bool:
+        """Do the most urgent of what is due. False: there was nothing."""
+        with self.lock:
+            now = self.world.now()
+            if self._closed or self._next() > now:
+                return False
+            task = heapq.heappop(self._agenda)[3]
+            task.wake = math.inf
+            turn = self._take(task, now) if isinstance(task, Hold) else None
+        if isinstance(task, Return):
+            self._give_back(task)
+        elif turn is not None:
+            try:
+                self._attend(task, turn)
+            except Exception:
+                _log.exception("A heartbeat failed in an unforeseen way")
+                self._failed(task, turn, "internal")
+            finally:
+                self.done(task)
+        return True
+
+    def _take(self, hold: Hold, now: float) -> int | None:
+        """Look at a seat whose time has come; return its turn if it needs a request."""
+        hold.review(now)
+        if hold.busy:
+            return None  # whoever is at it plans what is next
+        if now >= hold.due and now < self._away_until:
+            hold.failed(now, "unreachable", chance=0.0)
+            hold.failures -= 1  # nothing was sent
+            hold.due = self._away_until
+        if now < hold.due:
+            if hold.due < math.inf:
+                self._plan(hold)
+            return None
+        hold.busy = True
+        return hold.turn
+
+    def _attend(self, hold: Hold, turn: int) -> None:
+        grant = hold.grant
+        assert grant is not None
+        if hold.gone:
+            self._regain(hold, turn)
+            return
+        try:
+            body = _idleness(hold)
+            pulse = self._http.beat(grant.token, body, timeout=self._patience(hold))
+        except SeatLost as lost:
+            with self.lock:
+                if hold.turn != turn:
+                    return
+                self._away_until = -math.inf
+                again = hold.refused(self.world.now(), lost.reason, resumable=lost.resumable)
+        except (Unauthenticated, InvalidToken):  # the server's secret has changed
+            with self.lock:
+                again = hold.turn == turn and hold.unproven()
+        except SojournError as fault:
+            self._failed(hold, turn, fault.code, fault)
+            return
+        else:
+            with self.lock:
+                self._away_until = -math.inf
+                if hold.turn == turn:
+                    hold.renewed(pulse, chance=self.world.chance())
+            return
+        if again:
+            self._regain(hold, turn)
+
+    def _regain(self, hold: Hold, turn: int) -> None:
+        try:
+            grant = self.ask(hold, takeover=False, timeout=self._patience(hold))
+        except SeatDenied as denied:
+            wait = denied.retry_after * (1 + 0.1 * self.world.chance())
+            self._put_off(hold, turn, wait, "seat_limit")
+        except SojournError as fault:
+            if passing(fault):
+                self._failed(hold, turn, fault.code, fault)
+            else:
+                _log.warning("%r did not get its seat back: %s %s", hold.wish, fault, fault.hint)
+                self._put_off(hold, turn, REFUSED_PACE, fault.code)
+        else:
+            self.granted(hold, turn, grant, resumed=True)
+
+    def _failed(
+        self, hold: Hold, turn: int, reason: str, fault: SojournError | None = None
+    ) -> None:
+        with self.lock:
+            now = self.world.now()
+            if hold.turn != turn:
+                return
+            wait = 0.0 if fault is None else told_to_wait(fault)
+            hold.failed(now, reason, chance=self.world.chance(), wait=wait)
+            if isinstance(fault, ServerUnreachable | StoreAway | Overloaded):
+                self._away_until = hold.due
+            _log.debug("Heartbeat failed (%s); next in %.2f s", reason, hold.due - now)
+
+    def _put_off(self, hold: Hold, turn: int, seconds: float, reason: str) -> None:
+        with self.lock:
+            self._away_until = -math.inf
+            if hold.turn == turn:
+                hold.put_off(self.world.now(), seconds, reason)
+
+    def _patience(self, hold: Hold) -> float:
+        """Return how long a request may take, so that several fit into what is left of a lease."""
+        with self.lock:
+            left = hold.safe_until - self.world.now()
+        share = left / TRIES_PER_LEASE if left > 0 else self.timeout
+        return min(self.timeout, max(TIMEOUT_MIN, share))
+
+    def _give_back(self, task: Return) -> None:
+        try:
+            self._http.release(task.token, timeout=self.timeout)
+        except SojournError as fault:
+            task.tries -= 1
+            with self.lock:
+                if passing(fault) and task.tries and not self._closed:
+                    self._plan(task, self.world.now() + RELEASE_PAUSE)
+                    self._start()
+                    return
+            _log.info("A seat was not given back: %s It expires by itself.", fault)
+
+    # --- the agenda; all under the lock ---
+
+    def _plan(self, task: Hold | Return, when: float | None = None) -> None:
+        urgency = task.safe_until if isinstance(task, Hold) else math.inf
+        task.wake = task.next_turn() if isinstance(task, Hold) else when or 0.0
+        heapq.heappush(self._agenda, (task.wake, urgency, next(self._number), task))
+        self.lock.notify_all()
+
+    def _next(self) -> float:
+        """Return when the first task is due, dropping entries that a later plan replaced."""
+        while self._agenda and self._agenda[0][0] != self._agenda[0][3].wake:
+            heapq.heappop(self._agenda)
+        return self._agenda[0][0] if self._agenda else math.inf
+
+    def _start(self) -> None:
+        if not self._running:
+            self._running = True
+            self.world.start(self.run, "sojourn-heartbeats")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed("The client is closed.")
+
+    # --- the end ---
+
+    def close(self, timeout: float) -> None:
+        """Give everything back, within `timeout` seconds; what could not be expires by itself."""
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+            tokens = [e[3].token for e in self._agenda if isinstance(e[3], Return)]
+            tokens += [grant.token for hold in self._holds if (grant := hold.ended())]
+            self._holds.clear()
+            self._agenda.clear()
+            self.lock.notify_all()
+        _open.discard(self)
+        self._give_all_back(tokens, self.world.now() + timeout)
+        self.notes.close()
+        self._http.close()
+
+    def _give_all_back(self, tokens: list[Secret], deadline: float) -> None:
+        for tries_left in reversed(range(RELEASE_TRIES)):
+            while tokens and (left := deadline - self.world.now()) > 0:
+                try:
+                    timeout = min(self.timeout, max(0.05, left / (tries_left + 1)))
+                    self._http.release(tokens[-1], timeout=timeout)
+                except SojournError as fault:
+                    if passing(fault):
+                        break
+                tokens.pop()
+            if not tokens or not tries_left:
+                break
+            until = self.world.now() + min(
+                RELEASE_PAUSE, max(0.0, deadline - self.world.now()) / (tries_left + 1)
+            )
+            with self.lock:
+                while (left := until - self.world.now()) > 0:
+                    self.world.wait(self.lock, left)
+        if tokens:
+            _log.info("%d seats were not given back. They expire by themselves.", len(tokens))
+
+    def forked(self) -> None:
+        """Start afresh in a forked child: seats, threads and connections are the parent's."""
+        self.lock = threading.Condition()  # the old one may be held by a thread that is not here
+        self.notes = Notes(self.world)
+        for hold in self._holds:
+            hold.forked()
+        self._holds.clear()
+        self._agenda.clear()
+        self._running = False
+        self._http.abandon()
+
+
+def _idleness(hold: Hold) -> dict[str, float]:
+    if hold.idle is None:
+        return {}
+    try:
+        idle = hold.idle()
+    except Exception:
+        _log.exception("The callback that tells a seat's idleness failed")
+        return {}
+    return {} if idle is None else {"idleFor": min(max(0.0, float(idle)), IDLE_MAX)}
+
+
+_open: set[Beats] = set()
+
+
+def _close_all() -> None:
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    for beats in list(_open):
+        beats.close(max(0.1, deadline - time.monotonic()))
+
+
+def _forked() -> None:
+    for beats in list(_open):
+        beats.forked()
+    _open.clear()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,239 @@
+"""What one seat knows of itself: its state, what it may trust, when it must speak next.
+
+Pure: no I/O, no clock, no lock. Whoever calls holds the lock and brings the time (`now`, this
+machine's count of seconds, sleep included) and the chance (0…1) that spreads clients out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from sojourn.client.errors import FINAL
+from sojourn.client.http import Grant, Pulse
+from sojourn.device import Device
+
+MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
+JITTER = 0.1  # of the heartbeat interval, either way
+BACKOFF_BASE = 0.5  # seconds
+BACKOFF_MAX = 30.0
+IDLE_MAX = 31_536_000.0  # seconds; what a server accepts
+
+
+class SeatState(StrEnum):
+    """Where a seat stands, as this process can know it.
+
+        NEW ──acquire──► SAFE ◄────────────any beat that counts────────────┐
+                         │  ▲ ▲                                            │
+           a beat failed │  │ └── resumed: the lease came back ──┐         │
+           or is overdue ▼  │                                    │         │
+                     JEOPARDY ──the lease ran out unrenewed──► LOST ───────┘
+                         │       or the server took it back      │
+                         └───────────────┬───────────────────────┘
+                                  release, closing
+                                         ▼
+                                      RELEASED ──acquire──► SAFE
+
+    The seat is held in SAFE and JEOPARDY, and in no other state. A lease is trusted for as long as
+    the server said, counted from before the request left, less a margin: so LOST comes no later
+    here than at the server, whatever the network did and however long the machine slept.
+    """
+
+    NEW = "new"
+    SAFE = "safe"
+    JEOPARDY = "jeopardy"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+HELD = frozenset({SeatState.SAFE, SeatState.JEOPARDY})
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Which seat, for whom."""
+
+    feature: str
+    user: str | None
+    client_id: str
+    license_id: str | None = None
+    session_id: str | None = None
+    device: Device | None = None
+
+    def device_body(self) -> dict[str, Any]:
+        """Return the body of a resume: the lease token says everything else."""
+        if self.device is None:
+            return {}
+        names = ("name", "browser", "os", "kind")
+        told = {name: value for name in names if (value := getattr(self.device, name))}
+        return {"device": told} if told else {}
+
+    def body(self, *, takeover: bool) -> dict[str, Any]:
+        """Return the body of an acquire."""
+        fields = {
+            "feature": self.feature,
+            "userId": self.user,
+            "clientId": self.client_id,
+            "licenseId": self.license_id,
+            "sessionId": self.session_id,
+            "takeover": takeover or None,
+        }
+        told = {name: value for name, value in fields.items() if value is not None}
+        return told | self.device_body()
+
+
+Tell = Callable[[SeatState, SeatState, str, bool], None]
+"""Called with (before, after, reason, resumed) under the lock: hand on, do not act."""
+
+
+class Hold:
+    """The state machine of one seat."""
+
+    def __init__(self, wish: Wish, *, resume: bool, tell: Tell) -> None:
+        self.wish = wish
+        self.state = SeatState.NEW  # as last told; `seen` is what is true now
+        self.reason = "new"
+        self.grant: Grant | None = None
+        self.safe_until = -math.inf
+        self.due = math.inf  # when to beat, or to try to get the seat back
+        self.wake = math.inf  # when the agenda looks at it again
+        self.turn = 0  # answers to requests of an earlier turn are void
+        self.busy = False  # a request that can change the lease is under way
+        self.gone = False  # the server said so: a beat is of no use, only a new acquire
+        self.resumable = False
+        self.failures = 0
+        self.in_doubt = False  # an acquire of unknown outcome may still arrive at the server
+        self.doubt_until = -math.inf
+        self.idle: Callable[[], float | None] | None = None
+        self._resume = resume
+        self._tell = tell
+
+    def seen(self, now: float) -> SeatState:
+        """Return the state as of now, whether or not anybody has been told yet."""
+        if self.state not in HELD:
+            return self.state
+        if now >= self.safe_until:
+            return SeatState.LOST
+        return SeatState.JEOPARDY if now >= self.overdue_at else self.state
+
+    def held(self, now: float) -> bool:
+        return self.state in HELD and now < self.safe_until
+
+    def why(self, now: float) -> str:
+        """Say why the seat is not held."""
+        return self.reason if self.state not in HELD or self.gone else "unreachable"
+
+    @property
+    def overdue_at(self) -> float:
+        slack = 0.0 if self.grant is None else self.grant.heartbeat_interval / 2
+        return self.due + slack
+
+    @property
+    def floor(self) -> float:
+        """Return the shortest pause between two tries, in seconds."""
+        return 1.0 if self.grant is None else min(1.0, max(0.1, self.grant.lost_after / 90))
+
+    def next_turn(self) -> float:
+        """Return when there is something to do or to notice."""
+        return min(self.due, self.safe_until) if self.state in HELD else self.due
+
+    def review(self, now: float) -> None:
+        """Notice what time alone has changed."""
+        state = self.seen(now)
+        if state is SeatState.LOST and self.state is not SeatState.LOST:
+            self._lose("unreachable")
+        elif state is not self.state:
+            self._become(state, "overdue")
+
+    def granted(self, grant: Grant, *, chance: float, resumed: bool) -> None:
+        self.grant = grant
+        self.gone = False
+        if self.in_doubt:
+            self.doubt_until = grant.sent_at + 60.0  # no server keeps a request for longer
+        self.in_doubt = False
+        self._extend(grant.expires_in, grant.sent_at, chance)
+        self._become(SeatState.SAFE, "resumed" if resumed else "granted", resumed=resumed)
+
+    def renewed(self, pulse: Pulse, *, chance: float) -> None:
+        self._extend(pulse.expires_in, pulse.sent_at, chance)
+        self._become(SeatState.SAFE, "renewed")
+
+    def failed(self, now: float, reason: str, *, chance: float, wait: float = 0.0) -> None:
+        """Note a request that did not get through, or was not worth sending."""
+        self.failures += 1
+        self.due = now + self.pause(now, chance=chance, wait=wait)
+        if self.held(now):
+            self._become(SeatState.JEOPARDY, reason)
+        elif self.state in HELD:
+            self._lose(self.why(now))
+
+    def pause(self, now: float, *, chance: float, wait: float = 0.0) -> float:
+        """Return how long to wait after a failure: less and less as the lease runs out."""
+        left = self.safe_until - now
+        cap = min(BACKOFF_MAX, left / 3) if self.held(now) else BACKOFF_MAX
+        return max(self.floor, backoff(self.failures, chance, cap), min(wait, cap))
+
+    def put_off(self, now: float, seconds: float, reason: str) -> None:
+        """Note that the server refused to give the seat back, for now."""
+        self._lose(reason)
+        if self._resume:
+            self.due = now + max(self.floor, seconds)
+
+    def refused(self, now: float, reason: str, *, resumable: bool) -> bool:
+        """Note that the server no longer knows the lease; tell whether to try to get it back."""
+        self.safe_until = min(self.safe_until, now)
+        self.gone, self.resumable, self.reason = True, resumable, reason
+        if reason == "taken_over" and now < self.doubt_until:
+            # Most likely by ourselves: an acquire given up for lost arrived after its retry.
+            self.doubt_until = -math.inf
+            return True
+        if reason in FINAL or not self._resume:
+            self._lose(reason)
+            self.due = math.inf
+            return False
+        return True
+
+    def unproven(self) -> bool:
+        """Note that the server does not take the lease token; tell whether to acquire again."""
+        self.gone, self.resumable, self.reason = True, False, "unproven"
+        return self._resume
+
+    def ended(self, reason: str = "released") -> Grant | None:
+        """Stop: whatever is under way is void. Returns what there is to give back."""
+        grant, self.grant = self.grant, None
+        self.turn += 1
+        self.due = math.inf
+        if self.state is not SeatState.NEW:
+            self._become(SeatState.RELEASED, reason)
+        return grant
+
+    def forked(self) -> None:
+        """Let go without a word: the seat is the parent process's."""
+        self.grant, self.due, self.busy = None, math.inf, False
+        self.turn += 1
+        self.state, self.reason = SeatState.LOST, "forked"
+
+    def _extend(self, expires_in: float, sent_at: float, chance: float) -> None:
+        assert self.grant is not None
+        self.failures = 0
+        self.safe_until = sent_at + expires_in * (1 - MARGIN)
+        interval = self.grant.heartbeat_interval * (1 + JITTER * (2 * chance - 1))
+        self.due = sent_at + max(self.floor, min(interval, expires_in / 2))
+
+    def _lose(self, reason: str) -> None:
+        self._become(SeatState.LOST, reason)
+        if not self._resume:
+            self.due = math.inf
+
+    def _become(self, state: SeatState, reason: str, *, resumed: bool = False) -> None:
+        before, self.state, self.reason = self.state, state, reason
+        if before is not state or resumed:
+            self._tell(before, state, reason, resumed)
+
+
+def backoff(failures: int, chance: float, cap: float) -> float:
+    """Return a pause with full jitter: anything up to a bound that doubles with each failure."""
+    return chance * min(cap, BACKOFF_BASE * 2.0 ** min(failures - 1, 16))

@@ -1,0 +1,89 @@
+"""A store in this process's memory: the reference model that every other store is held to.
+
+One lock, plain dicts, nothing clever: read it to learn what a verb means. Everything is gone when the
+process ends, so it serves tests, demonstrations and single-process development.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sojourn.clock import STORE_CLOCK, Clock
+from sojourn.errors import InvalidInput
+from sojourn.lease import EndReason, LeaseFilter
+from sojourn.session import TOMBSTONE
+from sojourn.store import Finding, Severity, Swept
+from sojourn.stores.memory.seats import MAX_PAUSE, MemorySeats
+from sojourn.stores.memory.sessions import MemorySessions
+from sojourn.stores.memory.stream import EVENT_RETENTION, bounded
+
+
+class MemoryStore(MemorySessions, MemorySeats):
+    """Implements `sojourn.store.Store`; here are the verbs that concern sessions and seats alike."""
+
+    def __init__(
+        self,
+        clock: Clock = STORE_CLOCK,
+        *,
+        max_pause: int = MAX_PAUSE,
+        event_retention: int = EVENT_RETENTION,
+    ) -> None:
+        super().__init__(clock, max_pause=max_pause)
+        self._event_retention = event_retention
+
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+    ) -> list[str]:
+        if (ids is None) == (user_id is None):
+            raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+        with self._lock:
+            now = self.now()
+            ended = self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
+            for session_id in ended:
+                for lease in self._matching(LeaseFilter(session_id=session_id), now):
+                    self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)
+            return ended
+
+    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+        """With a filter, only the leases it means are swept; the limit holds for each kind of row."""
+        with self._lock:
+            now = self.now()
+            limit = max(1, bounded(limit))
+            if self._pulse_is_stale(now):
+                self._give_grace(now)  # or a lease that is owed grace would be noted as expired
+            silent = self._note_silent(which, now, limit)
+            forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
+            sessions = events = 0
+            if which is None:
+                sessions = self._forget_sessions(now - TOMBSTONE, limit)
+                events = self._forget_events(now - self._event_retention, limit)
+            return Swept(
+                leases_expired=silent,
+                leases_removed=forgotten,
+                sessions_removed=sessions,
+                events_removed=events,
+                more=limit in (silent, forgotten, sessions, events),
+            )
+
+    def check(self) -> list[Finding]:
+        return [
+            Finding(
+                code="memory_volatile",
+                severity=Severity.WARNING,
+                title="Sessions and seats live in this process's memory.",
+                detail="They are lost when it ends, and no other process sees them.",
+                fix="Set SOJOURN_STORE to a database, such as sqlite:///sojourn.db.",
+            )
+        ]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+__all__ = ["EVENT_RETENTION", "MAX_PAUSE", "MemoryStore"]

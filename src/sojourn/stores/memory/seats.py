@@ -1,0 +1,320 @@
+"""Seats in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from sojourn.clock import Clock
+from sojourn.event import Event, EventKind
+from sojourn.lease import (
+    Acquire,
+    Denied,
+    EndReason,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Renewal,
+    Usage,
+    beat_times,
+)
+from sojourn.license import Policy, Pool, split_pool_id
+from sojourn.seating import denial_event, end_event, refusal, seat
+from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.stores.memory.pool import Holder, PoolView
+from sojourn.stores.memory.stream import MemoryStream, bounded
+
+MAX_PAUSE = 10_000
+
+
+class MemorySeats(MemoryStream):
+    def __init__(self, clock: Clock, *, max_pause: int) -> None:
+        super().__init__(clock)
+        self._max_pause = max_pause
+        self._pools: dict[str, Pool] = {}
+        self._fences: dict[str, int] = {}  # outlive their pool, so that they only ever grow
+        self._leases: dict[str, dict[Holder, Lease]] = {}  # by pool, then by holder
+        self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
+        self._last_pulse: int | None = None
+
+    def define(self, pools: Sequence[Pool]) -> None:
+        with self._lock:
+            for pool in pools:
+                self._pools[pool.id] = pool
+                self._fences.setdefault(pool.id, 0)
+                self._leases.setdefault(pool.id, {})
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        with self._lock:
+            now = self.now()
+            live = [
+                lease
+                for pool in dict.fromkeys(pool_ids)
+                if pool in self._pools
+                for lease in self._leases[pool].values()
+                if lease.live(now)
+            ]
+            for lease in live:
+                self._end_lease(lease, EndReason.REVOKED, action.actor, now)
+            for pool in pool_ids:
+                self._pools.pop(pool, None)
+            self._append([_action_event(action, pools=list(pool_ids), ended=len(live))], now)
+            return len(live)
+
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        with self._lock:
+            return [self._pools.get(pool) for pool in pool_ids]
+
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        with self._lock:
+            now = self.now()
+            if requests and self._pulse_is_stale(now):
+                self._give_grace(now)
+            by_pool: dict[str, list[int]] = {}
+            for i, request in enumerate(requests):
+                by_pool.setdefault(request.pool_id, []).append(i)
+            answers: dict[int, Lease | Denied] = {}
+            for pool, indexes in by_pool.items():
+                decided = self._acquire_in(pool, [requests[i] for i in indexes], now)
+                answers.update(zip(indexes, decided, strict=True))
+            return [answers[i] for i in range(len(requests))]
+
+    def _acquire_in(
+        self, pool_id: str, requests: list[Acquire], now: int
+    ) -> Sequence[Lease | Denied]:
+        pool = self._pools.get(pool_id)
+        reason = refusal(pool, now)
+        if pool is None and reason is not None:
+            denied = Denied(reason=reason, at=now)
+            self._append([denial_event(request, denied) for request in requests], now)
+            return [denied] * len(requests)
+        assert pool is not None  # an unknown pool is refused above
+        view = PoolView(pool, self._fences[pool_id], self._leases[pool_id], now)
+        seating = seat(view, requests)
+        self._fences[pool_id] = seating.fence
+        for lease in seating.writes:
+            self._write(lease)
+        self._append(seating.events, now)
+        return seating.answers
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        """Decide first, and give grace only if somebody would be turned away: see `Store.pulse`."""
+        with self._lock:
+            now = self.now()
+            answers = [self._renew(renew, now) for renew in renews]
+            if None in answers and self._pulse_is_stale(now):
+                self._give_grace(now)
+                answers = [
+                    answer or self._renew(renew, now)
+                    for answer, renew in zip(answers, renews, strict=True)
+                ]
+            return answers
+
+    def _renew(self, renew: Renew, now: int) -> Renewal | None:
+        lease = self._lease(renew.lease_id)
+        if lease is None or not lease.live(now) or lease.fence != renew.fence:
+            return None
+        pool = self._pools.get(lease.pool_id)
+        if pool is None or refusal(pool, now) is not None:
+            return None
+        beat = renew.beat
+        suspect_at, expires_at = beat_times(pool.policy, lease, beat, now)
+        lease = replace(
+            lease,
+            last_beat_at=max(lease.last_beat_at, now),
+            suspect_at=suspect_at,
+            expires_at=expires_at,
+            # A beat that says nothing of its person leaves what is known.
+            idle_since=lease.idle_since if beat.idle_for is None else now - beat.idle_for,
+        )
+        self._write(lease)
+        return Renewal(expires_in=lease.expires_at - now, state=lease.state(now))
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        with self._lock:
+            now = self.now()
+            return [self._release(release, now) for release in releases]
+
+    def _release(self, release: Release, now: int) -> bool:
+        lease = self._lease(release.lease_id)
+        if lease is None or not lease.live(now) or lease.fence != release.fence:
+            return False
+        self._end_lease(lease, EndReason.RELEASED, None, now)
+        return True
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        with self._lock:
+            now = self.now()
+            live = self._matching(replace(which, include_ended=False), now)
+            if suspects_only:
+                live = [lease for lease in live if lease.suspect_at <= now]
+            ended = [
+                self._end_lease(lease, EndReason.REVOKED, action.actor, now)
+                for lease in live[:LIST_MAX]
+            ]
+            stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+            event = _action_event(action, filter=stated, ended=len(ended))
+            self._append([replace(event, user_id=which.user_id)], now)
+            return ended
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        with self._lock:
+            now = self.now()
+            found = self._matching(which, now)
+            return [x for x in found if after is None or x.id > after][: bounded(limit)], now
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        with self._lock:
+            now = self.now()
+            return [self._usage(pool, now) for pool in pool_ids]
+
+    def _usage(self, pool_id: str, now: int) -> Usage | None:
+        pool = self._pools.get(pool_id)
+        if pool is None:
+            return None
+        rows = self._leases[pool_id]
+        count = PoolView(pool, self._fences[pool_id], rows, now).count()
+        return Usage(
+            pool_id=pool_id,
+            capacity=pool.policy.capacity,
+            in_use=count.in_use,
+            suspect=count.suspect,
+            leases=sum(lease.live(now) for lease in rows.values()),
+            at=now,
+        )
+
+    def _lease(self, lease_id: str) -> Lease | None:
+        place = self._places.get(lease_id)
+        return None if place is None else self._leases[place[0]][place[1]]
+
+    def _all_leases(self) -> list[Lease]:
+        return [lease for rows in self._leases.values() for lease in rows.values()]
+
+    def _matching(self, which: LeaseFilter, now: int) -> list[Lease]:
+        """List the leases that a filter means, in order of id."""
+        found = [
+            lease
+            for lease in self._all_leases()
+            if (which.include_ended or lease.live(now)) and _matches(which, lease)
+        ]
+        return sorted(found, key=lambda lease: lease.id)
+
+    def _write(self, lease: Lease) -> None:
+        """Put a row in its place: one per holder of a pool."""
+        rows = self._leases[lease.pool_id]
+        replaced = rows.get(lease.holder)
+        if replaced is not None:
+            del self._places[replaced.id]
+        rows[lease.holder] = lease
+        self._places[lease.id] = (lease.pool_id, lease.holder)
+
+    def _end_lease(self, lease: Lease, reason: EndReason, actor: str | None, now: int) -> Lease:
+        ended = replace(lease, ended_at=now, end_reason=reason)
+        self._write(ended)
+        self._append([end_event(lease, reason, actor, now)], now)
+        return ended
+
+    def pulse(self) -> Outage | None:
+        with self._lock:
+            now = self.now()
+            outage = self._give_grace(now) if self._pulse_is_stale(now) else None
+            self._last_pulse = now
+            return outage
+
+    def _pulse_is_stale(self, now: int) -> bool:
+        return self._last_pulse is not None and now - self._last_pulse > self._max_pause
+
+    def _give_grace(self, now: int) -> Outage:
+        """Give surviving leases back the time of an outage, once."""
+        assert self._last_pulse is not None  # only a stale pulse leads here
+        lasted = now - self._last_pulse
+        # Until then the store may have served, and given away the seat of any lease that ran out.
+        served_until = self._last_pulse + self._max_pause
+        surviving = [
+            lease
+            for lease in self._all_leases()
+            if lease.live(served_until)
+            and lease.pool_id in self._pools
+            and (lease.graced_at is None or lease.last_beat_at > lease.graced_at)
+        ]
+        for lease in surviving:
+            policy = self._pools[lease.pool_id].policy
+            self._write(_graced(lease, policy, lasted, now))
+        self._last_pulse = now
+        returned = {"lasted": lasted, "extended": len(surviving)}
+        self._append([Event(kind=EventKind.STORE_RETURNED, data=returned)], now)
+        return Outage(lasted=lasted, extended=len(surviving))
+
+    def _note_silent(self, which: LeaseFilter | None, now: int, limit: int) -> int:
+        """End the leases that have expired, as of their expiry."""
+        silent = self._oldest(
+            lambda lease: lease.expires_at if lease.ended_at is None else None, which, now, limit
+        )
+        for lease in silent:
+            self._write(replace(lease, ended_at=lease.expires_at, end_reason=EndReason.EXPIRED))
+            self._append([end_event(lease, EndReason.EXPIRED, "system:sweep", now)], now)
+        return len(silent)
+
+    def _forget_leases(self, which: LeaseFilter | None, until: int, limit: int) -> int:
+        forgotten = self._oldest(lambda lease: lease.ended_at, which, until, limit)
+        for lease in forgotten:
+            del self._leases[lease.pool_id][lease.holder]
+            del self._places[lease.id]
+        return len(forgotten)
+
+    def _oldest(
+        self,
+        instant: Callable[[Lease], int | None],
+        which: LeaseFilter | None,
+        until: int,
+        limit: int,
+    ) -> list[Lease]:
+        """List the leases whose instant has come by `until`, oldest first."""
+        which = replace(which or LeaseFilter(), include_ended=True)
+        due = [
+            (at, lease.id, lease)
+            for lease in self._matching(which, until)
+            if (at := instant(lease)) is not None and at <= until
+        ]
+        return [lease for _, _, lease in sorted(due, key=lambda x: x[:2])[:limit]]
+
+
+def _graced(lease: Lease, policy: Policy, lasted: int, now: int) -> Lease:
+    """Let a lease live on as if the clock had stood still, at most its lost_after from now."""
+    given_back = min(lease.expires_at + lasted, now + policy.lost_after)
+    return replace(
+        lease,
+        expires_at=max(lease.expires_at, given_back),
+        suspect_at=lease.suspect_at + lasted,
+        graced_at=now,
+    )
+
+
+def _matches(which: LeaseFilter, lease: Lease) -> bool:
+    license_id, feature = split_pool_id(lease.pool_id)
+    wanted = (
+        (which.license_id, license_id),
+        (which.feature, feature),
+        (which.user_id, lease.user_id),
+        (which.client_id, lease.client_id),
+        (which.session_id, lease.session_id),
+    )
+    named = which.ids is None or lease.id in which.ids
+    return named and all(want is None or want == have for want, have in wanted)
+
+
+def _action_event(action: Action, **data: Any) -> Event:
+    """Record what an operator did; what the caller adds to the audit never hides what was done."""
+    return Event(
+        kind=EventKind.OPERATOR_ACTED,
+        actor=action.actor,
+        data={**action.data, "name": action.name, **data},
+    )

@@ -1,0 +1,178 @@
+"""One database: connections, transactions, retries; and no error of a driver's gets past it.
+
+Connections are in autocommit, and a transaction is an explicit BEGIN … COMMIT, so that a verb which is
+one statement is one round trip. A transaction that loses a deadlock, or its connection before COMMIT
+was sent, has changed nothing, and is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, CursorResult, Engine, Executable
+
+from sojourn.clock import Clock
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.sql.dialect import Dialect
+from sojourn.stores.sql.faults import Fault, classify
+
+T = TypeVar("T")
+Rows = Sequence[Sequence[Any]]
+Params = Mapping[str, Any]
+
+ATTEMPTS = 5
+"""How often a transaction is tried that loses a deadlock or a race to insert the same row."""
+RETRY_WITHIN = 1.0  # seconds: a connection that took longer to fail is not worth another try
+
+
+class Again(Exception):  # noqa: N818  # not an error: a request to start over
+    """The transaction has seen a state that another has changed since: start over."""
+
+
+class Tx:
+    """A connection at work: statements in, rows out."""
+
+    def __init__(self, connection: Connection, dialect: Dialect, clock: Clock) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self._clock = clock
+
+    @property
+    def instant(self) -> int | None:
+        """The value of `:now`: None lets the database's own clock decide."""
+        return self._clock.now()
+
+    def rows(self, template: str, params: Params) -> Rows:
+        """Run a statement that answers rows."""
+        sql = self.dialect.render(template)
+        return self.connection.exec_driver_sql(sql, dict(params)).all()
+
+    def do(self, template: str, params: Params | None = None) -> int:
+        """Run a statement; return how many rows it matched."""
+        sql = self.dialect.render(template)
+        result = self.connection.exec_driver_sql(sql, dict(params) if params else None)
+        return result.rowcount
+
+    def many(self, template: str, params: list[dict[str, Any]]) -> None:
+        """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""
+        self.connection.exec_driver_sql(self.dialect.render(template), params)
+
+    def core(self, statement: Executable, params: Any = None) -> CursorResult[Any]:
+        """Run a statement made of SQLAlchemy's parts."""
+        return self.connection.execute(statement, params)
+
+    def now(self) -> int:
+        """Read the clock that decides."""
+        return int(self.rows("SELECT {now}", {"now": self.instant})[0][0])
+
+
+class Database(ABC):
+    """What the verbs need of a database; see `server.py` and `file.py`."""
+
+    dialect: Dialect
+    engine: Engine
+    clock: Clock
+
+    @abstractmethod
+    def writing(self) -> contextlib.AbstractContextManager[Tx]:
+        """Hand out a connection that may write."""
+
+    def reading(self) -> contextlib.AbstractContextManager[Tx]:
+        """Hand out a connection for statements that only read."""
+        return self.writing()
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def transaction(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction. It may be run several times: it keeps nothing of its own."""
+        return self._attempt(self.writing, work, begin=True)
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work`, each statement of which commits by itself and may be repeated."""
+        return self._attempt(self.writing, work)
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work`, which only reads."""
+        return self._attempt(self.reading, work)
+
+    def _attempt(
+        self,
+        connection: Callable[[], contextlib.AbstractContextManager[Tx]],
+        work: Callable[[Tx], T],
+        *,
+        begin: bool = False,
+    ) -> T:
+        started = time.monotonic()
+        for attempt in range(1, ATTEMPTS + 1):
+            unit = _Unit(self.dialect, begin=begin)
+            try:
+                with connection() as tx:
+                    return unit.run(tx, work)
+            except Again:
+                if attempt == ATTEMPTS:
+                    raise StoreUnavailable("The database is overloaded.") from None
+            except Exception as error:
+                fault = classify(error)
+                if fault is None:
+                    raise
+                quick = time.monotonic() - started < RETRY_WITHIN
+                if attempt == ATTEMPTS or not unit.repeatable(fault, first=attempt == 1 and quick):
+                    raise fault.error() from error
+            time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
+        raise AssertionError("unreachable")
+
+
+class _Unit:
+    """One try of a transaction, or of statements that each commit by themselves."""
+
+    def __init__(self, dialect: Dialect, *, begin: bool) -> None:
+        self._begin = dialect.begin if begin else None
+        self._committing = False
+
+    def run(self, tx: Tx, work: Callable[[Tx], T]) -> T:
+        if self._begin is None:
+            return work(tx)
+        try:
+            tx.connection.exec_driver_sql(self._begin)
+            result = work(tx)
+            self._committing = True
+            tx.connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            _roll_back(tx.connection)
+            raise
+        return result
+
+    def repeatable(self, fault: Fault, *, first: bool) -> bool:
+        """Tell whether it surely changed nothing, and may do better when run again."""
+        if fault.kind == "retry":
+            return True
+        return fault.disconnected and first and not self._committing
+
+
+def _roll_back(connection: Connection) -> None:
+    """Undo; a connection that cannot is thrown away, which undoes too."""
+    if connection.closed or connection.invalidated:
+        return
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except Exception:  # noqa: BLE001  # whatever it was, the first error is the one to tell
+        with contextlib.suppress(Exception):
+            connection.invalidate()
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what a driver raises into a store's fault."""
+    try:
+        yield
+    except Exception as error:
+        fault = classify(error)
+        if fault is None:
+            raise
+        raise fault.error() from error

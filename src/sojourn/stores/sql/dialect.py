@@ -1,0 +1,128 @@
+"""What differs between databases in a statement that is otherwise the same.
+
+Statements are constants beside the verb that runs them, with `:name` for a value and `{fragment}` for
+what a database says in its own words. They are rendered once per database, never from values:
+
+    {now}        the store's now: `:now` if a test's clock gave one, else the database's own clock
+    {in name}    IN a list given as `:name`, of any length: see `Dialect.keys` and `Dialect.hashes`
+    {feature}    the feature in `pool_id`
+    {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
+    {least} {greatest}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
+PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+
+
+class Backend(StrEnum):
+    SQLITE = "sqlite"
+    POSTGRES = "postgresql"
+    MYSQL = "mysql"  # and MariaDB
+
+
+class Dialect:
+    """How one database spells what the statements leave open."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        fragments: Mapping[str, str],
+        *,
+        begin: str,
+        placeholder: str,
+        array: Callable[[Iterable[Any]], Any],
+    ) -> None:
+        self.backend = backend
+        self.begin = begin
+        self.keys = array
+        """Turn a list of strings or integers into the value of an {in name}."""
+        self._fragments = fragments
+        self._placeholder = placeholder
+        self._rendered: dict[str, str] = {}
+
+    def render(self, template: str) -> str:
+        """Return the statement in this database's words."""
+        sql = self._rendered.get(template)
+        if sql is None:
+            sql = FRAGMENT.sub(self._fragment, template)
+            if self._placeholder != r":\1":
+                sql = PARAMETER.sub(self._placeholder, sql.replace("%", "%%"))
+            self._rendered[template] = sql
+        return sql
+
+    def _fragment(self, match: re.Match[str]) -> str:
+        return self._fragments[match[1]].replace("?", match[2] or "")
+
+    def hashes(self, hashes: Iterable[bytes]) -> Any:
+        """Turn a list of hashes into the value of an {in_hashes name}."""
+        if self.backend is Backend.SQLITE:
+            return self.keys(value.hex() for value in hashes)
+        return list(hashes)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """Turn rows into the value that PostgreSQL's json_to_recordset reads."""
+        return msgspec.json.encode(rows).decode()
+
+
+def _json(values: Iterable[Any]) -> str:
+    return msgspec.json.encode(list(values)).decode()
+
+
+SQLITE = Dialect(
+    Backend.SQLITE,
+    {
+        "now": ":now",  # always given: the file's clock is this host's
+        "in": "IN (SELECT value FROM json_each(:?))",
+        "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
+        "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
+        "update": "",
+        "skip": "",
+        "least": "min",
+        "greatest": "max",
+    },
+    begin="BEGIN IMMEDIATE",
+    placeholder=r":\1",
+    array=_json,
+)
+POSTGRES = Dialect(
+    Backend.POSTGRES,
+    {
+        "now": "coalesce(:now::bigint, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)",
+        "in": "= ANY(:?)",
+        "in_hashes": "= ANY(:?)",
+        "feature": "split_part(pool_id, ':', 2)",
+        "update": "FOR UPDATE",
+        "skip": "SKIP LOCKED",
+        "least": "least",
+        "greatest": "greatest",
+    },
+    begin="BEGIN",
+    placeholder=r"%(\1)s",
+    array=list,
+)
+MYSQL = Dialect(
+    Backend.MYSQL,
+    {
+        # Statement time, whatever the session's time zone.
+        "now": "coalesce(:now, timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000)",
+        "in": "IN :?",
+        "in_hashes": "IN :?",
+        "feature": "substring_index(pool_id, ':', -1)",
+        "update": "FOR UPDATE",
+        "skip": "SKIP LOCKED",
+        "least": "least",
+        "greatest": "greatest",
+    },
+    begin="BEGIN",
+    placeholder=r"%(\1)s",
+    array=list,
+)

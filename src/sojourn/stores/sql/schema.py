@@ -1,0 +1,252 @@
+"""The tables, once for all databases.
+
+Instants are BIGINT milliseconds UTC, JSON is TEXT, hashes are 32 bytes. Ids compare byte by byte: case,
+trailing spaces and accents matter, and no collation may make two people one.
+
+No index holds a column that a renewal or a touch changes (`last_beat_at suspect_at expires_at
+idle_since`, `last_used_at idle_at`), and pages are left half empty, so that PostgreSQL rewrites a row
+within its page and touches no index (HOT).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+MYSQL_FAMILY = ("mysql", "mariadb")
+VERSION_TABLE = "sojourn_schema"
+"""Alembic's version table, under a name that cannot be an application's own."""
+
+
+class Key(TypeDecorator[str]):
+    """Text that compares byte by byte, on every database."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        length = self.impl_instance.length
+        if dialect.name in MYSQL_FAMILY:
+            return dialect.type_descriptor(
+                mysql.VARCHAR(length, charset="utf8mb4", collation=byte_collation(dialect))
+            )
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(String(length, collation="C"))
+        return dialect.type_descriptor(String(length))
+
+
+def byte_collation(dialect: Dialect) -> str:
+    """Name the collation in which trailing spaces count too; MariaDB and MySQL call it differently."""
+    return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+
+
+INSTANT = BigInteger()
+JSON = Text().with_variant(mysql.LONGTEXT(), *MYSQL_FAMILY)
+HASH = LargeBinary().with_variant(mysql.BINARY(32), *MYSQL_FAMILY)
+IN_MYSQL = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_row_format": "DYNAMIC",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_row_format": "DYNAMIC",
+}
+HOT = {"postgresql_with": {"fillfactor": 50}}
+
+metadata = MetaData()
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", Key(200), primary_key=True),
+    Column("license_id", Key(128), nullable=False),
+    Column("feature", Key(64), nullable=False),
+    Column("capacity", BigInteger, nullable=False),
+    Column("heartbeat_interval", BigInteger, nullable=False),
+    Column("lost_after", BigInteger, nullable=False),
+    Column("suspect_after", BigInteger),
+    Column("linger", BigInteger, nullable=False),
+    Column("resume_window", BigInteger, nullable=False),
+    Column("count_by", Key(16), nullable=False),
+    Column("when_full", Key(32), nullable=False),
+    Column("idle_after", BigInteger),
+    Column("max_lease", BigInteger),
+    Column("status", Key(16), nullable=False),  # or DROPPED: the row keeps the fence growing
+    Column("valid_from", INSTANT),
+    Column("valid_until", INSTANT),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    **IN_MYSQL,
+    **HOT,
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Key(128), primary_key=True),
+    Column("pool_id", Key(200), nullable=False),
+    Column("user_id", Key(256), nullable=False),
+    Column("client_id", Key(256), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("acquired_at", INSTANT, nullable=False),
+    Column("last_beat_at", INSTANT, nullable=False),
+    Column("suspect_at", INSTANT, nullable=False),
+    Column("expires_at", INSTANT, nullable=False),
+    Column("origin", Key(16), nullable=False),
+    Column("session_id", Key(128)),
+    Column("idle_since", INSTANT),
+    Column("device", JSON),
+    Column("ended_at", INSTANT),
+    Column("end_reason", Key(32)),
+    Column("graced_at", INSTANT),
+    # An acquire has counted it as expired: no beat that set out earlier may bring it back.
+    Column("lapsed", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("pool_id", "user_id", "client_id", name="leases_holder"),
+    Index("leases_pool", "pool_id", "ended_at"),
+    Index("leases_user", "user_id"),
+    Index("leases_session", "session_id"),
+    **IN_MYSQL,
+    **HOT,
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Key(128), primary_key=True),
+    Column("token_hash", HASH, nullable=False),
+    Column("previous_hash", HASH),
+    Column("previous_until", INSTANT),
+    Column("user_id", Key(256), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("authenticated_at", INSTANT, nullable=False),
+    Column("last_used_at", INSTANT, nullable=False),
+    Column("idle_timeout", BigInteger, nullable=False),
+    Column("idle_at", INSTANT, nullable=False),
+    Column("expires_at", INSTANT, nullable=False),
+    Column("device", JSON),
+    Column("level", Integer, nullable=False),
+    Column("ended_at", INSTANT),
+    Column("ended_by", Key(256)),
+    Column("end_reason", Key(256)),
+    UniqueConstraint("token_hash", name="sessions_token"),
+    Index(
+        "sessions_previous",
+        "previous_hash",
+        postgresql_where=text("previous_hash IS NOT NULL"),
+        sqlite_where=text("previous_hash IS NOT NULL"),
+    ),
+    Index("sessions_user", "user_id", "created_at"),
+    **IN_MYSQL,
+    **HOT,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # from marks: see events.py
+    Column("at", INSTANT, nullable=False),
+    Column("kind", Key(64), nullable=False),
+    Column("pool_id", Key(200)),
+    Column("subject", Key(256)),
+    Column("user_id", Key(256)),
+    Column("client_id", Key(256)),
+    Column("actor", Key(256)),
+    Column("data", JSON, nullable=False),
+    Index("events_pool", "pool_id", "id"),
+    Index("events_user", "user_id", "id"),
+    **IN_MYSQL,
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", Key(32), primary_key=True),
+    Column("value", BigInteger),  # of `pulse` its instant, of `events audits sweeps` the last id given
+    **IN_MYSQL,
+    postgresql_with={"fillfactor": 10},
+)
+
+licenses = Table(
+    "licenses",
+    metadata,
+    Column("id", Key(128), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("status", Key(16), nullable=False),
+    Column("valid_from", INSTANT),
+    Column("valid_until", INSTANT),
+    Column("created_at", INSTANT, nullable=False),
+    Column("key_hash", HASH, nullable=False),
+    UniqueConstraint("key_hash", name="licenses_key"),
+    **IN_MYSQL,
+)
+
+features = Table(
+    "features",
+    metadata,
+    Column("license_id", Key(128), nullable=False),
+    Column("feature", Key(64), nullable=False),
+    Column("policy", JSON, nullable=False),
+    PrimaryKeyConstraint("license_id", "feature", name="features_pkey"),
+    **IN_MYSQL,
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Key(128), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Key(16), nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("expires_at", INSTANT),
+    Column("revoked_at", INSTANT),
+    Column("key_hash", HASH, nullable=False),
+    UniqueConstraint("key_hash", name="api_keys_key"),
+    **IN_MYSQL,
+)
+
+audits = Table(
+    "audits",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", INSTANT, nullable=False),
+    Column("actor", Key(256), nullable=False),
+    Column("action", Key(64), nullable=False),
+    Column("subject", Key(256), nullable=False),
+    Column("data", JSON, nullable=False),
+    **IN_MYSQL,
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("started_at", INSTANT, nullable=False),
+    Column("took", BigInteger, nullable=False),
+    Column("actor", Key(256), nullable=False),
+    Column("leases_expired", BigInteger, nullable=False),
+    Column("leases_removed", BigInteger, nullable=False),
+    Column("sessions_removed", BigInteger, nullable=False),
+    Column("events_removed", BigInteger, nullable=False),
+    Column("error", Text),
+    **IN_MYSQL,
+)

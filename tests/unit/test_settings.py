@@ -1,0 +1,76 @@
+"""Settings: precedence, bounds, and secrets that stop the start."""
+
+from __future__ import annotations
+
+import pytest
+
+from sojourn.errors import SettingsError
+from sojourn.settings import Settings, check_secret, load
+
+
+def test_flags_beat_environment_beats_file_beats_defaults() -> None:
+    """Each value says where it came from."""
+    loaded = load(
+        flags={"port": 1, "host": None},
+        environ={"SOJOURN_PORT": "2", "SOJOURN_WORKERS": "3", "SOJOURN_DEV": "true"},
+        toml="port = 4\nworkers = 5\nqueue_max = 6\nsweep_interval = 60",
+    )
+    settings = loaded.settings
+    assert (settings.port, settings.workers, settings.queue_max) == (1, 3, 6)
+    assert settings.dev is True
+    assert settings.sweep_interval == 60.0
+    assert loaded.origins["port"] == "--port"
+    assert loaded.origins["workers"] == "SOJOURN_WORKERS"
+    assert loaded.origins["queue_max"] == "sojourn.toml"
+    assert loaded.origins["host"] == "default"
+    assert set(loaded.origins) == set(Settings.__struct_fields__)
+
+
+def test_the_store_lies_in_the_data_folder_unless_named() -> None:
+    """The ledger shares a SQL store's database."""
+    assert load(flags={"data": "/d"}).settings.store_url == "sqlite:////d/sojourn.db"
+    shared = load(environ={"SOJOURN_STORE": "postgresql://h/d"}).settings
+    assert shared.ledger_url == "postgresql://h/d"
+    assert not shared.embedded
+    redis = load(environ={"SOJOURN_STORE": "redis://h"}).settings
+    assert redis.ledger_url == "sqlite:///./sojourn-data/sojourn.db"
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml"),
+    [
+        ({"SOJOURN_PORT": "many"}, ""),
+        ({"SOJOURN_PORT": "70000"}, ""),
+        ({"SOJOURN_PULSE_INTERVAL": "30"}, ""),
+        ({"SOJOURN_JWT_ISSUERS": "{"}, ""),
+        ({"SOJOURN_ADMIN_KEY": "short"}, ""),
+        ({"SOJOURN_SECRET": "short"}, ""),
+        ({"SOJOURN_SECRET": "keyboard cat"}, ""),
+        ({}, "colour = 1"),
+        ({}, "not toml"),
+    ],
+)
+def test_what_is_wrong_stops_the_start(environ: dict[str, str], toml: str) -> None:
+    """A value that cannot be right is refused with its origin."""
+    with pytest.raises(SettingsError):
+        load(environ=environ, toml=toml)
+
+
+def test_lists_and_issuers_come_from_the_environment() -> None:
+    """Secrets are a comma-separated list, issuers are JSON."""
+    first, second = "a1b2c3d4" * 5, "z9y8x7w6" * 5
+    loaded = load(
+        environ={
+            "SOJOURN_SECRET": f"{first}, {second}",
+            "SOJOURN_JWT_ISSUERS": '[{"issuer": "https://id", "jwks_file": "keys.json"}]',
+        }
+    )
+    assert loaded.settings.secret == (first, second)
+    assert loaded.settings.jwt_issuers[0].user_claim == "sub"
+
+
+def test_a_guessable_secret_is_refused() -> None:
+    """Long but made of few characters is guessable."""
+    with pytest.raises(SettingsError):
+        check_secret("a" * 64)
+    assert check_secret("0123456789abcdef" * 2)
