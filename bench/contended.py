@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
-
 from places import BACKENDS, backend
+
 from sojourn.errors import StoreUnavailable
 from sojourn.lease import Acquire, Lease, Release
 from sojourn.license import Policy, Pool

@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Callable
 
 import msgspec
-
 from load import Load, Script, drive, repeat, request
 from places import ADMIN_KEY, BACKENDS, OTHER_CORE, backend, pin, serving
 
@@ -67,12 +66,19 @@ def _cases(store: str, url: str, seconds: float, rounds: int) -> list[Row]:
         ]
         for call, connections, scripts in cases:
             rows.append(
-                _row(store, call, connections, _rounds(empty, port, connections, scripts, seconds, rounds))
+                _row(
+                    store,
+                    call,
+                    connections,
+                    _rounds(empty, port, connections, scripts, seconds, rounds),
+                )
             )
     with serving("--empty") as empty, serving(f"--store={url}", "--unbatched") as port:
         beats = [request("POST", HEARTBEAT, token=t) for t in _take(port, key, "beat", LEASES)]
         for connections in (1, CONNECTIONS):
-            runs = _rounds(empty, port, connections, lambda n: repeat(beats[n::64]), seconds, rounds)
+            runs = _rounds(
+                empty, port, connections, lambda n: repeat(beats[n::64]), seconds, rounds
+            )
             rows.append(_row(store, "heartbeat, no batcher", connections, runs))
     return rows
 
@@ -88,7 +94,9 @@ def _rounds(
     """Measure (the empty application's rate around it, the case) in turns."""
     nothing = [request("POST", HEARTBEAT, token="x" * 120)]
     runs = []
-    before = drive("127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds)
+    before = drive(
+        "127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds
+    )
     for _ in range(rounds):
         load = drive("127.0.0.1", port, scripts, connections=connections, seconds=seconds)
         after = drive(
@@ -145,7 +153,9 @@ def _take(port: int, key: str, feature: str, leases: int) -> list[str]:
     def script(n: int) -> Script:
         for i in range(n, leases, CONNECTIONS):
             body = {"feature": feature, "userId": f"user-{i}", "clientId": "bench"}
-            status, answer = yield request("POST", ACQUIRE, token=key, body=json.dumps(body).encode())
+            status, answer = yield request(
+                "POST", ACQUIRE, token=key, body=json.dumps(body).encode()
+            )
             if status == 201:
                 tokens.append(json.loads(answer)["data"]["token"])
 

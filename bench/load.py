@@ -165,5 +165,4 @@ def request(
 def repeat(requests: list[bytes]) -> Script:
     """Send these requests for ever, whatever is answered."""
     while True:
-        for one in requests:
-            yield one
+        yield from requests

@@ -60,7 +60,9 @@ def free_port() -> int:
 def serving(*arguments: str) -> Iterator[int]:
     """Run `bench/server.py` on the server's core; give its port."""
     port = free_port()
-    child = subprocess.Popen([sys.executable, str(HERE / "server.py"), f"--port={port}", *arguments])
+    child = subprocess.Popen(
+        [sys.executable, str(HERE / "server.py"), f"--port={port}", *arguments]
+    )
     try:
         pin(child.pid, SERVER_CORE)
         deadline = time.monotonic() + 30

@@ -1,8 +1,8 @@
 """Run the benchmarks, print tables, and write what was measured to bench/results/.
 
-    make bench                     everything, about 10 minutes
-    make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-    make bench ARGS="--only http"  one of: http stores contended
+make bench                     everything, about 10 minutes
+make bench ARGS="--quick"      the same in about 2 minutes, for a first look
+make bench ARGS="--only http"  one of: http stores contended
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from rich.console import Console
-from rich.table import Table
-
 import contended
 import http_seats
+import msgspec
 import stores
 from places import machine
+from rich.console import Console
+from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=["http", "stores", "contended"])
     given = parser.parse_args()
@@ -33,7 +34,9 @@ def main() -> None:
     seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
     runs: dict[str, Any] = {
         "contended": lambda say: contended.measure(10_000 if given.quick else 100_000, say),
-        "stores": lambda say: stores.measure((100, 10_000 if given.quick else 100_000), seconds, say),
+        "stores": lambda say: stores.measure(
+            (100, 10_000 if given.quick else 100_000), seconds, say
+        ),
         "http": lambda say: http_seats.measure(seconds, rounds, say),
     }
     for name, run in runs.items():

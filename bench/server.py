@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import uvicorn
-
 import empty
+import uvicorn
 from places import ADMIN_KEY, SECRET
+
 from sojourn.api.app import create_app
 from sojourn.api.protocol import server_config
 from sojourn.service.services import Services

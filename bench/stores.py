@@ -9,10 +9,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
-
 from places import BACKENDS, backend
+
 from sojourn.lease import Acquire, Lease, Release, Renew
 from sojourn.license import Policy, Pool
 from sojourn.store import Store
@@ -63,8 +64,8 @@ def _store(
             beats = [Renew(lease_id=x.id, fence=x.fence) for x in leases]
             cases = {
                 "renew": _turns(beats, batch, store.renew),
-                "acquire + release, room": lambda b=batch: _pair(store, roomy, b),
-                "acquire, full": lambda b=batch: _deny(store, full, b),
+                "acquire + release, room": partial(_pair, store, roomy, batch),
+                "acquire, full": partial(_deny, store, full, batch),
             }
             for call, once in cases.items():
                 us, p99 = _time(once, batch, seconds)
@@ -79,7 +80,9 @@ def _pool(pool_id: str, policy: dict[str, int]) -> Pool:
 
 def _acquires(pool: str, first: int, count: int, prefix: str) -> list[Acquire]:
     return [
-        Acquire(pool_id=pool, user_id=f"{prefix}-{n}", client_id="c", lease_id=f"{pool}-{prefix}-{n}")
+        Acquire(
+            pool_id=pool, user_id=f"{prefix}-{n}", client_id="c", lease_id=f"{pool}-{prefix}-{n}"
+        )
         for n in range(first, first + count)
     ]
 
@@ -112,7 +115,9 @@ def _turns(
 
 def _pair(store: Store, pool: str, batch: int) -> None:
     leases = store.acquire(_acquires(pool, 0, batch, "guest"))
-    done = store.release([Release(lease_id=x.id, fence=x.fence) for x in leases if isinstance(x, Lease)])
+    done = store.release(
+        [Release(lease_id=x.id, fence=x.fence) for x in leases if isinstance(x, Lease)]
+    )
     if len(done) != batch or not all(done):
         raise RuntimeError("A seat was not granted, or not released.")
 

@@ -29,7 +29,9 @@ def free_port() -> int:
 class Served:
     """One `sojourn serve` process. `kill` and `start` are a crash and a restart on the same port."""
 
-    def __init__(self, data: Path, *, store: str = "", environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *, store: str = "", environ: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = data
@@ -119,7 +121,13 @@ def served(
 
 
 def acquire(
-    http: httpx.Client, url: str, key: str, feature: str, user: str, client: str = "one", **more: Any
+    http: httpx.Client,
+    url: str,
+    key: str,
+    feature: str,
+    user: str,
+    client: str = "one",
+    **more: Any,
 ) -> httpx.Response:
     return http.post(
         f"{url}/api/licenses/sessions",

@@ -12,7 +12,6 @@ import threading
 import time
 from typing import Protocol
 
-
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE

@@ -9,7 +9,8 @@
     │   └── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known
     ├── Forbidden                     forbidden            known, but not allowed
-    ├── NotFound                      license_unknown | feature_unknown | lease_unknown | key_unknown | not_found
+    ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
+    │                                 | key_unknown
     ├── Conflict                      conflict
     ├── Overloaded                    overloaded           the queue is full: come back after `retry_after`
     └── SettingsError                 settings             the process must not start
@@ -34,9 +35,7 @@ class SojournError(Exception):
     code = "internal"
     hint = ""
 
-    def __init__(
-        self, message: str, *, code: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         if code is not None:

@@ -40,7 +40,5 @@ class Event(Struct, frozen=True, kw_only=True):
     subject: str | None = None  # the lease or session it is about
     user_id: str | None = None
     client_id: str | None = None
-    actor: str | None = (
-        None  # who did it: "key:<id>", "system:sweep"; None: the holder itself
-    )
+    actor: str | None = None  # who did it: "key:<id>", "system:sweep"; None: the holder itself
     data: dict[str, Any] = field(default_factory=dict)

@@ -91,9 +91,7 @@ class Lease(Struct, frozen=True, kw_only=True):
 
     def resumable(self, now: int, policy: Policy) -> bool:
         """Tell whether its holder may come back to it, given a free seat."""
-        if self.live(now) or (
-            self.ended_at is not None and self.end_reason not in RESUMABLE
-        ):
+        if self.live(now) or (self.ended_at is not None and self.end_reason not in RESUMABLE):
             return False
         if policy.max_lease is not None and self.acquired_at + policy.max_lease <= now:
             return False
@@ -107,16 +105,16 @@ def seat_key(count_by: CountBy, user_id: str, client_id: str) -> str:
         return user_id
     if count_by is CountBy.CLIENT:
         return client_id
-    return f"{len(user_id)}:{user_id}{client_id}"  # unambiguous: the length says where the user ends
+    return (
+        f"{len(user_id)}:{user_id}{client_id}"  # unambiguous: the length says where the user ends
+    )
 
 
 class Beat(Struct, frozen=True, kw_only=True):
     """What a holder says with a heartbeat. Durations in milliseconds."""
 
     idle_for: int | None = None  # how long its person has done nothing; None: unknown
-    next_in: int | None = (
-        None  # when it means to beat again, if later than the policy asks
-    )
+    next_in: int | None = None  # when it means to beat again, if later than the policy asks
     closing: bool = False  # its tab said goodbye
 
 
@@ -147,9 +145,7 @@ class Acquire(Struct, frozen=True, kw_only=True):
     lease_id: str  # the id to use if a new lease is granted: made by the caller, random
     session_id: str | None = None
     device: Device | None = None
-    takeover: bool = (
-        False  # if full, take the seat from the same user's most silent other client
-    )
+    takeover: bool = False  # if full, take the seat from the same user's most silent other client
     resume: Resume | None = (
         None  # set when the proof is an old lease token: only that lease will do
     )
@@ -166,9 +162,7 @@ class DenialReason(StrEnum):
     LICENSE_SUSPENDED = "license_suspended"
     LICENSE_EXPIRED = "license_expired"
     LICENSE_NOT_YET_VALID = "license_not_yet_valid"
-    LEASE_ENDED = (
-        "lease_ended"  # the lease in the token was released, revoked or superseded
-    )
+    LEASE_ENDED = "lease_ended"  # the lease in the token was released, revoked or superseded
 
 
 class Denied(Struct, frozen=True, kw_only=True):
@@ -181,9 +175,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     suspect: int = 0
     retry_after: int = 0  # ms until the next seat can come free without anybody's help
     mine: tuple[Lease, ...] = ()  # the asking user's own live leases in the pool
-    evidence: tuple[
-        Lease, ...
-    ] = ()  # the most silent holders, first the most silent; bounded
+    evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -35,9 +35,7 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     revoked_at: int | None = None
 
     def valid(self, now: int) -> bool:
-        return self.revoked_at is None and (
-            self.expires_at is None or self.expires_at > now
-        )
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -105,16 +103,12 @@ class Ledger(Protocol):
         self, license_id: str, change: LicenseChange, *, actor: str
     ) -> License | None: ...
 
-    def rotate_license_key(
-        self, license_id: str, key_hash: bytes, *, actor: str
-    ) -> License | None:
+    def rotate_license_key(self, license_id: str, key_hash: bytes, *, actor: str) -> License | None:
         """Replace the key; the old one stops at once."""
 
     def delete_license(self, license_id: str, *, actor: str) -> bool: ...
 
-    def set_feature(
-        self, license_id: str, feature: str, policy: Policy, *, actor: str
-    ) -> bool:
+    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> bool:
         """Add a feature or replace its policy. False if there is no such license."""
 
     def remove_feature(self, license_id: str, feature: str, *, actor: str) -> bool: ...

@@ -44,9 +44,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     capacity: int
     heartbeat_interval: int = 30 * SECOND
     lost_after: int = 90 * SECOND  # a lease expires so long after its last beat
-    suspect_after: int | None = (
-        None  # None: two heartbeat intervals, at most `lost_after`
-    )
+    suspect_after: int | None = None  # None: two heartbeat intervals, at most `lost_after`
     linger: int = LINGER
     resume_window: int = 15 * MINUTE
     count_by: CountBy = CountBy.LEASE
@@ -81,9 +79,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         if self.lost_after <= self.heartbeat_interval:
             raise InvalidPolicy("lost_after must be longer than heartbeat_interval.")
         if not self.heartbeat_interval <= self.suspect_after_ms <= self.lost_after:
-            raise InvalidPolicy(
-                "suspect_after must lie between heartbeat_interval and lost_after."
-            )
+            raise InvalidPolicy("suspect_after must lie between heartbeat_interval and lost_after.")
         if self.linger > self.lost_after:
             raise InvalidPolicy("linger must not be longer than lost_after.")
         if self.when_full is WhenFull.EVICT_IDLE and self.idle_after is None:

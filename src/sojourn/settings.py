@@ -52,17 +52,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int = 8700
     workers: int = 1
     dev: bool = False
-    secret: tuple[
-        str, ...
-    ] = ()  # the first signs, all verify; empty: made and kept in <data>
+    secret: tuple[str, ...] = ()  # the first signs, all verify; empty: made and kept in <data>
     admin_key: str = ""
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     sweep_interval: float = 900.0
     pulse_interval: float = 2.0
-    max_pause: float = (
-        10.0  # a gap between pulses longer than this was an outage of ours
-    )
+    max_pause: float = 10.0  # a gap between pulses longer than this was an outage of ours
     event_retention_days: float = 30.0
     queue_max: int = 10_000
     body_max: int = 65_536  # bytes
@@ -98,9 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 class Loaded(Struct, frozen=True):
     settings: Settings
-    origins: dict[str, str] = field(
-        default_factory=dict
-    )  # name -> "flag", the variable, the file
+    origins: dict[str, str] = field(default_factory=dict)  # name -> "flag", the variable, the file
 
 
 def load(
@@ -136,9 +130,7 @@ def load(
         if value is not None and name in names:
             values[name], origins[name] = value, "--" + name.replace("_", "-")
     settings = _convert(values, origins)
-    return Loaded(
-        settings, {n: origins.get(n, "default") for n in Settings.__struct_fields__}
-    )
+    return Loaded(settings, {n: origins.get(n, "default") for n in Settings.__struct_fields__})
 
 
 def _parse_toml(text: str | None, name: str) -> dict[str, Any]:
@@ -208,9 +200,7 @@ def check_secret(secret: str) -> str:
     """Return the secret, or raise SettingsError with the command that makes a good one."""
     hint = "Make a good one with `sojourn secret new`, and give it to every server."
     if secret.strip().lower() in WELL_KNOWN_SECRETS or len(set(secret)) < 8:
-        raise SettingsError(
-            "The secret is one that everybody knows, or could guess.", hint=hint
-        )
+        raise SettingsError("The secret is one that everybody knows, or could guess.", hint=hint)
     if len(secret.encode()) < 32:
         raise SettingsError("The secret is shorter than 32 bytes.", hint=hint)
     return secret

@@ -56,9 +56,7 @@ def hash_token(token: str) -> bytes:
 def check_token(token: str, kind: TokenKind) -> str:
     """Return the token if it is whole and of this kind; raise InvalidToken otherwise."""
     if not token.startswith(kind.value):
-        raise InvalidToken(
-            f"This is not a {kind.name.lower()} token.", code="token_wrong_kind"
-        )
+        raise InvalidToken(f"This is not a {kind.name.lower()} token.", code="token_wrong_kind")
     body, check = token[:-CHECK_LENGTH], token[-CHECK_LENGTH:]
     if (
         len(token) != len(kind) + BODY_LENGTH + CHECK_LENGTH
@@ -109,9 +107,7 @@ class Keyring:
 
     def __init__(self, secret_list: list[bytes]) -> None:
         if not secret_list:
-            raise SettingsError(
-                "No secret is set.", hint="Make one with `sojourn secret new`."
-            )
+            raise SettingsError("No secret is set.", hint="Make one with `sojourn secret new`.")
         for secret in secret_list:
             if len(secret) < SECRET_MIN:
                 raise SettingsError(
@@ -119,18 +115,13 @@ class Keyring:
                     hint="Make a good one with `sojourn secret new`.",
                 )
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
-        self._keys = [
-            hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list
-        ]
+        self._keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
 
     def sign(self, claims: LeaseClaims) -> str:
         """Return the token that proves these claims."""
         payload = _encode(claims)
         mac = hmac.digest(self._keys[0], payload, "sha256")
-        return (
-            TokenKind.LEASE
-            + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
-        )
+        return TokenKind.LEASE + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
 
     def verify(self, token: str) -> LeaseClaims:
         """Return the claims of a token that one of the secrets signed; raise InvalidToken otherwise."""

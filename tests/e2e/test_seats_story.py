@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-
 from tests.serving import Served, acquire, beat, release, served
+
 from sojourn.event import EventKind
 from sojourn.stores.open import migrate
 
@@ -52,6 +53,14 @@ def in_parallel(threads: int, work: Callable[[int], None]) -> None:
         raise failures[0]
 
 
+def take(
+    urls: tuple[str, str], key: str, feature: str, answers: list[httpx.Response], n: int
+) -> None:
+    """One of many that want a seat at the same moment, each over a connection of its own."""
+    with httpx.Client(timeout=60) as http:
+        answers.append(acquire(http, urls[n % 2], key, feature, f"user-{n}"))
+
+
 def test_200_threads_on_capacity_5_over_two_servers(store_url: str, tmp_path: Path) -> None:
     """Exactly five get a seat, every time; the other 195 read who holds them."""
     with (
@@ -63,12 +72,7 @@ def test_200_threads_on_capacity_5_over_two_servers(store_url: str, tmp_path: Pa
             _, key = one.license(**{feature: {"capacity": 5}})
             answers: list[httpx.Response] = []
 
-            def work(n: int, key: str = key, feature: str = feature) -> None:
-                with httpx.Client(timeout=60) as http:
-                    url = (one, two)[n % 2].url
-                    answers.append(acquire(http, url, key, feature, f"user-{n}"))
-
-            answers.clear()
+            work = partial(take, (one.url, two.url), key, feature, answers)
             in_parallel(200, work)
             assert Counter(a.status_code for a in answers) == {201: 5, 409: 195}
             winners = {a.json()["data"]["leaseId"] for a in answers if a.status_code == 201}
@@ -105,7 +109,9 @@ def test_a_client_that_crashes_a_thousand_times_holds_one_seat(server: Served) -
 
 def test_the_troubleshooting_guide(server: Served) -> None:
     """A user was refused: look, see the ghost, free the seat, and she is in. Four calls, each audited."""
-    license_id, key = server.license(editor={"capacity": 1, "lostAfter": 600, "heartbeatInterval": 200})
+    license_id, key = server.license(
+        editor={"capacity": 1, "lostAfter": 600, "heartbeatInterval": 200}
+    )
     with httpx.Client(timeout=30) as http, server.admin() as admin:
         ghost = acquire(http, server.url, key, "editor", "ghost/of ada", "old laptop")
         assert ghost.status_code == 201
@@ -164,4 +170,3 @@ def test_a_ghost_loses_its_seat_to_whoever_needs_it(server: Served) -> None:
         token = living.json()["data"]["token"]
         assert beat(http, server.url, token).json()["data"]["state"] == "active"
         assert release(http, server.url, token).json()["data"]["released"] is True
-

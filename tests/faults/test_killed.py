@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
-
 from tests.serving import Served, acquire, beat, served
+
 from sojourn.license import pool_id
 from sojourn.stores.open import migrate, open_store
 from sojourn.testing.replay import replay
@@ -69,7 +70,7 @@ class Crowd:
         self.stop = threading.Event()
         self.holders = [Holder(n, urls[n % len(urls)], key, self.stop) for n in range(CLIENTS)]
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Self:
         for holder in self.holders:
             holder.start()
         return self
@@ -114,7 +115,9 @@ def check(store_url: str, license_id: str, crowd: Crowd) -> None:
     assert verdict.fences_out_of_order == 0
     assert usage is not None
     assert usage.in_use <= CAPACITY
-    assert [h.lost for h in crowd.holders if h.lost] == [], "a holder that kept beating lost its seat"
+    assert [h.lost for h in crowd.holders if h.lost] == [], (
+        "a holder that kept beating lost its seat"
+    )
 
 
 def test_server_killed_mid_load(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sojourn.errors import (
     Unauthenticated,
 )
 from sojourn.event import EventKind
-from sojourn.lease import Beat, Denied, DenialReason, LeaseFilter, Origin, Renewal
+from sojourn.lease import Beat, DenialReason, Denied, LeaseFilter, Origin, Renewal
 from sojourn.ledger import Ledger, LicenseChange, Role
 from sojourn.license import LicenseStatus, Policy
 from sojourn.service.keys import GRANTS, Keys, Permission
@@ -114,7 +114,15 @@ def test_one_batch_answers_each_by_its_own_merit(seats: Seats, licenses: License
         ]
     )
     kinds = [type(a) for a in answers]
-    assert kinds == [Unauthenticated, Forbidden, NotFound, InvalidInput, Unauthenticated, Seat, Denied]
+    assert kinds == [
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        InvalidInput,
+        Unauthenticated,
+        Seat,
+        Denied,
+    ]
     assert isinstance(answers[2], SojournError)
     assert answers[2].code == "feature_unknown"
 
@@ -210,9 +218,7 @@ def test_force_cleanup_ends_everywhere_is_audited_and_may_be_repeated(
     seats: Seats, licenses: Licenses, store: MemoryStore, operations: Operations
 ) -> None:
     """A user's leases on a feature end on every license, in the same step as the audit."""
-    keys = [
-        licenses.create(name, {"editor": Policy(capacity=2)}, actor=ACTOR)[1] for name in "AB"
-    ]
+    keys = [licenses.create(name, {"editor": Policy(capacity=2)}, actor=ACTOR)[1] for name in "AB"]
     for key in keys:
         take(seats, key, "ada")
         take(seats, key, "grace")

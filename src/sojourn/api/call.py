@@ -16,7 +16,7 @@ import time
 import typing
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -32,6 +32,7 @@ from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
 from sojourn.service.keys import Permission
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Scope = typing.MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Respond = Callable[[Context, Scope, Receive], Awaitable[Reply]]
@@ -48,16 +49,22 @@ class Who(StrEnum):
     ANYONE = "anyone"
 
 
+class Words(Struct, frozen=True):
+    """What the OpenAPI document says of a call."""
+
+    summary: str
+    description: str
+
+
 class Call(Struct, frozen=True, kw_only=True):
     """One method of one path. `respond` may raise a SojournError; `answer` may not."""
 
     name: str
-    method: str
+    method: Method
     path: str
     who: Who
     respond: Respond
-    summary: str
-    description: str = ""
+    words: Words
     may: Permission | None = None
     body: Any = None
     body_required: bool = True
@@ -96,7 +103,7 @@ async def answer(
 
 
 def operator(
-    method: str,
+    method: Method,
     path: str,
     *,
     may: Permission,
@@ -140,19 +147,16 @@ def operator(
             answer=reader.answer,
             status=status,
             problems=problems,
-            **words(handler),
+            words=words(handler),
         )
 
     return decorate
 
 
-def words(handler: Callable[..., Any]) -> dict[str, str]:
+def words(handler: Callable[..., Any]) -> Words:
     """Split a docstring into the summary and the description of a call."""
     summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n")
-    return {
-        "summary": summary.strip().removesuffix("."),
-        "description": " ".join(description.split()),
-    }
+    return Words(summary.strip().removesuffix("."), " ".join(description.split()))
 
 
 class _Reader:

@@ -97,9 +97,7 @@ class Metrics(Collector):
         yield from self._queues()
 
     def _queues(self) -> Iterable[Metric]:
-        batches = CounterMetricFamily(
-            "sojourn_batches", "Batches carried out.", labels=("verb",)
-        )
+        batches = CounterMetricFamily("sojourn_batches", "Batches carried out.", labels=("verb",))
         requests = CounterMetricFamily(
             "sojourn_batched_requests", "Requests in those batches.", labels=("verb",)
         )

@@ -6,6 +6,7 @@ id instead of a trace.
 
 from __future__ import annotations
 
+import traceback
 import uuid
 
 import msgspec
@@ -21,7 +22,7 @@ from sojourn.api.wire import (
     title,
 )
 from sojourn.errors import InvalidInput, Overloaded, SojournError
-from sojourn.lease import Denied, DenialReason
+from sojourn.lease import DenialReason, Denied
 from sojourn.service.seats import Lost
 
 log = structlog.get_logger(__name__)
@@ -56,9 +57,7 @@ def answer_problem(problem: Problem, *extra: tuple[bytes, bytes]) -> Reply:
     return Reply(problem.status, headers, body, problem.code)
 
 
-def problem(
-    code: str, error: str, details: str = "", *, instance: str | None = None
-) -> Problem:
+def problem(code: str, error: str, details: str = "", *, instance: str | None = None) -> Problem:
     return Problem(
         type=problem_type(code),
         title=title(code),
@@ -89,7 +88,9 @@ def refuse(fault: SojournError) -> Reply:
 def crash(fault: BaseException) -> Reply:
     """Answer a fault nobody foresaw: the log gets the trace, the caller the id under which it stands."""
     instance = f"urn:uuid:{uuid.uuid4()}"
-    log.error("request_failed", request=instance, exc_info=fault)
+    # As text, and not as `exc_info`: a renderer may show the values of variables, tokens among them.
+    trace = "".join(traceback.format_exception(fault))
+    log.error("request_failed", request=instance, trace=trace)
     return answer_problem(
         problem(
             "internal",

@@ -41,5 +41,7 @@ def kind_of(token: str) -> TokenKind | None:
 
 def wrong_kind(wanted: str) -> InvalidToken:
     return InvalidToken(
-        "This is a token of another kind.", code="token_wrong_kind", hint=f"This call takes {wanted}."
+        "This is a token of another kind.",
+        code="token_wrong_kind",
+        hint=f"This call takes {wanted}.",
     )

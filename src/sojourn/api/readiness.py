@@ -38,9 +38,7 @@ class Readiness:
     async def state(self) -> State:
         """Answer from the probe under way, or the last one if it is fresh, or a new one."""
         loop = asyncio.get_running_loop()
-        if self._probe is None or (
-            self._probe.done() and loop.time() - self._ended_at > FRESH
-        ):
+        if self._probe is None or (self._probe.done() and loop.time() - self._ended_at > FRESH):
             self._probe = loop.create_task(self._ask())
         state = await asyncio.shield(self._probe)
         if self._services.batcher.depth > self._busy_at:

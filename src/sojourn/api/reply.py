@@ -34,9 +34,7 @@ class Reply(Struct, frozen=True, gc=False):
     code: str = ""  # of the problem; empty on success
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status, "headers": self.headers}
-        )
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 
 

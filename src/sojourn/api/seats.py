@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, Call, Receive, Scope, Who, decode, operator, words
+from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, operator, words
 from sojourn.api.context import Context
 from sojourn.api.limits import read_body, scan
 from sojourn.api.problems import deny, lost
@@ -32,7 +32,9 @@ from sojourn.api.wire import (
     ReleasedBody,
     SeatBody,
     Wire,
+    cleanup_answer,
     lease_body,
+    optional,
     seconds,
 )
 from sojourn.device import Device
@@ -54,7 +56,7 @@ _NOTHING = AcquireBody()
 
 
 def hot(
-    method: str,
+    method: Method,
     path: str,
     *,
     who: Who,
@@ -83,7 +85,7 @@ def hot(
             answer=answer,
             status=status,
             problems=problems,
-            **words(handler),
+            words=words(handler),
         )
 
     return decorate
@@ -184,9 +186,7 @@ async def heartbeat(context: Context, authorization: bytes, body: bytes, _scope:
     return lost(outcome)
 
 
-@hot(
-    "DELETE", "/api/licenses/sessions/current", who=Who.HOLDER, answer=Done[ReleasedBody]
-)
+@hot("DELETE", "/api/licenses/sessions/current", who=Who.HOLDER, answer=Done[ReleasedBody])
 async def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope) -> Reply:
     """Give a seat back.
 
@@ -258,7 +258,7 @@ def _user_agent(headers: Headers) -> str | None:
     return None
 
 
-class LeasesQuery(Wire):
+class LeasesQuery(Wire, frozen=True, kw_only=True):
     license_id: Name | UnsetType = UNSET
     feature: Feature | UnsetType = UNSET
     user_id: Name | UnsetType = UNSET
@@ -272,14 +272,14 @@ class LeasesQuery(Wire):
 def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
     """List leases, by id."""
     which = LeaseFilter(
-        license_id=query.license_id or None,
-        feature=query.feature or None,
-        user_id=query.user_id or None,
-        client_id=query.client_id or None,
+        license_id=optional(query.license_id),
+        feature=optional(query.feature),
+        user_id=optional(query.user_id),
+        client_id=optional(query.client_id),
         include_ended=query.include_ended,
     )
     leases, now = ask.context.services.operations.leases(
-        which, after=query.after or None, limit=query.limit
+        which, after=optional(query.after), limit=query.limit
     )
     full = len(leases) == query.limit
     return Done(
@@ -306,7 +306,7 @@ def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
         message = "The lease had ended already."
     else:
         raise NotFound("There is no such lease.", code="lease_unknown")
-    return Done(data=CleanupAnswer.of(ended), message=message)
+    return Done(data=cleanup_answer(ended), message=message)
 
 
 CALLS: tuple[Call, ...] = (acquire, heartbeat, release, list_leases, release_lease)

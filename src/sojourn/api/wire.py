@@ -15,17 +15,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.device import Device
-from sojourn.lease import Denied, DenialReason, Lease
+from sojourn.lease import DenialReason, Denied, Lease
 from sojourn.license import LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.service.operations import Cleanup
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
-Name = Annotated[
-    str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
-]
+Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 Feature = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 ]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Limit = Annotated[int, Meta(ge=1, le=1_000)]
 
 STATUS: dict[str, int] = {
     "invalid_request": 400,
@@ -69,9 +69,7 @@ TITLES = {
 }
 
 
-class Wire(
-    Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
+class Wire(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A request body: unknown fields are refused, so that a misspelled one is not ignored."""
 
 
@@ -82,7 +80,7 @@ class Answer(Struct, frozen=True, kw_only=True, rename="camel"):
 T = TypeVar("T")
 
 
-class Done(Answer, Generic[T]):
+class Done(Answer, Generic[T], frozen=True, kw_only=True):
     """Every success. `message` says in plain words what was done, where that is worth saying."""
 
     success: bool = True
@@ -90,24 +88,22 @@ class Done(Answer, Generic[T]):
     message: str | UnsetType = UNSET
 
 
-class Page(Answer, Generic[T]):
+class Page(Answer, Generic[T], frozen=True, kw_only=True):
     """Part of a long list. `next` goes into `after` to read on; null: this was all."""
 
     items: list[T]
     next: str | None = None
 
 
-class DeviceBody(Wire, omit_defaults=True):
+class DeviceBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     name: Name | None = None
     browser: Name | None = None
     os: Name | None = None
     kind: Name | None = None
 
 
-class AcquireBody(Wire):
-    feature: Feature | None = (
-        None  # may be left out only when the proof is a lease token
-    )
+class AcquireBody(Wire, frozen=True, kw_only=True):
+    feature: Feature | None = None  # may be left out only when the proof is a lease token
     user_id: Name | None = None  # likewise; or when the proof is a user's JWT
     client_id: Name | None = None
     license_id: Name | None = None
@@ -116,13 +112,13 @@ class AcquireBody(Wire):
     takeover: bool = False
 
 
-class HeartbeatBody(Wire):
+class HeartbeatBody(Wire, frozen=True, kw_only=True):
     idle_for: Seconds | None = None
     next_in: Seconds | None = None
     closing: bool = False
 
 
-class SeatBody(Answer):
+class SeatBody(Answer, frozen=True, kw_only=True):
     lease_id: str
     token: str
     fence: int
@@ -132,16 +128,16 @@ class SeatBody(Answer):
     resumed: bool
 
 
-class BeatBody(Answer):
+class BeatBody(Answer, frozen=True, kw_only=True):
     expires_in: float
     state: str
 
 
-class ReleasedBody(Answer):
+class ReleasedBody(Answer, frozen=True, kw_only=True):
     released: bool
 
 
-class LeaseBody(Answer, omit_defaults=True):
+class LeaseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """A lease as people and operators see it. Ages and times left are seconds from the store's now."""
 
     lease_id: str
@@ -163,7 +159,7 @@ class LeaseBody(Answer, omit_defaults=True):
     end_reason: str | None = None
 
 
-class HolderBody(Answer, omit_defaults=True):
+class HolderBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody else's seat, as a refused client may see it."""
 
     user_id: str
@@ -174,7 +170,7 @@ class HolderBody(Answer, omit_defaults=True):
     device: Device | None = None
 
 
-class PolicyBody(Wire, omit_defaults=True):
+class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """A feature's policy. What is left out takes its default."""
 
     capacity: Annotated[int, Meta(ge=0, le=10_000_000)]
@@ -198,9 +194,7 @@ class PolicyBody(Wire, omit_defaults=True):
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if value is not UNSET:
-                values[name] = (
-                    round(value * 1000) if isinstance(value, float) else value
-                )
+                values[name] = round(value * 1000) if isinstance(value, float) else value
         if "heartbeat_interval" in values:
             values.setdefault("lost_after", 3 * values["heartbeat_interval"])
         elif "lost_after" in values:
@@ -210,7 +204,7 @@ class PolicyBody(Wire, omit_defaults=True):
         return Policy(**values).validate()
 
 
-class PoolBody(Answer):
+class PoolBody(Answer, frozen=True, kw_only=True):
     feature: str
     capacity: int
     heartbeat_interval: float
@@ -224,7 +218,7 @@ class PoolBody(Answer):
     max_lease: float | None
 
 
-class LicenseBody(Answer, omit_defaults=True):
+class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     license_id: str
     name: str
     status: LicenseStatus
@@ -235,20 +229,16 @@ class LicenseBody(Answer, omit_defaults=True):
     key: str | None = None  # shown once, when it is made
 
 
-class CreateLicenseBody(Wire):
-    name: Annotated[
-        str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
-    ]
+class CreateLicenseBody(Wire, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
     features: dict[Feature, PolicyBody] = msgspec.field(default_factory=dict)
     valid_from: datetime | None = None
     valid_until: datetime | None = None
 
 
-class ChangeLicenseBody(Wire):
+class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
     name: (
-        Annotated[
-            str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")
-        ]
+        Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
         | UnsetType
     ) = UNSET
     status: LicenseStatus | UnsetType = UNSET
@@ -256,10 +246,18 @@ class ChangeLicenseBody(Wire):
     valid_until: datetime | None | UnsetType = UNSET
 
 
-class CleanupBody(Wire):
+class CleanupBody(Wire, frozen=True, kw_only=True):
     license_id: Name
     user_id: Name | None = None
     feature: Feature | None = None
+
+
+class CleanupAnswer(Answer, frozen=True, kw_only=True):
+    """What a clean-up did. `leases` names at most 1,000 of those it ended."""
+
+    ended: int
+    remaining: int  # live leases in the same scope afterwards
+    leases: list[LeaseBody]
 
 
 class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -280,6 +278,11 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     holders: list[HolderBody] | None = None
     reason: str | None = None
     resumable: bool | None = None
+
+
+def optional(value: T | UnsetType) -> T | None:
+    """Return what was given, or None."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def seconds(ms: int) -> float:
@@ -318,19 +321,13 @@ def lease_body(lease: Lease, now: int) -> LeaseBody:
         acquired_at=rfc3339(lease.acquired_at),
         last_beat_at=rfc3339(lease.last_beat_at),
         last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
-        held_for=seconds(
-            max(0, (now if live else min(now, gone_at)) - lease.acquired_at)
-        ),
+        held_for=seconds(max(0, (now if live else min(now, gone_at)) - lease.acquired_at)),
         expires_in=seconds(max(0, lease.expires_at - now)) if live else 0.0,
-        idle_for=None
-        if lease.idle_since is None
-        else seconds(max(0, now - lease.idle_since)),
+        idle_for=None if lease.idle_since is None else seconds(max(0, now - lease.idle_since)),
         session_id=lease.session_id,
         device=lease.device,
         ended_at=None if live else rfc3339(gone_at),
-        end_reason=None
-        if live
-        else (lease.end_reason.value if lease.end_reason else "expired"),
+        end_reason=None if live else (lease.end_reason.value if lease.end_reason else "expired"),
     )
 
 
@@ -341,13 +338,24 @@ def holder_body(lease: Lease, now: int) -> HolderBody:
         held_for=seconds(now - lease.acquired_at),
         last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
         expires_in=seconds(max(0, lease.expires_at - now)),
-        device=None if lease.device is None else _described(lease.device),
+        device=_described(lease.device),
     )
 
 
-def _described(device: Device) -> Device:
-    """Leave out where somebody else is: a refused client may know what holds a seat, not its address."""
-    return Device(name=device.name, browser=device.browser, os=device.os, kind=device.kind)
+def _described(device: Device | None) -> Device | None:
+    """Leave out where somebody is: a refused client may know what holds a seat, not its address."""
+    if device is None:
+        return None
+    known = Device(name=device.name, browser=device.browser, os=device.os, kind=device.kind)
+    return None if known == Device() else known
+
+
+def cleanup_answer(cleanup: Cleanup) -> CleanupAnswer:
+    return CleanupAnswer(
+        ended=cleanup.ended_count,
+        remaining=cleanup.remaining,
+        leases=[lease_body(lease, cleanup.at) for lease in cleanup.ended],
+    )
 
 
 def pool_body(pool: Pool) -> PoolBody:
@@ -404,9 +412,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         suspect=denied.suspect,
         retry_after=seconds(denied.retry_after),
         mine=[lease_body(x, denied.at) for x in denied.mine],
-        holders=[holder_body(x, denied.at) for x in denied.evidence]
-        if show_holders
-        else None,
+        holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
     )
 
 

@@ -76,7 +76,9 @@ def add(
     app.command(name, cls=Command, rich_help_panel=panel)(function)
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str, *, panel: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare a command that talks to a server."""
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +103,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # how a signature is made up
         run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
         run.__doc__ = function.__doc__
-        add(app, name, run)
+        add(app, name, run, panel=panel)
         return function
 
     return declare

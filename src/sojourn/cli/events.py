@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from sojourn.cli.command import Limit, add, command
+from sojourn.cli.command import Limit, command
 from sojourn.cli.output import STYLES, Output, span
 from sojourn.cli.server import Server
 
@@ -29,3 +30,114 @@ WORDS = {
     "store.returned": "returned",
     "operator.acted": "operator",
 }
+
+Kind = Annotated[
+    list[str] | None,
+    typer.Option("--kind", "-k", metavar="KIND", help="Only these, such as lease.denied. Repeat."),
+]
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    command(app, "events", panel=panel)(events)
+
+
+def events(
+    server: Server,
+    out: Output,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what happens, until interrupted.")
+    ] = False,
+    kind: Kind = None,
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", metavar="USER", help="Of this user.")
+    ] = None,
+    limit: Limit = 50,
+) -> None:
+    """Show what happened, the latest last.
+
+    With --json, one object a line while following, else one array.
+    """
+    query = {"kind": kind or None, "userId": user}
+    latest = list(server.pages("/api/events", limit=limit, newestFirst=True, **query))[::-1]
+    if not follow:
+        if out.as_json:
+            out.json(latest)
+            return
+        if not latest:
+            out.say("Nothing has happened yet.")
+        for event in latest:
+            show(out, event)
+        return
+    _follow(server, out, latest, query)
+
+
+def _follow(
+    server: Server, out: Output, latest: list[dict[str, Any]], query: dict[str, Any]
+) -> None:
+    after = 0
+    rows = latest
+    while True:
+        for event in rows:
+            after = event["id"]
+            if out.as_json:
+                out.json(event, lines=True)
+            else:
+                show(out, event)
+        data = server.get("/api/events", after=after, limit=PAGE, **query)
+        rows = data["items"]
+        if data.get("next") is None:
+            time.sleep(FOLLOW_INTERVAL)
+
+
+def show(out: Output, event: dict[str, Any]) -> None:
+    """Print one event on one line; long lines are cut on a terminal, and whole in a pipe."""
+    from rich.text import Text
+
+    at = datetime.fromisoformat(event["at"]).astimezone()
+    word = WORDS.get(event["kind"], event["kind"])
+    line = Text.assemble(
+        (f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}", "dim"),
+        "  ",
+        (f"{word:<15}", STYLES.get(word, "")),
+        "  ",
+        (describe(event), ""),
+    )
+    out.console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def describe(event: dict[str, Any]) -> str:
+    """Say who, where and why, in a few words."""
+    data = event.get("data") or {}
+    parts = []
+    if event.get("userId"):
+        parts.append(str(event["userId"]))
+    if event.get("feature"):
+        parts.append(f"on {event['feature']}")
+    if event["kind"] == "lease.denied":
+        parts.append(_why_denied(data))
+    elif "silentFor" in data:
+        parts.append(f"after {span(data['heldFor'] / 1000)}, silent for {_ms(data['silentFor'])}")
+    elif event["kind"] == "operator.acted":
+        parts.append(str(data.get("name") or data.get("action") or ""))
+    elif event["kind"] == "store.returned":
+        parts.append(
+            f"away for {_ms(data.get('lasted', 0))}, {data.get('extended', 0)} leases extended"
+        )
+    if event.get("actor"):
+        parts.append(f"by {event['actor']}")
+    if event.get("subject"):
+        parts.append(f"({event['subject']})")
+    return " ".join(part for part in parts if part)
+
+
+def _why_denied(data: dict[str, Any]) -> str:
+    if data.get("reason") != "seat_limit":
+        return str(data.get("reason", "")).replace("_", " ")
+    text = f"{data.get('inUse', 0)} of {data.get('limit', 0)} in use"
+    for silent in (data.get("holders") or [])[:1]:
+        text += f"; most silent: {silent['userId']}, {_ms(silent['lastBeatAgo'])}"
+    return text
+
+
+def _ms(duration: float) -> str:
+    return span(duration / 1000)

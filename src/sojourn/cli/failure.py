@@ -5,7 +5,7 @@ Every exception that reaches `main` becomes a `Failure` here, so the words and t
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import traceback
 from enum import IntEnum
 
@@ -115,10 +115,11 @@ def _usage(error: typer.TyperException, command: str) -> Failure:
 
 def _fault(error: SojournError) -> Failure:
     code = next((code for kind, code in _BY_KIND if isinstance(error, kind)), ExitCode.FAILED)
-    what = {
-        StoreUnavailable: "The store cannot be reached.",
-        StoreBroken: "The store cannot be used as it is.",
-    }.get(type(error), "This could not be done.")
+    what = "This could not be done."
+    if isinstance(error, StoreUnavailable):
+        what = "The store cannot be reached."
+    elif isinstance(error, StoreBroken):
+        what = "The store cannot be used as it is."
     return Failure(
         what, why=error.message, todo=error.hint or "See the server's log.", exit_code=code
     )
@@ -146,9 +147,7 @@ def show(failure: Failure) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
+    with contextlib.suppress(BrokenPipeError):  # nobody reads stderr any more
         console.print(Text.assemble(("error: ", "bold red"), (what, "bold")))
         console.print(Text.assemble(("  why: ", "dim"), why))
         console.print(Text.assemble(("   do: ", "dim"), todo))
-    except BrokenPipeError:  # nobody reads stderr any more
-        sys.stderr = None  # type: ignore[assignment]  # keeps the interpreter from flushing it again

@@ -85,7 +85,7 @@ def set_(
             exit_code=ExitCode.USAGE,
         )
     path = f"/api/licenses/{segment(license_id)}/features/{segment(feature)}"
-    data = server.ask("PUT", path, body=body)
+    data = server.ask("PUT", path, body=body).data
     if out.as_json:
         out.json(data)
         return
@@ -102,9 +102,9 @@ def remove(
     found = server.get(f"/api/licenses/{segment(license_id)}")
     confirm(f"Remove {feature} from license {found['name']}? Its seats end at once.", yes=yes)
     path = f"/api/licenses/{segment(license_id)}/features/{segment(feature)}"
-    data = server.ask("DELETE", path)
+    server.ask("DELETE", path)
     if out.as_json:
-        out.json(data if data is not None else {"licenseId": license_id, "feature": feature})
+        out.json({"licenseId": license_id, "feature": feature, "removed": True})
         return
     out.say(f"Removed feature {feature} from license {found['name']}.")
 

@@ -89,6 +89,6 @@ def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:
         if exclusive:
             os.link(beside, path)
         else:
-            os.replace(beside, path)
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

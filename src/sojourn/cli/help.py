@@ -7,7 +7,6 @@ terminal's width on boxes.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -20,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 WIDTH_MAX = 100  # columns: longer lines are hard to read
 LEFT_MAX = 30  # columns for flags; a longer one has its text on the next line
 INDENT = 2
-CODE = re.compile(r"`([^`]+)`")
+LAST = ("Options", "Server")
 
 
 class Command(TyperCommand):
@@ -45,7 +44,8 @@ def render(command: Any, ctx: Any) -> str:
     """Write the help of a command or group."""
     width = min(shutil.get_terminal_size().columns, WIDTH_MAX)
     first, *rest = paragraphs(command.help or "")
-    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
+    pieces = [piece.strip("{}") for piece in command.collect_usage_pieces(ctx)]
+    usage = " ".join([ctx.command_path, *pieces])
     sections = list(_sections(command, ctx))
     left = min(LEFT_MAX, max((len(n) for _, rows in sections for n, _ in rows), default=0))
     parts = [
@@ -78,10 +78,10 @@ def _sections(command: Any, ctx: Any) -> Iterable[tuple[str, list[tuple[str, str
         panel = getattr(param, "rich_help_panel", None) or ("Arguments" if argument else "Options")
         name = str(param.display_name_raw) if argument else _flags(param)
         found.setdefault(panel, []).append((name, _text(param)))
-    options = found.pop("Options", None)  # the common ones last, where eyes end up
+    for panel in LAST:  # what most commands share comes last
+        if panel in found:
+            found[panel] = found.pop(panel)
     yield from found.items()
-    if options:
-        yield "Options", options
 
 
 def _flags(param: Any) -> str:
@@ -98,9 +98,9 @@ def _flags(param: Any) -> str:
 def _text(param: Any) -> str:
     text = str(getattr(param, "help", "") or "")
     default = param.default
-    if getattr(param, "show_default", False) and not callable(default):
-        if isinstance(default, str | int | float) and not isinstance(default, bool):
-            text += f" [default: {getattr(default, 'value', default)}]"
+    told = isinstance(default, str | int | float) and not isinstance(default, bool)
+    if told and getattr(param, "show_default", False):
+        text += f" [default: {getattr(default, 'value', default)}]"
     if param.required and param.param_type_name != "argument":
         text += " [required]"
     return text.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,9 @@ from sojourn.ledger import Role
 
 app = group("Make and revoke API keys.")
 
-ROLES = "admin: everything. operator: licenses and seats. viewer: reads. app: sessions. relay: a node."
+ROLES = (
+    "admin: everything. operator: licenses and seats. viewer: reads. app: sessions. relay: a node."
+)
 
 
 @command(app, "create")
@@ -80,14 +83,16 @@ def revoke(
 ) -> None:
     """Revoke an API key; the next call that uses it is refused. Cannot be undone."""
     confirm(f"Revoke the API key {key_id}? What uses it is refused from now on.", yes=yes)
-    data = server.ask("DELETE", f"/api/keys/{segment(key_id)}")
+    data = server.ask("DELETE", f"/api/keys/{segment(key_id)}").data
     if out.as_json:
-        out.json(data if data is not None else {"keyId": key_id})
+        out.json(data)
         return
-    out.say(f"Revoked the API key {key_id}.")
+    out.say(f"Revoked the API key of {data['name']} ({key_id}).")
 
 
 def _state(key: dict[str, Any]) -> str:
     if key.get("revokedAt"):
         return "revoked"
-    return "active" if key.get("valid", True) else "expired"
+    expires = key.get("expiresAt")
+    over = expires is not None and datetime.fromisoformat(expires) <= datetime.now(UTC)
+    return "expired" if over else "active"

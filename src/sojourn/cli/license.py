@@ -117,7 +117,7 @@ def show(server: Server, out: Output, license_id: LicenseId) -> None:
 
 @command(app, "suspend")
 def suspend(server: Server, out: Output, license_id: LicenseId) -> None:
-    """Suspend a license: at once nobody gets or keeps a seat, until it is resumed."""
+    """Suspend a license: nobody gets a seat or renews one; those held run out within lost_after."""
     _change(server, out, license_id, {"status": "suspended"}, "Suspended license {}.")
 
 
@@ -136,9 +136,9 @@ def delete(server: Server, out: Output, license_id: LicenseId, yes: Yes = False)
         f"Delete license {found['name']} ({license_id})? Its seats end at once, its key dies.",
         yes=yes,
     )
-    data = server.ask("DELETE", path)
+    server.ask("DELETE", path)
     if out.as_json:
-        out.json(data if data is not None else {"licenseId": license_id})
+        out.json({"licenseId": license_id, "deleted": True})
         return
     out.say(f"Deleted license {found['name']}.")
 
@@ -155,7 +155,7 @@ def rotate_key(server: Server, out: Output, license_id: LicenseId, yes: Yes = Fa
         f"Replace the key of license {found['name']}? Clients with the old key get no new seats.",
         yes=yes,
     )
-    made = server.post(f"{path}/rotate-key")
+    made = server.post(f"{path}/key")
     if out.as_json:
         out.json(made)
         return
@@ -164,7 +164,7 @@ def rotate_key(server: Server, out: Output, license_id: LicenseId, yes: Yes = Fa
 
 
 def _change(server: Server, out: Output, license_id: str, body: dict[str, Any], text: str) -> None:
-    data = server.ask("PATCH", f"/api/licenses/{segment(license_id)}", body=body)
+    data = server.ask("PATCH", f"/api/licenses/{segment(license_id)}", body=body).data
     if out.as_json:
         out.json(data)
         return

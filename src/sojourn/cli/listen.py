@@ -1,5 +1,4 @@
 """The socket, and uvicorn on it: one process, or several."""
-# ruff: noqa: PLC0415 - uvicorn is heavy, and most commands serve nothing
 
 from __future__ import annotations
 

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 import typer
 
 from sojourn import __version__
-from sojourn.cli import migrate, secret, serve, settings
+from sojourn.cli import (
+    events,
+    feature,
+    key,
+    license,
+    migrate,
+    seats,
+    secret,
+    serve,
+    settings,
+    sweep,
+)
 from sojourn.cli.command import Json, add
 from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, show
 from sojourn.cli.help import Group
@@ -42,7 +53,13 @@ add(app, "serve", serve.serve, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
 add(app, "settings", settings.settings, panel=RUN)
 app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
-add(app, "version", version)
+app.add_typer(license.app, name="license", rich_help_panel=OPERATE)
+app.add_typer(feature.app, name="feature", rich_help_panel=OPERATE)
+app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
+app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
+app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
+events.register(app, OPERATE)
+add(app, "version", version, panel=RUN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

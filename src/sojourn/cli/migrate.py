@@ -8,6 +8,7 @@ import typer
 
 from sojourn.cli import source
 from sojourn.cli.command import Json
+from sojourn.cli.logs import mask_text
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
 from sojourn.settings import Settings
@@ -31,20 +32,29 @@ def migrate(
     again, and while servers of the version before still run. An embedded store needs none of this:
     `sojourn serve` does it.
     """
-    from sojourn.cli.serve import open_folder, store_failure  # noqa: PLC0415 - serve imports this
-    from sojourn.errors import StoreError  # noqa: PLC0415 - beside it
+    from sojourn.cli.serve import open_folder, store_failure
+    from sojourn.errors import StoreError
 
     settings = source.read({"store": store, "ledger": ledger}, config).settings
     if settings.embedded:
         open_folder(settings)
     try:
-        bring_up_to_date(settings)
+        urls = bring_up_to_date(settings)
     except StoreError as error:
         raise store_failure(settings, error) from None
+    out = Output(as_json=as_json)
+    if as_json:
+        out.json({"migrated": urls})
+        return
+    out.say("The database is up to date.")
+    out.facts([("store", urls[0]), *(("ledger", url) for url in urls[1:])])
 
 
-def bring_up_to_date(settings: Settings) -> None:
-    from sojourn.stores.open import migrate  # noqa: PLC0415 - SQLAlchemy and Alembic are heavy
+def bring_up_to_date(settings: Settings) -> list[str]:
+    """Migrate the store, and the ledger where that is another database. Return their masked URLs."""
+    from sojourn.stores.open import migrate
 
-    for url in dict.fromkeys((settings.store_url, settings.ledger_url)):
+    urls = list(dict.fromkeys((settings.store_url, settings.ledger_url)))
+    for url in urls:
         migrate(url)
+    return [mask_text(url) for url in urls]

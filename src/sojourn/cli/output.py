@@ -6,8 +6,9 @@ pipe everything is written whole, so that `grep` and `awk` see what is there. Ri
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,15 @@ class Output:
             line = Text.assemble((f"{name:<{width}}", "dim"), "  ", cell(value))
             self.console.print(line, soft_wrap=True)
 
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show on a terminal that something takes a while."""
+        if not self.aside.is_terminal or self.as_json:
+            yield
+            return
+        with self.aside.status(f"{what} …"):
+            yield
+
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
         """Print a table that fits the terminal."""
         self.console.print(build_table(columns, rows, self.console.width))
@@ -138,7 +148,7 @@ def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width:
 
 
 def _widest(column: Column, texts: Sequence[Sequence[Any]], i: int) -> int:
-    return max(len(column.head), *(row[i].cell_len for row in texts), 1)
+    return max([len(column.head), 1, *(int(row[i].cell_len) for row in texts)])
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: int) -> list[int]:
@@ -146,7 +156,7 @@ def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: i
     shown = list(range(len(columns)))
 
     def needed(i: int) -> int:
-        full = max(len(columns[i].head), *(row[i] for row in widths), 1)
+        full = max([len(columns[i].head), 1, *(row[i] for row in widths)])
         # What may be cut is still worth reading at so many columns.
         return full if columns[i].figure or columns[i].whole else min(full, 14)
 

@@ -15,9 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sojourn.api.wire import PolicyBody
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.license import CountBy, WhenFull
+from sojourn.license import CountBy, Policy, WhenFull
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "": 1.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)")
@@ -27,7 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "when_full": tuple(WhenFull),
 }
 OPTIONAL = ("suspect_after", "idle_after", "max_lease")
-FIELDS = PolicyBody.__struct_fields__
+FIELDS = Policy.__struct_fields__
 PANEL = "Policy (durations: 30, 500ms, 30s, 15m, 2h)"
 
 
@@ -115,9 +114,7 @@ def merge(current: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, An
 
 
 def _option(flag: str, metavar: str, text: str) -> Any:
-    return typer.Option(
-        flag, metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False
-    )
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False)
 
 
 Heartbeat = Annotated[

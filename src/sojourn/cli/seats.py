@@ -9,15 +9,18 @@ import typer
 from sojourn.cli.command import Limit, command, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.license import LicenseId
-from sojourn.cli.output import Column, Output, cell, count, figure, span, when
-from sojourn.cli.server import Server, segment
+from sojourn.cli.output import Column, Output, count, figure, span, when
+from sojourn.cli.server import Reply, Server, segment
 
-app = group("See who holds seats, find out why somebody was refused, and free seats.")
+app = group("See who holds seats, and why somebody was refused; free seats.")
 
 SEATS = "/api/licenses/sessions"
+PATIENCE = 90.0
+"""Seconds; a server stops waiting for a clean-up a little earlier."""
 
 User = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="USER", help="Of this user.", show_default=False)
+    str | None,
+    typer.Option("--user", "-u", metavar="USER", help="Of this user.", show_default=False),
 ]
 Feature = Annotated[
     str | None,
@@ -111,9 +114,10 @@ def release(
     Its holder is told with its next heartbeat, and cannot come back to the lease by itself.
     """
     if lease_id is not None and user is None and feature is None:
-        data = server.ask("DELETE", f"{SEATS}/{segment(lease_id)}")
+        reply = server.ask("DELETE", f"{SEATS}/{segment(lease_id)}")
     elif lease_id is None and user is not None and feature is not None:
-        data = server.ask("DELETE", f"{SEATS}/force-cleanup/{segment(user)}/{segment(feature)}")
+        path = f"{SEATS}/force-cleanup/{segment(user)}/{segment(feature)}"
+        reply = server.ask("DELETE", path, timeout=PATIENCE)
     else:
         raise Failure(
             "Which seat to free was not said.",
@@ -122,7 +126,7 @@ def release(
             "`sojourn seats release --user U --feature F`.",
             exit_code=ExitCode.USAGE,
         )
-    _ended(out, data, "Nothing was held, so nothing was freed.")
+    _ended(out, reply)
 
 
 @command(app, "cleanup")
@@ -131,22 +135,18 @@ def cleanup(
 ) -> None:
     """Free the seats of holders that have fallen silent on a license. Those that beat keep theirs."""
     body = {"licenseId": license_id, "userId": user, "feature": feature}
-    data = server.post(
-        "/api/licenses/cleanup-sessions", {k: v for k, v in body.items() if v is not None}
-    )
-    _ended(out, data, "Every holder beats, so nothing was freed.")
+    given = {k: v for k, v in body.items() if v is not None}
+    path = "/api/licenses/cleanup-sessions"
+    _ended(out, server.ask("POST", path, body=given, timeout=PATIENCE))
 
 
-def _ended(out: Output, data: dict[str, Any], nothing: str) -> None:
+def _ended(out: Output, reply: Reply) -> None:
     if out.as_json:
-        out.json(data)
+        out.json(reply.data)
         return
-    number = data["endedCount"]
-    left = data.get("remaining", 0)
-    rest = f" {count(left, 'seat')} still held there." if left else ""
-    out.say((f"Freed {count(number, 'seat')}." if number else nothing) + rest)
-    if data.get("ended"):
-        out.table(COLUMNS, [row(x) for x in data["ended"]])
+    out.say(reply.message)
+    if reply.data["leases"]:
+        out.table(COLUMNS, [row(x) for x in reply.data["leases"]])
 
 
 @command(app, "debug")
@@ -160,59 +160,68 @@ def debug(
     license_id: License = None,
 ) -> None:
     """Find out why a user gets no seat: what is held, what was refused, what would happen now."""
-    data = server.get(f"{SEATS}/debug", userId=user, feature=feature, licenseId=license_id)
+    reply = server.ask(
+        "GET",
+        f"{SEATS}/debug",
+        query={"userId": user, "feature": feature, "licenseId": license_id},
+    )
     if out.as_json:
-        out.json(data)
+        out.json(reply.data)
         return
-    show_debug(out, data)
+    show_debug(out, reply)
 
 
-def show_debug(out: Output, data: dict[str, Any]) -> None:
-    user, feature = data["userId"], data["feature"]
-    if not data["pools"]:
-        out.say(f"{user} has never asked for {feature} here, and no pool is known for it.")
-    for pool in data["pools"]:
-        name = (pool.get("license") or {}).get("name") or pool.get("licenseId", "?")
-        out.say(_verdict(user, feature, name, pool))
-    out.say()
+def show_debug(out: Output, reply: Reply) -> None:
+    data = reply.data
+    out.say(reply.message)
+    if data["pools"]:
+        out.say()
+        out.table(
+            [
+                Column("License"),
+                Column("Seats", figure=True),
+                Column("In use", figure=True),
+                Column("Suspect", figure=True),
+                Column("Asking now"),
+            ],
+            [
+                (
+                    p.get("licenseName") or p["licenseId"],
+                    *_usage(p["usage"], ("capacity", "inUse", "suspect")),
+                    "granted" if p["wouldGrant"] else p["refusal"]["code"].replace("_", " "),
+                )
+                for p in data["pools"]
+            ],
+        )
     if data["leases"]:
+        out.say()
         out.say("Leases of this user, ended ones included:", style="bold")
         out.table(COLUMNS, [row(x) for x in data["leases"]])
-    else:
-        out.say("This user holds no lease, and has ended none in the last day.")
     if data["denials"]:
         out.say()
         out.say("Refused lately:", style="bold")
         show_denials(out, data["denials"])
 
 
-def _verdict(user: str, feature: str, name: str, pool: dict[str, Any]) -> str:
-    usage = f"{pool['inUse']:,} of {pool['capacity']:,} seats in use"
-    doubt = f", {pool['suspect']:,} suspect" if pool.get("suspect") else ""
-    answer = pool["answer"]
-    outcome = (
-        "would get a seat now"
-        if answer.get("granted")
-        else f"would be refused now ({answer.get('reason', 'seat_limit')})"
-    )
-    return f"{name} / {feature}: {usage}{doubt}; {user} {outcome}."
+def _usage(usage: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    return [f"{usage[name]:,}" for name in names]
 
 
 @command(app, "stats")
 def stats(server: Server, out: Output, license_id: LicenseId) -> None:
     """Count a license's seats, feature by feature, with its latest refusals."""
-    data = server.get(f"/api/licenses/{segment(license_id)}/session-stats")
+    reply = server.ask("GET", f"/api/licenses/{segment(license_id)}/session-stats")
     if out.as_json:
-        out.json(data)
+        out.json(reply.data)
         return
-    show_stats(out, data)
+    show_stats(out, reply.data)
 
 
 def show_stats(out: Output, data: dict[str, Any]) -> None:
-    pools = data["pools"]
-    used = sum(p["inUse"] for p in pools)
-    seats = sum(p["capacity"] for p in pools)
-    out.say(f"{used:,} of {seats:,} seats in use on {data['license']['name']}.")
+    usages = [(f["feature"], f["usage"]) for f in data["features"]]
+    used, seats = (sum(u[k] for _, u in usages) for k in ("inUse", "capacity"))
+    suspended = " The license is suspended." if data["status"] == "suspended" else ""
+    out.say(f"{used:,} of {seats:,} seats in use on {data['name']}.{suspended}")
     out.table(
         [
             Column("Feature"),
@@ -224,22 +233,19 @@ def show_stats(out: Output, data: dict[str, Any]) -> None:
         ],
         [
             (
-                p["feature"],
-                f"{p['capacity']:,}",
-                f"{p['inUse']:,}",
-                f"{p['suspect']:,}",
-                f"{max(0, p['capacity'] - p['inUse']):,}",
-                f"{100 * p['inUse'] / p['capacity']:.0f}" if p["capacity"] else None,
+                feature,
+                *_usage(usage, ("capacity", "inUse", "suspect", "free")),
+                f"{100 * usage['inUse'] / usage['capacity']:.0f}" if usage["capacity"] else None,
             )
-            for p in pools
+            for feature, usage in usages
         ],
     )
-    if data.get("denials"):
-        out.say()
-        out.say("Refused lately:", style="bold")
-        show_denials(out, data["denials"])
-    else:
+    if not data["denials"]:
         out.say("Nobody was refused lately.")
+        return
+    out.say()
+    out.say("Refused lately:", style="bold")
+    show_denials(out, data["denials"])
 
 
 def show_denials(out: Output, denials: list[dict[str, Any]]) -> None:
@@ -258,13 +264,13 @@ def show_denials(out: Output, denials: list[dict[str, Any]]) -> None:
 
 def _denial(event: dict[str, Any]) -> tuple[Any, ...]:
     data = event.get("data") or {}
-    holders = data.get("holders") or [{}]
-    silent = holders[0].get("lastBeatAgo")
+    silent = (data.get("holders") or [{}])[0]
+    beat_ago = silent.get("lastBeatAgo")
     return (
         when(event["at"]),
         event.get("userId"),
-        cell(data.get("reason"), "red").plain,
-        f"{data.get('inUse', 0)} of {data.get('limit', 0)}",
-        holders[0].get("userId"),
-        None if silent is None else figure(silent),
+        str(data.get("reason", "")).replace("_", " "),
+        f"{data.get('inUse', 0):,} of {data.get('limit', 0):,}",
+        silent.get("userId"),
+        None if beat_ago is None else figure(beat_ago / 1000),
     )

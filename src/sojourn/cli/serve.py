@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.folder import DataFolder, Remembered
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
-from sojourn.errors import SettingsError, SojournError, StoreError
+from sojourn.errors import SettingsError, SojournError, StoreError, StoreUnavailable
 from sojourn.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def serve(flags: dict[str, Any], config: Config = None, migrate: Migrate = False
     secret, and an admin key, which is printed once. When the server answers, it prints a line
     beginning with READY. SIGTERM lets requests under way finish; leases live on in the store.
     """
-    from sojourn.cli import logs  # noqa: PLC0415 - structlog, which --help does without
+    from sojourn.cli import logs
 
     settings = source.read(flags, config).settings
     logs.configure(settings)
@@ -90,8 +90,8 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
 
 def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     """Listen, prepare, say so, serve."""
-    from sojourn.api.app import server_config  # noqa: PLC0415 - the framework is heavy
-    from sojourn.cli import listen, wiring  # noqa: PLC0415 - likewise
+    from sojourn.api.server import server_config
+    from sojourn.cli import listen, wiring
 
     listener = listen.bind(settings)  # first: a taken port must not make keys or tables
     try:
@@ -99,7 +99,7 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         services = prepare(settings, migrate=migrate)
         secret = first_key(services, settings, folder, url)
         announce(settings, url, secret, folder)
-        ready = _ready(folder, url)
+        ready = _ready(url)
         options = server_config(settings)
         if settings.workers == 1:
             listen.run(wiring.build_app(services, settings), options, listener, ready)
@@ -113,8 +113,8 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
 
 def prepare(settings: Settings, *, migrate: bool) -> Services:
     """Bring the tables up to date where that is ours to do, and open everything. Raises Failure."""
-    from sojourn.cli import wiring  # noqa: PLC0415 - the stores are heavy
-    from sojourn.cli.migrate import bring_up_to_date  # noqa: PLC0415 - likewise
+    from sojourn.cli import wiring
+    from sojourn.cli.migrate import bring_up_to_date
 
     try:
         if settings.embedded or migrate:
@@ -125,8 +125,7 @@ def prepare(settings: Settings, *, migrate: bool) -> Services:
 
 
 def store_failure(settings: Settings, error: StoreError) -> Failure:
-    from sojourn.cli.logs import mask_text  # noqa: PLC0415 - only on failure
-    from sojourn.errors import StoreUnavailable  # noqa: PLC0415 - likewise
+    from sojourn.cli.logs import mask_text
 
     down = isinstance(error, StoreUnavailable)
     url = mask_text(settings.store_url)
@@ -166,7 +165,7 @@ def _accepted(services: Services, key: str) -> bool:
 
 def announce(settings: Settings, url: str, secret: str | None, folder: DataFolder) -> None:
     """Say what runs, and show a new admin key this once."""
-    from sojourn.cli.logs import mask_text  # noqa: PLC0415 - structlog is not needed for --help
+    from sojourn.cli.logs import mask_text
 
     out = Output()
     out.say(f"Sojourn {__version__}", style="bold")
@@ -186,9 +185,9 @@ def announce(settings: Settings, url: str, secret: str | None, folder: DataFolde
 
 def show_key(out: Output, secret: str, folder: DataFolder) -> None:
     """Draw a box around the first admin key; where it does not fit, the key still stays whole."""
-    from rich import box  # noqa: PLC0415 - only at the first start
-    from rich.panel import Panel  # noqa: PLC0415 - likewise
-    from rich.text import Text  # noqa: PLC0415 - likewise
+    from rich import box
+    from rich.panel import Panel
+    from rich.text import Text
 
     note = f"Shown this once. Commands on this host find it in {folder.server_file}."
     if out.console.width < len(secret) + 6:
@@ -203,7 +202,7 @@ def show_key(out: Output, secret: str, folder: DataFolder) -> None:
     )
 
 
-def _ready(folder: DataFolder, url: str) -> Any:
+def _ready(url: str) -> Callable[[], None]:
     def ready() -> None:
         typer.echo(f"READY {url} pid {os.getpid()}")
 

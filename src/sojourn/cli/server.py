@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Struct
 
 from sojourn.cli import source
 from sojourn.cli.failure import ExitCode, Failure
@@ -39,8 +40,15 @@ TODO = {
 """What to do, in this program's words, where the server only knows HTTP."""
 
 
+class Reply(Struct, frozen=True):
+    """A success: the data, and what the server says of it in plain words."""
+
+    data: Any
+    message: str = ""
+
+
 class Server:
-    """A server to ask. Opened at the first question."""
+    """A server to ask. Connects at the first question."""
 
     def __init__(self, url: str, key: str, *, key_from: str = "--key") -> None:
         self.url = url.rstrip("/")
@@ -55,18 +63,29 @@ class Server:
         return httpx.Client(base_url=self.url, timeout=TIMEOUT, trust_env=False)
 
     def get(self, path: str, **query: Any) -> Any:
-        return self.ask("GET", path, query=query)
+        return self.ask("GET", path, query=query).data
 
     def post(self, path: str, body: Any = None) -> Any:
-        return self.ask("POST", path, body=body)
+        return self.ask("POST", path, body=body).data
+
+    def items(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Return the rows of a list that has one page only."""
+        return list(self.get(path, **query)["items"])
 
     def ask(
-        self, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None
-    ) -> Any:
-        """Return the `data` of a successful answer. Raises Failure otherwise."""
-        answer = self._send(method, path, query, body)
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        timeout: float = TIMEOUT,
+    ) -> Reply:
+        """Return a successful answer. Raises Failure otherwise."""
+        answer = self._send(method, path, query, body, timeout)
         if answer.is_success:
-            return self._decode(answer).get("data")
+            said = self._decode(answer)
+            return Reply(said.get("data"), str(said.get("message") or ""))
         raise self._refusal(answer)
 
     def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
@@ -81,7 +100,7 @@ class Server:
                 return
 
     def _send(
-        self, method: str, path: str, query: dict[str, Any] | None, body: Any
+        self, method: str, path: str, query: dict[str, Any] | None, body: Any, timeout: float
     ) -> httpx.Response:
         import httpx
 
@@ -93,16 +112,18 @@ class Server:
                 exit_code=ExitCode.NOT_ALLOWED,
             )
         given = {k: _text(v) for k, v in (query or {}).items() if v is not None}
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         try:
             return self._client.request(
                 method,
                 path,
                 params=given,
                 content=None if body is None else msgspec.json.encode(body),
-                headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+                headers=headers,
+                timeout=timeout,
             )
         except httpx.TimeoutException:
-            raise unreachable(self.url, f"No answer within {TIMEOUT:.0f} s.") from None
+            raise unreachable(self.url, f"No answer within {timeout:.0f} s.") from None
         except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
             raise unreachable(self.url, str(error) or type(error).__name__) from None
 
@@ -124,6 +145,8 @@ class Server:
             what, why = "The server does not accept this key.", f"{what} (from {self.key_from})"
         else:
             why = f"{self.url} answered {answer.status_code} {code}".rstrip() + "."
+        if answer.is_server_error and problem.get("instance"):
+            why += f" Its log names the request {problem['instance']}."
         todo = TODO.get(code) or str(problem.get("details") or "See the server's log.")
         exit_code = BY_STATUS.get(answer.status_code, ExitCode.FAILED)
         if answer.status_code == 400:

@@ -26,7 +26,6 @@ CLIENT_FIELDS = ("url", "key")
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
 
 HELP: dict[str, tuple[str, str, str]] = {
-    # name: (panel, metavar, help)
     "host": (WHERE, "HOST", "Address to listen on."),
     "port": (WHERE, "PORT", "Port to listen on; 0 picks a free one and prints it."),
     "workers": (WHERE, "N", "Processes to serve with; more than one needs a shared store."),
@@ -63,6 +62,7 @@ HELP: dict[str, tuple[str, str, str]] = {
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
     "dev": (LOG, "", "For developing: readable logs, and the database is migrated unasked."),
 }
+"""Of each setting: the section of --help it stands in, what its value is called, and what it does."""
 
 Config = Annotated[
     Path | None,

@@ -10,9 +10,15 @@ from sojourn.cli.command import command, group
 from sojourn.cli.output import Column, Output, count, span, when
 from sojourn.cli.server import Server
 
+PATIENCE = 150.0
+"""Seconds; a server stops waiting for a sweep a little earlier."""
+
 app = group(
-    "Run housekeeping now, or see what it did. The server does it by itself; a seat is free the "
-    "moment its lease expires, swept or not."
+    """Run housekeeping now, or see what it did.
+
+    The server does it by itself, and no seat waits for it: a seat is free the moment its lease
+    expires, swept or not.
+    """
 )
 
 
@@ -20,7 +26,7 @@ app = group(
 def run(server: Server, out: Output) -> None:
     """Note what expired and forget what is old, now."""
     with out.waiting("Sweeping"):
-        done = server.post("/api/sweeps")
+        done = server.ask("POST", "/api/sweeps", timeout=PATIENCE).data
     if out.as_json:
         out.json(done)
         return

@@ -2,7 +2,6 @@
 
 Imports are inside the functions: what serves is heavy, and most commands serve nothing.
 """
-# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 

@@ -8,15 +8,11 @@ seat how it stands never waits for the network.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import heapq
 import itertools
 import logging
 import math
 import os
-import queue
-import random
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,9 +28,9 @@ from sojourn.client.errors import (
 )
 from sojourn.client.hold import IDLE_MAX, Hold
 from sojourn.client.http import Grant, Http, Secret
+from sojourn.client.world import Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 
-WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is looked at this often
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
 REFUSED_PACE = 60.0  # seconds between tries where only a person can help
@@ -43,57 +39,6 @@ RELEASE_PAUSE = 5.0  # seconds
 CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
 
 _log = logging.getLogger("sojourn.client")
-
-
-def _sleepless_clock() -> Callable[[], float]:
-    """Return a monotonic clock that goes on while the machine sleeps, where the system has one."""
-    name = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
-    if (clock := getattr(time, name, None)) is not None:
-        with contextlib.suppress(OSError):
-            time.clock_gettime(clock)
-            return lambda: time.clock_gettime(clock)
-    return time.monotonic
-
-
-class World:
-    """What the client takes from its process: time, chance and threads. Tests bring their own."""
-
-    now = staticmethod(_sleepless_clock())
-    chance = staticmethod(random.random)
-
-    def wait(self, lock: threading.Condition, seconds: float) -> None:
-        """Wait, with the lock let go, for a notice or for about so long."""
-        lock.wait(min(seconds, WAKE))
-
-    def start(self, target: Callable[[], None], name: str) -> None:
-        threading.Thread(target=target, name=name, daemon=True).start()
-
-
-class Notes:
-    """Runs callbacks in order on a thread of their own: a slow one delays no beat."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._running = False
-
-    def add(self, call: Callable[[], None]) -> None:
-        self._calls.put(call)
-        if not self._running:
-            self._running = True
-            self._world.start(self.run, "sojourn-callbacks")
-
-    def close(self) -> None:
-        """End the thread once what was added has run."""
-        self._calls.put(None)
-
-    def run(self, *, block: bool = True) -> None:
-        with contextlib.suppress(queue.Empty):
-            while (call := self._calls.get(block=block)) is not None:
-                try:
-                    call()
-                except BaseException:  # noqa: BLE001  # not even sys.exit() may silence the next one
-                    _log.exception("A callback of a seat failed")
 
 
 class Return:
@@ -164,6 +109,7 @@ class Beats:
                 except SojournError as fault:
                     if passing(fault) or isinstance(fault, SeatDenied):
                         raise
+                    hold.resumable = False
             body = hold.wish.body(takeover=takeover)
             return self._http.acquire(self._proof(), body, timeout=timeout)
         except SojournError as fault:
@@ -192,7 +138,7 @@ class Beats:
                 self.world.wait(self.lock, left)
                 self._check_open()
                 if hold.turn != turn:
-                    raise SeatLost(hold.reason)
+                    raise SeatLost("released")
 
     def release(self, hold: Hold) -> None:
         with self.lock:
@@ -204,10 +150,10 @@ class Beats:
 
     def say_goodbye(self, hold: Hold) -> bool:
         with self.lock:
-            self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
             held = hold.held(self.world.now())
             grant = hold.ended("closing")
             self._holds.discard(hold)
+            self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
         if grant is None or not held:
             return False
         try:
@@ -242,7 +188,7 @@ class Beats:
         elif turn is not None:
             try:
                 self._attend(task, turn)
-            except Exception:
+            except Exception:  # noqa: BLE001  # the thread outlives any bug: all seats hang on it
                 _log.exception("A heartbeat failed in an unforeseen way")
                 self._failed(task, turn, "internal")
             finally:
@@ -255,9 +201,7 @@ class Beats:
         if hold.busy:
             return None  # whoever is at it plans what is next
         if now >= hold.due and now < self._away_until:
-            hold.failed(now, "unreachable", chance=0.0)
-            hold.failures -= 1  # nothing was sent
-            hold.due = self._away_until
+            hold.put_off(now, self._away_until - now, "unreachable")
         if now < hold.due:
             if hold.due < math.inf:
                 self._plan(hold)
@@ -283,6 +227,8 @@ class Beats:
         except (Unauthenticated, InvalidToken):  # the server's secret has changed
             with self.lock:
                 again = hold.turn == turn and hold.unproven()
+            if not again:
+                self._failed(hold, turn, "unproven")
         except SojournError as fault:
             self._failed(hold, turn, fault.code, fault)
             return
@@ -327,7 +273,7 @@ class Beats:
         with self.lock:
             self._away_until = -math.inf
             if hold.turn == turn:
-                hold.put_off(self.world.now(), seconds, reason)
+                hold.denied(self.world.now(), seconds, reason)
 
     def _patience(self, hold: Hold) -> float:
         """Return how long a request may take, so that several fit into what is left of a lease."""
@@ -427,7 +373,7 @@ def _idleness(hold: Hold) -> dict[str, float]:
         return {}
     try:
         idle = hold.idle()
-    except Exception:
+    except Exception:  # noqa: BLE001  # the application's code may raise anything
         _log.exception("The callback that tells a seat's idleness failed")
         return {}
     return {} if idle is None else {"idleFor": min(max(0.0, float(idle)), IDLE_MAX)}

@@ -15,11 +15,12 @@ from typing import Self
 
 import httpx
 
-from sojourn.client.beats import CLOSE_TIMEOUT, Beats, World
+from sojourn.client.beats import CLOSE_TIMEOUT, Beats
 from sojourn.client.hold import Wish
 from sojourn.client.http import Http, Secret
 from sojourn.client.identity import default_client_id, default_device
 from sojourn.client.seat import OnChange, OnWait, Seat
+from sojourn.client.world import World
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.token import TokenKind, check_token

@@ -122,7 +122,7 @@ class Hold:
     def held(self, now: float) -> bool:
         return self.state in HELD and now < self.safe_until
 
-    def why(self, now: float) -> str:
+    def why(self) -> str:
         """Say why the seat is not held."""
         return self.reason if self.state not in HELD or self.gone else "unreachable"
 
@@ -168,7 +168,7 @@ class Hold:
         if self.held(now):
             self._become(SeatState.JEOPARDY, reason)
         elif self.state in HELD:
-            self._lose(self.why(now))
+            self._lose(self.why())
 
     def pause(self, now: float, *, chance: float, wait: float = 0.0) -> float:
         """Return how long to wait after a failure: less and less as the lease runs out."""
@@ -177,7 +177,13 @@ class Hold:
         return max(self.floor, backoff(self.failures, chance, cap), min(wait, cap))
 
     def put_off(self, now: float, seconds: float, reason: str) -> None:
-        """Note that the server refused to give the seat back, for now."""
+        """Note that a beat is not worth sending yet, though it is due."""
+        self.due = now + seconds
+        if self.held(now):
+            self._become(SeatState.JEOPARDY, reason)
+
+    def denied(self, now: float, seconds: float, reason: str) -> None:
+        """Note that the server does not give the seat back, for now."""
         self._lose(reason)
         if self._resume:
             self.due = now + max(self.floor, seconds)
@@ -198,12 +204,13 @@ class Hold:
 
     def unproven(self) -> bool:
         """Note that the server does not take the lease token; tell whether to acquire again."""
-        self.gone, self.resumable, self.reason = True, False, "unproven"
+        if self._resume:
+            self.gone, self.resumable, self.reason = True, False, "unproven"
         return self._resume
 
     def ended(self, reason: str = "released") -> Grant | None:
         """Stop: whatever is under way is void. Returns what there is to give back."""
-        grant, self.grant = self.grant, None
+        grant, self.grant = None if self.gone else self.grant, None
         self.turn += 1
         self.due = math.inf
         if self.state is not SeatState.NEW:

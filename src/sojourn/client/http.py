@@ -183,7 +183,7 @@ class Http:
             response, content = self._exchange(method, path, proof, body, sent_at + timeout)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as e:
             # RuntimeError: the pool was closed meanwhile.
-            fault = self._unreachable(e, timeout)
+            fault: SojournError = self._unreachable(e, timeout)
         else:
             if response.is_success:
                 with contextlib.suppress(msgspec.MsgspecError):

@@ -165,7 +165,7 @@ class Seat:
         with self._beats.lock:
             now = self._now()
             if not self._hold.held(now):
-                raise SeatLost(self._hold.why(now), resumable=self._hold.due < math.inf)
+                raise SeatLost(self._hold.why(), resumable=self._hold.due < math.inf)
 
     def idle(self, since: float | Callable[[], float | None] | None) -> None:
         """Report idleness with the coming beats.

@@ -46,9 +46,7 @@ class Batcher:
         self._verbs = dict(verbs)
         self._queue_max = queue_max
         self._batch_max = batch_max
-        self._waiting: dict[str, list[tuple[Any, asyncio.Future[Any]]]] = {
-            v: [] for v in verbs
-        }
+        self._waiting: dict[str, list[tuple[Any, asyncio.Future[Any]]]] = {v: [] for v in verbs}
         self._depth = 0
         self._in_flight = False
         self._scheduled = False
@@ -57,18 +55,14 @@ class Batcher:
         self._rounds: queue.SimpleQueue[list[_Batch] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._idle: asyncio.Event | None = None
-        self.observe: Callable[[str, int], None] | None = (
-            None  # (verb, batch size), for metrics
-        )
+        self.observe: Callable[[str, int], None] | None = None  # (verb, batch size), for metrics
 
     def start(self) -> None:
         """Start the runner. Call on the event loop that will submit."""
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = threading.Thread(
-            target=self._run, name="sojourn-runner", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
@@ -95,9 +89,7 @@ class Batcher:
         if loop is None or self._closing:
             raise StoreUnavailable("The server is shutting down.")
         if self._depth >= self._queue_max:
-            raise Overloaded(
-                "The server has more requests waiting than it can serve in time."
-            )
+            raise Overloaded("The server has more requests waiting than it can serve in time.")
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting[verb].append((request, future))
         self._depth += 1
@@ -134,9 +126,7 @@ class Batcher:
         assert self._loop is not None
         while (batches := self._rounds.get()) is not None:
             for batch in batches:
-                batch.answers = carry_out(
-                    self._verbs[batch.verb], [r for r, _ in batch.items]
-                )
+                batch.answers = carry_out(self._verbs[batch.verb], [r for r, _ in batch.items])
             # A loop that has closed meanwhile has no caller left to answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._done, batches)

@@ -21,9 +21,7 @@ class Permission(StrEnum):
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
-    Role.OPERATOR: frozenset(
-        {Permission.READ, Permission.SEATS_END, Permission.LICENSES_WRITE}
-    ),
+    Role.OPERATOR: frozenset({Permission.READ, Permission.SEATS_END, Permission.LICENSES_WRITE}),
     Role.VIEWER: frozenset({Permission.READ}),
     Role.APP: frozenset({Permission.SESSIONS}),
     Role.RELAY: frozenset({Permission.RELAY}),
@@ -44,9 +42,7 @@ class Keys:
         if presented.startswith(TokenKind.API.value):
             check_token(presented, TokenKind.API)
         elif presented.startswith(tuple(k.value for k in TokenKind)):
-            raise InvalidToken(
-                "This call needs an API key (sja_…).", code="token_wrong_kind"
-            )
+            raise InvalidToken("This call needs an API key (sja_…).", code="token_wrong_kind")
         key = self._ledger.key_by_hash(hash_token(presented))
         if key is None or not key.valid(self._ledger.now()):
             raise Unauthenticated(
@@ -86,12 +82,10 @@ class Keys:
         """
         if secret is not None:
             if self._ledger.key_by_hash(hash_token(secret)) is None:
-                self._create(
-                    "SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start"
-                )
+                self._create("SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start")
             return None
-        now = self._ledger.now()
-        if any(k.role is Role.ADMIN and k.valid(now) for k in self._ledger.keys()):
+        now, keys = self._ledger.now(), self._ledger.keys()
+        if any(k.role is Role.ADMIN and k.valid(now) for k in keys):
             return None
         return self._create(
             "first admin", Role.ADMIN, new_token(TokenKind.API), None, "system:start"

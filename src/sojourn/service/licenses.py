@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sojourn.errors import InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
@@ -42,9 +42,7 @@ class Licenses:
         license_ = License(
             id=new_id("lic_"), name=name, valid_from=valid_from, valid_until=valid_until
         )
-        license_ = self._ledger.create_license(
-            license_, features, hash_token(key), actor=actor
-        )
+        license_ = self._ledger.create_license(license_, features, hash_token(key), actor=actor)
         self._define(license_.id)
         return license_, key
 
@@ -70,12 +68,8 @@ class Licenses:
         if isinstance(change.name, str):
             check_name(change.name)
         current, _ = self.get(license_id)
-        valid_from = (
-            change.valid_from if _given(change.valid_from) else current.valid_from
-        )
-        valid_until = (
-            change.valid_until if _given(change.valid_until) else current.valid_until
-        )
+        valid_from = change.valid_from if _given(change.valid_from) else current.valid_from
+        valid_until = change.valid_until if _given(change.valid_until) else current.valid_until
         check_dates(valid_from, valid_until)  # type: ignore[arg-type]  # UNSET was replaced above
         license_ = self._ledger.change_license(license_id, change, actor=actor)
         if license_ is None:
@@ -86,9 +80,7 @@ class Licenses:
     def rotate_key(self, license_id: str, *, actor: str) -> tuple[License, str]:
         """Replace the license's key; the old one is refused from now on."""
         key = new_token(TokenKind.LICENSE)
-        license_ = self._ledger.rotate_license_key(
-            license_id, hash_token(key), actor=actor
-        )
+        license_ = self._ledger.rotate_license_key(license_id, hash_token(key), actor=actor)
         if license_ is None:
             raise unknown()
         return license_, key
@@ -97,13 +89,9 @@ class Licenses:
         """Delete a license; its live leases are revoked."""
         _, pools = self.get(license_id)
         self._ledger.delete_license(license_id, actor=actor)
-        self._store.drop(
-            [p.id for p in pools], Action(actor=actor, name="delete_license")
-        )
+        self._store.drop([p.id for p in pools], Action(actor=actor, name="delete_license"))
 
-    def set_feature(
-        self, license_id: str, feature: str, policy: Policy, *, actor: str
-    ) -> Pool:
+    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> Pool:
         """Add a feature or replace its policy. Shrinking evicts nobody."""
         check_feature(feature)
         policy.validate()
@@ -128,7 +116,7 @@ class Licenses:
             count += len(page)
         return count
 
-    def _pages(self, size: int = 1_000) -> Iterator[list[Pool]]:
+    def _pages(self, size: int = 1_000) -> Iterator[Sequence[Pool]]:
         after: str | None = None
         while page := self._ledger.pools(after=after, limit=size):
             yield page

@@ -80,19 +80,13 @@ class Operations:
         if feature is not None:
             check_feature(feature)
         which = LeaseFilter(license_id=license_id, user_id=user_id, feature=feature)
-        return self._end(
-            which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True
-        )
+        return self._end(which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True)
 
     def release(self, lease_id: str, *, actor: str) -> Cleanup:
         """End one lease."""
-        return self._end(
-            LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release")
-        )
+        return self._end(LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release"))
 
-    def debug(
-        self, user_id: str, feature: str, *, license_id: str | None = None
-    ) -> Debug:
+    def debug(self, user_id: str, feature: str, *, license_id: str | None = None) -> Debug:
         """Show everything about a user and a feature: what is held, what was refused, and why."""
         check_feature(feature)
         which = LeaseFilter(
@@ -105,8 +99,7 @@ class Operations:
             if license_id
             else {
                 pool.partition(":")[0]
-                for pool in [x.pool_id for x in leases]
-                + [str(d.pool_id) for d in denials]
+                for pool in [x.pool_id for x in leases] + [str(d.pool_id) for d in denials]
             }
         )
         pools = [pool_id(x, feature) for x in sorted(licenses)]
@@ -135,9 +128,7 @@ class Operations:
         denials.sort(key=lambda e: -e.id)
         return Stats(
             license=license_,
-            pools=tuple(
-                (p, u) for p, u in zip(pools, usages, strict=True) if u is not None
-            ),
+            pools=tuple((p, u) for p, u in zip(pools, usages, strict=True) if u is not None),
             denials=tuple(denials[:20]),
             at=self._store.now(),
         )
@@ -148,9 +139,7 @@ class Operations:
         """List leases, and the instant by which to judge them."""
         return self._store.leases(which, after=after, limit=min(limit, LIST_MAX))
 
-    def _end(
-        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
-    ) -> Cleanup:
+    def _end(self, which: LeaseFilter, action: Action, *, suspects_only: bool = False) -> Cleanup:
         ended: list[Lease] = []
         count = 0
         for _ in range(ROUNDS_MAX):
@@ -160,9 +149,7 @@ class Operations:
             if len(batch) < LIST_MAX:
                 break
         remaining, now = self._store.leases(which, limit=LIST_MAX)
-        return Cleanup(
-            ended=tuple(ended), ended_count=count, remaining=len(remaining), at=now
-        )
+        return Cleanup(ended=tuple(ended), ended_count=count, remaining=len(remaining), at=now)
 
     def _license(self, license_id: str) -> License:
         license_ = self._ledger.license(license_id)
@@ -182,9 +169,7 @@ class Operations:
             newest_first=True,
         )
         suffix = f":{feature}"
-        return [
-            e for e in events if e.pool_id is not None and e.pool_id.endswith(suffix)
-        ][:20]
+        return [e for e in events if e.pool_id is not None and e.pool_id.endswith(suffix)][:20]
 
     def _views(self, pool_ids: list[str], user_id: str) -> list[PoolView]:
         views = []

@@ -23,8 +23,8 @@ from sojourn.errors import (
 from sojourn.lease import (
     Acquire,
     Beat,
-    Denied,
     DenialReason,
+    Denied,
     Lease,
     LeaseFilter,
     Release,
@@ -52,9 +52,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     JWT) and the claims of a lease token."""
 
     key_hash: bytes | None = None
-    license_id: str | None = (
-        None  # beside a key: which license the client believes it is
-    )
+    license_id: str | None = None  # beside a key: which license the client believes it is
     trusted: bool = False  # the license id was proved by a JWT
     claims: LeaseClaims | None = None
     feature: str = ""
@@ -115,15 +113,10 @@ class Seats:
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
         """Apply heartbeats."""
         renewals = self._store.renew(
-            [
-                Renew(lease_id=c.claims.lease_id, fence=c.claims.fence, beat=c.beat)
-                for c in calls
-            ]
+            [Renew(lease_id=c.claims.lease_id, fence=c.claims.fence, beat=c.beat) for c in calls]
         )
         missed = [
-            call.claims
-            for call, renewal in zip(calls, renewals, strict=True)
-            if renewal is None
+            call.claims for call, renewal in zip(calls, renewals, strict=True) if renewal is None
         ]
         if not missed:
             return renewals  # type: ignore[return-value]  # no None is left
@@ -135,21 +128,15 @@ class Seats:
 
     def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
         """Give seats back. False: there was nothing to give back; that is fine too."""
-        return self._store.release(
-            [Release(lease_id=c.lease_id, fence=c.fence) for c in calls]
-        )
+        return self._store.release([Release(lease_id=c.lease_id, fence=c.fence) for c in calls])
 
     def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
         hashes = list({c.key_hash for c in calls if c.key_hash is not None})
         return (
-            dict(zip(hashes, self._ledger.licenses_by_key(hashes), strict=True))
-            if hashes
-            else {}
+            dict(zip(hashes, self._ledger.licenses_by_key(hashes), strict=True)) if hashes else {}
         )
 
-    def _request(
-        self, call: SeatCall, licenses: dict[bytes, License | None]
-    ) -> Acquire:
+    def _request(self, call: SeatCall, licenses: dict[bytes, License | None]) -> Acquire:
         if call.claims is not None:
             self._check_age(call.claims)
             return Acquire(
@@ -190,9 +177,7 @@ class Seats:
 
     def _check_age(self, claims: LeaseClaims) -> None:
         """Refuse a token too old to re-admit its holder, unless the store remembers the lease."""
-        rows, now = self._store.leases(
-            LeaseFilter(ids=(claims.lease_id,), include_ended=True)
-        )
+        rows, now = self._store.leases(LeaseFilter(ids=(claims.lease_id,), include_ended=True))
         if not rows and now - claims.issued_at > READMIT_MAX:
             raise InvalidToken(
                 "The lease this token speaks of is too old to come back to.",
@@ -207,8 +192,7 @@ class Seats:
         unknown = {
             request.pool_id
             for request, outcome in zip(requests, outcomes, strict=True)
-            if isinstance(outcome, Denied)
-            and outcome.reason is DenialReason.FEATURE_UNKNOWN
+            if isinstance(outcome, Denied) and outcome.reason is DenialReason.FEATURE_UNKNOWN
         }
         if not unknown or not self._define_missing(unknown):
             return outcomes
@@ -230,9 +214,7 @@ class Seats:
         self._store.define(found)
         return bool(found)
 
-    def _answer(
-        self, request: Acquire, outcome: Lease | Denied
-    ) -> Seat | Denied | SojournError:
+    def _answer(self, request: Acquire, outcome: Lease | Denied) -> Seat | Denied | SojournError:
         if isinstance(outcome, Denied):
             if outcome.reason is DenialReason.FEATURE_UNKNOWN:
                 feature = split_pool_id(request.pool_id)[1]
@@ -276,9 +258,7 @@ class Seats:
 
     def _why_lost(self, missed: Sequence[LeaseClaims]) -> dict[tuple[str, int], Lost]:
         ids = tuple({claims.lease_id for claims in missed})
-        rows, now = self._store.leases(
-            LeaseFilter(ids=ids, include_ended=True), limit=len(ids)
-        )
+        rows, now = self._store.leases(LeaseFilter(ids=ids, include_ended=True), limit=len(ids))
         by_id = {row.id: row for row in rows}
         pool_ids = list({claims.pool_id for claims in missed})
         pools = dict(zip(pool_ids, self._store.pools(pool_ids), strict=True))

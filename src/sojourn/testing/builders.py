@@ -10,8 +10,8 @@ from sojourn.event import Event
 from sojourn.lease import (
     Acquire,
     Beat,
-    Denied,
     DenialReason,
+    Denied,
     Lease,
     LeaseFilter,
     Release,

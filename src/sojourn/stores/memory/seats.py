@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ class MemorySeats(MemoryStream):
         self._fences: dict[str, int] = {}  # outlive their pool, so that they only ever grow
         self._leases: dict[str, dict[Holder, Lease]] = {}  # by pool, then by holder
         self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
+        self._decided_at: dict[str, int] = {}  # when seats of a pool were last granted or denied
         self._last_pulse: int | None = None
 
     def define(self, pools: Sequence[Pool]) -> None:
@@ -56,7 +58,7 @@ class MemorySeats(MemoryStream):
                 for pool in dict.fromkeys(pool_ids)
                 if pool in self._pools
                 for lease in self._leases[pool].values()
-                if lease.live(now)
+                if self._live(lease, now)
             ]
             for lease in live:
                 self._end_lease(lease, EndReason.REVOKED, action.actor, now)
@@ -93,13 +95,26 @@ class MemorySeats(MemoryStream):
             self._append([denial_event(request, denied) for request in requests], now)
             return [denied] * len(requests)
         assert pool is not None  # an unknown pool is refused above
-        view = PoolView(pool, self._fences[pool_id], self._leases[pool_id], now)
-        seating = seat(view, requests)
+        now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
+        seating = seat(self._view(pool, now), requests)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
         self._append(seating.events, now)
         return seating.answers
+
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        """Acquire in a copy that is thrown away."""
+        with self._lock:
+            trial = copy(self)
+            vars(trial).update(
+                _events=[],
+                _fences=dict(self._fences),
+                _leases={pool: dict(rows) for pool, rows in self._leases.items()},
+                _places=dict(self._places),
+                _decided_at=dict(self._decided_at),
+            )
+            return trial.acquire(requests)
 
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
         """Decide first, and give grace only if somebody would be turned away: see `Store.pulse`."""
@@ -116,8 +131,9 @@ class MemorySeats(MemoryStream):
 
     def _renew(self, renew: Renew, now: int) -> Renewal | None:
         lease = self._lease(renew.lease_id)
-        if lease is None or not lease.live(now) or lease.fence != renew.fence:
+        if lease is None or not self._live(lease, now) or lease.fence != renew.fence:
             return None
+        now = self._pool_now(lease.pool_id, now)
         pool = self._pools.get(lease.pool_id)
         if pool is None or refusal(pool, now) is not None:
             return None
@@ -141,7 +157,7 @@ class MemorySeats(MemoryStream):
 
     def _release(self, release: Release, now: int) -> bool:
         lease = self._lease(release.lease_id)
-        if lease is None or not lease.live(now) or lease.fence != release.fence:
+        if lease is None or not self._live(lease, now) or lease.fence != release.fence:
             return False
         self._end_lease(lease, EndReason.RELEASED, None, now)
         return True
@@ -153,7 +169,7 @@ class MemorySeats(MemoryStream):
             now = self.now()
             live = self._matching(replace(which, include_ended=False), now)
             if suspects_only:
-                live = [lease for lease in live if lease.suspect_at <= now]
+                live = [x for x in live if x.suspect_at <= self._pool_now(x.pool_id, now)]
             ended = [
                 self._end_lease(lease, EndReason.REVOKED, action.actor, now)
                 for lease in live[:LIST_MAX]
@@ -180,16 +196,26 @@ class MemorySeats(MemoryStream):
         pool = self._pools.get(pool_id)
         if pool is None:
             return None
-        rows = self._leases[pool_id]
-        count = PoolView(pool, self._fences[pool_id], rows, now).count()
+        now = self._pool_now(pool_id, now)
+        count = self._view(pool, now).count()
         return Usage(
             pool_id=pool_id,
             capacity=pool.policy.capacity,
             in_use=count.in_use,
             suspect=count.suspect,
-            leases=sum(lease.live(now) for lease in rows.values()),
+            leases=sum(lease.live(now) for lease in self._leases[pool_id].values()),
             at=now,
         )
+
+    def _view(self, pool: Pool, now: int) -> PoolView:
+        return PoolView(pool, self._fences[pool.id], self._leases[pool.id], now)
+
+    def _pool_now(self, pool_id: str, now: int) -> int:
+        """Never let a pool's time go back: a seat that was given away stays given away."""
+        return max(now, self._decided_at.get(pool_id, now))
+
+    def _live(self, lease: Lease, now: int) -> bool:
+        return lease.live(self._pool_now(lease.pool_id, now))
 
     def _lease(self, lease_id: str) -> Lease | None:
         place = self._places.get(lease_id)
@@ -203,7 +229,7 @@ class MemorySeats(MemoryStream):
         found = [
             lease
             for lease in self._all_leases()
-            if (which.include_ended or lease.live(now)) and _matches(which, lease)
+            if (which.include_ended or self._live(lease, now)) and _matches(which, lease)
         ]
         return sorted(found, key=lambda lease: lease.id)
 

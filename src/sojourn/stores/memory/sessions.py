@@ -129,8 +129,11 @@ class MemorySessions(MemoryStream):
                 raise Conflict("The new token's hash is in use already.")
             if row.previous_hash is not None:
                 del self._hashes[row.previous_hash]
-            row.previous_hash, row.token_hash = row.token_hash, new_token_hash
+            if grace <= 0:  # forgotten, so that no clock that is set back revives it
+                del self._hashes[row.token_hash]
+            row.previous_hash = row.token_hash if grace > 0 else None
             row.previous_until = now + grace
+            row.token_hash = new_token_hash
             self._hashes[new_token_hash] = session_id
             self._append([_event(EventKind.SESSION_ROTATED, row.session)], now)
             return _shown(row.session)

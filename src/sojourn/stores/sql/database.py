@@ -30,7 +30,7 @@ ATTEMPTS = 5
 RETRY_WITHIN = 1.0  # seconds: a connection that took longer to fail is not worth another try
 
 
-class Again(Exception):  # noqa: N818  # not an error: a request to start over
+class Again(Exception):  # not an error: a request to start over
     """The transaction has seen a state that another has changed since: start over."""
 
 
@@ -57,6 +57,11 @@ class Tx:
         sql = self.dialect.render(template)
         result = self.connection.exec_driver_sql(sql, dict(params) if params else None)
         return result.rowcount
+
+    def last_insert_id(self, template: str, params: Params) -> int:
+        """Run MySQL's UPDATE … SET column = LAST_INSERT_ID(…); 0 if it matched nothing."""
+        result = self.connection.exec_driver_sql(self.dialect.render(template), dict(params))
+        return int(result.lastrowid or 0)
 
     def many(self, template: str, params: list[dict[str, Any]]) -> None:
         """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""

@@ -4,7 +4,10 @@ Statements are constants beside the verb that runs them, with `:name` for a valu
 what a database says in its own words. They are rendered once per database, never from values:
 
     {now}        the store's now: `:now` if a test's clock gave one, else the database's own clock
-    {in name}    IN a list given as `:name`, of any length: see `Dialect.keys` and `Dialect.hashes`
+    {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
+    {in_hashes name} {in_holders name}   likewise for `Dialect.hashes` and `Dialect.holders`
+    {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions
+    {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
     {feature}    the feature in `pool_id`
     {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
     {least} {greatest}
@@ -19,8 +22,18 @@ from typing import Any
 
 import msgspec
 
+from sojourn.stores.sql.rows import LEASE, POOL, SESSION
+
 FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+
+SHARED = {
+    "lease": LEASE,
+    "pool": POOL,
+    "session": SESSION,
+    "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
+    "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
+}
 
 
 class Backend(StrEnum):
@@ -35,7 +48,7 @@ class Dialect:
     def __init__(
         self,
         backend: Backend,
-        fragments: Mapping[str, str],
+        fragments: dict[str, str],
         *,
         begin: str,
         placeholder: str,
@@ -45,7 +58,7 @@ class Dialect:
         self.begin = begin
         self.keys = array
         """Turn a list of strings or integers into the value of an {in name}."""
-        self._fragments = fragments
+        self._fragments = SHARED | fragments
         self._placeholder = placeholder
         self._rendered: dict[str, str] = {}
 
@@ -68,6 +81,11 @@ class Dialect:
             return self.keys(value.hex() for value in hashes)
         return list(hashes)
 
+    def holders(self, holders: Iterable[tuple[str, str, str]]) -> Any:
+        """Turn (pool, user, client)s into the value of an {in_holders name}."""
+        given = list(holders)
+        return given if self.backend is Backend.MYSQL else _json(given)
+
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Turn rows into the value that PostgreSQL's json_to_recordset reads."""
         return msgspec.json.encode(rows).decode()
@@ -83,6 +101,7 @@ SQLITE = Dialect(
         "now": ":now",  # always given: the file's clock is this host's
         "in": "IN (SELECT value FROM json_each(:?))",
         "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
+        "in_holders": "IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
         "skip": "",
@@ -99,6 +118,7 @@ POSTGRES = Dialect(
         "now": "coalesce(:now::bigint, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)",
         "in": "= ANY(:?)",
         "in_hashes": "= ANY(:?)",
+        "in_holders": "IN (SELECT e ->> 0, e ->> 1, e ->> 2 FROM json_array_elements(:?::json) AS e)",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",
@@ -116,6 +136,7 @@ MYSQL = Dialect(
         "now": "coalesce(:now, timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000)",
         "in": "IN :?",
         "in_hashes": "IN :?",
+        "in_holders": "IN :?",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",

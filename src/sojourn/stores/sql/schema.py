@@ -121,6 +121,7 @@ leases = Table(
     Column("lapsed", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("pool_id", "user_id", "client_id", name="leases_holder"),
     Index("leases_pool", "pool_id", "ended_at"),
+    Index("leases_client", "pool_id", "client_id"),
     Index("leases_user", "user_id"),
     Index("leases_session", "session_id"),
     **IN_MYSQL,
@@ -181,7 +182,9 @@ marks = Table(
     "marks",
     metadata,
     Column("name", Key(32), primary_key=True),
-    Column("value", BigInteger),  # of `pulse` its instant, of `events audits sweeps` the last id given
+    Column(
+        "value", BigInteger
+    ),  # of `pulse` its instant, of `events audits sweeps` the last id given
     **IN_MYSQL,
     postgresql_with={"fillfactor": 10},
 )

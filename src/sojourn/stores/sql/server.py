@@ -7,8 +7,10 @@ connecting, waiting for a lock, a statement and a reply each have an end.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, create_engine, event
 
@@ -35,6 +37,7 @@ class ServerDatabase(Database):
         self.dialect = POSTGRES if postgres else MYSQL
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
+        _open_servers.add(self)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Tx]:
@@ -43,6 +46,10 @@ class ServerDatabase(Database):
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def forked(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self.engine.dispose(close=False)
 
 
 def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
@@ -93,7 +100,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
     def prepare(connection: Any, _record: Any) -> None:
         names = ", ".join(f"set_config('{name}', %({name})s, false)" for name in settings)
         connection.autocommit = True
-        connection.execute(f"SELECT {names}", settings)  # noqa: S608  # names are the constants above
+        connection.execute(f"SELECT {names}", settings)  # names are the constants above
 
     return engine
 
@@ -120,3 +127,15 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
     return engine
+
+
+_open_servers: WeakSet[ServerDatabase] = WeakSet()
+
+
+def _forked() -> None:
+    for database in list(_open_servers):
+        database.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sojourn.clock import MINUTE, SECOND, ManualClock
 from sojourn.event import EventKind
-from sojourn.lease import Acquire, Denied, DenialReason, EndReason, Lease
+from sojourn.lease import Acquire, DenialReason, Denied, EndReason, Lease
 from sojourn.license import CountBy, WhenFull
 from sojourn.store import Store
 from sojourn.testing.builders import (
@@ -72,7 +74,7 @@ class DenialMeaning(OnManualClock):
 
     def test_denial_is_recorded_with_its_evidence(self, store: Store, clock: ManualClock) -> None:
         """The event of a denial proves it: who held the seats, and how long ago each was heard."""
-        store.define([pool(2, when_full="deny")])
+        store.define([pool(2, when_full=WhenFull.DENY)])
         cid = take(store, "cid")
         clock.advance(seconds=10)
         bob = take(store, "bob")
@@ -126,36 +128,33 @@ class DenialMeaning(OnManualClock):
         self, store: Store, clock: ManualClock
     ) -> None:
         """A batch decides as its requests would be decided one by one."""
-        # In each pool: one suspect, one of the asking user's own, then five who want in.
-        for feature in ("batch", "single"):
-            store.define([pool(3, feature=feature)])
-        batches: dict[str, list[Acquire]] = {}
-        for name in batches | {"batch": [], "single": []}:
+        # In each of two pools: a suspect, a seat of one's own, then five requests.
+        names = ("batch", "single")
+        store.define([pool(3, feature=name) for name in names])
+        for name in names:
             take(store, "cid", pool_id=f"lic_1:{name}", lease_id=f"{name}-1")
         clock.advance(milliseconds=SUSPECT_AFTER + LINGER)
-        for name in ("batch", "single"):
+        requests: dict[str, list[Acquire]] = {}
+        for name in names:
             where = f"lic_1:{name}"
             take(store, "ann", "old", pool_id=where, lease_id=f"{name}-2")
-            batches[name] = [
+            requests[name] = [
                 acquire("ann", "new", pool_id=where, lease_id=f"{name}-3"),
                 acquire("bob", pool_id=where, lease_id=f"{name}-4"),
                 acquire("cid", pool_id=where, lease_id=f"{name}-5"),
                 acquire("ann", "newest", pool_id=where, lease_id=f"{name}-6", takeover=True),
                 acquire("ann", "old", pool_id=where, lease_id=f"{name}-7"),
             ]
-        together = store.acquire(batches["batch"])
-        alone = [store.acquire([request])[0] for request in batches["single"]]
+        together = store.acquire(requests["batch"])
+        alone = [store.acquire([request])[0] for request in requests["single"]]
         kinds = [(type(answer), getattr(answer, "origin", None)) for answer in together]
         assert kinds == [(type(answer), getattr(answer, "origin", None)) for answer in alone]
         assert usage(store, "lic_1:batch").in_use == usage(store, "lic_1:single").in_use == 3
-        told: dict[str, list[object]] = {
-            name: [
-                (event.kind, event.user_id, event.client_id)
-                for event in store.events(pool_id=f"lic_1:{name}")
-            ]
-            for name in ("batch", "single")
-        }
-        assert told["batch"] == told["single"]
+        told = [
+            [(e.kind, e.user_id, e.client_id) for e in store.events(pool_id=f"lic_1:{name}")]
+            for name in names
+        ]
+        assert told[0] == told[1]
 
     def test_suspect_keeps_its_seat_unless_needed(self, store: Store, clock: ManualClock) -> None:
         """With another seat free, nobody displaces a suspect, and its next beat restores it."""
@@ -283,7 +282,7 @@ class DenialMeaning(OnManualClock):
 
     def test_idle_holder_is_never_ended_in_vain(self, store: Store, clock: ManualClock) -> None:
         """If ending every idle holder would not free a seat, none of them is ended."""
-        policy = {"when_full": WhenFull.EVICT_IDLE, "idle_after": IDLE_AFTER}
+        policy: dict[str, Any] = {"when_full": WhenFull.EVICT_IDLE, "idle_after": IDLE_AFTER}
         store.define([pool(3, **policy)])
         leases = [take(store, name) for name in ("ann", "bob", "cid")]
         beat(store, leases[0], idle_for=IDLE_AFTER)
@@ -309,9 +308,7 @@ class DenialMeaning(OnManualClock):
         assert answer.evidence == (look_up(store, living.id),)
         assert [ended_by(store, lease) for lease in silent] == [EndReason.EVICTED] * 2
 
-    def test_shared_seat_is_suspect_only_as_a_whole(
-        self, store: Store, clock: ManualClock
-    ) -> None:
+    def test_shared_seat_is_suspect_only_as_a_whole(self, store: Store, clock: ManualClock) -> None:
         """Counted by user, one client that beats keeps the seat of all the user's clients."""
         store.define([pool(1, count_by=CountBy.USER)])
         silent = take(store, "ann", "laptop")

@@ -164,6 +164,7 @@ class EventMeaning(OnManualClock):
         store.of("ann")
         store.pools([POOL])
         store.check()
+        store.preview([acquire("cid")])
         store.sweep()
         store.pulse()
         assert store.events() == before

@@ -12,6 +12,7 @@ from sojourn.testing.builders import (
     look_up,
     pool,
     present,
+    refused,
     sign_in,
     take,
     token_hash,
@@ -31,6 +32,20 @@ class JumpMeaning(OnManualClock):
         assert beat(store, lease) is None
         assert store.leases(LeaseFilter())[0] == []
         assert usage(store).in_use == 0
+
+    def test_seat_given_away_stays_given_away(self, store: Store, clock: ManualClock) -> None:
+        """Whose seat was granted to another after a jump forward has lost it, jump back or not."""
+        store.define([pool(1)])
+        lost = take(store, "ann")
+        clock.advance(milliseconds=HOUR)
+        holder = take(store, "bob")
+        clock.advance(milliseconds=-HOUR)
+        assert beat(store, lost) is None
+        assert give_back(store, lost) is False
+        assert (usage(store).in_use, usage(store).leases) == (1, 1)
+        assert [lease.id for lease in store.leases(LeaseFilter())[0]] == [holder.id]
+        assert refused(store, "ann").in_use == 1
+        assert beat(store, holder) is not None
 
     def test_what_was_ended_stays_so(self, store: Store, clock: ManualClock) -> None:
         """A release, a session's end and a rotation hold under a clock that was set back."""

@@ -285,4 +285,3 @@ class LeaseMeaning(OnManualClock):
             (ended.id, LeaseState.ENDED),
             (live.id, LeaseState.ACTIVE),
         ]
-

@@ -153,9 +153,7 @@ class PoolMeaning(OnManualClock):
         assert refused(store, "cid", "four").in_use == seats
 
     @pytest.mark.parametrize("count_by", [CountBy.USER, CountBy.CLIENT])
-    def test_shared_seat_is_free_with_its_last_lease(
-        self, store: Store, count_by: CountBy
-    ) -> None:
+    def test_shared_seat_is_free_with_its_last_lease(self, store: Store, count_by: CountBy) -> None:
         """A shared seat is in use until the last of its leases is given back."""
         store.define([pool(1, count_by=count_by)])
         others = {CountBy.USER: ("ann", "two"), CountBy.CLIENT: ("bob", "one")}
@@ -258,9 +256,7 @@ class PoolMeaning(OnManualClock):
         which = LeaseFilter(license_id="lic_1", user_id="ann")
         ended = store.revoke(which, OPERATOR)
         assert [lease.id for lease in ended] == [lease.id for lease in mine]
-        assert {(lease.ended_at, lease.end_reason) for lease in ended} == {
-            (at, EndReason.REVOKED)
-        }
+        assert {(lease.ended_at, lease.end_reason) for lease in ended} == {(at, EndReason.REVOKED)}
         assert [look_up(store, lease.id) for lease in mine] == ended
         assert [beat(store, lease) for lease in mine] == [None, None]
         assert look_up(store, bob.id) == bob

@@ -16,7 +16,7 @@ from sojourn.lease import (
     Release,
     Resume,
 )
-from sojourn.license import CountBy, Policy
+from sojourn.license import CountBy, Policy, WhenFull
 from sojourn.store import Store
 from sojourn.testing.builders import (
     OPERATOR,
@@ -68,11 +68,9 @@ class SeatMeaning(OnManualClock):
         assert [isinstance(answer, Lease) for answer in answers] == [True] * 3 + [False] * 2
         assert usage(store).in_use == 3
 
-    def test_expired_lease_frees_its_seat_by_itself(
-        self, store: Store, clock: ManualClock
-    ) -> None:
+    def test_expired_lease_frees_its_seat_by_itself(self, store: Store, clock: ManualClock) -> None:
         """Without any sweep, a silent holder's seat is free at the instant its lease expires."""
-        store.define([pool(1, when_full="deny")])
+        store.define([pool(1, when_full=WhenFull.DENY)])
         lease = take(store, "ann")
         clock.advance(milliseconds=LOST_AFTER - 1)
         assert refused(store, "bob").in_use == 1
@@ -349,6 +347,42 @@ class SeatMeaning(OnManualClock):
         assert (usage(store).in_use, usage(store).leases) == (1, 1)
         assert look_up(store, "one") == leases[-1]
 
+    def test_preview_is_what_acquire_answers(self, store: Store, clock: ManualClock) -> None:
+        """A preview answers as acquire would, in order, and then acquire still answers so."""
+        store.define([pool(2)])
+        take(store, "ann")
+        clock.advance(seconds=75)
+        take(store, "bob")
+        requests = [
+            acquire("cid"),
+            acquire("bob"),
+            acquire("dan"),
+            acquire("bob", "new", takeover=True),
+            acquire("eve", pool_id="lic_1:unknown"),
+        ]
+        previewed = store.preview(requests)
+        assert store.preview(requests) == previewed
+        assert store.acquire(requests) == previewed
+        assert store.preview([]) == []
+
+    def test_preview_changes_nothing(self, store: Store, clock: ManualClock) -> None:
+        """Neither leases nor fences nor events nor the pulse know of a preview."""
+        store.define([pool(1)])
+        store.pulse()
+        lease = take(store, "ann")
+        clock.advance(seconds=75)
+        before = store.events()
+        answers = store.preview([acquire("bob"), acquire("cid")])
+        assert denied(answers[0]).in_use == denied(answers[1]).in_use == 1  # grace: a long pause
+        assert store.events() == before
+        assert look_up(store, lease.id) == lease
+        assert store.pulse() is not None
+        clock.advance(seconds=75)
+        store.pulse()
+        assert granted(store.preview([acquire("bob")])[0]).fence == lease.fence + 1
+        assert beat(store, lease) is not None
+        assert take(store, "ann").fence == lease.fence + 1
+
     @exact_pairs
     def test_holders_are_byte_exact(self, store: Store, one: str, other: str) -> None:
         """Users, clients and leases whose ids differ in one byte are different holders."""
@@ -392,9 +426,7 @@ class SeatMeaning(OnManualClock):
         again = take(store)
         assert (again.id != lease.id, again.origin) == (True, Origin.GRANTED)
 
-    def test_shorter_max_lease_ends_no_living_lease(
-        self, store: Store, clock: ManualClock
-    ) -> None:
+    def test_shorter_max_lease_ends_no_living_lease(self, store: Store, clock: ManualClock) -> None:
         """A policy that becomes shorter lets a lease run out; a takeover meanwhile is still one."""
         store.define([pool(1)])
         lease = take(store)

@@ -106,9 +106,7 @@ class SweepMeaning(OnManualClock):
         assert look_up(store, silent.id) is None
         assert look_up(store, released.id) is None
 
-    def test_long_forgotten_lease_goes_in_one_sweep(
-        self, store: Store, clock: ManualClock
-    ) -> None:
+    def test_long_forgotten_lease_goes_in_one_sweep(self, store: Store, clock: ManualClock) -> None:
         """After a day without any sweep, the first one tells of the expiry and forgets the lease."""
         store.define([pool(1)])
         lease = take(store)
@@ -126,7 +124,7 @@ class SweepMeaning(OnManualClock):
         clock.advance(milliseconds=EVENT_RETENTION - 1)
         swept = store.sweep()
         assert swept.events_removed == 1
-        assert [event.id for event in store.events()][0] == 2
+        assert store.events()[0].id == 2
         clock.advance(milliseconds=EVENT_RETENTION)
         store.sweep()
         assert store.events() == []

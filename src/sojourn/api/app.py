@@ -1,0 +1,186 @@
+"""The application: Litestar with every call, the fast lane before it, and a life of its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.datastructures import ResponseHeader
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from sojourn.api import events, keys, licenses, machines, operations, seats, sweeps
+from sojourn.api.call import Call, answer
+from sojourn.api.context import Context
+from sojourn.api.fast import FastLane, raw_path
+from sojourn.api.openapi import document
+from sojourn.api.problems import answer_problem, crash, problem
+from sojourn.api.reply import SECURITY, Reply, plain
+from sojourn.errors import SojournError
+from sojourn.service.services import Services
+from sojourn.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CALLS: tuple[Call, ...] = (
+    *seats.CALLS,
+    *operations.CALLS,
+    *licenses.CALLS,
+    *keys.CALLS,
+    *events.CALLS,
+    *sweeps.CALLS,
+    *machines.CALLS,
+)
+
+
+def create_app(services: Services, settings: Settings) -> App:
+    """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
+    return App(services, settings)
+
+
+class App:
+    """The front: lifespan, then the fast lane, then Litestar."""
+
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self.context = Context(services, settings)
+        self.litestar = _litestar(self.context)
+        self._lane = FastLane(self.context, seats.HOT, self._slow)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _live(self.context, receive, send)
+        else:
+            await self._lane(scope, receive, send)
+
+    async def _slow(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hand a request to Litestar, which routes on the path as it was sent: a slash that is
+        percent-encoded stays inside its piece."""
+        if scope["type"] != "http":
+            return
+        scope = {**scope, "path": raw_path(scope).decode("latin-1")}
+        if scope["method"] == "HEAD":
+            scope["method"] = "GET"
+            send = _without_body(send)
+        await self.litestar(scope, receive, send)
+
+
+def _litestar(context: Context) -> Litestar:
+    described = plain(document(CALLS), b"application/json")
+
+    async def openapi() -> ASGIApp:
+        return described
+
+    return Litestar(
+        [
+            *(_handler(call, context) for call in CALLS),
+            HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
+        ],
+        openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire
+        logging_config=None,
+        exception_handlers={HTTPException: _refused, Exception: _crashed},
+        response_headers=[
+            ResponseHeader(name=name.decode(), value=value.decode()) for name, value in SECURITY
+        ],
+    )
+
+
+def _handler(call: Call, context: Context) -> HTTPRouteHandler:
+    tally = context.metrics.tally(call.name)
+
+    async def endpoint(request: Request[Any, Any, Any]) -> ASGIApp:
+        return await answer(call, tally, context, request.scope, request.receive)  # type: ignore[arg-type]  # a TypedDict is a mapping
+
+    path = call.path.replace("}", ":str}")
+    return HTTPRouteHandler(path, http_method=call.method, status_code=call.status, name=call.name)(
+        endpoint
+    )
+
+
+def _refused(_request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+    """Answer what Litestar refuses by itself: unknown paths and methods."""
+    if fault.status_code == 405:
+        allow = (fault.headers or {}).get("allow", "").encode()
+        document = problem("method_not_allowed", "This path does not take this method.")
+        return _response(answer_problem(document, (b"allow", allow)))
+    if fault.status_code == 404:
+        document = problem("not_found", "There is nothing at this path.", "See /openapi.json.")
+        return _response(answer_problem(document))
+    if fault.status_code < 500:
+        return _response(answer_problem(problem("invalid_request", fault.detail)))
+    return _response(crash(fault))
+
+
+def _crashed(_request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+    return _response(crash(fault))
+
+
+def _response(reply: Reply) -> Response[bytes]:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    media_type = headers.pop("content-type")
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type=media_type)
+
+
+def _without_body(send: Any) -> Any:
+    async def send_head(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
+
+
+async def _live(context: Context, receive: Any, send: Any) -> None:
+    """Start and stop with the server."""
+    await receive()
+    try:
+        context.start()
+    except SojournError as fault:
+        context.services.close()
+        words = f"The server cannot start. {fault.message} {fault.hint}".strip()
+        await send({"type": "lifespan.startup.failed", "message": words})
+        return
+    restore = _notice_signals(context)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    restore()
+    try:
+        await context.stop()
+    except Exception as fault:
+        log.exception("stop_failed")
+        await send({"type": "lifespan.shutdown.failed", "message": str(fault)})
+        return
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def _notice_signals(context: Context) -> Any:
+    """Learn of a shutdown when it is asked for, not when the server gets round to telling us.
+
+    The server's own handlers still run. Returns what puts them back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    replaced: list[tuple[int, Any, Any]] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        if callable(before):
+            replaced.append((number, before, _draining_handler(context, before)))
+            signal.signal(number, replaced[-1][2])
+
+    def restore() -> None:
+        for number, before, ours in replaced:
+            if signal.getsignal(number) is ours:
+                signal.signal(number, before)
+
+    return restore
+
+
+def _draining_handler(context: Context, before: Any) -> Any:
+    def handle(number: int, frame: Any) -> None:
+        context.draining = True
+        before(number, frame)
+
+    return handle

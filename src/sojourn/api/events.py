@@ -1,0 +1,76 @@
+"""The stream of what happened."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType, field
+
+from sojourn.api.call import Ask, operator
+from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339
+from sojourn.event import Event, EventKind
+from sojourn.license import split_pool_id
+from sojourn.service.keys import Permission
+
+
+class EventBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    id: int
+    kind: EventKind
+    at: str
+    license_id: str | None = None
+    feature: str | None = None
+    subject: str | None = None  # the lease or session it is about
+    user_id: str | None = None
+    client_id: str | None = None
+    actor: str | None = None  # absent: the holder itself
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class EventsQuery(Wire, frozen=True, kw_only=True):
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    limit: Limit = 100
+    kind: tuple[EventKind, ...] = ()
+    user_id: Name | UnsetType = UNSET
+    newest_first: bool = False
+
+
+@operator("GET", "/api/events", may=Permission.READ)
+def list_events(ask: Ask, query: EventsQuery) -> Done[Page[EventBody]]:
+    """List events after an id, oldest first.
+
+    Ids are in the order of commits: whoever has read up to one, and asks for what is after it, misses
+    nothing. With `newestFirst`, `after` means before. `kind` may be repeated.
+    """
+    events = ask.context.services.store.events(
+        after=query.after,
+        limit=query.limit,
+        kinds=query.kind,
+        user_id=optional(query.user_id),
+        newest_first=query.newest_first,
+    )
+    full = len(events) == query.limit
+    return Done(
+        data=Page(
+            items=[event_body(event) for event in events],
+            next=str(events[-1].id) if full else None,
+        )
+    )
+
+
+def event_body(event: Event) -> EventBody:
+    license_id, feature = split_pool_id(event.pool_id) if event.pool_id else (None, None)
+    return EventBody(
+        id=event.id,
+        kind=event.kind,
+        at=rfc3339(event.at),
+        license_id=license_id,
+        feature=feature,
+        subject=event.subject,
+        user_id=event.user_id,
+        client_id=event.client_id,
+        actor=event.actor,
+        data=event.data,
+    )
+
+
+CALLS = (list_events,)

@@ -1,0 +1,73 @@
+"""API keys: who may call. Administrators only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from sojourn.api.call import Ask, operator
+from sojourn.api.wire import Answer, Done, Name, Page, Wire, instant, rfc3339
+from sojourn.errors import InvalidInput
+from sojourn.ledger import ApiKey, Role
+from sojourn.service.keys import Permission
+
+
+class CreateKeyBody(Wire, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
+    role: Role
+    expires_at: datetime | None = None
+
+
+class KeyBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    key_id: str
+    name: str
+    role: Role
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    key: str | None = None  # shown once, when it is made
+
+
+@operator("POST", "/api/keys", may=Permission.KEYS, status=201)
+def create_key(ask: Ask, body: CreateKeyBody) -> Done[KeyBody]:
+    """Make an API key.
+
+    The answer holds the key itself, this once: only its hash is kept.
+    """
+    expires_at = instant(body.expires_at)
+    if expires_at is not None and expires_at <= ask.context.services.ledger.now():
+        raise InvalidInput("expiresAt: lies in the past.")
+    key, secret = ask.context.services.keys.create(
+        body.name, body.role, expires_at=expires_at, actor=ask.actor
+    )
+    return Done(data=key_body(key, secret), message="Keep the key: it is shown only now.")
+
+
+@operator("GET", "/api/keys", may=Permission.KEYS)
+def list_keys(ask: Ask) -> Done[Page[KeyBody]]:
+    """List API keys, revoked ones included."""
+    return Done(data=Page(items=[key_body(key) for key in ask.context.services.keys.list()]))
+
+
+@operator("DELETE", "/api/keys/{keyId}", may=Permission.KEYS, problems=("key_unknown",))
+def revoke_key(ask: Ask, key_id: Name) -> Done[KeyBody]:
+    """Revoke an API key. It is refused from now on."""
+    key = ask.context.services.keys.revoke(key_id, actor=ask.actor)
+    return Done(data=key_body(key), message="The key is refused from now on.")
+
+
+def key_body(key: ApiKey, secret: str | None = None) -> KeyBody:
+    return KeyBody(
+        key_id=key.id,
+        name=key.name,
+        role=key.role,
+        created_at=rfc3339(key.created_at),
+        expires_at=None if key.expires_at is None else rfc3339(key.expires_at),
+        revoked_at=None if key.revoked_at is None else rfc3339(key.revoked_at),
+        key=secret,
+    )
+
+
+CALLS = (create_key, list_keys, revoke_key)

@@ -1,0 +1,194 @@
+"""Licenses, their features and their keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from sojourn.api.call import Ask, operator
+from sojourn.api.wire import (
+    ChangeLicenseBody,
+    CreateLicenseBody,
+    Done,
+    Feature,
+    LicenseBody,
+    Limit,
+    Name,
+    Page,
+    PolicyBody,
+    PoolBody,
+    Wire,
+    instant,
+    optional,
+    pool_body,
+    rfc3339,
+)
+from sojourn.ledger import LicenseChange
+from sojourn.license import License, LicenseStatus, Pool
+from sojourn.service.keys import Permission
+
+
+class LicensesQuery(Wire, frozen=True, kw_only=True):
+    after: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    limit: Limit = 100
+    status: LicenseStatus | UnsetType = UNSET
+
+
+@operator(
+    "POST",
+    "/api/licenses",
+    may=Permission.LICENSES_WRITE,
+    status=201,
+    problems=("invalid_policy", "conflict"),
+)
+def create_license(ask: Ask, body: CreateLicenseBody) -> Done[LicenseBody]:
+    """Make a license with its features.
+
+    The answer holds the license key, this once: only its hash is kept.
+    """
+    licenses = ask.context.services.licenses
+    license_, key = licenses.create(
+        body.name,
+        {name: policy.policy() for name, policy in body.features.items()},
+        valid_from=instant(body.valid_from),
+        valid_until=instant(body.valid_until),
+        actor=ask.actor,
+    )
+    return Done(
+        data=license_body(*licenses.get(license_.id), key=key),
+        message="Keep the key: it is shown only now.",
+    )
+
+
+@operator("GET", "/api/licenses", may=Permission.READ)
+def list_licenses(ask: Ask, query: LicensesQuery) -> Done[Page[LicenseBody]]:
+    """List licenses, by id, each with its features."""
+    found = ask.context.services.licenses.list(
+        after=optional(query.after), limit=query.limit, status=optional(query.status)
+    )
+    full = len(found) == query.limit
+    return Done(
+        data=Page(
+            items=[license_body(license_, pools) for license_, pools in found],
+            next=found[-1][0].id if full else None,
+        )
+    )
+
+
+@operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
+def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+    """Show a license with its features."""
+    return Done(data=license_body(*ask.context.services.licenses.get(license_id)))
+
+
+@operator(
+    "PATCH",
+    "/api/licenses/{licenseId}",
+    may=Permission.LICENSES_WRITE,
+    problems=("license_unknown",),
+)
+def change_license(ask: Ask, license_id: Name, body: ChangeLicenseBody) -> Done[LicenseBody]:
+    """Rename, suspend, resume or re-date a license.
+
+    What is left out stays. Suspending stops acquires and renewals at once; leases that live run out.
+    """
+    licenses = ask.context.services.licenses
+    licenses.change(license_id, _change(body), actor=ask.actor)
+    return Done(data=license_body(*licenses.get(license_id)))
+
+
+@operator(
+    "DELETE",
+    "/api/licenses/{licenseId}",
+    may=Permission.LICENSES_WRITE,
+    problems=("license_unknown",),
+)
+def delete_license(ask: Ask, license_id: Name) -> Done[None]:
+    """Delete a license. Its live leases are revoked."""
+    ask.context.services.licenses.delete(license_id, actor=ask.actor)
+    return Done(data=None, message="The license is deleted, and its leases are revoked.")
+
+
+@operator(
+    "PUT",
+    "/api/licenses/{licenseId}/features/{feature}",
+    may=Permission.LICENSES_WRITE,
+    problems=("license_unknown", "invalid_policy"),
+)
+def set_feature(ask: Ask, license_id: Name, feature: Feature, body: PolicyBody) -> Done[PoolBody]:
+    """Add a feature to a license, or replace its policy.
+
+    Shrinking the capacity evicts nobody: seats come back as their leases end.
+    """
+    pool = ask.context.services.licenses.set_feature(
+        license_id, feature, body.policy(), actor=ask.actor
+    )
+    return Done(data=pool_body(pool))
+
+
+@operator(
+    "DELETE",
+    "/api/licenses/{licenseId}/features/{feature}",
+    may=Permission.LICENSES_WRITE,
+    problems=("feature_unknown",),
+)
+def remove_feature(ask: Ask, license_id: Name, feature: Feature) -> Done[None]:
+    """Remove a feature from a license. Its live leases are revoked."""
+    ask.context.services.licenses.remove_feature(license_id, feature, actor=ask.actor)
+    return Done(data=None, message="The feature is removed, and its leases are revoked.")
+
+
+@operator(
+    "POST",
+    "/api/licenses/{licenseId}/key",
+    may=Permission.LICENSES_WRITE,
+    status=201,
+    problems=("license_unknown",),
+)
+def rotate_license_key(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+    """Replace a license's key.
+
+    The old one is refused from now on; leases that live are not touched. The new key is shown this
+    once.
+    """
+    licenses = ask.context.services.licenses
+    _, key = licenses.rotate_key(license_id, actor=ask.actor)
+    return Done(
+        data=license_body(*licenses.get(license_id), key=key),
+        message="The old key is refused from now on. Keep the new one: it is shown only now.",
+    )
+
+
+def license_body(license_: License, pools: list[Pool], *, key: str | None = None) -> LicenseBody:
+    return LicenseBody(
+        license_id=license_.id,
+        name=license_.name,
+        status=license_.status,
+        created_at=rfc3339(license_.created_at),
+        valid_from=None if license_.valid_from is None else rfc3339(license_.valid_from),
+        valid_until=None if license_.valid_until is None else rfc3339(license_.valid_until),
+        features=[pool_body(pool) for pool in pools],
+        key=key,
+    )
+
+
+def _change(body: ChangeLicenseBody) -> LicenseChange:
+    return LicenseChange(
+        name=body.name,
+        status=body.status,
+        valid_from=UNSET if body.valid_from is UNSET else instant(body.valid_from),
+        valid_until=UNSET if body.valid_until is UNSET else instant(body.valid_until),
+    )
+
+
+CALLS = (
+    create_license,
+    list_licenses,
+    get_license,
+    change_license,
+    delete_license,
+    set_feature,
+    remove_feature,
+    rotate_license_key,
+)

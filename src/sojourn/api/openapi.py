@@ -1,0 +1,223 @@
+"""The OpenAPI 3.1 document, written from the same types that go over the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from sojourn import __version__
+from sojourn.api.call import Call, Who
+from sojourn.api.reply import encode
+from sojourn.api.wire import STATUS, Problem, title
+
+REF = "#/components/schemas/{name}"
+PROBLEM = "application/problem+json"
+
+EVERY = ("invalid_request", "request_timeout", "body_too_large", "headers_too_large", "internal")
+"""What any call may answer, besides its own refusals."""
+OF_WHO: dict[Who, tuple[str, ...]] = {
+    Who.ANYONE: (),
+    Who.OPERATOR: (
+        "unauthenticated",
+        "token_malformed",
+        "token_wrong_kind",
+        "forbidden",
+        "store_unavailable",
+        "store_broken",
+        "overloaded",
+    ),
+    Who.CLIENT: (
+        "unauthenticated",
+        "token_malformed",
+        "token_forged",
+        "token_expired",
+        "token_wrong_kind",
+        "store_unavailable",
+        "store_broken",
+        "overloaded",
+    ),
+    Who.HOLDER: (
+        "unauthenticated",
+        "token_malformed",
+        "token_forged",
+        "token_wrong_kind",
+        "store_unavailable",
+        "store_broken",
+        "overloaded",
+    ),
+}
+SECURITY: dict[Who, list[dict[str, list[str]]]] = {
+    Who.ANYONE: [],
+    Who.OPERATOR: [{"apiKey": []}],
+    Who.CLIENT: [{"licenseKey": []}, {"userJwt": []}, {"leaseToken": []}],
+    Who.HOLDER: [{"leaseToken": []}],
+}
+SCHEMES = {
+    "apiKey": ("sja_…", "An operator's API key."),
+    "licenseKey": ("sjk_…", "A license's key, held by the application that hands out seats."),
+    "leaseToken": ("sjl_…", "What an acquire answered; it proves one lease."),
+    "userJwt": ("JWT", "A JWT of a user, by an issuer that the server's settings name."),
+}
+
+
+def document(calls: Iterable[Call]) -> bytes:
+    """Write the document. The same calls always give the same bytes."""
+    described = tuple(calls)
+    return encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Sojourn",
+                "version": __version__,
+                "description": "Seats on licenses, as leases kept by heartbeats.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": _paths(described),
+            "components": {
+                "schemas": _schemas(described),
+                "securitySchemes": {
+                    name: {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "bearerFormat": form,
+                        "description": text,
+                    }
+                    for name, (form, text) in SCHEMES.items()
+                },
+            },
+        }
+    )
+
+
+def _paths(calls: tuple[Call, ...]) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for call in calls:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
+    return paths
+
+
+def _operation(call: Call) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": call.name,
+        "tags": [_tag(call)],
+        "summary": call.words.summary,
+        "security": SECURITY[call.who],
+        "responses": _responses(call),
+    }
+    if call.words.description:
+        operation["description"] = call.words.description
+    if call.may is not None:
+        operation["x-permission"] = call.may.value
+    if parameters := [*_path_parameters(call), *_query_parameters(call)]:
+        operation["parameters"] = parameters
+    if call.body is not None:
+        operation["requestBody"] = {
+            "required": call.body_required,
+            "content": {"application/json": {"schema": _schema(call.body)}},
+        }
+    return operation
+
+
+def _tag(call: Call) -> str:
+    if call.who is Who.ANYONE:
+        return "machines"
+    if call.who is not Who.OPERATOR:
+        return "seats"
+    return "licenses" if call.path.startswith("/api/licenses") else call.path.split("/")[2]
+
+
+def _path_parameters(call: Call) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _schema(kind)}
+        for name, kind in call.params.items()
+    ]
+
+
+def _query_parameters(call: Call) -> list[dict[str, Any]]:
+    if call.query is None:
+        return []
+    (_, components) = msgspec.json.schema_components([call.query], ref_template=REF)
+    described = components[call.query.__name__]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in described.get("required", ()),
+            "schema": _portable(schema),
+        }
+        for name, schema in described["properties"].items()
+    ]
+
+
+def _responses(call: Call) -> dict[str, Any]:
+    if call.answer is None:
+        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": _schema(call.answer)}}
+    responses: dict[str, Any] = {str(call.status): {"description": "Done.", "content": content}}
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys((*EVERY, *OF_WHO[call.who], *_of_shape(call), *call.problems)):
+        by_status.setdefault(STATUS[code], []).append(code)
+    for status in sorted(by_status):
+        responses[str(status)] = _refusal(status, by_status[status])
+    return responses
+
+
+def _of_shape(call: Call) -> tuple[str, ...]:
+    return ("unsupported_media_type",) if call.body is not None else ()
+
+
+def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
+    coded = {"properties": {"code": {"enum": codes}, "status": {"const": status}}}
+    schema = {"allOf": [{"$ref": REF.format(name="Problem")}, coded]}
+    refusal: dict[str, Any] = {
+        "description": "; ".join(title(code) for code in codes) + ".",
+        "content": {PROBLEM: {"schema": schema}},
+    }
+    seconds = {"schema": {"type": "string", "pattern": "^[0-9]+$"}}
+    if status == 401:
+        refusal["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
+    elif status == 503 or "seat_limit" in codes:
+        always = codes == ["seat_limit"] or status == 503
+        refusal["headers"] = {
+            "Retry-After": {"description": "Seconds.", "required": always, **seconds}
+        }
+    return refusal
+
+
+def _schemas(calls: tuple[Call, ...]) -> dict[str, Any]:
+    """Describe every Struct that is a body or an answer."""
+    kinds = [Problem]
+    for call in calls:
+        kinds += [kind for kind in (call.body, call.answer) if kind is not None]
+    _, components = msgspec.json.schema_components(_unique(kinds), ref_template=REF)
+    return {name: _portable(components[name]) for name in sorted(components)}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REF)
+    portable: dict[str, Any] = _portable(schema)
+    return portable
+
+
+def _unique(kinds: list[Any]) -> list[Any]:
+    return list({repr(kind): kind for kind in kinds}.values())
+
+
+def _portable(schema: Any) -> Any:
+    r"""Write patterns as ECMA 262 has them: every other reader of the document knows no `\A`."""
+    if isinstance(schema, dict):
+        return {
+            key: _ecma(value) if key == "pattern" else _portable(value)
+            for key, value in schema.items()
+        }
+    if isinstance(schema, list):
+        return [_portable(value) for value in schema]
+    return schema
+
+
+def _ecma(pattern: str) -> str:
+    return re.sub(r"\\Z$", "$", re.sub(r"^\\A", "^", pattern))

@@ -1,0 +1,227 @@
+"""What an operator does when somebody is refused: look, understand, free the seat."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from sojourn.api.call import Ask, operator
+from sojourn.api.events import EventBody, event_body
+from sojourn.api.wire import (
+    Answer,
+    CleanupAnswer,
+    CleanupBody,
+    Done,
+    Feature,
+    LeaseBody,
+    Name,
+    PoolBody,
+    Problem,
+    Wire,
+    cleanup_answer,
+    denial_problem,
+    lease_body,
+    optional,
+    pool_body,
+    rfc3339,
+)
+from sojourn.lease import Denied, LeaseState, Usage
+from sojourn.license import LicenseStatus
+from sojourn.service.keys import Permission
+from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
+
+PATIENCE = 60.0
+"""Seconds to wait for a clean-up: it may end a million leases."""
+
+
+class UsageBody(Answer, frozen=True, kw_only=True):
+    """Seats now. `suspect` ones are among those in use."""
+
+    capacity: int
+    in_use: int
+    free: int
+    suspect: int
+    leases: int
+
+
+class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """A pool, and what an acquire by this user would be told now."""
+
+    license_id: str
+    license_name: str | None
+    status: LicenseStatus
+    policy: PoolBody
+    usage: UsageBody
+    would_grant: bool
+    refusal: Problem | None = None
+
+
+class DebugBody(Answer, frozen=True, kw_only=True):
+    at: str
+    user_id: str
+    feature: str
+    leases: list[LeaseBody]  # the user's, ended ones included
+    pools: list[PoolDebug]
+    denials: list[EventBody]  # the user's, newest first
+
+
+class FeatureStats(Answer, frozen=True, kw_only=True):
+    feature: str
+    usage: UsageBody
+
+
+class StatsBody(Answer, frozen=True, kw_only=True):
+    at: str
+    license_id: str
+    name: str
+    status: LicenseStatus
+    features: list[FeatureStats]
+    denials: list[EventBody]  # newest first
+
+
+class DebugQuery(Wire, frozen=True, kw_only=True):
+    user_id: Name
+    feature: Feature
+    license_id: Name | UnsetType = UNSET
+
+
+@operator(
+    "DELETE",
+    "/api/licenses/sessions/force-cleanup/{userId}/{feature}",
+    may=Permission.SEATS_END,
+    patience=PATIENCE,
+)
+def force_cleanup(ask: Ask, user_id: Name, feature: Feature) -> Done[CleanupAnswer]:
+    """End all of a user's leases on a feature, living ones too, on every license.
+
+    A user id that holds a slash is sent percent-encoded.
+    """
+    ended = ask.context.services.operations.force_cleanup(user_id, feature, actor=ask.actor)
+    what = f"of user {user_id} on {feature}"
+    return Done(data=cleanup_answer(ended), message=_ended(ended, what))
+
+
+@operator("GET", "/api/licenses/sessions/debug", may=Permission.READ)
+def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
+    """Show everything about a user and a feature: what is held, what was refused, and why."""
+    debug = ask.context.services.operations.debug(
+        query.user_id, query.feature, license_id=optional(query.license_id)
+    )
+    return Done(
+        data=DebugBody(
+            at=rfc3339(debug.at),
+            user_id=debug.user_id,
+            feature=debug.feature,
+            leases=[lease_body(lease, debug.at) for lease in debug.leases],
+            pools=[_pool_debug(view) for view in debug.pools],
+            denials=[event_body(event) for event in debug.denials],
+        ),
+        message=_explain(debug),
+    )
+
+
+@operator(
+    "POST",
+    "/api/licenses/cleanup-sessions",
+    may=Permission.SEATS_END,
+    problems=("license_unknown",),
+    patience=PATIENCE,
+)
+def cleanup_sessions(ask: Ask, body: CleanupBody) -> Done[CleanupAnswer]:
+    """End the leases of a license whose holders have fallen silent. The living stay."""
+    ended = ask.context.services.operations.cleanup(
+        body.license_id, user_id=body.user_id, feature=body.feature, actor=ask.actor
+    )
+    what = "whose holders had fallen silent"
+    return Done(data=cleanup_answer(ended), message=_ended(ended, what))
+
+
+@operator(
+    "GET",
+    "/api/licenses/{licenseId}/session-stats",
+    may=Permission.READ,
+    problems=("license_unknown",),
+)
+def session_stats(ask: Ask, license_id: Name) -> Done[StatsBody]:
+    """Count a license's seats, feature by feature."""
+    stats = ask.context.services.operations.stats(license_id)
+    return Done(
+        data=StatsBody(
+            at=rfc3339(stats.at),
+            license_id=stats.license.id,
+            name=stats.license.name,
+            status=stats.license.status,
+            features=[
+                FeatureStats(feature=pool.feature, usage=usage_body(usage))
+                for pool, usage in stats.pools
+            ],
+            denials=[event_body(event) for event in stats.denials],
+        ),
+        message=_count(stats),
+    )
+
+
+def usage_body(usage: Usage) -> UsageBody:
+    return UsageBody(
+        capacity=usage.capacity,
+        in_use=usage.in_use,
+        free=max(0, usage.capacity - usage.in_use),
+        suspect=usage.suspect,
+        leases=usage.leases,
+    )
+
+
+def _pool_debug(view: PoolView) -> PoolDebug:
+    refused = isinstance(view.answer, Denied)
+    return PoolDebug(
+        license_id=view.pool.license_id,
+        license_name=view.license.name if view.license else None,
+        status=view.pool.status,
+        policy=pool_body(view.pool),
+        usage=usage_body(view.usage),
+        would_grant=not refused,
+        refusal=denial_problem(view.answer, show_holders=True)
+        if isinstance(view.answer, Denied)
+        else None,
+    )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _ended(cleanup: Cleanup, what: str) -> str:
+    ended = _plural(cleanup.ended_count, "lease") if cleanup.ended_count else "no leases"
+    left = f"{cleanup.remaining} remain" if cleanup.remaining != 1 else "1 remains"
+    return f"Ended {ended} {what}; {left if cleanup.remaining else 'none remain'} in this scope."
+
+
+def _explain(debug: Debug) -> str:
+    live = [lease for lease in debug.leases if lease.live(debug.at)]
+    suspect = sum(lease.state(debug.at) is LeaseState.SUSPECT for lease in live)
+    held = _plural(len(live), "live lease") if live else "no live lease"
+    silent = f", {suspect} of them silent" if suspect else ""
+    said = [f"User {debug.user_id} holds {held} on {debug.feature}{silent}."]
+    for view in debug.pools:
+        name = view.license.name if view.license else view.pool.license_id
+        if isinstance(view.answer, Denied):
+            why = denial_problem(view.answer, show_holders=True)
+            said.append(f"{name} would refuse an acquire now: {why.error.removesuffix('.')}.")
+        else:
+            said.append(f"{name} would grant an acquire now.")
+    if debug.denials:
+        said.append(f"Refused {_plural(len(debug.denials), 'time')} of late.")
+    return " ".join(said)
+
+
+def _count(stats: Stats) -> str:
+    if not stats.pools:
+        return f"{stats.license.name} has no features."
+    parts = [
+        f"{pool.feature}: {usage.in_use} of {usage.capacity} seats in use"
+        + (f", {usage.suspect} of them silent" if usage.suspect else "")
+        for pool, usage in stats.pools
+    ]
+    return f"{stats.license.name}: " + "; ".join(parts) + "."
+
+
+CALLS = (force_cleanup, debug_seats, cleanup_sessions, session_stats)

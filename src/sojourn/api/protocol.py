@@ -1,0 +1,267 @@
+"""HTTP/1.1 by uvicorn and httptools, with the bounds uvicorn does not have.
+
+uvicorn bounds neither the headers of a request nor the time it takes to arrive, and an ASGI application
+cannot: it is called only when the headers are complete. So this subclass counts what arrives, and one
+timer for all connections looks for those that take too long. On its way it drops the timer uvicorn sets
+and cancels for every request.
+
+A connection is idle, receives a head, or receives a body. `_due` says when that must have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import httptools
+from msgspec import Struct
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from sojourn.api.problems import answer_problem, problem
+from sojourn.api.reply import Reply
+
+KEEP_ALIVE = 75
+"""Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
+that it is never us who closes a connection a proxy is about to use."""
+HEADERS_MAX = 100
+LINGER = 1.0
+"""Seconds for which a refused client may go on sending, unheard. Closing at once would reset the
+connection, and our answer would be lost with it."""
+NEVER = float("inf")
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    header_max: int
+    body_max: int
+    receive_timeout: float
+    headers_max: int = HEADERS_MAX
+
+    @property
+    def wire_max(self) -> int:
+        """The most a request may weigh on the wire, chunk sizes and trailers included."""
+        return self.header_max + 2 * self.body_max + 65_536
+
+
+class Phase(IntEnum):
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+
+
+class TooLarge(Exception):
+    """Raised inside the parser's callbacks, to stop it."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        bounds: Bounds,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._bounds = bounds
+        self._phase = Phase.IDLE
+        self._due = NEVER
+        self._head_size = 0
+        self._head_count = 0
+        self._fed = 0  # bytes of this request, but for the piece in which it began
+        self._began = False
+        self._deaf = False  # answered and closing: what still arrives is dropped
+        self._stalled_at: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        super().connection_made(transport)
+        self._due = self.loop.time() + self._bounds.receive_timeout
+        Watch.over(self.server_state, self.loop, self._bounds).arm()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._decline_upgrade()
+            return
+        except httptools.HttpParserError as fault:
+            if isinstance(fault.__context__, TooLarge):
+                self._refuse("headers_too_large", "The headers are larger than this server takes.")
+            else:
+                self._refuse("invalid_request", "This is not HTTP as this server understands it.")
+            return
+        if self._began:
+            self._began = False
+        elif self._phase is not Phase.IDLE:
+            self._fed += len(data)
+            self._check_size()
+
+    def _check_size(self) -> None:
+        if self._phase is Phase.HEAD:
+            if self._fed > self._bounds.header_max:
+                self._refuse("headers_too_large", "The headers are larger than this server takes.")
+        elif self._fed > self._bounds.wire_max:
+            if self.cycle.response_complete:
+                self._close_softly()
+            else:
+                self._refuse("body_too_large", "The body is larger than this server takes.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._phase = Phase.HEAD
+        self._began = True
+        self._fed = self._head_size = self._head_count = 0
+        self._due = self.loop.time() + self._bounds.receive_timeout
+
+    def on_url(self, url: bytes) -> None:
+        self._head_size += len(url)
+        if self._head_size > self._bounds.header_max:
+            raise TooLarge
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_count += 1
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._bounds.header_max or self._head_count > self._bounds.headers_max:
+            raise TooLarge
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._phase = Phase.BODY
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._phase = Phase.IDLE
+        answered = self.cycle.response_complete
+        self._due = self.loop.time() + KEEP_ALIVE if answered else NEVER
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Do as uvicorn does, but for its timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._phase is Phase.IDLE:
+            self._due = self.loop.time() + KEEP_ALIVE
+
+    def look(self, now: float) -> None:
+        """End this connection if it has taken too long."""
+        if self.flow.write_paused:
+            if self._stalled_at is None:
+                self._stalled_at = now
+            elif now - self._stalled_at > self._bounds.receive_timeout:
+                self.transport.abort()  # it does not read what it asked for
+            return
+        self._stalled_at = None
+        if now < self._due or self.flow.read_paused:
+            return  # while we do not read, it is not the client who is slow
+        answering = self._phase is Phase.BODY and self.cycle.response_started
+        if self._deaf or self._phase is Phase.IDLE or answering:
+            self._end()
+        elif self._phase is Phase.BODY or not self._busy:
+            self._refuse("request_timeout", "The request took too long to arrive.")
+
+    @property
+    def _busy(self) -> bool:
+        """Tell whether a request has been handed to the application and is not answered yet."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _end(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _decline_upgrade(self) -> None:
+        """Answer as if no upgrade had been offered, then close: what follows may not be HTTP."""
+        if self._busy:
+            self.cycle.keep_alive = False
+        if self._phase is Phase.BODY:
+            self.on_message_complete()
+        self._deaf = True
+
+    def _refuse(self, code: str, error: str) -> None:
+        """Answer instead of the application, and close."""
+        busy = self._busy
+        self.pipeline.clear()
+        if busy and (self._phase is not Phase.BODY or self.cycle.response_started):
+            self.transport.abort()  # an answer is on its way: another in its middle would garble both
+            return
+        if busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        reply = answer_problem(problem(code, error))
+        self.transport.write(_render(reply, self.server_state.default_headers))
+        self._close_softly()
+
+    def _close_softly(self) -> None:
+        """Say that we are done, and leave the client a moment to read it."""
+        self._deaf = True
+        self._due = self.loop.time() + LINGER
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+class Watch:
+    """Looks at every connection of a server from time to time, with one timer for all."""
+
+    _watches: ClassVar[WeakKeyDictionary[ServerState, Watch]] = WeakKeyDictionary()
+
+    def __init__(
+        self, server_state: ServerState, loop: asyncio.AbstractEventLoop, interval: float
+    ) -> None:
+        self._connections = server_state.connections
+        self._loop = loop
+        self._interval = interval
+        self._armed = False
+
+    @classmethod
+    def over(
+        cls, server_state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds
+    ) -> Watch:
+        """Return the watch over a server, making it at first."""
+        watch = cls._watches.get(server_state)
+        if watch is None:
+            interval = min(1.0, max(0.01, bounds.receive_timeout / 10))
+            watch = cls._watches[server_state] = cls(server_state, loop, interval)
+        return watch
+
+    def arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(self._interval, self._look)
+
+    def _look(self) -> None:
+        self._armed = False
+        now = self._loop.time()
+        for connection in tuple(self._connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.look(now)
+        if self._connections:
+            self.arm()
+
+
+def _render(reply: Reply, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    lines = [STATUS_LINE[reply.status]]
+    for name, value in (*default_headers, *reply.headers, (b"connection", b"close")):
+        lines += [name, b": ", value, b"\r\n"]
+    return b"".join((*lines, b"\r\n", reply.body))

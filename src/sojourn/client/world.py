@@ -1,0 +1,68 @@
+"""What the client takes from its process: time, chance, threads, and a place to run callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is looked at this often
+
+_log = logging.getLogger("sojourn.client")
+
+
+def sleepless_clock() -> Callable[[], float]:
+    """Return a monotonic clock that goes on while the machine sleeps, where the system has one."""
+    name = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
+    if (clock := getattr(time, name, None)) is not None:
+        with contextlib.suppress(OSError):
+            time.clock_gettime(clock)
+            return lambda: time.clock_gettime(clock)
+    return time.monotonic
+
+
+class World:
+    """What the client takes from its process: time, chance and threads. Tests bring their own."""
+
+    now = staticmethod(sleepless_clock())
+    chance = staticmethod(random.random)
+
+    def wait(self, lock: threading.Condition, seconds: float) -> None:
+        """Wait, with the lock let go, for a notice or for about so long."""
+        lock.wait(None if seconds == math.inf else min(seconds, WAKE))
+
+    def start(self, target: Callable[[], None], name: str) -> None:
+        threading.Thread(target=target, name=name, daemon=True).start()
+
+
+class Notes:
+    """Runs callbacks in order on a thread of their own: a slow one delays no beat."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._running = False
+
+    def add(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+        if not self._running:
+            self._running = True
+            self._world.start(self.run, "sojourn-callbacks")
+
+    def close(self) -> None:
+        """End the thread once what was added has run."""
+        self._calls.put(None)
+
+    def run(self, *, block: bool = True) -> None:
+        with contextlib.suppress(queue.Empty):
+            while (call := self._calls.get(block=block)) is not None:
+                try:
+                    call()
+                except BaseException:  # noqa: BLE001  # not even sys.exit() may silence the next one
+                    _log.exception("A callback of a seat failed")

@@ -1,0 +1,180 @@
+"""Granting seats, under the lock of the pool's row.
+
+One transaction per batch: lock the pools in order of id, read now and the holders' rows, let `seating`
+decide, write the leases, the fences and the events. Everything else is read only if the decision asks.
+
+Renewals do not take the pool's lock. So a count that calls a lease expired first marks it `lapsed`:
+a beat that set out before the expiry and arrives after the count can then not bring it back, and no
+seat is held twice. Likewise a lease that is about to be evicted is locked and looked at once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from sojourn.event import Event
+from sojourn.lease import Acquire, Denied, DenialReason, Lease
+from sojourn.license import Pool
+from sojourn.seating import denial_event, seat
+from sojourn.stores.sql import events, outages
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
+from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
+
+LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id {update}"
+
+# Now is read once the locks are held. Every row carries it, so that one statement tells all.
+HOLDERS = """
+SELECT c.now, c.pulse, {lease}
+FROM (SELECT {now} AS now, (SELECT value FROM marks WHERE name = 'pulse') AS pulse) AS c
+LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id) {in_holders holders}
+"""
+RAISE_FENCE = "UPDATE pools SET fence = fence + :by WHERE id {in ids}"
+
+COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
+       origin, session_id, idle_since, device, ended_at, end_reason, graced_at"""
+UPSERT = """
+INSERT INTO leases ({columns}, lapsed) {values}
+ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET
+    id = excluded.id, fence = excluded.fence, acquired_at = excluded.acquired_at,
+    last_beat_at = excluded.last_beat_at, suspect_at = excluded.suspect_at,
+    expires_at = excluded.expires_at, origin = excluded.origin, session_id = excluded.session_id,
+    idle_since = excluded.idle_since, device = excluded.device, ended_at = excluded.ended_at,
+    end_reason = excluded.end_reason, graced_at = excluded.graced_at, lapsed = excluded.lapsed
+""".replace("{columns}", COLUMNS)
+UPSERT_SQLITE = UPSERT.replace(
+    "{values}",
+    """VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
+       :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
+       FALSE)""",
+)
+UPSERT_POSTGRES = UPSERT.replace(
+    "{values}",
+    """SELECT {columns}, FALSE FROM json_to_recordset(:rows::json) AS r (id text, pool_id text,
+       user_id text, client_id text, fence bigint, acquired_at bigint, last_beat_at bigint,
+       suspect_at bigint, expires_at bigint, origin text, session_id text, idle_since bigint,
+       device text, ended_at bigint, end_reason text, graced_at bigint)""",
+).replace("{columns}", COLUMNS)
+# MySQL would also update a row that has the same id and another holder: there, id becomes NULL, which
+# it refuses.
+UPSERT_MYSQL = """
+INSERT INTO leases ({columns}, lapsed)
+VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
+        :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
+        :lapsed)
+ON DUPLICATE KEY UPDATE
+    id = IF(pool_id = VALUES(pool_id) AND user_id = VALUES(user_id)
+            AND client_id = VALUES(client_id), VALUES(id), NULL),
+    fence = VALUES(fence), acquired_at = VALUES(acquired_at), last_beat_at = VALUES(last_beat_at),
+    suspect_at = VALUES(suspect_at), expires_at = VALUES(expires_at), origin = VALUES(origin),
+    session_id = VALUES(session_id), idle_since = VALUES(idle_since), device = VALUES(device),
+    ended_at = VALUES(ended_at), end_reason = VALUES(end_reason), graced_at = VALUES(graced_at),
+    lapsed = VALUES(lapsed)
+""".replace("{columns}", COLUMNS)
+
+
+class _Locked(Struct):
+    """What a batch sees once its pools are locked."""
+
+    now: int
+    pulse: int | None
+    pools: dict[str, tuple[Pool, int]]  # with the fence
+    rows: dict[str, dict[tuple[str, str], Lease]]  # by pool, by holder
+
+
+class _Decided(Struct):
+    answers: list[Lease | Denied]
+    counted: dict[str, Certificate]  # by pool
+
+
+def acquire(
+    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
+) -> list[Lease | Denied]:
+    """Grant seats; see `Store.acquire`."""
+    if not requests:
+        return []
+    decided = db.transaction(lambda tx: _acquire(tx, certificates, requests, max_pause))
+    if decided is None:
+        outages.pulse(db, max_pause=max_pause)
+        decided = db.transaction(lambda tx: _acquire(tx, certificates, requests, None))
+    assert decided is not None  # without a max_pause no pulse is stale
+    for pool_id, certificate in decided.counted.items():
+        certificates.keep(pool_id, certificate)
+    return decided.answers
+
+
+def _acquire(
+    tx: Tx, certificates: Certificates, requests: Sequence[Acquire], max_pause: int | None
+) -> _Decided | None:
+    """Decide a batch. None, having changed nothing, if leases are owed grace before that."""
+    by_pool: dict[str, list[int]] = {}
+    for index, request in enumerate(requests):
+        by_pool.setdefault(request.pool_id, []).append(index)
+    locked = _lock(tx, requests)
+    if max_pause is not None and outages.stale(locked.pulse, locked.now, max_pause):
+        return None
+    answers: list[Lease | Denied | None] = [None] * len(requests)
+    writes: list[Lease] = []
+    happened: list[Event] = []
+    raised: dict[int, list[str]] = {}
+    counted: dict[str, Certificate] = {}
+    for pool_id, indexes in by_pool.items():
+        batch = [requests[i] for i in indexes]
+        if pool_id not in locked.pools:
+            denied = Denied(reason=DenialReason.FEATURE_UNKNOWN, at=locked.now)
+            for i in indexes:
+                answers[i] = denied
+            happened += [denial_event(request, denied) for request in batch]
+            continue
+        pool, fence = locked.pools[pool_id]
+        rows = locked.rows.get(pool_id, {})
+        view = PoolView(tx, certificates, pool, fence=fence, rows=rows, now=locked.now)
+        seating = seat(view, batch)
+        if view.certificate is not None:
+            counted[pool_id] = view.certificate
+        for i, answer in zip(indexes, seating.answers, strict=True):
+            answers[i] = answer
+        writes += seating.writes
+        happened += seating.events
+        if seating.fence != fence:
+            raised.setdefault(seating.fence - fence, []).append(pool_id)
+    write_leases(tx, writes)
+    for by, ids in raised.items():
+        tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
+    events.append(tx, happened, locked.now)
+    return _Decided([answer for answer in answers if answer is not None], counted)
+
+
+def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
+    keys = tx.dialect.keys
+    ids = sorted({request.pool_id for request in requests})
+    pools = {}
+    for row in tx.rows(LOCK_POOLS, {"ids": keys(ids)}):
+        pool = pool_of(row[2:])
+        if pool is not None:
+            pools[row[0]] = (pool, row[1])
+    holders = {(r.pool_id, r.user_id, r.client_id) for r in requests}
+    found = tx.rows(HOLDERS, {"now": tx.instant, "holders": tx.dialect.holders(holders)})
+    leases: dict[str, dict[tuple[str, str], Lease]] = {}
+    for row in found:
+        if row[2] is not None:
+            lease = lease_of(row[2:])
+            leases.setdefault(lease.pool_id, {})[lease.holder] = lease
+    return _Locked(now=int(found[0][0]), pulse=found[0][1], pools=pools, rows=leases)
+
+
+def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:
+    """Write full rows, one per holder, in order of id as every lock on leases is taken."""
+    rows: list[dict[str, Any]] = [lease_row(x) for x in sorted(leases, key=lambda x: x.id)]
+    if not rows:
+        return
+    if tx.dialect.backend is Backend.POSTGRES:
+        tx.do(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
+    elif tx.dialect.backend is Backend.SQLITE:
+        tx.many(UPSERT_SQLITE, rows)
+    else:
+        tx.many(UPSERT_MYSQL, [row | {"lapsed": False} for row in rows])

@@ -1,0 +1,102 @@
+"""The stream of events: ids in commit order, without a gap.
+
+The last statement of a transaction takes the next ids from the row `events` in `marks`, and holds that
+row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
+has seen every smaller one. Locks are always taken in the order pools, sessions, leases, marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from sojourn.errors import StoreBroken
+from sojourn.event import Event
+from sojourn.store import LIST_MAX
+from sojourn.stores.sql import schema
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
+
+BUMP = "UPDATE marks SET value = value + :count WHERE name = :name RETURNING value"
+BUMP_MYSQL = "UPDATE marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
+
+INSERT = """
+INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+VALUES (:id, :at, :kind, :pool_id, :subject, :user_id, :client_id, :actor, :data)
+"""
+APPEND_POSTGRES = """
+WITH mark AS (UPDATE marks SET value = value + :count WHERE name = 'events' RETURNING value)
+INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+SELECT mark.value - :count + e.id, e.at, e.kind, e.pool_id, e.subject, e.user_id, e.client_id,
+       e.actor, e.data
+FROM mark, json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text, pool_id text,
+     subject text, user_id text, client_id text, actor text, data text)
+"""
+
+
+def append(tx: Tx, events: Sequence[Event], now: int) -> None:
+    """Append events; the last thing a transaction does."""
+    if not events:
+        return
+    count = len(events)
+    if tx.dialect.backend is Backend.POSTGRES:
+        rows = [event_row(event, number, now) for number, event in enumerate(events, 1)]
+        written = tx.do(APPEND_POSTGRES, {"count": count, "rows": tx.dialect.rows(rows)})
+        if written != count:
+            raise no_mark("events")
+        return
+    first = bump(tx, "events", count) - count + 1
+    tx.many(INSERT, [dict(event_row(event, first + i, now)) for i, event in enumerate(events)])
+
+
+def bump(tx: Tx, name: str, count: int) -> int:
+    """Take the next `count` ids of a sequence without gaps; return the last of them."""
+    params = {"name": name, "count": count}
+    if tx.dialect.backend is Backend.MYSQL:
+        last = tx.last_insert_id(BUMP_MYSQL, params)
+    else:
+        rows = tx.rows(BUMP, params)
+        last = rows[0][0] if rows else None
+    if not last:
+        raise no_mark(name)
+    return int(last)
+
+
+def no_mark(name: str) -> StoreBroken:
+    return StoreBroken(f"The row '{name}' of the table marks is missing.")
+
+
+def read(
+    db: Database,
+    *,
+    after: int,
+    limit: int,
+    kinds: Sequence[str],
+    pool_id: str | None,
+    user_id: str | None,
+    newest_first: bool,
+) -> list[Event]:
+    """Read the stream; see `Store.events`."""
+    column = schema.events.c
+    query = select(*(column[name] for name in EVENT_COLUMNS)).limit(bounded(limit))
+    if newest_first:
+        query = query.order_by(column.id.desc())
+        if after:
+            query = query.where(column.id < after)
+    else:
+        query = query.order_by(column.id).where(column.id > after)
+    if kinds:
+        query = query.where(column.kind.in_([str(kind) for kind in kinds]))
+    for name, value in (("pool_id", pool_id), ("user_id", user_id)):
+        if value is not None:
+            query = query.where(column[name] == value)
+    rows: Sequence[Any] = db.read(lambda tx: tx.core(query).all())
+    return [event_of(row) for row in rows]
+
+
+def bounded(limit: int) -> int:
+    """Hold a list verb to the most it may return."""
+    return max(0, min(limit, LIST_MAX))

@@ -1,0 +1,209 @@
+"""A SQLite file, or a private database in memory.
+
+One connection writes, under the file's lock (see `filelock`); another reads beside it. Nobody but the
+writer checkpoints: SQLite's own checkpoints are off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from sojourn.clock import Clock, host_now
+from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.stores.sql.database import Database, Tx, translated
+from sojourn.stores.sql.dialect import SQLITE, Dialect
+from sojourn.stores.sql.filelock import FileLock
+
+PAGE_SIZE = 1024
+"""A renewal dirties one page, which the log then holds whole: small pages halve what it costs."""
+CACHE_KIB = 32 * 1024
+BUSY_TIMEOUT = 3_000  # ms; only tools that know nothing of the file lock make us wait
+LOG_MAX = 16 * 1024 * 1024  # bytes of write-ahead log until it is checkpointed
+STATEMENTS = 256
+
+
+class FileTx(Tx):
+    """The file's clock is this host's: read in the process, under the lock, and never going back."""
+
+    def __init__(
+        self, connection: Connection, dialect: Dialect, clock: Clock, latest: list[int]
+    ) -> None:
+        super().__init__(connection, dialect, clock)
+        self._latest = latest
+
+    @property
+    def instant(self) -> int:
+        now = self._clock.now()
+        if now is None:
+            now = self._latest[0] = max(self._latest[0], host_now())
+        return now
+
+
+class FileDatabase(Database):
+    """A SQLite database; `path` None makes a private one in memory."""
+
+    dialect = SQLITE
+
+    def __init__(self, path: Path | None, *, clock: Clock, durable: bool) -> None:
+        self.clock = clock
+        self.path = path
+        self._durable = durable
+        self._latest = [0]
+        self._log_allowed = LOG_MAX
+        self._read_lock = threading.Lock()
+        self._private = threading.Lock()  # of a database in memory
+        self._lock = None if path is None else FileLock.of(path)
+        if path is not None:
+            _create_file(path)
+        self._open()
+        _open_files.add(self)
+
+    def _open(self) -> None:
+        self.engine = _engine(self.path, durable=self._durable)
+        self._reader_engine = (
+            None if self.path is None else _engine(self.path, durable=self._durable, reads=True)
+        )
+        connections: list[Connection] = []
+        engines = [e for e in (self._reader_engine, self.engine) if e is not None]
+        self._close = weakref.finalize(self, _shut, connections, engines, self._lock)
+        try:
+            with translated(), self._exclusive():
+                connections += [engine.connect() for engine in reversed(engines)]
+        except BaseException:
+            self.close()
+            raise
+        self._writer, self._reader = connections[0], connections[-1]
+
+    def _exclusive(self) -> contextlib.AbstractContextManager[object]:
+        return self._private if self._lock is None else self._lock.held()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Tx]:
+        with self._exclusive():
+            self._writer = self._usable(self._writer, self.engine)
+            yield FileTx(self._writer, self.dialect, self.clock, self._latest)
+            self._checkpoint()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Tx]:
+        if self._reader_engine is None:
+            with self.writing() as tx:
+                yield tx
+            return
+        with self._read_lock:
+            self._reader = self._usable(self._reader, self._reader_engine)
+            yield FileTx(self._reader, self.dialect, self.clock, self._latest)
+
+    def _usable(self, connection: Connection, engine: Engine) -> Connection:
+        """Return the connection, or another if an interrupt has cost us this one."""
+        if not self._close.alive:
+            raise StoreUnavailable("The store is closed.")
+        if connection.invalidated:
+            connection.close()
+            return engine.connect()
+        return connection
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database once it has grown, while nobody else writes."""
+        if self.path is None:
+            return
+        with contextlib.suppress(FileNotFoundError, DBAPIError):  # what is committed stays so
+            size = os.stat(f"{self.path}-wal").st_size  # noqa: PTH116  # once per commit: keep it lean
+            if size > self._log_allowed:
+                busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
+                # A reader was in the way: let the log grow a little before the next try.
+                self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
+
+    def close(self) -> None:
+        self._close()
+
+    def forked(self) -> None:
+        """Take connections of one's own in a child process; the parent's stay with the parent."""
+        if self.path is not None and self._close.alive:
+            self._close.detach()
+            _inherited.append((self._writer, self._reader, self.engine, self._reader_engine))
+            self._read_lock = threading.Lock()
+            self._lock = FileLock.of(self.path)
+            self._open()
+
+
+def _create_file(path: Path) -> None:
+    """Make the file, readable by its owner alone."""
+    if not path.parent.is_dir():
+        raise SettingsError(
+            f"The folder {path.parent} of the SQLite database does not exist.",
+            hint=f"Create it: mkdir -p '{path.parent}'",
+        )
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _engine(path: Path | None, *, durable: bool, reads: bool = False) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            ":memory:" if path is None else path,
+            timeout=BUSY_TIMEOUT / 1_000,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS,
+        )
+        connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
+        for setting in _settings(durable=durable, reads=reads):
+            connection.execute(f"PRAGMA {setting}")
+        return connection
+
+    return create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_reset_on_return=None,
+        hide_parameters=True,
+    )
+
+
+def _settings(*, durable: bool, reads: bool) -> list[str]:
+    return [
+        f"page_size = {PAGE_SIZE}",  # of a new database; an old one keeps its own
+        "journal_mode = WAL",
+        f"synchronous = {'FULL' if durable else 'NORMAL'}",
+        "wal_autocheckpoint = 0",
+        f"cache_size = -{CACHE_KIB}",
+        "temp_store = MEMORY",
+        *(["query_only = ON"] if reads else []),
+    ]
+
+
+def _shut(connections: list[Connection], engines: list[Engine], lock: FileLock | None) -> None:
+    """Close under the lock: the last connection to close checkpoints."""
+    with contextlib.suppress(StoreUnavailable), lock.held() if lock else contextlib.nullcontext():
+        for connection in connections:
+            with contextlib.suppress(Exception):
+                connection.close()
+        for engine in engines:
+            engine.dispose()
+
+
+_open_files: weakref.WeakSet[FileDatabase] = weakref.WeakSet()
+_inherited: list[object] = []
+"""Connections of a parent process: closing one would unlock what the parent has locked."""
+
+
+def _forked() -> None:
+    for database in list(_open_files):
+        database.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

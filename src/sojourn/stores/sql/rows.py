@@ -1,0 +1,179 @@
+"""Rows to Structs and back. Columns are read by position, in the order given here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sojourn.device import Device
+from sojourn.errors import InvalidInput
+from sojourn.event import Event, EventKind
+from sojourn.lease import EndReason, Lease, Origin
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.session import Session
+
+Row = Sequence[Any]
+
+LEASE_COLUMNS = (
+    "id pool_id user_id client_id fence acquired_at last_beat_at suspect_at expires_at"
+    " origin session_id idle_since device ended_at end_reason graced_at"
+).split()
+POOL_COLUMNS = (
+    "license_id feature capacity heartbeat_interval lost_after suspect_after linger resume_window"
+    " count_by when_full idle_after max_lease status valid_from valid_until"
+).split()
+SESSION_COLUMNS = (
+    "id user_id data revision created_at authenticated_at last_used_at idle_timeout idle_at"
+    " expires_at device level"
+).split()
+EVENT_COLUMNS = "id at kind pool_id subject user_id client_id actor data".split()
+
+LEASE = ", ".join(f"l.{name}" for name in LEASE_COLUMNS)
+POOL = ", ".join(POOL_COLUMNS)
+SESSION = ", ".join(SESSION_COLUMNS)
+
+DROPPED = "dropped"
+"""The status of a pool that is gone: its row stays, so that its fence only ever grows."""
+
+_ORIGINS = {origin.value: origin for origin in Origin}
+_END_REASONS = {reason.value: reason for reason in EndReason}
+_device = msgspec.json.Decoder(Device)
+_object = msgspec.json.Decoder(dict[str, Any])
+_encoder = msgspec.json.Encoder()
+
+
+def to_json(value: Any) -> str:
+    """Encode what an application gave us, or raise InvalidInput."""
+    try:
+        return _encoder.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"The data cannot be stored as JSON: {error}") from error
+
+
+def from_json(text: str) -> dict[str, Any]:
+    return _object.decode(text)
+
+
+def device_to_json(device: Device | None) -> str | None:
+    return None if device is None else to_json(device)
+
+
+def device_from_json(text: str | None) -> Device | None:
+    return None if text is None else _device.decode(text)
+
+
+def lease_of(row: Row) -> Lease:
+    """Read LEASE_COLUMNS."""
+    return Lease(
+        id=row[0],
+        pool_id=row[1],
+        user_id=row[2],
+        client_id=row[3],
+        fence=row[4],
+        acquired_at=row[5],
+        last_beat_at=row[6],
+        suspect_at=row[7],
+        expires_at=row[8],
+        origin=_ORIGINS[row[9]],
+        session_id=row[10],
+        idle_since=row[11],
+        device=None if row[12] is None else _device.decode(row[12]),
+        ended_at=row[13],
+        end_reason=None if row[14] is None else _END_REASONS[row[14]],
+        graced_at=row[15],
+    )
+
+
+def lease_row(lease: Lease) -> dict[str, Any]:
+    row = {name: getattr(lease, name) for name in LEASE_COLUMNS}
+    row["device"] = device_to_json(lease.device)
+    row["origin"] = lease.origin.value
+    row["end_reason"] = None if lease.end_reason is None else lease.end_reason.value
+    return row
+
+
+def pool_of(row: Row) -> Pool | None:
+    """Read POOL_COLUMNS; None if the pool has been dropped."""
+    if row[12] == DROPPED:
+        return None
+    return Pool(
+        license_id=row[0],
+        feature=row[1],
+        policy=Policy(
+            capacity=row[2],
+            heartbeat_interval=row[3],
+            lost_after=row[4],
+            suspect_after=row[5],
+            linger=row[6],
+            resume_window=row[7],
+            count_by=CountBy(row[8]),
+            when_full=WhenFull(row[9]),
+            idle_after=row[10],
+            max_lease=row[11],
+        ),
+        status=LicenseStatus(row[12]),
+        valid_from=row[13],
+        valid_until=row[14],
+    )
+
+
+def pool_row(pool: Pool) -> dict[str, Any]:
+    policy = msgspec.to_builtins(pool.policy)
+    return {
+        "id": pool.id,
+        "license_id": pool.license_id,
+        "feature": pool.feature,
+        **policy,
+        "status": pool.status.value,
+        "valid_from": pool.valid_from,
+        "valid_until": pool.valid_until,
+    }
+
+
+def session_of(row: Row) -> Session:
+    """Read SESSION_COLUMNS."""
+    return Session(
+        id=row[0],
+        user_id=row[1],
+        data=_object.decode(row[2]),
+        revision=row[3],
+        created_at=row[4],
+        authenticated_at=row[5],
+        last_used_at=row[6],
+        idle_timeout=row[7],
+        idle_at=row[8],
+        expires_at=row[9],
+        device=None if row[10] is None else _device.decode(row[10]),
+        level=row[11],
+    )
+
+
+def event_of(row: Row) -> Event:
+    """Read EVENT_COLUMNS."""
+    return Event(
+        id=row[0],
+        at=row[1],
+        kind=EventKind(row[2]),
+        pool_id=row[3],
+        subject=row[4],
+        user_id=row[5],
+        client_id=row[6],
+        actor=row[7],
+        data=_object.decode(row[8]),
+    )
+
+
+def event_row(event: Event, event_id: int, at: int) -> Mapping[str, Any]:
+    return {
+        "id": event_id,
+        "at": at,
+        "kind": event.kind.value,
+        "pool_id": event.pool_id,
+        "subject": event.subject,
+        "user_id": event.user_id,
+        "client_id": event.client_id,
+        "actor": event.actor,
+        "data": to_json(event.data),
+    }

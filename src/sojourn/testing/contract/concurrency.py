@@ -1,0 +1,402 @@
+"""What still holds with many at once, over two instances of a store on the same data."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import pytest
+
+from sojourn.clock import SECOND, ManualClock
+from sojourn.event import Event, EventKind
+from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Renew
+from sojourn.license import CountBy
+from sojourn.session import Gone, GoneReason, Save, Session
+from sojourn.store import LIST_MAX, Outage, Store
+from sojourn.testing.builders import (
+    OPERATOR,
+    acquire,
+    beat,
+    denied,
+    give_back,
+    gone,
+    new_session,
+    pool,
+    present,
+    sign_in,
+    take,
+    token_hash,
+    usage,
+)
+from sojourn.testing.contract.base import OnManualClock
+
+T = TypeVar("T")
+
+START_TIMEOUT = 30.0  # seconds until every thread stands ready
+CROWD = 200
+ROUNDS = 5
+
+
+def together(work: Sequence[Callable[[], T]]) -> list[T]:
+    """Do all of this at once, as nearly as threads can, and answer in its order."""
+    ready = threading.Barrier(len(work))
+
+    def run(one: Callable[[], T]) -> T:
+        ready.wait(START_TIMEOUT)
+        return one()
+
+    with ThreadPoolExecutor(len(work)) as crowd:
+        return [future.result() for future in [crowd.submit(run, one) for one in work]]
+
+
+def crowd(count: int, one: Callable[[int], T]) -> list[T]:
+    """Do the same thing `count` times at once, each with a number of its own."""
+    return together([partial(one, number) for number in range(count)])
+
+
+def everything(store: Store) -> list[Event]:
+    """Read the whole stream, page by page."""
+    events: list[Event] = []
+    while page := store.events(after=events[-1].id if events else 0, limit=LIST_MAX):
+        events += page
+    return events
+
+
+def most_held(events: Sequence[Event]) -> int:
+    """Replay the stream, which is in the order of commits: how many leases lived at once?"""
+    held: set[str | None] = set()
+    most = 0
+    for event in events:
+        match event.kind:
+            case EventKind.LEASE_ACQUIRED | EventKind.LEASE_RESUMED:
+                held.add(event.subject)
+            case EventKind.LEASE_RELEASED | EventKind.LEASE_EVICTED | EventKind.LEASE_REVOKED:
+                held.discard(event.subject)
+            case _:
+                pass
+        most = max(most, len(held))
+    return most
+
+
+class StoreConcurrency(OnManualClock):
+    @pytest.fixture
+    def open_store(self, store: Store) -> Callable[[], Store]:
+        """Open the same data again. Override where a backend can; the caller need not close it."""
+        return lambda: store
+
+    @pytest.fixture
+    def stores(self, store: Store, open_store: Callable[[], Store]) -> tuple[Store, Store]:
+        return store, open_store()
+
+    @pytest.fixture(autouse=True)
+    def eager_switching(self) -> Iterator[None]:
+        """Let threads interrupt each other as often as they can, so that races show."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        yield
+        sys.setswitchinterval(before)
+
+    def test_crowd_gets_exactly_the_capacity(self, stores: tuple[Store, Store]) -> None:
+        """200 at once on 5 seats: exactly 5 leases, in every round, and 195 denials with proof."""
+        for i in range(ROUNDS):
+            here = pool(5, feature=f"round-{i}")
+            stores[0].define([here])
+
+            def one(number: int, pool_id: str = here.id) -> Lease | Denied:
+                request = acquire(f"user-{number}", pool_id=pool_id)
+                return stores[number % 2].acquire([request])[0]
+
+            answers = crowd(CROWD, one)
+            leases = [answer for answer in answers if isinstance(answer, Lease)]
+            refusals = [denied(answer) for answer in answers if not isinstance(answer, Lease)]
+            assert sorted(lease.fence for lease in leases) == [1, 2, 3, 4, 5]
+            assert {(r.in_use, r.limit, len(r.evidence)) for r in refusals} == {(5, 5, 5)}
+            for store in stores:
+                assert usage(store, here.id).in_use == 5
+
+    def test_crowd_in_batches(self, stores: tuple[Store, Store]) -> None:
+        """Batches that race keep the capacity as single requests do."""
+        stores[0].define([pool(25)])
+
+        def one(number: int) -> list[Lease | Denied]:
+            return stores[number % 2].acquire(
+                [acquire(f"user-{number}-{i}", f"{number % 3}") for i in range(10)]
+            )
+
+        answers = crowd(20, one)
+        leases = [x for batch in answers for x in batch if isinstance(x, Lease)]
+        assert sorted(lease.fence for lease in leases) == list(range(1, 26))
+        assert usage(stores[1]).in_use == 25
+
+    def test_same_holder_from_everywhere(self, stores: tuple[Store, Store]) -> None:
+        """50 times the same holder at once: one live lease, and one fence that counts."""
+        stores[0].define([pool(5)])
+        leases = crowd(50, lambda n: take(stores[n % 2], "ann", lease_id=f"lea_{n}"))
+        assert len({lease.id for lease in leases}) == 1
+        assert sorted(lease.fence for lease in leases) == list(range(1, 51))
+        assert (usage(stores[0]).in_use, usage(stores[0]).leases) == (1, 1)
+        alive = [lease.fence for lease in leases if beat(stores[0], lease) is not None]
+        assert alive == [50]
+
+    def test_shared_seats(self, stores: tuple[Store, Store]) -> None:
+        """Counted by user, many clients of many users at once: no more users than seats."""
+        stores[0].define([pool(3, count_by=CountBy.USER)])
+
+        def one(number: int) -> Lease | Denied:
+            request = acquire(f"user-{number % 8}", f"client-{number // 8}")
+            return stores[number % 2].acquire([request])[0]
+
+        answers = crowd(40, one)
+        winners = {answer.user_id for answer in answers if isinstance(answer, Lease)}
+        assert len(winners) == usage(stores[0]).in_use == 3
+
+    def test_suspects_are_evicted_once(
+        self, stores: tuple[Store, Store], clock: ManualClock
+    ) -> None:
+        """A crowd that needs the seats of five suspects gets those five, once each."""
+        stores[0].define([pool(5)])
+        suspects = [take(stores[0], f"silent-{i}") for i in range(5)]
+        clock.advance(seconds=75)
+        answers = crowd(60, lambda n: stores[n % 2].acquire([acquire(f"user-{n}")])[0])
+        assert sum(isinstance(answer, Lease) for answer in answers) == 5
+        evicted = [e.subject for e in everything(stores[0]) if e.kind is EventKind.LEASE_EVICTED]
+        assert sorted(map(str, evicted)) == sorted(lease.id for lease in suspects)
+
+    def test_capacity_holds_in_every_committed_state(self, stores: tuple[Store, Store]) -> None:
+        """While many come and go, the stream shows no instant with more leases than seats."""
+        stores[0].define([pool(3)])
+
+        def come_and_go(number: int) -> int:
+            store, got = stores[number % 2], 0
+            for _ in range(10):
+                answer = store.acquire([acquire(f"user-{number}")])[0]
+                assert usage(store).in_use <= 3
+                if isinstance(answer, Lease):
+                    got += 1
+                    assert give_back(store, answer)
+            return got
+
+        got = sum(crowd(20, come_and_go))
+        events = everything(stores[0])
+        assert most_held(events) <= 3
+        assert sum(event.kind is EventKind.LEASE_RELEASED for event in events) == got
+        assert [event.id for event in events] == list(range(1, len(events) + 1))
+        assert usage(stores[1]).in_use == 0
+
+    def test_parallel_saves_lose_nothing(self, stores: tuple[Store, Store]) -> None:
+        """Saves of different keys at once: every key is there, every revision was given once."""
+        sign_in(stores[0])
+
+        def one(number: int) -> list[int | None]:
+            save = Save(id="ses_1", set={f"key-{number}": number})
+            again = Save(id="ses_1", set={f"more-{number}": [number]}, unset=(f"key-{number - 1}",))
+            return stores[number % 2].save([save]) + stores[number % 2].save([again])
+
+        revisions = [r for both in crowd(40, one) for r in both]
+        assert sorted(map(int, filter(None, revisions))) == list(range(2, 82))
+        session = present(stores[1])
+        assert session.revision == 81
+        assert {f"more-{n}" for n in range(40)} <= session.data.keys()
+        assert session.data["key-39"] == 39
+
+    def test_save_racing_end_never_revives(self, stores: tuple[Store, Store]) -> None:
+        """Once an end has answered, no load finds the session, whatever saves were under way."""
+        for i in range(ROUNDS):
+            name = f"ses_{i}"
+            sign_in(stores[0], name)
+            ended = threading.Event()
+
+            def use(number: int, name: str = name, ended: threading.Event = ended) -> list[bool]:
+                store, seen = stores[number % 2], []
+                for step in range(8):
+                    over = ended.is_set()
+                    saved = store.save([Save(id=name, set={f"{number}-{step}": 1})])[0]
+                    touched = store.touch([name])[0]
+                    if over:
+                        seen.append(saved is not None or touched)
+                return seen
+
+            def end(name: str = name, ended: threading.Event = ended) -> list[bool]:
+                assert stores[1].end(ids=[name]) == [name]
+                ended.set()
+                return [isinstance(store.load([token_hash(name)])[0], Session) for store in stores]
+
+            work = [partial(use, number) for number in range(12)]
+            revived = together([*work[:6], end, *work[6:]])
+            assert not any(flag for flags in revived for flag in flags)
+            assert gone(stores[0], name).reason is GoneReason.ENDED
+
+    def test_parallel_rotations(self, stores: tuple[Store, Store]) -> None:
+        """50 rotations at once: each is done whole, and one token is left that works."""
+        sign_in(stores[0], data={"a": 1})
+        rotated = crowd(50, lambda n: stores[n % 2].rotate("ses_1", token_hash(f"new-{n}")))
+        assert all(session is not None and session.id == "ses_1" for session in rotated)
+        hashes = [token_hash("ses_1"), *(token_hash(f"new-{n}") for n in range(50))]
+        answers = [x for x in stores[0].load(hashes) if not isinstance(x, Gone)]
+        assert [session.data for session in answers] == [{"a": 1}]
+
+    def test_parallel_creation(self, stores: tuple[Store, Store]) -> None:
+        """One of many that create the same session at once succeeds, and its data is kept."""
+
+        def create(n: int) -> list[Session | None]:
+            same, own = new_session(data={"by": n}), new_session(f"own-{n}")
+            return stores[n % 2].create([same, own])
+
+        answers = crowd(30, create)
+        won = [n for n, (same, _) in enumerate(answers) if same is not None]
+        assert len(won) == 1
+        assert all(own is not None for _, own in answers)
+        assert present(stores[0]).data == {"by": won[0]}
+
+    def test_parallel_ends(self, stores: tuple[Store, Store]) -> None:
+        """Each session is ended by exactly one of many that try."""
+        stores[0].create([new_session(f"ses_{i}") for i in range(20)])
+        ended = crowd(10, lambda n: stores[n % 2].end(user_id="ann"))
+        assert sorted(i for ids in ended for i in ids) == sorted(f"ses_{i}" for i in range(20))
+        told = [e.subject for e in everything(stores[0]) if e.kind is EventKind.SESSION_ENDED]
+        assert len(told) == len(set(told)) == 20
+
+    def test_reader_misses_no_event(self, stores: tuple[Store, Store]) -> None:
+        """Whoever follows the stream while others write gets every event, once, in order."""
+        stores[0].define([pool(5)])
+        done = threading.Event()
+
+        def write(number: int) -> list[int]:
+            for i in range(15):
+                store = stores[(number + i) % 2]
+                store.acquire([acquire(f"user-{number}")])
+                sign_in(store, f"ses_{number}_{i}")
+            return []
+
+        def follow(store: Store) -> list[int]:
+            read: list[int] = []
+            while True:
+                over = done.is_set()  # before the read, so that the last one sees the last event
+                page = store.events(after=read[-1] if read else 0, limit=7)
+                read += [event.id for event in page]
+                if over and not page:
+                    return read
+
+        def write_all() -> list[int]:
+            crowd(8, write)
+            done.set()
+            return []
+
+        followers = [partial(follow, store) for store in stores]
+        *read, _ = together([*followers, write_all])
+        ids = [event.id for event in everything(stores[0])]
+        assert ids == list(range(1, 8 * 15 * 2 + 1))
+        assert read == [ids, ids]
+
+    def test_sweeps_side_by_side(self, stores: tuple[Store, Store], clock: ManualClock) -> None:
+        """Many sweeps at once note each expired lease once, and hinder nobody who acquires."""
+        stores[0].define([pool(100), pool(50, feature="viewer")])
+        stores[0].acquire([acquire(f"user-{i}") for i in range(100)])
+        clock.advance(seconds=90)
+
+        def sweep(number: int) -> int:
+            return stores[number % 2].sweep(limit=30).leases_expired
+
+        def work(number: int) -> int:
+            take(stores[number % 2], f"new-{number}")
+            take(stores[number % 2], f"new-{number}", pool_id="lic_1:viewer")
+            return 0
+
+        noted = sum(crowd(20, lambda n: (sweep if n % 2 else work)(n)))
+        while more := stores[0].sweep(limit=500).leases_expired:
+            noted += more
+        told = [e.subject for e in everything(stores[0]) if e.kind is EventKind.LEASE_EXPIRED]
+        assert noted == len(told) == len(set(told)) == 100
+        assert usage(stores[1]).in_use == 10
+
+    def test_pulses_side_by_side(self, stores: tuple[Store, Store], clock: ManualClock) -> None:
+        """An outage is noticed by exactly one of many that come back at once, acquires among them."""
+        stores[0].define([pool(5)])
+        stores[0].pulse()
+        leases = [take(stores[0], f"user-{i}") for i in range(5)]
+        now = clock.advance(seconds=600)
+
+        def come_back(number: int) -> Outage | None:
+            store = stores[number // 2 % 2]
+            if number % 2:
+                return store.pulse()
+            assert store.acquire([acquire("late")])[0] is not None
+            return None
+
+        noticed = crowd(20, come_back)
+        told = [e for e in everything(stores[0]) if e.kind is EventKind.STORE_RETURNED]
+        assert [event.data for event in told] == [{"lasted": 600 * SECOND, "extended": 5}]
+        assert sum(outage is not None for outage in noticed) <= 1
+        live, _ = stores[0].leases(LeaseFilter())
+        assert {(x.id, x.expires_at) for x in live} == {(x.id, now + 90 * SECOND) for x in leases}
+
+    def test_no_beat_counts_after_a_revoke(self, stores: tuple[Store, Store]) -> None:
+        """Once a revoke has answered, no beat that starts later counts, on either instance."""
+        stores[0].define([pool(20)])
+        leases = [take(stores[0], f"user-{i}") for i in range(20)]
+        revoked = threading.Event()
+
+        def keep_beating(number: int) -> list[bool]:
+            seen, store = [], stores[number % 2]
+            batch = [Renew(lease_id=x.id, fence=x.fence) for x in leases]
+            for _ in range(10):
+                over = revoked.is_set()
+                answers = store.renew(batch if number % 2 else batch[::-1])
+                if over:
+                    seen.append(any(answer is not None for answer in answers))
+            return seen
+
+        def revoke() -> list[bool]:
+            assert len(stores[1].revoke(LeaseFilter(license_id="lic_1"), OPERATOR)) == 20
+            revoked.set()
+            return []
+
+        work = [partial(keep_beating, number) for number in range(8)]
+        assert not any(flag for seen in together([*work, revoke]) for flag in seen)
+        assert usage(stores[0]).in_use == 0
+
+    def test_everything_at_once(self, stores: tuple[Store, Store], clock: ManualClock) -> None:
+        """All verbs side by side, on several pools in any order: no fault, no deadlock, no oversell."""
+        pools = [pool(4, feature=f"pool-{i}") for i in range(4)]
+        stores[0].define(pools)
+        stores[0].pulse()
+
+        def live(number: int) -> None:
+            store = stores[number % 2]
+            order = pools[number % 4 :] + pools[: number % 4]
+            for step in range(6):
+                user_id = f"user-{number}"
+                batch = [acquire(user_id, pool_id=p.id, session_id=user_id) for p in order]
+                self._live_once(store, user_id, batch, step)
+                clock.advance(milliseconds=10)
+
+        crowd(16, live)
+        events = everything(stores[0])
+        assert [event.id for event in events] == list(range(1, len(events) + 1))
+        for each in pools:
+            assert usage(stores[0], each.id).in_use <= 4
+            assert most_held([event for event in events if event.pool_id == each.id]) <= 4
+
+    @staticmethod
+    def _live_once(store: Store, user_id: str, batch: list[Acquire], step: int) -> None:
+        name = f"{user_id}-{step}"
+        sign_in(store, name, user_id)
+        leases = [x for x in store.acquire(batch) if isinstance(x, Lease)]
+        store.renew([Renew(lease_id=x.id, fence=x.fence) for x in leases])
+        store.save([Save(id=name, set={"step": step})])
+        store.define([pool(4, feature="pool-0")])
+        store.pulse()
+        store.sweep(limit=50)
+        for lease in leases[: step % 4]:
+            give_back(store, lease)
+        if step % 3 == 2:
+            store.revoke(LeaseFilter(user_id=user_id), OPERATOR)
+        store.end(user_id=user_id, keep=[name] if step % 2 else [])
+        store.leases(LeaseFilter(user_id=user_id))
+        store.events(limit=10, newest_first=True)
+        store.usage([request.pool_id for request in batch])
+        assert all(session.user_id == user_id for session in store.of(user_id))
