@@ -14,7 +14,8 @@ import httpx
 import uvicorn
 from msgspec import Struct, field
 
-from sojourn.api.app import App, create_app
+from sojourn.api.app import create_app
+from sojourn.api.fast import FastLane
 from sojourn.api.server import server_config
 from sojourn.clock import ManualClock
 from sojourn.ledger import Ledger, Role
@@ -49,7 +50,7 @@ class World:
             queue_max=queue_max,
         )
         self.settings = Settings(queue_max=queue_max, **settings)
-        self.app: App = create_app(self.services, self.settings)
+        self.app = create_app(self.services, self.settings)
         self.services.keys.ensure_admin(ADMIN)
         self.keys = {
             role: self.services.keys.create(role.value, role, actor="test")[1] for role in Role
@@ -153,7 +154,7 @@ async def call(
 
 
 @contextlib.asynccontextmanager
-async def alive(world: World) -> AsyncIterator[App]:
+async def alive(world: World) -> AsyncIterator[FastLane]:
     """Run the application's lifespan around a test."""
     inbox: asyncio.Queue[Any] = asyncio.Queue()
     outbox: asyncio.Queue[Any] = asyncio.Queue()

@@ -13,14 +13,15 @@ import httpx
 
 from sojourn.client import Change, Client, Seat, SeatState
 from sojourn.client.beats import Beats
-from sojourn.client.world import World
+from sojourn.client.world import Join, World
 from sojourn.token import TokenKind, new_token
 
 KEY = new_token(TokenKind.LICENSE)
 START = 1_000.0
 SEATS = "/api/licenses/sessions"
 
-Fault = Callable[["Call"], httpx.Response | None]
+Fault = Callable[["Call"], Any]
+"""Answers instead of the server, raises, or returns None: let the server answer."""
 
 
 class FakeWorld(World):
@@ -32,14 +33,15 @@ class FakeWorld(World):
         self.started: list[str] = []
         self.beats: list[Beats] = []
 
-    def now(self) -> float:  # type: ignore[override]  # a static method in production
+    def now(self) -> float:
         return self.time
 
-    def chance(self) -> float:  # type: ignore[override]  # likewise
+    def chance(self) -> float:
         return self.luck
 
-    def start(self, target: Callable[[], None], name: str) -> None:
+    def start(self, target: Callable[[], None], name: str) -> Join:
         self.started.append(name)
+        return lambda timeout: None
 
     def wait(self, lock: threading.Condition, seconds: float) -> None:
         assert seconds < 1e6, "this wait would never end"
@@ -126,6 +128,7 @@ class FakeServer:
         self.calls.append(call)
         fault = self.faults.pop(0) if self.faults else self.always
         if fault is not None and (answer := fault(call)) is not None:
+            assert isinstance(answer, httpx.Response)
             return answer
         self.world.time += self.latency / 2
         answer = getattr(self, call.verb)(call)
@@ -249,8 +252,8 @@ class Scene:
     changes: list[Change]
 
     def seat(self, **options: Any) -> Seat:
-        options = {"user": "ada", "client_id": "c1", "on_change": self.changes.append} | options
-        return self.client.seat("render", **options)
+        usual = {"user": "ada", "client_id": "c1", "on_change": self.changes.append}
+        return self.client.seat("render", **{**usual, **options})
 
     def blackhole(self, call: Call) -> httpx.Response:
         self.world.time += call.timeout

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.unit.client_fakes import KEY, START, answers, problem, refused, scene
 
 from sojourn.client import Client, ClientClosed, SeatLost, SeatState, beats
-from tests.unit.client_fakes import KEY, START, answers, problem, refused, scene
 
 
 def test_release_is_tried_three_times_five_seconds_apart() -> None:
@@ -85,7 +85,7 @@ def test_a_beat_under_way_does_not_revive_a_released_seat() -> None:
         def meanwhile(_: object) -> None:
             seat.release()
 
-        s.server.faults = [meanwhile]  # type: ignore[list-item]  # answers None
+        s.server.faults = [meanwhile]
         s.world.advance(300)
         assert seat.state is SeatState.RELEASED
         assert len(s.server.times("beat")) == 1

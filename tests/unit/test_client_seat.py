@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import pairwise
 
 import httpx
 import pytest
-
-from sojourn.client import Client, SeatLost, SeatState
-from sojourn.client.hold import BACKOFF_MAX, MARGIN
-from sojourn.client.world import World, sleepless_clock
 from tests.unit.client_fakes import (
     KEY,
     START,
     FakeWorld,
+    Fault,
     answers,
     lost,
     problem,
@@ -22,6 +20,10 @@ from tests.unit.client_fakes import (
     reset,
     scene,
 )
+
+from sojourn.client import Client, SeatLost, SeatState
+from sojourn.client.hold import BACKOFF_MAX, MARGIN
+from sojourn.client.world import World, sleepless_clock
 
 SAFE, JEOPARDY, LOST = SeatState.SAFE, SeatState.JEOPARDY, SeatState.LOST
 TRUSTED = 90.0 * (1 - MARGIN)
@@ -87,10 +89,10 @@ def test_trust_ends_before_the_server_lets_go() -> None:
 
 
 @pytest.mark.parametrize("fault", [refused, reset, answers(lambda: problem(500, "internal"))])
-def test_a_failed_beat_is_jeopardy_until_one_counts(fault: object) -> None:
+def test_a_failed_beat_is_jeopardy_until_one_counts(fault: Fault) -> None:
     with scene() as s:
         seat = s.seat().acquire()
-        s.server.faults = [fault, fault]  # type: ignore[list-item]  # a Fault
+        s.server.faults = [fault, fault]
         s.world.advance(30)
         assert seat.state is JEOPARDY
         seat.check()
@@ -203,7 +205,7 @@ def test_not_held_while_it_tries_to_come_back() -> None:
             seen.append((seat.state, seat.held))
 
         s.server.leases[0].ended = "evicted"
-        s.server.faults = [lambda _: None, look]  # type: ignore[list-item]  # answers None
+        s.server.faults = [lambda _: None, look]
         s.world.advance(30)
         assert seen == [(LOST, False)]
         assert seat.held
@@ -220,12 +222,7 @@ def test_evicted_and_full_keeps_trying_at_the_servers_pace() -> None:
             seat.check()
         assert caught.value.reason == "seat_limit"
         s.world.advance(30)
-        pace = [
-            b - a
-            for a, b in zip(
-                s.server.times("acquire")[1:], s.server.times("acquire")[2:], strict=False
-            )
-        ]
+        pace = [b - a for a, b in pairwise(s.server.times("acquire")[1:])]
         assert pace
         assert all(7.0 <= x <= 7.7 for x in pace)
         bob.ended = "released"
@@ -339,14 +336,14 @@ def test_backoff_grows_and_then_hurries_but_never_below_the_floor() -> None:
         s.server.always = refused
         s.world.advance(TRUSTED)
         beats = s.server.times("beat")
-        pauses = [round(b - a, 3) for a, b in zip(beats, beats[1:], strict=False)]
+        pauses = [round(b - a, 3) for a, b in pairwise(beats)]
         assert pauses[:5] == [1.0, 1.0, 2.0, 4.0, 8.0]  # the floor first: a 90th of lost_after
         assert min(pauses) >= 1.0
         assert max(pauses) <= (TRUSTED - 33) / 3
         assert beats[-1] > TRUSTED - 4  # it tried to the end
         s.world.advance(600)
         late = [c for c in s.server.times("beat") if c > 120]
-        assert max(b - a for a, b in zip(late, late[1:], strict=False)) <= BACKOFF_MAX
+        assert max(b - a for a, b in pairwise(late)) <= BACKOFF_MAX
         assert seat.state is LOST
 
 
@@ -355,8 +352,8 @@ def test_backoff_has_full_jitter() -> None:
         seat = s.seat().acquire()
         s.server.always = refused
         s.world.luck = 0.0
-        s.world.advance(33)
-        assert len(s.server.times("beat")) == 7  # at 27 and then each second, the floor
+        s.world.advance(35)
+        assert s.server.times("beat") == [30, 31, 32, 33, 34, 35]  # each second: the floor
         assert seat.state is JEOPARDY
 
 

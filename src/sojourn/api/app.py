@@ -37,35 +37,29 @@ CALLS: tuple[Call, ...] = (
 )
 
 
-def create_app(services: Services, settings: Settings) -> App:
+def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
-    return App(services, settings)
+    context = Context(services, settings)
+    return FastLane(context, seats.HOT, behind=Behind(context))
 
 
-class App:
-    """The front: lifespan, then the fast lane, then Litestar."""
+class Behind:
+    """What is behind the fast lane: the lifespan, and Litestar."""
 
-    def __init__(self, services: Services, settings: Settings) -> None:
-        self.context = Context(services, settings)
-        self.litestar = _litestar(self.context)
-        self._lane = FastLane(self.context, seats.HOT, self._slow)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._litestar = _litestar(context)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await _live(self.context, receive, send)
-        else:
-            await self._lane(scope, receive, send)
-
-    async def _slow(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a request to Litestar, which routes on the path as it was sent: a slash that is
-        percent-encoded stays inside its piece."""
-        if scope["type"] != "http":
-            return
-        scope = {**scope, "path": raw_path(scope).decode("latin-1")}
-        if scope["method"] == "HEAD":
-            scope["method"] = "GET"
-            send = _without_body(send)
-        await self.litestar(scope, receive, send)
+            await _live(self._context, receive, send)
+        elif scope["type"] == "http":
+            # Litestar routes on the path as it was sent, so that an encoded slash stays in its piece.
+            scope = {**scope, "path": raw_path(scope).decode("latin-1")}
+            if scope["method"] == "HEAD":
+                scope["method"] = "GET"
+                send = _without_body(send)
+            await self._litestar(scope, receive, send)
 
 
 def _litestar(context: Context) -> Litestar:

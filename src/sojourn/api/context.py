@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
 from sojourn.api.readiness import Readiness
@@ -16,6 +17,7 @@ class Context:
         self.services = services
         self.settings = settings
         self.blocking = Blocking()
+        self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
         self.metrics = Metrics()
         self.metrics.bind(self)

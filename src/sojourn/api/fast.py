@@ -17,9 +17,9 @@ from sojourn.api.context import Context
 class FastLane:
     """An ASGI application in front of another one."""
 
-    def __init__(self, context: Context, calls: Iterable[Call], behind: Any) -> None:
-        self._context = context
-        self._behind = behind
+    def __init__(self, context: Context, calls: Iterable[Call], *, behind: Any) -> None:
+        self.context = context
+        self.behind = behind
         self._hot = {
             (call.path.encode(), call.method): (call, context.metrics.tally(call.name))
             for call in calls
@@ -28,10 +28,10 @@ class FastLane:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         hot = scope["type"] == "http" and self._hot.get((raw_path(scope), scope["method"]))
         if not hot:
-            await self._behind(scope, receive, send)
+            await self.behind(scope, receive, send)
             return
         call, tally = hot
-        reply = await answer(call, tally, self._context, scope, receive)
+        reply = await answer(call, tally, self.context, scope, receive)
         await send(
             {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
         )

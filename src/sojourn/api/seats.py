@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, operator, words
 from sojourn.api.context import Context
+from sojourn.api.jwt import UserProof
 from sojourn.api.limits import read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
@@ -40,6 +41,7 @@ from sojourn.api.wire import (
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
+from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.seats import BeatCall, Seat, SeatCall
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
@@ -124,18 +126,12 @@ async def acquire(context: Context, authorization: bytes, body: bytes, scope: Sc
         call = _resume(context.services.keyring.verify(token), asked, scope)
     elif kind is TokenKind.LICENSE:
         check_token(token, kind)
-        call = SeatCall(
-            key_hash=hash_token(token),
-            license_id=asked.license_id,
-            feature=_given(asked.feature, "feature"),
-            user_id=_given(asked.user_id, "userId"),
-            client_id=_given(asked.client_id, "clientId"),
-            session_id=asked.session_id,
-            device=_device(asked, scope),
-            takeover=asked.takeover,
-        )
+        call = _wish(asked, scope, key_hash=hash_token(token), license_id=asked.license_id)
     elif kind is not None:
         raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
+    elif context.issuers and token.count(".") == 2:
+        user = await context.issuers.verify(token)
+        call = _wish(_as(asked, user), scope, license_id=user.license_id, trusted=True)
     else:
         raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
     outcome = await context.deadlines.wait(context.services.batcher.submit("acquire", call))
@@ -212,21 +208,50 @@ def _seat_body(seat: Seat) -> SeatBody:
     )
 
 
+def _wish(
+    asked: AcquireBody,
+    scope: Scope,
+    *,
+    license_id: str | None,
+    key_hash: bytes | None = None,
+    trusted: bool = False,
+) -> SeatCall:
+    return SeatCall(
+        key_hash=key_hash,
+        license_id=license_id,
+        trusted=trusted,
+        feature=_given(asked.feature, "feature"),
+        user_id=_given(asked.user_id, "userId"),
+        client_id=_given(asked.client_id, "clientId"),
+        session_id=asked.session_id,
+        device=_device(asked, scope),
+        takeover=asked.takeover,
+    )
+
+
+def _as(asked: AcquireBody, user: UserProof) -> AcquireBody:
+    """Return the wish as one of the user that a JWT proves."""
+    _agree("userId", asked.user_id, user.user_id)
+    _agree("licenseId", asked.license_id, user.license_id)
+    return msgspec.structs.replace(asked, user_id=user.user_id)
+
+
 def _resume(claims: LeaseClaims, asked: AcquireBody, scope: Scope) -> SeatCall:
-    """Build the wish to come back; a body that speaks of something else contradicts its proof."""
-    license_id, _, feature = claims.pool_id.partition(":")
-    for name, said, proved in (
-        ("feature", asked.feature, feature),
-        ("userId", asked.user_id, claims.user_id),
-        ("clientId", asked.client_id, claims.client_id),
-        ("licenseId", asked.license_id, license_id),
-    ):
-        if said is not None and said != proved:
-            raise Forbidden(
-                f"{name}: the lease token is for another one.",
-                hint="Leave it out, or acquire with the license key.",
-            )
+    """Return the wish to come back to a lease."""
+    license_id, feature = split_pool_id(claims.pool_id)
+    _agree("licenseId", asked.license_id, license_id)
+    _agree("feature", asked.feature, feature)
+    _agree("userId", asked.user_id, claims.user_id)
+    _agree("clientId", asked.client_id, claims.client_id)
     return SeatCall(claims=claims, device=_device(asked, scope))
+
+
+def _agree(name: str, said: str | None, proved: str) -> None:
+    """Refuse a body that speaks of something else than its proof."""
+    if said is not None and said != proved:
+        raise Forbidden(
+            f"{name}: the token is for another one.", hint="Leave it out, or use another proof."
+        )
 
 
 def _given(value: str | None, name: str) -> str:

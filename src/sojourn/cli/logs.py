@@ -44,6 +44,8 @@ SECRET_FIELDS = frozenset(
     }
 )
 MASK = "…"
+CHATTY = ("uvicorn", "httpx", "httpcore", "asyncio", "alembic")
+"""Their everyday messages are for log_level = debug."""
 
 Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
@@ -121,8 +123,8 @@ def configure(settings: Settings) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("httpx", "httpcore", "asyncio", "alembic"):
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(level if level == logging.DEBUG else logging.WARNING)
 
 
 def _renderers(console: bool) -> list[Processor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -12,6 +13,7 @@ from sojourn import __version__
 from sojourn.cli import (
     events,
     feature,
+    hold,
     key,
     license,
     migrate,
@@ -22,6 +24,7 @@ from sojourn.cli import (
     sweep,
 )
 from sojourn.cli.command import Json, add
+from sojourn.cli.demo.command import demo
 from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, show
 from sojourn.cli.help import Group
 from sojourn.cli.output import Output
@@ -30,6 +33,20 @@ EPILOG = "\n".join(
     ["Exit codes:", *(f"  {int(code):<3}  {text}" for code, text in EXIT_CODES.items())]
 )
 RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
+
+
+ORDER = (
+    *("demo", "hold"),
+    *("serve", "migrate", "settings", "secret", "version"),
+    *("license", "feature", "seats", "events", "sweep", "key"),
+)
+
+
+class Root(Group):
+    """Lists commands in the order people meet them, whatever order they were declared in."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
 def version(as_json: Json = False) -> None:
@@ -42,24 +59,26 @@ def version(as_json: Json = False) -> None:
 
 app = typer.Typer(
     name="sojourn",
-    cls=Group,
+    cls=Root,
     help="Sessions and seats for the web: seats on licenses that ghosts cannot steal.",
     epilog=EPILOG,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-add(app, "serve", serve.serve, panel=RUN)
-add(app, "migrate", migrate.migrate, panel=RUN)
-add(app, "settings", settings.settings, panel=RUN)
-app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
 app.add_typer(license.app, name="license", rich_help_panel=OPERATE)
 app.add_typer(feature.app, name="feature", rich_help_panel=OPERATE)
 app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
 app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
+add(app, "serve", serve.serve, panel=RUN)
+add(app, "migrate", migrate.migrate, panel=RUN)
+add(app, "settings", settings.settings, panel=RUN)
+app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
 add(app, "version", version, panel=RUN)
+add(app, "demo", demo, panel=TRY)
+add(app, "hold", hold.hold, panel=TRY)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

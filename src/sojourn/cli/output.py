@@ -120,7 +120,7 @@ class Output:
 def cell(value: Any, style: str = "") -> Text:
     from rich.text import Text
 
-    text = "–" if value is None or value == "" else str(value)
+    text = "–" if value is None else str(value)
     return Text(text, style=STYLES.get(text, style) if text != "–" else "dim")
 
 

@@ -90,6 +90,8 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
 
 def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     """Listen, prepare, say so, serve."""
+    import structlog
+
     from sojourn.api.server import server_config
     from sojourn.cli import listen, wiring
 
@@ -99,13 +101,14 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         services = prepare(settings, migrate=migrate)
         secret = first_key(services, settings, folder, url)
         announce(settings, url, secret, folder)
-        ready = _ready(url)
+        ready = _ready(settings, url)
         options = server_config(settings)
         if settings.workers == 1:
             listen.run(wiring.build_app(services, settings), options, listener, ready)
         else:
             services.close()  # the workers open their own
             listen.run_workers(settings, options, listener, ready)
+        structlog.get_logger(__name__).info("stopped", pid=os.getpid())
     finally:
         listener.close()
         folder.forget_process(os.getpid())
@@ -189,12 +192,12 @@ def show_key(out: Output, secret: str, folder: DataFolder) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    note = f"Shown this once. Commands on this host find it in {folder.server_file}."
+    note = f"Shown this once; kept in {folder.server_file} for commands on this host."
     if out.console.width < len(secret) + 6:
         out.say("First admin key, shown this once:", style="bold")
         out.console.print(secret, soft_wrap=True)
         return
-    width = min(out.console.width, max(len(secret), 72) + 4)
+    width = min(out.console.width, max(len(secret), len(note)) + 4)
     text = Text.assemble((secret, "bold"), "\n", (note, "dim"))
     out.say()
     out.console.print(
@@ -202,8 +205,13 @@ def show_key(out: Output, secret: str, folder: DataFolder) -> None:
     )
 
 
-def _ready(url: str) -> Callable[[], None]:
+def _ready(settings: Settings, url: str) -> Callable[[], None]:
+    """Return what to do once requests are answered: say so, to scripts and in the log."""
+    import structlog
+
     def ready() -> None:
+        store = settings.store_url.partition(":")[0]
+        structlog.get_logger(__name__).info("serving", url=url, pid=os.getpid(), store=store)
         typer.echo(f"READY {url} pid {os.getpid()}")
 
     return ready

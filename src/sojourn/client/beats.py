@@ -28,7 +28,7 @@ from sojourn.client.errors import (
 )
 from sojourn.client.hold import IDLE_MAX, Hold
 from sojourn.client.http import Grant, Http, Secret
-from sojourn.client.world import Notes, World
+from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
@@ -66,7 +66,7 @@ class Beats:
         self._agenda: list[tuple[float, float, int, Hold | Return]] = []
         self._number = itertools.count()
         self._away_until = -math.inf
-        self._running = False
+        self._join: Join | None = None
         self._closed = False
 
     # --- for the thread that wants a seat ---
@@ -309,9 +309,8 @@ class Beats:
         return self._agenda[0][0] if self._agenda else math.inf
 
     def _start(self) -> None:
-        if not self._running:
-            self._running = True
-            self.world.start(self.run, "sojourn-heartbeats")
+        if self._join is None:
+            self._join = self.world.start(self.run, "sojourn-heartbeats")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -331,9 +330,12 @@ class Beats:
             self._agenda.clear()
             self.lock.notify_all()
         _open.discard(self)
-        self._give_all_back(tokens, self.world.now() + timeout)
-        self.notes.close()
-        self._http.close()
+        deadline = self.world.now() + timeout
+        self._give_all_back(tokens, deadline)
+        self._http.close()  # breaks off what the thread may be waiting for
+        for join in (self._join, self.notes.close):
+            if join is not None:
+                join(max(0.1, deadline - self.world.now()))
 
     def _give_all_back(self, tokens: list[Secret], deadline: float) -> None:
         for tries_left in reversed(range(RELEASE_TRIES)):
@@ -364,7 +366,7 @@ class Beats:
             hold.forked()
         self._holds.clear()
         self._agenda.clear()
-        self._running = False
+        self._join = None
         self._http.abandon()
 
 

@@ -210,6 +210,8 @@ class Hold:
 
     def ended(self, reason: str = "released") -> Grant | None:
         """Stop: whatever is under way is void. Returns what there is to give back."""
+        if self.reason == "forked":
+            return None
         grant, self.grant = None if self.gone else self.grant, None
         self.turn += 1
         self.due = math.inf

@@ -14,6 +14,9 @@ from collections.abc import Callable
 
 WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is looked at this often
 
+Join = Callable[[float], None]
+"""Waits for a thread to end, for some seconds at most; does nothing on that thread itself."""
+
 _log = logging.getLogger("sojourn.client")
 
 
@@ -37,8 +40,16 @@ class World:
         """Wait, with the lock let go, for a notice or for about so long."""
         lock.wait(None if seconds == math.inf else min(seconds, WAKE))
 
-    def start(self, target: Callable[[], None], name: str) -> None:
-        threading.Thread(target=target, name=name, daemon=True).start()
+    def start(self, target: Callable[[], None], name: str) -> Join:
+        """Run something on a thread that does not keep the process alive."""
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+
+        def join(timeout: float) -> None:
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+
+        return join
 
 
 class Notes:
@@ -47,17 +58,18 @@ class Notes:
     def __init__(self, world: World) -> None:
         self._world = world
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._running = False
+        self._join: Join | None = None
 
     def add(self, call: Callable[[], None]) -> None:
         self._calls.put(call)
-        if not self._running:
-            self._running = True
-            self._world.start(self.run, "sojourn-callbacks")
+        if self._join is None:
+            self._join = self._world.start(self.run, "sojourn-callbacks")
 
-    def close(self) -> None:
-        """End the thread once what was added has run."""
+    def close(self, timeout: float) -> None:
+        """Let what was added run, then end the thread; wait for that, but not for ever."""
         self._calls.put(None)
+        if self._join is not None:
+            self._join(timeout)
 
     def run(self, *, block: bool = True) -> None:
         with contextlib.suppress(queue.Empty):

@@ -51,7 +51,7 @@ class Summary(Struct, frozen=True, kw_only=True, rename="camel"):
     denials: int
     ghosts: int
     ghosts_reclaimed: int
-    longest_ghost_held: float  # seconds from the death to the end of the lease
+    longest_ghost_held: float  # seconds from the death to the end of the lease, or the return
     denials_past_time: int  # while a ghost held a seat past its time
     over_grants: int
 
@@ -85,6 +85,7 @@ class Tally:
 
     def _begin(self, event: dict[str, Any], lease_id: str, at: int) -> None:
         self._acquires += 1
+        self.revived(event["userId"], event["clientId"], at)
         if event["kind"] == "lease.taken_over" and lease_id in self._open:
             return  # the same seat, kept under a new fence
         self._first.setdefault(lease_id, at)
@@ -117,12 +118,13 @@ class Tally:
     def summary(self) -> Summary:
         ghosts = list(self._ghosts())
         reclaimed = [(d, s) for d, s in ghosts if s.end <= d.until and s.end != NEVER]
+        held = [min(s.end, d.until) - d.at for d, s in ghosts if min(s.end, d.until) != NEVER]
         return Summary(
             acquires=self._acquires,
             denials=len(self._denials),
             ghosts=len(ghosts),
             ghosts_reclaimed=len(reclaimed),
-            longest_ghost_held=max((s.end - d.at for d, s in reclaimed), default=0) / 1000,
+            longest_ghost_held=max(held, default=0) / 1000,
             denials_past_time=sum(self._past_time(at, said, ghosts) for at, said in self._denials),
             over_grants=over_grants(self._stays, self._capacity),
         )

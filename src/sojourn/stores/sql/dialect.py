@@ -25,7 +25,7 @@ import msgspec
 from sojourn.stores.sql.rows import LEASE, POOL, SESSION
 
 FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
-PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+PARAMETER = re.compile(r"(?<![:\w]):([a-z_0-9]+)")
 
 SHARED = {
     "lease": LEASE,

@@ -225,8 +225,8 @@ class StoreConcurrency(OnManualClock):
                 ended.set()
                 return [isinstance(store.load([token_hash(name)])[0], Session) for store in stores]
 
-            work = [partial(use, number) for number in range(12)]
-            revived = together([*work[:6], end, *work[6:]])
+            users: list[Callable[[], list[bool]]] = [partial(use, n) for n in range(12)]
+            revived = together([*users[:6], end, *users[6:]])
             assert not any(flag for flags in revived for flag in flags)
             assert gone(stores[0], name).reason is GoneReason.ENDED
 
@@ -286,7 +286,7 @@ class StoreConcurrency(OnManualClock):
             done.set()
             return []
 
-        followers = [partial(follow, store) for store in stores]
+        followers: list[Callable[[], list[int]]] = [partial(follow, store) for store in stores]
         *read, _ = together([*followers, write_all])
         ids = [event.id for event in everything(stores[0])]
         assert ids == list(range(1, 8 * 15 * 2 + 1))
@@ -355,7 +355,7 @@ class StoreConcurrency(OnManualClock):
             revoked.set()
             return []
 
-        work = [partial(keep_beating, number) for number in range(8)]
+        work: list[Callable[[], list[bool]]] = [partial(keep_beating, n) for n in range(8)]
         assert not any(flag for seen in together([*work, revoke]) for flag in seen)
         assert usage(stores[0]).in_use == 0
 

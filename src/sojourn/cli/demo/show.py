@@ -1,0 +1,164 @@
+"""What the demo looks like on a terminal: the pool, the people, the story, the count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.text import Text
+
+from sojourn.cli.demo.director import Director, Line
+from sojourn.cli.demo.people import Fate, Person
+from sojourn.cli.demo.stage import LINGER, LOST_AFTER
+from sojourn.cli.demo.tally import Summary
+from sojourn.cli.output import Column, Output, build_table, count, figure, span
+
+COLORS = {"act": "yellow", "back": "", "denied": "red", "freed": "cyan", "seated": "green"}
+SIGNS = {"act": "!", "back": "·", "denied": "×", "freed": "○", "seated": "●"}  # noqa: RUF001 - signs
+
+DOING = {
+    "away": "not here yet",
+    "asking": "asking for a seat",
+    "waiting": "waiting in line",
+    "holding": "working",
+    "lost": "lost the seat, asks again",
+    Fate.CRASH: "crashed",
+    Fate.GOODBYE: "closed the tab",
+    Fate.CABLE: "network dead",
+    Fate.LID: "lid closed",
+    Fate.IDLE: "having coffee",
+    Fate.LEAVE: "gone home",
+}
+COLUMNS = [
+    Column("Who", whole=True),
+    Column("Seat"),
+    Column("Last beat (s)", figure=True),
+    Column("Left (s)", figure=True, drop=1),
+    Column("Fence", figure=True, drop=2),
+    Column("What is going on"),
+]
+BAR_MAX = 40
+FRAME = 11  # lines besides people and story
+
+
+class Show:
+    """Drawn anew several times a second by `rich.live`."""
+
+    def __init__(self, director: Director, seconds: float) -> None:
+        self._director = director
+        self._seconds = seconds
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        director = self._director
+        people = director.people
+        room = max(3, console.height - FRAME - len(people))
+        story = list(director.story)[-room:]
+        yield Group(
+            self._head(),
+            Text(),
+            bar(director, options.max_width),
+            Text(),
+            build_table(COLUMNS, [self._row(p) for p in people], options.max_width),
+            Text(),
+            *(story_line(line) for line in story),
+            *(Text() for _ in range(room - len(story))),
+            Text(),
+            counters(director),
+        )
+
+    def _head(self) -> Text:
+        left = max(0.0, self._seconds - self._director.elapsed)
+        return Text.assemble(
+            ("Sojourn demo", "bold"),
+            ("   a seat is free ", "dim"),
+            (f"{span(LOST_AFTER)}", ""),
+            (" after the last heartbeat, ", "dim"),
+            (f"{span(LINGER)}", ""),
+            (" after a goodbye", "dim"),
+            (f"   {left:.0f} s left", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _row(self, person: Person) -> tuple[Any, ...]:
+        lease = self._director.view.leases.get((person.user, person.client))
+        doing = DOING.get(person.state, person.state)
+        if person.state not in ("holding", "away"):
+            doing += f" for {self._director.elapsed - person.since:.0f} s"
+        if lease is None:
+            return (person.name, "denied" if person.state == "waiting" else "", *[None] * 3, doing)
+        return (
+            person.name,
+            lease["state"],
+            figure(lease["lastBeatAgo"]),
+            figure(lease.get("expiresIn", 0.0)),
+            str(lease["fence"]),
+            doing,
+        )
+
+
+def bar(director: Director, width: int) -> Text:
+    """Draw the pool: one block per seat where there is room."""
+    view = director.view
+    room = min(BAR_MAX, max(10, width - 42))
+    wide = max(1, room // max(1, view.capacity))
+    live = min(view.in_use, view.capacity) - view.suspect
+    scale = 1 if view.capacity <= room else view.capacity / room
+    blocks = [("█", "green", live), ("▒", "yellow", view.suspect)]
+    blocks.append(("·", "dim", view.capacity - live - view.suspect))
+    text = Text("Seats  ", style="bold")
+    for sign, style, number in blocks:
+        text.append((sign * (wide - 1) + " " if wide > 1 else sign) * round(number / scale), style)
+    doubt = f", {view.suspect} suspect" if view.suspect else ""
+    text.append(f"  {view.in_use} of {view.capacity} in use{doubt}", "")
+    return text
+
+
+def story_line(line: Line) -> Text:
+    return Text.assemble(
+        (f"{line.at:5.1f} s  ", "dim"),
+        (SIGNS[line.kind], COLORS[line.kind]),
+        f" {line.text}",
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+
+
+def counters(director: Director) -> Text:
+    so_far = director.tally.summary()
+    return Text(
+        f"{so_far.acquires} acquired · {so_far.denials} refused · "
+        f"{count(so_far.ghosts_reclaimed, 'ghost')} reclaimed · "
+        f"longest {so_far.longest_ghost_held:.1f} s · over-grants {so_far.over_grants}",
+        style="dim",
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+
+
+def conclude(out: Output, summary: Summary, *, clients: int, capacity: int, took: float) -> None:
+    """Print the summary."""
+    out.say(f"In {span(round(took))}, {clients} people shared {count(capacity, 'seat')}.")
+    rows = [
+        ("Seats granted", f"{summary.acquires}", ""),
+        ("Refusals, each with its evidence", f"{summary.denials}", ""),
+        ("Ghosts left behind", f"{summary.ghosts}", "crashes, dead networks, closed lids and tabs"),
+        ("Ghosts whose seat was reclaimed", f"{summary.ghosts_reclaimed}", "the others came back"),
+        (
+            "Longest a ghost held a seat (s)",
+            f"{summary.longest_ghost_held:.1f}",
+            f"a lease lives {span(LOST_AFTER)} without a heartbeat",
+        ),
+        (
+            "Refusals while a ghost overstayed",
+            f"{summary.denials_past_time}",
+            verdict(summary.denials_past_time),
+        ),
+        ("Over-grants", f"{summary.over_grants}", verdict(summary.over_grants)),
+    ]
+    out.say()
+    out.table([Column("What", whole=True), Column("Count", figure=True), Column("")], rows)
+
+
+def verdict(number: int) -> str:
+    return "ok" if number == 0 else "must be 0: report this, with the seed"

@@ -1,0 +1,160 @@
+"""Sweeping: housekeeping in small batches, beside everything else, never needed for a right answer.
+
+What is due is looked for without a lock, then locked row by row in order of id, leaving out what others
+hold, and looked at once more: a beat that came in between wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, delete, func, select
+
+from sojourn.lease import EndReason, LeaseFilter
+from sojourn.seating import end_event
+from sojourn.session import TOMBSTONE
+from sojourn.store import Swept
+from sojourn.stores.sql import events, outages
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.events import bounded
+from sojourn.stores.sql.rows import lease_of
+from sojourn.stores.sql.schema import events as event_table
+from sojourn.stores.sql.schema import leases, sessions
+from sojourn.stores.sql.seats import matching
+
+CHUNK = 250
+"""Rows per transaction, so that nobody waits for a sweep."""
+
+LOCK_SILENT = """
+SELECT {lease} FROM leases AS l WHERE l.id {in ids} AND l.ended_at IS NULL AND l.expires_at <= :at
+ORDER BY l.id {update} {skip}
+"""
+NOTE = "UPDATE leases SET ended_at = expires_at, end_reason = :reason WHERE id {in ids}"
+LOCK_ENDED = """
+SELECT id FROM leases WHERE id {in ids} AND ended_at <= :until ORDER BY id {update} {skip}
+"""
+FORGET_LEASES = "DELETE FROM leases WHERE id {in ids}"
+LOCK_GONE = """
+SELECT id FROM sessions WHERE id {in ids} AND coalesce(ended_at, idle_at) <= :until
+ORDER BY id {update} {skip}
+"""
+FORGET_SESSIONS = "DELETE FROM sessions WHERE id {in ids}"
+
+
+def sweep(
+    db: Database,
+    *,
+    limit: int,
+    which: LeaseFilter | None,
+    max_pause: int,
+    event_retention: int,
+) -> Swept:
+    """Tidy up; see `Store.sweep`. With a filter, only the leases it means."""
+    limit = max(1, bounded(limit))
+    outages.heal(db, max_pause=max_pause)
+    now = db.read(Tx.now)
+    silent = _in_chunks(db, _silent(which, now), limit, lambda tx, ids: _note(tx, ids, now))
+    until = now - TOMBSTONE
+    forgotten = _in_chunks(
+        db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
+    )
+    gone = old = 0
+    if which is None:
+        gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
+        old = _forget_events(db, now - event_retention, limit)
+    return Swept(
+        leases_expired=silent,
+        leases_removed=forgotten,
+        sessions_removed=gone,
+        events_removed=old,
+        more=limit in (silent, forgotten, gone, old),
+    )
+
+
+def _in_chunks(
+    db: Database,
+    due: Callable[[Tx, int], Sequence[str]],
+    limit: int,
+    work: Callable[[Tx, Sequence[str]], int],
+) -> int:
+    """Find what is due, and do the work in transactions of their own; return how many were done."""
+    ids = db.read(lambda tx: due(tx, limit))
+    done = 0
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        done += db.transaction(lambda tx, chunk=chunk: work(tx, chunk))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+    return done
+
+
+def _oldest(
+    tx: Tx, instant: ColumnElement[Any], until: int, conditions: list[ColumnElement[bool]], limit: int
+) -> Sequence[str]:
+    found = select(leases.c.id).where(instant <= until, *conditions).order_by(instant, leases.c.id)
+    return list(tx.core(found.limit(limit)).scalars())
+
+
+def _conditions(tx: Tx, which: LeaseFilter | None) -> list[ColumnElement[bool]]:
+    if which is None:
+        return []
+    return matching(tx, replace(which, include_ended=True), 0)
+
+
+def _silent(which: LeaseFilter | None, now: int) -> Callable[[Tx, int], Sequence[str]]:
+    def due(tx: Tx, limit: int) -> Sequence[str]:
+        conditions = [leases.c.ended_at.is_(None), *_conditions(tx, which)]
+        return _oldest(tx, leases.c.expires_at, now, conditions, limit)
+
+    return due
+
+
+def _ended(which: LeaseFilter | None, until: int) -> Callable[[Tx, int], Sequence[str]]:
+    return lambda tx, limit: _oldest(tx, leases.c.ended_at, until, _conditions(tx, which), limit)
+
+
+def _gone(until: int) -> Callable[[Tx, int], Sequence[str]]:
+    def due(tx: Tx, limit: int) -> Sequence[str]:
+        at = func.coalesce(sessions.c.ended_at, sessions.c.idle_at)
+        found = select(sessions.c.id).where(at <= until).order_by(at, sessions.c.id).limit(limit)
+        return list(tx.core(found).scalars())
+
+    return due
+
+
+def _note(tx: Tx, ids: Sequence[str], now: int) -> int:
+    """Note as expired, as of their expiry, those that still are."""
+    rows = tx.rows(LOCK_SILENT, {"ids": tx.dialect.keys(ids), "at": now})
+    if not rows:
+        return 0
+    found = {lease.id: lease for lease in map(lease_of, rows)}
+    params = {"ids": tx.dialect.keys(list(found)), "reason": EndReason.EXPIRED.value}
+    tx.do(NOTE, params)
+    silent = [found[lease_id] for lease_id in ids if lease_id in found]
+    happened = [end_event(x, EndReason.EXPIRED, "system:sweep", now) for x in silent]
+    events.append(tx, happened, now)
+    return len(silent)
+
+
+def _forget(lock: str, forget: str, until: int) -> Callable[[Tx, Sequence[str]], int]:
+    def work(tx: Tx, ids: Sequence[str]) -> int:
+        rows = tx.rows(lock, {"ids": tx.dialect.keys(ids), "until": until})
+        if rows:
+            tx.do(forget, {"ids": tx.dialect.keys([row[0] for row in rows])})
+        return len(rows)
+
+    return work
+
+
+def _forget_events(db: Database, until: int, limit: int) -> int:
+    """Forget the oldest events. Ids grow with time, so the oldest are the first."""
+    column = event_table.c
+
+    def work(tx: Tx) -> int:
+        first = tx.core(select(column.id, column.at).order_by(column.id).limit(limit)).all()
+        ids = [row.id for row in first if row.at <= until]
+        if ids:
+            tx.core(delete(event_table).where(column.id.in_(ids)))
+        return len(ids)
+
+    return db.transaction(work)

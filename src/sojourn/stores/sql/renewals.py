@@ -1,0 +1,216 @@
+"""Heartbeats: the hottest verb. One statement per batch, in autocommit, without the pool's lock.
+
+The new times are those of `sojourn.lease.beat_times`, in SQL. A beat counts only while its lease is
+live, under its present fence, and has not `lapsed` (see acquires.py): so a beat that was late on its
+way brings nothing back. Rows are locked in order of id, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache, partial
+from typing import Any
+
+from sojourn.lease import LeaseState, Renew, Renewal
+from sojourn.stores.sql import outages
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.dialect import Backend
+
+SEPARATOR = "\x1f"
+
+# How long after now a holder becomes suspect; `next_in` puts it off.
+PATIENCE = """{least}(p.lost_after, coalesce(p.suspect_after, 2 * p.heartbeat_interval) + CASE
+    WHEN b.next_in > p.heartbeat_interval THEN b.next_in - p.heartbeat_interval ELSE 0 END)"""
+OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
+    AND (p.valid_until IS NULL OR p.valid_until > {at})"""
+
+POSTGRES = (
+    """
+WITH c AS MATERIALIZED (SELECT {now} AS now),
+s AS (
+    SELECT l.id, c.now,
+        CASE WHEN b.closing THEN least(l.suspect_at, c.now)
+             ELSE greatest(l.suspect_at, c.now + {patience}) END AS suspect_at,
+        CASE WHEN b.closing THEN least(l.expires_at, c.now + p.linger)
+             ELSE greatest(l.expires_at,
+                           least(c.now + p.lost_after, l.acquired_at + p.max_lease))
+        END AS expires_at,
+        coalesce(c.now - b.idle_for, l.idle_since) AS idle_since
+    FROM unnest(string_to_array(:ids, chr(31)), :fences::bigint[], :idle_for::bigint[],
+                :next_in::bigint[], :closing::boolean[])
+         AS b (id, fence, idle_for, next_in, closing)
+    CROSS JOIN c
+    JOIN leases AS l ON l.id = b.id AND l.fence = b.fence
+        AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > c.now
+    JOIN pools AS p ON p.id = l.pool_id AND {open}
+    ORDER BY l.id FOR UPDATE OF l
+)
+UPDATE leases SET last_beat_at = greatest(leases.last_beat_at, s.now), suspect_at = s.suspect_at,
+    expires_at = s.expires_at, idle_since = s.idle_since
+FROM s WHERE leases.id = s.id
+RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now
+"""
+).replace("{patience}", PATIENCE).replace("{open}", OPEN.replace("{at}", "c.now"))
+
+SQLITE = (
+    """
+UPDATE leases SET
+    last_beat_at = max(last_beat_at, :now),
+    suspect_at = CASE WHEN b.closing THEN min(suspect_at, :now)
+                      ELSE max(suspect_at, :now + {patience}) END,
+    expires_at = CASE WHEN b.closing THEN min(expires_at, :now + p.linger)
+                      ELSE max(expires_at, min(:now + p.lost_after,
+                               coalesce(acquired_at + p.max_lease, :now + p.lost_after))) END,
+    idle_since = coalesce(:now - b.idle_for, idle_since)
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS idle_for,
+             value ->> 3 AS next_in, value ->> 4 AS closing FROM json_each(:beats)) AS b
+CROSS JOIN pools AS p
+WHERE leases.id = b.id AND leases.fence = b.fence AND leases.ended_at IS NULL
+  AND NOT leases.lapsed AND leases.expires_at > :now
+  AND p.id = leases.pool_id AND {open}
+RETURNING id, expires_at - :now, suspect_at <= :now
+"""
+).replace("{patience}", PATIENCE).replace("{open}", OPEN.replace("{at}", ":now"))
+
+# A join would read pools under a shared lock, and wait for every acquire; a scalar subquery reads
+# without one. Beats alike but for `idle_for` go together.
+MYSQL = """
+UPDATE leases SET
+    last_beat_at = greatest(last_beat_at, {now}),
+    suspect_at = {suspect_at},
+    expires_at = {expires_at},
+    idle_since = coalesce({now} - {idle_for}, idle_since)
+WHERE id {in ids} AND (id, fence) {in_holders held}
+  AND ended_at IS NULL AND NOT lapsed AND expires_at > {now} AND {open}
+"""
+OF_POOL = "(SELECT {what} FROM pools AS p WHERE p.id = leases.pool_id)"
+POOL_OPEN = "EXISTS " + OF_POOL.replace("{what}", "1")[:-1] + " AND " + OPEN + ")"
+MYSQL = MYSQL.replace("{open}", POOL_OPEN.replace("{at}", "{now}"))
+MYSQL_BEAT = MYSQL.replace(
+    "{suspect_at}",
+    "greatest(suspect_at, {now} + {patience})",
+).replace(
+    "{expires_at}",
+    "greatest(expires_at, {now} + {ttl})",
+)
+MYSQL_BEAT = MYSQL_BEAT.replace(
+    "{patience}", OF_POOL.replace("{what}", PATIENCE.replace("b.next_in", ":next_in"))
+).replace(
+    "{ttl}",
+    OF_POOL.replace(
+        "{what}",
+        "least(p.lost_after, coalesce(leases.acquired_at + p.max_lease - {now}, p.lost_after))",
+    ),
+)
+MYSQL_GOODBYE = MYSQL.replace("{suspect_at}", "least(suspect_at, {now})").replace(
+    "{expires_at}", "least(expires_at, {now} + " + OF_POOL.replace("{what}", "p.linger") + ")"
+)
+MYSQL_LIVE = """
+SELECT id, expires_at - {now}, suspect_at <= {now}, fence FROM leases
+WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed AND expires_at > {now} AND {open}
+""".replace("{open}", POOL_OPEN.replace("{at}", "{now}"))
+
+
+def renew(db: Database, renews: Sequence[Renew], *, max_pause: int) -> list[Renewal | None]:
+    """Apply beats; see `Store.renew`."""
+    answers: list[Renewal | None] = [None] * len(renews)
+    _apply(db, renews, range(len(renews)), answers)
+    missed = [index for index, answer in enumerate(answers) if answer is None]
+    if missed and outages.heal(db, max_pause=max_pause):
+        _apply(db, renews, missed, answers)
+    return answers
+
+
+def _apply(
+    db: Database,
+    renews: Sequence[Renew],
+    indexes: Iterable[int],
+    answers: list[Renewal | None],
+) -> None:
+    """Apply these beats as if one by one: those of one lease in the order in which they came."""
+    waiting = list(indexes)
+    while waiting:
+        first: dict[str, Renew] = {}
+        now, later = [], []
+        for index in waiting:
+            beat = renews[index]
+            # The same beat twice has the effect of one.
+            (now if first.setdefault(beat.lease_id, beat) == beat else later).append(index)
+        batch = [first[lease_id] for lease_id in sorted(first)]
+        found = db.write(partial(_STATEMENTS[db.dialect.backend], beats=batch))
+        for index in now:
+            answers[index] = found.get(renews[index].lease_id)
+        waiting = later
+
+
+def _renewals(rows: Iterable[Sequence[Any]]) -> dict[str, Renewal]:
+    active, suspect = LeaseState.ACTIVE, LeaseState.SUSPECT
+    return {
+        row[0]: Renewal(expires_in=row[1], state=suspect if row[2] else active) for row in rows
+    }
+
+
+def _on_postgres(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
+    # A list as one string costs a fraction of what the driver takes for an array.
+    beats = [x for x in beats if SEPARATOR not in x.lease_id]
+    return _renewals(
+        tx.rows(
+            POSTGRES,
+            {
+                "now": tx.instant,
+                "ids": SEPARATOR.join([x.lease_id for x in beats]),
+                "fences": _array([x.fence for x in beats]),
+                "idle_for": _array([x.beat.idle_for for x in beats]),
+                "next_in": _array([x.beat.next_in for x in beats]),
+                "closing": _array([x.beat.closing for x in beats]),
+            },
+        )
+    )
+
+
+def _array(values: Iterable[int | None]) -> str:
+    """Write numbers and truth values as PostgreSQL does."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def _on_sqlite(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
+    rows = [
+        (x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing) for x in beats
+    ]
+    return _renewals(tx.rows(SQLITE, {"now": tx.instant, "beats": tx.dialect.keys(rows)}))
+
+
+def _on_mysql(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
+    alike: dict[tuple[int | None, bool], list[Renew]] = {}
+    for beat in beats:
+        alike.setdefault((beat.beat.next_in, beat.beat.closing), []).append(beat)
+    now = tx.instant
+    for (next_in, closing), group in alike.items():
+        idle = [(x.lease_id, x.beat.idle_for) for x in group if x.beat.idle_for is not None]
+        params = {
+            "now": now,
+            "next_in": next_in,
+            "ids": [x.lease_id for x in group],
+            "held": [(x.lease_id, x.fence) for x in group],
+        }
+        for number, (lease_id, idle_for) in enumerate(idle):
+            params[f"id_{number}"], params[f"idle_{number}"] = lease_id, idle_for
+        tx.do(_mysql_beat(len(idle), closing=closing), params)
+    fences = {x.lease_id: x.fence for x in beats}
+    found = tx.rows(MYSQL_LIVE, {"now": now, "ids": list(fences)})
+    return _renewals(row for row in found if row[3] == fences[row[0]])
+
+
+@cache
+def _mysql_beat(idle: int, *, closing: bool) -> str:
+    """Return the statement with room for so many leases whose holder's idleness is known."""
+    cases = "".join(f" WHEN :id_{number} THEN :idle_{number}" for number in range(idle))
+    template = MYSQL_GOODBYE if closing else MYSQL_BEAT
+    return template.replace("{idle_for}", f"CASE id{cases} END" if idle else "NULL")
+
+
+_STATEMENTS = {
+    Backend.POSTGRES: _on_postgres,
+    Backend.SQLITE: _on_sqlite,
+    Backend.MYSQL: _on_mysql,
+}

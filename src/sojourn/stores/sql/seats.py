@@ -1,0 +1,285 @@
+"""Pools, and leases seen or ended by anybody but a beat or an acquire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, func, select
+
+from sojourn.event import Event, EventKind
+from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
+from sojourn.license import CountBy, Pool
+from sojourn.seating import end_event
+from sojourn.store import LIST_MAX, Action
+from sojourn.stores.sql import events
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.events import bounded
+from sojourn.stores.sql.pools import KEYS
+from sojourn.stores.sql.rows import (
+    DROPPED,
+    LEASE_COLUMNS,
+    POOL_COLUMNS,
+    lease_of,
+    pool_of,
+    pool_row,
+)
+from sojourn.stores.sql.schema import leases as table
+
+DEFINE = "INSERT INTO pools (id, {columns}) VALUES (:id, {values}) {otherwise}"
+DEFINE = DEFINE.replace("{columns}", ", ".join(POOL_COLUMNS)).replace(
+    "{values}", ", ".join(f":{name}" for name in POOL_COLUMNS)
+)
+DEFINE_MYSQL = DEFINE.replace(
+    "{otherwise}",
+    "ON DUPLICATE KEY UPDATE " + ", ".join(f"{name} = VALUES({name})" for name in POOL_COLUMNS),
+)
+DEFINE = DEFINE.replace(
+    "{otherwise}",
+    "ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in POOL_COLUMNS),
+)
+POOLS = "SELECT {now}, id, {pool} FROM pools WHERE id {in ids}"
+LOCK_POOLS = "SELECT id FROM pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
+DROP = "UPDATE pools SET status = :dropped WHERE id {in ids}"
+
+LOCK_LIVE = """
+SELECT {now}, {lease} FROM leases AS l
+WHERE l.id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
+ORDER BY l.id {update}
+"""
+LIVE_IN = """
+SELECT l.id FROM leases AS l
+WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
+"""
+END = "UPDATE leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
+
+USAGE = """
+SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM leases AS l
+WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at
+GROUP BY l.pool_id
+"""
+USAGES = {
+    count_by: USAGE.replace("{seat}", f"DISTINCT {key}").replace(
+        "{trusted}", f"DISTINCT CASE WHEN l.suspect_at > :at THEN {key} END"
+    )
+    for count_by, key in KEYS.items()
+} | {
+    CountBy.LEASE: USAGE.replace("{seat}", "*").replace(
+        "{trusted}", "CASE WHEN l.suspect_at > :at THEN 1 END"
+    )
+}
+
+
+def define(db: Database, pools: Sequence[Pool]) -> None:
+    """Create pools or replace their policy; the fence is kept."""
+    rows = {pool.id: pool_row(pool) for pool in pools}
+    if rows:
+        statement = DEFINE_MYSQL if db.dialect.backend is Backend.MYSQL else DEFINE
+        db.transaction(lambda tx: tx.many(statement, [rows[pool_id] for pool_id in sorted(rows)]))
+
+
+def pools(db: Database, pool_ids: Sequence[str]) -> list[Pool | None]:
+    """Look pools up."""
+    found = db.read(lambda tx: _pools(tx, pool_ids))[1]
+    return [found.get(pool_id) for pool_id in pool_ids]
+
+
+def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
+    """Return now, and the pools there are."""
+    if not pool_ids:
+        return 0, {}
+    rows = tx.rows(POOLS, {"now": tx.instant, "ids": tx.dialect.keys(set(pool_ids))})
+    found = {row[1]: pool_of(row[2:]) for row in rows}
+    known = {pool_id: pool for pool_id, pool in found.items() if pool is not None}
+    return (int(rows[0][0]) if rows else 0), known
+
+
+def drop(db: Database, pool_ids: Sequence[str], action: Action) -> int:
+    """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
+
+    def work(tx: Tx) -> int:
+        dropped: list[str] = []
+        if pool_ids:
+            params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
+            dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
+        now = tx.now()
+        ended: list[Lease] = []
+        if dropped:
+            tx.patiently()
+            ids = tx.dialect.keys(dropped)
+            live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
+            ended = lock_live(tx, live, now)
+            end_leases(tx, ended, EndReason.REVOKED, now)
+            tx.do(DROP, {"ids": ids, "dropped": DROPPED})
+        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
+        acted = action_event(action, pools=list(pool_ids), ended=len(ended))
+        events.append(tx, [*happened, acted], now)
+        return len(ended)
+
+    return db.transaction(work)
+
+
+def lock_live(tx: Tx, ids: Sequence[str], now: int | None = None) -> list[Lease]:
+    """Lock those of these leases that are live, in order of id."""
+    if not ids:
+        return []
+    params = {"now": tx.instant if now is None else now, "ids": tx.dialect.keys(ids)}
+    return [lease_of(row[1:]) for row in tx.rows(LOCK_LIVE, params)]
+
+
+def end_leases(tx: Tx, leases: Sequence[Lease], reason: EndReason, now: int) -> None:
+    """End leases that this transaction has locked."""
+    if leases:
+        ids = tx.dialect.keys([lease.id for lease in leases])
+        tx.do(END, {"ids": ids, "at": now, "reason": reason.value})
+
+
+def action_event(action: Action, **data: Any) -> Event:
+    """Record what an operator did; what the caller adds to the audit never hides what was done."""
+    return Event(
+        kind=EventKind.OPERATOR_ACTED,
+        actor=action.actor,
+        data={**action.data, "name": action.name, **data},
+    )
+
+
+def release(db: Database, releases: Sequence[Release]) -> list[bool]:
+    """End leases whose fence is the present one; see `Store.release`."""
+    if not releases:
+        return []
+
+    def work(tx: Tx) -> list[bool]:
+        ids = tx.dialect.keys({release.lease_id for release in releases})
+        rows = tx.rows(LOCK_LIVE, {"now": tx.instant, "ids": ids})
+        live = {lease.id: lease for lease in (lease_of(row[1:]) for row in rows)}
+        ended: list[Lease] = []
+        answers = []
+        for release in releases:
+            lease = live.get(release.lease_id)
+            mine = lease is not None and lease.fence == release.fence
+            if mine and lease is not None:
+                ended.append(live.pop(lease.id))
+            answers.append(mine)
+        if ended:
+            now = int(rows[0][0])
+            end_leases(tx, ended, EndReason.RELEASED, now)
+            events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
+        return answers
+
+    return db.transaction(work)
+
+
+def revoke(
+    db: Database, which: LeaseFilter, action: Action, *, suspects_only: bool
+) -> list[Lease]:
+    """End live leases on an operator's word; see `Store.revoke`."""
+    which = replace(which, include_ended=False)
+    stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+
+    def work(tx: Tx) -> list[Lease]:
+        now = tx.now()
+        query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
+        if suspects_only:
+            query = query.where(table.c.suspect_at <= now)
+        ids = list(tx.core(query.limit(LIST_MAX)).scalars())
+        live = [
+            lease
+            for lease in lock_live(tx, ids, now)
+            if which.session_id in (None, lease.session_id)
+            and not (suspects_only and lease.suspect_at > now)
+        ]
+        end_leases(tx, live, EndReason.REVOKED, now)
+        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
+        acted = replace(
+            action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
+        )
+        events.append(tx, [*happened, acted], now)
+        return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
+
+    return db.transaction(work)
+
+
+def leases(
+    db: Database, which: LeaseFilter, *, after: str | None, limit: int
+) -> tuple[list[Lease], int]:
+    """List leases by id, and the now they are to be judged by."""
+
+    def work(tx: Tx) -> tuple[list[Lease], int]:
+        now = tx.now()
+        query = (
+            select(*(table.c[name] for name in LEASE_COLUMNS))
+            .where(*matching(tx, which, now))
+            .order_by(table.c.id)
+            .limit(bounded(limit))
+        )
+        if after is not None:
+            query = query.where(table.c.id > after)
+        return [lease_of(row) for row in tx.core(query)], now
+
+    return db.read(work)
+
+
+def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
+    """Say in SQL which leases a filter means."""
+    column = table.c
+    found: list[ColumnElement[bool]] = []
+    if not which.include_ended:
+        found += [column.ended_at.is_(None), ~column.lapsed, column.expires_at > now]
+    if which.license_id is not None:
+        # Ids of pools are license:feature, and no license id holds a colon; ";" comes after ":".
+        found.append(column.pool_id.between(f"{which.license_id}:", f"{which.license_id};"))
+    if which.feature is not None:
+        found.append(_feature(tx) == which.feature)
+    for name in ("user_id", "client_id", "session_id"):
+        if (value := getattr(which, name)) is not None:
+            found.append(column[name] == value)
+    if which.ids is not None:
+        found.append(column.id.in_(which.ids))
+    return found
+
+
+def _feature(tx: Tx) -> ColumnElement[str]:
+    pool_id = table.c.pool_id
+    match tx.dialect.backend:
+        case Backend.POSTGRES:
+            return func.split_part(pool_id, ":", 2)
+        case Backend.MYSQL:
+            return func.substring_index(pool_id, ":", -1)
+        case Backend.SQLITE:
+            return func.substr(pool_id, func.instr(pool_id, ":") + 1)
+
+
+def usage(db: Database, pool_ids: Sequence[str]) -> list[Usage | None]:
+    """Count seats now."""
+
+    def work(tx: Tx) -> list[Usage | None]:
+        now, known = _pools(tx, pool_ids)
+        by_rule: dict[CountBy, list[str]] = {}
+        for pool_id, pool in known.items():
+            by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
+        counts: dict[str, Sequence[Any]] = {}
+        for count_by, ids in by_rule.items():
+            rows = tx.rows(USAGES[count_by], {"ids": tx.dialect.keys(ids), "at": now})
+            counts |= {row[0]: row[1:] for row in rows}
+        answers: list[Usage | None] = []
+        for pool_id in pool_ids:
+            seats, trusted, live = counts.get(pool_id, (0, 0, 0))
+            answers.append(
+                Usage(
+                    pool_id=pool_id,
+                    capacity=known[pool_id].policy.capacity,
+                    in_use=seats,
+                    suspect=seats - trusted,
+                    leases=live,
+                    at=now,
+                )
+                if pool_id in known
+                else None
+            )
+        return answers
+
+    return db.read(work)

@@ -1,0 +1,461 @@
+"""Drives a store and the reference model side by side, over all verbs, in any order.
+
+    TestMineAgainstMemory = machine_for(lambda clock: MyStore(clock=clock))
+
+Both stand on one `ManualClock`, so every answer, every event and every row must be equal. Beside them
+an oracle, which knows nothing of how stores decide, counts who holds a seat: see `oracle`.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import hypothesis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import json
+from msgspec.structs import replace
+
+from sojourn.clock import DAY, HOUR, MINUTE, SECOND, ManualClock
+from sojourn.errors import SojournError
+from sojourn.event import Event, EventKind
+from sojourn.lease import (
+    Acquire,
+    Beat,
+    DenialReason,
+    Denied,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Resume,
+)
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.session import NewSession, Save
+from sojourn.store import Action, Store
+from sojourn.stores.memory import MAX_PAUSE, MemoryStore
+from sojourn.testing.builders import OPERATOR, token_hash
+from sojourn.testing.oracle import Oracle
+
+MakeStore = Callable[[ManualClock], Store]
+
+FEATURES = {"lease": CountBy.LEASE, "user": CountBy.USER, "client": CountBy.CLIENT}
+POOLS = tuple(f"lic_1:{feature}" for feature in FEATURES)
+USERS = ("ann", "Ann", "bob", "bob ")
+CLIENTS = ("1", "2", "\N{GRINNING FACE}")
+KNOWN_MAX = 25  # leases and tokens that rules pick from: the latest ones
+LEAPS = (
+    1,
+    SECOND,
+    5 * SECOND,
+    MAX_PAUSE - 1,
+    MAX_PAUSE,
+    MAX_PAUSE + 1,
+    30 * SECOND,
+    60 * SECOND,
+    70 * SECOND,
+    90 * SECOND,
+    10 * MINUTE,
+    15 * MINUTE,
+    DAY,
+    2 * DAY,
+    31 * DAY,
+)
+
+pools = st.builds(
+    lambda feature, status, valid_until, **policy: Pool(
+        license_id="lic_1",
+        feature=feature,
+        status=status,
+        valid_until=valid_until,
+        policy=Policy(count_by=FEATURES[feature], idle_after=2 * MINUTE, **policy).validate(),
+    ),
+    feature=st.sampled_from(list(FEATURES)),
+    capacity=st.integers(0, 3),
+    when_full=st.sampled_from(WhenFull),
+    linger=st.sampled_from([10 * SECOND, 0]),
+    lost_after=st.sampled_from([90 * SECOND, 60 * SECOND, 5 * MINUTE]),
+    resume_window=st.sampled_from([15 * MINUTE, 0]),
+    max_lease=st.sampled_from([None, None, 2 * MINUTE]),
+    status=st.sampled_from([LicenseStatus.ACTIVE] * 9 + [LicenseStatus.SUSPENDED]),
+    valid_until=st.sampled_from([None] * 9 + [1_800_000_600_000]),
+)
+indexes = st.integers(0, KNOWN_MAX - 1)
+requests = st.lists(
+    st.fixed_dictionaries(
+        {
+            "pool_id": st.sampled_from((*POOLS, *POOLS, *POOLS, "lic_1:unknown")),
+            "user_id": st.sampled_from(USERS),
+            "client_id": st.sampled_from(CLIENTS),
+            "session": st.none() | indexes,
+            "takeover": st.sampled_from([False, False, True]),
+            "resume": st.sampled_from(["no", "no", "no", "known", "lost", "newer"]),
+            "known": indexes,
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+beats = st.builds(
+    Beat,
+    idle_for=st.sampled_from([None, 0, MINUTE, 2 * MINUTE, 3 * MINUTE]),
+    next_in=st.sampled_from([None, None, SECOND, 45 * SECOND, DAY]),
+    closing=st.sampled_from([False, False, False, True]),
+)
+marks = st.lists(st.tuples(indexes, st.sampled_from([0, 0, 0, -1, 1])), min_size=1, max_size=4)
+filters = st.builds(
+    LeaseFilter,
+    license_id=st.sampled_from([None, "lic_1", "lic_2"]),
+    feature=st.sampled_from([None, *FEATURES]),
+    user_id=st.sampled_from([None, *USERS]),
+    client_id=st.sampled_from([None, *CLIENTS]),
+)
+data = st.dictionaries(
+    st.sampled_from("abc"), st.none() | st.integers() | st.text("é𝔘'", max_size=3)
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    make_store: ClassVar[MakeStore]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.model: Store = MemoryStore(self.clock)
+        self.store = type(self).make_store(self.clock)
+        self.oracle = Oracle(MAX_PAUSE)
+        self.leases: list[Lease] = []  # as granted, the latest first
+        self.tokens: list[tuple[str, str]] = []  # (token, session id), the latest first
+        self.most: dict[str, int] = {}  # the most seats a pool ever had
+        self.count = 0
+
+    def teardown(self) -> None:
+        self.store.close()
+
+    # Both sides, compared
+
+    def both(self, do: Callable[[Store], Any], *, ordered: bool = True) -> Any:
+        """Ask both sides the same; they must answer the same."""
+        expected, answer = _outcome(do, self.model), _outcome(do, self.store)
+        if not ordered:
+            expected, answer = sorted(expected, key=repr), sorted(answer, key=repr)
+        assert answer == expected, f"\nthe store: {answer}\nthe model: {expected}"
+        return answer
+
+    def news(self) -> list[Event]:
+        """Read what both sides have told since; within one step the order is theirs to choose."""
+        after = self.oracle.last_event_id
+        expected = self.model.events(after=after, limit=1_000)
+        told = self.store.events(after=after, limit=1_000)
+        assert _told(told) == _told(expected), f"\nthe store: {told}\nthe model: {expected}"
+        return told
+
+    def new_id(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}_{self.count}"
+
+    @initialize(first=st.lists(pools, max_size=3))
+    def begin(self, first: list[Pool]) -> None:
+        for feature, count_by in FEATURES.items():
+            policy = Policy(capacity=2, count_by=count_by)
+            self.define(Pool(license_id="lic_1", feature=feature, policy=policy))
+        for each in first:
+            self.define(each)
+
+    # Time
+
+    @rule(leap=st.sampled_from(LEAPS))
+    def wait(self, leap: int) -> None:
+        self.clock.advance(milliseconds=leap)
+
+    @rule(
+        known=indexes,
+        what=st.sampled_from(["suspect", "reclaim", "expire"]),
+        off=st.integers(-1, 1),
+    )
+    def wait_for(self, known: int, what: str, off: int) -> None:
+        """Move to the very instant at which a lease changes, or a millisecond beside it."""
+        live, now = self.model.leases(LeaseFilter(), limit=1_000)
+        if not live:
+            return
+        lease = live[known % len(live)]
+        instants = {
+            "suspect": lease.suspect_at,
+            "reclaim": lease.suspect_at + 10 * SECOND,
+            "expire": lease.expires_at,
+        }
+        self.clock.advance(milliseconds=max(0, instants[what] + off - now))
+
+    # Seats
+
+    @rule(pool=pools)
+    def define(self, pool: Pool) -> None:
+        self.both(lambda store: store.define([pool]))
+        self.oracle.define(pool)
+        self.most[pool.id] = max(pool.policy.capacity, self.most.get(pool.id, 0))
+        assert self.both(lambda store: store.pools([pool.id])) == [pool]
+
+    @rule(asked=requests)
+    def acquire_more(self, asked: list[dict[str, Any]]) -> None:
+        """Twice as often as anything else: this is where the hard decisions are."""
+        self.acquire(asked)
+
+    @rule(asked=requests)
+    def acquire(self, asked: list[dict[str, Any]]) -> None:
+        batch = [self._request(**one) for one in asked]
+        previewed = self.both(lambda store: store.preview(batch))
+        answers = self.both(lambda store: store.acquire(batch))
+        assert previewed == answers
+        told, now = self.news(), self.clock.now()
+        returned = [event for event in told if event.kind is EventKind.STORE_RETURNED]
+        self.oracle.read(returned)
+        before = {pool: self.oracle.in_use(pool, now) for pool in self.oracle.pools}
+        self.oracle.read(told[len(returned) :])
+        for answer in answers:
+            if isinstance(answer, Lease):
+                self.oracle.told(answer, now)
+                self.leases = [answer, *self.leases][:KNOWN_MAX]
+        for pool, was in before.items():
+            after, capacity = self.oracle.in_use(pool, now), self.oracle.pools[pool].policy.capacity
+            assert after <= max(capacity, was), f"{pool}: {after} seats of {capacity}"
+        for request, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Denied) and answer.reason is DenialReason.SEAT_LIMIT:
+                self._check_denial(request, answer)
+
+    def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
+        session_id = None if session is None else self._session(session)
+        request = Acquire(lease_id=self.new_id("lea"), session_id=session_id, **fields)
+        if resume == "lost":
+            return replace(request, resume=Resume(lease_id=self.new_id("lost"), fence=self.count))
+        if resume != "no" and (lease := self._known(known)) is not None:
+            holder = {"pool_id": lease.pool_id, "user_id": lease.user_id}
+            fence = lease.fence + (resume == "newer")
+            return replace(
+                request,
+                client_id=lease.client_id,
+                resume=Resume(lease_id=lease.id, fence=fence),
+                **holder,
+            )
+        return request
+
+    def _check_denial(self, request: Acquire, denied: Denied) -> None:
+        """Nobody is denied while there is a seat, or a suspect past its linger that holds one."""
+        assert denied.in_use >= denied.limit
+        assert len(denied.evidence) >= min(20, denied.in_use)
+        silences = [(lease.last_beat_at, lease.id) for lease in denied.evidence]
+        assert silences == sorted(silences)
+        policy = self.oracle.pools[request.pool_id].policy
+        if policy.when_full is WhenFull.DENY:
+            return
+        feature = request.pool_id.removeprefix("lic_1:")
+        live, now = self.store.leases(LeaseFilter(license_id="lic_1", feature=feature), limit=1_000)
+        trusted = {x.seat_key(policy.count_by) for x in live if x.suspect_at + policy.linger > now}
+        assert {lease.seat_key(policy.count_by) for lease in live} == trusted
+
+    @rule(asked=marks, beat=beats, other=beats)
+    def renew(self, asked: list[tuple[int, int]], beat: Beat, other: Beat) -> None:
+        batch = [
+            Renew(lease_id=lease.id, fence=lease.fence + off, beat=other if i % 2 else beat)
+            for i, (known, off) in enumerate(asked)
+            if (lease := self._known(known)) is not None
+        ]
+        now = self.clock.now()
+        for renew in batch:
+            self.oracle.heard(renew.lease_id, renew.fence, now)
+        answers = self.both(lambda store: store.renew(batch))
+        self.oracle.read(self.news())
+        for renew, answer in zip(batch, answers, strict=True):
+            self.oracle.beat(renew.lease_id, answer, now)
+
+    @rule(asked=marks)
+    def release(self, asked: list[tuple[int, int]]) -> None:
+        batch = [
+            Release(lease_id=lease.id, fence=lease.fence + off)
+            for known, off in asked
+            if (lease := self._known(known)) is not None
+        ]
+        self.both(lambda store: store.release(batch))
+
+    @rule(which=filters, suspects_only=st.booleans())
+    def revoke(self, which: LeaseFilter, *, suspects_only: bool) -> None:
+        action = Action(actor="key:ops", name="cleanup", data={"suspects": suspects_only})
+        self.both(lambda store: store.revoke(which, action, suspects_only=suspects_only))
+
+    @rule(pool=st.sampled_from(POOLS), sure=st.sampled_from([False, False, False, True]))
+    def drop(self, pool: str, *, sure: bool) -> None:
+        if sure:
+            self.both(lambda store: store.drop([pool], OPERATOR))
+            self.oracle.pools.pop(pool, None)
+
+    @rule(which=filters)
+    def list_leases(self, which: LeaseFilter) -> None:
+        everything = self.both(lambda store: store.leases(which, limit=3))[0]
+        after = everything[-1].id if everything else "lea"
+        self.both(lambda store: store.leases(which, after=after, limit=3))
+
+    # Housekeeping
+
+    @rule()
+    def pulse(self) -> None:
+        self.both(lambda store: store.pulse())
+
+    @rule(which=st.none() | filters)
+    def sweep(self, which: LeaseFilter | None) -> None:
+        self.both(lambda store: store.sweep(limit=1_000, which=which))
+
+    @rule(
+        kinds=st.lists(st.sampled_from(EventKind), max_size=3),
+        user_id=st.sampled_from([None, *USERS]),
+        pool_id=st.sampled_from([None, *POOLS]),
+        back=st.booleans(),
+    )
+    def read_events(
+        self, kinds: list[EventKind], user_id: str | None, pool_id: str | None, *, back: bool
+    ) -> None:
+        def read(store: Store) -> list[str]:
+            events = store.events(
+                kinds=kinds, user_id=user_id, pool_id=pool_id, newest_first=back, limit=1_000
+            )
+            ids = [event.id for event in events]
+            assert ids == sorted(ids, reverse=back)
+            return _told(events)
+
+        self.both(read)
+
+    # Sessions
+
+    @rule(
+        users=st.lists(st.sampled_from(USERS), min_size=1, max_size=3),
+        content=data,
+        lifetime=st.sampled_from([HOUR, 7 * DAY]),
+        idle_timeout=st.sampled_from([MINUTE, DAY]),
+        again=st.none() | indexes,
+    )
+    def create(
+        self, users: list[str], content: dict[str, Any], again: int | None, **times: Any
+    ) -> None:
+        batch = []
+        for user_id in users:
+            token, session_id = self.new_id("tok"), self.new_id("ses")
+            batch.append(
+                NewSession(
+                    id=session_id,
+                    token_hash=token_hash(token),
+                    user_id=user_id,
+                    data=content,
+                    **times,
+                )
+            )
+            self.tokens.insert(0, (token, session_id))
+        if again is not None:
+            token, session_id = self.tokens[again % len(self.tokens)]
+            batch.append(NewSession(id=session_id, token_hash=token_hash("new"), user_id="ann"))
+            batch.append(NewSession(id="new", token_hash=token_hash(token), user_id="ann"))
+        self.tokens = self.tokens[:KNOWN_MAX]
+        self.both(lambda store: store.create(batch))
+
+    @rule(asked=st.lists(st.tuples(indexes, data, st.sampled_from(["", "a", "bc"])), max_size=3))
+    def save(self, asked: Sequence[tuple[int, dict[str, Any], str]]) -> None:
+        batch = [
+            Save(id=self._session(known), set=content, unset=tuple(set(unset) - content.keys()))
+            for known, content, unset in asked
+        ]
+        self.both(lambda store: store.save(batch))
+
+    @rule(asked=st.lists(indexes, max_size=4))
+    def touch(self, asked: list[int]) -> None:
+        ids = [self._session(known) for known in asked]
+        self.both(lambda store: store.touch(ids))
+
+    @rule(known=indexes, grace=st.sampled_from([0, 0, 5 * SECOND]), taken=st.none() | indexes)
+    def rotate(self, known: int, grace: int, taken: int | None) -> None:
+        session_id = self._session(known)
+        token = self.new_id("tok")
+        if taken is not None and self.tokens:
+            # A token that was rotated away may or may not be free again; a present one is not.
+            session = self.tokens[taken % len(self.tokens)][1]
+            token = next(name for name, owner in self.tokens if owner == session)
+        self.both(lambda store: store.rotate(session_id, token_hash(token), grace=grace))
+        self.tokens = [(token, session_id), *self.tokens][:KNOWN_MAX]
+
+    @rule(known=st.lists(indexes, max_size=3), keep=st.lists(indexes, max_size=1))
+    def end(self, known: list[int], keep: list[int]) -> None:
+        ids, kept = [self._session(x) for x in known], [self._session(x) for x in keep]
+        self.both(
+            lambda store: store.end(ids=ids, keep=kept, reason="tested", actor="user:ann"),
+            ordered=False,
+        )
+
+    @rule(user_id=st.sampled_from(USERS), keep=st.lists(indexes, max_size=2))
+    def end_all(self, user_id: str, keep: list[int]) -> None:
+        kept = [self._session(known) for known in keep]
+        self.both(lambda store: store.end(user_id=user_id, keep=kept), ordered=False)
+
+    # After every step
+
+    @invariant()
+    def everything_agrees(self) -> None:
+        self.oracle.read(self.news())
+        self.rows_are_equal()
+        self.seats_are_counted()
+        self.sessions_are_listed()
+
+    def rows_are_equal(self) -> None:
+        everything = LeaseFilter(include_ended=True)
+        leases, now = self.both(lambda store: store.leases(everything, limit=1_000))
+        held = [(lease.pool_id, lease.holder) for lease in leases if lease.live(now)]
+        assert len(held) == len(set(held)), "a holder has two live leases"
+        hashes = [token_hash(token) for token, _ in self.tokens]
+        self.both(lambda store: store.load(hashes))
+
+    def sessions_are_listed(self) -> None:
+        user_id = USERS[self.count % len(USERS)]
+        sessions = self.both(lambda store: store.of(user_id), ordered=False)
+        starts = [session.created_at for session in self.store.of(user_id)]
+        assert starts == sorted((s.created_at for s in sessions), reverse=True)
+
+    def seats_are_counted(self) -> None:
+        now = self.clock.now()
+        for usage in self.both(lambda store: store.usage(POOLS)):
+            if usage is not None:
+                assert usage.in_use == self.oracle.in_use(usage.pool_id, now)
+                assert usage.in_use <= self.most[usage.pool_id]
+                assert usage.suspect <= usage.in_use <= usage.leases
+
+    def _known(self, known: int) -> Lease | None:
+        return self.leases[known % len(self.leases)] if self.leases else None
+
+    def _session(self, known: int) -> str:
+        unknown = not self.tokens or known == KNOWN_MAX - 1
+        return "ses_unknown" if unknown else self.tokens[known % len(self.tokens)][1]
+
+
+def _outcome(do: Callable[[Store], Any], store: Store) -> Any:
+    """Answer, or the kind of fault."""
+    try:
+        return do(store)
+    except SojournError as error:
+        return type(error).__name__
+
+
+def _told(events: list[Event]) -> list[str]:
+    return sorted(json.encode(replace(event, id=0)).decode() for event in events)
+
+
+def machine_for(
+    make_store: MakeStore, *, examples: int = 40, steps: int = 30
+) -> type[unittest.TestCase]:
+    """Return a test case that holds the stores this makes to the reference model.
+
+    `make_store` is called for every example, with an empty store expected; each is closed.
+    """
+    machine: type[StoreMachine] = type(
+        "StoreMachine", (StoreMachine,), {"make_store": staticmethod(make_store)}
+    )
+    case: type[unittest.TestCase] = machine.TestCase
+    case.settings = hypothesis.settings(  # type: ignore[attr-defined]  # as Hypothesis documents
+        max_examples=examples, stateful_step_count=steps, deadline=None
+    )
+    return case

@@ -1,0 +1,123 @@
+"""A second opinion on who holds a seat, which knows nothing of how stores decide.
+
+It believes only what holders were told (how long their lease lives) and what the stream of events says
+(whose lease has ended, and that an outage was given back). From that alone it counts seats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from sojourn.event import Event, EventKind
+from sojourn.lease import Lease, Renewal
+from sojourn.license import CountBy, Pool
+
+GRANTS = (EventKind.LEASE_ACQUIRED, EventKind.LEASE_RESUMED, EventKind.LEASE_TAKEN_OVER)
+ENDS = (
+    EventKind.LEASE_RELEASED,
+    EventKind.LEASE_EVICTED,
+    EventKind.LEASE_REVOKED,
+    EventKind.LEASE_EXPIRED,
+)
+
+
+class Held(Struct):
+    """A lease as its holder knows it."""
+
+    pool_id: str
+    user_id: str
+    client_id: str
+    fence: int
+    expires_at: int
+    heard_at: int
+    graced_at: int = -1
+
+
+class Oracle:
+    def __init__(self, max_pause: int) -> None:
+        self.max_pause = max_pause
+        self.pools: dict[str, Pool] = {}
+        self.held: dict[str, Held] = {}
+        self.fences: dict[str, int] = {}  # the highest of each pool
+        self.last_event_id = 0
+
+    def define(self, pool: Pool) -> None:
+        self.pools[pool.id] = pool
+
+    def read(self, events: Iterable[Event]) -> None:
+        """Follow the stream. A grant counts from its event on, and lives as its answer says."""
+        for event in events:
+            assert event.id == self.last_event_id + 1, f"a gap before event {event.id}"
+            self.last_event_id = event.id
+            subject = str(event.subject)
+            if event.kind in GRANTS:
+                self._grant(subject, event)
+            elif event.kind in ENDS:
+                self.held.pop(subject, None)
+            elif event.kind is EventKind.STORE_RETURNED:
+                self._give_grace(event)
+
+    def _grant(self, lease_id: str, event: Event) -> None:
+        fence = event.data["fence"]
+        assert fence > self.fences.get(str(event.pool_id), 0), f"fence {fence} did not grow"
+        self.fences[str(event.pool_id)] = fence
+        held = Held(
+            pool_id=str(event.pool_id),
+            user_id=str(event.user_id),
+            client_id=str(event.client_id),
+            fence=fence,
+            expires_at=event.at + 1,  # until the answer says more
+            heard_at=event.at,
+        )
+        holder = (held.pool_id, held.user_id, held.client_id)
+        for other_id, other in list(self.held.items()):
+            if (other.pool_id, other.user_id, other.client_id) == holder:
+                lapsed = other.expires_at <= event.at
+                assert lapsed or other_id == lease_id, f"{holder} holds two leases"
+                del self.held[other_id]
+        self.held[lease_id] = held
+
+    def _give_grace(self, event: Event) -> None:
+        last_pulse = event.at - event.data["lasted"]
+        for held in self.held.values():
+            survived = held.expires_at > last_pulse + self.max_pause
+            if survived and held.heard_at > held.graced_at and held.pool_id in self.pools:
+                longest = event.at + self.pools[held.pool_id].policy.lost_after
+                given = min(held.expires_at + event.data["lasted"], longest)
+                held.expires_at = max(held.expires_at, given)
+                held.graced_at = event.at
+
+    def told(self, lease: Lease, now: int) -> None:
+        """A holder was granted this lease."""
+        held = self.held.get(lease.id)
+        if held is not None and held.fence == lease.fence:
+            assert lease.expires_at > now, "granted a lease that is no more"
+            held.expires_at = lease.expires_at
+
+    def heard(self, lease_id: str, fence: int, now: int) -> None:
+        """A beat arrived; if it finds its lease alive, it counts, whatever comes after it."""
+        held = self.held.get(lease_id)
+        if held is not None and held.fence == fence and held.expires_at > now:
+            held.heard_at = now
+
+    def beat(self, lease_id: str, renewal: Renewal | None, now: int) -> None:
+        """A holder's beat was answered."""
+        held = self.held.get(lease_id)
+        if renewal is not None:
+            assert held is not None, f"a beat brought {lease_id} back"
+            assert held.expires_at > now, f"a beat revived {lease_id}"
+            held.expires_at, held.heard_at = now + renewal.expires_in, now
+
+    def in_use(self, pool_id: str, now: int) -> int:
+        """Count the seats that are held."""
+        count_by = self.pools[pool_id].policy.count_by
+        names: dict[CountBy, str] = {CountBy.USER: "user_id", CountBy.CLIENT: "client_id"}
+        return len(
+            {
+                getattr(held, names[count_by]) if count_by in names else lease_id
+                for lease_id, held in self.held.items()
+                if held.pool_id == pool_id and held.expires_at > now
+            }
+        )
