@@ -7,18 +7,18 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
-import httpx
 import uvicorn
 from msgspec import Struct, field
 
 from sojourn.api.app import create_app
-from sojourn.api.fast import FastLane
 from sojourn.api.server import server_config
 from sojourn.clock import ManualClock
-from sojourn.ledger import Ledger, Role
+from sojourn.lease import LeaseFilter
+from sojourn.ledger import Role
 from sojourn.license import Policy
 from sojourn.service.services import Services
 from sojourn.settings import Settings
@@ -26,21 +26,57 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
 from sojourn.token import Keyring
 
-BASE = "http://sojourn.test"
+T = TypeVar("T")
+
 ADMIN = "an admin key set by hand, long enough"
 FEATURE = "editor"
+SEATS = "/api/licenses/sessions"
+BEAT = "/api/licenses/sessions/heartbeat"
+CURRENT = "/api/licenses/sessions/current"
 START_TIMEOUT = 20.0
+CLIENT_ADDRESS = "192.0.2.7"
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Answer(Struct):
+    """What came back, as it went over the wire."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def data(self) -> Any:
+        answer = self.json
+        assert answer["success"] is True
+        return answer["data"]
+
+    @property
+    def code(self) -> str:
+        return str(self.json["code"])
+
+    def header(self, name: str) -> str | None:
+        found = [v for n, v in self.headers if n.decode().lower() == name.lower()]
+        assert len(found) <= 1, f"{name} came {len(found)} times"
+        return found[0].decode() if found else None
 
 
 class World:
-    """A service and whom it knows: one license with one feature, and a key of every role."""
+    """A service and whom it knows: a license with one feature, and a key of every role.
+
+    Nothing ticks by itself: tests move the clock.
+    """
 
     def __init__(self, *, capacity: int = 2, queue_max: int = 10_000, **settings: Any) -> None:
         self.clock = ManualClock()
-        self.store = MemoryStore(self.clock)
-        self.ledger: Ledger = open_ledger("memory:", clock=self.clock)
+        self.store = MemoryStore(self.clock, max_pause=10**12)  # a moved clock is no outage
+        self.ledger = open_ledger("memory:", clock=self.clock)
         self.keyring = Keyring([b"k" * 32])
-        # Nothing ticks while a test runs: it moves the clock itself.
         self.services = Services(
             self.store,
             self.ledger,
@@ -61,62 +97,105 @@ class World:
         self.license_id = license_.id
 
     def footprint(self) -> tuple[Any, ...]:
-        """Everything that a request which is refused must leave as it was."""
-        from sojourn.lease import LeaseFilter
-
+        """Everything that a refused request must leave as it was, but for recorded denials."""
         leases, _ = self.store.leases(LeaseFilter(include_ended=True), limit=1_000)
         return (
-            [lease.id for lease in leases],
+            leases,
             [event.id for event in self.store.events(limit=1_000)],
-            [x.id for x in self.ledger.licenses(limit=1_000)],
-            len(self.ledger.keys()),
+            self.ledger.licenses(limit=1_000),
+            self.ledger.pools(limit=1_000),
+            self.ledger.keys(),
         )
 
     def wish(self, user: str = "ann", client: str = "tab-1", **more: Any) -> dict[str, Any]:
         return {"feature": FEATURE, "userId": user, "clientId": client, **more}
 
 
-class Answer(Struct):
-    """What came back, as it went over the wire."""
+class Api(World):
+    """A world whose application runs in this process, on a loop that runs while it is called."""
 
-    status: int = 0
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.loop = asyncio.new_event_loop()
+        self._inbox: asyncio.Queue[Any] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Any] = asyncio.Queue()
 
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
+    def start(self) -> dict[str, Any]:
+        self._life = self.loop.create_task(
+            self.app({"type": "lifespan"}, self._inbox.get, self._outbox.put)  # type: ignore[arg-type]  # a coroutine
+        )
+        return self._live("lifespan.startup")
 
-    @property
-    def code(self) -> str:
-        return str(self.json["code"])
+    def stop(self) -> dict[str, Any]:
+        said = self._live("lifespan.shutdown")
+        self.run(self._life)
+        return said
 
-    def header(self, name: str) -> str | None:
-        found = [v for n, v in self.headers if n.decode().lower() == name.lower()]
-        assert len(found) <= 1, f"{name} came {len(found)} times"
-        return found[0].decode() if found else None
+    def _live(self, event: str) -> dict[str, Any]:
+        async def tell() -> dict[str, Any]:
+            await self._inbox.put({"type": event})
+            said: dict[str, Any] = await self._outbox.get()
+            return said
+
+        return self.run(tell())
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def call(self, method: str, path: str, **request: Any) -> Answer:
+        """Send one request; see `send`."""
+        answer: Answer = self.run(send(self.app, method, path, **request))
+        return answer
+
+    def acquire(self, user: str = "ann", client: str = "tab-1", **more: Any) -> Answer:
+        wish = self.wish(user, client, **more)
+        return self.call("POST", SEATS, bearer=self.license_key, json=wish)
+
+    def seat(self, user: str = "ann", client: str = "tab-1", **more: Any) -> Any:
+        """Take a seat that is surely free, and return what was answered."""
+        answer = self.acquire(user, client, **more)
+        assert answer.status == 201, answer.body
+        return answer.data
+
+    def beat(self, token: str, **said: Any) -> Answer:
+        return self.call("POST", BEAT, bearer=token, json=said)
+
+    def admin(self, method: str, path: str, **request: Any) -> Answer:
+        return self.call(method, path, bearer=ADMIN, **request)
 
 
-async def call(
+@contextlib.contextmanager
+def api(**settings: Any) -> Iterator[Api]:
+    """Run an application around a test."""
+    world = Api(**settings)
+    started = world.start()
+    assert started["type"] == "lifespan.startup.complete", started
+    try:
+        yield world
+    finally:
+        stopped = world.stop()
+        world.loop.close()
+        assert stopped["type"] == "lifespan.shutdown.complete", stopped
+
+
+async def send(
     app: Any,
     method: str,
     path: str,
     *,
     bearer: str | None = None,
-    json_body: Any = None,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
-    pieces: list[bytes] | None = None,
+    json: Any = None,
+    body: bytes = b"",
+    headers: Headers = (),
+    pieces: Sequence[bytes] | None = None,
 ) -> Answer:
-    """Send one request straight into an ASGI application."""
-    sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers or [])
+    """Send one request straight into an ASGI application; `pieces` are the body as it arrives."""
+    sent = [(name.lower().encode(), value.encode()) for name, value in headers]
     if bearer is not None:
-        sent.append(("authorization", f"Bearer {bearer}"))
-    content = b"" if body is None else body
-    if json_body is not None:
-        content = json.dumps(json_body).encode()
-    if content and not any(name.lower() == "content-type" for name, _ in sent):
-        sent.append(("content-type", "application/json"))
+        sent.append((b"authorization", f"Bearer {bearer}".encode()))
+    content = body if json is None else encode(json)
+    if content and b"content-type" not in dict(sent):
+        sent.append((b"content-type", b"application/json"))
     raw, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -124,12 +203,12 @@ async def call(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": httpx.URL(BASE + raw).path,
+        "path": unquote(raw),
         "raw_path": raw.encode("ascii"),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in sent],
-        "client": ("192.0.2.7", 40_000),
+        "headers": sent,
+        "client": (CLIENT_ADDRESS, 40_000),
         "server": ("sojourn.test", 80),
         "state": {},
     }
@@ -142,33 +221,26 @@ async def call(
             return {"type": "http.request", "body": part, "more_body": bool(waiting)}
         return {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:
+    async def deliver(message: Any) -> None:
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             answer.headers = list(message["headers"])
         else:
             answer.body += message.get("body", b"")
 
-    await app(scope, receive, send)
+    await app(scope, receive, deliver)
     return answer
 
 
-@contextlib.asynccontextmanager
-async def alive(world: World) -> AsyncIterator[FastLane]:
-    """Run the application's lifespan around a test."""
-    inbox: asyncio.Queue[Any] = asyncio.Queue()
-    outbox: asyncio.Queue[Any] = asyncio.Queue()
-    life = asyncio.create_task(world.app({"type": "lifespan"}, inbox.get, outbox.put))
-    await inbox.put({"type": "lifespan.startup"})
-    started = await outbox.get()
-    assert started["type"] == "lifespan.startup.complete", started
-    try:
-        yield world.app
-    finally:
-        await inbox.put({"type": "lifespan.shutdown"})
-        stopped = await outbox.get()
-        assert stopped["type"] == "lifespan.shutdown.complete", stopped
-        await life
+def encode(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def gather(*work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, list[T]]:
+    async def together() -> list[T]:
+        return list(await asyncio.gather(*work))
+
+    return together()
 
 
 class Served(Struct):
@@ -187,13 +259,9 @@ class Served(Struct):
 
 
 @contextlib.contextmanager
-def served(world: World, *, loop: str | None = None) -> Iterator[Served]:
+def served(world: World, **options: Any) -> Iterator[Served]:
     """Serve a world as `sojourn serve` does, on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    options = server_config(world.settings)
-    options["workers"] = 1
-    if loop is not None:
-        options["loop"] = loop
     started = threading.Event()
 
     class Server(uvicorn.Server):
@@ -201,7 +269,8 @@ def served(world: World, *, loop: str | None = None) -> Iterator[Served]:
             await super().startup(sockets)
             started.set()
 
-    server = Server(uvicorn.Config(world.app, **options))
+    config = uvicorn.Config(world.app, **{**server_config(world.settings), **options})
+    server = Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

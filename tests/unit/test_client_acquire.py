@@ -270,7 +270,9 @@ def test_a_refusal_is_an_error_by_its_code(status: int, code: str, kind: type[Ex
         (503, "store_unavailable", errors.StoreUnavailable),
         (503, "overloaded", errors.Overloaded),
         (429, "too_many_requests", errors.Overloaded),
+        (503, "shutting_down", errors.Overloaded),
         (500, "internal", errors.SojournError),
+        (408, "request_timeout", errors.InvalidInput),
     ],
 )
 def test_a_passing_fault_is_tried_again(status: int, code: str, kind: type[Exception]) -> None:
@@ -285,7 +287,7 @@ def test_every_loss_says_what_to_do() -> None:
     for reason, (message, hint) in WHY_LOST.items():
         assert message.endswith("."), reason
         assert hint.endswith("."), reason
-    assert "license not yet valid" in SeatLost("license_not_yet_valid").message
+    assert "something new" in SeatLost("something_new").message
 
 
 def test_a_denial_without_figures_still_says_when() -> None:

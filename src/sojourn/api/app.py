@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from litestar import Litestar, Request, Response
-from litestar.datastructures import ResponseHeader
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
@@ -37,6 +36,10 @@ CALLS: tuple[Call, ...] = (
 )
 
 
+WHICH = "WHICH?"
+"""A method that no path takes: Litestar's refusal says which ones it does take."""
+
+
 def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
     context = Context(services, settings)
@@ -59,6 +62,8 @@ class Behind:
             if scope["method"] == "HEAD":
                 scope["method"] = "GET"
                 send = _without_body(send)
+            elif scope["method"] == "OPTIONS":
+                scope["method"] = WHICH
             await self._litestar(scope, receive, send)
 
 
@@ -76,9 +81,6 @@ def _litestar(context: Context) -> Litestar:
         openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire
         logging_config=None,
         exception_handlers={HTTPException: _refused, Exception: _crashed},
-        response_headers=[
-            ResponseHeader(name=name.decode(), value=value.decode()) for name, value in SECURITY
-        ],
     )
 
 
@@ -94,12 +96,15 @@ def _handler(call: Call, context: Context) -> HTTPRouteHandler:
     )
 
 
-def _refused(_request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+def _refused(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
     """Answer what Litestar refuses by itself: unknown paths and methods."""
     if fault.status_code == 405:
-        allow = (fault.headers or {}).get("allow", "").encode()
+        taken = set((fault.headers or {}).get("allow", "").split(", ")) | {"OPTIONS"}
+        allow = ", ".join(sorted(taken | ({"HEAD"} if "GET" in taken else set())))
+        if request.scope["method"] == WHICH:
+            return _response(Reply(204, [(b"allow", allow.encode()), *SECURITY], b""))
         document = problem("method_not_allowed", "This path does not take this method.")
-        return _response(answer_problem(document, (b"allow", allow)))
+        return _response(answer_problem(document, (b"allow", allow.encode())))
     if fault.status_code == 404:
         document = problem("not_found", "There is nothing at this path.", "See /openapi.json.")
         return _response(answer_problem(document))
@@ -114,7 +119,7 @@ def _crashed(_request: Request[Any, Any, Any], fault: Exception) -> Response[byt
 
 def _response(reply: Reply) -> Response[bytes]:
     headers = {name.decode(): value.decode() for name, value in reply.headers}
-    media_type = headers.pop("content-type")
+    media_type = headers.pop("content-type", None)
     return Response(reply.body, status_code=reply.status, headers=headers, media_type=media_type)
 
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from sojourn.api.limits import Blocking
 from sojourn.api.wire import Name
-from sojourn.errors import InvalidToken, SettingsError, StoreUnavailable, Unauthenticated
+from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
 from sojourn.settings import JwtIssuer
 
 log = structlog.get_logger(__name__)
@@ -178,7 +178,7 @@ class KeySet:
         """Return the key of this id, or, without an id, the only one that fits.
 
         Old keys are answered with at once, and replaced behind the caller's back. Only an unknown key
-        is worth waiting for. Raises StoreUnavailable if there are no keys at all.
+        is worth waiting for. Raises SojournError if there are no keys at all.
         """
         age = self._now() - self._fetched_at
         key = self._pick(kid, algorithm) if age < STALE_MAX else None
@@ -188,8 +188,9 @@ class KeySet:
                 await asyncio.shield(fetch)
                 key = self._pick(kid, algorithm)
         if key is None and self._now() - self._fetched_at > STALE_MAX:
-            raise StoreUnavailable(
+            raise SojournError(
                 "The keys of the token's issuer cannot be fetched.",
+                code="issuer_unavailable",
                 hint="Try again in half a minute, or acquire with the license key.",
             )
         return key

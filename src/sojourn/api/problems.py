@@ -34,6 +34,7 @@ _RETRY: dict[str, int] = {
     "store_unavailable": 2_000,
     "store_broken": 60_000,
     "shutting_down": 2_000,
+    "issuer_unavailable": 30_000,
     "too_many_requests": 1_000,
 }
 """How long to wait, in ms, where the fault itself does not say."""

@@ -108,6 +108,7 @@ def hot(
         "license_expired",
         "license_not_yet_valid",
         "lease_ended",
+        "issuer_unavailable",
     ),
 )
 async def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -> Reply:

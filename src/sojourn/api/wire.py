@@ -59,6 +59,7 @@ STATUS: dict[str, int] = {
     "store_unavailable": 503,
     "overloaded": 503,
     "shutting_down": 503,
+    "issuer_unavailable": 503,
 }
 """Every code this API can answer, and its HTTP status."""
 

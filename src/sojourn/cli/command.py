@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -94,10 +95,9 @@ def command(
         def run(
             as_json: bool, url: str | None, key: str | None, data: str | None, **rest: Any
         ) -> None:
-            made: dict[str, Any] = {"out": Output(as_json=as_json)}
-            if "server" in wants:
-                made["server"] = find(url, key, data)
-            function(**{n: made[n] for n in wants}, **rest)
+            with contextlib.closing(find(url, key, data)) as server:
+                made = {"server": server, "out": Output(as_json=as_json)}
+                function(**{n: made[n] for n in wants}, **rest)
 
         shared = [_option("as_json", Json, False), *(_option(n, a) for n, a in _SERVER)]
         run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # how a signature is made up

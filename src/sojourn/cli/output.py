@@ -50,6 +50,7 @@ class Column(Struct, frozen=True):
         head: with its unit, such as "Last beat (s)".
         figure: whether it holds figures.
         whole: never cut, because people copy it.
+        least: width that it has at least, so that a live table does not jump.
         drop: left out where the terminal is narrow, the highest first; 0: never.
         style: of its cells; cells that name a state are colored by it anyway.
     """
@@ -57,6 +58,7 @@ class Column(Struct, frozen=True):
     head: str
     figure: bool = False
     whole: bool = False
+    least: int = 0
     drop: int = 0
     style: str = ""
 
@@ -140,7 +142,7 @@ def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width:
             no_wrap=True,
             overflow="ellipsis",
             header_style="bold",
-            min_width=_widest(column, texts, i) if column.figure or column.whole else None,
+            min_width=_widest(column, texts, i) if column.figure or column.whole else column.least,
         )
     for row in texts:
         table.add_row(*(row[i] for i in shown))

@@ -29,7 +29,9 @@ BY_STATUS = {
     503: ExitCode.UNAVAILABLE,
 }
 
+LOG = "See the server's log."
 TODO = {
+    "401": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
     "unauthenticated": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
     "forbidden": "Use a key with a role that may do this; see `sojourn key list`.",
     "license_unknown": "List licenses with `sojourn license list`.",
@@ -57,10 +59,14 @@ class Server:
 
     @cached_property
     def _client(self) -> httpx.Client:
+        import ssl
+
         import httpx
 
+        # The system's certificates, and none at all to load where they are of no use.
+        verify = ssl.create_default_context() if self.url.startswith("https:") else False
         # Proxies of the environment are for the internet; an operator's server is named outright.
-        return httpx.Client(base_url=self.url, timeout=TIMEOUT, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=TIMEOUT, verify=verify, trust_env=False)
 
     def get(self, path: str, **query: Any) -> Any:
         return self.ask("GET", path, query=query).data
@@ -99,6 +105,10 @@ class Server:
             if after is None or not data["items"]:
                 return
 
+    def close(self) -> None:
+        if "_client" in self.__dict__:  # a cached property: only if something was asked
+            self._client.close()
+
     def _send(
         self, method: str, path: str, query: dict[str, Any] | None, body: Any, timeout: float
     ) -> httpx.Response:
@@ -111,7 +121,7 @@ class Server:
                 todo="Set SOJOURN_KEY or --key; on the server's own host, name its folder with --data.",
                 exit_code=ExitCode.NOT_ALLOWED,
             )
-        given = {k: _text(v) for k, v in (query or {}).items() if v is not None}
+        given = {k: _texts(v) for k, v in (query or {}).items() if v is not None}
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         try:
             return self._client.request(
@@ -147,7 +157,9 @@ class Server:
             why = f"{self.url} answered {answer.status_code} {code}".rstrip() + "."
         if answer.is_server_error and problem.get("instance"):
             why += f" Its log names the request {problem['instance']}."
-        todo = TODO.get(code) or str(problem.get("details") or "See the server's log.")
+        todo = TODO.get(code) or str(
+            problem.get("details") or TODO.get(str(answer.status_code)) or LOG
+        )
         exit_code = BY_STATUS.get(answer.status_code, ExitCode.FAILED)
         if answer.status_code == 400:
             exit_code = ExitCode.USAGE
@@ -159,7 +171,9 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _text(value: Any) -> str:
+def _texts(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(v) for v in value]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -123,9 +123,9 @@ class Beats:
         with self.lock:
             wanted = hold.turn == turn and not self._closed
             if wanted:
+                self._start()  # before the seat is called safe: a process may be out of threads
                 hold.granted(grant, chance=self.world.chance(), resumed=resumed)
                 self._plan(hold)
-                self._start()
         if not wanted:
             self._give_back(Return(grant.token))
         return wanted
@@ -153,6 +153,7 @@ class Beats:
             held = hold.held(self.world.now())
             grant = hold.ended("closing")
             self._holds.discard(hold)
+            self.lock.notify_all()
             self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
         if grant is None or not held:
             return False
@@ -182,21 +183,22 @@ class Beats:
                 return False
             task = heapq.heappop(self._agenda)[3]
             task.wake = math.inf
-            turn = self._take(task, now) if isinstance(task, Hold) else None
+            grant = self._take(task, now) if isinstance(task, Hold) else None
+            turn = task.turn if isinstance(task, Hold) else 0
         if isinstance(task, Return):
             self._give_back(task)
-        elif turn is not None:
+        elif grant is not None:
             try:
-                self._attend(task, turn)
-            except Exception:  # noqa: BLE001  # the thread outlives any bug: all seats hang on it
+                self._attend(task, turn, grant)
+            except BaseException:  # noqa: BLE001  # the thread outlives any bug: all seats hang on it
                 _log.exception("A heartbeat failed in an unforeseen way")
                 self._failed(task, turn, "internal")
             finally:
                 self.done(task)
         return True
 
-    def _take(self, hold: Hold, now: float) -> int | None:
-        """Look at a seat whose time has come; return its turn if it needs a request."""
+    def _take(self, hold: Hold, now: float) -> Grant | None:
+        """Look at a seat whose time has come; return its grant if it needs a request."""
         hold.review(now)
         if hold.busy:
             return None  # whoever is at it plans what is next
@@ -207,11 +209,9 @@ class Beats:
                 self._plan(hold)
             return None
         hold.busy = True
-        return hold.turn
+        return hold.grant
 
-    def _attend(self, hold: Hold, turn: int) -> None:
-        grant = hold.grant
-        assert grant is not None
+    def _attend(self, hold: Hold, turn: int, grant: Grant) -> None:
         if hold.gone:
             self._regain(hold, turn)
             return
@@ -251,7 +251,8 @@ class Beats:
             if passing(fault):
                 self._failed(hold, turn, fault.code, fault)
             else:
-                _log.warning("%r did not get its seat back: %s %s", hold.wish, fault, fault.hint)
+                why = (hold.wish.feature, hold.wish.user, fault, fault.hint)
+                _log.warning("The seat on %s of %s does not come back: %s %s", *why)
                 self._put_off(hold, turn, REFUSED_PACE, fault.code)
         else:
             self.granted(hold, turn, grant, resumed=True)

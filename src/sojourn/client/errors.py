@@ -30,6 +30,9 @@ from sojourn.errors import (
 FINAL = frozenset({"taken_over", "moved", "revoked", "released", "session_ended", "forked"})
 """Losses somebody meant. Coming back by itself, a client would fight a person or its own twin."""
 
+PASSING = frozenset({"internal", "request_timeout"})
+"""Codes that may be gone in a moment, beside the errors that say so by their kind."""
+
 WHY_LOST = {
     "new": ("The seat has not been acquired.", "Call acquire(), or use the seat in a with-block."),
     "released": ("The seat was released.", "Call acquire() to take it again."),
@@ -61,6 +64,10 @@ WHY_LOST = {
     "session_ended": ("The seat was lost: its session has ended.", "Sign in again."),
     "license_suspended": ("The license is suspended.", "Ask whoever manages the license."),
     "license_expired": ("The license has run out.", "Renew the license."),
+    "license_not_yet_valid": (
+        "The license is not valid yet.",
+        "Ask whoever manages the license.",
+    ),
     "forked": (
         "The seat belongs to the process that forked this one.",
         "Make another seat here, with an `instance=` of its own.",
@@ -219,7 +226,7 @@ def passing(fault: SojournError) -> bool:
     """Tell whether the same request may succeed in a moment."""
     return (
         isinstance(fault, ServerUnreachable | StoreUnavailable | Overloaded)
-        or fault.code == "internal"
+        or fault.code in PASSING
     )
 
 

@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from sojourn import __version__
-from sojourn.client.errors import Problem, ServerUnreachable, fault_of
-from sojourn.errors import InvalidInput, SojournError
+from sojourn.client.errors import Problem, SeatLost, ServerUnreachable, fault_of
+from sojourn.errors import Forbidden, InvalidInput, SojournError
 from sojourn.token import mask
 
 SEATS = "/api/licenses/sessions"
@@ -168,7 +168,13 @@ class Http:
         )
 
     def beat(self, token: Secret, body: dict[str, Any], *, timeout: float) -> Pulse:
-        sent_at, raw = self._ask("POST", SEATS + "/heartbeat", token, body, timeout)
+        """Beat. Raises SeatLost where the lease is gone, or of no worth without its license."""
+        try:
+            sent_at, raw = self._ask("POST", SEATS + "/heartbeat", token, body, timeout)
+        except Forbidden as fault:
+            if fault.code.startswith("license_"):
+                raise SeatLost(fault.code) from None
+            raise
         return Pulse(expires_in=self._read(raw, _Beaten).expires_in, sent_at=sent_at)
 
     def release(self, token: Secret, *, timeout: float) -> None:

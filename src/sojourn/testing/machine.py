@@ -45,6 +45,7 @@ FEATURES = {"lease": CountBy.LEASE, "user": CountBy.USER, "client": CountBy.CLIE
 POOLS = tuple(f"lic_1:{feature}" for feature in FEATURES)
 USERS = ("ann", "Ann", "bob", "bob ")
 CLIENTS = ("1", "2", "\N{GRINNING FACE}")
+HOLDERS = tuple((user_id, client_id) for user_id in USERS for client_id in CLIENTS)
 KNOWN_MAX = 25  # leases and tokens that rules pick from: the latest ones
 LEAPS = (
     1,
@@ -197,10 +198,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.most[pool.id] = max(pool.policy.capacity, self.most.get(pool.id, 0))
         assert self.both(lambda store: store.pools([pool.id])) == [pool]
 
-    @rule(asked=requests)
-    def acquire_more(self, asked: list[dict[str, Any]]) -> None:
-        """Twice as often as anything else: this is where the hard decisions are."""
-        self.acquire(asked)
+    @rule(
+        pool_id=st.sampled_from(POOLS),
+        holders=st.lists(st.sampled_from(HOLDERS), min_size=2, max_size=6),
+        gone=st.booleans(),
+    )
+    def crowd(self, pool_id: str, holders: list[tuple[str, str]], *, gone: bool) -> None:
+        """Many want in at once, as like as not just when those inside have become reclaimable."""
+        if gone:
+            self.clock.advance(seconds=70)
+        plain = {"session": None, "takeover": False, "resume": "no", "known": 0}
+        self.acquire(
+            [{"pool_id": pool_id, "user_id": u, "client_id": c, **plain} for u, c in holders]
+        )
 
     @rule(asked=requests)
     def acquire(self, asked: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sojourn.cli.demo.network import Network
 from sojourn.cli.demo.people import GHOSTS, Chance, Fate, Person
 from sojourn.cli.demo.stage import LINGER, LOST_AFTER, Stage
-from sojourn.cli.demo.tally import Summary, Tally
+from sojourn.cli.demo.tally import Summary, Tally, instant
 from sojourn.cli.output import span
 from sojourn.cli.server import segment
 
@@ -30,7 +30,8 @@ STRUCK = {
     Fate.IDLE: "{name} went for coffee. Heartbeats go on, so the seat is kept.",
     Fate.LEAVE: "{name} is done and gives the seat back.",
 }
-RAN_OUT = "{name}'s lease ran out, so the seat is free: nothing was heard for long enough."
+RAN_OUT = "{name}'s seat is free: nothing was heard for {lost}."
+LINGERED = "{name}'s seat is free: the tab stayed closed for {linger}."
 RUNS_OUT = 0.6  # seconds: a lease that had so little left when last seen, and is gone, ran out
 BACK = {
     Fate.CRASH: "{name} starts the program again, as the same client.",
@@ -72,6 +73,7 @@ class Director:
         self.people = [Person(i, network.cable(), stage.license_key) for i in range(clients)]
         self.story: deque[Line] = deque(maxlen=STORY_MAX)
         self.view = View(capacity=capacity)
+        self.so_far = self.tally.summary()
         self._by_holder = {(p.user, p.client): p for p in self.people}
         self._after = self._last_event()
         self._began = time.monotonic()
@@ -128,7 +130,7 @@ class Director:
             word = said["said"]
             if word == "safe":
                 self._seated(person, said)
-            elif word == "lost":
+            elif word == "lost" and person.fate is None:
                 self._set(person, "lost")
             elif word == "goodbye":
                 self.tally.died(person.user, person.client, self.stage.now(), round(LINGER * 1000))
@@ -187,7 +189,8 @@ class Director:
             person.tell("active")
         if fate in (Fate.CABLE, Fate.LID, Fate.IDLE):
             self.tally.revived(person.user, person.client, self.stage.now())
-            self._set(person, "holding")  # unless the program says otherwise
+            held = (person.user, person.client) in self.view.leases
+            self._set(person, "holding" if held else "lost")  # until the program says otherwise
             person.due = self.elapsed + self.chance.held()
             return
         if fate is Fate.CRASH:
@@ -203,15 +206,20 @@ class Director:
     # --- the server ---
 
     def _watch(self) -> None:
+        swept_at = None
         if self.elapsed - self._swept >= SWEEP_EVERY:
             self._swept = self.elapsed
-            self.stage.server.post("/api/sweeps")
+            swept_at = instant(self.stage.server.post("/api/sweeps")["startedAt"])
         before = self.view.leases
         self._look()  # first what is gone, then who came instead
         for holder, lease in before.items():
             if holder not in self.view.leases and lease.get("expiresIn", 0.0) < RUNS_OUT:
-                self._tell("freed", RAN_OUT, self._by_holder[holder])
+                person = self._by_holder[holder]
+                said_goodbye = person.fate is Fate.GOODBYE
+                self._tell("freed", LINGERED if said_goodbye else RAN_OUT, person)
         self._read_events()
+        if swept_at is not None:
+            self.so_far = self.tally.summary(swept_at)
 
     def _look(self) -> None:
         server, license_id = self.stage.server, self.stage.license_id

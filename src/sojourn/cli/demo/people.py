@@ -50,6 +50,8 @@ WEIGHTS = {
     Fate.LEAVE: 4,
 }
 
+PROGRAM = (sys.executable, "-m", "sojourn.cli.demo.person")
+
 HELD = (1.5, 6.0)  # seconds on a seat before fate strikes
 SHORT, LONG = (0.6, 1.6), (4.0, 8.0)  # seconds until somebody is back: in time, or too late
 
@@ -70,7 +72,7 @@ class Chance:
         return self._random.uniform(*HELD)
 
     def away(self, fate: Fate) -> float:
-        late = fate in (Fate.LEAVE, Fate.IDLE) or self._random.random() < 0.6  # noqa: PLR2004
+        late = fate in (Fate.LEAVE, Fate.IDLE) or self._random.random() < 0.6
         return self._random.uniform(*(LONG if late else SHORT))
 
 
@@ -94,8 +96,7 @@ class Person:
     def start(self) -> None:
         """Start the program, on the person's own cable."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sojourn.cli.demo.person"]
-            + [self.cable.url, FEATURE, self.user, self.client],
+            [*PROGRAM, self.cable.url, FEATURE, self.user, self.client],
             env={**clean_environment(), "SOJOURN_LICENSE_KEY": self._key},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

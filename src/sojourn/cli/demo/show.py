@@ -14,7 +14,7 @@ from sojourn.cli.demo.tally import Summary
 from sojourn.cli.output import Column, Output, build_table, count, figure, span
 
 COLORS = {"act": "yellow", "back": "", "denied": "red", "freed": "cyan", "seated": "green"}
-SIGNS = {"act": "!", "back": "·", "denied": "×", "freed": "○", "seated": "●"}  # noqa: RUF001 - signs
+SIGNS = {"act": "!", "back": "·", "denied": "×", "freed": "○", "seated": "●"}
 
 DOING = {
     "away": "not here yet",
@@ -29,9 +29,10 @@ DOING = {
     Fate.IDLE: "having coffee",
     Fate.LEAVE: "gone home",
 }
+NO_SEAT = {"waiting": "denied", "lost": "lost"}
 COLUMNS = [
     Column("Who", whole=True),
-    Column("Seat"),
+    Column("Seat", least=7),
     Column("Last beat (s)", figure=True),
     Column("Left (s)", figure=True, drop=1),
     Column("Fence", figure=True, drop=2),
@@ -70,12 +71,12 @@ class Show:
         left = max(0.0, self._seconds - self._director.elapsed)
         return Text.assemble(
             ("Sojourn demo", "bold"),
+            f"   {left:.0f} s left",
             ("   a seat is free ", "dim"),
             (f"{span(LOST_AFTER)}", ""),
             (" after the last heartbeat, ", "dim"),
             (f"{span(LINGER)}", ""),
             (" after a goodbye", "dim"),
-            (f"   {left:.0f} s left", "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -83,10 +84,10 @@ class Show:
     def _row(self, person: Person) -> tuple[Any, ...]:
         lease = self._director.view.leases.get((person.user, person.client))
         doing = DOING.get(person.state, person.state)
-        if person.state not in ("holding", "away"):
+        if person.state not in ("holding", "away", "asking"):
             doing += f" for {self._director.elapsed - person.since:.0f} s"
         if lease is None:
-            return (person.name, "denied" if person.state == "waiting" else "", *[None] * 3, doing)
+            return (person.name, NO_SEAT.get(person.state, ""), *[None] * 3, doing)
         return (
             person.name,
             lease["state"],
@@ -125,7 +126,7 @@ def story_line(line: Line) -> Text:
 
 
 def counters(director: Director) -> Text:
-    so_far = director.tally.summary()
+    so_far = director.so_far
     return Text(
         f"{so_far.acquires} acquired · {so_far.denials} refused · "
         f"{count(so_far.ghosts_reclaimed, 'ghost')} reclaimed · "
@@ -138,16 +139,17 @@ def counters(director: Director) -> Text:
 
 def conclude(out: Output, summary: Summary, *, clients: int, capacity: int, took: float) -> None:
     """Print the summary."""
+    out.say()
     out.say(f"In {span(round(took))}, {clients} people shared {count(capacity, 'seat')}.")
     rows = [
         ("Seats granted", f"{summary.acquires}", ""),
         ("Refusals, each with its evidence", f"{summary.denials}", ""),
-        ("Ghosts left behind", f"{summary.ghosts}", "crashes, dead networks, closed lids and tabs"),
+        ("Ghosts left behind", f"{summary.ghosts}", "crash, dead network, lid, tab"),
         ("Ghosts whose seat was reclaimed", f"{summary.ghosts_reclaimed}", "the others came back"),
         (
             "Longest a ghost held a seat (s)",
             f"{summary.longest_ghost_held:.1f}",
-            f"a lease lives {span(LOST_AFTER)} without a heartbeat",
+            f"at most {span(LOST_AFTER)}",
         ),
         (
             "Refusals while a ghost overstayed",

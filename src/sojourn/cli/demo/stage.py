@@ -20,6 +20,8 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.folder import DataFolder
 from sojourn.cli.server import Server, segment
 
+SERVE = (sys.executable, "-m", "sojourn.cli.demo.tether", "serve")
+
 FEATURE = "editor"
 HEARTBEAT = 1.0  # seconds
 LOST_AFTER = 3.0
@@ -48,8 +50,7 @@ def own_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="sojourn-demo-") as folder:
         with (Path(folder) / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sojourn.cli.demo.tether", "serve"]
-                + ["--port", "0", "--data", folder, "--log-format", "json", "--no-dev"],
+                [*SERVE, "--port", "0", "--data", folder, "--log-format", "json", "--no-dev"],
                 cwd=folder,
                 env=clean_environment(),
                 stdin=subprocess.DEVNULL,

@@ -115,7 +115,9 @@ class Tally:
     def denials(self) -> int:
         return len(self._denials)
 
-    def summary(self) -> Summary:
+    def summary(self, settled: int = NEVER) -> Summary:
+        """Count. Judge what happened up to `settled` only: later grants may rest on leases that ran
+        out and have not been noted yet."""
         ghosts = list(self._ghosts())
         reclaimed = [(d, s) for d, s in ghosts if s.end <= d.until and s.end != NEVER]
         held = [min(s.end, d.until) - d.at for d, s in ghosts if min(s.end, d.until) != NEVER]
@@ -125,8 +127,12 @@ class Tally:
             ghosts=len(ghosts),
             ghosts_reclaimed=len(reclaimed),
             longest_ghost_held=max(held, default=0) / 1000,
-            denials_past_time=sum(self._past_time(at, said, ghosts) for at, said in self._denials),
-            over_grants=over_grants(self._stays, self._capacity),
+            denials_past_time=sum(
+                self._past_time(at, said, ghosts) for at, said in self._denials if at <= settled
+            ),
+            over_grants=over_grants(
+                [stay for stay in self._stays if stay.start <= settled], self._capacity
+            ),
         )
 
     def _ghosts(self) -> Iterable[tuple[Death, Stay]]:

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from sojourn.event import Event
-from sojourn.lease import Acquire, Denied, DenialReason, Lease
+from sojourn.lease import Acquire, DenialReason, Denied, Lease
 from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
 from sojourn.stores.sql import events, outages

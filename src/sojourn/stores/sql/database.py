@@ -19,7 +19,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable
 from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql.dialect import Dialect
-from sojourn.stores.sql.faults import Fault, classify
+from sojourn.stores.sql.faults import classify
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
@@ -40,6 +40,7 @@ class Tx:
     def __init__(self, connection: Connection, dialect: Dialect, clock: Clock) -> None:
         self.connection = connection
         self.dialect = dialect
+        self.committing = False  # until then, whatever fails has changed nothing
         self._clock = clock
 
     @property
@@ -71,6 +72,21 @@ class Tx:
         """Run a statement made of SQLAlchemy's parts."""
         return self.connection.execute(statement, params)
 
+    def patiently(self) -> None:
+        """Let the statements that follow in this transaction take minutes: an operator's work."""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Begin, and commit in the end or undo everything."""
+        try:
+            self.connection.exec_driver_sql(self.dialect.begin)
+            yield
+            self.committing = True
+            self.connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            _roll_back(self.connection)
+            raise
+
     def now(self) -> int:
         """Read the clock that decides."""
         return int(self.rows("SELECT {now}", {"now": self.instant})[0][0])
@@ -82,6 +98,8 @@ class Database(ABC):
     dialect: Dialect
     engine: Engine
     clock: Clock
+    private = False
+    """Nobody else sees it, and it ends with the process."""
 
     @abstractmethod
     def writing(self) -> contextlib.AbstractContextManager[Tx]:
@@ -115,10 +133,14 @@ class Database(ABC):
     ) -> T:
         started = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
-            unit = _Unit(self.dialect, begin=begin)
+            committing = False
             try:
                 with connection() as tx:
-                    return unit.run(tx, work)
+                    try:
+                        with tx.transaction() if begin else contextlib.nullcontext():
+                            return work(tx)
+                    finally:
+                        committing = tx.committing
             except Again:
                 if attempt == ATTEMPTS:
                     raise StoreUnavailable("The database is overloaded.") from None
@@ -126,38 +148,12 @@ class Database(ABC):
                 fault = classify(error)
                 if fault is None:
                     raise
-                quick = time.monotonic() - started < RETRY_WITHIN
-                if attempt == ATTEMPTS or not unit.repeatable(fault, first=attempt == 1 and quick):
+                first = attempt == 1 and time.monotonic() - started < RETRY_WITHIN
+                lost = fault.disconnected and first and not committing
+                if attempt == ATTEMPTS or not (fault.kind == "retry" or lost):
                     raise fault.error() from error
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
         raise AssertionError("unreachable")
-
-
-class _Unit:
-    """One try of a transaction, or of statements that each commit by themselves."""
-
-    def __init__(self, dialect: Dialect, *, begin: bool) -> None:
-        self._begin = dialect.begin if begin else None
-        self._committing = False
-
-    def run(self, tx: Tx, work: Callable[[Tx], T]) -> T:
-        if self._begin is None:
-            return work(tx)
-        try:
-            tx.connection.exec_driver_sql(self._begin)
-            result = work(tx)
-            self._committing = True
-            tx.connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            _roll_back(tx.connection)
-            raise
-        return result
-
-    def repeatable(self, fault: Fault, *, first: bool) -> bool:
-        """Tell whether it surely changed nothing, and may do better when run again."""
-        if fault.kind == "retry":
-            return True
-        return fault.disconnected and first and not self._committing
 
 
 def _roll_back(connection: Connection) -> None:

@@ -57,6 +57,7 @@ class FileDatabase(Database):
     def __init__(self, path: Path | None, *, clock: Clock, durable: bool) -> None:
         self.clock = clock
         self.path = path
+        self.private = path is None
         self._durable = durable
         self._latest = [0]
         self._log_allowed = LOG_MAX

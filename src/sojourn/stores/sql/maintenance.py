@@ -89,7 +89,11 @@ def _in_chunks(
 
 
 def _oldest(
-    tx: Tx, instant: ColumnElement[Any], until: int, conditions: list[ColumnElement[bool]], limit: int
+    tx: Tx,
+    instant: ColumnElement[Any],
+    until: int,
+    conditions: list[ColumnElement[bool]],
+    limit: int,
 ) -> Sequence[str]:
     found = select(leases.c.id).where(instant <= until, *conditions).order_by(instant, leases.c.id)
     return list(tx.core(found.limit(limit)).scalars())

@@ -36,8 +36,11 @@ UPDATE leases SET
     graced_at = :at
 WHERE {owed}
 """.replace("{owed}", OWED)
-GRACE_POSTGRES = GRACE + "AND id IN (SELECT id FROM leases WHERE {owed} ORDER BY id FOR UPDATE)".replace(
-    "{owed}", OWED
+GRACE_POSTGRES = (
+    GRACE
+    + "AND id IN (SELECT id FROM leases WHERE {owed} ORDER BY id FOR UPDATE)".replace(
+        "{owed}", OWED
+    )
 )
 
 

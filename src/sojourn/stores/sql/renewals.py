@@ -25,7 +25,8 @@ OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
     AND (p.valid_until IS NULL OR p.valid_until > {at})"""
 
 POSTGRES = (
-    """
+    (
+        """
 WITH c AS MATERIALIZED (SELECT {now} AS now),
 s AS (
     SELECT l.id, c.now,
@@ -50,10 +51,14 @@ UPDATE leases SET last_beat_at = greatest(leases.last_beat_at, s.now), suspect_a
 FROM s WHERE leases.id = s.id
 RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now
 """
-).replace("{patience}", PATIENCE).replace("{open}", OPEN.replace("{at}", "c.now"))
+    )
+    .replace("{patience}", PATIENCE)
+    .replace("{open}", OPEN.replace("{at}", "c.now"))
+)
 
 SQLITE = (
-    """
+    (
+        """
 UPDATE leases SET
     last_beat_at = max(last_beat_at, :now),
     suspect_at = CASE WHEN b.closing THEN min(suspect_at, :now)
@@ -70,7 +75,10 @@ WHERE leases.id = b.id AND leases.fence = b.fence AND leases.ended_at IS NULL
   AND p.id = leases.pool_id AND {open}
 RETURNING id, expires_at - :now, suspect_at <= :now
 """
-).replace("{patience}", PATIENCE).replace("{open}", OPEN.replace("{at}", ":now"))
+    )
+    .replace("{patience}", PATIENCE)
+    .replace("{open}", OPEN.replace("{at}", ":now"))
+)
 
 # A join would read pools under a shared lock, and wait for every acquire; a scalar subquery reads
 # without one. Beats alike but for `idle_for` go together.
@@ -145,9 +153,7 @@ def _apply(
 
 def _renewals(rows: Iterable[Sequence[Any]]) -> dict[str, Renewal]:
     active, suspect = LeaseState.ACTIVE, LeaseState.SUSPECT
-    return {
-        row[0]: Renewal(expires_in=row[1], state=suspect if row[2] else active) for row in rows
-    }
+    return {row[0]: Renewal(expires_in=row[1], state=suspect if row[2] else active) for row in rows}
 
 
 def _on_postgres(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
@@ -174,9 +180,7 @@ def _array(values: Iterable[int | None]) -> str:
 
 
 def _on_sqlite(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
-    rows = [
-        (x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing) for x in beats
-    ]
+    rows = [(x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing) for x in beats]
     return _renewals(tx.rows(SQLITE, {"now": tx.instant, "beats": tx.dialect.keys(rows)}))
 
 

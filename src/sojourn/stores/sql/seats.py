@@ -173,9 +173,7 @@ def release(db: Database, releases: Sequence[Release]) -> list[bool]:
     return db.transaction(work)
 
 
-def revoke(
-    db: Database, which: LeaseFilter, action: Action, *, suspects_only: bool
-) -> list[Lease]:
+def revoke(db: Database, which: LeaseFilter, action: Action, *, suspects_only: bool) -> list[Lease]:
     """End live leases on an operator's word; see `Store.revoke`."""
     which = replace(which, include_ended=False)
     stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
@@ -194,9 +192,7 @@ def revoke(
         ]
         end_leases(tx, live, EndReason.REVOKED, now)
         happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
-        acted = replace(
-            action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
-        )
+        acted = replace(action_event(action, filter=stated, ended=len(live)), user_id=which.user_id)
         events.append(tx, [*happened, acted], now)
         return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
 

@@ -16,16 +16,43 @@ from sqlalchemy import URL, Engine, create_engine, event
 
 from sojourn.clock import Clock
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import MYSQL, POSTGRES
+from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend
 
 CONNECT_TIMEOUT = 4  # seconds
 LOCK_TIMEOUT = 3
 STATEMENT_TIMEOUT = 8
 REPLY_TIMEOUT = 10  # a server that froze cannot end its own statements
 LONG_TIMEOUT = 600  # for the work of an operator: migrating, giving grace to a million leases
+PATIENCE = """
+SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true)
+"""
 POOL_SIZE = 8
 POOL_OVERFLOW = 24
 POOL_TIMEOUT = 5
+
+
+class ServerTx(Tx):
+    """A connection of which the next borrower expects the usual timeouts."""
+
+    _patient = False
+
+    def patiently(self) -> None:
+        self._patient = True
+        raw: Any = self.connection.connection.driver_connection
+        if self.dialect.backend is Backend.POSTGRES:
+            raw.reply_timeout = LONG_TIMEOUT
+            self.rows(PATIENCE, {"timeout": f"{LONG_TIMEOUT}s"})
+        else:
+            raw._read_timeout = LONG_TIMEOUT  # noqa: SLF001  # PyMySQL sets it once and has no setter
+
+    def give_back(self) -> None:
+        """Restore the timeouts; those of the server's end with the transaction."""
+        if self._patient and not self.connection.invalidated:
+            raw: Any = self.connection.connection.driver_connection
+            if self.dialect.backend is Backend.POSTGRES:
+                raw.reply_timeout = REPLY_TIMEOUT
+            else:
+                raw._read_timeout = REPLY_TIMEOUT  # noqa: SLF001  # as above
 
 
 class ServerDatabase(Database):
@@ -42,7 +69,11 @@ class ServerDatabase(Database):
     @contextlib.contextmanager
     def writing(self) -> Iterator[Tx]:
         with self.engine.connect() as connection:
-            yield Tx(connection, self.dialect, self.clock)
+            tx = ServerTx(connection, self.dialect, self.clock)
+            try:
+                yield tx
+            finally:
+                tx.give_back()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -164,9 +164,7 @@ def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
     """Read a row of LOAD; a session that is gone went by whatever came first."""
     now, _, ended_at, ended_by, end_reason = row[:5]
     if ended_at is not None:
-        return Gone(
-            reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at
-        )
+        return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at)
     idle_at, expires_at = row[13], row[14]
     if idle_at <= now:
         reason = GoneReason.IDLE if idle_at < expires_at else GoneReason.EXPIRED
@@ -186,7 +184,9 @@ def _save(
     tx: Tx, saves: Sequence[Save], sets: Sequence[dict[str, msgspec.Raw]]
 ) -> list[int | None]:
     # Values that are not changed are copied as they are, undecoded.
-    live = {row[2]: (_parts.decode(row[4]), int(row[5])) for row in _lock(tx, [x.id for x in saves])}
+    live = {
+        row[2]: (_parts.decode(row[4]), int(row[5])) for row in _lock(tx, [x.id for x in saves])
+    }
     answers: list[int | None] = []
     for each, changes in zip(saves, sets, strict=True):
         if each.id not in live:

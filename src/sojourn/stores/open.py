@@ -1,0 +1,139 @@
+"""Opening what a URL names: `memory:`, a SQLite file, PostgreSQL, MariaDB or MySQL, Redis or Valkey.
+
+Nothing of a driver's is imported before a URL asks for it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sojourn.clock import DAY, STORE_CLOCK, Clock
+from sojourn.errors import SettingsError
+from sojourn.ledger import Ledger
+from sojourn.store import Store
+
+if TYPE_CHECKING:
+    from sojourn.stores.sql.database import Database
+
+MAX_PAUSE = 10_000
+EVENT_RETENTION = 30 * DAY
+
+SCHEMES = "memory:, sqlite:///file, postgresql://, mysql://, mariadb://"
+DRIVERS = {
+    "postgresql": ("psycopg", "postgres"),
+    "postgres": ("psycopg", "postgres"),
+    "mysql": ("pymysql", "mysql"),
+    "mariadb": ("pymysql", "mysql"),
+}
+"""By scheme: the driver's module, and the extra that installs it."""
+
+
+def open_store(
+    url: str,
+    *,
+    clock: Clock = STORE_CLOCK,
+    max_pause: int = MAX_PAUSE,
+    migrate: bool = False,
+    durable: bool = True,
+    event_retention: int = EVENT_RETENTION,
+) -> Store:
+    """Open a store. On SQL its schema must be in place, unless `migrate` is to see to that."""
+    if scheme_of(url) == "memory":
+        from sojourn.stores.memory import MemoryStore  # noqa: PLC0415  # only if asked for
+
+        return MemoryStore(clock, max_pause=max_pause, event_retention=event_retention)
+    from sojourn.stores.sql.store import SqlStore  # noqa: PLC0415  # only if asked for
+
+    db = _database(url, clock=clock, durable=durable, migrate=migrate)
+    return SqlStore(db, max_pause=max_pause, event_retention=event_retention)
+
+
+def open_ledger(
+    url: str,
+    *,
+    clock: Clock = STORE_CLOCK,
+    migrate: bool = False,
+    durable: bool = True,
+) -> Ledger:
+    """Open a ledger, always on SQL: `memory:` is a private database in this process's memory."""
+    from sojourn.stores.sql.ledger import SqlLedger  # noqa: PLC0415  # only if asked for
+
+    if scheme_of(url) == "memory":
+        url = "sqlite:///:memory:"
+    return SqlLedger(_database(url, clock=clock, durable=durable, migrate=migrate))
+
+
+def migrate(url: str) -> None:
+    """Bring a database's schema to the version this code needs. Safe to run twice, or twice at once."""
+    if scheme_of(url) != "memory":
+        _database(url, clock=STORE_CLOCK, durable=True, migrate=True).close()
+
+
+def schema_version(url: str) -> str | None:
+    """Return the version of a database's schema; None if it has none."""
+    if scheme_of(url) == "memory":
+        return None
+    from sojourn.stores.sql import migrations  # noqa: PLC0415  # only if asked for
+
+    db = _connected(url, clock=STORE_CLOCK, durable=True)
+    try:
+        return migrations.version(db)
+    finally:
+        db.close()
+
+
+def scheme_of(url: str) -> str:
+    """Return a store URL's scheme; raise SettingsError if nothing can open it."""
+    scheme = url.partition(":")[0].partition("+")[0].lower()
+    if scheme not in ("memory", "sqlite", *DRIVERS):
+        raise SettingsError(
+            f"A store URL cannot begin with {scheme + ':'!r}.", hint=f"Use one of {SCHEMES}."
+        )
+    if scheme in DRIVERS:
+        driver, extra = DRIVERS[scheme]
+        if find_spec(driver) is None:
+            raise SettingsError(
+                f"The driver for {scheme} is not installed.",
+                hint=f"Run: pip install 'sojourn[{extra}]'",
+            )
+    return scheme
+
+
+def _database(url: str, *, clock: Clock, durable: bool, migrate: bool) -> Database:
+    """Open a database, and see that its schema is in place."""
+    from sojourn.stores.sql import migrations  # noqa: PLC0415  # only if asked for
+
+    db = _connected(url, clock=clock, durable=durable)
+    try:
+        if migrate or db.private:
+            migrations.migrate(db)
+        migrations.require(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connected(url: str, *, clock: Clock, durable: bool) -> Database:
+    from sqlalchemy import make_url  # noqa: PLC0415  # only if asked for
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415  # only if asked for
+
+    scheme = scheme_of(url)
+    try:
+        # Not the scheme as given: SQLAlchemy would take it for the name of a dialect of its own.
+        parsed = make_url(url).set(drivername="postgresql" if scheme == "postgres" else scheme)
+    except ArgumentError:
+        raise SettingsError(
+            "The store's URL cannot be read.", hint=f"Use one of {SCHEMES}."
+        ) from None
+    if scheme == "sqlite":
+        from sojourn.stores.sql.file import FileDatabase  # noqa: PLC0415  # only if asked for
+
+        private = parsed.database in (None, "", ":memory:")
+        path = None if private else Path(str(parsed.database)).expanduser()
+        return FileDatabase(path, clock=clock, durable=durable)
+    from sojourn.stores.sql.server import ServerDatabase  # noqa: PLC0415  # only if asked for
+
+    return ServerDatabase(parsed, clock=clock, durable=durable)

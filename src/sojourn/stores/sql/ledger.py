@@ -1,0 +1,306 @@
+"""The ledger on SQL: licenses, keys, the audit trail. Every change writes its audit row with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from sojourn.errors import Conflict
+from sojourn.ledger import ApiKey, Audit, LicenseChange, Role, SweepRun
+from sojourn.license import License, LicenseStatus, Policy, Pool
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.events import bounded, bump
+from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql.rows import from_json, to_json
+from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
+
+LICENSE = [licenses.c[name] for name in License.__struct_fields__]
+KEY = [api_keys.c[name] for name in ApiKey.__struct_fields__]
+
+LOCK = "SELECT {columns} FROM licenses WHERE id = :id {update}".replace(
+    "{columns}", ", ".join(License.__struct_fields__)
+)
+BY_HASH = "SELECT key_hash, {columns} FROM licenses WHERE key_hash {in_hashes hashes}".replace(
+    "{columns}", ", ".join(License.__struct_fields__)
+)
+POOL_ID = features.c.license_id + ":" + features.c.feature
+
+
+class SqlLedger:
+    """Implements `sojourn.ledger.Ledger` on a database whose schema is in place."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Licenses
+
+    def create_license(
+        self, license: License, features: dict[str, Policy], key_hash: bytes, *, actor: str
+    ) -> License:
+        def work(tx: Tx) -> License:
+            created = msgspec.structs.replace(license, created_at=tx.now())
+            row = _license_row(created) | {"key_hash": key_hash}
+            _insert_new(tx, licenses, row, "A license with this id or key exists already.")
+            for feature, policy in features.items():
+                _set_feature(tx, created.id, feature, policy)
+            data = {"name": created.name, "features": features}
+            _audit(tx, actor, "license.create", created.id, data)
+            return created
+
+        return self._db.transaction(work)
+
+    def license(self, license_id: str) -> License | None:
+        query = select(*LICENSE).where(licenses.c.id == license_id)
+        row = self._db.read(lambda tx: tx.core(query).first())
+        return None if row is None else _license(row)
+
+    def licenses_by_key(self, key_hashes: Sequence[bytes]) -> list[License | None]:
+        if not key_hashes:
+            return []
+        hashes = self._db.dialect.hashes(key_hashes)
+        rows = self._db.read(lambda tx: tx.rows(BY_HASH, {"hashes": hashes}))
+        found = {bytes(row[0]): _license(row[1:]) for row in rows}
+        return [found.get(key_hash) for key_hash in key_hashes]
+
+    def licenses(
+        self, *, after: str | None = None, limit: int = 100, status: LicenseStatus | None = None
+    ) -> list[License]:
+        query = select(*LICENSE).order_by(licenses.c.id).limit(bounded(limit))
+        if after is not None:
+            query = query.where(licenses.c.id > after)
+        if status is not None:
+            query = query.where(licenses.c.status == status.value)
+        return [_license(row) for row in self._db.read(lambda tx: tx.core(query).all())]
+
+    def change_license(
+        self, license_id: str, change: LicenseChange, *, actor: str
+    ) -> License | None:
+        changes = {
+            name: value
+            for name in change.__struct_fields__
+            if (value := getattr(change, name)) is not UNSET
+        }
+
+        def work(tx: Tx) -> License | None:
+            found = _lock(tx, license_id)
+            if found is None or not changes:
+                return found
+            changed = msgspec.structs.replace(found, **changes)
+            _update_license(tx, license_id, msgspec.to_builtins(changes))
+            _audit(tx, actor, "license.change", license_id, changes)
+            return changed
+
+        return self._db.transaction(work)
+
+    def rotate_license_key(self, license_id: str, key_hash: bytes, *, actor: str) -> License | None:
+        def work(tx: Tx) -> License | None:
+            found = _lock(tx, license_id)
+            if found is not None:
+                _update_license(tx, license_id, {"key_hash": key_hash})
+                _audit(tx, actor, "license.rotate_key", license_id, {})
+            return found
+
+        return self._db.transaction(work)
+
+    def delete_license(self, license_id: str, *, actor: str) -> bool:
+        def work(tx: Tx) -> bool:
+            found = _lock(tx, license_id)
+            if found is None:
+                return False
+            tx.core(delete(features).where(features.c.license_id == license_id))
+            tx.core(delete(licenses).where(licenses.c.id == license_id))
+            _audit(tx, actor, "license.delete", license_id, {"name": found.name})
+            return True
+
+        return self._db.transaction(work)
+
+    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> bool:
+        def work(tx: Tx) -> bool:
+            if _lock(tx, license_id) is None:
+                return False
+            _set_feature(tx, license_id, feature, policy)
+            _audit(tx, actor, "feature.set", license_id, {"feature": feature, "policy": policy})
+            return True
+
+        return self._db.transaction(work)
+
+    def remove_feature(self, license_id: str, feature: str, *, actor: str) -> bool:
+        def work(tx: Tx) -> bool:
+            if _lock(tx, license_id) is None:
+                return False
+            if not tx.core(delete(features).where(*_named(license_id, feature))).rowcount:
+                return False
+            _audit(tx, actor, "feature.remove", license_id, {"feature": feature})
+            return True
+
+        return self._db.transaction(work)
+
+    def pools(
+        self, license_id: str | None = None, *, after: str | None = None, limit: int = 1_000
+    ) -> list[Pool]:
+        query = (
+            select(features.c.feature, features.c.policy, *LICENSE)
+            .join(licenses, licenses.c.id == features.c.license_id)
+            .order_by(POOL_ID)
+            .limit(max(0, limit))
+        )
+        if license_id is not None:
+            query = query.where(licenses.c.id == license_id)
+        if after is not None:
+            query = query.where(after < POOL_ID)
+        return [_pool(row) for row in self._db.read(lambda tx: tx.core(query).all())]
+
+    # API keys
+
+    def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey:
+        def work(tx: Tx) -> ApiKey:
+            created = msgspec.structs.replace(key, created_at=tx.now())
+            row = msgspec.to_builtins(created) | {"key_hash": key_hash}
+            _insert_new(tx, api_keys, row, "An API key with this id or secret exists already.")
+            _audit(tx, actor, "key.create", key.id, {"name": key.name, "role": key.role})
+            return created
+
+        return self._db.transaction(work)
+
+    def keys(self) -> list[ApiKey]:
+        query = select(*KEY).order_by(api_keys.c.created_at, api_keys.c.id)
+        return [_key(row) for row in self._db.read(lambda tx: tx.core(query).all())]
+
+    def key_by_hash(self, key_hash: bytes) -> ApiKey | None:
+        query = select(*KEY).where(api_keys.c.key_hash == key_hash)
+        row = self._db.read(lambda tx: tx.core(query).first())
+        return None if row is None else _key(row)
+
+    def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
+        def work(tx: Tx) -> ApiKey | None:
+            mine = api_keys.c.id == key_id
+            row = tx.core(select(*KEY).where(mine).with_for_update()).first()
+            if row is None:
+                return None
+            found = _key(row)
+            if found.revoked_at is not None:
+                return found
+            now = tx.now()
+            tx.core(update(api_keys).where(mine).values(revoked_at=now))
+            _audit(tx, actor, "key.revoke", key_id, {"name": found.name})
+            return msgspec.structs.replace(found, revoked_at=now)
+
+        return self._db.transaction(work)
+
+    # What was done
+
+    def record(self, audit: Audit) -> None:
+        self._db.transaction(
+            lambda tx: _audit(tx, audit.actor, audit.action, audit.subject, audit.data)
+        )
+
+    def audits(self, *, after: int = 0, limit: int = 100) -> list[Audit]:
+        column = audits.c
+        query = select(audits).where(column.id > after).order_by(column.id).limit(bounded(limit))
+        return [
+            Audit(
+                id=row.id,
+                at=row.at,
+                actor=row.actor,
+                action=row.action,
+                subject=row.subject,
+                data=from_json(row.data),
+            )
+            for row in self._db.read(lambda tx: tx.core(query).all())
+        ]
+
+    def record_sweep(self, run: SweepRun) -> None:
+        def work(tx: Tx) -> None:
+            row = msgspec.to_builtins(run) | {"id": bump(tx, "sweeps", 1)}
+            tx.core(insert(sweeps), row)
+
+        self._db.transaction(work)
+
+    def sweeps(self, *, limit: int = 20) -> list[SweepRun]:
+        query = select(sweeps).order_by(sweeps.c.id.desc()).limit(bounded(limit))
+        rows = self._db.read(lambda tx: tx.core(query).all())
+        return [SweepRun(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public API
+
+    def now(self) -> int:
+        return self._db.read(Tx.now)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _lock(tx: Tx, license_id: str) -> License | None:
+    rows = tx.rows(LOCK, {"id": license_id})
+    return _license(rows[0]) if rows else None
+
+
+def _insert_new(tx: Tx, table: Any, row: dict[str, Any], taken: str) -> None:
+    try:
+        tx.core(insert(table), row)
+    except IntegrityError as error:
+        fault = classify(error)
+        if fault is not None and fault.kind == "duplicate":
+            raise Conflict(taken) from error
+        raise
+
+
+def _update_license(tx: Tx, license_id: str, values: dict[str, Any]) -> None:
+    try:
+        tx.core(update(licenses).where(licenses.c.id == license_id).values(values))
+    except IntegrityError as error:
+        fault = classify(error)
+        if fault is not None and fault.kind == "duplicate":
+            raise Conflict("Another license has this key.") from error
+        raise
+
+
+def _named(license_id: str, feature: str) -> list[Any]:
+    return [features.c.license_id == license_id, features.c.feature == feature]
+
+
+def _set_feature(tx: Tx, license_id: str, feature: str, policy: Policy) -> None:
+    """Under the lock of its license, no two do this at once."""
+    text = to_json(policy)
+    matched = tx.core(
+        update(features).where(*_named(license_id, feature)).values(policy=text)
+    ).rowcount
+    if not matched:
+        row = {"license_id": license_id, "feature": feature, "policy": text}
+        tx.core(insert(features), row)
+
+
+def _audit(tx: Tx, actor: str, action: str, subject: str, data: dict[str, Any]) -> None:
+    """Append to the audit trail; the last thing a transaction does, as its ids have no gaps."""
+    row = {"actor": actor, "action": action, "subject": subject, "data": to_json(data)}
+    tx.core(insert(audits), row | {"at": tx.now(), "id": bump(tx, "audits", 1)})
+
+
+def _license(row: Sequence[Any]) -> License:
+    values = dict(zip(License.__struct_fields__, row, strict=True))
+    return License(**values | {"status": LicenseStatus(values["status"])})
+
+
+def _license_row(license: License) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(license)
+    return row
+
+
+def _pool(row: Sequence[Any]) -> Pool:
+    license = _license(row[2:])
+    return Pool(
+        license_id=license.id,
+        feature=row[0],
+        policy=msgspec.json.decode(row[1], type=Policy),
+        status=license.status,
+        valid_from=license.valid_from,
+        valid_until=license.valid_until,
+    )
+
+
+def _key(row: Sequence[Any]) -> ApiKey:
+    values = dict(zip(ApiKey.__struct_fields__, row, strict=True))
+    return ApiKey(**values | {"role": Role(values["role"])})

@@ -1,0 +1,121 @@
+"""Bringing a database's schema to the version this code needs.
+
+Several servers may start at once: one migrates, the others wait for its lock and find nothing left to
+do. A migration that was killed half way is taken up again: tables that exist already are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, insert, inspect, select
+
+from sojourn.errors import StoreBroken, StoreUnavailable
+from sojourn.stores.sql import schema
+from sojourn.stores.sql.database import Database, Tx, translated
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.faults import MIGRATE
+
+FOLDER = Path(__file__).parent
+LOCK = {"name": "sojourn:migrate", "number": 7_305_827_215, "timeout": 60}  # seconds
+
+VERSION = "SELECT version_num FROM sojourn_schema"
+LOCK_POSTGRES = "SELECT pg_advisory_xact_lock(:number)"
+LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
+UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
+
+MARKS = {"events": "events", "audits": "audits", "sweeps": "sweeps", "pulse": None}
+"""Rows of `marks`, and the table whose last id they hold."""
+MARK_BEHIND = """
+UPDATE marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
+WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FROM {table}))
+"""
+
+
+def head() -> str:
+    """Return the schema's version that this code needs."""
+    newest = ScriptDirectory(str(FOLDER)).get_current_head()
+    assert newest is not None  # there is at least one migration
+    return newest
+
+
+def known() -> set[str]:
+    """Return the versions that this code knows."""
+    return {each.revision for each in ScriptDirectory(str(FOLDER)).walk_revisions()}
+
+
+def version(db: Database) -> str | None:
+    """Return the schema's version; None if there is no schema."""
+    return db.read(_version)
+
+
+def _version(tx: Tx) -> str | None:
+    if not inspect(tx.connection).has_table(schema.VERSION_TABLE):
+        return None
+    rows = tx.rows(VERSION, {})
+    return str(rows[0][0]) if rows else None
+
+
+def require(db: Database) -> None:
+    """Raise StoreBroken unless the schema is the one this code needs, or a newer one."""
+    found = version(db)
+    if found is None:
+        raise StoreBroken("The database has no Sojourn schema yet.", hint=MIGRATE)
+    if found != head() and found in known():
+        raise StoreBroken(
+            f"The database's schema is at version {found}, and {head()} is needed.", hint=MIGRATE
+        )
+
+
+def migrate(db: Database) -> None:
+    """Bring the schema to this code's version, and put back what is missing of it."""
+    with translated(), db.writing() as tx, _alone(tx):
+        if _version(tx) not in (None, *known()):
+            return  # newer code has been here: its schema is not ours to change
+        config = Config()
+        config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+        config.attributes["connection"] = tx.connection
+        command.upgrade(config, "head")
+        ensure(tx.connection, schema.metadata)
+        there = set(tx.core(select(schema.marks.c.name)).scalars())
+        for name, table in MARKS.items():
+            if name not in there:
+                tx.core(insert(schema.marks), {"name": name})
+            if table is not None:
+                tx.do(MARK_BEHIND.replace("{table}", table), {"name": name})
+
+
+@contextlib.contextmanager
+def _alone(tx: Tx) -> Iterator[None]:
+    """Keep other migrations out. Where DDL is transactional, all of it is one transaction."""
+    if tx.dialect.backend is Backend.MYSQL:
+        tx.patiently()
+        if tx.rows(LOCK_MYSQL, LOCK)[0][0] != 1:
+            raise StoreUnavailable("Another server is migrating the database and takes long.")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(Exception):  # the lock ends with its connection, too
+                tx.rows(UNLOCK_MYSQL, LOCK)
+        return
+    with tx.transaction():
+        tx.patiently()
+        if tx.dialect.backend is Backend.POSTGRES:
+            tx.rows(LOCK_POSTGRES, LOCK)
+        yield
+
+
+def ensure(connection: Connection, metadata: MetaData) -> None:
+    """Create the tables and indexes that are missing; leave what is there."""
+    metadata.create_all(connection, checkfirst=True)
+    found = inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {index["name"] for index in found.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in there:
+                index.create(connection)

@@ -1,0 +1,151 @@
+"""The store on SQL: each verb is in the module of its noun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sojourn.event import Event
+from sojourn.lease import (
+    Acquire,
+    Denied,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Renewal,
+    Usage,
+)
+from sojourn.license import Pool
+from sojourn.session import Gone, NewSession, Save, Session
+from sojourn.store import Action, Finding, Outage, Swept
+from sojourn.stores.sql import (
+    acquires,
+    events,
+    health,
+    maintenance,
+    outages,
+    renewals,
+    seats,
+)
+from sojourn.stores.sql import sessions as session_verbs
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.pools import Certificates
+
+
+class SqlStore:
+    """Implements `sojourn.store.Store` on a database whose schema is in place."""
+
+    def __init__(self, db: Database, *, max_pause: int, event_retention: int) -> None:
+        self._db = db
+        self._max_pause = max_pause
+        self._event_retention = event_retention
+        self._certificates = Certificates()
+
+    # Sessions
+
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | None]:
+        return session_verbs.create(self._db, sessions)
+
+    def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
+        return session_verbs.load(self._db, token_hashes)
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        return session_verbs.save(self._db, saves)
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        return session_verbs.touch(self._db, ids)
+
+    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
+        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace)
+
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+    ) -> list[str]:
+        return session_verbs.end(
+            self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor
+        )
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        return session_verbs.of(self._db, user_id, limit=limit)
+
+    # Seats
+
+    def define(self, pools: Sequence[Pool]) -> None:
+        seats.define(self._db, pools)
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        return seats.drop(self._db, pool_ids, action)
+
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        return seats.pools(self._db, pool_ids)
+
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        return acquires.acquire(self._db, self._certificates, requests, max_pause=self._max_pause)
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        return renewals.renew(self._db, renews, max_pause=self._max_pause)
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        return seats.release(self._db, releases)
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        return seats.revoke(self._db, which, action, suspects_only=suspects_only)
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        return seats.leases(self._db, which, after=after, limit=limit)
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        return seats.usage(self._db, pool_ids)
+
+    # Both
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        return events.read(
+            self._db,
+            after=after,
+            limit=limit,
+            kinds=kinds,
+            pool_id=pool_id,
+            user_id=user_id,
+            newest_first=newest_first,
+        )
+
+    def pulse(self) -> Outage | None:
+        return outages.pulse(self._db, max_pause=self._max_pause)
+
+    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+        return maintenance.sweep(
+            self._db,
+            limit=limit,
+            which=which,
+            max_pause=self._max_pause,
+            event_retention=self._event_retention,
+        )
+
+    def check(self) -> list[Finding]:
+        return health.check(self._db)
+
+    def now(self) -> int:
+        return self._db.read(Tx.now)
+
+    def close(self) -> None:
+        self._db.close()
