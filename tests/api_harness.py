@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -122,7 +122,7 @@ class Api(World):
 
     def start(self) -> dict[str, Any]:
         self._life = self.loop.create_task(
-            self.app({"type": "lifespan"}, self._inbox.get, self._outbox.put)  # type: ignore[arg-type]  # a coroutine
+            self.app({"type": "lifespan"}, self._inbox.get, self._outbox.put)
         )
         return self._live("lifespan.startup")
 
@@ -139,13 +139,12 @@ class Api(World):
 
         return self.run(tell())
 
-    def run(self, work: Any) -> Any:
+    def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(work)
 
     def call(self, method: str, path: str, **request: Any) -> Answer:
         """Send one request; see `send`."""
-        answer: Answer = self.run(send(self.app, method, path, **request))
-        return answer
+        return self.run(send(self.app, method, path, **request))
 
     def acquire(self, user: str = "ann", client: str = "tab-1", **more: Any) -> Answer:
         wish = self.wish(user, client, **more)

@@ -29,11 +29,11 @@ def filled(line: str, port: int, out: Path) -> list[str]:
         name, prefix = found.groups()
         return [f"export {name}=$(grep -o '{prefix}[A-Za-z0-9_-]*' {out} | tail -n 1)"]
     run = line.replace("localhost:8700", f"127.0.0.1:{port}")
-    run = run.replace('"lostAfter": 9', '"lostAfter": 3')
+    run = run.replace('"lostAfter": 30', '"lostAfter": 6')
     run = run.replace(".venv/bin/sojourn", f"{shlex.quote(sys.executable)} -m sojourn")
     if run.startswith("curl"):
         return [f"{run} | tee -a {out}; echo"]
-    if "hold" not in run:
+    if " hold " not in run or run.startswith("#"):
         return [run]
     who = re.findall(r"--user (\w+)", run)[0]
     started = f"{run.removesuffix('&').rstrip()} > {out}.{who} 2>&1 &"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.serving import Served, acquire, beat, release, served
+from tests.serving import Served, acquire, beat, new_client, release, served
 
 from sojourn.event import EventKind
 from sojourn.stores.open import migrate
@@ -57,7 +57,7 @@ def take(
     urls: tuple[str, str], key: str, feature: str, answers: list[httpx.Response], n: int
 ) -> None:
     """One of many that want a seat at the same moment, each over a connection of its own."""
-    with httpx.Client(timeout=60) as http:
+    with new_client(60) as http:
         answers.append(acquire(http, urls[n % 2], key, feature, f"user-{n}"))
 
 
@@ -92,7 +92,7 @@ def test_a_client_that_crashes_a_thousand_times_holds_one_seat(server: Served) -
     license_id, key = server.license(editor={"capacity": 2})
     fences: list[int] = []
     leases: set[str] = set()
-    with httpx.Client(timeout=30) as http, server.admin() as admin:
+    with new_client() as http, server.admin() as admin:
         for n in range(1_000):
             answer = acquire(http, server.url, key, "editor", "ada", "laptop")
             assert answer.status_code == 201, answer.text
@@ -100,7 +100,7 @@ def test_a_client_that_crashes_a_thousand_times_holds_one_seat(server: Served) -
             leases.add(answer.json()["data"]["leaseId"])
             if n % 100 == 0:
                 stats = admin.get(f"/api/licenses/{license_id}/session-stats").json()["data"]
-                assert stats["features"][0]["inUse"] == 1
+                assert stats["features"][0]["usage"]["inUse"] == 1
         assert len(leases) == 1
         assert fences == sorted(set(fences))
         listed = admin.get("/api/licenses/sessions", params={"licenseId": license_id}).json()
@@ -112,7 +112,7 @@ def test_the_troubleshooting_guide(server: Served) -> None:
     license_id, key = server.license(
         editor={"capacity": 1, "lostAfter": 600, "heartbeatInterval": 200}
     )
-    with httpx.Client(timeout=30) as http, server.admin() as admin:
+    with new_client() as http, server.admin() as admin:
         ghost = acquire(http, server.url, key, "editor", "ghost/of ada", "old laptop")
         assert ghost.status_code == 201
         refused = acquire(http, server.url, key, "editor", "grace")
@@ -125,12 +125,12 @@ def test_the_troubleshooting_guide(server: Served) -> None:
         assert debug.status_code == 200
         (pool,) = story["pools"]
         assert pool["licenseId"] == license_id
-        assert pool["licenseStatus"] == "active"
-        assert (pool["inUse"], pool["capacity"]) == (1, 1)
-        assert pool["acquireNow"]["granted"] is False
-        assert pool["acquireNow"]["code"] == "seat_limit"
+        assert pool["status"] == "active"
+        assert (pool["usage"]["inUse"], pool["usage"]["capacity"]) == (1, 1)
+        assert pool["wouldGrant"] is False
+        assert pool["refusal"]["code"] == "seat_limit"
         (denial,) = story["denials"]
-        (holder,) = denial["holders"]
+        (holder,) = denial["data"]["holders"]
         assert holder["userId"] == "ghost/of ada"
         assert holder["lastBeatAgo"] >= 0
 
@@ -150,7 +150,7 @@ def test_the_troubleshooting_guide(server: Served) -> None:
         assert (lost.json()["reason"], lost.json()["resumable"]) == ("revoked", False)
 
         stats = admin.get(f"/api/licenses/{license_id}/session-stats").json()["data"]
-        assert stats["features"][0]["inUse"] == 1
+        assert stats["features"][0]["usage"]["inUse"] == 1
         acted = admin.get("/api/events", params={"kind": EventKind.OPERATOR_ACTED.value}).json()
         names = [e["data"]["name"] for e in acted["data"]["items"]]
         assert names == ["cleanup_sessions", "force_cleanup", "force_cleanup"]
@@ -159,7 +159,7 @@ def test_the_troubleshooting_guide(server: Served) -> None:
 def test_a_ghost_loses_its_seat_to_whoever_needs_it(server: Served) -> None:
     """In real time, with short thresholds: nobody beats for the first holder, and the second gets in."""
     _, key = server.license(editor={"capacity": 1, "lostAfter": 1.2, "heartbeatInterval": 0.4})
-    with httpx.Client(timeout=30) as http:
+    with new_client() as http:
         ghost = acquire(http, server.url, key, "editor", "ghost").json()["data"]
         living = acquire(http, server.url, key, "editor", "ada")
         assert living.status_code == 409

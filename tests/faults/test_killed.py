@@ -11,7 +11,7 @@ from typing import Self
 
 import httpx
 import pytest
-from tests.serving import Served, acquire, beat, served
+from tests.serving import Served, acquire, beat, new_client, served
 
 from sojourn.license import pool_id
 from sojourn.stores.open import migrate, open_store
@@ -39,7 +39,7 @@ class Holder(threading.Thread):
         self.token: str | None = None
 
     def run(self) -> None:
-        with httpx.Client(timeout=3) as http:
+        with new_client(3) as http:
             while not self.stop.wait(0.02 if self.token is None else 0.1):
                 try:
                     self._step(http)
@@ -179,11 +179,9 @@ def test_store_killed_mid_load(
 def _unready(server: Served) -> None:
     """The server stays up, says that it is not ready, and answers 503 with Retry-After."""
 
-    def refuses() -> bool:
-        return httpx.get(f"{server.url}/readyz", timeout=10).status_code == 503
-
-    until(refuses)
-    assert httpx.get(f"{server.url}/livez", timeout=5).status_code == 200
+    with new_client() as http:
+        until(lambda: http.get(f"{server.url}/readyz").status_code == 503)
+        assert http.get(f"{server.url}/livez").status_code == 200
     with server.admin() as http:
         answer = http.get("/api/licenses/sessions")
     assert answer.status_code == 503

@@ -6,11 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from sojourn.event import EventKind
-from sojourn.ledger import LicenseChange, Role
-from sojourn.license import LicenseStatus
-from sojourn.token import TokenKind, new_token
 from tests.api_harness import (
     BEAT,
     CLIENT_ADDRESS,
@@ -20,6 +15,11 @@ from tests.api_harness import (
     Api,
     api,
 )
+
+from sojourn.event import EventKind
+from sojourn.ledger import LicenseChange, Role
+from sojourn.license import LicenseStatus
+from sojourn.token import TokenKind, new_token
 
 
 @pytest.fixture

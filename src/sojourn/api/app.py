@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from functools import cache
 from typing import Any
 
 import structlog
@@ -68,10 +69,8 @@ class Behind:
 
 
 def _litestar(context: Context) -> Litestar:
-    described = plain(document(CALLS), b"application/json")
-
     async def openapi() -> ASGIApp:
-        return described
+        return await context.blocking.run(context.settings.request_timeout, _described)
 
     return Litestar(
         [
@@ -82,6 +81,12 @@ def _litestar(context: Context) -> Litestar:
         logging_config=None,
         exception_handlers={HTTPException: _refused, Exception: _crashed},
     )
+
+
+@cache
+def _described() -> Reply:
+    """Write the OpenAPI document once, when somebody first asks for it."""
+    return plain(document(CALLS), b"application/json")
 
 
 def _handler(call: Call, context: Context) -> HTTPRouteHandler:

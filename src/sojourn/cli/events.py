@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sojourn.cli.command import Limit, command
-from sojourn.cli.output import STYLES, Output, span
+from sojourn.cli.output import STYLES, Output, count, span
 from sojourn.cli.server import Server
 
 FOLLOW_INTERVAL = 0.5  # seconds
@@ -107,27 +107,27 @@ def show(out: Output, event: dict[str, Any]) -> None:
 
 def describe(event: dict[str, Any]) -> str:
     """Say who, where and why, in a few words."""
-    data = event.get("data") or {}
-    parts = []
-    if event.get("userId"):
-        parts.append(str(event["userId"]))
+    who = str(event.get("userId") or "")
     if event.get("feature"):
-        parts.append(f"on {event['feature']}")
-    if event["kind"] == "lease.denied":
-        parts.append(_why_denied(data))
-    elif "silentFor" in data:
-        parts.append(f"after {span(data['heldFor'] / 1000)}, silent for {_ms(data['silentFor'])}")
-    elif event["kind"] == "operator.acted":
-        parts.append(str(data.get("name") or data.get("action") or ""))
-    elif event["kind"] == "store.returned":
-        parts.append(
-            f"away for {_ms(data.get('lasted', 0))}, {data.get('extended', 0)} leases extended"
-        )
+        who += f" on {event['feature']}"
+    text = ": ".join(part for part in (who.strip(), _detail(event)) if part)
     if event.get("actor"):
-        parts.append(f"by {event['actor']}")
-    if event.get("subject"):
-        parts.append(f"({event['subject']})")
-    return " ".join(part for part in parts if part)
+        text += f", by {event['actor']}"
+    return f"{text} ({event['subject']})" if event.get("subject") else text
+
+
+def _detail(event: dict[str, Any]) -> str:
+    kind, data = event["kind"], event.get("data") or {}
+    if kind == "lease.denied":
+        return _why_denied(data)
+    if kind == "lease.released":
+        return f"held {_ms(data['heldFor'])}"
+    if "silentFor" in data:
+        return f"held {_ms(data['heldFor'])}, silent for {_ms(data['silentFor'])}"
+    if kind == "store.returned":
+        extended = count(data.get("extended", 0), "lease")
+        return f"after {_ms(data.get('lasted', 0))} away; {extended} given the time back"
+    return str(data.get("name") or data.get("action") or "").replace("_", " ")
 
 
 def _why_denied(data: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sojourn.client import Change, Seat, SeatDenied, Waiting
 
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TICK = 0.2  # seconds between two looks at the live line
 HOLDERS_MAX = 10  # rows of a denial
 
@@ -161,18 +162,25 @@ class Keeper:
             pass  # signals interrupt the wait; the client's threads do the rest
 
     def _give_back(self, seat: Seat) -> None:
-        held = seat.held
+        held, before = seat.held, seat.state
+        last = self._as_json(seat, "released", before, "released")
         seat.release()
-        if not self.out.as_json:
+        if self.out.as_json:
+            self.out.json(last, lines=True)
+        else:
             self.out.say("Gave the seat back." if held else "Stopped; no seat was held.")
 
     # --- what becomes of it ---
 
     def _changed(self, change: Change) -> None:
-        """Report a change of state. Runs on the client's thread for callbacks."""
+        """Report a change of state. Runs on the client's thread for callbacks, which may not live
+        long enough to report the last one: `_give_back` does."""
+        if change.state == "released":
+            return
         if self.out.as_json:
-            self.out.json(self._as_json(change), lines=True)
-        elif change.state != "released":
+            said = self._as_json(change.seat, change.state, change.before, change.reason)
+            self.out.json({**said, "resumed": change.resumed}, lines=True)
+        else:
             self._tell(change)
         if change.state == "lost":
             self._judge(change.seat)
@@ -207,14 +215,13 @@ class Keeper:
             line.append(f" (fence {seat.fence}, {seat.lease_id})", style="dim")
         self.out.console.print(line)
 
-    def _as_json(self, change: Change) -> dict[str, Any]:
-        seat = change.seat
+    def _as_json(self, seat: Seat, state: str, before: str, reason: str) -> dict[str, Any]:
         return {
             "at": now_text(),
-            "state": change.state,
-            "before": change.before,
-            "reason": change.reason,
-            "resumed": change.resumed,
+            "state": state,
+            "before": before,
+            "reason": reason,
+            "resumed": False,
             "feature": self.feature,
             "userId": self.user,
             "clientId": seat.client_id,
@@ -234,11 +241,11 @@ class Keeper:
 
     def _why_waiting(self, waiting: Waiting) -> str:
         error = waiting.error
+        limit = getattr(error, "limit", None)
+        what = f"{count(limit, 'seat')}, all in use" if limit is not None else error.message
         holders = ", ".join(h.user_id for h in getattr(error, "holders", ())[:3])
-        by = f", held by {holders}" if holders else ""
-        seats = getattr(error, "limit", None)
-        what = f"all {count(seats, 'seat')} in use{by}" if seats is not None else error.message
-        return f"{what}; next try in {span(waiting.next_in)}"
+        by = f"; held by {holders}" if holders else ""
+        return f"{what}; next try in {span(waiting.next_in)}{by}"
 
     def _denied(self, denied: SeatDenied) -> Failure:
         if self.out.as_json:
@@ -304,7 +311,10 @@ class Keeper:
             waiting = self._waiting
             text = "asking" if waiting is None else self._why_waiting(waiting)
             return Text.assemble(
-                ("WAITING ", "yellow"), f"  {self.feature} for {self.user}: {text}"
+                ("WAITING ", "yellow"),
+                f"  {self.feature} for {self.user}: {text}",
+                no_wrap=True,
+                overflow="ellipsis",
             )
         parts = [f"{self.feature} for {self.user}"]
         if seat.held:
@@ -314,7 +324,8 @@ class Keeper:
         elif state == "lost":
             parts.append("trying to get it back")
         style = "bold " + STYLES.get(state, "")
-        return Text.assemble((f"{state.upper():<8}", style), "  ", " · ".join(parts))
+        head = (f"{state.upper():<8}", style)
+        return Text.assemble(head, "  ", " · ".join(parts), no_wrap=True, overflow="ellipsis")
 
 
 class _Line:
@@ -330,14 +341,15 @@ class _Line:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the first SIGTERM or Ctrl-C into `Stopped`; ignore more, so that the seat is given back."""
+    """Turn the first SIGTERM, Ctrl-C or closed terminal into `Stopped`; ignore more, so that the seat
+    is given back."""
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDS:
             signal.signal(number, signal.SIG_IGN)
         raise Stopped
 
-    previous = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop) for number in ENDS}
     try:
         yield
     finally:

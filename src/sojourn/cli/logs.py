@@ -135,7 +135,7 @@ def _renderers(console: bool) -> list[Processor]:
     if not console:
         return [
             structlog.processors.dict_tracebacks,
-            structlog.processors.EventRenamer("message"),
+            _in_order,
             _masking(structlog.processors.JSONRenderer()),
         ]
     colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
@@ -143,6 +143,12 @@ def _renderers(console: bool) -> list[Processor]:
         colors=colors, pad_event_to=32, exception_formatter=structlog.dev.plain_traceback
     )
     return [_drop_logger, _masking(renderer)]
+
+
+def _in_order(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Begin every line with when, how bad and what."""
+    first = {"timestamp": event.pop("timestamp"), "level": event.pop("level")}
+    return {**first, "message": event.pop("event"), **event}
 
 
 def _drop_color_message(

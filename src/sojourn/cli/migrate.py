@@ -50,6 +50,14 @@ def migrate(
     out.facts([("store", urls[0]), *(("ledger", url) for url in urls[1:])])
 
 
+def is_fresh(settings: Settings) -> bool:
+    """Tell whether there are no tables of ours at all: then making them changes nobody's data."""
+    from sojourn.stores.open import schema_version
+
+    urls = {settings.store_url, settings.ledger_url}
+    return all(schema_version(url) is None for url in urls)
+
+
 def bring_up_to_date(settings: Settings) -> list[str]:
     """Migrate the store, and the ledger where that is another database. Return their masked URLs."""
     from sojourn.stores.open import migrate

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 10_000  # columns: nothing is cut where no terminal is
 GAP = 2  # columns between columns
+READABLE = 14  # columns of a text that are worth showing before other columns go
 
 STYLES = {
     "active": "green",
@@ -133,7 +134,7 @@ def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width:
 
     texts = [[cell(v, c.style) for c, v in zip(columns, row, strict=True)] for row in rows]
     shown = _fitting(columns, [[t.cell_len for t in row] for row in texts], width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
     for i in shown:
         column = columns[i]
         table.add_column(
@@ -142,15 +143,17 @@ def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width:
             no_wrap=True,
             overflow="ellipsis",
             header_style="bold",
-            min_width=_widest(column, texts, i) if column.figure or column.whole else column.least,
+            min_width=_least(column, [row[i].cell_len for row in texts]),
         )
     for row in texts:
         table.add_row(*(row[i] for i in shown))
     return table
 
 
-def _widest(column: Column, texts: Sequence[Sequence[Any]], i: int) -> int:
-    return max([len(column.head), 1, *(int(row[i].cell_len) for row in texts)])
+def _least(column: Column, widths: Sequence[int]) -> int:
+    """Return the width below which a column cannot be read."""
+    head = max(len(column.head), column.least)
+    return max([head, *widths]) if column.figure or column.whole else head
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: int) -> list[int]:
@@ -158,12 +161,11 @@ def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: i
     shown = list(range(len(columns)))
 
     def needed(i: int) -> int:
-        full = max([len(columns[i].head), 1, *(row[i] for row in widths)])
-        # What may be cut is still worth reading at so many columns.
-        return full if columns[i].figure or columns[i].whole else min(full, 14)
+        here = [row[i] for row in widths]
+        return max(_least(columns[i], here), min(READABLE, max(here, default=0)))
 
     for i in sorted(shown, key=lambda i: -columns[i].drop):
-        if sum(map(needed, shown)) + GAP * len(shown) <= room or not columns[i].drop:
+        if sum(map(needed, shown)) + GAP * (len(shown) - 1) <= room or not columns[i].drop:
             break
         shown.remove(i)
     return shown
@@ -184,7 +186,7 @@ def figure(seconds: float | None) -> str | None:
 def span(seconds: float) -> str:
     """Write a duration in words' place: 0.5 s, 45 s, 15 min, 2 h 30 min, 7 days."""
     if seconds < 60:
-        return f"{seconds:.3g} s"
+        return (f"{seconds:.2g}" if seconds < 1 else f"{seconds:.1f}".removesuffix(".0")) + " s"
     if seconds < 3_600:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min" + (f" {rest} s" if rest else "")

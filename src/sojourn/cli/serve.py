@@ -117,10 +117,10 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
 def prepare(settings: Settings, *, migrate: bool) -> Services:
     """Bring the tables up to date where that is ours to do, and open everything. Raises Failure."""
     from sojourn.cli import wiring
-    from sojourn.cli.migrate import bring_up_to_date
+    from sojourn.cli.migrate import bring_up_to_date, is_fresh
 
     try:
-        if settings.embedded or migrate:
+        if migrate or settings.embedded or is_fresh(settings):
             bring_up_to_date(settings)
         return wiring.build_services(settings)
     except StoreError as error:

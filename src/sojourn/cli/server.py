@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ BY_STATUS = {
     503: ExitCode.UNAVAILABLE,
 }
 
+ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 LOG = "See the server's log."
 TODO = {
     "401": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
@@ -135,7 +137,8 @@ class Server:
         except httpx.TimeoutException:
             raise unreachable(self.url, f"No answer within {timeout:.0f} s.") from None
         except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
-            raise unreachable(self.url, str(error) or type(error).__name__) from None
+            why = ERRNO.sub("", str(error)) or type(error).__name__
+            raise unreachable(self.url, why if why.endswith(".") else f"{why}.") from None
 
     def _decode(self, answer: httpx.Response) -> dict[str, Any]:
         try:

@@ -31,7 +31,10 @@ def settings(flags: dict[str, Any], config: Config = None, as_json: Json = False
         return
     out.table(
         [Column("Setting", whole=True), Column("Value"), Column("From", whole=True)],
-        [(name, _text(value), origin) for name, value, origin, _ in rows(loaded)],
+        [
+            (name, _text(value) if value else None, origin)
+            for name, value, origin, _ in rows(loaded)
+        ],
     )
 
 
@@ -55,10 +58,10 @@ def _shown(name: str, settings: Settings) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_text(v) for v in value)
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value is None else str(value)
+    return str(value)

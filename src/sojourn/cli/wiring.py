@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sojourn.cli import logs
+from sojourn.clock import DAY, SECOND
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings
 
@@ -29,7 +30,11 @@ def build_services(settings: Settings) -> Services:
     from sojourn.stores.open import open_ledger, open_store
     from sojourn.token import Keyring
 
-    store = open_store(settings.store_url)
+    store = open_store(
+        settings.store_url,
+        max_pause=round(settings.max_pause * SECOND),
+        event_retention=round(settings.event_retention_days * DAY),
+    )
     try:
         ledger = open_ledger(settings.ledger_url)
     except BaseException:

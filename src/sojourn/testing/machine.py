@@ -2,6 +2,8 @@
 
     TestMineAgainstMemory = machine_for(lambda clock: MyStore(clock=clock))
 
+or, where making a store needs a fixture, `drive(...)` within a test.
+
 Both stand on one `ManualClock`, so every answer, every event and every row must be equal. Beside them
 an oracle, which knows nothing of how stores decide, counts who holds a seat: see `oracle`.
 """
@@ -14,7 +16,13 @@ from typing import Any, ClassVar
 
 import hypothesis
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import json
 from msgspec.structs import replace
 
@@ -454,18 +462,28 @@ def _told(events: list[Event]) -> list[str]:
     return sorted(json.encode(replace(event, id=0)).decode() for event in events)
 
 
+def drive(make_store: MakeStore, *, examples: int = 40, steps: int = 30) -> None:
+    """Hold the stores that this makes to the reference model.
+
+    `make_store` is called for every example and answers with an empty store; each is closed.
+    """
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis leaves it untyped
+        _machine(make_store), settings=_settings(examples, steps)
+    )
+
+
 def machine_for(
     make_store: MakeStore, *, examples: int = 40, steps: int = 30
 ) -> type[unittest.TestCase]:
-    """Return a test case that holds the stores this makes to the reference model.
-
-    `make_store` is called for every example, with an empty store expected; each is closed.
-    """
-    machine: type[StoreMachine] = type(
-        "StoreMachine", (StoreMachine,), {"make_store": staticmethod(make_store)}
-    )
-    case: type[unittest.TestCase] = machine.TestCase
-    case.settings = hypothesis.settings(  # type: ignore[attr-defined]  # as Hypothesis documents
-        max_examples=examples, stateful_step_count=steps, deadline=None
-    )
+    """Return a test case that does what `drive` does."""
+    case: type[unittest.TestCase] = _machine(make_store).TestCase
+    case.settings = _settings(examples, steps)  # type: ignore[attr-defined]  # as Hypothesis says
     return case
+
+
+def _machine(make_store: MakeStore) -> type[StoreMachine]:
+    return type("StoreMachine", (StoreMachine,), {"make_store": staticmethod(make_store)})
+
+
+def _settings(examples: int, steps: int) -> hypothesis.settings:
+    return hypothesis.settings(max_examples=examples, stateful_step_count=steps, deadline=None)

@@ -98,28 +98,34 @@ def acquire(
     if not requests:
         return []
     decided = db.transaction(lambda tx: _acquire(tx, certificates, requests, max_pause))
-    if decided is None:
-        outages.pulse(db, max_pause=max_pause)
-        decided = db.transaction(lambda tx: _acquire(tx, certificates, requests, None))
-    assert decided is not None  # without a max_pause no pulse is stale
     for pool_id, certificate in decided.counted.items():
         certificates.keep(pool_id, certificate)
     return decided.answers
 
 
+def preview(
+    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
+) -> list[Lease | Denied]:
+    """Say what `acquire` would answer; see `Store.preview`."""
+    if not requests:
+        return []
+    return db.rehearse(lambda tx: _acquire(tx, certificates, requests, max_pause)).answers
+
+
 def _acquire(
-    tx: Tx, certificates: Certificates, requests: Sequence[Acquire], max_pause: int | None
-) -> _Decided | None:
-    """Decide a batch. None, having changed nothing, if leases are owed grace before that."""
+    tx: Tx, certificates: Certificates, requests: Sequence[Acquire], max_pause: int
+) -> _Decided:
     by_pool: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_pool.setdefault(request.pool_id, []).append(index)
     locked = _lock(tx, requests)
-    if max_pause is not None and outages.stale(locked.pulse, locked.now, max_pause):
-        return None
+    happened: list[Event] = []
+    if outages.stale(locked.pulse, locked.now, max_pause):
+        outage, _ = outages.give_grace(tx, max_pause)
+        happened += [outages.returned(outage)] if outage is not None else []
+        locked = _lock(tx, requests)  # leases live on that seemed to have expired
     answers: list[Lease | Denied | None] = [None] * len(requests)
     writes: list[Lease] = []
-    happened: list[Event] = []
     raised: dict[int, list[str]] = {}
     counted: dict[str, Certificate] = {}
     for pool_id, indexes in by_pool.items():

@@ -76,13 +76,13 @@ class Tx:
         """Let the statements that follow in this transaction take minutes: an operator's work."""
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Begin, and commit in the end or undo everything."""
+    def transaction(self, *, keep: bool = True) -> Iterator[None]:
+        """Begin, and in the end commit; undo everything after a failure, or if it is not to be kept."""
         try:
             self.connection.exec_driver_sql(self.dialect.begin)
             yield
-            self.committing = True
-            self.connection.exec_driver_sql("COMMIT")
+            self.committing = keep
+            self.connection.exec_driver_sql("COMMIT" if keep else "ROLLBACK")
         except BaseException:
             _roll_back(self.connection)
             raise
@@ -114,7 +114,21 @@ class Database(ABC):
 
     def transaction(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. It may be run several times: it keeps nothing of its own."""
-        return self._attempt(self.writing, work, begin=True)
+
+        def run(tx: Tx) -> T:
+            with tx.transaction():
+                return work(tx)
+
+        return self._attempt(self.writing, run)
+
+    def rehearse(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction that is undone."""
+
+        def run(tx: Tx) -> T:
+            with tx.transaction(keep=False):
+                return work(tx)
+
+        return self._attempt(self.writing, run)
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work`, each statement of which commits by itself and may be repeated."""
@@ -128,8 +142,6 @@ class Database(ABC):
         self,
         connection: Callable[[], contextlib.AbstractContextManager[Tx]],
         work: Callable[[Tx], T],
-        *,
-        begin: bool = False,
     ) -> T:
         started = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
@@ -137,8 +149,7 @@ class Database(ABC):
             try:
                 with connection() as tx:
                     try:
-                        with tx.transaction() if begin else contextlib.nullcontext():
-                            return work(tx)
+                        return work(tx)
                     finally:
                         committing = tx.committing
             except Again:

@@ -58,11 +58,10 @@ def bump(tx: Tx, name: str, count: int) -> int:
     if tx.dialect.backend is Backend.MYSQL:
         last = tx.last_insert_id(BUMP_MYSQL, params)
     else:
-        rows = tx.rows(BUMP, params)
-        last = rows[0][0] if rows else None
+        last = int(next((row[0] or 0 for row in tx.rows(BUMP, params)), 0))
     if not last:
         raise no_mark(name)
-    return int(last)
+    return last
 
 
 def no_mark(name: str) -> StoreBroken:

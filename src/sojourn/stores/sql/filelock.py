@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +21,8 @@ from weakref import WeakValueDictionary
 
 from sojourn.errors import StoreUnavailable
 
-try:
+if sys.platform != "win32":  # there, SQLite's own locks and busy_timeout must do
     import fcntl
-except ImportError:  # Windows: SQLite's own locks and busy_timeout must do
-    fcntl = None  # type: ignore[assignment]  # a module or nothing, checked where it is used
 
 TIMEOUT = 5.0  # seconds
 PAUSE_MIN, PAUSE_MAX = 0.000_2, 0.005
@@ -64,7 +63,7 @@ class FileLock:
             self._threads.release()
 
     def _lock_file(self, deadline: float) -> None:
-        if fcntl is None:
+        if sys.platform == "win32":
             return
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -83,10 +82,10 @@ class FileLock:
                 return
 
     def _unlock_file(self) -> None:
-        if fcntl is not None and self._file is not None:
+        if sys.platform != "win32" and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    def _forked(self) -> None:
+    def leave(self) -> None:
         """Let go of the parent's file: its lock would be held by both. Closing does not unlock it."""
         self._threads = threading.Lock()
         if self._file is not None:
@@ -100,7 +99,7 @@ class FileLock:
     @classmethod
     def forked(cls) -> None:
         for lock in list(cls._all.values()):
-            lock._forked()
+            lock.leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,9 +1,8 @@
 """Our outage never costs a customer a seat.
 
 The row `pulse` in `marks` says when the service was last alive. Whoever finds it further back than
-`max_pause` gives the leases that were live then their time back, once, in a transaction of its own that
-holds that row: the second to come finds a fresh pulse. The row is locked before leases and by nobody
-who holds a pool, so no two wait for each other.
+`max_pause` gives the leases that were live then their time back, once: it locks that row, and the
+second to come finds a fresh pulse. The row is locked after pools and before leases.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def pulse(db: Database, *, max_pause: int) -> Outage | None:
     """Note that the service is alive; give grace if it was not. See `Store.pulse`."""
     if db.write(lambda tx: tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause})):
         return None
-    return db.transaction(lambda tx: _return(tx, max_pause))
+    return db.transaction(lambda tx: _pulse(tx, max_pause))
 
 
 def heal(db: Database, *, max_pause: int) -> bool:
@@ -64,11 +63,22 @@ def heal(db: Database, *, max_pause: int) -> bool:
 
     if not db.read(read):
         return False
-    db.transaction(lambda tx: _return(tx, max_pause))
+    db.transaction(lambda tx: _pulse(tx, max_pause))
     return True
 
 
-def _return(tx: Tx, max_pause: int) -> Outage | None:
+def _pulse(tx: Tx, max_pause: int) -> Outage | None:
+    outage, now = give_grace(tx, max_pause)
+    if outage is not None:
+        events.append(tx, [returned(outage)], now)
+    return outage
+
+
+def give_grace(tx: Tx, max_pause: int) -> tuple[Outage | None, int]:
+    """Lock the pulse and set it to now; if it was stale, give surviving leases their time back.
+
+    The event is the caller's to append, when all else is done. Returns now, too.
+    """
     rows = tx.rows(LOCK, {"now": tx.instant})
     if not rows:
         raise events.no_mark("pulse")
@@ -77,11 +87,15 @@ def _return(tx: Tx, max_pause: int) -> Outage | None:
         now = tx.now()  # now that the row is ours
     tx.do(SET, {"at": now})
     if not stale(last, now, max_pause):
-        return None
+        return None, now
     lasted = now - last
     tx.patiently()
     grace = GRACE_POSTGRES if tx.dialect.backend is Backend.POSTGRES else GRACE
     extended = tx.do(grace, {"lasted": lasted, "at": now, "served_until": last + max_pause})
-    data = {"lasted": lasted, "extended": extended}
-    events.append(tx, [Event(kind=EventKind.STORE_RETURNED, data=data)], now)
-    return Outage(lasted=lasted, extended=extended)
+    return Outage(lasted=lasted, extended=extended), now
+
+
+def returned(outage: Outage) -> Event:
+    """Tell the stream of an outage."""
+    data = {"lasted": outage.lasted, "extended": outage.extended}
+    return Event(kind=EventKind.STORE_RETURNED, data=data)

@@ -139,7 +139,8 @@ def _apply(
     waiting = list(indexes)
     while waiting:
         first: dict[str, Renew] = {}
-        now, later = [], []
+        now: list[int] = []
+        later: list[int] = []
         for index in waiting:
             beat = renews[index]
             # The same beat twice has the effect of one.
@@ -191,7 +192,7 @@ def _on_mysql(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     now = tx.instant
     for (next_in, closing), group in alike.items():
         idle = [(x.lease_id, x.beat.idle_for) for x in group if x.beat.idle_for is not None]
-        params = {
+        params: dict[str, Any] = {
             "now": now,
             "next_in": next_in,
             "ids": [x.lease_id for x in group],

@@ -16,56 +16,23 @@ from sojourn.session import Session
 
 Row = Sequence[Any]
 
-LEASE_COLUMNS = [
-    "id",
-    "pool_id",
-    "user_id",
-    "client_id",
-    "fence",
-    "acquired_at",
-    "last_beat_at",
-    "suspect_at",
-    "expires_at",
-    "origin",
-    "session_id",
-    "idle_since",
-    "device",
-    "ended_at",
-    "end_reason",
-    "graced_at",
-]
-POOL_COLUMNS = [
-    "license_id",
-    "feature",
-    "capacity",
-    "heartbeat_interval",
-    "lost_after",
-    "suspect_after",
-    "linger",
-    "resume_window",
-    "count_by",
-    "when_full",
-    "idle_after",
-    "max_lease",
-    "status",
-    "valid_from",
-    "valid_until",
-]
-SESSION_COLUMNS = [
-    "id",
-    "user_id",
-    "data",
-    "revision",
-    "created_at",
-    "authenticated_at",
-    "last_used_at",
-    "idle_timeout",
-    "idle_at",
-    "expires_at",
-    "device",
-    "level",
-]
-EVENT_COLUMNS = ["id", "at", "kind", "pool_id", "subject", "user_id", "client_id", "actor", "data"]
+LEASE_COLUMNS = (
+    *("id", "pool_id", "user_id", "client_id", "fence"),
+    *("acquired_at", "last_beat_at", "suspect_at", "expires_at", "origin", "session_id"),
+    *("idle_since", "device", "ended_at", "end_reason", "graced_at"),
+)
+POOL_COLUMNS = (
+    *("license_id", "feature", "capacity", "heartbeat_interval", "lost_after", "suspect_after"),
+    *("linger", "resume_window", "count_by", "when_full", "idle_after", "max_lease"),
+    *("status", "valid_from", "valid_until"),
+)
+SESSION_COLUMNS = (
+    *("id", "user_id", "data", "revision", "created_at", "authenticated_at", "last_used_at"),
+    *("idle_timeout", "idle_at", "expires_at", "device", "level"),
+)
+EVENT_COLUMNS = (
+    *("id", "at", "kind", "pool_id", "subject", "user_id", "client_id", "actor", "data"),
+)
 
 LEASE = ", ".join(f"l.{name}" for name in LEASE_COLUMNS)
 POOL = ", ".join(POOL_COLUMNS)

@@ -43,8 +43,12 @@ class Key(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        length = self.impl_instance.length
+        length = self.length
         if dialect.name in MYSQL_FAMILY:
             return dialect.type_descriptor(
                 mysql.VARCHAR(length, charset="utf8mb4", collation=byte_collation(dialect))
@@ -62,7 +66,7 @@ def byte_collation(dialect: Dialect) -> str:
 INSTANT = BigInteger()
 JSON = Text().with_variant(mysql.LONGTEXT(), *MYSQL_FAMILY)
 HASH = LargeBinary().with_variant(mysql.BINARY(32), *MYSQL_FAMILY)
-IN_MYSQL = {
+IN_MYSQL: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_row_format": "DYNAMIC",
@@ -70,7 +74,7 @@ IN_MYSQL = {
     "mariadb_charset": "utf8mb4",
     "mariadb_row_format": "DYNAMIC",
 }
-HOT = {"postgresql_with": {"fillfactor": 50}}
+HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
 
 metadata = MetaData()
 

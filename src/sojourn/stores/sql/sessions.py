@@ -66,14 +66,11 @@ UPDATE sessions SET last_used_at = {greatest}(last_used_at, {now}),
     idle_at = {greatest}(idle_at, {least}({now} + idle_timeout, expires_at))
 WHERE id {in ids} AND {live_session}
 """.replace("{live_session}", LIVE)
-TOUCH_SQLITE = TOUCH + "RETURNING id"
-TOUCH_POSTGRES = (
-    TOUCH.replace(
-        "id {in ids} AND {live_session}",
-        "id IN (SELECT id FROM sessions WHERE id {in ids} AND {live_session} ORDER BY id FOR UPDATE)",
-    )
-    + "RETURNING id"
-)
+TOUCH_SQLITE = f"{TOUCH} RETURNING id"
+LOCKED_FIRST = """
+id IN (SELECT id FROM sessions WHERE id {in ids} AND {live_session} ORDER BY id FOR UPDATE)
+""".replace("{live_session}", LIVE)
+TOUCH_POSTGRES = f"""{TOUCH.partition("WHERE")[0]} WHERE {LOCKED_FIRST} RETURNING id"""
 TOUCHED = "SELECT id FROM sessions WHERE id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
@@ -115,9 +112,9 @@ def _create(tx: Tx, new: Sequence[NewSession], texts: Sequence[str]) -> list[Ses
             answers.append(None)
             continue
         taken |= {each.id, each.token_hash}
-        row = _new_row(each, text, now)
-        rows.append(row)
-        answers.append(session_of([row[name] for name in SESSION_COLUMNS]))
+        values = _new_row(each, text, now)
+        rows.append(values)
+        answers.append(session_of([values[name] for name in SESSION_COLUMNS]))
     if rows:
         try:
             tx.many(INSERT, sorted(rows, key=lambda row: row["id"]))

@@ -88,6 +88,9 @@ class SqlStore:
     def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
         return acquires.acquire(self._db, self._certificates, requests, max_pause=self._max_pause)
 
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        return acquires.preview(self._db, self._certificates, requests, max_pause=self._max_pause)
+
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
         return renewals.renew(self._db, renews, max_pause=self._max_pause)
 

@@ -1,9 +1,10 @@
-"""The contract of a store, as tests to subclass, in three tiers.
+"""The contract of a store, as tests to subclass, in tiers.
 
 | tier               | asks                                     | needs these fixtures                 |
 |--------------------|------------------------------------------|--------------------------------------|
 | StoreMeaning       | does each verb mean what it says?        | `store`                              |
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
+| StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
@@ -14,7 +15,7 @@ opens the same data once more, on the same clock; leave the fixture out where th
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-for _name in (*NOUNS, "concurrency", "faults"):
+for _name in (*NOUNS, "concurrency", "faults", "processes"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
@@ -24,6 +25,7 @@ from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after t
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
@@ -48,4 +50,10 @@ class StoreContract(StoreMeaning, StoreConcurrency):
     """What every store must pass, wherever it keeps its data."""
 
 
-__all__ = ["StoreConcurrency", "StoreContract", "StoreFaults", "StoreMeaning"]
+__all__ = [
+    "StoreConcurrency",
+    "StoreContract",
+    "StoreFaults",
+    "StoreMeaning",
+    "StoreProcesses",
+]
