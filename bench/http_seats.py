@@ -74,6 +74,7 @@ def _cases(store: str, url: str, seconds: float, rounds: int) -> list[Row]:
                 )
             )
     with serving("--empty") as empty, serving(f"--store={url}", "--unbatched") as port:
+        key = _license(port, {"beat": LEASES})
         beats = [request("POST", HEARTBEAT, token=t) for t in _take(port, key, "beat", LEASES)]
         for connections in (1, CONNECTIONS):
             runs = _rounds(

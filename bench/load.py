@@ -165,4 +165,5 @@ def request(
 def repeat(requests: list[bytes]) -> Script:
     """Send these requests for ever, whatever is answered."""
     while True:
-        yield from requests
+        for one in requests:  # noqa: UP028 - `yield from` a list cannot be sent the answers
+            yield one

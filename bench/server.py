@@ -12,7 +12,7 @@ import uvicorn
 from places import ADMIN_KEY, SECRET
 
 from sojourn.api.app import create_app
-from sojourn.api.protocol import server_config
+from sojourn.api.server import server_config
 from sojourn.service.services import Services
 from sojourn.settings import Settings
 from sojourn.stores.open import migrate, open_ledger, open_store
@@ -34,7 +34,13 @@ class Unbatched:
         return None
 
     def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
-        return self._loop.run_in_executor(None, lambda: self._verbs[verb]([request])[0])
+        def run() -> Any:
+            answer = self._verbs[verb]([request])[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return self._loop.run_in_executor(None, run)
 
 
 def main() -> None:
@@ -65,7 +71,7 @@ def main() -> None:
             {"acquire": seats.acquire, "renew": seats.renew, "release": seats.release}
         )
     settings = Settings(port=given.port, log_level="warning")
-    uvicorn.run(**server_config(settings, create_app(services, settings)))
+    uvicorn.run(create_app(services, settings), **server_config(settings))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,7 @@ def api(**settings: Any) -> Iterator[Api]:
         yield world
     finally:
         stopped = world.stop()
+        world.run(world.loop.shutdown_default_executor())
         world.loop.close()
         assert stopped["type"] == "lifespan.shutdown.complete", stopped
 

@@ -21,7 +21,7 @@ from sojourn.testing.proxy import FaultProxy
 
 LOST_AFTER = 1.5
 PATIENCE = 20.0  # seconds until a test that hangs fails
-SLACK = 0.75  # seconds for a busy machine: pauses, scheduling, one more try
+SLACK = 1.0  # seconds for a busy machine: pauses, scheduling, one more try
 
 PROGRAM = """
 import json, sys
@@ -43,9 +43,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def new_license(server: Served, *, capacity: int = 1, lost_after: float = LOST_AFTER) -> str:
+def new_license(
+    server: Served, *, capacity: int = 1, lost_after: float = LOST_AFTER, interval: float = 0.5
+) -> str:
     """Make a license with one feature, and return its key."""
-    return server.license(render={"capacity": capacity, "lostAfter": lost_after})[1]
+    policy = {"capacity": capacity, "lostAfter": lost_after, "heartbeatInterval": interval}
+    return server.license(render=policy)[1]
 
 
 @contextmanager
@@ -130,9 +133,10 @@ def test_the_second_copy_takes_over_and_the_first_knows(server: Served) -> None:
         first = one.seat("render", user="ada", client_id="same").acquire()
         second = two.seat("render", user="ada", client_id="same").acquire()
         assert first.wait_lost(timeout=PATIENCE)
-        with pytest.raises(SeatLost, match="instance=") as caught:
+        with pytest.raises(SeatLost, match="taken over") as caught:
             first.check()
         assert caught.value.reason == "taken_over"
+        assert "instance=" in caught.value.hint
         second.check()
 
 
@@ -183,7 +187,7 @@ def test_cut_off_for_too_long_it_knows_before_the_seat_is_anothers(server: Serve
             proxy.pass_through()
             with pytest.raises(SeatLost):
                 seat.check()
-            assert not seat.wait(SeatState.SAFE, timeout=2 * LOST_AFTER)  # full: it stays so
+            assert not seat.wait(SeatState.SAFE, timeout=LOST_AFTER)  # full: it stays so
             bobs.release()
         assert seat.wait(SeatState.SAFE, timeout=PATIENCE)  # and then comes back by itself
 

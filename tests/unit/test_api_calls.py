@@ -397,12 +397,26 @@ class TestLicenses:
             ({"name": "x", "features": {"a": {}}}, "invalid_request", "capacity"),
             ({"name": "x", "features": {"a": {"capacity": -1}}}, "invalid_request", "capacity"),
             (
-                {"name": "x", "features": {"a": {"capacity": 1, "lostAfter": 0.01}}},
+                {
+                    "name": "x",
+                    "features": {"a": {"capacity": 1, "lostAfter": 5, "heartbeatInterval": 9}},
+                },
                 "invalid_policy",
-                "must be between",
+                "lostAfter must be longer than heartbeatInterval.",
             ),
             (
-                {"name": "x", "validFrom": "2030-01-01T00:00:00Z", "validUntil": "2029-01-01"},
+                {"name": "x", "features": {"a": {"capacity": 1, "lostAfter": 0.01}}},
+                "invalid_request",
+                "lostAfter",
+            ),
+            ({"name": "x", "validFrom": "0001-01-01T00:00:00+23:00"}, "invalid_request", "1970"),
+            ({"name": "x", "validFrom": "never"}, "invalid_request", "validFrom"),
+            (
+                {
+                    "name": "x",
+                    "validFrom": "2030-01-01T00:00:00Z",
+                    "validUntil": "2029-01-01T00:00:00",
+                },
                 "invalid_request",
                 "validUntil",
             ),

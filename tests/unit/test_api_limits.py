@@ -213,7 +213,8 @@ class TestBodies:
 
     @staticmethod
     def _token(world: Api, path: str) -> str:
-        return {SEATS: world.license_key, BEAT: world.seat()["token"]}.get(path, ADMIN)
+        tokens: dict[str, str] = {SEATS: world.license_key, BEAT: world.seat()["token"]}
+        return tokens.get(path, ADMIN)
 
 
 async def _cut(world: Api, method: str, path: str) -> Answer:
@@ -248,7 +249,7 @@ async def _cut(world: Api, method: str, path: str) -> Answer:
         "limit=0",
         "limit=1001",
         "limit=-1",
-        "limit=1e3",
+        "limit=1.5",
         "limit=",
         "limit=5&limit=6",
         "userId=%FF",

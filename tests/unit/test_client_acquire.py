@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.unit.client_fakes import KEY, START, answers, problem, refused, reset, scene
+from tests.unit.client_fakes import KEY, answers, problem, refused, reset, scene
 
 from sojourn import errors
 from sojourn.client import (
@@ -373,10 +373,22 @@ def test_instance_goes_with_a_name_of_ones_own() -> None:
 def test_threads_that_acquire_one_seat_get_one_seat() -> None:
     with scene() as s:
         seat = s.seat()
-        threads = [threading.Thread(target=seat.acquire) for _ in range(8)]
-        for thread in threads:
-            thread.start()
+        got = threading.Event()
+
+        def others() -> None:
+            seat.acquire()
+            got.set()
+
+        threads = [threading.Thread(target=others) for _ in range(8)]
+
+        def meanwhile(_: object) -> None:
+            for thread in threads:
+                thread.start()
+            assert not got.wait(0.05)  # nobody overtakes the one who asks
+
+        s.server.faults = [meanwhile]
+        seat.acquire()
         for thread in threads:
             thread.join()
+        assert got.is_set()
         assert s.server.times("acquire") == [0]
-        assert s.world.time == START

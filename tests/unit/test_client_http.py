@@ -138,7 +138,6 @@ def acquire(connection: Http) -> object:
         half_a_body,
         half_a_body_then_silence,
         drop_by_drop,
-        endless,
         gibberish,
     ],
 )
@@ -154,6 +153,12 @@ def test_a_broken_connection_is_an_unknown_outcome_in_bounded_time(behavior: Beh
         server.behavior = good
         assert acquire(connection)  # the pool has recovered
         server.over.set()
+
+
+def test_an_endless_answer_is_not_read_to_its_end() -> None:
+    broke = pytest.raises(ServerUnreachable, match="broke")
+    with serving(Misbehaving(endless)) as url, connected(url) as connection, broke:
+        connection.release(Secret(KEY), timeout=PATIENCE)
 
 
 def test_refused_means_nothing_was_sent() -> None:

@@ -78,7 +78,9 @@ def test_acquire_after_release() -> None:
         assert seat.state is SeatState.SAFE
 
 
-def test_a_beat_under_way_does_not_revive_a_released_seat() -> None:
+def test_a_beat_under_way_does_not_revive_a_released_seat(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with scene() as s:
         seat = s.seat().acquire()
 
@@ -89,6 +91,7 @@ def test_a_beat_under_way_does_not_revive_a_released_seat() -> None:
         s.world.advance(300)
         assert seat.state is SeatState.RELEASED
         assert len(s.server.times("beat")) == 1
+        assert not caplog.records
 
 
 def test_close_gives_everything_back() -> None:
@@ -151,6 +154,8 @@ def test_no_client_is_kept_open_for_nothing() -> None:
 def test_a_forked_child_holds_nothing_and_may_take_its_own() -> None:
     with scene(server={"capacity": 2}) as s:
         seat = s.seat().acquire()
+        parents = s.client._http._client
+        assert parents is not None
         beats._forked()  # what the child runs first
         with pytest.raises(SeatLost, match="forked"):
             seat.check()
@@ -162,7 +167,9 @@ def test_a_forked_child_holds_nothing_and_may_take_its_own() -> None:
             seat.acquire()
         s.seat(client_id="child").acquire()
         assert len(s.server.live()) == 1
+        assert s.client._http._client is not parents  # two processes on one connection: never
         s.client.close()
+        assert not parents.is_closed
         assert [c.bearer[:9] for c in s.server.calls if c.verb == "release"] == ["sjl_lse_1"]
 
 

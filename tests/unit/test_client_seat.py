@@ -195,6 +195,24 @@ def test_expired_comes_back_by_the_key_where_the_token_does_not_do() -> None:
         assert s.server.calls[-1].body.get("takeover") is None
 
 
+def test_a_token_that_was_refused_is_not_tried_again() -> None:
+    with scene() as s:
+        seat = s.seat().acquire()
+        s.server.leases[0].ended = "evicted"
+        bob = s.server.occupy()
+        over = answers(lambda: problem(410, "lease_ended", resumable=False))
+        s.server.faults = [lambda _: None, over]
+        s.world.advance(60)
+        assert seat.state is LOST
+        proofs = [c.bearer[:4] for c in s.server.calls if c.verb == "acquire"]
+        assert proofs[:2] == ["sjk_", "sjl_"]
+        assert len(proofs) > 4
+        assert set(proofs[2:]) == {"sjk_"}
+        bob.ended = "released"
+        s.world.advance(8)
+        assert seat.state is SAFE
+
+
 def test_not_held_while_it_tries_to_come_back() -> None:
     """Between the server's no and its yes nobody may rely on the seat."""
     with scene() as s:
@@ -254,17 +272,17 @@ def test_a_loss_somebody_meant_is_final(reason: str) -> None:
 
 def test_its_own_late_acquire_is_not_somebody_elses() -> None:
     """An acquire whose answer was lost may reach the server after its retry, and takes over."""
-    with scene() as s:
+    with scene(server={"interval": 10.0}) as s:
         s.server.faults = [s.blackhole]
         seat = s.seat().acquire()
         late = s.server.calls[0]
         assert s.server.acquire(late).status_code == 201  # only now
-        s.world.advance(30)
+        s.world.advance(10)
         assert seat.state is SAFE
         assert seat.fence == 3
         assert len(s.server.live()) == 1
         s.server.acquire(late)  # but only once
-        s.world.advance(30)
+        s.world.advance(10)
         assert seat.state is LOST
 
 

@@ -28,6 +28,7 @@ from sojourn.api.metrics import Tally
 from sojourn.api.problems import crash, invalid, refuse
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
+from sojourn.api.wire import camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
 from sojourn.service.keys import Permission
@@ -232,8 +233,3 @@ def decode(decoder: Callable[[bytes], Any], body: bytes) -> Any:
         raise InvalidInput(f"The body is not JSON: {fault}.") from None
     except (RecursionError, UnicodeDecodeError):
         raise InvalidInput("The body is not JSON that anybody would write.") from None
-
-
-def camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)

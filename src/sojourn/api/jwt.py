@@ -180,14 +180,13 @@ class KeySet:
         Old keys are answered with at once, and replaced behind the caller's back. Only an unknown key
         is worth waiting for. Raises SojournError if there are no keys at all.
         """
-        age = self._now() - self._fetched_at
-        key = self._pick(kid, algorithm) if age < STALE_MAX else None
-        if age > CACHE or key is None:
+        key = self._pick(kid, algorithm)
+        if key is None or self._age() > CACHE:
             fetch = self._refresh()
             if key is None and fetch is not None:
                 await asyncio.shield(fetch)
                 key = self._pick(kid, algorithm)
-        if key is None and self._now() - self._fetched_at > STALE_MAX:
+        if key is None and self._age() > STALE_MAX:
             raise SojournError(
                 "The keys of the token's issuer cannot be fetched.",
                 code="issuer_unavailable",
@@ -195,7 +194,12 @@ class KeySet:
             )
         return key
 
+    def _age(self) -> float:
+        return self._now() - self._fetched_at
+
     def _pick(self, kid: str | None, algorithm: str) -> _Key | None:
+        if self._age() > STALE_MAX:
+            return None
         fitting = [
             key
             for key in self._keys

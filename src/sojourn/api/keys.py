@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import Answer, Done, Name, Page, Wire, instant, rfc3339
+from sojourn.api.wire import Answer, Done, Instant, Name, Page, Wire, instant, rfc3339
 from sojourn.errors import InvalidInput
 from sojourn.ledger import ApiKey, Role
 from sojourn.service.keys import Permission
@@ -17,7 +16,7 @@ from sojourn.service.keys import Permission
 class CreateKeyBody(Wire, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
     role: Role
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
 
 
 class KeyBody(Answer, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@ id instead of a trace.
 
 from __future__ import annotations
 
+import re
 import traceback
 import uuid
 
@@ -16,6 +17,7 @@ from sojourn.api.reply import SECURITY, Headers, Reply, encode
 from sojourn.api.wire import (
     STATUS,
     Problem,
+    camel,
     denial_problem,
     problem_type,
     retry_after_header,
@@ -23,6 +25,7 @@ from sojourn.api.wire import (
 )
 from sojourn.errors import InvalidInput, Overloaded, SojournError
 from sojourn.lease import DenialReason, Denied
+from sojourn.license import Policy
 from sojourn.service.seats import Lost
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,11 @@ _LICENSE_REASONS = frozenset(
 )
 
 
+_FIELDS = [name for name in (*Policy.__struct_fields__, "valid_from", "valid_until") if "_" in name]
+_FIELD = re.compile(rf"\b(?:{'|'.join(_FIELDS)})\b")
+"""Fields whose rules the domain words in its own spelling."""
+
+
 def answer_problem(problem: Problem, *extra: tuple[bytes, bytes]) -> Reply:
     body = encode(problem)
     headers = [*_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
@@ -75,7 +83,12 @@ def refuse(fault: SojournError) -> Reply:
     code = fault.code if fault.code in STATUS else "internal"
     if code == "internal":
         return crash(fault)
-    document = problem(code, fault.message, fault.hint)
+    error = (
+        _FIELD.sub(lambda name: camel(name[0]), fault.message)
+        if isinstance(fault, InvalidInput)
+        else fault.message
+    )
+    document = problem(code, error, fault.hint)
     if document.status == 401:
         bare = code == "unauthenticated"
         return answer_problem(document, _CHALLENGE if bare else _CHALLENGE_TOKEN)

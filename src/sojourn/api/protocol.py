@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import httptools
 from msgspec import Struct
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -36,6 +37,7 @@ LINGER = 1.0
 """Seconds for which a refused client may go on sending, unheard. Closing at once would reset the
 connection, and our answer would be lost with it."""
 NEVER = float("inf")
+VERSIONS = ("1.1", "1.0")
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -82,11 +84,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._began = False
         self._deaf = False  # answered and closing: what still arrives is dropped
         self._stalled_at: float | None = None
+        self._running: RequestResponseCycle | None = None  # `cycle` is the last one received
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
         self._due = self.loop.time() + self._bounds.receive_timeout
         Watch.over(self.server_state, self.loop, self._bounds).arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._give_up()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -142,8 +149,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in VERSIONS:
+            raise ValueError  # the parser takes 0.9 as well, which has neither headers nor an end
         self._phase = Phase.BODY
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         self._phase = Phase.IDLE
@@ -156,7 +169,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self._due = self.loop.time() + self._bounds.receive_timeout  # it could not go on
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._phase is Phase.IDLE:
@@ -168,7 +183,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._stalled_at is None:
                 self._stalled_at = now
             elif now - self._stalled_at > self._bounds.receive_timeout:
-                self.transport.abort()  # it does not read what it asked for
+                self._abort()  # it does not read what it asked for
             return
         self._stalled_at = None
         if now < self._due or self.flow.read_paused:
@@ -187,9 +202,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._abort()
         else:
             self.transport.close()
+
+    def _abort(self) -> None:
+        self._give_up()
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        """Tell the application that nobody listens any more; start nothing that waits its turn."""
+        self.pipeline.clear()
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _decline_upgrade(self) -> None:
         """Answer as if no upgrade had been offered, then close: what follows may not be HTTP."""
@@ -201,14 +228,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, code: str, error: str) -> None:
         """Answer instead of the application, and close."""
-        busy = self._busy
-        self.pipeline.clear()
-        if busy and (self._phase is not Phase.BODY or self.cycle.response_started):
-            self.transport.abort()  # an answer is on its way: another in its middle would garble both
-            return
-        if busy:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        if self._busy:
+            mine = self._phase is Phase.BODY and self._running is self.cycle
+            if not mine or self.cycle.response_started:
+                self._abort()  # an answer is on its way: another in its middle would garble both
+                return
+            self._give_up()
         reply = answer_problem(problem(code, error))
         self.transport.write(_render(reply, self.server_state.default_headers))
         self._close_softly()

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.device import Device
+from sojourn.errors import InvalidInput
 from sojourn.lease import DenialReason, Denied, Lease
 from sojourn.license import LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.service.operations import Cleanup
@@ -25,7 +26,11 @@ Feature = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 ]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
+Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
+
+INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
 
 STATUS: dict[str, int] = {
     "invalid_request": 400,
@@ -175,15 +180,15 @@ class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """A feature's policy. What is left out takes its default."""
 
     capacity: Annotated[int, Meta(ge=0, le=10_000_000)]
-    heartbeat_interval: Seconds | UnsetType = UNSET
-    lost_after: Seconds | UnsetType = UNSET
-    suspect_after: Seconds | None | UnsetType = UNSET
+    heartbeat_interval: Wait | UnsetType = UNSET
+    lost_after: Wait | UnsetType = UNSET
+    suspect_after: Wait | None | UnsetType = UNSET
     linger: Seconds | UnsetType = UNSET
     resume_window: Seconds | UnsetType = UNSET
     count_by: CountBy | UnsetType = UNSET
     when_full: WhenFull | UnsetType = UNSET
-    idle_after: Seconds | None | UnsetType = UNSET
-    max_lease: Seconds | None | UnsetType = UNSET
+    idle_after: Wait | None | UnsetType = UNSET
+    max_lease: Wait | None | UnsetType = UNSET
 
     def policy(self) -> Policy:
         """Return the policy in the domain's unit. Raises InvalidPolicy.
@@ -233,8 +238,8 @@ class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 class CreateLicenseBody(Wire, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
     features: dict[Feature, PolicyBody] = msgspec.field(default_factory=dict)
-    valid_from: datetime | None = None
-    valid_until: datetime | None = None
+    valid_from: Instant | None = None
+    valid_until: Instant | None = None
 
 
 class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
@@ -243,8 +248,8 @@ class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     status: LicenseStatus | UnsetType = UNSET
-    valid_from: datetime | None | UnsetType = UNSET
-    valid_until: datetime | None | UnsetType = UNSET
+    valid_from: Instant | None | UnsetType = UNSET
+    valid_until: Instant | None | UnsetType = UNSET
 
 
 class CleanupBody(Wire, frozen=True, kw_only=True):
@@ -286,6 +291,12 @@ def optional(value: T | UnsetType) -> T | None:
     return None if isinstance(value, UnsetType) else value
 
 
+def camel(name: str) -> str:
+    """Spell a field's name as it is on the wire."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
 def seconds(ms: int) -> float:
     return ms / 1000
 
@@ -300,11 +311,14 @@ def rfc3339(ms: int) -> str:
 
 
 def instant(value: datetime | None) -> int | None:
-    """Read an instant; one without a zone is taken as UTC."""
+    """Read an instant; one without a zone is taken as UTC. Raises InvalidInput."""
     if value is None:
         return None
     aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
+    ms = math.floor(aware.timestamp() * 1000)
+    if not 0 <= ms <= INSTANT_MAX:
+        raise InvalidInput("An instant must lie between the years 1970 and 9999.")
+    return ms
 
 
 def lease_body(lease: Lease, now: int) -> LeaseBody:
@@ -437,7 +451,7 @@ _REFUSALS = {
     DenialReason.LICENSE_EXPIRED: ("The license has run out.", "Renew the license."),
     DenialReason.LICENSE_NOT_YET_VALID: (
         "The license is not valid yet.",
-        "Wait for its first day, or correct valid_from.",
+        "Wait for its first day, or correct validFrom.",
     ),
     DenialReason.LEASE_ENDED: (
         "The lease has ended and cannot be resumed.",

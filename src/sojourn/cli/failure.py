@@ -6,6 +6,7 @@ Every exception that reaches `main` becomes a `Failure` here, so the words and t
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import traceback
 from enum import IntEnum
 
@@ -13,6 +14,7 @@ import typer
 
 from sojourn.errors import (
     Forbidden,
+    InvalidInput,
     NotFound,
     Overloaded,
     SettingsError,
@@ -21,6 +23,8 @@ from sojourn.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+
+MARGIN = len("error: ")
 
 
 class ExitCode(IntEnum):
@@ -48,12 +52,19 @@ EXIT_CODES = {
 
 _BY_KIND: tuple[tuple[type[SojournError], ExitCode], ...] = (
     (SettingsError, ExitCode.USAGE),
+    (InvalidInput, ExitCode.USAGE),
     (NotFound, ExitCode.NOT_FOUND),
     (Unauthenticated, ExitCode.NOT_ALLOWED),
     (Forbidden, ExitCode.NOT_ALLOWED),
     (StoreUnavailable, ExitCode.UNAVAILABLE),
     (Overloaded, ExitCode.UNAVAILABLE),
 )
+_BY_CODE = {
+    "server_unreachable": ExitCode.UNAVAILABLE,
+    "seat_limit": ExitCode.DENIED,
+    "lease_lost": ExitCode.DENIED,
+}
+"""Of the client library's errors, by code: to import them would load an HTTP client."""
 
 
 class Failure(Exception):
@@ -92,14 +103,21 @@ def as_failure(error: BaseException, command: str = "sojourn") -> Failure:
             exit_code=ExitCode.USAGE,
         )
     if isinstance(error, SojournError):
-        return _fault(error)
+        return fault(error)
     if isinstance(error, OSError):
         return Failure(
             "The system refused something this command needs.",
-            why=str(error),
+            why=reason(error),
             todo="Check the path and its permissions, and that the disk is not full.",
         )
     return _bug(error)
+
+
+def reason(error: OSError) -> str:
+    """Say why the system refused, without its number."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
 
 
 def _usage(error: typer.TyperException, command: str) -> Failure:
@@ -113,15 +131,20 @@ def _usage(error: typer.TyperException, command: str) -> Failure:
     )
 
 
-def _fault(error: SojournError) -> Failure:
-    code = next((code for kind, code in _BY_KIND if isinstance(error, kind)), ExitCode.FAILED)
-    what = "This could not be done."
-    if isinstance(error, StoreUnavailable):
+def fault(error: SojournError, what: str = "") -> Failure:
+    """Put a fault in three lines; `what` says what did not happen because of it."""
+    if not what and isinstance(error, StoreUnavailable):
         what = "The store cannot be reached."
-    elif isinstance(error, StoreBroken):
+    elif not what and isinstance(error, StoreBroken):
         what = "The store cannot be used as it is."
+    code = _BY_CODE.get(error.code) or next(
+        (code for kind, code in _BY_KIND if isinstance(error, kind)), ExitCode.FAILED
+    )
     return Failure(
-        what, why=error.message, todo=error.hint or "See the server's log.", exit_code=code
+        what or "This could not be done.",
+        why=error.message,
+        todo=error.hint or "See the server's log.",
+        exit_code=code,
     )
 
 
@@ -141,13 +164,26 @@ def _bug(error: BaseException) -> Failure:
 
 
 def show(failure: Failure) -> None:
-    """Print the three lines on stderr."""
-    what, why, todo = failure.lines
+    """Print the three lines on stderr.
+
+    On a terminal the first two are wrapped between words. The last one is left to the terminal, so
+    that a command in it is copied whole.
+    """
     from rich.console import Console
     from rich.text import Text
 
+    what, why, todo = failure.lines
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        what, why = (_hung(text, console.width) for text in (what, why))
     with contextlib.suppress(BrokenPipeError):  # nobody reads stderr any more
         console.print(Text.assemble(("error: ", "bold red"), (what, "bold")))
         console.print(Text.assemble(("  why: ", "dim"), why))
         console.print(Text.assemble(("   do: ", "dim"), todo))
+
+
+def _hung(text: str, width: int) -> str:
+    """Wrap between words, and hang what follows below the first line's text."""
+    room = max(20, width - MARGIN)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * MARGIN).join(lines)

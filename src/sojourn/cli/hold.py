@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sojourn.cli.command import Data, Json, Url
-from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.failure import ExitCode, Failure, fault
 from sojourn.cli.output import STYLES, Output, build_table, count, span
 from sojourn.cli.policy import parse_duration
 from sojourn.cli.server import find
+from sojourn.errors import InvalidToken, SojournError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -136,7 +137,11 @@ class Keeper:
         from sojourn.client import Client, SeatDenied
 
         client_id, wait, takeover = wish["client"], wish["wait"], wish["takeover"]
-        with Client(url, license_key=license_key) as client:
+        try:
+            client = Client(url, license_key=license_key)
+        except InvalidToken as error:
+            raise fault(error, "The license key was not understood.") from None
+        with client:
             seat = client.seat(
                 self.feature,
                 user=self.user,
@@ -154,6 +159,8 @@ class Keeper:
                 self._give_back(seat)
             except SeatDenied as denied:
                 raise self._denied(denied) from None
+            except SojournError as error:
+                raise fault(error, f"No seat on {self.feature} was taken.") from None
         if self._lost is not None:
             raise self._lost
 

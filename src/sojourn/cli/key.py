@@ -56,8 +56,8 @@ def list_(server: Server, out: Output) -> None:
             Column("Name"),
             Column("Role"),
             Column("State"),
-            Column("Made", drop=1),
-            Column("Expires", drop=2),
+            Column("Made", whole=True, drop=1),
+            Column("Expires", whole=True, drop=2),
             Column("Id", whole=True),
         ],
         [

@@ -88,7 +88,7 @@ def list_(
             Column("Status"),
             Column("Seats", figure=True),
             Column("Features", drop=1),
-            Column("Valid until", drop=2),
+            Column("Valid until", whole=True, drop=2),
             Column("License", whole=True),
         ],
         [

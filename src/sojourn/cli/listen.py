@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.wiring import WORKER_VARIABLE
 from sojourn.settings import Settings
 
@@ -61,7 +61,7 @@ def _refused(settings: Settings, error: OSError) -> Failure:
         )
     return Failure(
         f"Listening on {where} is not possible.",
-        why=str(error),
+        why=reason(error),
         todo="Correct --host: it must be an address of this machine.",
         exit_code=ExitCode.USAGE,
     )

@@ -251,7 +251,7 @@ def show_stats(out: Output, data: dict[str, Any]) -> None:
 def show_denials(out: Output, denials: list[dict[str, Any]]) -> None:
     out.table(
         [
-            Column("When"),
+            Column("When", whole=True),
             Column("User"),
             Column("Why"),
             Column("In use", figure=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from sojourn import __version__
 from sojourn.cli import source
-from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.folder import DataFolder, Remembered
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
@@ -59,7 +60,7 @@ def open_folder(settings: Settings) -> DataFolder:
     except OSError as error:
         raise Failure(
             f"The data folder {settings.data} cannot be used.",
-            why=str(error),
+            why=reason(error),
             todo="Name another with --data or SOJOURN_DATA, or correct its permissions.",
         ) from None
     return folder
@@ -67,6 +68,10 @@ def open_folder(settings: Settings) -> DataFolder:
 
 def check(settings: Settings, folder: DataFolder) -> Settings:
     """Refuse what cannot be served; see to the secret. Raises SettingsError."""
+    from sojourn.stores.open import scheme_of
+
+    for url in (settings.store_url, settings.ledger_url):
+        scheme_of(url)  # or a typo in it would be reported as a missing secret
     if settings.workers > 1 and settings.embedded:
         kind = settings.store_url.partition(":")[0]
         raise SettingsError(
@@ -131,7 +136,7 @@ def store_failure(settings: Settings, error: StoreError) -> Failure:
     from sojourn.cli.logs import mask_text
 
     down = isinstance(error, StoreUnavailable)
-    url = mask_text(settings.store_url)
+    url = " with ".join(dict.fromkeys(map(mask_text, (settings.store_url, settings.ledger_url))))
     todo = (
         "Check that the database runs, and the address, user and password in --store."
         if down
@@ -181,6 +186,8 @@ def announce(settings: Settings, url: str, secret: str | None, folder: DataFolde
         facts.insert(2, ("ledger", mask_text(settings.ledger_url)))
     if settings.workers > 1:
         facts.append(("serving", count(settings.workers, "process", "processes")))
+    if not folder.recall().key:
+        facts.append(("key", "not known here: set SOJOURN_KEY for this host's commands"))
     out.facts(facts)
     if secret is not None:
         show_key(out, secret, folder)
@@ -212,6 +219,7 @@ def _ready(settings: Settings, url: str) -> Callable[[], None]:
     def ready() -> None:
         store = settings.store_url.partition(":")[0]
         structlog.get_logger(__name__).info("serving", url=url, pid=os.getpid(), store=store)
-        typer.echo(f"READY {url} pid {os.getpid()}")
+        with contextlib.suppress(BrokenPipeError):  # whoever started this does not wait for it
+            typer.echo(f"READY {url} pid {os.getpid()}")
 
     return ready

@@ -32,7 +32,7 @@ def settings(flags: dict[str, Any], config: Config = None, as_json: Json = False
     out.table(
         [Column("Setting", whole=True), Column("Value"), Column("From", whole=True)],
         [
-            (name, _text(value) if value else None, origin)
+            (name, _text(value) if value not in (None, "", (), []) else None, origin)
             for name, value, origin, _ in rows(loaded)
         ],
     )

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.errors import SettingsError
 from sojourn.settings import Loaded, Settings, load
 
@@ -85,7 +85,7 @@ def read(flags: dict[str, Any] | None = None, config: Path | None = None) -> Loa
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(
                 f"The settings file {path} cannot be read.",
-                why=str(error),
+                why=reason(error) if isinstance(error, OSError) else "It is not UTF-8 text.",
                 todo="Correct --config, or the file's permissions.",
                 exit_code=ExitCode.USAGE,
             ) from None

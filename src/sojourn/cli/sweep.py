@@ -10,6 +10,7 @@ from sojourn.cli.command import command, group
 from sojourn.cli.output import Column, Output, count, span, when
 from sojourn.cli.server import Server
 
+COUNTS = ("leasesExpired", "leasesRemoved", "sessionsRemoved", "eventsRemoved")
 PATIENCE = 150.0
 """Seconds; a server stops waiting for a sweep a little earlier."""
 
@@ -29,6 +30,9 @@ def run(server: Server, out: Output) -> None:
         done = server.ask("POST", "/api/sweeps", timeout=PATIENCE).data
     if out.as_json:
         out.json(done)
+        return
+    if not any(done[kind] for kind in COUNTS):
+        out.say("Nothing had expired, and nothing was old enough to be forgotten.")
         return
     out.say(
         f"Noted {count(done['leasesExpired'], 'expired lease')}; forgot "
@@ -56,7 +60,7 @@ def list_(
         return
     out.table(
         [
-            Column("Started"),
+            Column("Started", whole=True),
             Column("Took (s)", figure=True),
             Column("Expired", figure=True),
             Column("Leases forgotten", figure=True, drop=2),

@@ -171,9 +171,13 @@ class Hold:
             self._lose(self.why())
 
     def pause(self, now: float, *, chance: float, wait: float = 0.0) -> float:
-        """Return how long to wait after a failure: less and less as the lease runs out."""
+        """Return how long to wait after a failure: less and less as the lease runs out.
+
+        Never more than the heartbeat interval: the server was made for as many beats as that.
+        """
         left = self.safe_until - now
-        cap = min(BACKOFF_MAX, left / 3) if self.held(now) else BACKOFF_MAX
+        usual = BACKOFF_MAX if self.grant is None else max(1.0, self.grant.heartbeat_interval)
+        cap = min(BACKOFF_MAX, usual, left / 3 if self.held(now) else math.inf)
         return max(self.floor, backoff(self.failures, chance, cap), min(wait, cap))
 
     def put_off(self, now: float, seconds: float, reason: str) -> None:

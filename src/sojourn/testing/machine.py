@@ -462,13 +462,21 @@ def _told(events: list[Event]) -> list[str]:
     return sorted(json.encode(replace(event, id=0)).decode() for event in events)
 
 
-def drive(make_store: MakeStore, *, examples: int = 40, steps: int = 30) -> None:
+def drive(
+    make_store: MakeStore, *, examples: int = 40, steps: int = 30, shrink: bool = True
+) -> None:
     """Hold the stores that this makes to the reference model.
 
-    `make_store` is called for every example and answers with an empty store; each is closed.
+    `make_store` is called for every example and answers with an empty store; each is closed. Where only
+    the verdict counts, `shrink=False` stops at the first failure and starts from the same seed.
     """
+    settings = _settings(examples, steps)
+    if not shrink:
+        settings = hypothesis.settings(
+            settings, phases=[hypothesis.Phase.generate], derandomize=True, database=None
+        )
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis leaves it untyped
-        _machine(make_store), settings=_settings(examples, steps)
+        _machine(make_store), settings=settings
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.event import Event
 from sojourn.lease import Acquire, DenialReason, Denied, Lease
@@ -29,7 +30,7 @@ LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id 
 
 # Now is read once the locks are held. Every row carries it, so that one statement tells all.
 HOLDERS = """
-SELECT c.now, c.pulse, {lease}
+SELECT c.now, c.pulse, l.lapsed, {lease}
 FROM (SELECT {now} AS now, (SELECT value FROM marks WHERE name = 'pulse') AS pulse) AS c
 LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id) {in_holders holders}
 """
@@ -167,8 +168,10 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
     found = tx.rows(HOLDERS, {"now": tx.instant, "holders": tx.dialect.holders(holders)})
     leases: dict[str, dict[tuple[str, str], Lease]] = {}
     for row in found:
-        if row[2] is not None:
-            lease = lease_of(row[2:])
+        if row[3] is not None:
+            lease = lease_of(row[3:])
+            if row[2]:  # even under a clock that was set back
+                lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
     return _Locked(now=int(found[0][0]), pulse=found[0][1], pools=pools, rows=leases)
 

@@ -113,10 +113,12 @@ MYSQL_BEAT = MYSQL_BEAT.replace(
 MYSQL_GOODBYE = MYSQL.replace("{suspect_at}", "least(suspect_at, {now})").replace(
     "{expires_at}", "least(expires_at, {now} + " + OF_POOL.replace("{what}", "p.linger") + ")"
 )
-MYSQL_LIVE = """
-SELECT id, expires_at - {now}, suspect_at <= {now}, fence FROM leases
-WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed AND expires_at > {now} AND {open}
+MYSQL_FOUND = """
+SELECT id, greatest(expires_at - {now}, 0), suspect_at <= {now}, fence FROM leases
+WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed
+  AND (expires_at > {now} OR (expires_at <= last_beat_at AND id {in closed})) AND {open}
 """.replace("{open}", POOL_OPEN.replace("{at}", "{now}"))
+"""Where the linger is zero, a goodbye ends a lease at once."""
 
 
 def renew(db: Database, renews: Sequence[Renew], *, max_pause: int) -> list[Renewal | None]:
@@ -153,8 +155,16 @@ def _apply(
 
 
 def _renewals(rows: Iterable[Sequence[Any]]) -> dict[str, Renewal]:
-    active, suspect = LeaseState.ACTIVE, LeaseState.SUSPECT
-    return {row[0]: Renewal(expires_in=row[1], state=suspect if row[2] else active) for row in rows}
+    active = LeaseState.ACTIVE
+    return {
+        row[0]: Renewal(expires_in=row[1], state=_doubted(row[1]) if row[2] else active)
+        for row in rows
+    }
+
+
+def _doubted(expires_in: int) -> LeaseState:
+    """Tell a suspect from one that said goodbye where the linger is zero."""
+    return LeaseState.SUSPECT if expires_in > 0 else LeaseState.EXPIRED
 
 
 def _on_postgres(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
@@ -190,6 +200,7 @@ def _on_mysql(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     for beat in beats:
         alike.setdefault((beat.beat.next_in, beat.beat.closing), []).append(beat)
     now = tx.instant
+    closed = [""]
     for (next_in, closing), group in alike.items():
         idle = [(x.lease_id, x.beat.idle_for) for x in group if x.beat.idle_for is not None]
         params: dict[str, Any] = {
@@ -200,9 +211,10 @@ def _on_mysql(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
         }
         for number, (lease_id, idle_for) in enumerate(idle):
             params[f"id_{number}"], params[f"idle_{number}"] = lease_id, idle_for
-        tx.do(_mysql_beat(len(idle), closing=closing), params)
+        if tx.do(_mysql_beat(len(idle), closing=closing), params) and closing:
+            closed += params["ids"]
     fences = {x.lease_id: x.fence for x in beats}
-    found = tx.rows(MYSQL_LIVE, {"now": now, "ids": list(fences)})
+    found = tx.rows(MYSQL_FOUND, {"now": now, "ids": list(fences), "closed": closed})
     return _renewals(row for row in found if row[3] == fences[row[0]])
 
 

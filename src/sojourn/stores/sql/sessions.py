@@ -260,7 +260,8 @@ def rotate(db: Database, session_id: str, new_hash: bytes, *, grace: int) -> Ses
         if tx.rows(TAKEN, params):
             raise Conflict("The new token's hash is in use already.")
         now, session = int(rows[0][0]), session_of(rows[0][2:])
-        tx.do(ROTATE, {"id": session_id, "new": new_hash, "until": now + grace})
+        until = now + grace if grace > 0 else None  # never, whatever the clock does
+        tx.do(ROTATE, {"id": session_id, "new": new_hash, "until": until})
         events.append(tx, [_event(EventKind.SESSION_ROTATED, session.id, session.user_id)], now)
         return session
 

@@ -25,6 +25,14 @@ EXACT = {
 
 exact_pairs = pytest.mark.parametrize(("one", "other"), list(EXACT.values()), ids=list(EXACT))
 
+OWN_ID_MAX = 128
+"""Users and clients are named by others, in up to 256 characters; leases and sessions by us."""
+
+
+def own_id(name: str) -> str:
+    """Make an id of our own of a name that is longer than those may be."""
+    return name[-OWN_ID_MAX:]
+
 
 class OnManualClock:
     """Tests whose clock stands still until they move it."""

@@ -32,7 +32,7 @@ from sojourn.testing.builders import (
     take,
     usage,
 )
-from sojourn.testing.contract.base import OnManualClock, exact_pairs
+from sojourn.testing.contract.base import OnManualClock, exact_pairs, own_id
 
 LOST_AFTER = Policy(capacity=1).lost_after
 WINDOW = Policy(capacity=1).resume_window
@@ -387,13 +387,13 @@ class SeatMeaning(OnManualClock):
     def test_holders_are_byte_exact(self, store: Store, one: str, other: str) -> None:
         """Users, clients and leases whose ids differ in one byte are different holders."""
         store.define([pool(10)])
-        by_user = [take(store, user_id, lease_id=user_id) for user_id in (one, other)]
+        by_user = [take(store, user_id, lease_id=own_id(user_id)) for user_id in (one, other)]
         by_client = [take(store, "max", client_id) for client_id in (one, other)]
         assert len({lease.id for lease in by_user + by_client}) == 4
         assert usage(store).in_use == 4
         assert store.leases(LeaseFilter(user_id=one))[0] == [by_user[0]]
         assert store.leases(LeaseFilter(client_id=other))[0] == [by_client[1]]
-        assert store.leases(LeaseFilter(ids=(other,)))[0] == [by_user[1]]
+        assert store.leases(LeaseFilter(ids=(own_id(other),)))[0] == [by_user[1]]
         assert give_back(store, by_user[1]) is True
         assert look_up(store, by_user[0].id) == by_user[0]
 

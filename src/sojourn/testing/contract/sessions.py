@@ -27,7 +27,7 @@ from sojourn.testing.builders import (
     token_hash,
     usage,
 )
-from sojourn.testing.contract.base import OnManualClock, exact_pairs
+from sojourn.testing.contract.base import OnManualClock, exact_pairs, own_id
 
 JSON: dict[str, Any] = {
     "text": "plain",
@@ -126,11 +126,13 @@ class SessionMeaning(OnManualClock):
     @exact_pairs
     def test_ids_are_byte_exact(self, store: Store, one: str, other: str) -> None:
         """Session and user ids that differ in one byte are different."""
-        first, second = sign_in(store, one, user_id=one), sign_in(store, other, user_id=other)
-        assert (first.id, second.id) == (one, other)
-        assert [s.id for s in store.of(one)] == [one]
-        assert store.end(ids=[other]) == [other]
-        assert present(store, one).user_id == one
+        ids = own_id(one), own_id(other)
+        first = sign_in(store, ids[0], user_id=one)
+        second = sign_in(store, ids[1], user_id=other)
+        assert (first.id, second.id) == ids
+        assert [s.id for s in store.of(one)] == [ids[0]]
+        assert store.end(ids=[ids[1]]) == [ids[1]]
+        assert present(store, ids[0]).user_id == one
 
     def test_save_merges_top_level_keys(self, store: Store) -> None:
         """Keys that are set are replaced whole, keys that are unset go, all others stay."""

@@ -1,0 +1,160 @@
+"""The whole tour on the command line: licenses, holders, a ghost, and the operators who look after them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.cli_harness import (
+    Program,
+    assert_three_lines,
+    holder,
+    make_license,
+    run,
+    run_json,
+    serving,
+)
+
+LOST_AFTER = 3.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose server runs; commands in it need to be told nothing."""
+    folder = tmp_path_factory.mktemp("tour")
+    with serving(folder) as (server, _):
+        yield folder
+        assert server.end() == 0
+
+
+def test_a_ghosts_seat_goes_to_the_next_in_line(folder: Path) -> None:
+    """Two hold, the third is denied and told who holds; one is killed, and the third gets the seat."""
+    _, key = make_license(folder, f"editor=2,lost_after={LOST_AFTER}")
+    with holder(folder, key, "ada") as ada, holder(folder, key, "ben") as ben:
+        assert ada.wait_state("safe")["reason"] == "granted"
+        ben.wait_state("safe")
+        env = {"SOJOURN_LICENSE_KEY": key}
+        denied = run(folder, "hold", "editor", "--user", "cho", code=3, env=env)
+        assert "Maximum user limit reached: 2 of 2 seats on editor in use." in denied.stderr
+        assert {"ada", "ben"} <= set(denied.stderr.split())
+        with holder(folder, key, "cho", "--wait", "30") as cho:
+            assert cho.wait_state("waiting")["inUse"] == 2
+            ben.end(signal.SIGKILL)
+            killed = time.monotonic()
+            seated = cho.wait_state("safe")
+            # Until the lease runs out, and then as soon as the client asks again: it was told when.
+            assert time.monotonic() - killed < LOST_AFTER + 2
+            assert seated["fence"] > 0
+            assert cho.end(signal.SIGTERM) == 0
+            assert json.loads(cho.lines[-1])["state"] == "released"
+        assert ada.end(signal.SIGINT) == 0
+    users = {x["userId"]: x["endReason"] for x in run_json(folder, "seats", "list", "--ended")}
+    assert users["ada"] == users["cho"] == "released"
+
+
+def test_a_seat_that_is_taken_back_ends_its_holder(folder: Path) -> None:
+    """It does not come back by itself: somebody meant it."""
+    _, key = make_license(folder, "editor=1,heartbeat_interval=200ms,lost_after=2")
+    with holder(folder, key, "dora") as dora:
+        lease = dora.wait_state("safe")["leaseId"]
+        freed = run(folder, "seats", "release", lease)
+        assert "dora" in freed.stdout
+        assert dora.wait_state("lost")["reason"] == "revoked"
+        assert dora.wait() == 3
+        assert_three_lines(dora.stderr)
+    assert run_json(folder, "seats", "list", "--user", "dora") == []
+
+
+def test_operators_see_and_free_seats(folder: Path) -> None:
+    """Every command about seats, in words and as JSON."""
+    license_id, key = make_license(folder, "editor=1,lost_after=30")
+    with holder(folder, key, "eve") as eve:
+        eve.wait_state("safe")
+        run(folder, "hold", "editor", "-u", "fay", code=3, env={"SOJOURN_LICENSE_KEY": key})
+        listed = run(folder, "seats", "list", "--license", license_id)
+        assert "1 seat held." in listed.stdout
+        assert "eve" in listed.stdout
+        stats = run_json(folder, "seats", "stats", license_id)
+        assert stats["features"][0]["usage"]["inUse"] == 1
+        assert "1 of 1 seats in use on Acme." in run(folder, "seats", "stats", license_id).stdout
+        debug = run_json(folder, "seats", "debug", "--user", "fay", "--feature", "editor")
+        assert debug["pools"][0]["wouldGrant"] is False
+        assert "Refused lately" in run(folder, "seats", "debug", "-u", "fay", "-f", "editor").stdout
+        assert run_json(folder, "seats", "cleanup", license_id)["ended"] == 0  # she beats
+        by_user = run_json(folder, "seats", "release", "--user", "eve", "--feature", "editor")
+        assert by_user["ended"] == 1
+        assert eve.end() in (0, 3)
+    denied = run_json(folder, "events", "--kind", "lease.denied", "--user", "fay")
+    assert denied[-1]["data"]["holders"][0]["userId"] == "eve"
+    assert run_json(folder, "sweep", "run")["leasesExpired"] >= 0
+    assert run_json(folder, "sweep", "list", "-n", "1")[0]["actor"].startswith("key:")
+    assert "Started" in run(folder, "sweep", "list").stdout
+
+
+def test_operators_manage_licenses_and_features(folder: Path) -> None:
+    """From making one to deleting it; what is left out of a change stays."""
+    license_id, key = make_license(folder, "editor=2,lost_after=3", "viz=10,count_by=user")
+    shown = run(folder, "license", "show", license_id).stdout
+    assert license_id in shown
+    assert key not in shown
+    run(folder, "license", "suspend", license_id)
+    env = {"SOJOURN_LICENSE_KEY": key}
+    assert "suspended" in run(folder, "hold", "editor", "-u", "gil", code=5, env=env).stderr
+    assert run_json(folder, "license", "resume", license_id)["status"] == "active"
+    raised = run_json(folder, "feature", "set", license_id, "editor", "--capacity", "4")
+    assert (raised["capacity"], raised["lostAfter"]) == (4, 3.0)
+    assert run_json(folder, "feature", "set", license_id, "cad", "-c", "1")["lostAfter"] == 90.0
+    run(folder, "feature", "set", license_id, "new", code=2)  # how many?
+    run(folder, "feature", "remove", license_id, "cad", code=2)  # nobody to ask
+    run(folder, "feature", "remove", license_id, "cad", "--yes")
+    made = run_json(folder, "license", "rotate-key", license_id, "--yes")
+    assert made["key"] != key
+    run(folder, "hold", "editor", "-u", "gil", code=5, env=env)
+    assert license_id in run(folder, "license", "list").stdout
+    assert run_json(folder, "license", "delete", license_id, "--yes")["deleted"] is True
+    run(folder, "license", "show", license_id, code=4)
+
+
+def test_keys_and_their_roles(folder: Path) -> None:
+    """A viewer reads and changes nothing; a revoked key does neither."""
+    made = run_json(folder, "key", "create", "dashboard", "--role", "viewer")
+    env = {"SOJOURN_KEY": made["key"]}
+    run(folder, "license", "list", env=env)
+    forbidden = run(folder, "license", "create", "Nope", code=5, env=env)
+    assert "viewer" in forbidden.stderr
+    assert "dashboard" in run(folder, "key", "list").stdout
+    run(folder, "key", "revoke", made["keyId"], "--yes")
+    refused = run(folder, "license", "list", code=5, env=env)
+    assert "SOJOURN_KEY" in refused.stderr
+    assert made["key"] not in refused.stderr
+    run(folder, "key", "revoke", "key_unknown", "--yes", code=4)
+
+
+def test_events_can_be_followed(folder: Path) -> None:
+    """One line each, as they happen; Ctrl-C ends it."""
+    _, key = make_license(folder, "editor=1,lost_after=30")
+    with Program(folder, "events", "--follow", "--json", "--user", "hal") as events:
+        with holder(folder, key, "hal") as hal:
+            hal.wait_state("safe")
+            events.wait_for('"kind":"lease.acquired"')
+            assert hal.end() == 0
+        events.wait_for('"kind":"lease.released"')
+        assert events.end(signal.SIGINT) == 130
+
+
+def test_a_server_that_is_away(folder: Path, tmp_path: Path) -> None:
+    """Three lines, and an exit code that says: try again."""
+    with serving(tmp_path) as (server, url):
+        assert server.end() == 0
+    away = run(tmp_path, "license", "list", code=6)
+    assert f"No server answers at {url}." in away.stderr
+    assert "sojourn serve" in away.stderr
+    key = "sjk_" + "0" * 49
+    run(tmp_path, "hold", "editor", "-u", "ida", "--license-key", key, code=2)  # garbled
+    _, good = make_license(folder, "editor=1")
+    env = {"SOJOURN_LICENSE_KEY": good, "SOJOURN_URL": url}
+    run(tmp_path, "hold", "editor", "-u", "ida", code=6, env=env)

@@ -1,0 +1,175 @@
+"""The OpenAPI document tells the truth: Schemathesis asks everything it allows, and much it does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
+from tests.api_harness import ADMIN, Served, World, served
+
+from sojourn.api.app import CALLS
+from sojourn.api.call import Who
+from sojourn.api.openapi import document
+from sojourn.api.wire import STATUS
+from sojourn.service.seats import SeatCall
+from sojourn.token import hash_token
+
+TOGETHER = {"invalid_policy"}
+"""Refusals of values that fit one by one: a schema cannot say which go together."""
+NEVER_DRAWN = {
+    "too_many_requests",  # reserved
+}
+
+DOCUMENT = json.loads(document(CALLS))
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+few = hypothesis.settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    with served(World(capacity=3)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proofs(server: Served) -> dict[str, str]:
+    """A proof that each call takes, by the call's name."""
+    world = server.world
+    call = SeatCall(
+        key_hash=hash_token(world.license_key), feature="editor", user_id="u", client_id="c"
+    )
+    (seat,) = world.services.seats.acquire([call])
+    by_who = {
+        Who.OPERATOR: ADMIN,
+        Who.CLIENT: world.license_key,
+        Who.HOLDER: str(seat.token),  # type: ignore[union-attr]  # there is a free seat
+        Who.ANYONE: "",
+    }
+    return {call.name: by_who[call.who] for call in CALLS}
+
+
+def ask(case: Any, server: Served, proof: str) -> Any:
+    headers = {"Authorization": f"Bearer {proof}"} if proof else {}
+    return case.call(base_url=server.url, headers=headers, timeout=10)
+
+
+@schema.parametrize()
+@few
+def test_with_a_proof_every_answer_is_as_described(
+    case: Any, server: Served, proofs: dict[str, str]
+) -> None:
+    response = ask(case, server, proofs[case.operation.definition.raw["operationId"]])
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_headers_conformance,
+        response_schema_conformance,
+        negative_data_rejection,
+        unsupported_method,
+    ]
+    if code_of(response) not in TOGETHER:
+        checks.append(positive_data_acceptance)
+    case.validate_response(response, checks=checks)
+
+
+@schema.parametrize()
+@few
+def test_without_a_proof_nothing_is_answered_but_how_to_prove(case: Any, server: Served) -> None:
+    response = ask(case, server, "")
+    assert response.status_code < 500
+    if case.operation.definition.raw["security"] and case.method == case.operation.method.upper():
+        assert response.status_code in (400, 401, 413, 415)
+    case.validate_response(
+        response,
+        checks=[not_a_server_error, response_schema_conformance, content_type_conformance],
+    )
+
+
+def code_of(response: Any) -> str | None:
+    try:
+        return str(response.json().get("code"))
+    except ValueError:
+        return None
+
+
+def test_nothing_broke_the_server(server: Served) -> None:
+    tallies = server.world.app.context.metrics.calls.values()
+    assert sum(tally.codes.get("internal", 0) for tally in tallies) == 0
+    assert sum(tally.ok for tally in tallies) > 100
+
+
+class TestDocument:
+    def test_every_code_is_documented_where_it_can_come(self) -> None:
+        documented = {
+            code
+            for path in DOCUMENT["paths"].values()
+            for operation in path.values()
+            for response in operation["responses"].values()
+            for content in response["content"].values()
+            for code in _codes(content["schema"])
+        }
+        # What no call answers but the server may: at a path or by a method that is not described.
+        anywhere = {"not_found", "method_not_allowed"}
+        assert documented | anywhere | NEVER_DRAWN == set(STATUS)
+
+    def test_every_operation_says_who_may_call_it_and_what_it_does(self) -> None:
+        for path in DOCUMENT["paths"].values():
+            for operation in path.values():
+                assert operation["summary"]
+                assert isinstance(operation["security"], list)
+        names = [op["operationId"] for path in DOCUMENT["paths"].values() for op in path.values()]
+        assert len(names) == len(set(names)) == len(CALLS)
+
+    def test_it_refers_to_nothing_that_is_not_there(self) -> None:
+        text = json.dumps(DOCUMENT)
+        for name in _references(DOCUMENT):
+            assert name in DOCUMENT["components"]["schemas"]
+        assert "http://" not in text
+        assert "\\\\A" not in text
+
+    def test_it_is_served_as_it_is(self, server: Served) -> None:
+        assert httpx.get(f"{server.url}/openapi.json").json() == DOCUMENT
+
+
+def _codes(schema: dict[str, Any]) -> list[str]:
+    return [
+        code
+        for part in schema.get("allOf", ())
+        for code in part.get("properties", {}).get("code", {}).get("enum", ())
+    ]
+
+
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part["$ref"].rpartition("/")[2]
+        for value in part.values():
+            yield from _references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _references(value)
