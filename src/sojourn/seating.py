@@ -293,8 +293,7 @@ class _Decision:
         key = leases[0].seat_key(self.policy.count_by)
         self.emptied.add(key)
         self.taken.discard(key)
-        if self.free is not None:
-            self.free += 1
+        self.free = self._free_seats() + 1
 
     def _grant(self, request: Acquire, row: Lease | None, origin: Origin) -> Lease:
         claimed = request.resume.fence if request.resume else 0

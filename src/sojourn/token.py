@@ -134,6 +134,8 @@ class Keyring:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
         except ValueError:
             raise InvalidToken("The token is garbled.", hint="Acquire again.") from None
+        if base64.urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
+            raise InvalidToken("The token is garbled.", hint="Acquire again.")  # in unused bits
         payload, mac = raw[:-_MAC_LENGTH], raw[-_MAC_LENGTH:]
         for key in self._keys:
             if hmac.compare_digest(mac, hmac.digest(key, payload, "sha256")):

@@ -68,26 +68,28 @@ class OnSqlite:
         return migrated(sqlite_url)
 
 
-class OnPostgres:
-    @pytest.fixture(scope="class")
-    def database(self, postgres_server: Server) -> Iterator[str]:
-        with fresh_database(postgres_server) as url:
-            yield migrated(url)
+@pytest.fixture(scope="module")
+def postgres_database(postgres_server: Server) -> Iterator[str]:
+    with fresh_database(postgres_server) as url:
+        yield migrated(url)
 
+
+@pytest.fixture(scope="module")
+def mariadb_database(mariadb_server: Server) -> Iterator[str]:
+    with fresh_database(mariadb_server) as url:
+        yield migrated(url)
+
+
+class OnPostgres:
     @pytest.fixture
-    def store_url(self, database: str) -> str:
-        return emptied(database)
+    def store_url(self, postgres_database: str) -> str:
+        return emptied(postgres_database)
 
 
 class OnMariadb:
-    @pytest.fixture(scope="class")
-    def database(self, mariadb_server: Server) -> Iterator[str]:
-        with fresh_database(mariadb_server) as url:
-            yield migrated(url)
-
     @pytest.fixture
-    def store_url(self, database: str) -> str:
-        return emptied(database)
+    def store_url(self, mariadb_database: str) -> str:
+        return emptied(mariadb_database)
 
 
 class TestSqlite(OnSqlite, SqlContract):

@@ -110,6 +110,15 @@ def test_a_store_that_is_down_stops_the_start(tmp_path: Path) -> None:
     assert run(tmp_path, "migrate", "--store", url, code=6).stdout == ""
 
 
+def test_a_migration_by_hand(tmp_path: Path) -> None:
+    """Makes what is missing, and may be run again."""
+    first = run_json(tmp_path, "migrate")
+    assert first == {"migrated": ["sqlite:///./sojourn-data/sojourn.db"]}
+    assert (tmp_path / "sojourn-data" / "sojourn.db").exists()
+    assert "up to date" in run(tmp_path, "migrate", "--store", "sqlite:///other.db").stdout
+    assert (tmp_path / "other.db").exists()
+
+
 def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     failed = run(tmp_path, "serve", "--port", "0", "--data", "file/data", code=1)

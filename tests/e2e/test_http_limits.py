@@ -86,9 +86,10 @@ class Client:
             return True
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served(World(request_timeout=RECEIVE_TIMEOUT)) as server:
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def server(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Both loops: uvloop is what serves, and asyncio where there is none."""
+    with served(World(request_timeout=RECEIVE_TIMEOUT), loop=request.param) as server:
         yield server
 
 

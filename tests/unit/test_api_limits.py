@@ -12,6 +12,8 @@ from tests.api_harness import ADMIN, BEAT, CURRENT, SEATS, Answer, Api, api, gat
 
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.errors import Overloaded, StoreUnavailable
+from sojourn.lease import Renewal
+from sojourn.service.seats import BeatCall
 
 PATIENCE = 10.0  # seconds until a test gives up
 
@@ -265,6 +267,20 @@ async def _cut(world: Api, method: str, path: str) -> Answer:
 def test_a_query_that_does_not_fit_is_refused(small: Api, query: str) -> None:
     answer = small.admin("GET", f"{SEATS}?{query}")
     assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+def test_a_request_of_the_tick_in_which_we_stop_is_answered() -> None:
+    with api() as world:
+        batcher = world.services.batcher
+
+        async def story() -> Any:
+            beat = BeatCall(claims=world.keyring.verify(token))
+            accepted = batcher.submit("renew", beat)
+            await batcher.close()
+            return await asyncio.wait_for(accepted, PATIENCE)
+
+        token = world.seat()["token"]
+        assert isinstance(world.run(story()), Renewal)
 
 
 def test_threads_end_with_the_application() -> None:

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 
+import httpx
 import pytest
-from tests.unit.client_fakes import KEY, START, answers, problem, refused, scene
+from tests.unit.client_fakes import KEY, START, Call, answers, problem, refused, scene
 
 from sojourn.client import Client, ClientClosed, SeatLost, SeatState, beats
 
@@ -84,8 +85,10 @@ def test_a_beat_under_way_does_not_revive_a_released_seat(
     with scene() as s:
         seat = s.seat().acquire()
 
-        def meanwhile(_: object) -> None:
+        def meanwhile(call: Call) -> httpx.Response:
+            answer = s.server.beat(call)
             seat.release()
+            return answer
 
         s.server.faults = [meanwhile]
         s.world.advance(300)

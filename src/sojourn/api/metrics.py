@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -21,12 +21,25 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sojourn import __version__
-
-if TYPE_CHECKING:
-    from sojourn.api.context import Context
+from sojourn.service.services import Services
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+
+
+class Busy(Protocol):
+    @property
+    def busy(self) -> int: ...
+
+
+class Watched(Protocol):
+    """What is looked at when somebody scrapes."""
+
+    services: Services
+    draining: bool
+
+    @property
+    def blocking(self) -> Busy: ...
 
 
 class Tally:
@@ -55,10 +68,10 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.calls: dict[str, Tally] = {}
         self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
-        self._context: Context | None = None
+        self._context: Watched | None = None
         self._registry = CollectorRegistry()
 
-    def bind(self, context: Context) -> None:
+    def bind(self, context: Watched) -> None:
         self._context = context
         self._registry.register(self)
         ProcessCollector(registry=self._registry)

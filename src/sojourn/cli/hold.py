@@ -249,7 +249,11 @@ class Keeper:
     def _why_waiting(self, waiting: Waiting) -> str:
         error = waiting.error
         limit = getattr(error, "limit", None)
-        what = f"{count(limit, 'seat')}, all in use" if limit is not None else error.message
+        what = (
+            f"{count(limit, 'seat')}, all in use"
+            if limit is not None
+            else error.message.rstrip(".")
+        )
         holders = ", ".join(h.user_id for h in getattr(error, "holders", ())[:3])
         by = f"; held by {holders}" if holders else ""
         return f"{what}; next try in {span(waiting.next_in)}{by}"

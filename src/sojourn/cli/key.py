@@ -44,7 +44,10 @@ def create(
 
 @command(app, "list")
 def list_(server: Server, out: Output) -> None:
-    """List API keys. Their secrets are known to nobody but who was given them."""
+    """List API keys.
+
+    Their secrets are known to nobody but who was given them.
+    """
     found = server.items("/api/keys")
     if out.as_json:
         out.json(found)
@@ -81,7 +84,10 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of a key, such as key_7Hs….")],
     yes: Yes = False,
 ) -> None:
-    """Revoke an API key; the next call that uses it is refused. Cannot be undone."""
+    """Revoke an API key.
+
+    The next call that uses it is refused. It cannot be undone.
+    """
     confirm(f"Revoke the API key {key_id}? What uses it is refused from now on.", yes=yes)
     data = server.ask("DELETE", f"/api/keys/{segment(key_id)}").data
     if out.as_json:

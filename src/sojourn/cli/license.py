@@ -117,7 +117,10 @@ def show(server: Server, out: Output, license_id: LicenseId) -> None:
 
 @command(app, "suspend")
 def suspend(server: Server, out: Output, license_id: LicenseId) -> None:
-    """Suspend a license: nobody gets a seat or renews one; those held run out within lost_after."""
+    """Suspend a license.
+
+    Nobody gets a seat, and none is renewed: those held now run out within lost_after.
+    """
     _change(server, out, license_id, {"status": "suspended"}, "Suspended license {}.")
 
 
@@ -129,7 +132,10 @@ def resume(server: Server, out: Output, license_id: LicenseId) -> None:
 
 @command(app, "delete")
 def delete(server: Server, out: Output, license_id: LicenseId, yes: Yes = False) -> None:
-    """Delete a license and its features; its seats end at once. Cannot be undone."""
+    """Delete a license and its features.
+
+    Its seats end at once. It cannot be undone.
+    """
     path = f"/api/licenses/{segment(license_id)}"
     found = server.get(path)
     confirm(
@@ -145,9 +151,9 @@ def delete(server: Server, out: Output, license_id: LicenseId, yes: Yes = False)
 
 @command(app, "rotate-key")
 def rotate_key(server: Server, out: Output, license_id: LicenseId, yes: Yes = False) -> None:
-    """Replace a license's key and print the new one, this once. The old one stops at once.
+    """Replace a license's key and print the new one, this once.
 
-    Seats held now are kept: they are renewed by their own tokens.
+    The old one stops at once. Seats held now are kept: they are renewed by their own tokens.
     """
     path = f"/api/licenses/{segment(license_id)}"
     found = server.get(path)

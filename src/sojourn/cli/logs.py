@@ -140,7 +140,7 @@ def _renderers(console: bool) -> list[Processor]:
         ]
     colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, pad_event_to=32, exception_formatter=structlog.dev.plain_traceback
+        colors=colors, pad_event_to=20, exception_formatter=structlog.dev.plain_traceback
     )
     return [_drop_logger, _masking(renderer)]
 

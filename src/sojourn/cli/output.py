@@ -133,42 +133,53 @@ def build_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], width:
     from rich.table import Table
 
     texts = [[cell(v, c.style) for c, v in zip(columns, row, strict=True)] for row in rows]
-    shown = _fitting(columns, [[t.cell_len for t in row] for row in texts], width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
-    for i in shown:
-        column = columns[i]
+    widths = _widths(columns, [[t.cell_len for t in row] for row in texts], width)
+    for i, wide in widths.items():
         table.add_column(
-            column.head,
-            justify="right" if column.figure else "left",
+            columns[i].head,
+            justify="right" if columns[i].figure else "left",
             no_wrap=True,
             overflow="ellipsis",
             header_style="bold",
-            min_width=_least(column, [row[i].cell_len for row in texts]),
+            width=wide,
         )
     for row in texts:
-        table.add_row(*(row[i] for i in shown))
+        table.add_row(*(row[i] for i in widths))
     return table
 
 
-def _least(column: Column, widths: Sequence[int]) -> int:
-    """Return the width below which a column cannot be read."""
-    head = max(len(column.head), column.least)
-    return max([head, *widths]) if column.figure or column.whole else head
+def _widths(
+    columns: Sequence[Column], lengths: Sequence[Sequence[int]], room: int
+) -> dict[int, int]:
+    """Choose the columns to show and their widths.
 
-
-def _fitting(columns: Sequence[Column], widths: Sequence[Sequence[int]], room: int) -> list[int]:
-    """Choose the columns to show: those that may be left out go until the rest can be read."""
+    Columns that may be left out go until the rest can be read; then the widest texts are cut. Rich
+    would cut figures and ids too.
+    """
+    full = [
+        max([len(c.head), c.least, *(row[i] for row in lengths)]) for i, c in enumerate(columns)
+    ]
+    least = [
+        full[i] if c.figure or c.whole else max(len(c.head), c.least) for i, c in enumerate(columns)
+    ]
     shown = list(range(len(columns)))
 
-    def needed(i: int) -> int:
-        here = [row[i] for row in widths]
-        return max(_least(columns[i], here), min(READABLE, max(here, default=0)))
+    def fits(widths: Sequence[int]) -> bool:
+        return sum(widths) + GAP * (len(shown) - 1) <= room
 
     for i in sorted(shown, key=lambda i: -columns[i].drop):
-        if sum(map(needed, shown)) + GAP * (len(shown) - 1) <= room or not columns[i].drop:
+        readable = [max(least[j], min(full[j], READABLE)) for j in shown]
+        if fits(readable) or not columns[i].drop:
             break
         shown.remove(i)
-    return shown
+    widths = {i: min(full[i], max(room, least[i])) for i in shown}
+    while not fits(list(widths.values())):
+        cuttable = [i for i in shown if widths[i] > least[i]]
+        if not cuttable:
+            break  # narrower than its figures and ids: the terminal wraps
+        widths[max(cuttable, key=lambda i: widths[i])] -= 1
+    return widths
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

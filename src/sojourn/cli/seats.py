@@ -133,7 +133,10 @@ def release(
 def cleanup(
     server: Server, out: Output, license_id: LicenseId, user: User = None, feature: Feature = None
 ) -> None:
-    """Free the seats of holders that have fallen silent on a license. Those that beat keep theirs."""
+    """Free the seats of holders that have fallen silent.
+
+    Those that beat keep theirs.
+    """
     body = {"licenseId": license_id, "userId": user, "feature": feature}
     given = {k: v for k, v in body.items() if v is not None}
     path = "/api/licenses/cleanup-sessions"
@@ -159,7 +162,10 @@ def debug(
     ],
     license_id: License = None,
 ) -> None:
-    """Find out why a user gets no seat: what is held, what was refused, what would happen now."""
+    """Find out why a user gets no seat.
+
+    Shows what is held, what was refused, and what would happen now.
+    """
     reply = server.ask(
         "GET",
         f"{SEATS}/debug",

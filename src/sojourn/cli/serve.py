@@ -106,14 +106,14 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         services = prepare(settings, migrate=migrate)
         secret = first_key(services, settings, folder, url)
         announce(settings, url, secret, folder)
-        ready = _ready(settings, url)
+        ready = _ready(url)
         options = server_config(settings)
         if settings.workers == 1:
             listen.run(wiring.build_app(services, settings), options, listener, ready)
         else:
             services.close()  # the workers open their own
             listen.run_workers(settings, options, listener, ready)
-        structlog.get_logger(__name__).info("stopped", pid=os.getpid())
+        structlog.get_logger(__name__).info("stopped", url=url)
     finally:
         listener.close()
         folder.forget_process(os.getpid())
@@ -212,13 +212,12 @@ def show_key(out: Output, secret: str, folder: DataFolder) -> None:
     )
 
 
-def _ready(settings: Settings, url: str) -> Callable[[], None]:
+def _ready(url: str) -> Callable[[], None]:
     """Return what to do once requests are answered: say so, to scripts and in the log."""
     import structlog
 
     def ready() -> None:
-        store = settings.store_url.partition(":")[0]
-        structlog.get_logger(__name__).info("serving", url=url, pid=os.getpid(), store=store)
+        structlog.get_logger(__name__).info("serving", url=url)
         with contextlib.suppress(BrokenPipeError):  # whoever started this does not wait for it
             typer.echo(f"READY {url} pid {os.getpid()}")
 

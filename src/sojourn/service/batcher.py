@@ -70,6 +70,8 @@ class Batcher:
         self._closing = True
         if self._thread is None or self._idle is None:
             return
+        if self._scheduled:
+            await asyncio.sleep(0)  # what was submitted in this very tick has yet to be flushed
         await self._idle.wait()
         self._rounds.put(None)
         await asyncio.to_thread(self._thread.join)

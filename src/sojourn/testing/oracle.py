@@ -96,10 +96,10 @@ class Oracle:
             assert lease.expires_at > now, "granted a lease that is no more"
             held.expires_at = lease.expires_at
 
-    def heard(self, lease_id: str, fence: int, now: int) -> None:
-        """A beat arrived; if it finds its lease alive, it counts, whatever comes after it."""
+    def heard(self, lease_id: str, now: int) -> None:
+        """A beat counted; if it found its lease alive, it did so before any grace was given."""
         held = self.held.get(lease_id)
-        if held is not None and held.fence == fence and held.expires_at > now:
+        if held is not None and held.expires_at > now:
             held.heard_at = now
 
     def beat(self, lease_id: str, renewal: Renewal | None, now: int) -> None:

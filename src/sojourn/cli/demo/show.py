@@ -107,7 +107,7 @@ def bar(director: Director, width: int) -> Text:
     scale = 1 if view.capacity <= room else view.capacity / room
     blocks = [("█", "green", live), ("▒", "yellow", view.suspect)]
     blocks.append(("·", "dim", view.capacity - live - view.suspect))
-    text = Text("Seats  ", style="bold")
+    text = Text.assemble(("Seats  ", "bold"))
     for sign, style, number in blocks:
         text.append((sign * (wide - 1) + " " if wide > 1 else sign) * round(number / scale), style)
     doubt = f", {view.suspect} suspect" if view.suspect else ""

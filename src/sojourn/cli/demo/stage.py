@@ -92,10 +92,11 @@ def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> str:
                 return line.split()[1].decode()
     finally:
         timer.cancel()
-    last = log.read_text(errors="replace").strip().splitlines()[-3:] or ["It said nothing."]
+    said = log.read_text(errors="replace").strip().splitlines() or ["It said nothing."]
+    reasons = [line.removeprefix("  why: ") for line in said if line.startswith("  why: ")]
     raise Failure(
         "The demo's server did not start.",
-        why=" ".join(last),
+        why=(reasons or said)[-1],
         todo="Try `sojourn serve --port 0`, which says more.",
     )
 

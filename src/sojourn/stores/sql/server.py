@@ -19,7 +19,7 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend
 
 CONNECT_TIMEOUT = 4  # seconds
-LOCK_TIMEOUT = 3
+LOCK_TIMEOUT = 5
 STATEMENT_TIMEOUT = 8
 REPLY_TIMEOUT = 10  # a server that froze cannot end its own statements
 LONG_TIMEOUT = 600  # for the work of an operator: migrating, giving grace to a million leases
@@ -27,8 +27,8 @@ PATIENCE = """
 SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true)
 """
 POOL_SIZE = 8
-POOL_OVERFLOW = 24
-POOL_TIMEOUT = 5
+POOL_OVERFLOW = 8
+POOL_TIMEOUT = 10
 
 
 class ServerTx(Tx):

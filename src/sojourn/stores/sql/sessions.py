@@ -86,6 +86,9 @@ ROTATE = """
 UPDATE sessions SET previous_hash = token_hash, previous_until = :until, token_hash = :new
 WHERE id = :id
 """
+ROTATE_AT_ONCE = """
+UPDATE sessions SET previous_hash = NULL, previous_until = NULL, token_hash = :new WHERE id = :id
+"""
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -260,8 +263,9 @@ def rotate(db: Database, session_id: str, new_hash: bytes, *, grace: int) -> Ses
         if tx.rows(TAKEN, params):
             raise Conflict("The new token's hash is in use already.")
         now, session = int(rows[0][0]), session_of(rows[0][2:])
-        until = now + grace if grace > 0 else None  # never, whatever the clock does
-        tx.do(ROTATE, {"id": session_id, "new": new_hash, "until": until})
+        # Without a grace the old token is forgotten: no clock that is set back revives it.
+        params = {"id": session_id, "new": new_hash, "until": now + grace}
+        tx.do(ROTATE if grace > 0 else ROTATE_AT_ONCE, params)
         events.append(tx, [_event(EventKind.SESSION_ROTATED, session.id, session.user_id)], now)
         return session
 

@@ -1,0 +1,302 @@
+"""The operators' calls: what each answers when all is well, and each way it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api
+
+from sojourn.event import EventKind
+from sojourn.ledger import Role
+
+
+@pytest.fixture
+def world() -> Iterator[Api]:
+    with api(capacity=2) as world:
+        yield world
+
+
+class TestOperations:
+    def test_force_cleanup_ends_what_a_user_holds(self, world: Api) -> None:
+        seat = world.seat("ann")
+        world.seat("bob")
+        answer = world.admin("DELETE", f"{SEATS}/force-cleanup/ann/{FEATURE}")
+        assert answer.data["ended"] == 1
+        assert answer.data["leases"][0]["userId"] == "ann"
+        assert answer.json["message"] == (
+            "Ended 1 lease of user ann on editor; none remain in this scope."
+        )
+        assert world.beat(seat["token"]).status == 410
+        assert world.admin("DELETE", f"{SEATS}/force-cleanup/ann/{FEATURE}").data["ended"] == 0
+
+    @pytest.mark.parametrize(
+        ("user", "encoded"),
+        [
+            ("dept/ann", "dept%2Fann"),
+            ("a b+c", "a%20b+c"),
+            ("ümläut@例え.jp", "%C3%BCml%C3%A4ut%40%E4%BE%8B%E3%81%88.jp"),
+            ("100%", "100%25"),
+            ("a/../b", "a%2F..%2Fb"),
+        ],
+    )
+    def test_force_cleanup_takes_any_user_id_encoded(
+        self, world: Api, user: str, encoded: str
+    ) -> None:
+        world.seat(user)
+        answer = world.admin("DELETE", f"{SEATS}/force-cleanup/{encoded}/{FEATURE}")
+        assert [lease["userId"] for lease in answer.data["leases"]] == [user]
+
+    @pytest.mark.parametrize("encoded", ["%00", "%0A", "%FF", "x" * 257, "%1B"])
+    def test_force_cleanup_refuses_what_is_no_user_id(self, world: Api, encoded: str) -> None:
+        answer = world.admin("DELETE", f"{SEATS}/force-cleanup/{encoded}/{FEATURE}")
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert answer.json["error"].startswith("userId")
+
+    def test_cleanup_ends_only_the_silent(self, world: Api) -> None:
+        world.seat("ann")
+        world.clock.advance(seconds=75)
+        alive = world.seat("bob")
+        answer = world.admin(
+            "POST", "/api/licenses/cleanup-sessions", json={"licenseId": world.license_id}
+        )
+        assert [lease["userId"] for lease in answer.data["leases"]] == ["ann"]
+        assert answer.data["remaining"] == 1
+        assert "1 remains" in answer.json["message"]
+        assert world.beat(alive["token"]).status == 200
+
+    def test_cleanup_of_an_unknown_license(self, world: Api) -> None:
+        answer = world.admin(
+            "POST", "/api/licenses/cleanup-sessions", json={"licenseId": "lic_unknown"}
+        )
+        assert (answer.status, answer.code) == (404, "license_unknown")
+
+    def test_debug_explains_a_refusal(self, world: Api) -> None:
+        world.seat("ann")
+        world.seat("bob")
+        world.acquire("cy")
+        answer = world.admin("GET", f"{SEATS}/debug?userId=cy&feature={FEATURE}")
+        assert answer.json["message"] == (
+            "User cy holds no live lease on editor. "
+            "Acme would refuse an acquire now: Maximum user limit reached. Refused 1 time of late."
+        )
+        (pool,) = answer.data["pools"]
+        assert pool["wouldGrant"] is False
+        assert pool["refusal"]["code"] == "seat_limit"
+        assert pool["usage"]["inUse"] == 2
+        assert answer.data["denials"][0]["kind"] == "lease.denied"
+
+    def test_debug_shows_what_a_user_holds(self, world: Api) -> None:
+        world.seat("ann")
+        world.clock.advance(seconds=75)
+        answer = world.admin("GET", f"{SEATS}/debug?userId=ann&feature={FEATURE}")
+        assert answer.json["message"] == (
+            "User ann holds 1 live lease on editor, 1 of them silent. "
+            "Acme would grant an acquire now."
+        )
+        assert answer.data["leases"][0]["state"] == "suspect"
+
+    def test_debug_needs_to_know_of_whom(self, world: Api) -> None:
+        answer = world.admin("GET", f"{SEATS}/debug?feature={FEATURE}")
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert "userId" in answer.json["error"]
+
+    def test_stats_count_the_seats(self, world: Api) -> None:
+        world.seat("ann")
+        world.seat("bob")
+        world.acquire("cy")
+        answer = world.admin("GET", f"/api/licenses/{world.license_id}/session-stats")
+        (feature,) = answer.data["features"]
+        assert feature["usage"] == {
+            "capacity": 2,
+            "inUse": 2,
+            "free": 0,
+            "suspect": 0,
+            "leases": 2,
+        }
+        assert answer.json["message"] == "Acme: editor: 2 of 2 seats in use."
+        assert len(answer.data["denials"]) == 1
+        assert world.admin("GET", "/api/licenses/lic_x/session-stats").code == "license_unknown"
+
+
+class TestLicenses:
+    def test_are_made_with_features_and_a_key_shown_once(self, world: Api) -> None:
+        answer = world.admin(
+            "POST",
+            "/api/licenses",
+            json={
+                "name": "Globex",
+                "features": {"cad": {"capacity": 5, "lostAfter": 30}},
+                "validUntil": "2030-01-01T00:00:00Z",
+            },
+        )
+        assert answer.status == 201
+        made = answer.data
+        assert made["key"].startswith("sjk_")
+        assert made["validUntil"] == "2030-01-01T00:00:00.000Z"
+        assert made["features"][0]["heartbeatInterval"] == 10.0
+        shown = world.admin("GET", f"/api/licenses/{made['licenseId']}").data
+        assert "key" not in shown
+        assert shown == {k: v for k, v in made.items() if k != "key"}
+        wish = {"feature": "cad", "userId": "ann", "clientId": "c"}
+        assert world.call("POST", SEATS, bearer=made["key"], json=wish).status == 201
+
+    @pytest.mark.parametrize(
+        ("body", "code", "words"),
+        [
+            ({}, "invalid_request", "name"),
+            ({"name": ""}, "invalid_request", "name"),
+            ({"name": " "}, "invalid_request", "name"),
+            ({"name": "a\nb"}, "invalid_request", "name"),
+            ({"name": "x", "feature": {}}, "invalid_request", "feature"),
+            ({"name": "x", "features": {"a b": {"capacity": 1}}}, "invalid_request", "features"),
+            ({"name": "x", "features": {"a": {}}}, "invalid_request", "capacity"),
+            ({"name": "x", "features": {"a": {"capacity": -1}}}, "invalid_request", "capacity"),
+            (
+                {
+                    "name": "x",
+                    "features": {"a": {"capacity": 1, "lostAfter": 5, "heartbeatInterval": 9}},
+                },
+                "invalid_policy",
+                "lostAfter must be longer than heartbeatInterval.",
+            ),
+            (
+                {"name": "x", "features": {"a": {"capacity": 1, "lostAfter": 0.01}}},
+                "invalid_request",
+                "lostAfter",
+            ),
+            ({"name": "x", "validFrom": "0001-01-01T00:00:00+23:00"}, "invalid_request", "1970"),
+            ({"name": "x", "validFrom": "never"}, "invalid_request", "validFrom"),
+            (
+                {
+                    "name": "x",
+                    "validFrom": "2030-01-01T00:00:00Z",
+                    "validUntil": "2029-01-01T00:00:00",
+                },
+                "invalid_request",
+                "validUntil",
+            ),
+        ],
+    )
+    def test_refusals_name_the_field(self, world: Api, body: Any, code: str, words: str) -> None:
+        before = world.footprint()
+        answer = world.admin("POST", "/api/licenses", json=body)
+        assert (answer.status, answer.code) == (400, code)
+        assert words.lower() in answer.json["error"].lower()
+        assert world.footprint() == before
+
+    def test_are_listed_in_pages(self, world: Api) -> None:
+        world.services.licenses.create("Globex", {}, actor="test")
+        first = world.admin("GET", "/api/licenses?limit=1").data
+        second = world.admin("GET", f"/api/licenses?limit=1&after={first['next']}").data
+        names = {page["items"][0]["name"] for page in (first, second)}
+        assert names == {"Acme", "Globex"}
+        assert world.admin("GET", "/api/licenses?status=suspended").data["items"] == []
+
+    def test_change_what_is_given_and_nothing_else(self, world: Api) -> None:
+        path = f"/api/licenses/{world.license_id}"
+        world.admin("PATCH", path, json={"validUntil": "2030-01-01T00:00:00Z"})
+        answer = world.admin("PATCH", path, json={"name": "Acme Inc"})
+        assert answer.data["name"] == "Acme Inc"
+        assert answer.data["validUntil"] == "2030-01-01T00:00:00.000Z"
+        assert "validUntil" not in world.admin("PATCH", path, json={"validUntil": None}).data
+        assert world.admin("PATCH", path, json={"status": "suspended"}).data["status"] == (
+            "suspended"
+        )
+        assert world.acquire().code == "license_suspended"
+
+    def test_rotating_the_key_ends_the_old_one(self, world: Api) -> None:
+        answer = world.admin("POST", f"/api/licenses/{world.license_id}/key")
+        assert answer.status == 201
+        assert world.acquire().code == "unauthenticated"
+        world.license_key = answer.data["key"]
+        assert world.acquire().status == 201
+
+    def test_features_come_change_and_go(self, world: Api) -> None:
+        path = f"/api/licenses/{world.license_id}/features/viewer"
+        assert world.admin("PUT", path, json={"capacity": 1}).data["capacity"] == 1
+        assert world.admin("PUT", path, json={"capacity": 7}).data["capacity"] == 7
+        refused = world.admin("PUT", path, json={"capacity": 7, "linger": 1_000})
+        assert (refused.status, refused.code) == (400, "invalid_policy")
+        assert world.admin("DELETE", path).json["success"] is True
+        assert world.admin("DELETE", path).code == "feature_unknown"
+
+    def test_deleting_one_revokes_its_leases(self, world: Api) -> None:
+        seat = world.seat()
+        path = f"/api/licenses/{world.license_id}"
+        assert world.admin("DELETE", path).data is None
+        assert world.beat(seat["token"]).status == 410
+        assert world.acquire().status == 401
+
+    @pytest.mark.parametrize(
+        ("method", "tail", "body"),
+        [
+            ("GET", "", None),
+            ("PATCH", "", {"name": "x"}),
+            ("DELETE", "", None),
+            ("POST", "/key", None),
+            ("PUT", "/features/a", {"capacity": 1}),
+            ("GET", "/session-stats", None),
+        ],
+    )
+    def test_unknown_ones(self, world: Api, method: str, tail: str, body: Any) -> None:
+        answer = world.admin(method, f"/api/licenses/lic_unknown{tail}", json=body)
+        assert (answer.status, answer.code) == (404, "license_unknown")
+
+
+class TestKeys:
+    def test_are_made_listed_and_revoked(self, world: Api) -> None:
+        made = world.admin("POST", "/api/keys", json={"name": "ci", "role": "viewer"})
+        assert made.status == 201
+        key = made.data["key"]
+        assert world.call("GET", "/api/licenses", bearer=key).status == 200
+        listed = world.admin("GET", "/api/keys").data["items"]
+        assert key not in str(listed)
+        assert made.data["keyId"] in {item["keyId"] for item in listed}
+        revoked = world.admin("DELETE", f"/api/keys/{made.data['keyId']}")
+        assert revoked.data["revokedAt"]
+        assert world.call("GET", "/api/licenses", bearer=key).code == "unauthenticated"
+        assert world.admin("DELETE", "/api/keys/key_unknown").code == "key_unknown"
+
+    def test_expire(self, world: Api) -> None:
+        body = {"name": "ci", "role": Role.VIEWER.value, "expiresAt": "2027-01-15T09:00:00Z"}
+        key = world.admin("POST", "/api/keys", json=body).data["key"]
+        assert world.call("GET", "/api/licenses", bearer=key).status == 200
+        world.clock.advance(seconds=3_600)
+        assert world.call("GET", "/api/licenses", bearer=key).status == 401
+        assert world.admin("POST", "/api/keys", json=body).json["error"].startswith("expiresAt")
+
+
+class TestEvents:
+    def test_are_read_on_from_an_id(self, world: Api) -> None:
+        world.seat("ann")
+        world.seat("bob")
+        world.acquire("cy")
+        first = world.admin("GET", "/api/events?limit=2").data
+        rest = world.admin("GET", f"/api/events?limit=2&after={first['next']}").data
+        kinds = [event["kind"] for event in first["items"] + rest["items"]]
+        assert kinds == ["lease.acquired", "lease.acquired", "lease.denied"]
+        assert rest["next"] is None
+
+    def test_filters(self, world: Api) -> None:
+        world.seat("ann")
+        world.call("DELETE", CURRENT, bearer=world.seat("bob")["token"])
+
+        def kinds(query: str) -> list[str]:
+            items = world.admin("GET", f"/api/events?{query}").data["items"]
+            return [item["kind"] for item in items]
+
+        assert kinds("kind=lease.released") == [EventKind.LEASE_RELEASED]
+        assert len(kinds("kind=lease.released&kind=lease.acquired")) == 3
+        assert kinds("userId=bob&newestFirst=true") == ["lease.released", "lease.acquired"]
+        assert world.admin("GET", "/api/events?kind=nonsense").status == 400
+
+
+class TestSweeps:
+    def test_run_by_hand_are_listed(self, world: Api) -> None:
+        world.seat()
+        world.clock.advance(seconds=91)
+        assert world.admin("POST", "/api/sweeps").data["leasesExpired"] == 1
+        (run,) = world.admin("GET", "/api/sweeps").data["items"]
+        assert run["actor"].startswith("key:")

@@ -1,0 +1,112 @@
+"""No token, key or credential gets into a log, however it came there."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from sojourn.cli import logs
+from sojourn.cli.logs import mask_text
+from sojourn.errors import SettingsError
+from sojourn.settings import Settings
+from sojourn.token import TokenKind
+
+LEASE = "sjl_gqd2ZXJzaW9uAadwb29sX2lk-_gqd2ZXJzaW9uAadwb29sX2lk"
+RANDOM = "0aZ9" * 12 + "x"  # as long as a real one, and the same in every process
+TOKENS = [*(kind + RANDOM for kind in TokenKind if kind is not TokenKind.LEASE), LEASE]
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """What goes to stderr; everything is as before afterwards."""
+    root, level = list(logging.root.handlers), logging.root.level
+    yield capsys
+    structlog.reset_defaults()
+    logging.root.handlers[:] = root
+    logging.root.setLevel(level)
+    for name in logs.CHATTY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=[token[:4] for token in TOKENS])
+def test_tokens_keep_their_kind_and_lose_the_rest(token: str) -> None:
+    for text in (token, f"key={token}", f'{{"k":"{token}"}}', f"b'{token}'", f"/x/{token}?y"):
+        masked = mask_text(text)
+        assert token[8:] not in masked
+        assert token[:8] + "…" in masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer an-admin-key-of-my-own",
+        "authorization=Basic YWRtaW46aHVzaA==",
+        "headers={'authorization': 'Bearer an-admin-key-of-my-own', 'accept': '*/*'}",
+        "[(b'authorization', b'Bearer an-admin-key-of-my-own')]",
+        '{"Authorization":"Bearer an-admin-key-of-my-own"}',
+        "X-Session-Token: an-admin-key-of-my-own",
+        "Cookie: session=an-admin-key-of-my-own; other=1",
+        "sent Bearer an-admin-key-of-my-own to it",
+        "postgresql://me:an-admin-key-of-my-own@db/x",
+        "postgresql://:YWRtaW46aHVzaA==@db/x",
+    ],
+)
+def test_credentials_are_masked_in_any_spelling(text: str) -> None:
+    masked = mask_text(text)
+    assert "an-admin-key-of-my-own" not in masked
+    assert "YWRtaW46" not in masked
+    assert "…" in masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lease lse_7Hs expired after 90 s",
+        "http://127.0.0.1:8700/readyz",
+        "the cookie jar is empty",
+        "sqlite:///./sojourn-data/sojourn.db",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert mask_text(text) == text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_every_way_into_the_log_is_masked(log: pytest.CaptureFixture[str], form: str) -> None:
+    """Ours and other libraries': messages, fields, nested fields, exceptions."""
+    logs.configure(Settings(log_format=form, log_level="debug"))
+    token = TOKENS[0]
+    structlog.get_logger("ours").info(f"saw {token}", field=token, deep={"list": [token]})
+    structlog.get_logger("ours").info("by_name", key="hush-hush", headers={"Cookie": "hush-hush"})
+    logging.getLogger("uvicorn.error").warning("it sent %s", token, extra={"more": token})
+    try:
+        raise ValueError(f"bad token {token}")
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+        logging.getLogger("other").exception("failed")
+    text = log.readouterr().err
+    assert text.count("…") >= 8
+    assert token[8:] not in text
+    assert "hush-hush" not in text
+
+
+def test_machines_get_one_object_a_line(log: pytest.CaptureFixture[str]) -> None:
+    """Beginning with when, how bad, and what."""
+    logs.configure(Settings(log_format="json"))
+    structlog.get_logger("ours").warning("returned_after_outage", seconds=1.5)
+    logging.getLogger("uvicorn.error").info("chatter")
+    (line,) = log.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert list(said)[:3] == ["timestamp", "level", "message"]
+    assert (said["level"], said["message"]) == ("warning", "returned_after_outage")
+    assert (said["seconds"], said["logger"]) == (1.5, "ours")
+
+
+@pytest.mark.parametrize("settings", [Settings(log_level="loud"), Settings(log_format="xml")])
+def test_unknown_levels_and_formats_are_refused(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="it is one of"):
+        logs.configure(settings)
