@@ -90,6 +90,9 @@ def test_operators_see_and_free_seats(folder: Path) -> None:
         assert eve.end() in (0, 3)
     denied = run_json(folder, "events", "--kind", "lease.denied", "--user", "fay")
     assert denied[-1]["data"]["holders"][0]["userId"] == "eve"
+    told = run(folder, "events", "--limit", "200").stdout
+    assert "fay on editor: 1 of 1 in use; most silent: eve" in told
+    assert "revoked" in told
     assert run_json(folder, "sweep", "run")["leasesExpired"] >= 0
     assert run_json(folder, "sweep", "list", "-n", "1")[0]["actor"].startswith("key:")
     assert "Started" in run(folder, "sweep", "list").stdout
@@ -109,10 +112,14 @@ def test_operators_manage_licenses_and_features(folder: Path) -> None:
     assert (raised["capacity"], raised["lostAfter"]) == (4, 3.0)
     assert run_json(folder, "feature", "set", license_id, "cad", "-c", "1")["lostAfter"] == 90.0
     run(folder, "feature", "set", license_id, "new", code=2)  # how many?
+    told = run(folder, "feature", "set", license_id, "viz", "--when-full", "deny").stdout
+    assert "Changed feature viz of license Acme." in told
+    assert "deny" in told
     run(folder, "feature", "remove", license_id, "cad", code=2)  # nobody to ask
     run(folder, "feature", "remove", license_id, "cad", "--yes")
-    made = run_json(folder, "license", "rotate-key", license_id, "--yes")
-    assert made["key"] != key
+    told = run(folder, "license", "rotate-key", license_id, "--yes").stdout
+    assert "sjk_" in told
+    assert key not in told
     run(folder, "hold", "editor", "-u", "gil", code=5, env=env)
     assert license_id in run(folder, "license", "list").stdout
     assert run_json(folder, "license", "delete", license_id, "--yes")["deleted"] is True
@@ -121,13 +128,14 @@ def test_operators_manage_licenses_and_features(folder: Path) -> None:
 
 def test_keys_and_their_roles(folder: Path) -> None:
     """A viewer reads and changes nothing; a revoked key does neither."""
+    assert "sja_" in run(folder, "key", "create", "robot", "--role", "app").stdout
     made = run_json(folder, "key", "create", "dashboard", "--role", "viewer")
     env = {"SOJOURN_KEY": made["key"]}
     run(folder, "license", "list", env=env)
     forbidden = run(folder, "license", "create", "Nope", code=5, env=env)
     assert "viewer" in forbidden.stderr
     assert "dashboard" in run(folder, "key", "list").stdout
-    run(folder, "key", "revoke", made["keyId"], "--yes")
+    assert "dashboard" in run(folder, "key", "revoke", made["keyId"], "--yes").stdout
     refused = run(folder, "license", "list", code=5, env=env)
     assert "SOJOURN_KEY" in refused.stderr
     assert made["key"] not in refused.stderr

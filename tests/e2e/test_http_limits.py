@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import pytest
 from tests.api_harness import ADMIN, BEAT, SEATS, Served, World, served
+from tests.raw_http import Client, head
 
 from sojourn.api.protocol import GuardedProtocol
 from sojourn.lease import LeaseFilter
@@ -21,69 +21,6 @@ from sojourn.token import hash_token
 TIMEOUT = 20.0  # seconds until a test gives up
 RECEIVE_TIMEOUT = 0.4  # seconds the servers here wait for a request
 PACE = 0.02  # seconds between two bytes of a slow client
-
-
-class Response(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        return str(json.loads(self.body)["code"])
-
-
-class Client:
-    """One connection, by hand."""
-
-    def __init__(self, server: Served) -> None:
-        self.socket = server.connect(TIMEOUT)
-        self._file = self.socket.makefile("rb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self.socket.close()
-
-    def send(self, data: bytes) -> Client:
-        self.socket.sendall(data)
-        return self
-
-    def send_until_answered(self, piece: bytes, times: int, *, pace: float = 0.0) -> int:
-        """Send a piece again and again until the server says something. Returns how often."""
-        for sent in range(times):
-            readable, _, _ = select.select([self.socket], [], [], pace)
-            if readable:
-                return sent
-            try:
-                self.socket.sendall(piece)
-            except (BrokenPipeError, ConnectionResetError):
-                return sent
-        raise AssertionError("the server swallowed everything")
-
-    def read(self) -> Response | None:
-        """Read one response; None if the connection closes instead."""
-        try:
-            line = self._file.readline()
-        except ConnectionResetError:
-            return None
-        if not line:
-            return None
-        status = int(line.split()[1])
-        headers: dict[str, str] = {}
-        while (line := self._file.readline()) not in (b"\r\n", b""):
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        return Response(status, headers, self._file.read(int(headers.get("content-length", "0"))))
-
-    def closed(self) -> bool:
-        """Wait until the server has closed; False if it sends anything before."""
-        try:
-            return self._file.read(1) == b""
-        except ConnectionResetError:
-            return True
 
 
 @pytest.fixture(scope="module", params=["uvloop", "asyncio"])
@@ -101,11 +38,6 @@ def token(server: Served) -> str:
     )
     (seat,) = world.services.seats.acquire([call])
     return str(seat.token)  # type: ignore[union-attr]  # there is a free seat
-
-
-def head(method: str, path: str, *lines: str, bearer: str | None = None) -> bytes:
-    proof = [f"Authorization: Bearer {bearer}"] if bearer else []
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *proof, *lines, "", ""]).encode()
 
 
 def is_well(server: Served) -> None:
@@ -447,20 +379,34 @@ class TestWellFormed:
             assert client.closed()
 
     @pytest.mark.parametrize("protocol", ["websocket", "h2c"])
-    def test_an_upgrade_is_not_taken_up(self, server: Served, protocol: str) -> None:
+    def test_an_offer_to_upgrade_is_ignored(self, server: Served, protocol: str) -> None:
         with Client(server) as client:
             lines = ("Connection: Upgrade", f"Upgrade: {protocol}", "Sec-WebSocket-Version: 13")
-            answer = client.send(head("GET", "/livez", *lines)).read()
-            assert answer is not None
-            assert answer.status == 200
-            assert client.closed()
+            for _ in range(2):
+                answer = client.send(head("GET", "/livez", *lines)).read()
+                assert answer is not None
+                assert answer.status == 200
 
-    def test_an_upgrade_with_a_body(self, server: Served, token: str) -> None:
+    @pytest.mark.parametrize(
+        ("length", "body"),
+        [
+            ("Content-Length: 16", b'{"closing":true}'),
+            ("Transfer-Encoding: chunked", b'10\r\n{"closing":true}\r\n0\r\n\r\n'),
+        ],
+    )
+    @pytest.mark.parametrize("cut", [0, 5])
+    def test_a_body_that_comes_with_such_an_offer_counts(
+        self, server: Served, token: str, length: str, body: bytes, cut: int
+    ) -> None:
+        lines = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", length)
         with Client(server) as client:
-            lines = ("Connection: Upgrade", "Upgrade: h2c", "Content-Length: 2")
-            answer = client.send(head("POST", BEAT, *lines, bearer=token) + b"{}").read()
-            assert answer is None or answer.status in (200, 400)
-        is_well(server)
+            client.send(head("POST", BEAT, *lines, bearer=token) + body[:cut])
+            answer = client.send(body[cut:] + head("GET", "/livez")).read()
+            assert answer is not None
+            assert json.loads(answer.body)["data"]["state"] == "suspect"  # the goodbye was read
+            following = client.read()
+            assert following is not None
+            assert following.status == 200
 
     def test_head_has_no_body(self, server: Served) -> None:
         with Client(server) as client:

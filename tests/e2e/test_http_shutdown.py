@@ -16,6 +16,8 @@ import pytest
 from tests.api_harness import BEAT, SEATS, Api, World, api, served
 
 from sojourn.errors import StoreBroken, StoreUnavailable
+from sojourn.service.seats import Seat, SeatCall
+from sojourn.token import hash_token
 
 TIMEOUT = 20.0
 ROOT = Path(__file__).parents[2]
@@ -109,6 +111,43 @@ def test_stopping_answers_what_is_queued_and_closes_the_store(
     with served(world) as server:
         assert httpx.get(f"{server.url}/readyz").status_code == 200
     assert closed == ["store", "ledger"]
+
+
+def test_a_store_that_hangs_holds_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(shutdown_timeout=0.2)
+    token = seat(world)
+    entered, gate = threading.Event(), threading.Event()
+
+    def held(*_: Any) -> Any:
+        entered.set()
+        assert gate.wait(TIMEOUT)
+        return []
+
+    monkeypatch.setattr(world.store, "renew", held)
+    answers: list[httpx.Response] = []
+
+    def send_beat(url: str) -> None:
+        proof = {"Authorization": f"Bearer {token}"}
+        answers.append(httpx.post(url + BEAT, headers=proof, timeout=TIMEOUT))
+
+    with served(world) as server:
+        thread = threading.Thread(target=send_beat, args=(server.url,))
+        thread.start()
+        assert entered.wait(TIMEOUT)
+    thread.join()
+    gate.set()
+    assert [answer.status_code for answer in answers] == [503]
+    assert answers[0].json()["code"] == "shutting_down"
+    assert answers[0].headers["cache-control"] == "no-store"
+
+
+def seat(world: World) -> str:
+    call = SeatCall(
+        key_hash=hash_token(world.license_key), feature="editor", user_id="ann", client_id="c"
+    )
+    (granted,) = world.services.seats.acquire([call])
+    assert isinstance(granted, Seat)
+    return granted.token
 
 
 def test_readyz_turns_before_anything_else() -> None:

@@ -278,6 +278,7 @@ class TestMachines:
         world.beat(world.seat("ann")["token"])
         world.seat("bob")
         world.acquire("cy")
+        world.call("GET", "/nowhere")
         text = world.call("GET", "/metrics").body.decode()
         for line in (
             'sojourn_http_answers_total{call="acquire",code="ok"} 2.0',
@@ -289,6 +290,7 @@ class TestMachines:
             "sojourn_draining 0.0",
         ):
             assert line in text.splitlines()
+        assert 'sojourn_http_refused_total{code="not_found"}' in text
 
     def test_an_unknown_path_and_an_unknown_method(self, world: Api) -> None:
         assert world.call("GET", "/nowhere").code == "not_found"

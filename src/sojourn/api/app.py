@@ -17,6 +17,7 @@ from sojourn.api import events, keys, licenses, machines, operations, seats, swe
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
+from sojourn.api.metrics import REFUSED
 from sojourn.api.openapi import document
 from sojourn.api.problems import answer_problem, crash, problem
 from sojourn.api.reply import SECURITY, Reply, plain
@@ -108,9 +109,11 @@ def _refused(request: Request[Any, Any, Any], fault: HTTPException) -> Response[
         allow = ", ".join(sorted(taken | ({"HEAD"} if "GET" in taken else set())))
         if request.scope["method"] == WHICH:
             return _response(Reply(204, [(b"allow", allow.encode()), *SECURITY], b""))
+        REFUSED["method_not_allowed"] += 1
         document = problem("method_not_allowed", "This path does not take this method.")
         return _response(answer_problem(document, (b"allow", allow.encode())))
     if fault.status_code == 404:
+        REFUSED["not_found"] += 1
         document = problem("not_found", "There is nothing at this path.", "See /openapi.json.")
         return _response(answer_problem(document))
     if fault.status_code < 500:

@@ -10,6 +10,7 @@ does not fit its type never reaches the handler.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import time
@@ -39,6 +40,7 @@ Receive = Callable[[], Awaitable[Any]]
 Respond = Callable[[Context, Scope, Receive], Awaitable[Reply]]
 
 QUERY_FIELDS_MAX = 50
+STOPPED = "The server is shutting down. Whether this was carried out is not known."
 
 
 class Who(StrEnum):
@@ -97,6 +99,10 @@ async def answer(
         reply = await call.respond(context, scope, receive)
     except SojournError as fault:
         reply = refuse(fault)
+    except (
+        asyncio.CancelledError
+    ):  # the server has waited for us as long as it may; the task ends here
+        reply = refuse(SojournError(STOPPED, code="shutting_down", hint="Ask again."))
     except Exception as fault:  # noqa: BLE001 - the last resort: logged, and answered without a trace
         reply = crash(fault)
     tally.add(reply.code, time.perf_counter() - began)

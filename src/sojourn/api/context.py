@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import structlog
+
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
 from sojourn.api.readiness import Readiness
 from sojourn.service.services import Services
 from sojourn.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 class Context:
@@ -29,9 +35,17 @@ class Context:
         self.services.start()
 
     async def stop(self) -> None:
-        """Answer what was accepted, then give everything back."""
+        """Answer what was accepted, then give everything back.
+
+        A store that hangs must not hold the process: past `shutdown_timeout` it is left as it is.
+        """
         self.draining = True
-        await self.services.stop()
-        await self.blocking.close()
-        await self.readiness.close()
+        try:
+            async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
+                await self.services.stop()
+                await self.blocking.close()
+                await self.readiness.close()
+        except TimeoutError:
+            log.warning("stop_incomplete", why="the store did not answer in time")
+            return
         self.services.close()

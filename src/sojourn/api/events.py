@@ -14,6 +14,8 @@ from sojourn.service.keys import Permission
 
 
 class EventBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of the stream. Durations inside `data` are milliseconds, as they were recorded."""
+
     id: int
     kind: EventKind
     at: str

@@ -7,6 +7,7 @@ customer: their number is bounded by the API itself.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -25,6 +26,10 @@ from sojourn.service.services import Services
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+
+
+REFUSED: Counter[str] = Counter()
+"""Requests of this process that reached no call, by code: malformed, too large, too slow, misdirected."""
 
 
 class Busy(Protocol):
@@ -107,6 +112,12 @@ class Metrics(Collector):
             times.add_metric((call,), _cumulative(tally), tally.seconds)
         yield answers
         yield times
+        refused = CounterMetricFamily(
+            "sojourn_http_refused", "Requests that reached no call.", labels=("code",)
+        )
+        for code, count in list(REFUSED.items()):
+            refused.add_metric((code,), count)
+        yield refused
         yield from self._queues()
 
     def _queues(self) -> Iterable[Metric]:

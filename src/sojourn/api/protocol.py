@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from sojourn.api.metrics import REFUSED
 from sojourn.api.problems import answer_problem, problem
 from sojourn.api.reply import Reply
 
@@ -100,8 +101,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._decline_upgrade()
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
             return
         except httptools.HttpParserError as fault:
             if isinstance(fault.__context__, TooLarge):
@@ -151,6 +152,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.get_http_version() not in VERSIONS:
             raise ValueError  # the parser takes 0.9 as well, which has neither headers nor an end
+        if self.parser.should_upgrade():
+            return  # the parser drops the body of such a request: see `_decline_upgrade`
         self._phase = Phase.BODY
         super().on_headers_complete()
 
@@ -159,6 +162,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._phase = Phase.IDLE
         answered = self.cycle.response_complete
         self._due = self.loop.time() + KEEP_ALIVE if answered else NEVER
@@ -218,16 +223,23 @@ class GuardedProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
 
-    def _decline_upgrade(self) -> None:
-        """Answer as if no upgrade had been offered, then close: what follows may not be HTTP."""
-        if self._busy:
-            self.cycle.keep_alive = False
-        if self._phase is Phase.BODY:
-            self.on_message_complete()
-        self._deaf = True
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request once more as if no upgrade had been offered: a server may ignore the offer,
+        and some clients make it with every first request, body and all."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse("invalid_request", "This server is no proxy.")
+            return
+        version = self.parser.get_http_version().encode()
+        first = b"%s %s HTTP/%s" % (method, self.url, version)
+        lines = [b": ".join(header) for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._phase = Phase.IDLE
+        self.data_received(b"\r\n".join((first, *lines, b"", rest)))
 
     def _refuse(self, code: str, error: str) -> None:
         """Answer instead of the application, and close."""
+        REFUSED[code] += 1
         if self._busy:
             mine = self._phase is Phase.BODY and self._running is self.cycle
             if not mine or self.cycle.response_started:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "log_config": None,
         "timeout_keep_alive": KEEP_ALIVE,
-        "timeout_graceful_shutdown": math.ceil(settings.shutdown_timeout),
+        "timeout_graceful_shutdown": settings.shutdown_timeout,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": list(settings.trusted_proxies),
     }

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from sojourn.client import Change, Seat, SeatDenied, Waiting
 
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ENDS = [signal.SIGTERM, signal.SIGINT]
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    ENDS.append(signal.SIGHUP)
 TICK = 0.2  # seconds between two looks at the live line
 HOLDERS_MAX = 10  # rows of a denial
 

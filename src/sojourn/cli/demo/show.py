@@ -99,19 +99,25 @@ class Show:
 
 
 def bar(director: Director, width: int) -> Text:
-    """Draw the pool: one block per seat where there is room."""
+    """Draw the pool: one block per seat where there is room, else to scale."""
     view = director.view
     room = min(BAR_MAX, max(10, width - 42))
-    wide = max(1, room // max(1, view.capacity))
-    live = min(view.in_use, view.capacity) - view.suspect
-    scale = 1 if view.capacity <= room else view.capacity / room
-    blocks = [("█", "green", live), ("▒", "yellow", view.suspect)]
-    blocks.append(("·", "dim", view.capacity - live - view.suspect))
+    drawn = max(1, min(view.capacity, room))
+    wide = room // drawn
+    block = (lambda sign: sign * (wide - 1) + " ") if wide > 1 else str
+    live, doubted = view.in_use - view.suspect, view.suspect
     text = Text.assemble(("Seats  ", "bold"))
-    for sign, style, number in blocks:
-        text.append((sign * (wide - 1) + " " if wide > 1 else sign) * round(number / scale), style)
-    doubt = f", {view.suspect} suspect" if view.suspect else ""
-    text.append(f"  {view.in_use} of {view.capacity} in use{doubt}", "")
+    for number in range(drawn):
+        # The seat at this place, when those in use stand first and the doubted ones after them.
+        seat = number * view.capacity / drawn
+        if seat < live:
+            text.append(block("█"), "green")
+        elif seat < live + doubted:
+            text.append(block("▒"), "yellow")
+        else:
+            text.append(block("·"), "dim")
+    doubt = f", {doubted} suspect" if doubted else ""
+    text.append(f"  {view.in_use} of {view.capacity} in use{doubt}")
     return text
 
 
@@ -127,10 +133,11 @@ def story_line(line: Line) -> Text:
 
 def counters(director: Director) -> Text:
     so_far = director.so_far
+    longest = so_far.longest_ghost_held
     return Text(
-        f"{so_far.acquires} acquired · {so_far.denials} refused · "
-        f"{count(so_far.ghosts_reclaimed, 'ghost')} reclaimed · "
-        f"longest {so_far.longest_ghost_held:.1f} s · over-grants {so_far.over_grants}",
+        f"over-grants {so_far.over_grants} · {so_far.acquires} acquired · "
+        f"{so_far.denials} refused · {count(so_far.ghosts_reclaimed, 'ghost')} reclaimed"
+        + (f", the longest after {longest:.1f} s" if longest else ""),
         style="dim",
         no_wrap=True,
         overflow="ellipsis",

@@ -32,7 +32,7 @@ LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id 
 HOLDERS = """
 SELECT c.now, c.pulse, l.lapsed, {lease}
 FROM (SELECT {now} AS now, (SELECT value FROM marks WHERE name = 'pulse') AS pulse) AS c
-LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id) {in_holders holders}
+{join_holders holders}
 """
 RAISE_FENCE = "UPDATE pools SET fence = fence + :by WHERE id {in ids}"
 

@@ -5,9 +5,12 @@ what a database says in its own words. They are rendered once per database, neve
 
     {now}        the store's now: `:now` if a test's clock gave one, else the database's own clock
     {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
-    {in_hashes name} {in_holders name}   likewise for `Dialect.hashes` and `Dialect.holders`
+    {in_hashes name}   likewise for `Dialect.hashes`
     {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions
     {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
+    {live_among}       the same, where another condition than the pool names a few of them
+    {leases_by column}   leases AS l; where a planner needs it, looked up by each of `:keys`
+    {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
     {feature}    the feature in `pool_id`
     {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
     {least} {greatest}
@@ -33,6 +36,10 @@ SHARED = {
     "session": SESSION,
     "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
     "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
+    # Worded so that no planner without statistics prefers the index of all that have not ended.
+    "leases_by": "leases AS l",
+    "live_among": "l.pool_id = :pool AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed"
+    " AND l.expires_at > :at",
 }
 
 
@@ -82,7 +89,7 @@ class Dialect:
         return list(hashes)
 
     def holders(self, holders: Iterable[tuple[str, str, str]]) -> Any:
-        """Turn (pool, user, client)s into the value of an {in_holders name}."""
+        """Turn (pool, user, client)s into the value of a {join_holders name}."""
         given = list(holders)
         return given if self.backend is Backend.MYSQL else _json(given)
 
@@ -101,7 +108,8 @@ SQLITE = Dialect(
         "now": ":now",  # always given: the file's clock is this host's
         "in": "IN (SELECT value FROM json_each(:?))",
         "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
-        "in_holders": "IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
+        "join_holders": "LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id)"
+        " IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
         "skip": "",
@@ -118,7 +126,12 @@ POSTGRES = Dialect(
         "now": "coalesce(:now::bigint, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)",
         "in": "= ANY(:?)",
         "in_hashes": "= ANY(:?)",
-        "in_holders": "IN (SELECT e ->> 0, e ->> 1, e ->> 2 FROM json_array_elements(:?::json) AS e)",
+        # OFFSET 0: holder by holder, however few or many leases the planner believes there are.
+        "join_holders": """LEFT JOIN (json_array_elements(:?::json) AS h CROSS JOIN LATERAL (
+            SELECT * FROM leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
+            AND client_id = h ->> 2 OFFSET 0) AS l) ON TRUE""",
+        "leases_by": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
+            SELECT * FROM leases WHERE pool_id = :pool AND ? = k.key OFFSET 0) AS l""",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",
@@ -136,7 +149,11 @@ MYSQL = Dialect(
         "now": "coalesce(:now, timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000)",
         "in": "IN :?",
         "in_hashes": "IN :?",
-        "in_holders": "IN :?",
+        "in_held": "IN :?",
+        # Left to itself, MariaDB merges or filters by other indexes, or scans the pool.
+        "join_holders": "LEFT JOIN leases AS l FORCE INDEX (leases_holder)"
+        " ON (l.pool_id, l.user_id, l.client_id) IN :?",
+        "leases_by": "leases AS l FORCE INDEX (leases_?)",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",

@@ -52,13 +52,12 @@ WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed AND expires_at <= :at
 LOCK_IDS = "SELECT id FROM leases WHERE id {in ids} ORDER BY id {update}"
 LOCK_LEASES = "SELECT {lease} FROM leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"
 
-HELD = "SELECT DISTINCT {key} FROM leases AS l WHERE {live} AND {key} {in keys}"
-HELDS = {
-    CountBy.USER: HELD.replace("{key}", "l.user_id"),
-    CountBy.CLIENT: HELD.replace("{key}", "l.client_id"),
-}
+HELD = """
+SELECT DISTINCT l.{key} FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys}
+"""
 LIVE_OF = """
-SELECT {lease} FROM leases AS l WHERE {live} AND l.user_id {in users} ORDER BY l.last_beat_at, l.id
+SELECT {lease} FROM {leases_by user_id} WHERE {live_among} AND l.user_id {in keys}
+ORDER BY l.last_beat_at, l.id
 """
 MOST_SILENT = """
 SELECT {lease} FROM leases AS l WHERE {live} ORDER BY l.last_beat_at, l.id LIMIT :limit
@@ -74,20 +73,22 @@ WHERE {live} AND l.suspect_at > :past_linger AND l.idle_since <= :idle_before
 ORDER BY l.idle_since, l.id LIMIT :limit
 """
 SUSPECT_SEATS = """
-SELECT {key} FROM leases AS l WHERE {live} GROUP BY {key} HAVING max(l.suspect_at) <= :past_linger
+SELECT l.{key} FROM leases AS l WHERE {live} GROUP BY l.{key} HAVING max(l.suspect_at) <= :past_linger
 ORDER BY max(l.last_beat_at), min(l.id) LIMIT :limit
 """
 IDLE_SEATS = """
-SELECT {key} FROM leases AS l WHERE {live} GROUP BY {key}
+SELECT l.{key} FROM leases AS l WHERE {live} GROUP BY l.{key}
 HAVING max(l.suspect_at) > :past_linger
    AND count(l.idle_since) = count(*) AND max(l.idle_since) <= :idle_before
 ORDER BY max(l.idle_since), min(l.id) LIMIT :limit
 """
-OF_SEATS = "SELECT {lease} FROM leases AS l WHERE {live} AND {key} {in keys} ORDER BY l.id"
-KEYS = {CountBy.USER: "l.user_id", CountBy.CLIENT: "l.client_id"}
+OF_SEATS = """
+SELECT {lease} FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys} ORDER BY l.id
+"""
+KEYS = {CountBy.USER: "user_id", CountBy.CLIENT: "client_id"}
 SHARED = {
     (template, count_by): template.replace("{key}", key)
-    for template in (SUSPECT_SEATS, IDLE_SEATS, OF_SEATS)
+    for template in (HELD, SUSPECT_SEATS, IDLE_SEATS, OF_SEATS)
     for count_by, key in KEYS.items()
 }
 
@@ -167,7 +168,7 @@ class PoolView:
         return {holder: self._rows[holder] for holder in holders if holder in self._rows}
 
     def seats_held(self, keys: set[str]) -> set[str]:
-        rows = self._read(HELDS[self.pool.policy.count_by], keys=self._tx.dialect.keys(keys))
+        rows = self._read(SHARED[HELD, self.pool.policy.count_by], keys=self._tx.dialect.keys(keys))
         return {row[0] for row in rows}
 
     def room(self, wanted: int) -> bool:
@@ -262,7 +263,7 @@ class PoolView:
 
     def live_of(self, user_ids: set[str]) -> dict[str, Sequence[Lease]]:
         found: dict[str, list[Lease]] = {}
-        for row in self._read(LIVE_OF, users=self._tx.dialect.keys(user_ids)):
+        for row in self._read(LIVE_OF, keys=self._tx.dialect.keys(user_ids)):
             lease = lease_of(row)
             found.setdefault(lease.user_id, []).append(lease)
         return dict(found)

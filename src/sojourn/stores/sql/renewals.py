@@ -41,10 +41,14 @@ s AS (
                 :next_in::bigint[], :closing::boolean[])
          AS b (id, fence, idle_for, next_in, closing)
     CROSS JOIN c
-    JOIN leases AS l ON l.id = b.id AND l.fence = b.fence
-        AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > c.now
-    JOIN pools AS p ON p.id = l.pool_id AND {open}
-    ORDER BY l.id FOR UPDATE OF l
+    CROSS JOIN LATERAL (
+        SELECT * FROM leases WHERE id = b.id AND fence = b.fence
+            AND ended_at IS NULL AND NOT lapsed AND expires_at > c.now
+        FOR UPDATE
+    ) AS l
+    CROSS JOIN LATERAL (
+        SELECT * FROM pools AS p WHERE p.id = l.pool_id AND {open} OFFSET 0
+    ) AS p
 )
 UPDATE leases SET last_beat_at = greatest(leases.last_beat_at, s.now), suspect_at = s.suspect_at,
     expires_at = s.expires_at, idle_since = s.idle_since
@@ -88,7 +92,7 @@ UPDATE leases SET
     suspect_at = {suspect_at},
     expires_at = {expires_at},
     idle_since = coalesce({now} - {idle_for}, idle_since)
-WHERE id {in ids} AND (id, fence) {in_holders held}
+WHERE id {in ids} AND (id, fence) {in_held held}
   AND ended_at IS NULL AND NOT lapsed AND expires_at > {now} AND {open}
 """
 OF_POOL = "(SELECT {what} FROM pools AS p WHERE p.id = leases.pool_id)"
@@ -114,10 +118,11 @@ MYSQL_GOODBYE = MYSQL.replace("{suspect_at}", "least(suspect_at, {now})").replac
     "{expires_at}", "least(expires_at, {now} + " + OF_POOL.replace("{what}", "p.linger") + ")"
 )
 MYSQL_FOUND = """
-SELECT id, greatest(expires_at - {now}, 0), suspect_at <= {now}, fence FROM leases
-WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed
-  AND (expires_at > {now} OR (expires_at <= last_beat_at AND id {in closed})) AND {open}
-""".replace("{open}", POOL_OPEN.replace("{at}", "{now}"))
+SELECT l.id, greatest(l.expires_at - {now}, 0), l.suspect_at <= {now}, l.fence
+FROM leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN pools AS p ON p.id = l.pool_id
+WHERE l.id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed
+  AND (l.expires_at > {now} OR (l.expires_at <= l.last_beat_at AND l.id {in closed})) AND {open}
+""".replace("{open}", OPEN.replace("{at}", "{now}"))
 """Where the linger is zero, a goodbye ends a lease at once."""
 
 

@@ -63,8 +63,8 @@ WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_a
 GROUP BY l.pool_id
 """
 USAGES = {
-    count_by: USAGE.replace("{seat}", f"DISTINCT {key}").replace(
-        "{trusted}", f"DISTINCT CASE WHEN l.suspect_at > :at THEN {key} END"
+    count_by: USAGE.replace("{seat}", f"DISTINCT l.{key}").replace(
+        "{trusted}", f"DISTINCT CASE WHEN l.suspect_at > :at THEN l.{key} END"
     )
     for count_by, key in KEYS.items()
 } | {

@@ -125,6 +125,9 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "lock_timeout": f"{LOCK_TIMEOUT}s",
         "idle_in_transaction_session_timeout": f"{REPLY_TIMEOUT}s",
         "standard_conforming_strings": "on",
+        # Every look-up has its index. A plan made while a table was small must not outlive that.
+        "enable_seqscan": "off",
+        "jit": "off",
     } | ({} if durable else {"synchronous_commit": "off"})
 
     @event.listens_for(engine, "connect")
