@@ -49,5 +49,18 @@ def test_killed_outright_it_takes_everybody_along(tmp_path: Path) -> None:
         assert processes.gone(family, GONE_TIMEOUT)
 
 
+def test_a_closed_terminal_ends_it_tidily(tmp_path: Path) -> None:
+    """As Ctrl-C does: everybody goes home, and what it made is removed."""
+    with Program(
+        tmp_path, "demo", "--clients", "2", "--capacity", "1", env={"TMPDIR": str(tmp_path)}
+    ) as demo:
+        demo.wait_for("Ada has a seat")
+        family = processes.tree(demo.process.pid)
+        assert demo.end(signal.SIGHUP) == 0
+        assert "Over-grants" in "\n".join(demo.lines)
+        assert processes.gone(family, GONE_TIMEOUT)
+        assert list(tmp_path.glob("sojourn-demo-*")) == []
+
+
 def test_an_impossible_show_is_refused(tmp_path: Path) -> None:
     assert "2 to 100 clients" in run(tmp_path, "demo", "--clients", "1", code=2).stderr

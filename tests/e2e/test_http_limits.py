@@ -347,6 +347,15 @@ class TestWellFormed:
             answers = [client.read() for _ in range(4)]
             assert [answer.status for answer in answers if answer] == [200, 200, 404, 200]
 
+    def test_what_comes_before_nonsense_is_answered(self, server: Served, token: str) -> None:
+        for nonsense in (b"\x00" * 20, POST + b"X" * 40_000 + b"\r\n\r\n"):
+            with Client(server) as client:
+                answer = client.send(head("POST", BEAT, bearer=token) + nonsense).read()
+                assert answer is not None
+                assert answer.status == 200
+                assert answer.headers["connection"] == "close"
+                assert client.closed()
+
     def test_a_long_train_of_requests(self, server: Served, token: str) -> None:
         with Client(server) as client:
             request = head("POST", BEAT, "Content-Length: 2", bearer=token) + b"{}"

@@ -155,6 +155,7 @@ def test_the_same_seed_plays_the_same() -> None:
     assert set(fates) == set(WEIGHTS) == set(Fate)
     assert [one.held() for _ in range(5)] == [two.held() for _ in range(5)]
     assert one.away(Fate.LEAVE) >= 4.0
+    assert all(Chance(seed).away(Fate.CRASH) >= 4.0 for seed in range(20))  # a ghost, surely
 
 
 @pytest.mark.parametrize("plan", [(1, 5, 10.0), (8, 0, 10.0), (8, 5, 0.0), (101, 5, 1.0)])

@@ -17,6 +17,7 @@ from sojourn.api.reply import SECURITY, Headers, Reply, encode
 from sojourn.api.wire import (
     STATUS,
     Problem,
+    ask_again,
     camel,
     denial_problem,
     problem_type,
@@ -119,7 +120,7 @@ def deny(denied: Denied, *, show_holders: bool) -> Reply:
     """Answer a refused acquire."""
     document = denial_problem(denied, show_holders=show_holders)
     if denied.reason is DenialReason.SEAT_LIMIT:
-        return answer_problem(document, _retry(denied.retry_after))
+        return answer_problem(document, _retry(ask_again(denied)))
     return answer_problem(document)
 
 

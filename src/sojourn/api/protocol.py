@@ -240,10 +240,16 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, code: str, error: str) -> None:
         """Answer instead of the application, and close."""
         REFUSED[code] += 1
-        if self._busy:
-            mine = self._phase is Phase.BODY and self._running is self.cycle
-            if not mine or self.cycle.response_started:
-                self._abort()  # an answer is on its way: another in its middle would garble both
+        running = self._running
+        if running is not None and not running.response_complete:
+            if self._phase is not Phase.BODY or running is not self.cycle:
+                # An earlier request is being answered. Ours would have to wait; closing after it will do.
+                self.pipeline.clear()
+                running.keep_alive = False
+                self._deaf, self._due = True, NEVER
+                return
+            if running.response_started:
+                self._abort()
                 return
             self._give_up()
         reply = answer_problem(problem(code, error))

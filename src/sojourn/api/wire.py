@@ -68,6 +68,9 @@ STATUS: dict[str, int] = {
 }
 """Every code this API can answer, and its HTTP status."""
 
+ASK_AGAIN_MAX = 15_000
+"""ms; the most a refused client is told to wait."""
+
 TITLES = {
     "seat_limit": "Maximum user limit reached",
     "lease_lost": "The lease is lost",
@@ -395,6 +398,15 @@ def retry_after_header(ms: int) -> str:
     return str(max(1, math.ceil(ms / 1000)))
 
 
+def ask_again(denied: Denied) -> int:
+    """Say in how many ms a refused client should ask again.
+
+    By then a silent holder's seat may be free; but a living one may give its seat back at any time,
+    so nobody is told to stay away for long.
+    """
+    return min(denied.retry_after, ASK_AGAIN_MAX)
+
+
 def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
     """Tell a client why it got no seat, and what to do."""
     if denied.reason is not DenialReason.SEAT_LIMIT:
@@ -409,6 +421,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
             details=details,
             resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
         )
+    again = ask_again(denied)
     return Problem(
         type=problem_type("seat_limit"),
         title=title("seat_limit"),
@@ -416,16 +429,13 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         code="seat_limit",
         error="Maximum user limit reached",
         details=(
-            f"All {denied.limit} seats are in use. Try again in "
-            f"{retry_after_header(denied.retry_after)} s, or free one of your own."
-            if denied.mine
-            else f"All {denied.limit} seats are in use. Try again in "
-            f"{retry_after_header(denied.retry_after)} s."
+            f"All {denied.limit} seats are in use. Try again in {retry_after_header(again)} s"
+            + (", or free one of your own." if denied.mine else ".")
         ),
         limit=denied.limit,
         in_use=denied.in_use,
         suspect=denied.suspect,
-        retry_after=seconds(denied.retry_after),
+        retry_after=seconds(again),
         mine=[lease_body(x, denied.at) for x in denied.mine],
         holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
     )

@@ -6,6 +6,7 @@ Every exception that reaches `main` becomes a `Failure` here, so the words and t
 from __future__ import annotations
 
 import contextlib
+import signal
 import textwrap
 import traceback
 from enum import IntEnum
@@ -25,6 +26,10 @@ from sojourn.errors import (
 )
 
 MARGIN = len("error: ")
+ENDS = [signal.SIGTERM, signal.SIGINT]
+"""Signals by which somebody ends a command that goes on: kill, Ctrl-C, a terminal that is closed."""
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    ENDS.append(signal.SIGHUP)
 
 
 class ExitCode(IntEnum):
@@ -176,7 +181,7 @@ def show(failure: Failure) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:
         what, why = (_hung(text, console.width) for text in (what, why))
-    with contextlib.suppress(BrokenPipeError):  # nobody reads stderr any more
+    with contextlib.suppress(OSError):  # nobody reads stderr any more
         console.print(Text.assemble(("error: ", "bold red"), (what, "bold")))
         console.print(Text.assemble(("  why: ", "dim"), why))
         console.print(Text.assemble(("   do: ", "dim"), todo))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sojourn.cli.command import Data, Json, Url
-from sojourn.cli.failure import ExitCode, Failure, fault
+from sojourn.cli.failure import ENDS, ExitCode, Failure, fault
 from sojourn.cli.output import STYLES, Output, build_table, count, span
 from sojourn.cli.policy import parse_duration
 from sojourn.cli.server import find
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from sojourn.client import Change, Seat, SeatDenied, Waiting
 
-ENDS = [signal.SIGTERM, signal.SIGINT]
-if hasattr(signal, "SIGHUP"):  # not on Windows
-    ENDS.append(signal.SIGHUP)
 TICK = 0.2  # seconds between two looks at the live line
 HOLDERS_MAX = 10  # rows of a denial
 

@@ -6,7 +6,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from sojourn.cli.command import Json, Key, Url
-from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.failure import ENDS, ExitCode, Failure
 from sojourn.cli.output import Output
 from sojourn.cli.server import Server, find
 
@@ -56,7 +56,7 @@ def demo(
     check_plan(clients, capacity, seconds)
     out = Output(as_json=as_json)
     seed = random.randrange(10_000) if seed is None else seed  # noqa: S311 - a play, not a secret
-    with _server(url, key, out) as server:
+    with _catching(_interrupt), _server(url, key, out) as server:
         summary, took = play(out, server, seconds, clients=clients, capacity=capacity, seed=seed)
     if as_json:
         plan = {"seconds": round(took, 1), "clients": clients, "capacity": capacity, "seed": seed}
@@ -136,14 +136,23 @@ def _perform(out: Output, director: Director, seconds: float, stopped: list[int]
 
 @contextlib.contextmanager
 def _stop_early() -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM end the play, not the program: the summary is still to come."""
+    """Let Ctrl-C and its like end the play, not the program: the summary is still to come."""
     stopped: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: stopped.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with _catching(lambda number, _: stopped.append(number)):
         yield stopped
+
+
+def _interrupt(*_: object) -> None:
+    """Unwind, so that whatever was started is ended and its folder removed."""
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _catching(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Handle Ctrl-C, SIGTERM and a closed terminal."""
+    previous = {number: signal.signal(number, handler) for number in ENDS}
+    try:
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)

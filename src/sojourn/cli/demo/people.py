@@ -62,6 +62,7 @@ class Chance:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a play, not a secret
         self._opening = list(OPENING)
+        self._ghost_to_come = True  # the first who crashes stays away until the seat is reclaimed
 
     def fate(self) -> Fate:
         if self._opening:
@@ -73,6 +74,8 @@ class Chance:
 
     def away(self, fate: Fate) -> float:
         late = fate in (Fate.LEAVE, Fate.IDLE) or self._random.random() < 0.6
+        if fate is Fate.CRASH and self._ghost_to_come:
+            self._ghost_to_come, late = False, True
         return self._random.uniform(*(LONG if late else SHORT))
 
 

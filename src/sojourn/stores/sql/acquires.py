@@ -87,8 +87,14 @@ class _Locked(Struct):
     rows: dict[str, dict[tuple[str, str], Lease]]  # by pool, by holder
 
 
-class _Decided(Struct):
+class _Decided(Struct, kw_only=True):
+    """What a batch is answered, and what must be written before it is."""
+
+    now: int
     answers: list[Lease | Denied]
+    writes: list[Lease]
+    happened: list[Event]
+    raised: dict[int, list[str]]  # by how much: the fences of which pools
     counted: dict[str, Certificate]  # by pool
 
 
@@ -110,12 +116,25 @@ def preview(
     """Say what `acquire` would answer; see `Store.preview`."""
     if not requests:
         return []
-    return db.rehearse(lambda tx: _acquire(tx, certificates, requests, max_pause)).answers
+    decided = db.rehearse(lambda tx: _decide(tx, certificates, requests, max_pause))
+    return decided.answers
 
 
 def _acquire(
     tx: Tx, certificates: Certificates, requests: Sequence[Acquire], max_pause: int
 ) -> _Decided:
+    decided = _decide(tx, certificates, requests, max_pause)
+    write_leases(tx, decided.writes)
+    for by, ids in decided.raised.items():
+        tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
+    events.append(tx, decided.happened, decided.now)
+    return decided
+
+
+def _decide(
+    tx: Tx, certificates: Certificates, requests: Sequence[Acquire], max_pause: int
+) -> _Decided:
+    """Lock the pools and let `seating` decide; nothing is granted yet."""
     by_pool: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_pool.setdefault(request.pool_id, []).append(index)
@@ -149,11 +168,14 @@ def _acquire(
         happened += seating.events
         if seating.fence != fence:
             raised.setdefault(seating.fence - fence, []).append(pool_id)
-    write_leases(tx, writes)
-    for by, ids in raised.items():
-        tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
-    events.append(tx, happened, locked.now)
-    return _Decided([answer for answer in answers if answer is not None], counted)
+    return _Decided(
+        now=locked.now,
+        answers=[answer for answer in answers if answer is not None],
+        writes=writes,
+        happened=happened,
+        raised=raised,
+        counted=counted,
+    )
 
 
 def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:

@@ -20,6 +20,9 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
+MARKS = {"events": "events", "audits": "audits", "sweeps": "sweeps", "pulse": None}
+"""The rows of `marks`, and the table whose last id they hold."""
+
 BUMP = "UPDATE marks SET value = value + :count WHERE name = :name RETURNING value"
 BUMP_MYSQL = "UPDATE marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
 

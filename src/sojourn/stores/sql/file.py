@@ -145,8 +145,15 @@ def _create_file(path: Path) -> None:
             f"The folder {path.parent} of the SQLite database does not exist.",
             hint=f"Create it: mkdir -p '{path.parent}'",
         )
-    with contextlib.suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SettingsError(
+            f"The SQLite database {path} cannot be made: {error.strerror}.",
+            hint="See that this user may write to its folder.",
+        ) from error
 
 
 def _engine(path: Path | None, *, durable: bool, reads: bool = False) -> Engine:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreBroken, StoreUnavailable
 
 if sys.platform != "win32":  # there, SQLite's own locks and busy_timeout must do
     import fcntl
@@ -66,7 +66,13 @@ class FileLock:
         if sys.platform == "win32":
             return
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StoreBroken(
+                    f"The lock file {self._path} cannot be opened: {error.strerror}.",
+                    hint="See that this user may write to the database's folder.",
+                ) from error
         pause = PAUSE_MIN
         while True:
             try:

@@ -153,12 +153,10 @@ def _forget(lock: str, forget: str, until: int) -> Callable[[Tx, Sequence[str]],
 def _forget_events(db: Database, until: int, limit: int) -> int:
     """Forget the oldest events. Ids grow with time, so the oldest are the first."""
     column = event_table.c
-
-    def work(tx: Tx) -> int:
-        first = tx.core(select(column.id, column.at).order_by(column.id).limit(limit)).all()
-        ids = [row.id for row in first if row.at <= until]
-        if ids:
-            tx.core(delete(event_table).where(column.id.in_(ids)))
-        return len(ids)
-
-    return db.transaction(work)
+    first = select(column.id, column.at).order_by(column.id).limit(limit)
+    ids = [row.id for row in db.read(lambda tx: tx.core(first).all()) if row.at <= until]
+    if not ids:
+        return 0
+    return db.transaction(
+        lambda tx: tx.core(delete(event_table).where(column.id.in_(ids))).rowcount
+    )

@@ -4,8 +4,8 @@ Instants are BIGINT milliseconds UTC, JSON is TEXT, hashes are 32 bytes. Ids com
 trailing spaces and accents matter, and no collation may make two people one.
 
 No index holds a column that a renewal or a touch changes (`last_beat_at suspect_at expires_at
-idle_since`, `last_used_at idle_at`), and pages are left half empty, so that PostgreSQL rewrites a row
-within its page and touches no index (HOT).
+idle_since`, `last_used_at idle_at`), and pages are left more than half empty, so that PostgreSQL
+rewrites a row within its page and touches no index (HOT), even if all rows of a page change at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ IN_MYSQL: dict[str, Any] = {
     "mariadb_charset": "utf8mb4",
     "mariadb_row_format": "DYNAMIC",
 }
-HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
+HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": 40}}
 
 metadata = MetaData()
 

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from sqlalchemy import URL, Engine, create_engine, event
 
 from sojourn.clock import Clock
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend
 
@@ -64,10 +65,13 @@ class ServerDatabase(Database):
         self.dialect = POSTGRES if postgres else MYSQL
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
+        self._closed = False
         _open_servers.add(self)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Tx]:
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
         with self.engine.connect() as connection:
             tx = ServerTx(connection, self.dialect, self.clock)
             try:
@@ -76,6 +80,7 @@ class ServerDatabase(Database):
                 tx.give_back()
 
     def close(self) -> None:
+        self._closed = True
         self.engine.dispose()
 
     def forked(self) -> None:

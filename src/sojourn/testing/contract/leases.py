@@ -114,6 +114,28 @@ class LeaseMeaning(OnManualClock):
         live, _ = store.leases(LeaseFilter())
         assert [lease.id for lease in live] == [back.id]
 
+    def test_same_beat_again_after_another(self, store: Store, clock: ManualClock) -> None:
+        """In one batch a beat counts in its place, even if the same one came before another."""
+        store.define([pool(2)])
+        stays, leaves = take(store, "ann"), take(store, "bob")
+        clock.advance(seconds=1)
+        here, bye = Beat(idle_for=0), Beat(idle_for=60 * SECOND, closing=True)
+        batch = [
+            Renew(lease_id=lease.id, fence=lease.fence, beat=said)
+            for lease, order in ((stays, (here, bye, here)), (leaves, (bye, here, bye)))
+            for said in order
+        ]
+        states = [answer.state for answer in store.renew(batch) if answer is not None]
+        suspect, active = LeaseState.SUSPECT, LeaseState.ACTIVE
+        assert states == [active, suspect, active, suspect, active, suspect]
+        now = clock.now()
+        times = [
+            (found.expires_at - now, now - (found.idle_since or 0))
+            for lease in (stays, leaves)
+            if (found := look_up(store, lease.id)) is not None
+        ]
+        assert times == [(LOST_AFTER, 0), (LINGER, 60 * SECOND)]
+
     def test_goodbye_pulls_expiry_in(self, store: Store, clock: ManualClock) -> None:
         """A tab that says goodbye frees its seat after the linger, unless it says more."""
         store.define([pool(1)])

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, insert, inspect, select
 
 from sojourn.errors import StoreBroken, StoreUnavailable
-from sojourn.stores.sql import schema
+from sojourn.stores.sql import events, schema
 from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.faults import MIGRATE
@@ -29,8 +29,6 @@ LOCK_POSTGRES = "SELECT pg_advisory_xact_lock(:number)"
 LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
 UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
 
-MARKS = {"events": "events", "audits": "audits", "sweeps": "sweeps", "pulse": None}
-"""Rows of `marks`, and the table whose last id they hold."""
 MARK_BEHIND = """
 UPDATE marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
 WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FROM {table}))
@@ -51,10 +49,10 @@ def known() -> set[str]:
 
 def version(db: Database) -> str | None:
     """Return the schema's version; None if there is no schema."""
-    return db.read(_version)
+    return db.read(version_of)
 
 
-def _version(tx: Tx) -> str | None:
+def version_of(tx: Tx) -> str | None:
     if not inspect(tx.connection).has_table(schema.VERSION_TABLE):
         return None
     rows = tx.rows(VERSION, {})
@@ -75,19 +73,24 @@ def require(db: Database) -> None:
 def migrate(db: Database) -> None:
     """Bring the schema to this code's version, and put back what is missing of it."""
     with translated(), db.writing() as tx, _alone(tx):
-        if _version(tx) not in (None, *known()):
+        if version_of(tx) not in (None, *known()):
             return  # newer code has been here: its schema is not ours to change
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = tx.connection
         command.upgrade(config, "head")
-        ensure(tx.connection, schema.metadata)
-        there = set(tx.core(select(schema.marks.c.name)).scalars())
-        for name, table in MARKS.items():
-            if name not in there:
-                tx.core(insert(schema.marks), {"name": name})
-            if table is not None:
-                tx.do(MARK_BEHIND.replace("{table}", table), {"name": name})
+        repair(tx)
+
+
+def repair(tx: Tx) -> None:
+    """Put back what is missing: tables, indexes, the rows that ids are counted in."""
+    ensure(tx.connection, schema.metadata)
+    there = set(tx.core(select(schema.marks.c.name)).scalars())
+    for name, table in events.MARKS.items():
+        if name not in there:
+            tx.core(insert(schema.marks), {"name": name})
+        if table is not None:
+            tx.do(MARK_BEHIND.replace("{table}", table), {"name": name})
 
 
 @contextlib.contextmanager
