@@ -21,7 +21,9 @@ ADMIN_KEY = "an-admin-key-for-tests-of-forty-characters"
 SECRET = "a-secret-for-tests-0123456789-abcdefghij"
 START_TIMEOUT = 30.0
 TICK = threading.Event()
-TLS = ssl.create_default_context()  # httpx makes one per client otherwise, which takes longer than a request
+TLS = (
+    ssl.create_default_context()
+)  # httpx makes one per client otherwise, which takes longer than a request
 
 
 def new_client(timeout: float = 30) -> httpx.Client:

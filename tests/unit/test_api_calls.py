@@ -54,8 +54,8 @@ class TestAcquire:
         assert (problem["limit"], problem["inUse"], problem["suspect"]) == (2, 2, 0)
         assert [lease["clientId"] for lease in problem["mine"]] == ["tab-1"]
         assert {holder["userId"] for holder in problem["holders"]} == {"ann", "bob"}
-        assert answer.header("retry-after") == "70"
-        assert problem["retryAfter"] == 70.0
+        assert answer.header("retry-after") == "15"
+        assert problem["retryAfter"] == 15.0
 
     def test_holders_are_shown_without_their_address(self, world: Api) -> None:
         world.seat("ann")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api
 
+from sojourn.api.events import in_seconds
 from sojourn.event import EventKind
 from sojourn.ledger import Role
 
@@ -300,3 +301,13 @@ class TestSweeps:
         assert world.admin("POST", "/api/sweeps").data["leasesExpired"] == 1
         (run,) = world.admin("GET", "/api/sweeps").data["items"]
         assert run["actor"].startswith("key:")
+
+
+def test_durations_inside_events_are_seconds() -> None:
+    """The store records milliseconds; the wire speaks seconds, however deep they lie."""
+    recorded = {"retryAfter": 1500, "limit": 5, "holders": [{"lastBeatAgo": 250, "userId": "ada"}]}
+    assert in_seconds(recorded) == {
+        "retryAfter": 1.5,
+        "limit": 5,
+        "holders": [{"lastBeatAgo": 0.25, "userId": "ada"}],
+    }

@@ -29,12 +29,15 @@ def event(ms: int, kind: str, user: str, lease: str = "", **data: Any) -> dict[s
         "subject": lease or f"lse_{user}",
         "userId": user,
         "clientId": "c",
-        "data": data,
+        "data": {k: v / 1000 if k.endswith("For") else v for k, v in data.items()},
     }
 
 
 def denied(ms: int, user: str, *holders: tuple[str, int, int]) -> dict[str, Any]:
-    evidence = [{"userId": u, "lastBeatAgo": ago, "expiresIn": left} for u, ago, left in holders]
+    evidence = [
+        {"userId": u, "lastBeatAgo": ago / 1000, "expiresIn": left / 1000}
+        for u, ago, left in holders
+    ]
     return event(ms, "denied", user, reason="seat_limit", holders=evidence)
 
 

@@ -31,6 +31,7 @@ from sojourn.stores import open as stores
 from sojourn.stores.sql import filelock, migrations
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.store import SqlStore
+from sojourn.testing.builders import pool
 from sojourn.testing.servers import Server
 
 HASH = b"h" * 32
@@ -43,7 +44,8 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "rotate": lambda s: s.rotate("a", b"r" * 32),
     "end": lambda s: s.end(ids=["a"]),
     "of": lambda s: s.of("ann"),
-    "define": lambda s: s.define([]) or s.pools(["lic:x"]),
+    "define": lambda s: s.define([pool()]),
+    "pools": lambda s: s.pools(["lic:x"]),
     "acquire": lambda s: s.acquire(
         [Acquire(pool_id="lic:x", user_id="ann", client_id="tab", lease_id="lea")]
     ),
@@ -59,7 +61,7 @@ VERBS: dict[str, Callable[[Store], object]] = {
 LACKING = {
     "sessions": ("create", "load", "save", "touch", "rotate", "end", "of", "sweep"),
     "leases": ("acquire", "renew", "release", "revoke", "leases", "sweep"),
-    "pools": ("define", "acquire", "renew", "drop"),
+    "pools": ("define", "pools", "acquire", "renew", "drop"),
     "marks": ("pulse", "acquire", "sweep"),
     "events": ("events", "revoke"),
 }

@@ -133,7 +133,8 @@ def test_renewals_and_touches_stay_hot(postgres_url: str) -> None:
             assert all(store.touch([f"ses_{n}" for n in range(100)]))
         after = updates(store)
     for table in ("leases", "sessions"):
-        done, hot = (after[table][i] - before[table][i] for i in range(2))
+        done = after[table][0] - before[table][0]
+        hot = after[table][1] - before[table][1]
         assert (done, hot) == (1_000, 1_000), table
 
 

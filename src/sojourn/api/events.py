@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339
+from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339, seconds
 from sojourn.event import Event, EventKind
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 
 
 class EventBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of the stream. Durations inside `data` are milliseconds, as they were recorded."""
+    """One entry of the stream. Durations inside `data` are seconds, as everywhere on the wire."""
 
     id: int
     kind: EventKind
@@ -59,6 +59,22 @@ def list_events(ask: Ask, query: EventsQuery) -> Done[Page[EventBody]]:
     )
 
 
+DURATIONS = frozenset({"silentFor", "heldFor", "retryAfter", "lastBeatAgo", "expiresIn", "lasted"})
+"""What the store records in milliseconds."""
+
+
+def in_seconds(data: Any) -> Any:
+    """Turn the durations in an event's data, however deep, into seconds."""
+    if isinstance(data, list):
+        return [in_seconds(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: seconds(value) if name in DURATIONS and isinstance(value, int) else in_seconds(value)
+        for name, value in data.items()
+    }
+
+
 def event_body(event: Event) -> EventBody:
     license_id, feature = split_pool_id(event.pool_id) if event.pool_id else (None, None)
     return EventBody(
@@ -71,7 +87,7 @@ def event_body(event: Event) -> EventBody:
         user_id=event.user_id,
         client_id=event.client_id,
         actor=event.actor,
-        data=event.data,
+        data=in_seconds(event.data),
     )
 
 

@@ -121,12 +121,12 @@ def _detail(event: dict[str, Any]) -> str:
     if kind == "lease.denied":
         return _why_denied(data)
     if kind == "lease.released":
-        return f"held {_ms(data['heldFor'])}"
+        return f"held {span(data['heldFor'])}"
     if "silentFor" in data:
-        return f"held {_ms(data['heldFor'])}, silent for {_ms(data['silentFor'])}"
+        return f"held {span(data['heldFor'])}, silent for {span(data['silentFor'])}"
     if kind == "store.returned":
         extended = count(data.get("extended", 0), "lease")
-        return f"after {_ms(data.get('lasted', 0))} away; {extended} given the time back"
+        return f"after {span(data.get('lasted', 0))} away; {extended} given the time back"
     return str(data.get("name") or data.get("action") or "").replace("_", " ")
 
 
@@ -135,9 +135,5 @@ def _why_denied(data: dict[str, Any]) -> str:
         return str(data.get("reason", "")).replace("_", " ")
     text = f"{data.get('inUse', 0)} of {data.get('limit', 0)} in use"
     for silent in (data.get("holders") or [])[:1]:
-        text += f"; most silent: {silent['userId']}, {_ms(silent['lastBeatAgo'])}"
+        text += f"; most silent: {silent['userId']}, {span(silent['lastBeatAgo'])}"
     return text
-
-
-def _ms(duration: float) -> str:
-    return span(duration / 1000)

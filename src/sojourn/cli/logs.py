@@ -134,7 +134,10 @@ def _renderers(console: bool) -> list[Processor]:
 
     if not console:
         return [
-            structlog.processors.dict_tracebacks,
+            # Without local variables: an admin key set by hand has no prefix to be masked by.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             _in_order,
             _masking(structlog.processors.JSONRenderer()),
         ]

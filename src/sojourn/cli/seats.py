@@ -278,5 +278,5 @@ def _denial(event: dict[str, Any]) -> tuple[Any, ...]:
         str(data.get("reason", "")).replace("_", " "),
         f"{data.get('inUse', 0):,} of {data.get('limit', 0):,}",
         silent.get("userId"),
-        None if beat_ago is None else figure(beat_ago / 1000),
+        None if beat_ago is None else figure(beat_ago),
     )

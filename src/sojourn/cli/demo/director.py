@@ -256,7 +256,7 @@ class Director:
         if kind == "lease.denied":
             self._tell("denied", _why_denied(data), person)
         elif kind == "lease.evicted":
-            silent = span(round(data["silentFor"] / 1000, 1))
+            silent = span(round(data["silentFor"], 1))
             self._tell("freed", f"{{name}}'s seat was needed, and silent for {silent}.", person)
         elif kind == "lease.acquired":
             self._tell("seated", "{name} has a seat.", person)
@@ -273,7 +273,7 @@ class Director:
 def _why_denied(data: dict[str, Any]) -> str:
     text = f"{{name}} is refused: {data['inUse']} of {data['limit']} seats in use"
     for silent in data.get("holders", [])[:1]:
-        ago = span(round(silent["lastBeatAgo"] / 1000, 1))
+        ago = span(round(silent["lastBeatAgo"], 1))
         text += f"; most silent: {silent['userId'].capitalize()}, {ago}"
     return text + "."
 

@@ -78,7 +78,8 @@ class Tally:
             self._begin(event, lease_id, at)
         elif kind in ENDS:
             if kind == "lease.expired":
-                at = self._first.get(lease_id, at - data["heldFor"]) + data["heldFor"]
+                held_for = round(data["heldFor"] * 1000)
+                at = self._first.get(lease_id, at - held_for) + held_for
             self._end(lease_id, at, kind)
         elif kind == DENIED and data.get("reason") == "seat_limit":
             self._denials.append((at, data.get("holders") or []))
@@ -148,7 +149,7 @@ class Tally:
     ) -> bool:
         """Tell whether a denial came while a ghost sat on a seat past its time: by the denial's own
         evidence, or by when we know that somebody died."""
-        if any(h["lastBeatAgo"] > self._lost_after or h["expiresIn"] <= 0 for h in holders):
+        if any(h["lastBeatAgo"] * 1000 > self._lost_after or h["expiresIn"] <= 0 for h in holders):
             return True
         return any(
             death.at + death.patience + IN_FLIGHT < at < min(stay.end, death.until)

@@ -68,7 +68,7 @@ class Tx:
         """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""
         self.connection.exec_driver_sql(self.dialect.render(template), params)
 
-    def core(self, statement: Executable, params: Any = None) -> CursorResult[Any]:
+    def core(self, statement: Executable, params: Any = None) -> CursorResult[*tuple[Any, ...]]:
         """Run a statement made of SQLAlchemy's parts."""
         return self.connection.execute(statement, params)
 

@@ -14,7 +14,7 @@ import pytest
 from sojourn.clock import SECOND, ManualClock
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Renew
-from sojourn.license import CountBy
+from sojourn.license import CountBy, WhenFull
 from sojourn.session import Gone, GoneReason, Save, Session
 from sojourn.store import LIST_MAX, Outage, Store
 from sojourn.testing.builders import (
@@ -186,6 +186,40 @@ class StoreConcurrency(OnManualClock):
         assert sum(event.kind is EventKind.LEASE_RELEASED for event in events) == got
         assert [event.id for event in events] == list(range(1, len(events) + 1))
         assert usage(stores[1]).in_use == 0
+
+    def test_capacity_holds_while_time_passes(
+        self, stores: tuple[Store, Store], clock: ManualClock
+    ) -> None:
+        """A beat that set out in time and comes too late brings nobody back whose seat is given away."""
+        stores[0].define([pool(3, when_full=WhenFull.DENY)])
+        working = threading.Semaphore(0)
+
+        def hold(number: int) -> int:
+            lease: Lease | None = None
+            most = 0
+            for _ in range(25):
+                store = stores[number % 2]
+                if lease is None or beat(store, lease) is None:
+                    answer = store.acquire([acquire(f"user-{number}")])[0]
+                    lease = answer if isinstance(answer, Lease) else None
+                most = max(most, most_at_once(store))
+            working.release()
+            return most
+
+        def pass_time() -> int:
+            while not all(working.acquire(blocking=False) for _ in range(12)):
+                clock.advance(seconds=29)  # four steps expire a lease; a working beat is in between
+                stores[0].sweep()
+            return 0
+
+        def most_at_once(store: Store) -> int:
+            """Judge one state by the latest instant that anything in it knows of."""
+            leases, now = store.leases(LeaseFilter(), limit=LIST_MAX)
+            latest = max([now, *(lease.last_beat_at for lease in leases)])
+            return sum(lease.live(latest) for lease in leases)
+
+        holders: list[Callable[[], int]] = [partial(hold, number) for number in range(12)]
+        assert max(together([*holders, pass_time])) <= 3
 
     def test_parallel_saves_lose_nothing(self, stores: tuple[Store, Store]) -> None:
         """Saves of different keys at once: every key is there, every revision was given once."""
