@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Test workers. Each keeps the database servers busy too, so more than the cores gains nothing.
 JOBS ?= 2
-BENCH ?= bench/[a-z]*.py
 
 # The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
 # The test is what making .venv takes: Debian ships Python without ensurepip until asked for it.
@@ -21,17 +20,20 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 	--no-emit-project --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench demo lock clean dev mariadb
+.PHONY: help run test coverage check bench demo lock clean dev mariadb
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
 run: $(VENV)/.stamp-run ## Install what it takes and serve on 127.0.0.1:8700 (ARGS: see sojourn serve --help)
 	@$(BIN)/sojourn serve $(ARGS)
 
 test: dev mariadb check ## Run every check and every test, as CI does (ARGS: pytest's)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+coverage: dev mariadb ## Run every test and show which lines and branches none of them reached (takes longer)
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -43,10 +45,10 @@ check: dev ## Lint, check formatting, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: dev mariadb ## Answer the questions in bench/ (BENCH: one file)
-	@for file in $(BENCH); do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+bench: dev mariadb ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
+	@$(BIN)/python bench/run.py $(ARGS)
 
-demo: $(VENV)/.stamp-run ## Serve with made-up people and seats to look at
+demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
 
 lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
