@@ -6,7 +6,7 @@ import pytest
 
 from sojourn.clock import ManualClock
 from sojourn.store import Store
-from sojourn.stores.memory import MemoryStore
+from sojourn.stores.memory import MemoryStore, stream
 from sojourn.testing.contract import StoreContract
 from sojourn.testing.machine import machine_for
 
@@ -17,4 +17,12 @@ class TestMemory(StoreContract):
         return MemoryStore(clock)
 
 
-TestMemoryAgainstOracle = machine_for(MemoryStore, examples=150)
+TestMemoryAgainstOracle = machine_for(MemoryStore, examples=100)
+
+
+def test_wall_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose clock is set back revives nothing: the store waits until it has caught up."""
+    readings = iter([1_000, 900, 1_100])
+    monkeypatch.setattr(stream, "host_now", lambda: next(readings))
+    store = MemoryStore()
+    assert [store.now() for _ in range(3)] == [1_000, 1_000, 1_100]

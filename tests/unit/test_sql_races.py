@@ -173,6 +173,34 @@ def test_beat_under_way_while_evicting(server_url: str, clock: ManualClock, open
     assert evicted.end_reason is EndReason.EVICTED
 
 
+def test_nothing_ends_while_an_acquire_decides(
+    server_url: str, clock: ManualClock, opened: Opened
+) -> None:
+    """A release that comes between an acquire's look at its holders and its count waits.
+
+    Else one batch could keep the seat of its first request, and grant it to the second as well.
+    """
+    store, other = opened(server_url, clock), opened(server_url, clock)
+    store.define([pool(2)])
+    leases = [take(store, "ann"), take(store, "bob")]
+    store._certificates._of.clear()
+    released: list[Future[bool]] = []
+    with ThreadPoolExecutor(1) as one:
+        locking = blocked(other, "FROM pools WHERE id IN (SELECT pool_id")
+
+        def release_now(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+            if "AS seats" in statement and not released:
+                released.append(one.submit(give_back, other, leases[0]))
+                assert locking.wait(WAIT)
+
+        event.listen(store._db.engine, "before_cursor_execute", release_now)
+        kept, refused = store.acquire([acquire("ann"), acquire("eve")])
+        assert isinstance(kept, Lease)
+        assert isinstance(refused, Denied)
+        assert released[0].result() is False  # its fence is old by now
+    assert usage(store).in_use == 2
+
+
 def test_renewals_wait_for_no_acquire(server_url: str, clock: ManualClock, opened: Opened) -> None:
     """Beats go through while a pool is locked."""
     store, other = opened(server_url, clock), opened(server_url, clock)

@@ -64,6 +64,19 @@ class BeatRevives(MemoryStore):
         return super()._renew(renew, now)
 
 
+class BeatIsLate(MemoryStore):
+    """Judges a beat by the instant at which it set out, though seats were given away meanwhile."""
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        now = self.now()
+        interrupted()
+        with self._lock:
+            return [self._renew(renew, now) for renew in renews]
+
+    def _pool_now(self, pool_id: str, now: int) -> int:
+        return now
+
+
 class BeatShortens(MemoryStore):
     """Sets the expiry instead of moving it forward."""
 
@@ -310,6 +323,7 @@ class SweepForgetsTombstones(MemoryStore):
 BUGS: dict[type[MemoryStore], str] = {
     CountsThenInserts: "test_crowd_gets_exactly_the_capacity",
     BeatRevives: "test_beat_never_revives",
+    BeatIsLate: "test_overtaken_beat",
     BeatShortens: "test_later_beat_never_shortens",
     BeatIgnoresFence: "test_takeover_cuts_the_old_fence_off",
     ReleaseIgnoresFence: "test_release_happens_once",
@@ -340,7 +354,7 @@ BUGS: dict[type[MemoryStore], str] = {
 }
 """Each bug, and one test that must find it."""
 
-UNSEEN_ALONE = {CountsThenInserts, SaveRaces, BeatShortens, JoinedSeatIsTaken}
+UNSEEN_ALONE = {CountsThenInserts, SaveRaces, BeatIsLate, BeatShortens, JoinedSeatIsTaken}
 """What the machine cannot, or will hardly, find: races, a clock that is set back, one batch in many."""
 
 TEST_FILE = """

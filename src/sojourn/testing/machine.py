@@ -463,7 +463,7 @@ def _told(events: list[Event]) -> list[str]:
 
 
 def drive(
-    make_store: MakeStore, *, examples: int = 40, steps: int = 30, shrink: bool = True
+    make_store: MakeStore, *, examples: int = 25, steps: int = 80, shrink: bool = True
 ) -> None:
     """Hold the stores that this makes to the reference model.
 
@@ -483,7 +483,7 @@ def drive(
 
 
 def machine_for(
-    make_store: MakeStore, *, examples: int = 40, steps: int = 30
+    make_store: MakeStore, *, examples: int = 25, steps: int = 80
 ) -> type[unittest.TestCase]:
     """Return a test case that does what `drive` does."""
     case: type[unittest.TestCase] = _machine(make_store).TestCase

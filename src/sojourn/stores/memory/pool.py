@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 
 from sojourn.lease import Lease
@@ -20,6 +21,7 @@ class PoolView:
         self.now = now
         self._rows = rows
         self._live = [lease for lease in rows.values() if lease.live(now)]
+        self._grouped: dict[str, list[Lease]] | None = None  # by seat, once somebody asks
 
     def holders(self, holders: Iterable[Holder]) -> dict[Holder, Lease]:
         return {holder: self._rows[holder] for holder in holders if holder in self._rows}
@@ -40,17 +42,14 @@ class PoolView:
         return len(self._live) + wanted <= self.pool.policy.capacity
 
     def reclaimable(self, limit: int) -> Sequence[Sequence[Lease]]:
-        seats = sorted(self._seats().values(), key=_silence)
-        suspects = [seat for seat in seats if all(map(self._past_linger, seat))]
-        idle: list[list[Lease]] = []
+        seats = self._seats().values()
+        found = sorted(filter(self._suspect, seats), key=_silence)
         if self.pool.policy.when_full is WhenFull.EVICT_IDLE:
             idle = [
-                seat
-                for seat in seats
-                if not all(map(self._past_linger, seat)) and all(map(self._idle, seat))
+                seat for seat in seats if all(map(self._idle, seat)) and not self._suspect(seat)
             ]
-            idle.sort(key=lambda seat: (max(x.idle_since or 0 for x in seat), seat[0].id))
-        return (suspects + idle)[:limit]
+            found += sorted(idle, key=_idleness)
+        return [sorted(seat, key=lambda lease: lease.id) for seat in found[:limit]]
 
     def live_of(self, user_ids: set[str]) -> dict[str, Sequence[Lease]]:
         return {
@@ -59,14 +58,19 @@ class PoolView:
         }
 
     def most_silent(self, limit: int) -> Sequence[Lease]:
-        return _most_silent_first(self._live)[:limit]
+        return heapq.nsmallest(limit, self._live, key=_last_beat)
 
     def _seats(self) -> dict[str, list[Lease]]:
-        """Group the live leases by the seat they share, each group in order of id."""
-        seats: dict[str, list[Lease]] = {}
-        for lease in sorted(self._live, key=lambda x: x.id):
-            seats.setdefault(lease.seat_key(self.pool.policy.count_by), []).append(lease)
-        return seats
+        """Group the live leases by the seat they share."""
+        if self._grouped is None:
+            self._grouped = {}
+            for lease in self._live:
+                key = lease.seat_key(self.pool.policy.count_by)
+                self._grouped.setdefault(key, []).append(lease)
+        return self._grouped
+
+    def _suspect(self, seat: Sequence[Lease]) -> bool:
+        return all(map(self._past_linger, seat))
 
     def _past_linger(self, lease: Lease) -> bool:
         return lease.suspect_at + self.pool.policy.linger <= self.now
@@ -79,8 +83,16 @@ class PoolView:
 
 
 def _most_silent_first(leases: Iterable[Lease]) -> list[Lease]:
-    return sorted(leases, key=lambda lease: (lease.last_beat_at, lease.id))
+    return sorted(leases, key=_last_beat)
+
+
+def _last_beat(lease: Lease) -> tuple[int, str]:
+    return lease.last_beat_at, lease.id
 
 
 def _silence(seat: Sequence[Lease]) -> tuple[int, str]:
-    return max(lease.last_beat_at for lease in seat), seat[0].id
+    return max(lease.last_beat_at for lease in seat), min(lease.id for lease in seat)
+
+
+def _idleness(seat: Sequence[Lease]) -> tuple[int, str]:
+    return max(lease.idle_since or 0 for lease in seat), min(lease.id for lease in seat)

@@ -3,7 +3,8 @@
 One transaction per batch: lock the pools in order of id, read now and the holders' rows, let `seating`
 decide, write the leases, the fences and the events. Everything else is read only if the decision asks.
 
-Renewals do not take the pool's lock. So a count that calls a lease expired first marks it `lapsed`:
+Whoever ends a lease takes the pool's lock, too: what a batch has seen alive stays so until it is
+committed. Renewals do not take it. So a count that calls a lease expired first marks it `lapsed`:
 a beat that set out before the expiry and arrives after the count can then not bring it back, and no
 seat is held twice. Likewise a lease that is about to be evicted is locked and looked at once more.
 """

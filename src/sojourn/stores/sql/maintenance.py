@@ -1,7 +1,7 @@
 """Sweeping: housekeeping in small batches, beside everything else, never needed for a right answer.
 
-What is due is looked for without a lock, then locked row by row in order of id, leaving out what others
-hold, and looked at once more: a beat that came in between wins.
+What is due is looked for without a lock, then locked in order of id, leaving out what others hold, and
+looked at once more: a beat that came in between wins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import lease_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, sessions
-from sojourn.stores.sql.seats import matching
+from sojourn.stores.sql.seats import lock_pools_of, matching
 
 CHUNK = 250
 """Rows per transaction, so that nobody waits for a sweep."""
@@ -128,6 +128,7 @@ def _gone(until: int) -> Callable[[Tx, int], Sequence[str]]:
 
 def _note(tx: Tx, ids: Sequence[str], now: int) -> int:
     """Note as expired, as of their expiry, those that still are."""
+    lock_pools_of(tx, ids)
     rows = tx.rows(LOCK_SILENT, {"ids": tx.dialect.keys(ids), "at": now})
     if not rows:
         return 0

@@ -53,7 +53,7 @@ LOCK_IDS = "SELECT id FROM leases WHERE id {in ids} ORDER BY id {update}"
 LOCK_LEASES = "SELECT {lease} FROM leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"
 
 HELD = """
-SELECT DISTINCT l.{key} FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys}
+SELECT l.{key}, l.id FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys}
 """
 LIVE_OF = """
 SELECT {lease} FROM {leases_by user_id} WHERE {live_among} AND l.user_id {in keys}
@@ -163,12 +163,15 @@ class PoolView:
         }
         self._any_suspect = self._any_idle = True  # until counted
         self._counted: SeatCount | None = None
+        # Seen alive, and so relied upon: a goodbye that sets out earlier must not let them lapse.
+        self._seen = {lease.id for lease in rows.values() if lease.live(now)}
 
     def holders(self, holders: Iterable[Holder]) -> dict[Holder, Lease]:
         return {holder: self._rows[holder] for holder in holders if holder in self._rows}
 
     def seats_held(self, keys: set[str]) -> set[str]:
         rows = self._read(SHARED[HELD, self.pool.policy.count_by], keys=self._tx.dialect.keys(keys))
+        self._seen |= {row[1] for row in rows}
         return {row[0] for row in rows}
 
     def room(self, wanted: int) -> bool:
@@ -212,8 +215,9 @@ class PoolView:
 
     def _lapse(self) -> None:
         """See to it that what is counted as expired stays so, whatever beats are on their way."""
-        ids = self._tx.dialect.keys(row[0] for row in self._read(EXPIRED))
-        if ids:
+        expired = [row[0] for row in self._read(EXPIRED) if row[0] not in self._seen]
+        if expired:
+            ids = self._tx.dialect.keys(expired)
             self._tx.rows(LOCK_IDS, {"ids": ids})  # in the order in which beats lock
             self._tx.do(LAPSE, {"ids": ids, "at": self.now})
 

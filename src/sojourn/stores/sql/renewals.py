@@ -146,12 +146,20 @@ def _apply(
     waiting = list(indexes)
     while waiting:
         first: dict[str, Renew] = {}
+        parted: set[str] = set()  # leases that have more than one thing said of them
         now: list[int] = []
         later: list[int] = []
         for index in waiting:
             beat = renews[index]
-            # The same beat twice has the effect of one.
-            (now if first.setdefault(beat.lease_id, beat) == beat else later).append(index)
+            said = first.get(beat.lease_id)
+            if said is None:
+                first[beat.lease_id] = beat
+                now.append(index)
+            elif said == beat and beat.lease_id not in parted and not beat.beat.closing:
+                now.append(index)  # the same beat twice has the effect of one
+            else:  # a second goodbye, too: it may come too late
+                parted.add(beat.lease_id)
+                later.append(index)
         batch = [first[lease_id] for lease_id in sorted(first)]
         found = db.write(partial(_STATEMENTS[db.dialect.backend], beats=batch))
         for index in now:

@@ -51,6 +51,10 @@ SELECT {now}, {lease} FROM leases AS l
 WHERE l.id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
 ORDER BY l.id {update}
 """
+LOCK_POOLS_OF = """
+SELECT id FROM pools WHERE id IN (SELECT pool_id FROM leases WHERE id {in ids})
+ORDER BY id {update}
+"""
 LIVE_IN = """
 SELECT l.id FROM leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
@@ -112,7 +116,7 @@ def drop(db: Database, pool_ids: Sequence[str], action: Action) -> int:
             tx.patiently()
             ids = tx.dialect.keys(dropped)
             live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
-            ended = lock_live(tx, live, now)
+            ended, _ = lock_live(tx, live, now)
             end_leases(tx, ended, EndReason.REVOKED, now)
             tx.do(DROP, {"ids": ids, "dropped": DROPPED})
         happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
@@ -123,12 +127,23 @@ def drop(db: Database, pool_ids: Sequence[str], action: Action) -> int:
     return db.transaction(work)
 
 
-def lock_live(tx: Tx, ids: Sequence[str], now: int | None = None) -> list[Lease]:
-    """Lock those of these leases that are live, in order of id."""
+def lock_pools_of(tx: Tx, ids: Sequence[str]) -> None:
+    """Lock the pools of these leases, as all do who end a lease.
+
+    So nothing that an acquire has seen alive ends before it has decided.
+    """
+    if tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+        tx.rows(LOCK_POOLS_OF, {"ids": tx.dialect.keys(ids)})
+
+
+def lock_live(tx: Tx, ids: Sequence[str], now: int | None = None) -> tuple[list[Lease], int]:
+    """Lock those of these leases that are live, and return them in order of id, and now."""
     if not ids:
-        return []
+        return [], now or 0
+    lock_pools_of(tx, ids)
     params = {"now": tx.instant if now is None else now, "ids": tx.dialect.keys(ids)}
-    return [lease_of(row[1:]) for row in tx.rows(LOCK_LIVE, params)]
+    rows = tx.rows(LOCK_LIVE, params)
+    return [lease_of(row[1:]) for row in rows], int(rows[0][0]) if rows else 0
 
 
 def end_leases(tx: Tx, leases: Sequence[Lease], reason: EndReason, now: int) -> None:
@@ -153,9 +168,8 @@ def release(db: Database, releases: Sequence[Release]) -> list[bool]:
         return []
 
     def work(tx: Tx) -> list[bool]:
-        ids = tx.dialect.keys({release.lease_id for release in releases})
-        rows = tx.rows(LOCK_LIVE, {"now": tx.instant, "ids": ids})
-        live = {lease.id: lease for lease in (lease_of(row[1:]) for row in rows)}
+        found, now = lock_live(tx, list({release.lease_id for release in releases}))
+        live = {lease.id: lease for lease in found}
         ended: list[Lease] = []
         answers = []
         for release in releases:
@@ -165,7 +179,6 @@ def release(db: Database, releases: Sequence[Release]) -> list[bool]:
                 ended.append(live.pop(lease.id))
             answers.append(mine)
         if ended:
-            now = int(rows[0][0])
             end_leases(tx, ended, EndReason.RELEASED, now)
             events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
         return answers
@@ -186,7 +199,7 @@ def revoke(db: Database, which: LeaseFilter, action: Action, *, suspects_only: b
         ids = list(tx.core(query.limit(LIST_MAX)).scalars())
         live = [
             lease
-            for lease in lock_live(tx, ids, now)
+            for lease in lock_live(tx, ids, now)[0]
             if which.session_id in (None, lease.session_id)
             and not (suspects_only and lease.suspect_at > now)
         ]

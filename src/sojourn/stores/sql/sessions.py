@@ -320,7 +320,7 @@ def end(
 def _end_leases(tx: Tx, session_ids: list[str], actor: str | None, now: int) -> list[Event]:
     """Release what belongs to sessions; return the events."""
     found = tx.rows(LEASES_OF, {"ids": tx.dialect.keys(session_ids)})
-    live = lock_live(tx, [row[0] for row in found], now)
+    live, _ = lock_live(tx, [row[0] for row in found], now)
     order = {session_id: place for place, session_id in enumerate(session_ids)}
     live = [lease for lease in live if lease.session_id in order]  # as it is now, locked
     end_leases(tx, live, EndReason.SESSION_ENDED, now)

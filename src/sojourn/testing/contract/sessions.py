@@ -114,6 +114,16 @@ class SessionMeaning(OnManualClock):
         store.save([Save(id="ses_1", set={"again": JSON})])
         assert present(store).data == JSON | {"again": JSON}
 
+    def test_data_that_is_no_json_is_refused(self, store: Store) -> None:
+        """What JSON cannot say is refused, and nothing has changed."""
+        sign_in(store, data={"a": 1})
+        with pytest.raises(InvalidInput):
+            store.save([Save(id="ses_1", set={"a": object()})])
+        with pytest.raises(InvalidInput):
+            store.create([new_session("ses_2", data={"a": {1, object()}})])
+        assert present(store).data == {"a": 1}
+        assert gone(store, "ses_2").reason is GoneReason.ABSENT
+
     def test_data_is_not_shared(self, store: Store) -> None:
         """Changing what was passed in or handed out changes nothing in the store."""
         data: dict[str, Any] = {"list": [1]}
@@ -366,6 +376,7 @@ class SessionMeaning(OnManualClock):
         sign_in(store, "idle", idle_timeout=MINUTE)
         sign_in(store, "expired", lifetime=MINUTE)
         clock.advance(seconds=60)
+        store.rotate("ended", token_hash("new"), grace=10 * DAY)
         store.end(ids=["ended"])
         clock.advance(milliseconds=TOMBSTONE - 1)
         assert store.sweep().sessions_removed == 0
@@ -373,7 +384,7 @@ class SessionMeaning(OnManualClock):
             assert gone(store, name).reason.value == name
         clock.advance(milliseconds=1)
         assert store.sweep().sessions_removed == 3
-        for name in ("ended", "idle", "expired"):
+        for name in ("ended", "new", "idle", "expired"):
             assert gone(store, name).reason is GoneReason.ABSENT
 
     def test_session_events(self, store: Store, clock: ManualClock) -> None:
