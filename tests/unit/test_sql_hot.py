@@ -152,6 +152,34 @@ def updates(store: SqlStore) -> dict[str, tuple[int, int]]:
         return {row[0]: (row[1], row[2]) for row in tx.core(counts)}
 
 
+def test_plans_need_no_statistics(postgres_url: str) -> None:
+    """In a table that nobody has analyzed, no hot statement reads a pool lease by lease."""
+    with closing(open_store(postgres_url, migrate=True)) as store:
+        assert isinstance(store, SqlStore)
+        with store._db.writing() as tx:
+            tx.core(text("ALTER TABLE leases SET (autovacuum_enabled = off)"))
+        store.define([POOL])
+        for first in range(0, 3_000, 500):
+            leases = take(store, 500, first)
+        few = leases[:BATCH]
+
+        def hot() -> None:
+            store.renew(beats(few))
+            take(store, BATCH, 4_000)
+            take(store, BATCH)
+
+        for statement, parameters in sent(store, hot):
+            if statement in ("BEGIN", "COMMIT"):
+                continue
+            with store._db.writing() as tx, tx.transaction(keep=False):
+                explained = tx.connection.exec_driver_sql(
+                    f"EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF) {statement}", parameters
+                )
+                plan = "\n".join(row[0] for row in explained)
+            assert "leases_pool" not in plan, plan
+            assert "Seq Scan on leases" not in plan, plan
+
+
 def test_lists_are_found_by_index(sqlite_url: str) -> None:
     """SQLite, too, looks leases up by the holder, the user, the session or the id."""
     with closing(open_store(sqlite_url, migrate=True)) as store:

@@ -9,7 +9,8 @@ what a database says in its own words. They are rendered once per database, neve
     {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions
     {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
     {live_among}       the same, where another condition than the pool names a few of them
-    {leases_by column}   leases AS l; where a planner needs it, looked up by each of `:keys`
+    {leases_by_user_id} {leases_by_client_id}   leases AS l of `:pool`; where a planner needs to be
+                       told, looked up by each of `:keys`
     {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
     {feature}    the feature in `pool_id`
     {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
@@ -36,8 +37,9 @@ SHARED = {
     "session": SESSION,
     "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
     "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
-    # Worded so that no planner without statistics prefers the index of all that have not ended.
-    "leases_by": "leases AS l",
+    # Worded so that no planner prefers the index of all that have not ended.
+    "leases_by_user_id": "leases AS l",
+    "leases_by_client_id": "leases AS l",
     "live_among": "l.pool_id = :pool AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed"
     " AND l.expires_at > :at",
 }
@@ -110,6 +112,7 @@ SQLITE = Dialect(
         "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
         "join_holders": "LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id)"
         " IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
+        "leases_by_user_id": "leases AS l INDEXED BY leases_user_id",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
         "skip": "",
@@ -130,8 +133,10 @@ POSTGRES = Dialect(
         "join_holders": """LEFT JOIN (json_array_elements(:?::json) AS h CROSS JOIN LATERAL (
             SELECT * FROM leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
             AND client_id = h ->> 2 OFFSET 0) AS l) ON TRUE""",
-        "leases_by": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = :pool AND ? = k.key OFFSET 0) AS l""",
+        "leases_by_user_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
+            SELECT * FROM leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
+        "leases_by_client_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
+            SELECT * FROM leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",
@@ -153,7 +158,8 @@ MYSQL = Dialect(
         # Left to itself, MariaDB merges or filters by other indexes, or scans the pool.
         "join_holders": "LEFT JOIN leases AS l FORCE INDEX (leases_holder)"
         " ON (l.pool_id, l.user_id, l.client_id) IN :?",
-        "leases_by": "leases AS l FORCE INDEX (leases_?)",
+        "leases_by_user_id": "leases AS l FORCE INDEX (leases_user_id)",
+        "leases_by_client_id": "leases AS l FORCE INDEX (leases_holder)",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",

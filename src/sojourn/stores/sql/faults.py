@@ -27,6 +27,7 @@ POSTGRES = {
     "40": "retry",  # serialization failure, deadlock
     "42501": "denied",
     "53": "unavailable",  # disk full, too many connections, out of memory
+    "54": "invalid",  # too long for an index
     "55P03": "unavailable",  # lock_timeout
     "57": "unavailable",  # statement_timeout, shutting down, starting up
     "58": "unavailable",  # input/output errors of the server's system

@@ -53,10 +53,10 @@ LOCK_IDS = "SELECT id FROM leases WHERE id {in ids} ORDER BY id {update}"
 LOCK_LEASES = "SELECT {lease} FROM leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"
 
 HELD = """
-SELECT l.{key}, l.id FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys}
+SELECT l.{key}, l.id FROM {leases_by_{key}} WHERE {live_among} AND l.{key} {in keys}
 """
 LIVE_OF = """
-SELECT {lease} FROM {leases_by user_id} WHERE {live_among} AND l.user_id {in keys}
+SELECT {lease} FROM {leases_by_user_id} WHERE {live_among} AND l.user_id {in keys}
 ORDER BY l.last_beat_at, l.id
 """
 MOST_SILENT = """
@@ -83,7 +83,7 @@ HAVING max(l.suspect_at) > :past_linger
 ORDER BY max(l.idle_since), min(l.id) LIMIT :limit
 """
 OF_SEATS = """
-SELECT {lease} FROM {leases_by {key}} WHERE {live_among} AND l.{key} {in keys} ORDER BY l.id
+SELECT {lease} FROM {leases_by_{key}} WHERE {live_among} AND l.{key} {in keys} ORDER BY l.id
 """
 KEYS = {CountBy.USER: "user_id", CountBy.CLIENT: "client_id"}
 SHARED = {

@@ -123,9 +123,14 @@ leases = Table(
     Column("graced_at", INSTANT),
     # An acquire has counted it as expired: no beat that set out earlier may bring it back.
     Column("lapsed", Boolean, nullable=False, server_default=false()),
-    UniqueConstraint("pool_id", "user_id", "client_id", name="leases_holder"),
-    Index("leases_pool", "pool_id", "ended_at"),
-    Index("leases_client_id", "client_id"),
+    UniqueConstraint("pool_id", "client_id", "user_id", name="leases_holder"),
+    Index(
+        "leases_pool",
+        "pool_id",
+        "ended_at",
+        postgresql_where=text("ended_at IS NULL"),
+        sqlite_where=text("ended_at IS NULL"),
+    ),
     Index("leases_user_id", "user_id"),
     Index("leases_session", "session_id"),
     **IN_MYSQL,

@@ -20,9 +20,9 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend
 
 CONNECT_TIMEOUT = 4  # seconds
-LOCK_TIMEOUT = 5
-STATEMENT_TIMEOUT = 8
-REPLY_TIMEOUT = 10  # a server that froze cannot end its own statements
+LOCK_TIMEOUT = 4
+STATEMENT_TIMEOUT = 5
+REPLY_TIMEOUT = 6  # a server that froze cannot end its own statements
 LONG_TIMEOUT = 600  # for the work of an operator: migrating, giving grace to a million leases
 PATIENCE = """
 SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true)
