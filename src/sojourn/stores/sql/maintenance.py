@@ -28,7 +28,7 @@ CHUNK = 250
 """Rows per transaction, so that nobody waits for a sweep."""
 
 LOCK_SILENT = """
-SELECT {lease} FROM leases AS l WHERE l.id {in ids} AND l.ended_at IS NULL AND l.expires_at <= :at
+SELECT {lease} FROM leases AS l WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND l.expires_at <= :at
 ORDER BY l.id {update} {skip}
 """
 NOTE = "UPDATE leases SET ended_at = expires_at, end_reason = :reason WHERE id {in ids}"

@@ -47,7 +47,7 @@ COUNTS = {
 EXPIRED = "SELECT l.id FROM leases AS l WHERE {unended} AND l.expires_at <= :at ORDER BY l.id"
 LAPSE = """
 UPDATE leases SET lapsed = TRUE
-WHERE id {in ids} AND ended_at IS NULL AND NOT lapsed AND expires_at <= :at
+WHERE id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed AND expires_at <= :at
 """
 LOCK_IDS = "SELECT id FROM leases WHERE id {in ids} ORDER BY id {update}"
 LOCK_LEASES = "SELECT {lease} FROM leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"

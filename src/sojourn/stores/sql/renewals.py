@@ -43,7 +43,7 @@ s AS (
     CROSS JOIN c
     CROSS JOIN LATERAL (
         SELECT * FROM leases WHERE id = b.id AND fence = b.fence
-            AND ended_at IS NULL AND NOT lapsed AND expires_at > c.now
+            AND coalesce(ended_at, 0) = 0 AND NOT lapsed AND expires_at > c.now
         FOR UPDATE
     ) AS l
     CROSS JOIN LATERAL (
@@ -120,7 +120,7 @@ MYSQL_GOODBYE = MYSQL.replace("{suspect_at}", "least(suspect_at, {now})").replac
 MYSQL_FOUND = """
 SELECT l.id, greatest(l.expires_at - {now}, 0), l.suspect_at <= {now}, l.fence
 FROM leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN pools AS p ON p.id = l.pool_id
-WHERE l.id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed
+WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed
   AND (l.expires_at > {now} OR (l.expires_at <= l.last_beat_at AND l.id {in closed})) AND {open}
 """.replace("{open}", OPEN.replace("{at}", "{now}"))
 """Where the linger is zero, a goodbye ends a lease at once."""

@@ -48,7 +48,7 @@ DROP = "UPDATE pools SET status = :dropped WHERE id {in ids}"
 
 LOCK_LIVE = """
 SELECT {now}, {lease} FROM leases AS l
-WHERE l.id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
+WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
 ORDER BY l.id {update}
 """
 LOCK_POOLS_OF = """

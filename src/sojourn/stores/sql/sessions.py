@@ -59,7 +59,7 @@ UPDATE sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHER
 OF_USER = """
 SELECT id FROM sessions WHERE user_id = :user AND {live_session} ORDER BY created_at, id
 """.replace("{live_session}", LIVE)
-LEASES_OF = "SELECT id FROM leases WHERE session_id {in ids} AND ended_at IS NULL AND NOT lapsed"
+LEASES_OF = "SELECT id FROM leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed"
 
 TOUCH = """
 UPDATE sessions SET last_used_at = {greatest}(last_used_at, {now}),
