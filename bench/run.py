@@ -2,7 +2,7 @@
 
 make bench                     everything, about 10 minutes
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended
+make bench ARGS="--only http"  one of: http stores contended sessions
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contended
 import http_seats
 import msgspec
 import stores
+import web_sessions
 from places import machine
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["http", "stores", "contended"])
+    parser.add_argument("--only", choices=["http", "stores", "contended", "sessions"])
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
@@ -38,6 +39,7 @@ def main() -> None:
             (100, 10_000 if given.quick else 100_000), seconds, say
         ),
         "http": lambda say: http_seats.measure(seconds, rounds, say),
+        "sessions": lambda say: web_sessions.measure(seconds, rounds, say),
     }
     for name, run in runs.items():
         if given.only in (None, name):

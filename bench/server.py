@@ -14,6 +14,7 @@ from places import ADMIN_KEY, SECRET
 from sojourn.api.app import create_app
 from sojourn.api.server import server_config
 from sojourn.service.services import Services
+from sojourn.session import Session
 from sojourn.settings import Settings
 from sojourn.stores.open import migrate, open_ledger, open_store
 from sojourn.token import Keyring
@@ -49,6 +50,9 @@ def main() -> None:
     parser.add_argument("--store", default="memory:")
     parser.add_argument("--empty", action="store_true")
     parser.add_argument("--unbatched", action="store_true")
+    parser.add_argument(
+        "--every-touch", action="store_true", help="write every use of a session down"
+    )
     given = parser.parse_args()
     if given.empty:
         uvicorn.run(
@@ -70,6 +74,8 @@ def main() -> None:
         services.batcher = Unbatched(  # type: ignore[assignment]  # the same two calls
             {"acquire": seats.acquire, "renew": seats.renew, "release": seats.release}
         )
+    if given.every_touch:
+        Session.touch_due = property(lambda _: True)  # type: ignore[assignment,method-assign]  # to measure it
     settings = Settings(port=given.port, log_level="warning")
     uvicorn.run(create_app(services, settings), **server_config(settings))
 

@@ -30,7 +30,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.session import Gone, NewSession, Save, Session
+from sojourn.session import Gone, NewSession, Save, Session, TooMany
 
 LIST_MAX = 1_000
 """The most any list verb returns at once."""
@@ -57,6 +57,7 @@ class Swept(Struct, frozen=True, kw_only=True):
 
     leases_expired: int = 0  # silent past lost_after: noted as expired
     leases_removed: int = 0  # ended long enough ago to be forgotten
+    sessions_cut: int = 0  # found behind a cutoff: ended, and their leases released
     sessions_removed: int = 0
     events_removed: int = 0
     more: bool = False
@@ -82,8 +83,17 @@ class Store(Protocol):
 
     # Sessions
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | None]:
-        """Create sessions. None where the id or the token hash exists already: nothing is overwritten."""
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+        """Create sessions. None where the id or the token hash exists already: nothing is overwritten.
+
+        What a new session replaces or makes room for is ended in the same step, after it was found
+        possible: TooMany, like None, changes nothing. Ending to make room for the new one has the
+        reason "session_limit" and the actor "system:limit"; being replaced, the reason "replaced" and
+        no actor; being chosen (`ending`), the reason "made_room" and no actor. The oldest are those
+        created first. However many sign in at once, nobody has more live sessions than `limit`.
+        A user's sessions are counted whoever began them, but those of an impersonator are not, and
+        neither limit nor end the user's own.
+        """
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         """Look sessions up by token hash, changing nothing."""
@@ -98,10 +108,13 @@ class Store(Protocol):
         """Mark live sessions as used now: `last_used_at` and `idle_at` move forward only, `idle_at`
         never past `expires_at`. False where there is no live session."""
 
-    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    ) -> Session | None:
         """Replace the token in one step. The old one works for `grace` ms more, then never again.
 
-        None if the session is not live. Raises Conflict if the new hash is in use.
+        With `level`, the user has just been authenticated again, at that level: `authenticated_at` is
+        now. None if the session is not live. Raises Conflict if the new hash is in use.
         """
 
     def end(
@@ -118,8 +131,24 @@ class Store(Protocol):
         Idempotent: returns the ids this call ended. Exactly one of `ids` and `user_id` is given.
         """
 
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        """End every session created up to now, of a user or (None) of everybody, in O(1); return that
+        instant.
+
+        They are gone at once for every verb, as ENDED with this reason and actor. `sweep` follows: it
+        writes each one's tombstone and event, and releases its leases. A later cutoff of the same
+        scope takes the place of an earlier one.
+        """
+
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         """Return a user's live sessions, newest first."""
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        """List live sessions by id, after an id; of a user, or of everybody."""
 
     # Seats
 

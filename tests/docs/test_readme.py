@@ -89,6 +89,28 @@ def test_the_readmes_story_runs(tmp_path: Path) -> None:
     assert '"userId":"grace"' in answers
 
 
+def test_the_readmes_session_lives_and_ends(tmp_path: Path) -> None:
+    """Begun, checked, saved and ended, by the lines as they stand."""
+    (text,) = [b for b in blocks("sh") if "TOKEN=" in b]
+    out = tmp_path / "answers"
+    out.touch()
+    with served(tmp_path / "data") as server:
+        lines = ["set -e", "set -o pipefail"]
+        for line in text.replace("\\\n", " ").splitlines():
+            if line.startswith("export APP="):
+                lines.append(f"export APP={ADMIN_KEY}")
+            elif line.startswith("export TOKEN="):
+                lines.append(f"export TOKEN=$(grep -o 'sjs_[A-Za-z0-9]*' {out} | tail -n 1)")
+            else:
+                lines += filled(line, server.port, out)
+        subprocess.run(["bash", "-c", "\n".join(lines)], check=True, timeout=60)
+    began, checked, saved, ended = out.read_text().replace("}{", "}\n{").splitlines()
+    assert '"userId":"ada"' in began
+    assert '"theme":"dark"' in checked
+    assert '"revision":2' in saved
+    assert '"ended":1' in ended
+
+
 def session_of(leader: int) -> list[int]:
     """With job control each job has a group of its own; the session still names them all."""
     found = subprocess.run(

@@ -12,9 +12,10 @@ from sojourn.api.app import CALLS
 from sojourn.api.call import Call, Who
 from sojourn.ledger import Role
 from sojourn.service.keys import GRANTS, Permission
+from sojourn.session import Begin, Begun
 from sojourn.token import TokenKind, new_token
 
-OPERATORS = [call for call in CALLS if call.who is Who.OPERATOR]
+OPERATORS = [call for call in CALLS if call.may is not None]  # whoever calls with an API key
 GUARDED = [call for call in CALLS if call.who is not Who.ANYONE]
 BODIES: dict[str, Any] = {
     "create_license": {"name": "x"},
@@ -22,6 +23,10 @@ BODIES: dict[str, Any] = {
     "set_feature": {"capacity": 1},
     "create_key": {"name": "x", "role": "viewer"},
     "cleanup_sessions": {"licenseId": "lic_x"},
+    "cut_off_sessions": {"userId": "nobody"},
+    "end_sessions": {"userId": "nobody"},
+    "save_current": {},
+    "save_session": {},
 }
 MAY = {
     "list_leases": Permission.READ,
@@ -44,6 +49,20 @@ MAY = {
     "list_events": Permission.READ,
     "list_sweeps": Permission.READ,
     "run_sweep": Permission.SEATS_END,
+    "list_sessions": Permission.SESSIONS_READ,
+    "get_session": Permission.SESSIONS_READ,
+    "end_session": Permission.SESSIONS_END,
+    "end_user_sessions": Permission.SESSIONS_END,
+    "cut_off_sessions": Permission.SESSIONS_CUTOFF,
+    "begin_session": Permission.SESSIONS,
+    "check_session": Permission.SESSIONS,
+    "save_current": Permission.SESSIONS,
+    "save_session": Permission.SESSIONS,
+    "rotate_current": Permission.SESSIONS,
+    "rotate_session": Permission.SESSIONS,
+    "end_current": Permission.SESSIONS,
+    "end_others": Permission.SESSIONS,
+    "end_sessions": Permission.SESSIONS_END,
 }
 """Written out once more on purpose: a call whose permission changes by accident fails here."""
 
@@ -65,7 +84,16 @@ def request(world: Api, call: Call, **proof: Any) -> Answer:
         path = path.replace(f"{{{piece}}}", FEATURE if piece == "feature" else "nobody")
     if call.name == "debug_seats":
         path += f"?userId=nobody&feature={FEATURE}"
+    if call.name in ("list_sessions", "end_user_sessions"):
+        path += "?userId=nobody"
     return world.call(call.method, path, json=BODIES.get(call.name), **proof)
+
+
+def signed_in(world: Api) -> str:
+    """Return the token of a session of its own."""
+    (begun,) = world.services.sessions.begin([Begin(user_id="nobody")])
+    assert isinstance(begun, Begun)
+    return begun.token
 
 
 def test_every_operators_call_is_in_the_matrix() -> None:
@@ -77,7 +105,10 @@ def test_every_operators_call_is_in_the_matrix() -> None:
 def test_a_role_may_do_what_it_is_granted_and_nothing_else(
     world: Api, call: Call, role: Role
 ) -> None:
-    answer = request(world, call, bearer=world.keys[role])
+    headers = []
+    if call.who is Who.PERSON and Permission.SESSIONS in GRANTS[role]:
+        headers = [("x-session-token", signed_in(world))]
+    answer = request(world, call, bearer=world.keys[role], headers=headers)
     if MAY[call.name] in GRANTS[role]:
         assert answer.status in (200, 201, 404), answer.body
     else:
@@ -95,6 +126,9 @@ def test_without_proof_a_call_is_refused_with_a_challenge(world: Api, call: Call
 
 TAKES = {
     Who.OPERATOR: {TokenKind.API},
+    Who.BACKEND: {TokenKind.API},
+    Who.SIGN_IN: {TokenKind.API},
+    Who.PERSON: {TokenKind.API},
     Who.CLIENT: {TokenKind.LICENSE, TokenKind.LEASE},
     Who.HOLDER: {TokenKind.LEASE},
 }

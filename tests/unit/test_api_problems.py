@@ -15,7 +15,9 @@ from tests.api_harness import ADMIN, BEAT, CURRENT, SEATS, Answer, Api, api, enc
 from sojourn.api.wire import STATUS, Problem
 from sojourn.errors import StoreBroken, StoreUnavailable
 from sojourn.ledger import Role
+from sojourn.session import Begin, Begun
 
+SESSIONS = "/api/sessions"
 PROMISED = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -170,8 +172,22 @@ def test_no_token_reaches_a_log(
     world: Api, monkeypatch: pytest.MonkeyPatch, logged: io.StringIO
 ) -> None:
     seat = world.seat()
-    tokens = {ADMIN, world.license_key, seat["token"], *world.keys.values()}
+    (begun,) = world.services.sessions.begin([Begin(user_id="ann", data={"a": "top secret"})])
+    assert isinstance(begun, Begun)
+    tokens = {ADMIN, world.license_key, seat["token"], begun.token, *world.keys.values()}
     for token in tokens:
+        for method, path in [
+            ("POST", SESSIONS),
+            ("GET", SESSIONS + "/current"),
+            ("PATCH", SESSIONS + "/current"),
+            ("POST", SESSIONS + "/current/rotate"),
+            ("PATCH", f"{SESSIONS}/{token.replace(' ', '+')}"),
+            ("DELETE", SESSIONS + "/current"),
+        ]:
+            proofs = [("x-session-token", token)]
+            key = world.keys[Role.APP]
+            world.call(method, path, bearer=key, headers=proofs, json={"data": {"t": token}})
+            world.call(method, path, bearer=token, headers=proofs)
         for method, path in [
             ("POST", SEATS),
             ("POST", BEAT),
@@ -189,12 +205,16 @@ def test_no_token_reaches_a_log(
         raise ValueError("a bug")
 
     for service in (world.services.seats, world.services.licenses, world.store, world.ledger):
-        for verb in ("renew", "release", "acquire", "list", "leases", "key_by_hash"):
+        for verb in ("renew", "release", "acquire", "list", "leases", "load", "key_by_hash"):
             if hasattr(service, verb):
                 monkeypatch.setattr(service, verb, fail)
     assert world.acquire().status == 500
     assert world.beat(seat["token"]).status == 500
+    proofs = [("x-session-token", begun.token)]
+    current = SESSIONS + "/current"
+    assert world.call("GET", current, bearer=world.keys[Role.APP], headers=proofs).status == 500
     assert world.admin("GET", "/api/licenses").status == 500
     text = logged.getvalue()
     assert "a bug" in text
+    assert "top secret" not in text
     assert not [token for token in tokens if token in text or token[8:] in text]

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sojourn.cli import source
-from sojourn.cli.folder import DataFolder, Remembered, write_private
 from sojourn.cli.main import main
 from sojourn.cli.serve import check
 from sojourn.cli.server import find
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings
+from sojourn.stores.folder import DataFolder, Remembered, write_private
 
 GOOD = "0123456789-abcdefghijklmnopqrstuvwxyz"
 

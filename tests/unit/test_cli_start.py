@@ -9,11 +9,11 @@ import pytest
 
 from sojourn.cli import listen, migrate, serve, wiring
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.cli.folder import DataFolder, Remembered
 from sojourn.cli.output import Output
 from sojourn.errors import StoreBroken, StoreUnavailable
 from sojourn.service.services import Services
 from sojourn.settings import Settings
+from sojourn.stores.folder import DataFolder, Remembered
 
 SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz"
 SHARED = Settings(store="postgresql://me:hush@db/x", secret=(SECRET,))

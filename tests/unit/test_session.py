@@ -9,11 +9,14 @@ from sojourn.session import (
     IDLE_TIMEOUT,
     LIFETIME,
     TOMBSTONE,
+    Check,
     Gone,
     GoneReason,
     NewSession,
+    Rotate,
     Save,
 )
+from sojourn.token import TokenKind, new_token
 
 
 def test_defaults_are_as_documented() -> None:
@@ -33,7 +36,13 @@ def test_new_sessions_share_no_data() -> None:
 
 def test_reasons_are_stable() -> None:
     """Clients switch on these words."""
-    assert {reason.value for reason in GoneReason} == {"absent", "idle", "expired", "ended"}
+    assert {reason.value for reason in GoneReason} == {
+        "absent",
+        "idle",
+        "expired",
+        "ended",
+        "forged",
+    }
     encoded = msgspec.json.encode(Gone(reason=GoneReason.IDLE, at=5))
     assert msgspec.json.decode(encoded) == {
         "reason": "idle",
@@ -41,3 +50,12 @@ def test_reasons_are_stable() -> None:
         "end_reason": None,
         "at": 5,
     }
+
+
+def test_no_repr_shows_a_token() -> None:
+    """What is printed ends up in logs."""
+    token = new_token(TokenKind.SESSION)
+    for each in (Check(token), Rotate(id="ses_1", token=token)):
+        assert token not in repr(each)
+        assert token[:8] in repr(each)
+    assert "token=None" in repr(Rotate(id="ses_1"))

@@ -15,10 +15,11 @@ from sojourn.clock import DAY
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, Release, Renew, Renewal
 from sojourn.license import Pool
-from sojourn.session import Save, Session
+from sojourn.session import NewSession, Save, Session, TooMany
 from sojourn.store import Action, Outage, Swept
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.memory.pool import PoolView
+from sojourn.testing.contract import StoreContract
 from sojourn.testing.machine import drive
 
 pytest_plugins = ("pytester",)
@@ -267,9 +268,70 @@ class SaveRaces(MemoryStore):
         return [self._sessions[save.id].session.revision for save in saves]
 
 
+class LimitRaces(MemoryStore):
+    """Counts the sessions, and lets others in before it has added one."""
+
+    def _live_of(self, user_id: str, now: int) -> list[Session]:
+        live = super()._live_of(user_id, now)
+        self._lock.release()
+        interrupted()
+        self._lock.acquire()
+        return live
+
+
+class LimitCountsImpersonators(MemoryStore):
+    def _live_of(self, user_id: str, now: int) -> list[Session]:
+        return [replace(x, impersonator=None) for x in super()._live_of(user_id, now)]
+
+
+class TooManyEndsAnyway(MemoryStore):
+    """Ends what was to be replaced before it knows that there is room."""
+
+    def _create(self, new: NewSession, now: int) -> Session | TooMany | None:
+        answer = super()._create(new, now)
+        if isinstance(answer, TooMany) and new.replaces is not None:
+            self._end_sessions([new.replaces], None, (), reason="replaced", actor=None, now=now)
+        return answer
+
+
+class TakesForeignData(MemoryStore):
+    """Keeps the data of whatever is replaced."""
+
+    def _create(self, new: NewSession, now: int) -> Session | TooMany | None:
+        row = self._live_session(new.replaces, now) if new.replaces else None
+        data = {} if row is None else row.session.data
+        return super()._create(replace(new, data=data | new.data), now)
+
+
+class CutoffSparesItsInstant(MemoryStore):
+    def _cut_of(self, session: Session) -> Any:
+        return super()._cut_of(replace(session, created_at=session.created_at + 1))
+
+
+class CutoffIsLost(MemoryStore):
+    """Lets a later cutoff move the earlier one back, under a clock that was set back."""
+
+    def cut_off(self, user_id: str | None, **how: Any) -> int:
+        self._cuts.pop(user_id, None)
+        return super().cut_off(user_id, **how)
+
+
+class SaveIgnoresCutoff(MemoryStore):
+    def _save(self, save: Save, now: int) -> int | None:
+        with mock.patch.object(self, "_cut_of", return_value=None):
+            return super()._save(save, now)
+
+
+class SweepIgnoresCutoff(MemoryStore):
+    def _end_behind(self, now: int, limit: int) -> int:
+        return 0
+
+
 class RotationKeepsOldToken(MemoryStore):
-    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
-        return super().rotate(session_id, new_token_hash, grace=max(grace, DAY))
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    ) -> Session | None:
+        return super().rotate(session_id, new_token_hash, grace=max(grace, DAY), level=level)
 
 
 class EndKeepsSeats(MemoryStore):
@@ -344,6 +406,14 @@ BUGS: dict[type[MemoryStore], str] = {
     SaveRevives: "test_save_never_revives",
     SaveOverwrites: "test_save_merges_top_level_keys",
     SaveRaces: "test_parallel_saves_lose_nothing",
+    LimitRaces: "test_nobody_has_more_than_the_limit",
+    LimitCountsImpersonators: "test_what_counts",
+    TooManyEndsAnyway: "test_too_many",
+    TakesForeignData: "test_foreign_data_is_not_taken",
+    CutoffSparesItsInstant: "test_to_the_millisecond",
+    CutoffIsLost: "test_clock_set_back",
+    SaveIgnoresCutoff: "test_no_verb_finds_it",
+    SweepIgnoresCutoff: "test_sweep_follows",
     RotationKeepsOldToken: "test_rotate_replaces_the_token",
     EndKeepsSeats: "test_end_releases_the_leases",
     DropKeepsLeases: "test_dropped_pool_may_come_back",
@@ -354,7 +424,15 @@ BUGS: dict[type[MemoryStore], str] = {
 }
 """Each bug, and one test that must find it."""
 
-UNSEEN_ALONE = {CountsThenInserts, SaveRaces, BeatIsLate, BeatShortens, JoinedSeatIsTaken}
+UNSEEN_ALONE = {
+    CountsThenInserts,
+    SaveRaces,
+    LimitRaces,
+    CutoffIsLost,
+    BeatIsLate,
+    BeatShortens,
+    JoinedSeatIsTaken,
+}
 """What the machine cannot, or will hardly, find: races, a clock that is set back, one batch in many."""
 
 TEST_FILE = """
@@ -384,6 +462,12 @@ def test_suite_passes_what_is_right(pytester: pytest.Pytester) -> None:
     result = pytester.inline_run("-q", "-k", " or ".join(BUGS.values()), "-p", "no:cacheprovider")
     passed, _, failed = result.countoutcomes()
     assert (passed >= len(set(BUGS.values())), failed) == (True, 0)
+
+
+def test_no_test_hides_another() -> None:
+    """The parts of the suite are put together by inheritance: no two tests have one name."""
+    names = [name for part in StoreContract.__mro__ for name in vars(part) if name[:5] == "test_"]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from sojourn.api import events, keys, licenses, machines, operations, seats, sweeps
+from sojourn.api import events, keys, licenses, machines, operations, seats, sessions, sweeps
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 CALLS: tuple[Call, ...] = (
     *seats.CALLS,
+    *sessions.CALLS,
     *operations.CALLS,
     *licenses.CALLS,
     *keys.CALLS,
@@ -45,7 +46,7 @@ WHICH = "WHICH?"
 def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
     context = Context(services, settings)
-    return FastLane(context, seats.HOT, behind=Behind(context))
+    return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 
 class Behind:

@@ -49,6 +49,9 @@ class Who(StrEnum):
     OPERATOR = "operator"
     CLIENT = "client"  # a license key, a user's JWT, or a lease token
     HOLDER = "holder"  # a lease token
+    BACKEND = "backend"  # an application's API key
+    SIGN_IN = "sign-in"  # likewise, and the token of a session to replace, if there is one
+    PERSON = "person"  # likewise, and the token of the session it is about
     ANYONE = "anyone"
 
 
@@ -124,7 +127,7 @@ def operator(
     """
 
     def decorate(handler: Callable[..., Any]) -> Call:
-        reader = _Reader(handler, path)
+        reader = Reader(handler, path)
 
         async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
             settings = context.settings
@@ -166,13 +169,13 @@ def words(handler: Callable[..., Any]) -> Words:
     return Words(summary.strip().removesuffix("."), " ".join(description.split()))
 
 
-class _Reader:
+class Reader:
     """Reads a request into the parameters that a handler's signature names."""
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         hints = typing.get_type_hints(handler, include_extras=True)
         self.answer = hints.pop("return")
-        hints.pop("ask")
+        del hints["ask"]  # what it is given besides
         self.body = hints.pop("body", None)
         self.query = hints.pop("query", None)
         self.params = {camel(name): kind for name, kind in hints.items()}

@@ -28,6 +28,7 @@ class Context:
         self.metrics = Metrics()
         self.metrics.bind(self)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
+        self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
     def start(self) -> None:

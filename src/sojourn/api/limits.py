@@ -85,7 +85,7 @@ def too_large(body_max: int) -> InvalidInput:
     return InvalidInput(
         f"The body is larger than {body_max} bytes.",
         code="body_too_large",
-        hint="No call of this API needs so much.",
+        hint="Only a session's data may need so much: then raise SOJOURN_BODY_MAX.",
     )
 
 
@@ -160,5 +160,6 @@ class Deadlines:
 def too_slow() -> StoreUnavailable:
     return StoreUnavailable(
         "The store did not answer in time. Whether this was carried out is not known.",
-        hint="Ask again: acquire, heartbeat and release may all be repeated safely.",
+        hint="Ask again: acquire, heartbeat and release, and the check, the end and the list of sessions "
+        "may all be repeated safely.",
     )

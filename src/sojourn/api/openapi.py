@@ -12,23 +12,29 @@ from sojourn import __version__
 from sojourn.api.call import Call, Who
 from sojourn.api.reply import encode
 from sojourn.api.wire import STATUS, Problem, title
+from sojourn.api.wire_sessions import SessionProblem
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
 
 EVERY = ("invalid_request", "request_timeout", "body_too_large", "headers_too_large", "internal")
 """What any call may answer, besides its own refusals."""
+FULL = frozenset({"seat_limit", "session_limit"})
+OF_KEYS = (
+    "unauthenticated",
+    "token_malformed",
+    "token_wrong_kind",
+    "forbidden",
+    "store_unavailable",
+    "store_broken",
+    "overloaded",
+)
 OF_WHO: dict[Who, tuple[str, ...]] = {
     Who.ANYONE: (),
-    Who.OPERATOR: (
-        "unauthenticated",
-        "token_malformed",
-        "token_wrong_kind",
-        "forbidden",
-        "store_unavailable",
-        "store_broken",
-        "overloaded",
-    ),
+    Who.OPERATOR: OF_KEYS,
+    Who.BACKEND: OF_KEYS,
+    Who.SIGN_IN: OF_KEYS,
+    Who.PERSON: OF_KEYS,
     Who.CLIENT: (
         "unauthenticated",
         "token_malformed",
@@ -52,14 +58,23 @@ OF_WHO: dict[Who, tuple[str, ...]] = {
 SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],
     Who.OPERATOR: [{"apiKey": []}],
+    Who.BACKEND: [{"apiKey": []}],
+    Who.SIGN_IN: [{"apiKey": []}, {"apiKey": [], "sessionToken": []}],
+    Who.PERSON: [{"apiKey": [], "sessionToken": []}],
     Who.CLIENT: [{"licenseKey": []}, {"userJwt": []}, {"leaseToken": []}],
     Who.HOLDER: [{"leaseToken": []}],
 }
 SCHEMES = {
-    "apiKey": ("sja_…", "An operator's API key."),
+    "apiKey": ("sja_…", "An API key: an operator's, or an application's."),
     "licenseKey": ("sjk_…", "A license's key, held by the application that hands out seats."),
     "leaseToken": ("sjl_…", "What an acquire answered; it proves one lease."),
     "userJwt": ("JWT", "A JWT of a user, by an issuer that the server's settings name."),
+}
+SESSION_TOKEN = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "X-Session-Token",
+    "description": "A person's session token (sjs_…), which proves nothing without the API key.",
 }
 
 
@@ -72,7 +87,7 @@ def document(calls: Iterable[Call]) -> bytes:
             "info": {
                 "title": "Sojourn",
                 "version": __version__,
-                "description": "Seats on licenses, as leases kept by heartbeats.",
+                "description": "Sessions of users, and seats on licenses as leases kept by heartbeats.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": _paths(described),
@@ -86,7 +101,8 @@ def document(calls: Iterable[Call]) -> bytes:
                         "description": text,
                     }
                     for name, (form, text) in SCHEMES.items()
-                },
+                }
+                | {"sessionToken": SESSION_TOKEN},
             },
         }
     )
@@ -124,7 +140,7 @@ def _operation(call: Call) -> dict[str, Any]:
 def _tag(call: Call) -> str:
     if call.who is Who.ANYONE:
         return "machines"
-    if call.who is not Who.OPERATOR:
+    if call.who in (Who.CLIENT, Who.HOLDER):
         return "seats"
     return "licenses" if call.path.startswith("/api/licenses") else call.path.split("/")[2]
 
@@ -172,7 +188,9 @@ def _of_shape(call: Call) -> tuple[str, ...]:
 
 def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
     coded = {"properties": {"code": {"enum": codes}, "status": {"const": status}}}
-    schema = {"allOf": [{"$ref": REF.format(name="Problem")}, coded]}
+    says_more = any(code.startswith("session_") for code in codes)
+    name = SessionProblem.__name__ if says_more else Problem.__name__
+    schema = {"allOf": [{"$ref": REF.format(name=name)}, coded]}
     refusal: dict[str, Any] = {
         "description": "; ".join(title(code) for code in codes) + ".",
         "content": {PROBLEM: {"schema": schema}},
@@ -180,8 +198,8 @@ def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
     seconds = {"schema": {"type": "string", "pattern": "^[0-9]+$"}}
     if status == 401:
         refusal["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
-    elif status == 503 or "seat_limit" in codes:
-        always = codes == ["seat_limit"] or status == 503
+    elif status == 503 or not FULL.isdisjoint(codes):
+        always = status == 503 or FULL.issuperset(codes)
         refusal["headers"] = {
             "Retry-After": {"description": "Seconds.", "required": always, **seconds}
         }
@@ -190,7 +208,7 @@ def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
 
 def _schemas(calls: tuple[Call, ...]) -> dict[str, Any]:
     """Describe every Struct that is a body or an answer."""
-    kinds = [Problem]
+    kinds = [Problem, SessionProblem]
     for call in calls:
         kinds += [kind for kind in (call.body, call.answer) if kind is not None]
     _, components = msgspec.json.schema_components(_unique(kinds), ref_template=REF)

@@ -16,7 +16,8 @@ from sojourn.ledger import Role
 app = group("Make and revoke API keys.")
 
 ROLES = (
-    "admin: everything. operator: licenses and seats. viewer: reads. app: sessions. relay: a node."
+    "admin: everything. operator: licenses, seats, ends sessions. viewer: reads. app: sessions. "
+    "relay: a node."
 )
 
 

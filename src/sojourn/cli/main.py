@@ -11,7 +11,9 @@ import typer
 
 from sojourn import __version__
 from sojourn.cli import (
+    adopt,
     events,
+    express,
     feature,
     hold,
     key,
@@ -20,6 +22,7 @@ from sojourn.cli import (
     seats,
     secret,
     serve,
+    sessions,
     settings,
     sweep,
 )
@@ -37,8 +40,8 @@ RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
 
 ORDER = (
     *("demo", "hold"),
-    *("serve", "migrate", "settings", "secret", "version"),
-    *("license", "feature", "seats", "events", "sweep", "key"),
+    *("serve", "migrate", "adopt", "express", "settings", "secret", "version"),
+    *("license", "feature", "seats", "sessions", "events", "sweep", "key"),
 )
 
 
@@ -69,12 +72,15 @@ app = typer.Typer(
 app.add_typer(license.app, name="license", rich_help_panel=OPERATE)
 app.add_typer(feature.app, name="feature", rich_help_panel=OPERATE)
 app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
+app.add_typer(sessions.app, name="sessions", rich_help_panel=OPERATE)
 app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
+add(app, "adopt", adopt.adopt, panel=RUN)
 add(app, "settings", settings.settings, panel=RUN)
+app.add_typer(express.app, name="express", rich_help_panel=RUN)
 app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
 add(app, "version", version, panel=RUN)
 add(app, "demo", demo, panel=TRY)

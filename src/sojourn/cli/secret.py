@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sojourn.cli.command import Json, add, group
-from sojourn.cli.folder import new_secret
 from sojourn.cli.output import Output
+from sojourn.stores.folder import new_secret
 
 app = group("Make secrets.")
 

@@ -7,17 +7,16 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from sojourn import __version__
 from sojourn.cli import source
 from sojourn.cli.failure import ExitCode, Failure, reason
-from sojourn.cli.folder import DataFolder, Remembered
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
 from sojourn.errors import SettingsError, SojournError, StoreError, StoreUnavailable
 from sojourn.settings import Settings
+from sojourn.stores.folder import DataFolder, Remembered, with_secret
 
 if TYPE_CHECKING:
     from sojourn.service.services import Services
@@ -83,14 +82,7 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
             ),
             hint="Leave --workers out, or use --store postgresql://… or mysql://…",
         )
-    if settings.secret:
-        return settings
-    if not settings.embedded:
-        raise SettingsError(
-            "No secret is set, and every server of a shared store needs the same one.",
-            hint='export SOJOURN_SECRET="$(sojourn secret new)" — and give it to every server.',
-        )
-    return msgspec.structs.replace(settings, secret=(folder.secret(),))
+    return with_secret(settings, folder)
 
 
 def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:

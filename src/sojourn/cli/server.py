@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from sojourn.cli import source
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.cli.folder import DataFolder
 from sojourn.settings import Settings
+from sojourn.stores.folder import DataFolder
 
 if TYPE_CHECKING:
     import httpx
@@ -39,6 +39,7 @@ TODO = {
     "license_unknown": "List licenses with `sojourn license list`.",
     "feature_unknown": "See the license's features with `sojourn license show LICENSE`.",
     "lease_unknown": "List seats with `sojourn seats list`.",
+    "session_unknown": "List sessions with `sojourn sessions list`.",
     "key_unknown": "List keys with `sojourn key list`.",
 }
 """What to do, in this program's words, where the server only knows HTTP."""

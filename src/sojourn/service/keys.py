@@ -15,15 +15,26 @@ class Permission(StrEnum):
     SEATS_END = "seats:end"
     LICENSES_WRITE = "licenses:write"
     KEYS = "keys"
-    SESSIONS = "sessions"  # an application's backend
+    SESSIONS = "sessions"  # an application's backend: begins and checks them, reads their data
+    SESSIONS_READ = "sessions:read"
+    SESSIONS_END = "sessions:end"
+    SESSIONS_CUTOFF = "sessions:cutoff"  # everybody's at once
     RELAY = "relay"
 
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
-    Role.OPERATOR: frozenset({Permission.READ, Permission.SEATS_END, Permission.LICENSES_WRITE}),
-    Role.VIEWER: frozenset({Permission.READ}),
-    Role.APP: frozenset({Permission.SESSIONS}),
+    Role.OPERATOR: frozenset(
+        {
+            Permission.READ,
+            Permission.SEATS_END,
+            Permission.LICENSES_WRITE,
+            Permission.SESSIONS_READ,
+            Permission.SESSIONS_END,
+        }
+    ),
+    Role.VIEWER: frozenset({Permission.READ, Permission.SESSIONS_READ}),
+    Role.APP: frozenset({Permission.SESSIONS, Permission.SESSIONS_READ, Permission.SESSIONS_END}),
     Role.RELAY: frozenset({Permission.RELAY}),
 }
 
@@ -35,7 +46,11 @@ class Keys:
         self._ledger = ledger
 
     def authenticate(self, presented: str) -> ApiKey:
-        """Return whose key this is. Asks the ledger every time, so a revoked key stops at once.
+        """Return whose key this is; see `recognize` and `known`."""
+        return self.known(self.recognize(presented))
+
+    def recognize(self, presented: str) -> bytes:
+        """Return the hash to look a key up by. Asks nobody; raises InvalidToken for what is no key.
 
         A key set by hand (SOJOURN_ADMIN_KEY) has no prefix; one that claims to be ours must be whole.
         """
@@ -43,7 +58,11 @@ class Keys:
             check_token(presented, TokenKind.API)
         elif presented.startswith(tuple(k.value for k in TokenKind)):
             raise InvalidToken("This call needs an API key (sja_…).", code="token_wrong_kind")
-        key = self._ledger.key_by_hash(hash_token(presented))
+        return hash_token(presented)
+
+    def known(self, key_hash: bytes) -> ApiKey:
+        """Return whose key has this hash. Asks the ledger every time, so a revoked key stops at once."""
+        key = self._ledger.key_by_hash(key_hash)
         if key is None or not key.valid(self._ledger.now()):
             raise Unauthenticated(
                 "This API key is not known, or no longer valid.",
@@ -51,9 +70,12 @@ class Keys:
             )
         return key
 
+    def grants(self, key: ApiKey, permission: Permission) -> bool:
+        return permission in GRANTS[key.role]
+
     def require(self, key: ApiKey, permission: Permission) -> None:
         """Raise Forbidden unless the key's role grants the permission."""
-        if permission not in GRANTS[key.role]:
+        if not self.grants(key, permission):
             raise Forbidden(
                 f"A key of role {key.role.value} may not do this.",
                 hint=f"It takes a role that grants {permission.value!r}.",

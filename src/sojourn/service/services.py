@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+
 import structlog
 
 from sojourn.ledger import Ledger
+from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
 from sojourn.service.seats import Seats
+from sojourn.service.sessions import SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
-from sojourn.store import Store
+from sojourn.store import Store, Swept
 from sojourn.token import Keyring
 
 log = structlog.get_logger(__name__)
+
+FOLLOW_INTERVAL = 30.0
+"""Seconds until a sweep after a cutoff that failed is tried again."""
 
 
 class Services:
@@ -43,19 +50,32 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
-        # What frees seats runs before what takes them; what keeps them, before what takes them.
+        self.sessions = SessionService(store)  # never closed: the store is ours to close
+        self.backends = Backends(self.sessions, self.keys)
+        # What frees seats runs before what takes them; what keeps them, before what takes them. An end
+        # comes first: it releases leases, and whatever else is asked of that session in the same
+        # round finds it ended. A check comes last: it shows the session as its round leaves it.
         self.batcher = Batcher(
             {
+                "end": self.backends.end,
                 "release": self.seats.release,
                 "renew": self.seats.renew,
+                "rotate": self.backends.rotate,
+                "begin": self.backends.begin,
+                "save": self.backends.save,
                 "acquire": self.seats.acquire,
+                "check": self.backends.check,
             },
             queue_max=queue_max,
         )
+        self._stopping = threading.Event()
+        self._aftermath = Ticker("cutoff", self._follow, FOLLOW_INTERVAL)
         self._tickers = [
             Ticker("pulse", self.pulse, pulse_interval),
             Ticker("sweep", self.sweeper.run, sweep_interval),
+            self._aftermath,
         ]
+        self._behind = threading.Event()  # a cutoff of ours is not swept to its end yet
 
     def pulse(self) -> None:
         """Say that this service is alive; tell the log when it, or the store, had been away."""
@@ -67,6 +87,30 @@ class Services:
                 leases=outage.extended,
             )
 
+    def cut_off(self, user_id: str | None, *, reason: str, actor: str) -> int:
+        """End every session begun up to now, of a user or of everybody; return that instant.
+
+        They are refused from now on. Their tombstones, events and leases follow in the background, at
+        once: the sweep that does it is not waited for, since it may concern a million sessions.
+        """
+        at = self.sessions.cut_off(user_id, reason=reason, actor=actor)
+        self._behind.set()
+        self._aftermath.wake()
+        return at
+
+    def _follow(self) -> None:
+        """Sweep what a cutoff left, batch by batch. What fails is tried again at the next tick."""
+        while self._behind.is_set() and not self._stopping.is_set():
+            self._behind.clear()
+            said: list[Swept] = []
+            try:
+                self.sweeper.run(actor="system:cutoff", progress=said.append)
+            except Exception:
+                self._behind.set()
+                raise
+            if said and said[-1].more:
+                self._behind.set()
+
     def start(self) -> None:
         """Heal the store's copy of the pools, then start the runner and the background work."""
         self.pulse()
@@ -76,6 +120,7 @@ class Services:
             ticker.start()
 
     async def stop(self) -> None:
+        self._stopping.set()
         await self.batcher.close()
         for ticker in self._tickers:
             ticker.stop()

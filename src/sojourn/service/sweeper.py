@@ -62,6 +62,7 @@ def add(a: Swept, b: Swept) -> Swept:
     return Swept(
         leases_expired=a.leases_expired + b.leases_expired,
         leases_removed=a.leases_removed + b.leases_removed,
+        sessions_cut=a.sessions_cut + b.sessions_cut,
         sessions_removed=a.sessions_removed + b.sessions_removed,
         events_removed=a.events_removed + b.events_removed,
         more=b.more,

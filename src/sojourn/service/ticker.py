@@ -18,6 +18,7 @@ class Ticker:
         self._task = task
         self._interval = interval
         self._stop = threading.Event()
+        self._wake = threading.Event()  # the next time is now: asked for, or to stop
         self._thread: threading.Thread | None = None
 
     def start(self, *, at_once: bool = False) -> None:
@@ -27,9 +28,14 @@ class Ticker:
         )
         self._thread.start()
 
+    def wake(self) -> None:
+        """Do the task as soon as possible, once however often this is called meanwhile."""
+        self._wake.set()
+
     def stop(self, timeout: float = 5.0) -> None:
         """Stop after the task under way, waiting at most `timeout` seconds for it."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout)
             self._thread = None
@@ -37,7 +43,11 @@ class Ticker:
     def _run(self, at_once: bool) -> None:
         if at_once:
             self._tick()
-        while not self._stop.wait(self._interval):
+        while True:
+            self._wake.wait(self._interval)
+            self._wake.clear()  # before the task: what is asked for during it may have come too late
+            if self._stop.is_set():
+                return
             self._tick()
 
     def _tick(self) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import itertools
 from typing import Any
 
+from msgspec.structs import replace
+
 from sojourn.event import Event
 from sojourn.lease import (
     Acquire,
@@ -20,7 +22,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import LicenseStatus, Policy, Pool
-from sojourn.session import Gone, NewSession, Session
+from sojourn.session import Gone, NewSession, Session, TooMany
 from sojourn.store import Action, Store
 
 OPERATOR = Action(actor="key:operator")
@@ -105,19 +107,35 @@ def token_hash(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def new_session(session_id: str = "ses_1", user_id: str = "ann", **fields: Any) -> NewSession:
+def new_session(
+    session_id: str = "ses_1", user_id: str | None = "ann", **fields: Any
+) -> NewSession:
     """Build a session whose token goes by the session's id."""
     fields = {"token_hash": token_hash(session_id)} | fields
     return NewSession(id=session_id, user_id=user_id, **fields)
 
 
 def sign_in(
-    store: Store, session_id: str = "ses_1", user_id: str = "ann", **fields: Any
+    store: Store, session_id: str = "ses_1", user_id: str | None = "ann", **fields: Any
 ) -> Session:
     """Create a session, which must succeed."""
     session = store.create([new_session(session_id, user_id, **fields)])[0]
-    assert session is not None, f"session {session_id} exists already"
+    assert isinstance(session, Session), f"session {session_id} is there already, or one too many"
     return session
+
+
+def refused_sign_in(
+    store: Store, session_id: str = "ses_1", user_id: str = "ann", **fields: Any
+) -> TooMany:
+    """Create a session, which must be one too many."""
+    answer = store.create([new_session(session_id, user_id, **fields)])[0]
+    assert isinstance(answer, TooMany), f"not refused: {answer}"
+    return answer
+
+
+def read_at(at: int, session: Session) -> Session:
+    """Say what a session looks like that has not changed, at another instant."""
+    return replace(session, at=at)
 
 
 def load(store: Store, token: str = "ses_1") -> Session | Gone:

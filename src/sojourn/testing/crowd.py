@@ -17,7 +17,7 @@ from sojourn.lease import Lease
 from sojourn.store import Store
 from sojourn.stores.open import open_store
 from sojourn.testing.builders import acquire, sign_in, take
-from sojourn.testing.contract.concurrency import crowd
+from sojourn.testing.contract.crowds import crowd
 
 
 def _take(store: Store, pool_id: str, count: int, name: str) -> None:

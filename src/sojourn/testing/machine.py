@@ -11,13 +11,11 @@ an oracle, which knows nothing of how stores decide, counts who holds a seat: se
 from __future__ import annotations
 
 import unittest
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
@@ -26,8 +24,7 @@ from hypothesis.stateful import (
 from msgspec import json
 from msgspec.structs import replace
 
-from sojourn.clock import DAY, HOUR, MINUTE, SECOND, ManualClock
-from sojourn.errors import SojournError
+from sojourn.clock import DAY, MINUTE, SECOND
 from sojourn.event import Event, EventKind
 from sojourn.lease import (
     Acquire,
@@ -41,20 +38,22 @@ from sojourn.lease import (
     Resume,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.session import NewSession, Save
 from sojourn.store import Action, Store
-from sojourn.stores.memory import MAX_PAUSE, MemoryStore
-from sojourn.testing.builders import OPERATOR, token_hash
+from sojourn.stores.memory import MAX_PAUSE
+from sojourn.testing.builders import OPERATOR
 from sojourn.testing.oracle import Oracle
-
-MakeStore = Callable[[ManualClock], Store]
+from sojourn.testing.session_rules import (
+    KNOWN_MAX,
+    USERS,
+    MakeStore,
+    SessionRules,
+    indexes,
+)
 
 FEATURES = {"lease": CountBy.LEASE, "user": CountBy.USER, "client": CountBy.CLIENT}
 POOLS = tuple(f"lic_1:{feature}" for feature in FEATURES)
-USERS = ("ann", "Ann", "bob", "bob ")
 CLIENTS = ("1", "2", "\N{GRINNING FACE}")
 HOLDERS = tuple((user_id, client_id) for user_id in USERS for client_id in CLIENTS)
-KNOWN_MAX = 25  # leases and tokens that rules pick from: the latest ones
 LEAPS = (
     1,
     SECOND,
@@ -91,7 +90,6 @@ pools = st.builds(
     status=st.sampled_from([LicenseStatus.ACTIVE] * 9 + [LicenseStatus.SUSPENDED]),
     valid_until=st.sampled_from([None] * 9 + [1_800_000_600_000]),
 )
-indexes = st.integers(0, KNOWN_MAX - 1)
 requests = st.lists(
     st.fixed_dictionaries(
         {
@@ -121,37 +119,14 @@ filters = st.builds(
     user_id=st.sampled_from([None, *USERS]),
     client_id=st.sampled_from([None, *CLIENTS]),
 )
-data = st.dictionaries(
-    st.sampled_from("abc"), st.none() | st.integers() | st.text("é𝔘'", max_size=3)
-)
 
 
-class StoreMachine(RuleBasedStateMachine):
-    make_store: ClassVar[MakeStore]
-
+class StoreMachine(SessionRules):
     def __init__(self) -> None:
         super().__init__()
-        self.clock = ManualClock()
-        self.model: Store = MemoryStore(self.clock)
-        self.store = type(self).make_store(self.clock)
         self.oracle = Oracle(MAX_PAUSE)
         self.leases: list[Lease] = []  # as granted, the latest first
-        self.tokens: list[tuple[str, str]] = []  # (token, session id), the latest first
         self.most: dict[str, int] = {}  # the most seats a pool ever had
-        self.count = 0
-
-    def teardown(self) -> None:
-        self.store.close()
-
-    # Both sides, compared
-
-    def both(self, do: Callable[[Store], Any], *, ordered: bool = True) -> Any:
-        """Ask both sides the same; they must answer the same."""
-        expected, answer = _outcome(do, self.model), _outcome(do, self.store)
-        if not ordered:
-            expected, answer = sorted(expected, key=repr), sorted(answer, key=repr)
-        assert answer == expected, f"\nthe store: {answer}\nthe model: {expected}"
-        return answer
 
     def news(self) -> list[Event]:
         """Read what both sides have told since; within one step the order is theirs to choose."""
@@ -160,10 +135,6 @@ class StoreMachine(RuleBasedStateMachine):
         told = self.store.events(after=after, limit=1_000)
         assert _told(told) == _told(expected), f"\nthe store: {told}\nthe model: {expected}"
         return told
-
-    def new_id(self, kind: str) -> str:
-        self.count += 1
-        return f"{kind}_{self.count}"
 
     @initialize(first=st.lists(pools, max_size=3))
     def begin(self, first: list[Pool]) -> None:
@@ -342,75 +313,6 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.both(read)
 
-    # Sessions
-
-    @rule(
-        users=st.lists(st.sampled_from(USERS), min_size=1, max_size=3),
-        content=data,
-        lifetime=st.sampled_from([HOUR, 7 * DAY]),
-        idle_timeout=st.sampled_from([MINUTE, DAY]),
-        again=st.none() | indexes,
-    )
-    def create(
-        self, users: list[str], content: dict[str, Any], again: int | None, **times: Any
-    ) -> None:
-        batch = []
-        for user_id in users:
-            token, session_id = self.new_id("tok"), self.new_id("ses")
-            batch.append(
-                NewSession(
-                    id=session_id,
-                    token_hash=token_hash(token),
-                    user_id=user_id,
-                    data=content,
-                    **times,
-                )
-            )
-            self.tokens.insert(0, (token, session_id))
-        if again is not None:
-            token, session_id = self.tokens[again % len(self.tokens)]
-            batch.append(NewSession(id=session_id, token_hash=token_hash("new"), user_id="ann"))
-            batch.append(NewSession(id="new", token_hash=token_hash(token), user_id="ann"))
-        self.tokens = self.tokens[:KNOWN_MAX]
-        self.both(lambda store: store.create(batch))
-
-    @rule(asked=st.lists(st.tuples(indexes, data, st.sampled_from(["", "a", "bc"])), max_size=3))
-    def save(self, asked: Sequence[tuple[int, dict[str, Any], str]]) -> None:
-        batch = [
-            Save(id=self._session(known), set=content, unset=tuple(set(unset) - content.keys()))
-            for known, content, unset in asked
-        ]
-        self.both(lambda store: store.save(batch))
-
-    @rule(asked=st.lists(indexes, max_size=4))
-    def touch(self, asked: list[int]) -> None:
-        ids = [self._session(known) for known in asked]
-        self.both(lambda store: store.touch(ids))
-
-    @rule(known=indexes, grace=st.sampled_from([0, 0, 5 * SECOND]), taken=st.none() | indexes)
-    def rotate(self, known: int, grace: int, taken: int | None) -> None:
-        session_id = self._session(known)
-        token = self.new_id("tok")
-        if taken is not None and self.tokens:
-            # A token that was rotated away may or may not be free again; a present one is not.
-            session = self.tokens[taken % len(self.tokens)][1]
-            token = next(name for name, owner in self.tokens if owner == session)
-        self.both(lambda store: store.rotate(session_id, token_hash(token), grace=grace))
-        self.tokens = [(token, session_id), *self.tokens][:KNOWN_MAX]
-
-    @rule(known=st.lists(indexes, max_size=3), keep=st.lists(indexes, max_size=1))
-    def end(self, known: list[int], keep: list[int]) -> None:
-        ids, kept = [self._session(x) for x in known], [self._session(x) for x in keep]
-        self.both(
-            lambda store: store.end(ids=ids, keep=kept, reason="tested", actor="user:ann"),
-            ordered=False,
-        )
-
-    @rule(user_id=st.sampled_from(USERS), keep=st.lists(indexes, max_size=2))
-    def end_all(self, user_id: str, keep: list[int]) -> None:
-        kept = [self._session(known) for known in keep]
-        self.both(lambda store: store.end(user_id=user_id, keep=kept), ordered=False)
-
     # After every step
 
     @invariant()
@@ -425,14 +327,7 @@ class StoreMachine(RuleBasedStateMachine):
         leases, now = self.both(lambda store: store.leases(everything, limit=1_000))
         held = [(lease.pool_id, lease.holder) for lease in leases if lease.live(now)]
         assert len(held) == len(set(held)), "a holder has two live leases"
-        hashes = [token_hash(token) for token, _ in self.tokens]
-        self.both(lambda store: store.load(hashes))
-
-    def sessions_are_listed(self) -> None:
-        user_id = USERS[self.count % len(USERS)]
-        sessions = self.both(lambda store: store.of(user_id), ordered=False)
-        starts = [session.created_at for session in self.store.of(user_id)]
-        assert starts == sorted((s.created_at for s in sessions), reverse=True)
+        self.sessions_are_equal()
 
     def seats_are_counted(self) -> None:
         now = self.clock.now()
@@ -444,18 +339,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _known(self, known: int) -> Lease | None:
         return self.leases[known % len(self.leases)] if self.leases else None
-
-    def _session(self, known: int) -> str:
-        unknown = not self.tokens or known == KNOWN_MAX - 1
-        return "ses_unknown" if unknown else self.tokens[known % len(self.tokens)][1]
-
-
-def _outcome(do: Callable[[Store], Any], store: Store) -> Any:
-    """Answer, or the kind of fault."""
-    try:
-        return do(store)
-    except SojournError as error:
-        return type(error).__name__
 
 
 def _told(events: list[Event]) -> list[str]:

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from sojourn.cli.demo.tally import instant
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.cli.folder import DataFolder
 from sojourn.cli.server import Server, segment
+from sojourn.stores.folder import DataFolder
 
 SERVE = (sys.executable, "-m", "sojourn.cli.demo.tether", "serve")
 

@@ -44,11 +44,11 @@ class MemoryStore(MemorySessions, MemorySeats):
             raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
         with self._lock:
             now = self.now()
-            ended = self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
-            for session_id in ended:
-                for lease in self._matching(LeaseFilter(session_id=session_id), now):
-                    self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)
-            return ended
+            return self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
+
+    def _release_leases(self, session_id: str, actor: str | None, now: int) -> None:
+        for lease in self._matching(LeaseFilter(session_id=session_id), now):
+            self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         """With a filter, only the leases it means are swept; the limit holds for each kind of row."""
@@ -59,16 +59,19 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._give_grace(now)  # or a lease that is owed grace would be noted as expired
             silent = self._note_silent(which, now, limit)
             forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
-            sessions = events = 0
+            cut = sessions = events = 0
             if which is None:
-                sessions = self._forget_sessions(now - TOMBSTONE, limit)
+                cut = self._end_behind(now, limit)
+                if cut < limit:  # what a cutoff has ended is told of before it is forgotten
+                    sessions = self._forget_sessions(now - TOMBSTONE, limit)
                 events = self._forget_events(now - self._event_retention, limit)
             return Swept(
                 leases_expired=silent,
                 leases_removed=forgotten,
+                sessions_cut=cut,
                 sessions_removed=sessions,
                 events_removed=events,
-                more=limit in (silent, forgotten, sessions, events),
+                more=limit in (silent, forgotten, cut, sessions, events),
             )
 
     def check(self) -> list[Finding]:

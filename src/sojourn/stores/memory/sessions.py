@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.errors import Conflict
+from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
-from sojourn.session import Gone, GoneReason, NewSession, Save, Session
+from sojourn.session import AtLimit, Gone, GoneReason, NewSession, Save, Session, TooMany
 from sojourn.stores.memory.stream import MemoryStream, bounded, copy_json
+
+SHOWN_MAX = 100
+"""The most sessions that are shown to somebody who has too many."""
 
 
 class _Row(Struct, kw_only=True):
@@ -25,22 +29,16 @@ class _Row(Struct, kw_only=True):
     ended_by: str | None = None
     end_reason: str | None = None
 
-    def gone(self, now: int) -> Gone | None:
-        """Say why this session is no more, by whatever came first; None while it is live."""
-        if self.ended_at is not None:
-            return Gone(
-                reason=GoneReason.ENDED,
-                ended_by=self.ended_by,
-                end_reason=self.end_reason,
-                at=self.ended_at,
-            )
-        if self.session.idle_at > now:  # never after expires_at
-            return None
-        idle = self.session.idle_at < self.session.expires_at
-        return Gone(reason=GoneReason.IDLE if idle else GoneReason.EXPIRED, at=self.session.idle_at)
-
     def answers_to(self, token_hash: bytes, now: int) -> bool:
         return token_hash == self.token_hash or now < self.previous_until
+
+
+class _Cut(Struct, frozen=True):
+    """A cutoff: all that was created up to this instant is gone."""
+
+    at: int
+    actor: str | None
+    reason: str
 
 
 class MemorySessions(MemoryStream):
@@ -48,21 +46,60 @@ class MemorySessions(MemoryStream):
         super().__init__(clock, **options)
         self._sessions: dict[str, _Row] = {}
         self._hashes: dict[bytes, str] = {}  # present and previous ones: the session they open
+        self._cuts: dict[str | None, _Cut] = {}  # by user; None: of everybody
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | None]:
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+        if any(new.limit is not None and new.limit < 1 for new in sessions):
+            raise InvalidInput("A user needs room for one session at least.")
         with self._lock:
             now = self.now()
             return [self._create(new, now) for new in sessions]
 
-    def _create(self, new: NewSession, now: int) -> Session | None:
+    def _create(self, new: NewSession, now: int) -> Session | TooMany | None:
         if new.id in self._sessions or new.token_hash in self._hashes:
             return None
+        data = copy_json(new.data)
+        replaced = None if new.replaces is None else self._live_session(new.replaces, now)
+        going: dict[str, tuple[str, str | None]] = {}  # ids: for what reason, by whom
+        if replaced is not None:
+            old = replaced.session
+            going[old.id] = ("replaced", None)
+            if old.user_id in (None, new.user_id) and old.impersonator is None:
+                data = copy_json(old.data) | data
+        for row in self._chosen(new, now):
+            going.setdefault(row.session.id, ("made_room", None))
+        if new.limit is not None and new.user_id is not None and new.impersonator is None:
+            counted = [
+                session
+                for session in self._live_of(new.user_id, now)
+                if session.impersonator is None and session.id not in going
+            ]
+            over = max(0, len(counted) + 1 - new.limit)
+            if over and new.at_limit is not AtLimit.END_OLDEST:
+                shown = sorted(counted, key=_newest_first)[:SHOWN_MAX]
+                return TooMany(limit=new.limit, sessions=tuple(_shown(x, now) for x in shown))
+            oldest = sorted(counted, key=lambda session: (session.created_at, session.id))
+            going |= {session.id: ("session_limit", "system:limit") for session in oldest[:over]}
+        for session_id, (reason, actor) in going.items():
+            self._end(self._sessions[session_id], now, reason=reason, actor=actor, now=now)
+        return self._begin(new, data, now)
+
+    def _chosen(self, new: NewSession, now: int) -> list[_Row]:
+        """List the sessions to make room; an impersonator needs none, and ends nobody else's."""
+        if new.user_id is None or new.impersonator is not None:
+            return []
+        rows = [self._live_session(session_id, now) for session_id in new.ending]
+        return [row for row in rows if row is not None and row.session.user_id == new.user_id]
+
+    def _begin(self, new: NewSession, data: dict[str, Any], now: int) -> Session:
+        # Behind a cutoff of this very instant, or under a clock that was set back: begun after it.
+        cuts = [self._cuts[user] for user in (new.user_id, None) if user in self._cuts]
         session = Session(
             id=new.id,
             user_id=new.user_id,
-            data=copy_json(new.data),
+            data=data,
             revision=1,
-            created_at=now,
+            created_at=max([now, *(cut.at + 1 for cut in cuts)]),
             authenticated_at=now,
             last_used_at=now,
             idle_timeout=new.idle_timeout,
@@ -70,11 +107,12 @@ class MemorySessions(MemoryStream):
             expires_at=now + new.lifetime,
             device=new.device,
             level=new.level,
+            impersonator=new.impersonator,
         )
         self._sessions[new.id] = _Row(session=session, token_hash=new.token_hash)
         self._hashes[new.token_hash] = new.id
         self._append([_event(EventKind.SESSION_CREATED, session)], now)
-        return _shown(session)
+        return _shown(session, now)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         with self._lock:
@@ -86,7 +124,7 @@ class MemorySessions(MemoryStream):
         row = None if session_id is None else self._sessions[session_id]
         if row is None or not row.answers_to(token_hash, now):
             return Gone(reason=GoneReason.ABSENT)
-        return row.gone(now) or _shown(row.session)
+        return self._gone(row, now) or _shown(row.session, now)
 
     def save(self, saves: Sequence[Save]) -> list[int | None]:
         with self._lock:
@@ -119,7 +157,9 @@ class MemorySessions(MemoryStream):
         )
         return True
 
-    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    ) -> Session | None:
         with self._lock:
             now = self.now()
             row = self._live_session(session_id, now)
@@ -135,19 +175,46 @@ class MemorySessions(MemoryStream):
             row.previous_until = now + grace
             row.token_hash = new_token_hash
             self._hashes[new_token_hash] = session_id
+            if level is not None:
+                row.session = replace(row.session, level=level, authenticated_at=now)
             self._append([_event(EventKind.SESSION_ROTATED, row.session)], now)
-            return _shown(row.session)
+            return _shown(row.session, now)
+
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        """A cutoff lies after every one before it that may have pushed a session: see `_begin`."""
+        if user_id == "":
+            raise InvalidInput("Whose sessions? The user's id is empty.")
+        with self._lock:
+            cuts = [
+                cut
+                for user, cut in self._cuts.items()
+                if user_id is None or user in (user_id, None)
+            ]
+            at = max([self.now(), *(cut.at + 1 for cut in cuts)])
+            self._cuts[user_id] = _Cut(at, actor, reason)
+            return at
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         with self._lock:
             now = self.now()
-            live = [
+            live = sorted(self._live_of(user_id, now), key=_newest_first)
+            return [_shown(session, now) for session in live[: bounded(limit)]]
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        with self._lock:
+            now = self.now()
+            found = [
                 row.session
-                for row in self._sessions.values()
-                if row.session.user_id == user_id and row.gone(now) is None
+                for _, row in sorted(self._sessions.items())
+                if (after is None or row.session.id > after)
+                and user_id in (None, row.session.user_id)
+                and self._gone(row, now) is None
             ]
-            live.sort(key=lambda session: (-session.created_at, session.id))
-            return [_shown(session) for session in live[: bounded(limit)]]
+            return [_shown(session, now) for session in found[: bounded(limit)]]
 
     def _end_sessions(
         self,
@@ -167,19 +234,44 @@ class MemorySessions(MemoryStream):
             for row in named
             if (user_id is None or row.session.user_id == user_id)
             and row.session.id not in keep
-            and row.gone(now) is None
+            and self._gone(row, now) is None
         ]
         for row in ended:
-            row.ended_at, row.ended_by, row.end_reason = now, actor, reason
-            event = _event(EventKind.SESSION_ENDED, row.session)
-            self._append([replace(event, actor=actor, data={"reason": reason})], now)
+            self._end(row, now, reason=reason, actor=actor, now=now)
         return [row.session.id for row in ended]
+
+    def _end(self, row: _Row, at: int, *, reason: str, actor: str | None, now: int) -> None:
+        """Put a tombstone, and release the leases that belong to the session."""
+        row.ended_at, row.ended_by, row.end_reason = at, actor, reason
+        event = _event(EventKind.SESSION_ENDED, row.session)
+        self._append([replace(event, actor=actor, data={"reason": reason})], now)
+        self._release_leases(row.session.id, actor, now)
+
+    def _release_leases(self, session_id: str, actor: str | None, now: int) -> None:
+        """Release what belongs to a session. The store, which has leases too, says how."""
+        raise NotImplementedError
+
+    def _end_behind(self, now: int, limit: int) -> int:
+        """Write the tombstones of those that a cutoff has ended, oldest first."""
+        behind = [
+            (row.session.created_at, session_id, row, gone)
+            for session_id, row in self._sessions.items()
+            if row.ended_at is None
+            and (gone := self._gone(row, now)) is not None
+            and gone.reason is GoneReason.ENDED
+        ]
+        due = sorted(behind, key=lambda x: x[:2])[:limit]
+        for _, _, row, gone in due:
+            assert gone.at is not None  # a cutoff has its instant
+            reason = gone.end_reason or ""
+            self._end(row, gone.at, reason=reason, actor=gone.ended_by, now=now)
+        return len(due)
 
     def _forget_sessions(self, until: int, limit: int) -> int:
         dead = [
-            (gone.at or 0, session_id)
+            (at, session_id)
             for session_id, row in self._sessions.items()
-            if (gone := row.gone(until)) is not None and (gone.at or 0) <= until
+            if (at := row.session.idle_at if row.ended_at is None else row.ended_at) <= until
         ]
         forgotten = sorted(dead)[:limit]
         for _, session_id in forgotten:
@@ -191,12 +283,49 @@ class MemorySessions(MemoryStream):
 
     def _live_session(self, session_id: str, now: int) -> _Row | None:
         row = self._sessions.get(session_id)
-        return row if row is not None and row.gone(now) is None else None
+        return row if row is not None and self._gone(row, now) is None else None
+
+    def _live_of(self, user_id: str, now: int) -> list[Session]:
+        return [
+            row.session
+            for row in self._sessions.values()
+            if row.session.user_id == user_id and self._gone(row, now) is None
+        ]
+
+    def _gone(self, row: _Row, now: int) -> Gone | None:
+        """Say why a session is no more, by whatever came first; None while it is live."""
+        session = row.session
+        if row.ended_at is not None:
+            return Gone(
+                reason=GoneReason.ENDED,
+                ended_by=row.ended_by,
+                end_reason=row.end_reason,
+                at=row.ended_at,
+            )
+        cut = self._cut_of(session)
+        if cut is not None and session.idle_at > min(cut.at, now):
+            return Gone(
+                reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at
+            )
+        if session.idle_at > now:  # never after expires_at
+            return None
+        idle = session.idle_at < session.expires_at
+        return Gone(reason=GoneReason.IDLE if idle else GoneReason.EXPIRED, at=session.idle_at)
+
+    def _cut_of(self, session: Session) -> _Cut | None:
+        """Return the earliest cutoff that a session is behind; of two at once, its user's own."""
+        cuts = [self._cuts[user] for user in (session.user_id, None) if user in self._cuts]
+        behind = [cut for cut in cuts if session.created_at <= cut.at]
+        return min(behind, key=lambda cut: cut.at, default=None)
 
 
 def _event(kind: EventKind, session: Session) -> Event:
     return Event(kind=kind, subject=session.id, user_id=session.user_id)
 
 
-def _shown(session: Session) -> Session:
-    return replace(session, data=copy_json(session.data))
+def _newest_first(session: Session) -> tuple[int, str]:
+    return -session.created_at, session.id
+
+
+def _shown(session: Session, now: int) -> Session:
+    return replace(session, data=copy_json(session.data), at=now)

@@ -6,12 +6,13 @@ what a database says in its own words. They are rendered once per database, neve
     {now}        the store's now: `:now` if a test's clock gave one, else the database's own clock
     {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
     {in_hashes name}   likewise for `Dialect.hashes`
-    {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions
+    {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions AS s
     {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
     {live_among}       the same, where another condition than the pool names a few of them
     {leases_by_user_id} {leases_by_client_id}   leases AS l of `:pool`; where a planner needs to be
                        told, looked up by each of `:keys`
     {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
+    {join_cuts}  LEFT JOIN session_users, of the user of sessions AS s as u, and of everybody as e
     {feature}    the feature in `pool_id`
     {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
     {least} {greatest}
@@ -37,6 +38,8 @@ SHARED = {
     "session": SESSION,
     "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
     "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
+    "join_cuts": "LEFT JOIN session_users AS u ON u.user_id = s.user_id"
+    " LEFT JOIN session_users AS e ON e.user_id = ''",
     # Worded so that no planner prefers the index of all that have not ended.
     "leases_by_user_id": "leases AS l",
     "leases_by_client_id": "leases AS l",
@@ -137,6 +140,10 @@ POSTGRES = Dialect(
             SELECT * FROM leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
         "leases_by_client_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
             SELECT * FROM leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
+        # OFFSET 0: session by session; it would read all users if it believes that they are few.
+        "join_cuts": """LEFT JOIN LATERAL (
+            SELECT * FROM session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
+            LEFT JOIN session_users AS e ON e.user_id = ''""",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
         "skip": "SKIP LOCKED",

@@ -3,7 +3,7 @@
 The last statement of a transaction takes the next ids from the row `events` in `marks`, and holds that
 row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
 has seen every smaller one. Locks are always taken in the order
-sessions, pools, leases, marks; the pulse, a row of marks too, before leases.
+session_users, sessions, pools, leases, marks; the pulse, a row of marks too, before leases.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ COLLATIONS_MYSQL = """
 SELECT table_name, column_name, collation_name FROM information_schema.columns
 WHERE table_schema = database() AND (table_name, column_name) IN (
     ('leases', 'id'), ('leases', 'pool_id'), ('leases', 'user_id'), ('leases', 'client_id'),
-    ('sessions', 'id'), ('sessions', 'user_id'), ('pools', 'id'))
+    ('sessions', 'id'), ('sessions', 'user_id'), ('session_users', 'user_id'), ('pools', 'id'))
 """
 MARK_VALUES = "SELECT name, value FROM marks"
 LAST_EVENT = "SELECT coalesce(max(id), 0) FROM events"

@@ -16,7 +16,7 @@ from sojourn.lease import EndReason, LeaseFilter
 from sojourn.seating import end_event
 from sojourn.session import TOMBSTONE
 from sojourn.store import Swept
-from sojourn.stores.sql import events, outages
+from sojourn.stores.sql import cutoffs, ends, events, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import lease_of
@@ -60,16 +60,24 @@ def sweep(
     forgotten = _in_chunks(
         db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
     )
-    gone = old = 0
+    cut = gone = old = 0
     if which is None:
-        gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
+        cut = _in_chunks(
+            db,
+            lambda tx, most: cutoffs.behind(tx, now, most),
+            limit,
+            lambda tx, ids: ends.end_behind(tx, ids, now),
+        )
+        if cut < limit:  # what a cutoff has ended is told of before it is forgotten
+            gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)
     return Swept(
         leases_expired=silent,
         leases_removed=forgotten,
+        sessions_cut=cut,
         sessions_removed=gone,
         events_removed=old,
-        more=limit in (silent, forgotten, gone, old),
+        more=limit in (silent, forgotten, cut, gone, old),
     )
 
 

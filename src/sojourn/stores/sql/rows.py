@@ -28,7 +28,7 @@ POOL_COLUMNS = (
 )
 SESSION_COLUMNS = (
     *("id", "user_id", "data", "revision", "created_at", "authenticated_at", "last_used_at"),
-    *("idle_timeout", "idle_at", "expires_at", "device", "level"),
+    *("idle_timeout", "idle_at", "expires_at", "device", "level", "impersonator"),
 )
 EVENT_COLUMNS = (
     *("id", "at", "kind", "pool_id", "subject", "user_id", "client_id", "actor", "data"),
@@ -36,7 +36,7 @@ EVENT_COLUMNS = (
 
 LEASE = ", ".join(f"l.{name}" for name in LEASE_COLUMNS)
 POOL = ", ".join(POOL_COLUMNS)
-SESSION = ", ".join(SESSION_COLUMNS)
+SESSION = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
 
 DROPPED = "dropped"
 """The status of a pool that is gone: its row stays, so that its fence only ever grows."""
@@ -136,8 +136,8 @@ def pool_row(pool: Pool) -> dict[str, Any]:
     }
 
 
-def session_of(row: Row) -> Session:
-    """Read SESSION_COLUMNS."""
+def session_of(row: Row, at: int) -> Session:
+    """Read SESSION_COLUMNS, as they are at this instant."""
     return Session(
         id=row[0],
         user_id=row[1],
@@ -151,6 +151,8 @@ def session_of(row: Row) -> Session:
         expires_at=row[9],
         device=None if row[10] is None else _device.decode(row[10]),
         level=row[11],
+        impersonator=row[12],
+        at=at,
     )
 
 

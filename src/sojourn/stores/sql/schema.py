@@ -144,7 +144,7 @@ sessions = Table(
     Column("token_hash", HASH, nullable=False),
     Column("previous_hash", HASH),
     Column("previous_until", INSTANT),
-    Column("user_id", Key(256), nullable=False),
+    Column("user_id", Key(256)),  # none: a visitor's
     Column("data", JSON, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("created_at", INSTANT, nullable=False),
@@ -155,6 +155,7 @@ sessions = Table(
     Column("expires_at", INSTANT, nullable=False),
     Column("device", JSON),
     Column("level", Integer, nullable=False),
+    Column("impersonator", Key(256)),
     Column("ended_at", INSTANT),
     Column("ended_by", Key(256)),
     Column("end_reason", Key(256)),
@@ -168,6 +169,17 @@ sessions = Table(
     Index("sessions_user", "user_id", "created_at"),
     **IN_MYSQL,
     **HOT,
+)
+
+session_users = Table(
+    "session_users",
+    metadata,
+    Column("user_id", Key(256), primary_key=True),  # '': everybody
+    Column("cut_at", INSTANT),
+    Column("cut_by", Key(256)),
+    Column("cut_reason", Key(256)),
+    Index("session_users_cut", "cut_at"),
+    **IN_MYSQL,
 )
 
 events = Table(

@@ -16,10 +16,13 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.session import Gone, NewSession, Save, Session
+from sojourn.session import Gone, NewSession, Save, Session, TooMany
 from sojourn.store import Action, Finding, Outage, Swept
 from sojourn.stores.sql import (
     acquires,
+    creates,
+    cutoffs,
+    ends,
     events,
     health,
     maintenance,
@@ -43,8 +46,8 @@ class SqlStore:
 
     # Sessions
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | None]:
-        return session_verbs.create(self._db, sessions)
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+        return creates.create(self._db, sessions)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
@@ -55,8 +58,10 @@ class SqlStore:
     def touch(self, ids: Sequence[str]) -> list[bool]:
         return session_verbs.touch(self._db, ids)
 
-    def rotate(self, session_id: str, new_token_hash: bytes, *, grace: int = 0) -> Session | None:
-        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace)
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    ) -> Session | None:
+        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace, level=level)
 
     def end(
         self,
@@ -67,12 +72,20 @@ class SqlStore:
         reason: str = "ended",
         actor: str | None = None,
     ) -> list[str]:
-        return session_verbs.end(
-            self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor
-        )
+        return ends.end(self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor)
+
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        return cutoffs.cut_off(self._db, user_id, reason=reason, actor=actor)
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return session_verbs.of(self._db, user_id, limit=limit)
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        return session_verbs.sessions(self._db, after=after, limit=limit, user_id=user_id)
 
     # Seats
 

@@ -15,10 +15,12 @@ opens the same data once more, on the same clock; leave the fixture out where th
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-for _name in (*NOUNS, "concurrency", "faults", "processes"):
+MORE = ("sign_ins", "cutoffs", "session_races", "concurrency", "faults", "processes")
+for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
+from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
@@ -29,11 +31,14 @@ from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # a
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sweep import SweepMeaning  # noqa: E402  # after the above
 
 
 class StoreMeaning(
     SessionMeaning,
+    SignInMeaning,
+    CutoffMeaning,
     SeatMeaning,
     DenialMeaning,
     LeaseMeaning,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
@@ -15,56 +12,24 @@ from sojourn.clock import SECOND, ManualClock
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Renew
 from sojourn.license import CountBy
-from sojourn.session import Gone, GoneReason, Save, Session
-from sojourn.store import LIST_MAX, Outage, Store
+from sojourn.session import Save
+from sojourn.store import Outage, Store
 from sojourn.testing.builders import (
     OPERATOR,
     acquire,
     beat,
     denied,
     give_back,
-    gone,
-    new_session,
     pool,
-    present,
     sign_in,
     take,
-    token_hash,
     usage,
 )
-from sojourn.testing.contract.base import OnManualClock
+from sojourn.testing.contract.crowds import ROUNDS, START_TIMEOUT, crowd, everything, together
+from sojourn.testing.contract.session_races import SessionRaces
 
-T = TypeVar("T")
-
-START_TIMEOUT = 30.0  # seconds until every thread stands ready
 OVERTAKEN_WITHIN = 1.0  # seconds; a store that holds a lock meanwhile lets the rival in after it
 CROWD = 200
-ROUNDS = 5
-
-
-def together(work: Sequence[Callable[[], T]]) -> list[T]:
-    """Do all of this at once, as nearly as threads can, and answer in its order."""
-    ready = threading.Barrier(len(work))
-
-    def run(one: Callable[[], T]) -> T:
-        ready.wait(START_TIMEOUT)
-        return one()
-
-    with ThreadPoolExecutor(len(work)) as crowd:
-        return [future.result() for future in [crowd.submit(run, one) for one in work]]
-
-
-def crowd(count: int, one: Callable[[int], T]) -> list[T]:
-    """Do the same thing `count` times at once, each with a number of its own."""
-    return together([partial(one, number) for number in range(count)])
-
-
-def everything(store: Store) -> list[Event]:
-    """Read the whole stream, page by page."""
-    events: list[Event] = []
-    while page := store.events(after=events[-1].id if events else 0, limit=LIST_MAX):
-        events += page
-    return events
 
 
 def most_held(events: Sequence[Event]) -> int:
@@ -83,24 +48,7 @@ def most_held(events: Sequence[Event]) -> int:
     return most
 
 
-class StoreConcurrency(OnManualClock):
-    @pytest.fixture
-    def open_store(self, store: Store) -> Callable[[], Store]:
-        """Open the same data again. Override where a backend can; the caller need not close it."""
-        return lambda: store
-
-    @pytest.fixture
-    def stores(self, store: Store, open_store: Callable[[], Store]) -> tuple[Store, Store]:
-        return store, open_store()
-
-    @pytest.fixture(autouse=True)
-    def eager_switching(self) -> Iterator[None]:
-        """Let threads interrupt each other as often as they can, so that races show."""
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        yield
-        sys.setswitchinterval(before)
-
+class StoreConcurrency(SessionRaces):
     def test_crowd_gets_exactly_the_capacity(self, stores: tuple[Store, Store]) -> None:
         """200 at once on 5 seats: exactly 5 leases, in every round, and 195 denials with proof."""
         for i in range(ROUNDS):
@@ -215,79 +163,6 @@ class StoreConcurrency(OnManualClock):
         rival.join(START_TIMEOUT)
         assert isinstance(answers[0], Lease) == (renewed is None)
         assert usage(stores[0]).in_use == 1
-
-    def test_parallel_saves_lose_nothing(self, stores: tuple[Store, Store]) -> None:
-        """Saves of different keys at once: every key is there, every revision was given once."""
-        sign_in(stores[0])
-
-        def one(number: int) -> list[int | None]:
-            save = Save(id="ses_1", set={f"key-{number}": number})
-            again = Save(id="ses_1", set={f"more-{number}": [number]}, unset=(f"key-{number - 1}",))
-            return stores[number % 2].save([save]) + stores[number % 2].save([again])
-
-        revisions = [r for both in crowd(40, one) for r in both]
-        assert sorted(map(int, filter(None, revisions))) == list(range(2, 82))
-        session = present(stores[1])
-        assert session.revision == 81
-        assert {f"more-{n}" for n in range(40)} <= session.data.keys()
-        assert session.data["key-39"] == 39
-
-    def test_save_racing_end_never_revives(self, stores: tuple[Store, Store]) -> None:
-        """Once an end has answered, no load finds the session, whatever saves were under way."""
-        for i in range(ROUNDS):
-            name = f"ses_{i}"
-            sign_in(stores[0], name)
-            ended = threading.Event()
-
-            def use(number: int, name: str = name, ended: threading.Event = ended) -> list[bool]:
-                store, seen = stores[number % 2], []
-                for step in range(8):
-                    over = ended.is_set()
-                    saved = store.save([Save(id=name, set={f"{number}-{step}": 1})])[0]
-                    touched = store.touch([name])[0]
-                    if over:
-                        seen.append(saved is not None or touched)
-                return seen
-
-            def end(name: str = name, ended: threading.Event = ended) -> list[bool]:
-                assert stores[1].end(ids=[name]) == [name]
-                ended.set()
-                return [isinstance(store.load([token_hash(name)])[0], Session) for store in stores]
-
-            users: list[Callable[[], list[bool]]] = [partial(use, n) for n in range(12)]
-            revived = together([*users[:6], end, *users[6:]])
-            assert not any(flag for flags in revived for flag in flags)
-            assert gone(stores[0], name).reason is GoneReason.ENDED
-
-    def test_parallel_rotations(self, stores: tuple[Store, Store]) -> None:
-        """50 rotations at once: each is done whole, and one token is left that works."""
-        sign_in(stores[0], data={"a": 1})
-        rotated = crowd(50, lambda n: stores[n % 2].rotate("ses_1", token_hash(f"new-{n}")))
-        assert all(session is not None and session.id == "ses_1" for session in rotated)
-        hashes = [token_hash("ses_1"), *(token_hash(f"new-{n}") for n in range(50))]
-        answers = [x for x in stores[0].load(hashes) if not isinstance(x, Gone)]
-        assert [session.data for session in answers] == [{"a": 1}]
-
-    def test_parallel_creation(self, stores: tuple[Store, Store]) -> None:
-        """One of many that create the same session at once succeeds, and its data is kept."""
-
-        def create(n: int) -> list[Session | None]:
-            same, own = new_session(data={"by": n}), new_session(f"own-{n}")
-            return stores[n % 2].create([same, own])
-
-        answers = crowd(30, create)
-        won = [n for n, (same, _) in enumerate(answers) if same is not None]
-        assert len(won) == 1
-        assert all(own is not None for _, own in answers)
-        assert present(stores[0]).data == {"by": won[0]}
-
-    def test_parallel_ends(self, stores: tuple[Store, Store]) -> None:
-        """Each session is ended by exactly one of many that try."""
-        stores[0].create([new_session(f"ses_{i}") for i in range(20)])
-        ended = crowd(10, lambda n: stores[n % 2].end(user_id="ann"))
-        assert sorted(i for ids in ended for i in ids) == sorted(f"ses_{i}" for i in range(20))
-        told = [e.subject for e in everything(stores[0]) if e.kind is EventKind.SESSION_ENDED]
-        assert len(told) == len(set(told)) == 20
 
     def test_reader_misses_no_event(self, stores: tuple[Store, Store]) -> None:
         """Whoever follows the stream while others write gets every event, once, in order."""
@@ -413,7 +288,7 @@ class StoreConcurrency(OnManualClock):
     @staticmethod
     def _live_once(store: Store, user_id: str, batch: list[Acquire], step: int) -> None:
         name = f"{user_id}-{step}"
-        sign_in(store, name, user_id)
+        sign_in(store, name, user_id, limit=3)
         leases = [x for x in store.acquire(batch) if isinstance(x, Lease)]
         store.renew([Renew(lease_id=x.id, fence=x.fence) for x in leases])
         store.save([Save(id=name, set={"step": step})])

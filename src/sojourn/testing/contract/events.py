@@ -162,6 +162,7 @@ class EventMeaning(OnManualClock):
         beat(store, lease)
         store.usage([POOL])
         store.of("ann")
+        store.sessions()
         store.pools([POOL])
         store.check()
         store.preview([acquire("cid")])

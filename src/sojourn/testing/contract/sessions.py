@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.clock import DAY, HOUR, MINUTE, ManualClock
 from sojourn.device import Device
@@ -22,6 +23,7 @@ from sojourn.testing.builders import (
     news,
     pool,
     present,
+    read_at,
     sign_in,
     take,
     token_hash,
@@ -62,6 +64,7 @@ class SessionMeaning(OnManualClock):
             expires_at=now + LIFETIME,
             device=device,
             level=2,
+            at=now,
         )
         assert load(store) == session
 
@@ -83,7 +86,12 @@ class SessionMeaning(OnManualClock):
         """In a batch, only the session that is there already answers None, an earlier one's double too."""
         sign_in(store, "ses_1")
         batch = [new_session(i) for i in ("ses_2", "ses_1", "ses_3", "ses_2")]
-        assert [s and s.id for s in store.create(batch)] == ["ses_2", None, "ses_3", None]
+        assert [isinstance(s, Session) and s.id for s in store.create(batch)] == [
+            "ses_2",
+            False,
+            "ses_3",
+            False,
+        ]
         assert present(store, "ses_3").user_id == "ann"
 
     def test_create_never_reuses_an_ended_session(self, store: Store) -> None:
@@ -104,8 +112,8 @@ class SessionMeaning(OnManualClock):
     def test_load_changes_nothing(self, store: Store, clock: ManualClock) -> None:
         """Looking a session up does not count as using it."""
         session = sign_in(store)
-        clock.advance(seconds=60)
-        assert present(store) == session
+        now = clock.advance(seconds=60)
+        assert present(store) == read_at(now, session)
 
     def test_data_is_kept_as_json(self, store: Store) -> None:
         """Whatever JSON can say comes back the same."""
@@ -213,9 +221,9 @@ class SessionMeaning(OnManualClock):
         """A touch under a clock that was set back takes nothing away."""
         clock.advance(seconds=100)
         before = sign_in(store)
-        clock.advance(seconds=-50)
+        now = clock.advance(seconds=-50)
         assert store.touch(["ses_1"]) == [True]
-        assert present(store) == before
+        assert present(store) == read_at(now, before)
 
     def test_touch_never_revives(self, store: Store, clock: ManualClock) -> None:
         """A touch of a session that is ended, idle or absent answers False, and it stays so."""
@@ -231,8 +239,8 @@ class SessionMeaning(OnManualClock):
     def test_idle_to_the_millisecond(self, store: Store, clock: ManualClock) -> None:
         """A session lives until the instant it goes idle, and no longer."""
         session = sign_in(store)
-        clock.advance(milliseconds=IDLE_TIMEOUT - 1)
-        assert load(store) == session
+        now = clock.advance(milliseconds=IDLE_TIMEOUT - 1)
+        assert load(store) == read_at(now, session)
         clock.advance(milliseconds=1)
         assert load(store) == Gone(reason=GoneReason.IDLE, at=session.idle_at)
 
@@ -245,20 +253,34 @@ class SessionMeaning(OnManualClock):
     def test_rotate_replaces_the_token(self, store: Store, clock: ManualClock) -> None:
         """The new token opens the same session; without grace the old one is dead at once."""
         session = sign_in(store, data={"a": 1})
-        clock.advance(seconds=5)
-        assert store.rotate("ses_1", token_hash("new")) == session
-        assert load(store, "new") == session
+        now = clock.advance(seconds=5)
+        assert store.rotate("ses_1", token_hash("new")) == read_at(now, session)
+        assert load(store, "new") == read_at(now, session)
         assert gone(store).reason is GoneReason.ABSENT
 
     def test_rotate_grace_ends(self, store: Store, clock: ManualClock) -> None:
         """The old token works beside the new one for the grace, and then never again."""
         session = sign_in(store)
         store.rotate("ses_1", token_hash("new"), grace=5_000)
-        clock.advance(milliseconds=4_999)
-        assert load(store) == load(store, "new") == session
+        now = clock.advance(milliseconds=4_999)
+        assert load(store) == load(store, "new") == read_at(now, session)
         clock.advance(milliseconds=1)
         assert gone(store).reason is GoneReason.ABSENT
-        assert load(store, "new") == session
+        assert load(store, "new") == read_at(now + 1, session)
+
+    def test_rotate_at_a_level(self, store: Store, clock: ManualClock) -> None:
+        """With a level, the user has just been authenticated at it; without, nothing else changes."""
+        session = sign_in(store, level=1)
+        now = clock.advance(seconds=60)
+        expected = replace(session, level=3, authenticated_at=now, at=now)
+        assert store.rotate("ses_1", token_hash("two"), level=3) == expected
+        assert load(store, "two") == expected
+        later = clock.advance(seconds=60)
+        assert store.rotate("ses_1", token_hash("three"), grace=1) == read_at(later, expected)
+        down = store.rotate("ses_1", token_hash("four"), grace=1, level=1)
+        assert down == load(store, "three") == load(store, "four")
+        assert down is not None
+        assert (down.level, down.authenticated_at) == (1, later)
 
     def test_rotate_twice(self, store: Store) -> None:
         """A second rotation kills the first token even within its grace, and spares the second."""
@@ -369,6 +391,35 @@ class SessionMeaning(OnManualClock):
         """No list returns more than 1,000, whatever was asked for."""
         store.create([new_session(f"ses_{i}") for i in range(1_005)])
         assert len(store.of("ann", limit=5_000)) == 1_000
+
+    def test_of_is_read_now(self, store: Store, clock: ManualClock) -> None:
+        """Every list says at which instant it was read, by which use is judged."""
+        session = sign_in(store)
+        now = clock.advance(seconds=59)
+        assert store.of("ann") == store.sessions() == [read_at(now, session)]
+        assert not store.of("ann")[0].touch_due
+        clock.advance(seconds=1)
+        assert store.of("ann")[0].touch_due
+
+    def test_list_of_everybody(self, store: Store, clock: ManualClock) -> None:
+        """Live sessions are listed by id, after an id, of everybody or of a user, visitors' too."""
+        for name, user_id in (("b", "ann"), ("d", None), ("a", "bob"), ("c", "ann"), ("e", "ann")):
+            sign_in(store, name, user_id, idle_timeout=MINUTE if name == "e" else HOUR)
+        sign_in(store, "B", "Ann")
+        clock.advance(seconds=60)
+
+        def ids(**which: Any) -> list[str]:
+            return [session.id for session in store.sessions(**which)]
+
+        assert ids() == ["B", "a", "b", "c", "d"]
+        assert ids(limit=2) == ["B", "a"]
+        assert ids(after="a", limit=2) == ["b", "c"]
+        assert ids(after="aa", user_id="ann") == ["b", "c"]
+        assert ids(after="b", user_id="ann", limit=9) == ["c"]
+        assert ids(user_id="nobody") == []
+        store.end(ids=["b"])
+        store.cut_off("bob")
+        assert ids() == ["B", "c", "d"]
 
     def test_tombstone_lasts(self, store: Store, clock: ManualClock) -> None:
         """An ended, idle or expired session is told from one that never was for a day, swept or not."""

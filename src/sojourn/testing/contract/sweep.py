@@ -16,6 +16,7 @@ from sojourn.testing.builders import (
     new_session,
     news,
     pool,
+    read_at,
     sign_in,
     take,
     usage,
@@ -182,6 +183,6 @@ class SweepMeaning(OnManualClock):
             assert beat(store, lease) is not None
         store.sweep()
         assert beat(store, lease) is not None
-        clock.advance(milliseconds=40 * DAY)
+        now = clock.advance(milliseconds=40 * DAY)
         store.sweep()
-        assert store.of("ann") == [session]
+        assert store.of("ann") == [read_at(now, session)]

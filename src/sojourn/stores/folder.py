@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from sojourn.settings import check_secret
+from sojourn.errors import SettingsError
+from sojourn.settings import Settings, check_secret
 
 SECRET_BYTES = 48
 
@@ -70,6 +71,19 @@ class DataFolder:
         known = self.recall()
         if known.pid == pid:
             self.remember(msgspec.structs.replace(known, pid=None))
+
+
+def with_secret(settings: Settings, folder: DataFolder) -> Settings:
+    """See to it that there is a secret: an embedded store's is made, and kept beside it. Raises
+    SettingsError where the store is shared, since every server of it needs the same one."""
+    if settings.secret:
+        return settings
+    if not settings.embedded:
+        raise SettingsError(
+            "No secret is set, and every server of a shared store needs the same one.",
+            hint='export SOJOURN_SECRET="$(sojourn secret new)" — and give it to every server.',
+        )
+    return msgspec.structs.replace(settings, secret=(folder.secret(),))
 
 
 def new_secret() -> str:

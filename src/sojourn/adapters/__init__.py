@@ -1,0 +1,1 @@
+"""Sessions for web frameworks: one module each. `desk` is what they have in common."""

@@ -1,0 +1,191 @@
+"""What every adapter stands on: where sessions are kept, how the cookie is signed, whom to believe.
+
+    open_desk()                                          settings from the environment and sojourn.toml
+    open_desk("postgresql://…", secret=[…])              in this process, on a store
+    open_desk("https://sojourn.example", key="sja_…")    against a Sojourn server
+    open_desk("express+postgresql://…", secret=[…])      on the table of an Express application
+
+A desk belongs to one process: adapters open it at the first request, so that a server may fork first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sojourn.cookie import Codec, SignedTokens
+from sojourn.errors import SettingsError
+from sojourn.origin import TrustedHops
+from sojourn.service.sessions import SessionService
+from sojourn.service.ticker import Ticker
+from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
+from sojourn.session import Sessions
+from sojourn.settings import Settings, check_secret, load
+from sojourn.stores.folder import DataFolder, with_secret
+
+SETTINGS_FILE = "sojourn.toml"
+
+
+class Desk:
+    """Opens visits. Safe from several threads."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        codec: Codec,
+        *,
+        rules: Rules | None = None,
+        trusted_proxies: Sequence[str] = (),
+        housekeeping: Ticker | None = None,
+    ) -> None:
+        self.sessions = sessions
+        self.codec = codec
+        self.rules = rules or Rules()
+        self.rules.cookie.validate()
+        self.verbs: Mapping[str, Verb] = verbs(sessions)
+        self._hops = TrustedHops(trusted_proxies)
+        self._housekeeping = housekeeping
+        if housekeeping is not None:
+            housekeeping.start()
+
+    def visit(
+        self,
+        *,
+        cookies: str,
+        path: str,
+        peer: str | None,
+        scheme: str,
+        forwarded_for: str = "",
+        forwarded_proto: str = "",
+        user_agent: str | None = None,
+    ) -> Visit:
+        """Begin a visit; the store is asked by its `open`, not here."""
+        origin = self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
+        request = Request(cookies=cookies, origin=origin, path=path, user_agent=user_agent)
+        return Visit(self.rules, self.codec, request)
+
+    def run(self, step: Step[T]) -> T:
+        """Carry a step of a visit out, here and now. Raises StoreError."""
+        return run(step, self.verbs)
+
+    def close(self) -> None:
+        if self._housekeeping is not None:
+            self._housekeeping.stop()
+        self.sessions.close()
+
+
+class LazyDesk:
+    """A desk that is opened when it is first asked for, in each process of its own."""
+
+    def __init__(self, make: Callable[[], Desk]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._desk: Desk | None = None
+        self._pid = 0
+
+    @property
+    def opened(self) -> Desk | None:
+        """This process's desk, if it is open already."""
+        return self._desk if self._pid == os.getpid() else None
+
+    def get(self) -> Desk:
+        """Return this process's desk. Raises SettingsError and StoreError when opening it fails."""
+        if self._desk is None or self._pid != os.getpid():
+            with self._lock:
+                if self._desk is None or self._pid != os.getpid():
+                    self._desk, self._pid = self._make(), os.getpid()
+        return self._desk
+
+    def forget(self) -> None:
+        """Make another one next time. Whoever made this one closes it."""
+        with self._lock:
+            self._desk = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._desk is not None and self._pid == os.getpid():
+                self._desk.close()
+            self._desk = None
+
+
+def open_desk(
+    store: str | None = None,
+    *,
+    secret: str | Sequence[str] | None = None,
+    key: str | None = None,
+    rules: Rules | None = None,
+    trusted_proxies: Sequence[str] | None = None,
+) -> Desk:
+    """Open what these name; what is left out comes from `SOJOURN_…` and sojourn.toml, as for a server.
+
+    Raises SettingsError for a missing, short or well-known secret, and StoreError.
+    """
+    given = [secret] if isinstance(secret, str) else secret
+    for each in given or ():
+        check_secret(each)
+    settings = _settings(store, given, key, trusted_proxies)
+    url = settings.store or settings.url or settings.store_url
+    trusted = settings.trusted_proxies
+    if url.startswith(("http://", "https://")):
+        return Desk(*_remote(url, settings), rules=rules, trusted_proxies=trusted)
+    if url.startswith("express+"):
+        return Desk(*_express(url, settings), rules=rules, trusted_proxies=trusted)
+    service, codec = _in_process(settings)
+    # Housekeeping is safe beside a server's, and beside that of every other process.
+    ticker = Ticker("sweep", service.sweep, settings.sweep_interval)
+    return Desk(service, codec, rules=rules, trusted_proxies=trusted, housekeeping=ticker)
+
+
+def _settings(
+    store: str | None,
+    secret: Sequence[str] | None,
+    key: str | None,
+    trusted_proxies: Sequence[str] | None,
+) -> Settings:
+    flags = {"store": store, "secret": secret, "key": key, "trusted_proxies": trusted_proxies}
+    file = Path(SETTINGS_FILE)
+    toml = file.read_text(encoding="utf-8") if file.is_file() else None
+    return load(flags=flags, environ=os.environ, toml=toml).settings
+
+
+def _in_process(settings: Settings) -> tuple[SessionService, Codec]:
+    from sojourn.stores.open import open_store  # noqa: PLC0415  # only if asked for
+
+    folder = DataFolder(settings.data)
+    if settings.embedded:
+        folder.make()
+    settings = with_secret(settings, folder)
+    store = open_store(settings.store_url, migrate=settings.embedded)
+    return SessionService(store), SignedTokens([each.encode() for each in settings.secret])
+
+
+def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
+    from sojourn.client.sessions import RemoteSessions  # noqa: PLC0415  # only if asked for
+
+    if not settings.key:
+        raise SettingsError(
+            "No API key is set for the Sojourn server.",
+            hint="Make one with `sojourn key create --role app`, and set SOJOURN_KEY.",
+        )
+    if settings.secret:
+        codec: Codec = SignedTokens([each.encode() for each in settings.secret])
+    else:
+        codec = SignedTokens([settings.key.encode()])
+    return RemoteSessions(url, settings.key), codec
+
+
+def _express(url: str, settings: Settings) -> tuple[Sessions, Codec]:
+    from sojourn.adapters.express import ExpressCookies, open_express  # noqa: PLC0415  # likewise
+
+    if not settings.secret:
+        raise SettingsError(
+            "No secret is set, and the Express application signs its cookies with one.",
+            hint="Set SOJOURN_SECRET to the `secret` of express-session; make a new one, for both, "
+            "with `sojourn secret new`.",
+        )
+    return open_express(url), ExpressCookies(settings.secret)
+
+
+__all__ = ["Desk", "LazyDesk", "open_desk"]

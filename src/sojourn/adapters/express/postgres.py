@@ -1,0 +1,490 @@
+"""Sessions in the table of connect-pg-simple, beside an Express application that knows nothing of us.
+
+Every change is a transaction of its own that locks Express's rows first, in the order of their sids,
+and ours after them, as Express's own statements do with the triggers of `schema.py`. Nothing here is
+an upsert: what is gone stays gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from sojourn.adapters.express import payload
+from sojourn.adapters.express.options import Options
+from sojourn.adapters.express.payload import Known, public_id, seconds
+from sojourn.adapters.express.schema import Names, adopt
+from sojourn.adapters.express.sids import new_sid, touched
+from sojourn.errors import InvalidInput, SettingsError, StoreBroken
+from sojourn.service.sessions import GRACE_MAX
+from sojourn.session import (
+    TOMBSTONE,
+    AtLimit,
+    Begin,
+    Begun,
+    Check,
+    End,
+    Gone,
+    GoneReason,
+    Rotate,
+    Save,
+    Session,
+    TooMany,
+)
+from sojourn.stores.sql.database import Database, Tx
+
+log = structlog.get_logger(__name__)
+
+FORGET = 1_000
+"""Tombstones that are forgotten at once, when they are a day old."""
+FORGET_EVERY = 60.0  # seconds, in each process
+SAMPLE = 50
+QUARTER_HOUR = 900  # s; every time zone is off by a multiple of it
+SHIFTED_MIN = 3
+
+SHOWN = """
+    s.id, e.sid, e.sess::text, ceil(extract(epoch FROM e.expire::timestamptz) * 1000)::bigint,
+    s.created_at, s.authenticated_at, s.expires_at, s.level, s.device, s.impersonator
+"""
+LIVE = "e.expire > to_timestamp({now} / 1000.0) AND coalesce(s.expires_at > {now}, true)"
+CHECK = """
+SELECT t.id, {now}, o.ended_at, o.ended_by, o.end_reason,
+    s.zone IS NULL OR now() AT TIME ZONE s.zone = localtimestamp, {shown}
+FROM unnest(:ids::text[], :sids::text[]) AS t (id, sid)
+LEFT JOIN {side} AS o ON o.id = t.id
+LEFT JOIN {side} AS s ON s.id = CASE WHEN o.grace_until > {now} THEN o.successor ELSE t.id END
+LEFT JOIN {express} AS e
+    ON e.sid = CASE WHEN s.id IS NULL AND o.id IS NULL THEN t.sid ELSE s.sid END
+"""
+LIVE_ONES = """
+SELECT {now}, {shown} FROM {side} AS s JOIN {express} AS e ON e.sid = s.sid
+WHERE s.ended_at IS NULL AND {live}
+"""
+LOCK = LIVE_ONES + " AND s.id = ANY(:ids) ORDER BY e.sid FOR UPDATE OF e"
+LOCK_USERS = LIVE_ONES + " AND s.user_ref = :user ORDER BY e.sid FOR UPDATE OF e"
+OF_USER = (
+    f"{LIVE_ONES} AND s.user_ref = :user ORDER BY s.created_at DESC NULLS LAST, s.id LIMIT :limit"
+)
+TOUCH = """
+UPDATE {express} AS e SET expire = to_timestamp(t.expire)
+FROM (
+    SELECT l.sid, t.expire FROM unnest(:sids::text[], :expires::bigint[]) AS t (sid, expire)
+    JOIN {express} AS l ON l.sid = t.sid ORDER BY l.sid FOR UPDATE OF l
+) AS t
+WHERE e.sid = t.sid AND e.expire < to_timestamp(t.expire)
+"""
+SAVE = """
+UPDATE {express} AS e SET sess = t.sess::json
+FROM unnest(:sids::text[], :texts::text[]) AS t (sid, sess) WHERE e.sid = t.sid
+"""
+INSERT = (
+    "INSERT INTO {express} (sid, sess, expire) VALUES (:sid, :text::json, to_timestamp(:expire))"
+)
+COPY = """
+INSERT INTO {express} (sid, sess, expire) SELECT :new, sess, expire FROM {express} WHERE sid = :old
+"""
+NOTE = """
+UPDATE {side} SET created_at = :created_at, authenticated_at = :authenticated_at,
+    expires_at = :expires_at, level = :level, device = :device, impersonator = :impersonator, zone = NULL
+WHERE id = :id
+"""
+DELETE = "DELETE FROM {express} WHERE sid = ANY(:sids)"
+ENDED = """
+UPDATE {side} SET ended_at = :at, ended_by = :actor, end_reason = :reason, sid = NULL,
+    successor = :successor, grace_until = :grace_until
+WHERE id = ANY(:ids)
+"""
+FORGOTTEN = """
+DELETE FROM {side} WHERE id IN (SELECT id FROM {side} WHERE ended_at < {now} - :age::bigint
+    ORDER BY ended_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+"""
+NEWEST = """
+SELECT e.sess::text, extract(epoch FROM e.expire::timestamptz)::float8, s.zone,
+    s.zone IS NULL OR now() AT TIME ZONE s.zone = localtimestamp, current_setting('TimeZone')
+FROM {express} AS e LEFT JOIN {side} AS s ON s.sid = e.sid AND s.id = {id_of_sid}
+ORDER BY e.expire DESC LIMIT :limit
+"""
+
+
+class PostgresSessions:
+    """Implements `session.Sessions`. Safe from several threads."""
+
+    def __init__(self, db: Database, names: Names, options: Options) -> None:
+        self._db = db
+        self._names = names
+        self._options = options
+        self._sql = {
+            template: names.fill(template, shown=SHOWN, live=LIVE) for template in _TEMPLATES
+        }
+        self._warned = False
+        self._forgot = 0.0
+
+    def close(self) -> None:
+        self._db.close()
+
+    # Looking up
+
+    def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
+        """Look sids up in one statement; touch what is due in one more."""
+        sids = {public_id(x.token): x.token for x in checks if not x.adopted}
+        if not sids:
+            return [_ABSENT] * len(checks)
+        wanted = {"ids": list(sids), "sids": list(sids.values())}
+        rows = self._db.read(lambda tx: tx.rows(self._sql[CHECK], {"now": tx.instant, **wanted}))
+        answers: dict[str, Session | Gone] = {}
+        missed: dict[str, str] = {}
+        broken: list[str] = []
+        touching = {public_id(each.token) for each in checks if each.touch}
+        due: dict[str, int] = {}
+        for row in rows:
+            answer = answers[row[0]] = self._answer(row)
+            if isinstance(answer, Gone):
+                continue
+            sid, text = row[7], row[8]
+            if row[6] is None:
+                missed[sid] = text
+            if not payload.has_cookie(payload.read(text) or {}):
+                broken.append(answer.id)
+            if row[0] in touching and answer.touch_due:
+                ahead = min(answer.at + answer.idle_timeout, _cap(row[6:]))
+                due[sid] = seconds(ahead)
+                answers[row[0]] = touched(answer, ahead)
+            self._mind_zone(row[5])
+        self._repair(missed, broken, due)
+        return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
+
+    def _answer(self, row: Sequence[Any]) -> Session | Gone:
+        public, now, ended_at, ended_by, reason = row[:5]
+        if row[7] is None:
+            if ended_at is None:
+                return _ABSENT
+            return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=reason, at=ended_at)
+        shown = self._show(row[6:], now, public)
+        if shown is None:
+            return _ABSENT
+        if shown.idle_at <= now:
+            over = row[12] is not None and shown.idle_at >= shown.expires_at
+            return Gone(reason=GoneReason.EXPIRED if over else GoneReason.IDLE, at=shown.idle_at)
+        return shown
+
+    def _show(self, row: Sequence[Any], now: int, public: str | None = None) -> Session | None:
+        """Read SHOWN."""
+        known = Known(
+            created_at=row[4],
+            authenticated_at=row[5],
+            expires_at=row[6],
+            level=1 if row[7] is None else row[7],
+            device=row[8],
+            impersonator=row[9],
+        )
+        return payload.session_of(
+            str(row[0] or public),
+            row[2],
+            expire=row[3],
+            at=int(now),
+            known=known,
+            options=self._options,
+        )
+
+    def _mind_zone(self, same: bool) -> None:
+        if not same and not self._warned:
+            self._warned = True
+            log.error("express_time_zone", table=self._names.express, hint=ZONE_HINT)
+
+    def _repair(self, missed: Mapping[str, str], broken: list[str], due: Mapping[str, int]) -> None:
+        if missed:
+            self._db.write(lambda tx: adopt(tx, self._names, self._options, missed))
+        if broken:
+            self.save([Save(id=each) for each in broken])
+        if due:
+            params = {"sids": list(due), "expires": list(due.values())}
+            self._db.write(lambda tx: tx.do(self._sql[TOUCH], params))
+            if time.monotonic() - self._forgot >= FORGET_EVERY:
+                self._forget()
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        def work(tx: Tx) -> Sequence[Sequence[Any]]:
+            params = {"now": tx.instant, "user": user_id, "limit": max(0, min(limit, 10_000))}
+            return tx.rows(self._sql[OF_USER], params)
+
+        return self._shown(self._db.read(work))
+
+    def _shown(self, rows: Sequence[Sequence[Any]]) -> list[Session]:
+        found = [self._show(row[1:], row[0]) for row in rows]
+        return [each for each in found if each is not None]
+
+    # Changing
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        """Merge top-level keys under a lock of the row; see `Store.save`."""
+        changes = [payload.encoded(each.set) for each in saves]
+        if not saves:
+            return []
+        return self._db.transaction(lambda tx: self._save(tx, saves, changes))
+
+    def _save(
+        self, tx: Tx, saves: Sequence[Save], changes: Sequence[payload.Parts]
+    ) -> list[int | None]:
+        rows = self._lock(tx, [each.id for each in saves])
+        texts = {row[1]: row[3] for row in rows}
+        by_id = {row[1]: row for row in rows}
+        answers: list[int | None] = []
+        for each, change in zip(saves, changes, strict=True):
+            row = by_id.get(each.id)
+            shown = None if row is None else self._show(row[1:], row[0])
+            if row is None or shown is None:
+                answers.append(None)
+                continue
+            cookie = self._options.cookie(shown.idle_timeout, row[4])
+            texts[each.id] = payload.merged(texts[each.id], each, change, cookie)
+            answers.append(payload.revision(texts[each.id]))
+        if texts:
+            sids = [by_id[each][2] for each in texts]
+            tx.do(self._sql[SAVE], {"sids": sids, "texts": list(texts.values())})
+        return answers
+
+    def _lock(self, tx: Tx, ids: Sequence[str]) -> Sequence[Sequence[Any]]:
+        return tx.rows(self._sql[LOCK], {"now": tx.instant, "ids": list(ids)})
+
+    def begin(self, begins: Sequence[Begin]) -> list[Begun | TooMany]:
+        return [
+            self._db.transaction(lambda tx, begin=each: self._begin(tx, begin))  # type: ignore[misc]  # mypy does not infer defaults
+            for each in begins
+        ]
+
+    def _begin(self, tx: Tx, begin: Begin) -> Begun | TooMany:
+        lifetime, idle = payload.bounds(begin)
+        room = self._make_room(tx, begin)
+        if isinstance(room, TooMany):
+            return room
+        wanted = [*room, *([] if begin.replaces is None else [begin.replaces])]
+        rows = {row[1]: row for row in self._lock(tx, wanted)}
+        now = tx.now()
+        old = None if begin.replaces is None else rows.get(begin.replaces)
+        carried = None if old is None or old[10] is not None else old[3]
+        cookie = self._options.cookie(idle, now + idle)
+        text = payload.begun(begin, carried, self._options, cookie=cookie)
+        for reason, actor in (("made_room", None), ("session_limit", "system:limit")):
+            chosen = [rows[each] for each, why in room.items() if why == reason and each in rows]
+            self._end(tx, chosen, reason, actor)
+        if old is not None:
+            self._end(tx, [old], "replaced", None)
+        sid = new_sid()
+        tx.do(self._sql[INSERT], {"sid": sid, "text": text, "expire": seconds(now + idle)})
+        known = Known(
+            created_at=now,
+            authenticated_at=now,
+            expires_at=now + lifetime,
+            level=begin.level,
+            device=payload.device_json(begin.device),
+            impersonator=begin.impersonator,
+        )
+        return self._noted(tx, sid, text, known, expire=now + idle, now=now)
+
+    def _noted(self, tx: Tx, sid: str, text: str, known: Known, *, expire: int, now: int) -> Begun:
+        public = public_id(sid)
+        facts = {name: getattr(known, name) for name in Known.__struct_fields__}
+        if not tx.do(self._sql[NOTE], {"id": public, **facts}):
+            raise StoreBroken(
+                f"The triggers on {self._names.express} are gone.",
+                hint="Run `sojourn express install` again.",
+            )
+        shown = payload.session_of(
+            public, text, expire=expire, at=now, known=known, options=self._options
+        )
+        assert shown is not None
+        return Begun(token=sid, session=shown)
+
+    def _make_room(self, tx: Tx, begin: Begin) -> dict[str, str] | TooMany:
+        """Choose what has to end first, with the reason; one sign-in of a user at a time."""
+        if begin.user_id is None or begin.impersonator is not None:
+            return {}
+        if begin.limit is None and not begin.ending:
+            return {}
+        turn = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended(:user, 0))"
+        tx.rows(turn, {"user": f"{self._names.express} {begin.user_id}"})
+        params = {"now": tx.instant, "user": begin.user_id, "limit": 10_000}
+        rows = tx.rows(self._sql[OF_USER], params)
+        live = [x for x in self._shown(rows) if x.impersonator is None]
+        room = {x.id: "made_room" for x in live if x.id in begin.ending}
+        counted = [x for x in live if x.id not in room and x.id != begin.replaces]
+        if begin.limit is None or len(counted) < begin.limit:
+            return room
+        if begin.at_limit is not AtLimit.END_OLDEST:
+            return TooMany(limit=begin.limit, sessions=tuple(counted))
+        return room | {x.id: "session_limit" for x in counted[begin.limit - 1 :]}
+
+    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
+        for each in rotations:
+            if not 0 <= each.grace <= GRACE_MAX:
+                raise InvalidInput(f"A rotated token is good for {GRACE_MAX // 1000} s at most.")
+        return [
+            self._db.transaction(lambda tx, rotation=each: self._rotate(tx, rotation))  # type: ignore[misc]  # mypy does not infer defaults
+            for each in rotations
+        ]
+
+    def _rotate(self, tx: Tx, rotation: Rotate) -> Begun | None:
+        """Move the session to a new sid. For the grace, ours is the only table that knows the old one."""
+        rows = self._lock(tx, [rotation.id])
+        if not rows:
+            return None
+        row, now, sid = rows[0], tx.now(), rotation.token or new_sid()
+        tx.do(self._sql[COPY], {"new": sid, "old": row[2]})
+        proved = rotation.level is not None
+        known = Known(
+            created_at=row[5],
+            authenticated_at=now if proved else row[6],
+            expires_at=row[7],
+            level=row[8] if rotation.level is None else rotation.level,
+            device=row[9],
+            impersonator=row[10],
+        )
+        begun = self._noted(tx, sid, row[3], known, expire=row[4], now=now)
+        until = now + rotation.grace if rotation.grace else None
+        heir = begun.session.id if rotation.grace else None
+        self._end(tx, [row], "rotated", None, successor=heir, grace_until=until)
+        return begun
+
+    def end(self, ends: Sequence[End]) -> list[list[str]]:
+        answers = [
+            self._db.transaction(lambda tx, end=each: self._ended(tx, end))  # type: ignore[misc]  # mypy does not infer defaults
+            for each in ends
+        ]
+        if any(answers):
+            self._forget()
+        return answers
+
+    def _ended(self, tx: Tx, end: End) -> list[str]:
+        if end.ids is not None:
+            rows = self._lock(tx, end.ids)
+            if end.user_id is not None:
+                rows = [row for row in rows if self._user(row) == end.user_id]
+        elif end.user_id is not None:
+            rows = tx.rows(self._sql[LOCK_USERS], {"now": tx.instant, "user": end.user_id})
+        else:
+            raise InvalidInput("Whose sessions are to end? Name a user, or sessions.")
+        rows = [row for row in rows if row[1] not in end.keep]
+        self._end(tx, rows, end.reason, end.actor)
+        return [row[1] for row in rows]
+
+    def _user(self, row: Sequence[Any]) -> str | None:
+        return payload.user_of(payload.read(row[3]) or {}, self._options.user_path)
+
+    def _end(
+        self,
+        tx: Tx,
+        rows: Sequence[Sequence[Any]],
+        reason: str,
+        actor: str | None,
+        *,
+        successor: str | None = None,
+        grace_until: int | None = None,
+    ) -> None:
+        """Delete rows of LOCK. The trigger leaves tombstones, and these lines say why."""
+        if not rows:
+            return
+        tx.do(self._sql[DELETE], {"sids": [row[2] for row in rows]})
+        params = {
+            "ids": [row[1] for row in rows],
+            "at": tx.now(),
+            "reason": reason,
+            "actor": actor,
+            "successor": successor,
+            "grace_until": grace_until,
+        }
+        if tx.do(self._sql[ENDED], params) != len(rows):
+            raise StoreBroken(
+                f"Some tombstones could not be written beside {self._names.express}.",
+                hint="Run `sojourn express install` again.",
+            )
+
+    def _forget(self) -> None:
+        """Drop tombstones, Express's too; its own clean-up knows nothing of them."""
+        self._forgot = time.monotonic()
+
+        def work(tx: Tx) -> int:
+            params = {"now": tx.instant, "age": TOMBSTONE, "limit": FORGET}
+            return tx.do(self._sql[FORGOTTEN], params)
+
+        self._db.write(work)
+
+    # Time zones
+
+    def require_zone(self) -> None:
+        """See that Express and we mean the same instant by `expire`, which is without a time zone.
+
+        Raises SettingsError. Rows that Express has written since the installation say in which zone;
+        older ones are compared with the end in their cookie, which says it in UTC.
+        """
+        rows = self._db.read(lambda tx: tx.rows(self._sql[NEWEST], {"limit": SAMPLE}))
+        other = next((row[2] for row in rows if not row[3]), None)
+        if other is not None:
+            raise _zone_error(f"Express writes {other}, and we would read {rows[0][4]}.")
+        if any(row[2] is not None for row in rows):
+            return
+        shift = _shift([(row[0], row[1]) for row in rows])
+        if shift:
+            raise _zone_error(f"The ends of its sessions are {shift / 3600:+g} h off.")
+
+
+ZONE_HINT = (
+    "connect-pg-simple keeps ends of sessions in the time zone of Express's connections. Give both "
+    "the same: ALTER ROLE … SET timezone, or add ?options=-c%20TimeZone%3DZONE to our URL; and unset "
+    "PGTZ, which only we would obey."
+)
+_ABSENT = Gone(reason=GoneReason.ABSENT)
+"""Also the answer for a token of another system's, `Check.adopted`: it is no sid of Express's."""
+_TEMPLATES = (
+    *(CHECK, LOCK, LOCK_USERS, OF_USER, TOUCH, SAVE, INSERT, COPY, NOTE, DELETE, ENDED, FORGOTTEN),
+    NEWEST,
+)
+
+
+def _zone_error(message: str) -> SettingsError:
+    return SettingsError(
+        f"Express and we would not mean the same time by an end of a session. {message}",
+        code="express_time_zone",
+        hint=ZONE_HINT,
+    )
+
+
+def _shift(rows: Sequence[tuple[str, float]]) -> int:
+    """Return by how many seconds ends are off; 0 if that cannot be said.
+
+    A touch moves `expire` and leaves `cookie.expires`, so that a later `expire` alone proves little:
+    several rows must agree, and none be right. An earlier one has no other cause.
+    """
+    shifts: Counter[int] = Counter()
+    for text, expire in rows:
+        said = _cookie_end(text)
+        if said is None:
+            continue
+        off = expire - said
+        nearest = round(off / QUARTER_HOUR) * QUARTER_HOUR
+        if -1 <= off - nearest <= 2:
+            shifts[nearest] += 1
+    if not shifts or 0 in shifts:
+        return 0
+    shift, count = shifts.most_common(1)[0]
+    likely = shift < 0 or (count >= SHIFTED_MIN and 2 * count > len(rows))
+    return shift if likely else 0
+
+
+def _cookie_end(text: str) -> float | None:
+    cookie = (payload.read(text) or {}).get("cookie")
+    value = None if cookie is None else payload.value_of(cookie)
+    expires = value.get("expires") if isinstance(value, dict) else None
+    try:
+        return datetime.fromisoformat(expires).timestamp() if isinstance(expires, str) else None
+    except ValueError:
+        return None
+
+
+def _cap(row: Sequence[Any]) -> int:
+    """Read from SHOWN the end that no use puts off."""
+    return 2**62 if row[6] is None else int(row[6])

@@ -1,0 +1,414 @@
+"""Sessions in the keys of connect-redis, beside an Express application that knows nothing of us.
+
+Redis has no triggers. What Express does by itself is seen when a session is next looked up here, and a
+late SET of Express's can bring an ended session back for Express alone: never for us, and only until
+the next request here, whosever it is, deletes it again (`scripts.LOOK`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import redis
+from msgspec import Struct
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from sojourn.adapters.express import payload, scripts
+from sojourn.adapters.express.options import Options
+from sojourn.adapters.express.payload import Known, public_id, seconds
+from sojourn.adapters.express.sids import new_sid, touched
+from sojourn.clock import Clock
+from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreUnavailable
+from sojourn.service.sessions import GRACE_MAX
+from sojourn.session import (
+    AtLimit,
+    Begin,
+    Begun,
+    Check,
+    End,
+    Gone,
+    GoneReason,
+    Rotate,
+    Save,
+    Session,
+    TooMany,
+)
+
+CONNECT_TIMEOUT = 4  # seconds
+REPLY_TIMEOUT = 6
+ATTEMPTS = 200
+"""How often a save is tried again because others wrote in between: each time, one of them got through."""
+SCAN_COUNT = 1_000
+OURS = "sojourn:express:"
+PASSING = (
+    *(RedisConnectionError, RedisTimeoutError, BusyLoadingError, MasterDownError),
+    *(OutOfMemoryError, ReadOnlyError),
+)
+"""What passes by itself, or when somebody has seen to the server."""
+DENIED = (AuthenticationError,)
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A live key of Express's, and what we know beside it."""
+
+    session: Session
+    sid: str
+    text: str
+    stale: bool  # Express began it, or gave it to another user
+    lasting: bool  # it has no time to live
+
+
+class RedisSessions:
+    """Implements `session.Sessions`. Safe from several threads."""
+
+    def __init__(self, client: redis.Redis, options: Options, clock: Clock) -> None:
+        self._client = client
+        self._options = options
+        self._clock = clock
+        self._base = OURS + options.prefix
+        self._scripts = {text: client.register_script(text) for text in _SCRIPTS}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _run(self, script: str, *arguments: Any) -> Any:
+        now = self._clock.now()
+        head = ("" if now is None else now, self._base, self._options.prefix)
+        with translated():
+            return self._scripts[script](keys=[], args=[*head, *arguments])
+
+    # Looking up
+
+    def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
+        """Look sids up in one round trip; one more where a touch is due, or Express did something."""
+        sids = {public_id(x.token): x.token for x in checks if not x.adopted}
+        if not sids:
+            return [_ABSENT] * len(checks)
+        found = self._look(sids)
+        self._adopt([x for x in found.values() if isinstance(x, Found) and x.stale])
+        due: list[Any] = []
+        touching = {public_id(each.token) for each in checks if each.touch}
+        answers: dict[str, Session | Gone] = {}
+        for asked, each in found.items():
+            if isinstance(each, Gone):
+                answers[asked] = each
+                continue
+            session = answers[asked] = each.session
+            if not payload.has_cookie(payload.read(each.text) or {}):
+                self.save([Save(id=session.id)])
+            if asked in touching and session.touch_due and not each.lasting:
+                ahead = session.at + session.idle_timeout
+                if session.expires_at > session.idle_at:  # it has an end that no use puts off
+                    ahead = min(ahead, session.expires_at)
+                due += [session.id, each.sid, seconds(ahead - session.at) * 1000]
+                answers[asked] = touched(session, ahead)
+        if due:
+            self._run(scripts.TOUCH, *due)
+        return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
+
+    def _look(self, sids: Mapping[str, str]) -> dict[str, Found | Gone]:
+        """Look up by public id, with the sid where that is known; by the id that was asked for."""
+        if not sids:
+            return {}
+        flat = [part for pair in sids.items() for part in pair]
+        now, *rows = self._run(scripts.LOOK, *flat)
+        found = {asked: self._found(row, int(now)) for asked, row in zip(sids, rows, strict=True)}
+        over = [
+            x for x in found.items() if isinstance(x[1], Gone) and x[1].reason is GoneReason.EXPIRED
+        ]
+        if over:  # Express may have gone on using it; it knows of no such end
+            self._run(scripts.END, "expired", "", *(asked for asked, _ in over))
+        return found
+
+    def _found(self, row: Sequence[Any], now: int) -> Found | Gone:
+        if row[0] == "ended":
+            return Gone(
+                reason=GoneReason.ENDED, at=int(row[2]), ended_by=row[3] or None, end_reason=row[4]
+            )
+        if row[0] == "absent":
+            return _ABSENT
+        _, public, sid, text, left, meta = row
+        parts = payload.read(text)
+        if parts is None:
+            return _ABSENT
+        user = payload.user_of(parts, self._options.user_path)
+        same = meta[0] is not None and (meta[1] or None) == user
+        idle = payload.idle_timeout(parts, self._options)
+        session = payload.session_of(
+            public,
+            text,
+            expire=now + (idle if left < 0 else left),
+            at=now,
+            known=_known(meta, same=same),
+            options=self._options,
+        )
+        assert session is not None
+        if session.expires_at <= now:
+            return Gone(reason=GoneReason.EXPIRED, at=session.expires_at)
+        return Found(session=session, sid=sid, text=text, stale=not same, lasting=left < 0)
+
+    def _adopt(self, found: Sequence[Found]) -> None:
+        if found:
+            flat = [(x.session.id, x.sid, x.session.user_id or "") for x in found]
+            self._run(scripts.ADOPT, *(part for each in flat for part in each))
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        return list(self._of(user_id).values())[: max(0, limit)]
+
+    def _of(self, user_id: str) -> dict[str, Session]:
+        """Return everything that is live in a user's index as it is at one instant, newest first."""
+        if self._options.scan:
+            self._adopt(list(self._scanned(user_id)))
+        with translated():
+            ids: Any = self._client.zrange(f"{self._base}u:{user_id}", 0, -1)
+        found = self._look(dict.fromkeys(ids, ""))
+        gone = [asked for asked, x in found.items() if isinstance(x, Gone)]
+        if gone:
+            self._run(scripts.FORGET, user_id, *gone)
+        live = [x for x in found.values() if isinstance(x, Found)]
+        self._adopt([x for x in live if x.stale])  # Express has given it to somebody else
+        mine = [x.session for x in live if x.session.user_id == user_id]
+        return {x.id: x for x in sorted(mine, key=lambda x: (-x.created_at, x.id))}
+
+    def _scanned(self, user_id: str) -> Iterator[Found]:
+        """Read every session, for those of a user that only Express has seen."""
+        prefix = self._options.prefix
+        needle = json.dumps(user_id, ensure_ascii=False)[1:-1]
+        for names in self._keys():
+            with translated():
+                texts: Any = self._client.mget(names)
+            sids = [
+                name.removeprefix(prefix)
+                for name, text in zip(names, texts, strict=True)
+                if text and needle in text
+            ]
+            for each in self._look({public_id(sid): sid for sid in sids}).values():
+                if isinstance(each, Found) and each.stale and each.session.user_id == user_id:
+                    yield each
+
+    def _keys(self) -> Iterator[list[str]]:
+        pattern = "".join(f"\\{x}" if x in "*?[]\\^" else x for x in self._options.prefix) + "*"
+        cursor: Any = 0
+        while True:
+            with translated():
+                found: Any = self._client.scan(cursor, match=pattern, count=SCAN_COUNT)
+            cursor = found[0]
+            if names := [name for name in found[1] if not name.startswith(OURS)]:
+                yield names
+            if not int(cursor):
+                return
+
+    # Changing
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        """Merge top-level keys: read, and write unless somebody has written meanwhile."""
+        changes = [payload.encoded(each.set) for each in saves]
+        return [self._save(each, change) for each, change in zip(saves, changes, strict=True)]
+
+    def _save(self, save: Save, changes: payload.Parts) -> int | None:
+        for _ in range(ATTEMPTS):
+            found = self._look({save.id: ""})[save.id]
+            if isinstance(found, Gone):
+                return None
+            session = found.session
+            cookie = self._options.cookie(session.idle_timeout, session.idle_at)
+            text = payload.merged(found.text, save, changes, cookie)
+            outcome = self._run(scripts.SWAP, save.id, found.sid, found.text, text)
+            if outcome == 0:
+                return None
+            if outcome == 2:
+                return payload.revision(text)
+        raise StoreUnavailable("Too many write this session at once.")
+
+    def begin(self, begins: Sequence[Begin]) -> list[Begun | TooMany]:
+        return [self._begin(each) for each in begins]
+
+    def _begin(self, begin: Begin) -> Begun | TooMany:
+        lifetime, idle = payload.bounds(begin)
+        for _ in range(ATTEMPTS):
+            old = None
+            if begin.replaces is not None:
+                found = self._look({begin.replaces: ""})[begin.replaces]
+                old = found if isinstance(found, Found) else None
+            room = self._room(begin)
+            if isinstance(room, TooMany):
+                return room
+            seen, ending = room
+            now = self._now()
+            carried = None if old is None or old.session.impersonator else old.text
+            cookie = self._options.cookie(idle, now + idle)
+            text = payload.begun(begin, carried, self._options, cookie=cookie)
+            sid = new_sid()
+            known = Known(
+                created_at=now,
+                authenticated_at=now,
+                expires_at=now + lifetime,
+                level=begin.level,
+                device=payload.device_json(begin.device),
+                impersonator=begin.impersonator,
+            )
+            facts = _facts(begin, known)
+            if begin.replaces is not None:
+                ending = [*ending, (begin.replaces, "replaced", "")]
+            begun = self._run(
+                scripts.BEGIN,
+                *(sid, public_id(sid), text, seconds(idle) * 1000, lifetime + scripts.SLACK),
+                *(
+                    begin.user_id or "",
+                    seen,
+                    len(facts),
+                    *facts,
+                    *(part for each in ending for part in each),
+                ),
+            )
+            if begun:
+                session = payload.session_of(
+                    public_id(sid),
+                    text,
+                    expire=now + idle,
+                    at=now,
+                    known=known,
+                    options=self._options,
+                )
+                assert session is not None
+                return Begun(token=sid, session=session)
+        raise StoreUnavailable("Too many sign this user in at once.")
+
+    def _now(self) -> int:
+        return int(self._run(scripts.LOOK)[0])
+
+    def _room(self, begin: Begin) -> tuple[str, list[tuple[str, str, str]]] | TooMany:
+        """Choose what has to end first; and say what the user had then, for the script to compare."""
+        if begin.user_id is None or begin.impersonator is not None:
+            return "*", []
+        if begin.limit is None and not begin.ending:
+            return "*", []
+        everything = self._of(begin.user_id)
+        seen = " ".join(everything)
+        live = [x for x in everything.values() if x.impersonator is None]
+        ending = [(x.id, "made_room", "") for x in live if x.id in begin.ending]
+        spared = {*begin.ending, begin.replaces}
+        counted = [x for x in live if x.id not in spared]
+        if begin.limit is None or len(counted) < begin.limit:
+            return seen, ending
+        if begin.at_limit is not AtLimit.END_OLDEST:
+            return TooMany(limit=begin.limit, sessions=tuple(counted))
+        oldest = counted[begin.limit - 1 :]
+        return seen, ending + [(x.id, "session_limit", "system:limit") for x in oldest]
+
+    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
+        for each in rotations:
+            if not 0 <= each.grace <= GRACE_MAX:
+                raise InvalidInput(f"A rotated token is good for {GRACE_MAX // 1000} s at most.")
+        return [self._rotate(each) for each in rotations]
+
+    def _rotate(self, rotation: Rotate) -> Begun | None:
+        if isinstance(self._look({rotation.id: ""})[rotation.id], Gone):
+            return None
+        sid = rotation.token or new_sid()
+        level = "" if rotation.level is None else rotation.level
+        now, row = self._run(
+            scripts.ROTATE, rotation.id, sid, public_id(sid), rotation.grace, level
+        )
+        found = self._found(row, int(now))
+        return None if isinstance(found, Gone) else Begun(token=sid, session=found.session)
+
+    def end(self, ends: Sequence[End]) -> list[list[str]]:
+        return [self._end(each) for each in ends]
+
+    def _end(self, end: End) -> list[str]:
+        if end.ids is None and end.user_id is None:
+            raise InvalidInput("Whose sessions are to end? Name a user, or sessions.")
+        if end.ids is None:
+            ids = list(self._of(end.user_id or ""))
+        else:
+            found = self._look(dict.fromkeys(end.ids, ""))
+            live = [x.session for x in found.values() if isinstance(x, Found)]
+            ids = [x.id for x in live if end.user_id in (None, x.user_id)]
+        ids = [each for each in ids if each not in end.keep]
+        return list(self._run(scripts.END, end.reason, end.actor or "", *ids)) if ids else []
+
+
+_ABSENT = Gone(reason=GoneReason.ABSENT)
+"""Also the answer for a token of another system's, `Check.adopted`: it is no sid of Express's."""
+_SCRIPTS = (
+    *(scripts.LOOK, scripts.ADOPT, scripts.TOUCH, scripts.SWAP, scripts.BEGIN, scripts.ROTATE),
+    *(scripts.END, scripts.FORGET),
+)
+
+
+def open_redis(url: str, options: Options, clock: Clock) -> RedisSessions:
+    """Connect. Raises StoreUnavailable, StoreBroken and SettingsError."""
+    for ours, theirs in (("valkeys:", "rediss:"), ("valkey:", "redis:")):
+        url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
+    try:
+        client = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=REPLY_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),  # a script that was run may not be run again
+        )
+    except ValueError as fault:
+        raise SettingsError(f"The store's URL cannot be read: {fault}.") from None
+    with translated():
+        client.ping()
+    return RedisSessions(client, options, clock)
+
+
+def _known(meta: Sequence[Any], *, same: bool) -> Known:
+    """Read FACTS. What was true of another user of this session is not of this one."""
+    created, authenticated, expires, level, device, impersonator = meta[2:]
+    if not same:
+        authenticated = level = impersonator = None
+    return Known(
+        created_at=_int(created),
+        authenticated_at=_int(authenticated),
+        expires_at=_int(expires),
+        level=1 if level is None else int(level),
+        device=device or None,
+        impersonator=impersonator or None,
+    )
+
+
+def _int(text: Any) -> int | None:
+    return None if text is None else int(text)
+
+
+def _facts(begin: Begin, known: Known) -> list[Any]:
+    facts = {"user": begin.user_id} | {x: getattr(known, x) for x in Known.__struct_fields__}
+    return [part for pair in facts.items() if pair[1] is not None for part in pair]
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into a store's fault, by its class."""
+    try:
+        yield
+    except DENIED as error:
+        raise StoreBroken(
+            f"Redis refuses us ({type(error).__name__}).", hint="Check the URL's user and password."
+        ) from error
+    except PASSING as error:
+        raise StoreUnavailable(f"Redis is not available ({type(error).__name__}).") from error
+    except RedisError as error:
+        raise StoreBroken(
+            f"Redis is not as it must be ({type(error).__name__}).",
+            hint="connect-redis and Sojourn need strings and hashes at their keys, and Redis 6 or "
+            "newer; a cluster does not do.",
+        ) from error

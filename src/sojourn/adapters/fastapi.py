@@ -1,0 +1,99 @@
+"""Sessions as FastAPI dependencies, over `sojourn.adapters.asgi.SessionMiddleware`.
+
+    app.add_middleware(SessionMiddleware)
+
+    @app.get("/me")
+    async def me(session: SignedIn) -> dict[str, str]: ...
+
+    @app.post("/password", dependencies=[require_recent_sign_in(minutes=5)])
+    async def change_password(session: SignedIn) -> None: ...
+
+Refusals are 401 with a reason code. One that only a fresh sign-in mends says so as RFC 9470 does:
+`WWW-Authenticate: Bearer error="insufficient_user_authentication", max_age=300`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException
+from fastapi.requests import HTTPConnection
+
+from sojourn.adapters.asgi import AsyncVisit
+from sojourn.clock import MINUTE
+from sojourn.session import Gone
+
+UNAUTHENTICATED = 401
+
+
+def current_session(connection: HTTPConnection) -> AsyncVisit:
+    """Return this request's session, whether anybody is signed in or not."""
+    visit = connection.scope.get("state", {}).get("sojourn")
+    if not isinstance(visit, AsyncVisit):
+        raise RuntimeError(  # noqa: TRY004 - an installation that lacks a line, not a wrong argument
+            "There is no session: add `app.add_middleware(sojourn.adapters.asgi.SessionMiddleware)`."
+        )
+    return visit
+
+
+CurrentSession = Annotated[AsyncVisit, Depends(current_session)]
+"""This request's session, whether anybody is signed in or not."""
+
+
+def signed_in(session: CurrentSession) -> AsyncVisit:
+    """Return the session of a signed-in user; refuse with 401 and the reason otherwise."""
+    if session.user_id is None:
+        raise refusal(session.gone)
+    return session
+
+
+SignedIn = Annotated[AsyncVisit, Depends(signed_in)]
+"""The session of a signed-in user; 401 if nobody is."""
+
+
+def require_recent_sign_in(*, minutes: float, level: int = 1) -> Any:
+    """Return a dependency that refuses unless the user proved who they are so recently, at this level
+    of authentication or above (ASVS 5.0 7.5.1, 7.5.3)."""
+
+    def check(session: SignedIn) -> AsyncVisit:
+        if not session.recent(round(minutes * MINUTE), level):
+            raise HTTPException(
+                UNAUTHENTICATED,
+                {
+                    "code": "sign_in_again",
+                    "error": "This needs a fresh sign-in.",
+                    "details": "Ask the user to prove who they are, then call `elevate`.",
+                },
+                {
+                    "WWW-Authenticate": 'Bearer error="insufficient_user_authentication", '
+                    f"max_age={round(minutes * 60)}"
+                },
+            )
+        return session
+
+    return Depends(check)
+
+
+def refusal(gone: Gone | None) -> HTTPException:
+    """Say why nobody is signed in: `session_absent`, `session_idle`, `session_expired`,
+    `session_ended` (and by whom, if not by its user), `session_forged`."""
+    reason = "absent" if gone is None else gone.reason.value
+    detail: dict[str, str] = {
+        "code": f"session_{reason}",
+        "error": _WORDS[reason],
+        "details": "Sign in, then try again.",
+    }
+    if gone is not None and gone.end_reason:
+        detail["reason"] = gone.end_reason
+    if gone is not None and gone.ended_by:
+        detail["endedBy"] = gone.ended_by
+    return HTTPException(UNAUTHENTICATED, detail, {"WWW-Authenticate": "Bearer"})
+
+
+_WORDS = {
+    "absent": "Nobody is signed in.",
+    "idle": "You were signed out because you were away for long.",
+    "expired": "Your sign-in has run out.",
+    "ended": "You have been signed out.",
+    "forged": "The cookie was not made here.",
+}

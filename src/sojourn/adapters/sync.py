@@ -1,0 +1,125 @@
+"""One request's session for code that is not async: what Flask's `visit` and Django's `request.sojourn` are.
+
+Nothing is opened before somebody asks: a request that never looks at its session asks the store nothing,
+and is served while the store is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sojourn.adapters.desk import Desk, LazyDesk
+from sojourn.data import SessionData
+from sojourn.errors import Overloaded, StoreError
+from sojourn.service.visit import Step, T, Visit
+from sojourn.session import Gone, Session
+
+Headers = list[tuple[str, str]]
+
+
+class SyncVisit:
+    """The session of one request, looked up when it is first asked for.
+
+    Attributes:
+        fault: why the store could not answer, if it could not. A look-up that failed is not tried again
+            within the request: a person waits for a dead database once.
+    """
+
+    def __init__(self, desk: LazyDesk, make: Callable[[Desk], Visit]) -> None:
+        self.fault: StoreError | Overloaded | None = None
+        self._lazy = desk
+        self._make = make
+        self._visit: Visit | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Tell whether anybody has asked for the session."""
+        return self._visit is not None
+
+    @property
+    def visit(self) -> Visit:
+        """The visit, opened. Raises StoreError."""
+        if self._visit is None:
+            if self.fault is not None:
+                raise self.fault
+            try:
+                desk = self._lazy.get()
+                visit = self._make(desk)
+                desk.run(visit.open())
+                self._settle(desk, visit)
+            except (StoreError, Overloaded) as fault:
+                self.fault = fault
+                raise
+            self._visit = visit
+        return self._visit
+
+    def _settle(self, desk: Desk, visit: Visit) -> None:
+        """Look a visit over that was just opened; for frameworks with rules of their own."""
+
+    @property
+    def data(self) -> SessionData:
+        return self.visit.data
+
+    @property
+    def session(self) -> Session | None:
+        """The live session, or None."""
+        return self.visit.session
+
+    @property
+    def gone(self) -> Gone | None:
+        """Why there is none, though the request brought a cookie."""
+        return self.visit.gone
+
+    @property
+    def user_id(self) -> str | None:
+        """Who is signed in, if anybody."""
+        return self.visit.user_id
+
+    @property
+    def impersonator(self) -> str | None:
+        """Who really acts here, if somebody acts as the user. Show it on every page."""
+        return self.visit.impersonator
+
+    def recent(self, max_age: int, level: int = 1) -> bool:
+        """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
+        return self.visit.recent(max_age, level)
+
+    def rotate(self) -> Session | None:
+        """Give the session a new token; the old one works for a short grace."""
+        return self.run(self.visit.rotate())
+
+    def elevate(self, level: int) -> Session | None:
+        """Note that the user has just proved who they are again, at this level (step-up)."""
+        return self.run(self.visit.elevate(level))
+
+    def stop_impersonating(self) -> Session | None:
+        """Return to one's own session; None if it has ended meanwhile."""
+        return self.run(self.visit.stop_impersonating())
+
+    def end(self, reason: str = "signed_out") -> None:
+        """Sign out."""
+        self.run(self.visit.end(reason))
+
+    def end_others(self, reason: str = "signed_out_elsewhere") -> list[str]:
+        """End the user's other sessions; return their ids."""
+        return self.run(self.visit.end_others(reason))
+
+    def end_all(self, reason: str = "signed_out_everywhere") -> list[str]:
+        """End all of the user's sessions, this one included; return their ids."""
+        return self.run(self.visit.end_all(reason))
+
+    def others(self) -> list[Session]:
+        """List the user's other live sessions, newest first."""
+        return self.run(self.visit.others())
+
+    def commit(self, status: int) -> Headers:
+        """Save what has changed; return the headers that the response must carry."""
+        return self.run(self.visit.commit(status)) if self.opened else []
+
+    def run(self, step: Step[T]) -> T:
+        """Carry a step of the visit out. Raises StoreError."""
+        try:
+            return self._lazy.get().run(step)
+        except (StoreError, Overloaded) as fault:
+            self.fault = fault
+            raise

@@ -1,0 +1,294 @@
+"""Sessions: what an application's backend asks for, which is hot, and the operators' view of them.
+
+`current` is the session that the token in X-Session-Token stands for; a backend that knows a session
+by its id names that instead, and the same code answers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from sojourn.api.backend import Knock, backend
+from sojourn.api.call import Ask, Call, Who, operator
+from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
+from sojourn.api.wire_sessions import (
+    BeginBody,
+    BegunAnswer,
+    CutoffAnswer,
+    CutoffBody,
+    EndBody,
+    EndedAnswer,
+    EndedIdsAnswer,
+    EndManyBody,
+    RotateBody,
+    SaveBody,
+    SavedAnswer,
+    SessionAnswer,
+    SessionBody,
+    begun_answer,
+    session_body,
+    storable,
+    whole,
+)
+from sojourn.errors import InvalidInput, NotFound
+from sojourn.service.backends import CURRENT, EndOwn, EndSome
+from sojourn.service.keys import Permission
+from sojourn.session import ROTATION_GRACE, Check, End, Rotate, Save, Session
+
+BASE = "/api/sessions"
+GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")
+NEIGHBORS = 100
+"""Ids that may share all characters but their last ones with a session's."""
+
+
+class CheckQuery(Wire, frozen=True, kw_only=True):
+    touch: bool = True
+    adopted: bool = False
+
+
+@backend(
+    "POST", BASE, who=Who.SIGN_IN, status=201, body_required=False, problems=("session_limit",)
+)
+async def begin_session(ask: Knock, body: BeginBody) -> Done[BegunAnswer]:
+    """Begin a session.
+
+    With `userId`: a user signs in; without: a visitor's, for its data alone. The session whose token
+    is in X-Session-Token, or that `replaces` names, ends in the same step, and its data is kept below
+    the new `data` if it was a visitor's or the same user's: no token from before a sign-in is worth
+    anything after it. With `limit`, a user who has as many sessions as that is refused, or their
+    oldest is ended, as `atLimit` says; `ask` answers which there are, to begin again with some of them
+    in `ending`. The answer holds the token, this once.
+    """
+    begun = await ask.submit("begin", body.begin(), current=True)
+    return Done(data=begun_answer(begun))
+
+
+@backend("GET", BASE + "/current", who=Who.PERSON, problems=GONE)
+async def check_session(ask: Knock, query: CheckQuery) -> Done[SessionAnswer]:
+    """Check a person's token.
+
+    Marks the session as used, if that is due, unless `touch` is false. `adopted`: it is the token of a
+    system that was here before, whose sessions were taken over. 401 with a code that begins
+    with `session_` says that it is the person who must sign in again, and why; any other 401 is about
+    the API key.
+    """
+    session = await ask.submit("check", Check(ask.token or "", query.touch, query.adopted))
+    return Done(data=SessionAnswer(session=session_body(session, data=True)))
+
+
+@backend("PATCH", BASE + "/current", who=Who.PERSON, problems=(*GONE, "data_too_large"))
+async def save_current(ask: Knock, body: SaveBody) -> Done[SavedAnswer]:
+    """Change keys of the session's data.
+
+    Keys named by neither `set` nor `unset` stay as they are: parallel requests lose nothing.
+    """
+    return await _save(ask, CURRENT, body)
+
+
+@backend("PATCH", BASE + "/{sessionId}", problems=("session_unknown", "data_too_large"))
+async def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Done[SavedAnswer]:
+    """Change keys of a session's data, by its id."""
+    return await _save(ask, session_id, body)
+
+
+async def _save(ask: Knock, session_id: str, body: SaveBody) -> Done[SavedAnswer]:
+    save = Save(id=session_id, set=storable(body.set), unset=body.unset)
+    revision = await ask.submit("save", save, current=session_id == CURRENT)
+    if revision is None:
+        raise unknown()
+    return Done(data=SavedAnswer(revision=revision))
+
+
+@backend(
+    "POST",
+    BASE + "/current/rotate",
+    who=Who.PERSON,
+    body_required=False,
+    problems=(*GONE, "conflict"),
+)
+async def rotate_current(ask: Knock, body: RotateBody) -> Done[BegunAnswer]:
+    """Give the session a new token.
+
+    The old one works for `grace` seconds more, 20 unless said otherwise, for tabs whose requests are
+    under way. With `level`, the person has just proved who they are again. `token`: the new one, where
+    a backend does not leave it to chance.
+    """
+    return await _rotate(ask, CURRENT, body)
+
+
+@backend(
+    "POST",
+    BASE + "/{sessionId}/rotate",
+    body_required=False,
+    problems=("session_unknown", "conflict"),
+)
+async def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Done[BegunAnswer]:
+    """Give a session a new token, by its id."""
+    return await _rotate(ask, session_id, body)
+
+
+async def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Done[BegunAnswer]:
+    grace = ROTATION_GRACE if isinstance(body.grace, UnsetType) else round(body.grace * 1000)
+    rotation = Rotate(id=session_id, grace=grace, level=body.level, token=whole(body.token))
+    begun = await ask.submit("rotate", rotation, current=session_id == CURRENT)
+    if begun is None:
+        raise unknown()
+    return Done(data=begun_answer(begun))
+
+
+@backend(
+    "DELETE",
+    BASE + "/current",
+    who=Who.PERSON,
+    body_required=False,
+    problems=("session_absent", "session_forged"),
+)
+async def end_current(ask: Knock, body: EndBody) -> Done[EndedAnswer]:
+    """Sign a person out.
+
+    The session and the seats that belong to it end. `ended` is 0 when it was over already, which is as
+    good.
+    """
+    reason = optional(body.reason) or "signed_out"
+    ended = await ask.submit("end", EndOwn(reason=reason), current=True)
+    return Done(data=EndedAnswer(ended=len(ended)))
+
+
+@backend("POST", BASE + "/current/end-others", who=Who.PERSON, body_required=False, problems=GONE)
+async def end_others(ask: Knock, body: EndBody) -> Done[EndedAnswer]:
+    """Sign a person out everywhere else."""
+    reason = optional(body.reason) or "signed_out_elsewhere"
+    ended = await ask.submit("end", EndOwn(reason=reason, others=True), current=True)
+    return Done(data=EndedAnswer(ended=len(ended)))
+
+
+@backend("POST", BASE + "/end", may=Permission.SESSIONS_END)
+async def end_sessions(ask: Knock, body: EndManyBody) -> Done[EndedIdsAnswer]:
+    """End sessions by their ids, or all of a user's but some.
+
+    `actor` is for backends, which know who asked them; whoever else asks is named by their key.
+    """
+    if (body.ids is None) == (body.user_id is None):
+        raise InvalidInput("ids, userId: give one of the two.")
+    if body.keep and body.user_id is None:
+        raise InvalidInput("keep: goes with userId.")
+    if isinstance(body.actor, str) and body.actor.startswith(("key:", "system:")):
+        raise InvalidInput("actor: must not begin with key: or system:.")
+    end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
+    ended = await ask.submit("end", EndSome(end=end, actor=body.actor))
+    return Done(data=EndedIdsAnswer(ended=len(ended), ids=ended))
+
+
+class SessionsQuery(Wire, frozen=True, kw_only=True):
+    user_id: Name | UnsetType = UNSET
+    after: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    limit: Limit = 100
+    newest_first: bool = False
+    data: bool = False
+
+
+@operator("GET", BASE, may=Permission.SESSIONS_READ)
+def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
+    """List live sessions, by id, or with `newestFirst` one user's latest.
+
+    Never their tokens. Their `data` belongs to the application: only backends may ask for it, and an
+    application's key lists one user's sessions at a time.
+    """
+    services, user_id = ask.context.services, optional(query.user_id)
+    if query.data:
+        services.keys.require(ask.key, Permission.SESSIONS)
+    if user_id is None:
+        services.keys.require(ask.key, Permission.READ)
+    if query.newest_first:
+        if user_id is None or query.after is not UNSET:
+            raise InvalidInput("newestFirst: goes with userId, and without after.")
+        found, full = services.sessions.of(user_id, limit=query.limit), False
+    else:
+        after = optional(query.after)
+        found = services.sessions.list(after=after, limit=query.limit, user_id=user_id)
+        full = len(found) == query.limit
+    return Done(
+        data=Page(
+            items=[session_body(each, data=query.data) for each in found],
+            next=found[-1].id if full else None,
+        )
+    )
+
+
+@operator("GET", BASE + "/{sessionId}", may=Permission.SESSIONS_READ, problems=("session_unknown",))
+def get_session(ask: Ask, session_id: Name) -> Done[SessionAnswer]:
+    """Show a live session, without its data."""
+    session = _find(ask, session_id)
+    if session is None:
+        raise unknown()
+    return Done(data=SessionAnswer(session=session_body(session, data=False)))
+
+
+def _find(ask: Ask, session_id: str) -> Session | None:
+    """Look a session up by its id: the first ones after what it begins with."""
+    sessions = ask.context.services.sessions
+    near = sessions.list(after=session_id[:-1], limit=NEIGHBORS)
+    return next((each for each in near if each.id == session_id), None)
+
+
+@operator("DELETE", BASE + "/{sessionId}", may=Permission.SESSIONS_END)
+def end_session(ask: Ask, session_id: Name) -> Done[EndedAnswer]:
+    """End one session, and give back the seats that belong to it."""
+    end = End(ids=(session_id,), reason="revoked", actor=ask.actor)
+    (ended,) = ask.context.services.sessions.end([end])
+    said = "The session is over." if ended else "There is no live session with this id."
+    return Done(data=EndedAnswer(ended=len(ended)), message=said)
+
+
+class OfUserQuery(Wire, frozen=True, kw_only=True):
+    user_id: Name
+
+
+@operator("DELETE", BASE, may=Permission.SESSIONS_END)
+def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
+    """End all sessions of a user begun up to now, however many, in one step.
+
+    They are refused from now on; their entries in the events, and the seats they held, follow at once.
+    """
+    at = ask.context.services.cut_off(query.user_id, reason="revoked", actor=ask.actor)
+    said = f"Every session of user {query.user_id} begun up to now is over."
+    return Done(data=CutoffAnswer(at=rfc3339(at)), message=said)
+
+
+@operator("POST", BASE + "/cutoff", may=Permission.SESSIONS_CUTOFF)
+def cut_off_sessions(ask: Ask, body: CutoffBody) -> Done[CutoffAnswer]:
+    """End all sessions begun up to now: of a user, or of everybody if `userId` is null."""
+    at = ask.context.services.cut_off(body.user_id, reason="cut_off", actor=ask.actor)
+    whose = "Everybody's sessions" if body.user_id is None else f"The sessions of {body.user_id}"
+    return Done(data=CutoffAnswer(at=rfc3339(at)), message=f"{whose} begun up to now are over.")
+
+
+def unknown() -> NotFound:
+    return NotFound(
+        "There is no live session with this id.",
+        code="session_unknown",
+        hint="It may have ended. Check the person's token: the answer says why.",
+    )
+
+
+HOT: tuple[Call, ...] = (
+    begin_session,
+    check_session,
+    save_current,
+    save_session,
+    rotate_current,
+    rotate_session,
+    end_current,
+    end_others,
+    end_sessions,
+)
+CALLS: tuple[Call, ...] = (
+    *HOT,
+    list_sessions,
+    get_session,
+    end_session,
+    end_user_sessions,
+    cut_off_sessions,
+)

@@ -1,0 +1,361 @@
+"""Sessions kept by a Sojourn server: `session.Sessions` over its API, for an application's backend.
+
+Plain and synchronous, as the verbs of a store are. The requests of a batch go in parallel.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import httpx
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
+from sojourn.client.http import Secret
+from sojourn.device import Device
+from sojourn.errors import InvalidToken, SojournError, StoreUnavailable
+from sojourn.session import (
+    Begin,
+    Begun,
+    Check,
+    End,
+    Gone,
+    GoneReason,
+    Rotate,
+    Save,
+    Session,
+    TooMany,
+)
+from sojourn.token import TokenKind, check_token
+
+BASE = "/api/sessions"
+PARALLEL = 16
+"""Requests of one batch under way at once."""
+TIMEOUT = 10.0  # seconds for one request and its answer, sent again or not
+TEXT_MAX = 512  # characters of a device's description that are sent
+LIST_MAX = 1_000
+IDS_MAX = 100  # of sessions that one request ends by their ids
+FOREIGN_MAX = 512  # characters of a token that another system made
+_ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
+
+_Q = TypeVar("_Q")
+_A = TypeVar("_A")
+
+
+class _Device(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    name: str | None = None
+    browser: str | None = None
+    os: str | None = None
+    kind: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    place: str | None = None
+
+
+class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
+    id: str
+    user_id: str | None
+    revision: int
+    created_at: datetime
+    authenticated_at: datetime
+    last_used_at: datetime
+    at: datetime
+    expires_in: float
+    idle_in: float
+    idle_timeout: float
+    level: int
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    impersonator: str | None = None
+    device: _Device | None = None
+
+    def session(self) -> Session:
+        """Return the session as the server's store told it: on the store's clock, not on ours."""
+        at = _instant(self.at)
+        return Session(
+            id=self.id,
+            user_id=self.user_id,
+            data=self.data,
+            revision=self.revision,
+            created_at=_instant(self.created_at),
+            authenticated_at=_instant(self.authenticated_at),
+            last_used_at=_instant(self.last_used_at),
+            idle_timeout=round(self.idle_timeout * 1000),
+            idle_at=at + round(self.idle_in * 1000),
+            expires_at=at + round(self.expires_in * 1000),
+            device=None if self.device is None else Device(**msgspec.structs.asdict(self.device)),
+            level=self.level,
+            impersonator=self.impersonator,
+            at=at,
+        )
+
+
+class _Told(Struct, frozen=True, kw_only=True):
+    session: _Session
+
+
+class _Begun(Struct, frozen=True, kw_only=True):
+    session: _Session
+    token: str
+
+
+class _Saved(Struct, frozen=True, kw_only=True):
+    revision: int
+
+
+class _Ended(Struct, frozen=True, kw_only=True):
+    ids: list[str]
+
+
+class _Page(Struct, frozen=True, kw_only=True):
+    items: list[_Session]
+
+
+class RemoteSessions:
+    """Implements `session.Sessions` over the API of the server at `url`, with an API key of role app.
+
+    Safe from several threads; connects on first use. Beside StoreUnavailable and StoreBroken (which is
+    also raised when the server does not accept the key), verbs raise InvalidInput.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._connection = Connection(
+            url, key, connections=2 * PARALLEL, timeout=timeout, transport=transport
+        )
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
+        """Look tokens up. One whose checksum is wrong is FORGED; the server is not asked."""
+        return self._each(self._check, checks)
+
+    def begin(self, begins: Sequence[Begin]) -> list[Begun | TooMany]:
+        return self._each(self._begin, begins)
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        """Merge top-level keys. Saves of one session in a batch are applied in order."""
+        return self._in_order(self._save, saves)
+
+    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
+        return self._in_order(self._rotate, rotations)
+
+    def end(self, ends: Sequence[End]) -> list[list[str]]:
+        """End sessions. Those whose end was carried out, but not answered, may not be named."""
+        return self._each(self._end, ends)
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        query = {
+            "userId": user_id,
+            "newestFirst": "true",
+            "data": "true",
+            "limit": max(1, min(limit, LIST_MAX)),
+        }
+        question = Question(method="GET", path=BASE, query=query, again=True)
+        (found,) = self._each(lambda each: self._connection.ask(each, _Page), [question])
+        return [each.session() for each in found.items]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        self._connection.close()
+
+    def _check(self, check: Check) -> Session | Gone:
+        if not _may_be_known(check):
+            return Gone(reason=GoneReason.FORGED)
+        query = {} if check.touch else {"touch": "false"}
+        if check.adopted:
+            query["adopted"] = "true"
+        question = Question(
+            method="GET",
+            path=BASE + "/current",
+            query=query,
+            token=Secret(check.token),
+            again=True,  # a touch only ever moves forward
+        )
+        try:
+            return self._connection.ask(question, _Told).session.session()
+        except Refusal as refusal:
+            if refusal.problem.code.startswith("session_"):
+                return _gone(refusal.problem)
+            raise
+
+    def _begin(self, begin: Begin) -> Begun | TooMany:
+        body = {
+            "userId": begin.user_id,
+            "data": begin.data,
+            "timeouts": {
+                "lifetime": begin.timeouts.lifetime / 1000,
+                "idleTimeout": begin.timeouts.idle_timeout / 1000,
+            },
+            "device": _described(begin.device),
+            "level": begin.level,
+            "impersonator": begin.impersonator,
+            "replaces": begin.replaces,
+            "ending": begin.ending,
+            "limit": begin.limit,
+            "atLimit": begin.at_limit,
+        }
+        try:
+            told = self._connection.ask(Question(method="POST", path=BASE, body=body), _Begun)
+        except Refusal as refusal:
+            if refusal.problem.code != "session_limit":
+                raise
+            live = msgspec.json.decode(refusal.problem.sessions, type=tuple[_Session, ...])
+            return TooMany(
+                limit=refusal.problem.limit, sessions=tuple(each.session() for each in live)
+            )
+        return _begun(told)
+
+    def _save(self, save: Save) -> int | None:
+        body = {"set": save.set, "unset": save.unset}
+        told = self._about(save.id, "PATCH", "", body, _Saved)
+        return None if told is None else told.revision
+
+    def _rotate(self, rotation: Rotate) -> Begun | None:
+        body = {
+            "grace": rotation.grace / 1000,
+            "level": rotation.level,
+            "token": rotation.token,
+        }
+        told = self._about(rotation.id, "POST", "/rotate", body, _Begun)
+        return None if told is None else _begun(told)
+
+    def _about(
+        self, session_id: str, method: str, suffix: str, body: Any, kind: type[_A]
+    ) -> _A | None:
+        """Ask something of a session by its id. None: it is gone, or no session ever had such an id."""
+        if _ID.fullmatch(session_id) is None or session_id == "current":
+            return None
+        question = Question(method=method, path=f"{BASE}/{session_id}{suffix}", body=body)
+        try:
+            return self._connection.ask(question, kind)
+        except Refusal as refusal:
+            if refusal.problem.code == "session_unknown":
+                return None
+            raise
+
+    def _end(self, end: End) -> list[str]:
+        if end.ids is None or len(end.ids) <= IDS_MAX:
+            return self._end_some(end)
+        ended: list[str] = []
+        for start in range(0, len(end.ids), IDS_MAX):
+            ended += self._end_some(replace(end, ids=end.ids[start : start + IDS_MAX]))
+        return ended
+
+    def _end_some(self, end: End) -> list[str]:
+        body = {
+            "ids": end.ids,
+            "userId": end.user_id,
+            "keep": end.keep,
+            "reason": end.reason,
+            "actor": end.actor,
+        }
+        question = Question(method="POST", path=BASE + "/end", body=body, again=True)
+        return self._connection.ask(question, _Ended).ids
+
+    def _each(self, verb: Callable[[_Q], _A], requests: Sequence[_Q]) -> list[_A]:
+        """Carry requests out in parallel; each is answered with its outcome or its own fault.
+
+        A fault is raised where nobody got an answer, as a store's would be.
+        """
+        return _or_raise(self._map(lambda each: self._one(verb, each), requests))
+
+    def _in_order(self, verb: Callable[[Any], _A], requests: Sequence[Any]) -> list[_A]:
+        """As `_each`, but what concerns the same session goes one after the other."""
+        by_session: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            by_session.setdefault(request.id, []).append(i)
+        answers: list[Any] = [None] * len(requests)
+
+        def in_turn(places: list[int]) -> None:
+            for i in places:
+                answers[i] = self._one(verb, requests[i])
+
+        self._map(in_turn, list(by_session.values()))
+        return _or_raise(answers)
+
+    def _map(self, work: Callable[[_Q], _A], items: Sequence[_Q]) -> list[_A]:
+        if len(items) < 2:  # the usual case needs no thread but the caller's
+            return [work(item) for item in items]
+        return list(self._threads().map(work, items))
+
+    def _one(self, verb: Callable[[_Q], _A], request: _Q) -> _A | SojournError:
+        try:
+            return verb(request)
+        except Refusal as refusal:
+            return fault_of(refusal, self._connection.name)
+        except SojournError as fault:
+            return fault
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("These sessions were closed.", hint="Open them again.")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="sojourn-sessions")
+            return self._pool
+
+
+def _or_raise(answers: list[Any]) -> list[Any]:
+    """Return the answers; raise the first fault if there is nothing else."""
+    if answers and all(isinstance(answer, SojournError) for answer in answers):
+        raise cast(SojournError, answers[0])
+    return answers
+
+
+def _may_be_known(check: Check) -> bool:
+    """Tell whether the server need be asked: it would refuse the others at sight."""
+    if check.adopted:
+        ours = check.token.startswith(TokenKind.SESSION.value)
+        plain = check.token.isascii() and check.token.isprintable()
+        return 0 < len(check.token) <= FOREIGN_MAX and plain and not ours
+    try:
+        check_token(check.token, TokenKind.SESSION)
+    except InvalidToken:
+        return False
+    return True
+
+
+def _gone(problem: Problem) -> Gone:
+    return Gone(
+        reason=GoneReason(problem.code.removeprefix("session_")),
+        ended_by=problem.ended_by,
+        end_reason=problem.end_reason,
+        at=None if problem.ended_at is None else _instant(problem.ended_at),
+    )
+
+
+def _begun(told: _Begun) -> Begun:
+    return Begun(token=told.token, session=told.session.session())
+
+
+def _described(device: Device | None) -> _Device | None:
+    """Describe a device in what a server takes: no control characters, and not at any length."""
+    if device is None:
+        return None
+    said = {}
+    for name, text in msgspec.structs.asdict(device).items():
+        clean = "".join(c for c in text if c.isprintable())[:TEXT_MAX] if text else ""
+        said[name] = clean or None
+    return _Device(**said)
+
+
+def _instant(value: datetime) -> int:
+    return round(value.timestamp() * 1000)

@@ -1,0 +1,171 @@
+"""Cookies that carry a session's token: how they are signed, read and written. RFC 6265bis, no I/O.
+
+A cookie's value is the token and a signature of it, so that a forged one is refused without asking
+a store. The name starts with `__Host-` wherever the request came over HTTPS, which holds a browser
+to Secure, to Path=/ and to this very host (RFC 6265bis, 4.1.3.2; ASVS 5.0 3.3.1).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from sojourn.errors import InvalidToken, SettingsError
+from sojourn.token import SECRET_MIN, TokenKind, check_token
+
+SameSite = Literal["lax", "strict", "none"]
+
+COOKIE_HEADER_MAX = 16_384
+"""Bytes of a Cookie header that are looked at; browsers send at most 4 KB per cookie."""
+HOST_PREFIX = "__Host-"
+
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e]*\Z")
+_DOMAIN = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
+_SIGNATURE_LENGTH = 43  # base64url of 32 bytes
+
+
+class Codec(Protocol):
+    """Between tokens and the values of cookies."""
+
+    def encode(self, token: str) -> str:
+        """Return the cookie's value for a token."""
+
+    def decode(self, value: str) -> str:
+        """Return the token. Raises InvalidToken if the value is garbled, or not signed here."""
+
+
+class SignedTokens:
+    """`sjs_….<HMAC-SHA256>`. The first secret signs, all verify, so a secret is rotated without sign-outs."""
+
+    def __init__(self, secret_list: Sequence[bytes]) -> None:
+        if not secret_list:
+            raise SettingsError("No secret is set.", hint="Make one with `sojourn secret new`.")
+        if any(len(secret) < SECRET_MIN for secret in secret_list):
+            raise SettingsError(
+                f"A secret is shorter than {SECRET_MIN} bytes.",
+                hint="Make a good one with `sojourn secret new`.",
+            )
+        self._keys = [hmac.digest(s, b"sojourn session cookie v1", "sha256") for s in secret_list]
+
+    def encode(self, token: str) -> str:
+        return f"{token}.{_sign(self._keys[0], token)}"
+
+    def decode(self, value: str) -> str:
+        token, _, signature = value.rpartition(".")
+        if len(signature) != _SIGNATURE_LENGTH or not value.isascii():
+            raise InvalidToken("The cookie is garbled.")
+        check_token(token, TokenKind.SESSION)
+        for key in self._keys:
+            if hmac.compare_digest(signature, _sign(key, token)):
+                return token
+        raise InvalidToken(
+            "The cookie was not signed here.",
+            code="token_forged",
+            hint="If everybody is signed out, the secret has changed: add the old one to the list.",
+        )
+
+
+def _sign(key: bytes, token: str) -> str:
+    mac = hmac.digest(key, token.encode(), "sha256")
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+class CookieOptions(Struct, frozen=True, kw_only=True):
+    """What the cookie says of itself.
+
+    Attributes:
+        name: without prefix; `__Host-` is put before it over HTTPS unless `path` or `domain` forbid it.
+        secure: "auto" is Secure whenever the request came over HTTPS. True never sends it otherwise.
+        persistent: it outlives the browser, as long as the session may live. Otherwise the browser
+            drops it when it quits (most restore it with their tabs, though).
+        partitioned: keep one per embedding site (CHIPS); needs `same_site="none"` to make sense.
+    """
+
+    name: str = "sojourn"
+    path: str = "/"
+    domain: str | None = None
+    same_site: SameSite = "lax"
+    secure: bool | Literal["auto"] = "auto"
+    persistent: bool = True
+    partitioned: bool = False
+    host_prefix: bool = True
+
+    def validate(self) -> CookieOptions:
+        """Return itself. Raises SettingsError where a browser would drop the cookie without a word."""
+        if not _NAME.match(self.name):
+            raise SettingsError(f"A cookie cannot be named {self.name!r}.")
+        if not _PATH.match(self.path):
+            raise SettingsError(f"A cookie's path cannot be {self.path!r}: it starts with a slash.")
+        if self.domain is not None and not _DOMAIN.match(self.domain):
+            raise SettingsError(f"A cookie's domain cannot be {self.domain!r}.")
+        if (self.same_site == "none" or self.partitioned) and self.secure is False:
+            raise SettingsError(
+                "Browsers drop a cookie with SameSite=None or Partitioned that is not Secure.",
+                hint="Serve over HTTPS and leave `secure` alone, or choose SameSite=Lax.",
+            )
+        if self.name.startswith(HOST_PREFIX) and (
+            self.path != "/" or self.domain is not None or self.secure is False
+        ):
+            raise SettingsError(
+                f"Browsers drop a cookie called {HOST_PREFIX}… unless it is Secure, has the path / and "
+                "no domain."
+            )
+        if self.name.startswith("__Secure-") and self.secure is False:
+            raise SettingsError("Browsers drop a cookie called __Secure-… that is not Secure.")
+        return self
+
+    def sent_as(self, https: bool) -> str:
+        """Return the cookie's whole name on such a connection."""
+        prefixed = (
+            self.host_prefix
+            and self.is_secure(https)
+            and self.path == "/"
+            and self.domain is None
+            and not self.name.startswith("__")
+        )
+        return HOST_PREFIX + self.name if prefixed else self.name
+
+    def is_secure(self, https: bool) -> bool:
+        return https if self.secure == "auto" else self.secure
+
+    def set(self, value: str, *, https: bool, max_age: int) -> str:
+        """Write the Set-Cookie header that gives it. `max_age` in seconds."""
+        return self._write(value, https, max_age if self.persistent else None)
+
+    def clear(self, *, https: bool) -> str:
+        """Write the Set-Cookie header that takes it away."""
+        return self._write("", https, 0)
+
+    def _write(self, value: str, https: bool, max_age: int | None) -> str:
+        parts = [f"{self.sent_as(https)}={value}"]
+        if self.domain is not None:
+            parts.append(f"Domain={self.domain}")
+        parts.append(f"Path={self.path}")
+        if max_age is not None:
+            parts.append(f"Max-Age={max_age}")
+        parts.append("HttpOnly")
+        if self.is_secure(https):
+            parts.append("Secure")
+        if self.partitioned:
+            parts.append("Partitioned")
+        parts.append(f"SameSite={self.same_site.capitalize()}")
+        return "; ".join(parts)
+
+
+def cookie_values(header: str, name: str) -> Iterator[str]:
+    """Yield the values that a Cookie header has for a name, in its order (RFC 6265, 4.2.1)."""
+    if len(header) > COOKIE_HEADER_MAX or name not in header:
+        return
+    for pair in header.split(";"):
+        key, equals, value = pair.partition("=")
+        if equals and key.strip(" \t") == name:
+            value = value.strip(" \t")
+            if len(value) >= 2 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            yield value

@@ -1,0 +1,105 @@
+"""Where a request comes from: the client's address and scheme, as trusted proxies report them. No I/O.
+
+`X-Forwarded-For` and `X-Forwarded-Proto` are believed only as far as the chain of trusted hops reaches
+(ASVS 5.0 4.1.3): from the right, every address is skipped that is itself trusted, and the first that
+is not is the client's. Anybody can send these headers; a proxy that does not replace or append to them
+must not be trusted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from sojourn.errors import SettingsError
+
+PRIVATE = (
+    *("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+    *("169.254.0.0/16", "fe80::/10", "100.64.0.0/10"),
+)
+"""What the word `private` stands for."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Origin(Struct, frozen=True):
+    """Attributes: https: whether the browser spoke HTTPS; ip: its address, if known."""
+
+    https: bool
+    ip: str | None
+
+
+class TrustedHops:
+    """Networks whose forwarding headers are believed: addresses, CIDR, `private`, or `unix` for a peer
+    without an address. Raises SettingsError for anything else."""
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._unix = False
+        self._networks: list[Network] = []
+        for text in networks:
+            if text == "unix":
+                self._unix = True
+                continue
+            try:
+                found = [
+                    ipaddress.ip_network(x) for x in (PRIVATE if text == "private" else [text])
+                ]
+            except ValueError:
+                raise SettingsError(
+                    f"trusted_proxies: {text!r} is no address or network.",
+                    hint="Write 10.0.0.0/8, 192.0.2.7, `private` or `unix`.",
+                ) from None
+            self._networks += found
+
+    def origin(
+        self, peer: str | None, scheme: str, forwarded_for: str = "", forwarded_proto: str = ""
+    ) -> Origin:
+        """Say where a request comes from.
+
+        `peer` and `scheme` are the connection's own; the other two are header values, several headers
+        of a name joined by commas.
+        """
+        https = scheme in ("https", "wss")
+        if not self._trusts(peer):
+            return Origin(https, peer or None)
+        hops = [_address(part) for part in forwarded_for.split(",") if part.strip()]
+        client, trusted = peer, 1
+        for hop in reversed(hops):
+            if hop is None:
+                break  # garbled: whoever wrote it, what lies beyond cannot be believed
+            client = hop
+            if not self._trusts(hop):
+                break
+            trusted += 1
+        schemes = [part.strip().lower() for part in forwarded_proto.split(",") if part.strip()]
+        if schemes:
+            https = schemes[max(0, len(schemes) - trusted)] in ("https", "wss")
+        return Origin(https, client or None)
+
+    def _trusts(self, address: str | None) -> bool:
+        if not self._networks:
+            return self._unix and not address
+        if not address:
+            return self._unix
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped
+        return any(parsed in network for network in self._networks)
+
+
+def _address(text: str) -> str | None:
+    """Read one entry of X-Forwarded-For, with or without a port; None if it is no address."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,248 @@
+"""Sessions, as an application's backend asks for them: with an API key, and by a person's token or by
+a session's id.
+
+Batch verbs (`check begin save rotate end`) are what the batcher runs: each request is answered with its
+outcome or its own error, in order. The key is looked up once per batch, with the requests it vouches
+for, so that a revoked key stops at once and costs nobody a round trip of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from sojourn.errors import Forbidden, SojournError, StoreError, Unauthenticated
+from sojourn.ledger import ApiKey
+from sojourn.service.keys import Keys, Permission
+from sojourn.service.sessions import SessionService
+from sojourn.session import (
+    Begin,
+    Begun,
+    Check,
+    End,
+    Gone,
+    GoneReason,
+    Rotate,
+    Save,
+    Session,
+    TooMany,
+)
+
+T = TypeVar("T")
+
+CURRENT = ""
+"""In place of a session's id: the one that the call's token stands for."""
+
+
+NO_TOKEN = ""
+"""In place of a token that was not sent, though the call is about a person's session."""
+
+
+class BackendCall(Struct, frozen=True, kw_only=True):
+    """What a backend wants, and its proof. A `request` about CURRENT is about the token's session."""
+
+    key_hash: bytes
+    request: Any
+    token: str | None = None
+    may: Permission = Permission.SESSIONS
+
+
+class EndSome(Struct, frozen=True, kw_only=True):
+    """Sessions to end. `actor`: None is the holder itself, unset the key that asks."""
+
+    end: End
+    actor: str | None | UnsetType = UNSET
+
+
+class EndOwn(Struct, frozen=True, kw_only=True):
+    """The token's session to end; or, with `others`, all of its user's but that one."""
+
+    reason: str
+    others: bool = False
+
+
+class Backends:
+    """The service. Synchronous; safe from several threads."""
+
+    def __init__(self, sessions: SessionService, keys: Keys) -> None:
+        self._sessions = sessions
+        self._keys = keys
+
+    def check(self, calls: Sequence[BackendCall]) -> list[Session | Gone | SojournError]:
+        """Look tokens up."""
+        requests, answers = self._admit(calls)
+        found = self._look_up([request for _, request, _ in requests])
+        for (i, _, _), each in zip(requests, found, strict=True):
+            answers[i] = each
+        return answers
+
+    def begin(self, calls: Sequence[BackendCall]) -> list[Begun | TooMany | SojournError]:
+        """Begin sessions. One with a token takes the place of the token's session, if that is live."""
+        requests, answers = self._admit(calls)
+        present = self._present(calls, (i for i, _, _ in requests))
+        begins = [_replacing(request, present.get(i)) for i, request, _ in requests]
+        begun = self._sessions.begin(begins) if begins else []
+        for (i, _, _), each in zip(requests, begun, strict=True):
+            answers[i] = each
+        return answers
+
+    def save(self, calls: Sequence[BackendCall]) -> list[int | Gone | None | SojournError]:
+        """Merge top-level keys. None: there is no such session; Gone: why the token has none."""
+
+        def saves(requests: list[Any]) -> Sequence[Any]:
+            return self._sessions.save(requests)
+
+        return self._carry(calls, _named_save, saves)
+
+    def rotate(self, calls: Sequence[BackendCall]) -> list[Begun | Gone | None | SojournError]:
+        """Replace tokens. None: there is no such session; Gone: why the token has none."""
+
+        def rotations(requests: list[Any]) -> Sequence[Any]:
+            return _one_by_one(lambda each: self._sessions.rotate([each])[0], requests)
+
+        return self._carry(calls, _named_rotation, rotations)
+
+    def end(self, calls: Sequence[BackendCall]) -> list[list[str] | Gone | SojournError]:
+        """End sessions, and say which. A token whose session is over already ends nothing, which is
+        as good; one that is forged is told so."""
+
+        def ends(requests: list[Any]) -> Sequence[Any]:
+            return _one_by_one(lambda each: self._sessions.end([each])[0], requests)
+
+        answers: list[Any] = self._carry(calls, self._named_end, ends)
+        return [
+            [] if isinstance(each, Gone) and _once_was(call, each) else each
+            for call, each in zip(calls, answers, strict=True)
+        ]
+
+    def _carry(
+        self,
+        calls: Sequence[BackendCall],
+        name: Callable[[Any, ApiKey, Session | None], Any],
+        verb: Callable[[list[Any]], Sequence[Any]],
+    ) -> list[Any]:
+        """Carry out what concerns a session that exists: `name` puts the session's id into a request.
+
+        One look-up for all tokens, and then the verb, once for all.
+        """
+        admitted, answers = self._admit(calls)
+        present = self._present(calls, (i for i, _, _ in admitted))
+        requests: list[tuple[int, Any]] = []
+        for i, request, key in admitted:
+            own = present.get(i)
+            if isinstance(own, Gone):
+                answers[i] = own
+                continue
+            try:
+                requests.append((i, name(request, key, own)))
+            except SojournError as fault:
+                answers[i] = fault
+        outcomes = verb([request for _, request in requests]) if requests else ()
+        lost = []
+        for (i, _), outcome in zip(requests, outcomes, strict=True):
+            answers[i] = outcome
+            if outcome is None and i in present:
+                lost.append(i)
+        for i, gone in self._present(
+            calls, lost
+        ).items():  # it ended since it was looked up: say how
+            answers[i] = gone if isinstance(gone, Gone) else _ABSENT
+        return answers
+
+    def _admit(
+        self, calls: Sequence[BackendCall]
+    ) -> tuple[list[tuple[int, Any, ApiKey]], list[Any]]:
+        """Sort calls into those whose key permits them, by position, and the answers to the others."""
+        known = {key_hash: self._key(key_hash) for key_hash in {call.key_hash for call in calls}}
+        answers: list[Any] = [None] * len(calls)
+        admitted = []
+        for i, call in enumerate(calls):
+            key = known[call.key_hash]
+            try:
+                if isinstance(key, Unauthenticated):
+                    raise key
+                self._keys.require(key, call.may)
+            except (Unauthenticated, Forbidden) as fault:
+                answers[i] = fault
+            else:
+                admitted.append((i, call.request, key))
+        return admitted, answers
+
+    def _key(self, key_hash: bytes) -> ApiKey | Unauthenticated:
+        try:
+            return self._keys.known(key_hash)
+        except Unauthenticated as fault:
+            return fault
+
+    def _present(
+        self, calls: Sequence[BackendCall], which: Iterable[int]
+    ) -> dict[int, Session | Gone]:
+        """Look up the sessions of those calls that bring a token, without marking them as used."""
+        tokens = {i: token for i in which if (token := calls[i].token) is not None}
+        if not tokens:
+            return {}
+        checks = [Check(token, touch=False) for token in tokens.values()]
+        return dict(zip(tokens, self._look_up(checks), strict=True))
+
+    def _look_up(self, checks: Sequence[Check]) -> list[Session | Gone]:
+        found = self._sessions.check(checks)
+        return [
+            _ABSENT if check.token == NO_TOKEN else each
+            for check, each in zip(checks, found, strict=True)
+        ]
+
+    def _named_end(self, request: EndSome | EndOwn, key: ApiKey, own: Session | None) -> End:
+        if isinstance(request, EndOwn):
+            assert own is not None  # a call that brings no token never gets here
+            if request.others and own.user_id is not None:
+                return End(user_id=own.user_id, keep=(own.id,), reason=request.reason)
+            return End(ids=() if request.others else (own.id,), reason=request.reason)
+        if isinstance(request.actor, UnsetType):
+            return replace(request.end, actor=f"key:{key.id}")
+        self._keys.require(key, Permission.SESSIONS)  # nobody else may say who it was
+        return replace(request.end, actor=request.actor)
+
+
+_ABSENT = Gone(reason=GoneReason.ABSENT)
+
+
+def _replacing(begin: Begin, own: Session | Gone | None) -> Begin:
+    return replace(begin, replaces=own.id) if isinstance(own, Session) else begin
+
+
+def _named_save(request: Save, _key: ApiKey, own: Session | None) -> Save:
+    return request if own is None else replace(request, id=own.id)
+
+
+def _named_rotation(request: Rotate, _key: ApiKey, own: Session | None) -> Rotate:
+    return request if own is None else replace(request, id=own.id)
+
+
+def _once_was(call: BackendCall, gone: Gone) -> bool:
+    own = isinstance(call.request, EndOwn) and not call.request.others
+    return own and call.token != NO_TOKEN and gone.reason is not GoneReason.FORGED
+
+
+def _one_by_one(verb: Callable[[Any], T], requests: Sequence[Any]) -> list[T | SojournError]:
+    """Carry out what the store takes singly, each with its own fate: what has been done must not be
+    done again because of a neighbor. A store that is away is not asked again and again."""
+    answers: list[T | SojournError] = []
+    away: StoreError | None = None
+    for request in requests:
+        if away is not None:
+            answers.append(away)
+            continue
+        try:
+            answers.append(verb(request))
+        except StoreError as fault:
+            away = fault
+            answers.append(fault)
+        except SojournError as fault:
+            answers.append(fault)
+    return answers
+
+
+__all__ = ["CURRENT", "NO_TOKEN", "BackendCall", "Backends", "EndOwn", "EndSome"]

@@ -1,0 +1,205 @@
+"""Sessions: begun, checked, saved by delta, rotated, ended. Plain, synchronous, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from sojourn.errors import Conflict, InvalidInput, InvalidToken, StoreBroken
+from sojourn.session import (
+    IMPERSONATION_MAX,
+    Begin,
+    Begun,
+    Check,
+    End,
+    Gone,
+    GoneReason,
+    NewSession,
+    Rotate,
+    Save,
+    Session,
+    TooMany,
+)
+from sojourn.store import Store
+from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
+
+DATA_MAX = 1_048_576
+"""Bytes of JSON that one session may hold."""
+LIFETIME_MAX = 400 * 86_400_000
+"""ms; browsers keep no cookie for longer (RFC 6265bis, 5.5)."""
+GRACE_MAX = 30_000
+FOREIGN_MAX = 512
+"""Characters of a token that another system made."""
+SWEEP_BATCHES = 100
+
+
+class SessionService:
+    """Implements `session.Sessions` over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
+        """Look tokens up, and mark as used what is due: one statement, and one more when a touch is due.
+
+        A token whose checksum is wrong is FORGED; the store is not asked. Neither is an adopted one
+        that looks like one of ours: those come signed, or from a backend.
+        """
+        answers: list[Session | Gone] = [_FORGED] * len(checks)
+        whole = [i for i, each in enumerate(checks) if _may_be_known(each)]
+        if not whole:
+            return answers
+        due: set[str] = set()
+        for i, found in zip(
+            whole, self._store.load([hash_token(checks[i].token) for i in whole]), strict=True
+        ):
+            answers[i] = found
+            if isinstance(found, Session) and checks[i].touch and found.touch_due:
+                due.add(found.id)
+        if due:
+            self._store.touch(sorted(due))
+            answers = [
+                _touched(x) if isinstance(x, Session) and x.id in due else x for x in answers
+            ]
+        return answers
+
+    def begin(self, begins: Sequence[Begin]) -> list[Begun | TooMany]:
+        """Begin sessions, each under a token of its own. Raises InvalidInput."""
+        tokens = [new_token(TokenKind.SESSION) for _ in begins]
+        created = self._store.create(
+            [_new(begin, token) for begin, token in zip(begins, tokens, strict=True)]
+        )
+        answers: list[Begun | TooMany] = []
+        for token, session in zip(tokens, created, strict=True):
+            if session is None:
+                raise StoreBroken(
+                    "The store already holds a session under an id that was just made."
+                )
+            if isinstance(session, TooMany):
+                answers.append(session)
+            else:
+                answers.append(Begun(token=token, session=session))
+        return answers
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        return self._store.save(saves)
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        return self._store.touch(ids)
+
+    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
+        return [self._rotate(each) for each in rotations]
+
+    def _rotate(self, rotation: Rotate) -> Begun | None:
+        if not 0 <= rotation.grace <= GRACE_MAX:
+            raise InvalidInput(f"A rotated token is good for {GRACE_MAX // 1000} s at most.")
+        token = rotation.token or new_token(TokenKind.SESSION)
+        token_hash = hash_token(check_token(token, TokenKind.SESSION))
+        try:
+            session = self._store.rotate(
+                rotation.id, token_hash, grace=rotation.grace, level=rotation.level
+            )
+        except Conflict:
+            # A request in parallel has just made it this session's token.
+            found = self._store.load([token_hash])[0] if rotation.token else None
+            if not isinstance(found, Session) or found.id != rotation.id:
+                raise
+            session = found
+        return None if session is None else Begun(token=token, session=session)
+
+    def end(self, ends: Sequence[End]) -> list[list[str]]:
+        return [
+            self._store.end(
+                ids=each.ids,
+                user_id=each.user_id,
+                keep=each.keep,
+                reason=each.reason,
+                actor=each.actor,
+            )
+            for each in ends
+        ]
+
+    def cut_off(self, user_id: str | None, *, reason: str, actor: str | None) -> int:
+        """End everything begun up to now, of a user or of everybody; see `Store.cut_off`."""
+        return self._store.cut_off(user_id, reason=reason, actor=actor)
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        return self._store.of(user_id, limit=limit)
+
+    def list(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        return self._store.sessions(after=after, limit=limit, user_id=user_id)
+
+    def sweep(self) -> int:
+        """Forget what ended long ago, in bounded batches; return how many sessions. For applications
+        that run on a store without a server, which sweeps by itself."""
+        removed = 0
+        for _ in range(SWEEP_BATCHES):
+            swept = self._store.sweep()
+            removed += swept.sessions_removed
+            if not swept.more:
+                break
+        return removed
+
+    def close(self) -> None:
+        self._store.close()
+
+
+_FORGED = Gone(reason=GoneReason.FORGED)
+
+
+def _may_be_known(check: Check) -> bool:
+    if check.adopted:
+        return is_foreign(check.token)
+    try:
+        check_token(check.token, TokenKind.SESSION)
+    except InvalidToken:
+        return False
+    return True
+
+
+def is_foreign(token: str) -> bool:
+    """Tell whether another system may have made this token."""
+    return (
+        0 < len(token) <= FOREIGN_MAX
+        and token.isprintable()
+        and not token.startswith(TokenKind.SESSION.value)
+    )
+
+
+def _touched(session: Session) -> Session:
+    """Show a session as the touch has left it."""
+    return replace(
+        session,
+        last_used_at=max(session.last_used_at, session.at),
+        idle_at=max(session.idle_at, min(session.at + session.idle_timeout, session.expires_at)),
+    )
+
+
+def _new(begin: Begin, token: str) -> NewSession:
+    lifetime, idle_timeout = begin.timeouts.lifetime, begin.timeouts.idle_timeout
+    if not (0 < lifetime <= LIFETIME_MAX and 0 < idle_timeout <= LIFETIME_MAX):
+        raise InvalidInput("A session's timeouts lie between 1 ms and 400 days.")
+    if begin.limit is not None and begin.limit < 1:
+        raise InvalidInput("A user needs room for one session at least.")
+    if begin.impersonator is not None:
+        if begin.user_id is None:
+            raise InvalidInput("Only a user can be impersonated.")
+        lifetime = min(lifetime, IMPERSONATION_MAX)
+    return NewSession(
+        id=new_id("ses_"),
+        token_hash=hash_token(token),
+        user_id=begin.user_id,
+        data=begin.data,
+        lifetime=lifetime,
+        idle_timeout=min(idle_timeout, lifetime),
+        device=begin.device,
+        level=begin.level,
+        impersonator=begin.impersonator,
+        replaces=begin.replaces,
+        ending=begin.ending,
+        limit=begin.limit,
+        at_limit=begin.at_limit,
+    )

