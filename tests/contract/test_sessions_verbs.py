@@ -157,7 +157,15 @@ def test_each_way_of_being_gone(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "sjs_", "x" * 53, new_token(TokenKind.API), "sjs_" + "\u00fc" * 49, "a\r\nb: c"]
+    "token",
+    [
+        "",
+        "sjs_",
+        "x" * 53,
+        pytest.param(new_token(TokenKind.API), id="of another kind"),
+        "sjs_" + "\u00fc" * 49,
+        "a\r\nb: c",
+    ],
 )
 def test_what_is_no_session_token_is_forged(subject: Subject, token: str) -> None:
     assert subject.gone(token) == Gone(reason=GoneReason.FORGED)

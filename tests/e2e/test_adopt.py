@@ -14,11 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from flask import Flask, session
 from flask_session import Session as FlaskSession  # type: ignore[import-untyped]  # ships no types
 from sqlalchemy import Engine, create_engine, make_url, text
+from tests.adapters.express import node
 from tests.e2e.cli_harness import Program, environment, run, run_json
 
 from sojourn.adapters.express.cookies import ExpressCookies
@@ -287,6 +289,22 @@ def test_connect_pg_simple(postgres_url: str, tmp_path: Path) -> None:
     assert kept.data == {"passport": {"user": "u3"}, "note": "a\0b"}
     value = ExpressCookies([secret]).encode(f"sid-{5:028}")
     assert signed_in(store_url, "connect.sid", value, ExpressCookies([secret])) == "u5"
+
+
+def test_what_express_itself_has_stored(postgres_url: str, tmp_path: Path) -> None:
+    """An unmodified Express application signs somebody in; its cookie signs in after the move."""
+    settings = {"CREATE": "1", "TABLE": "session"}
+    app = node.NodeApp(node.installed(), postgres_url, **settings)
+    try:
+        with httpx.Client(base_url=app.url, timeout=20) as client:
+            assert client.post("/login", json={"user": "ann"}).status_code == 200
+            cookie = client.cookies["connect.sid"]
+    finally:
+        app.close()
+    done = run_json(tmp_path, "adopt", "--from", postgres_url, "--apply")
+    assert (done["taken"], done["source"]["kind"]) == (1, "connect-pg-simple")
+    store_url = f"sqlite:///{tmp_path}/sojourn-data/sojourn.db"
+    assert signed_in(store_url, "connect.sid", cookie, ExpressCookies([node.SECRET])) == "ann"
 
 
 FLASK_ROWS = """

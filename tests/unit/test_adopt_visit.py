@@ -156,14 +156,3 @@ def test_a_chosen_successor_is_whole_and_nobody_elses(world: World) -> None:
         world.service.rotate([Rotate(id="ses_1", token=taken)])
     with pytest.raises(InvalidInput):
         world.service.rotate([Rotate(id="ses_1", token=secrets.token_hex())])
-
-
-def test_a_server_refuses_adopted_tokens() -> None:
-    from sojourn.client.sessions import RemoteSessions  # noqa: PLC0415 - for this alone
-
-    sessions = RemoteSessions("http://127.0.0.1:9", "sja_x")
-    try:
-        with pytest.raises(InvalidInput):
-            sessions.check([Check(OLD, adopted=True)])
-    finally:
-        sessions.close()
