@@ -25,6 +25,7 @@ from msgspec import Struct, field
 
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND
 from sojourn.device import Device
+from sojourn.errors import InvalidInput
 from sojourn.token import mask
 
 LIFETIME = 7 * DAY
@@ -37,6 +38,8 @@ ROTATION_GRACE = 20 * SECOND
 """How long a rotated token still works, for tabs whose requests were under way."""
 IMPERSONATION_MAX = HOUR
 """The longest that anybody may act as somebody else."""
+DATA_MAX = 1_048_576
+"""Bytes of JSON that one session may hold, however it came together."""
 
 
 class Timeouts(Struct, frozen=True):
@@ -133,6 +136,16 @@ class Session(Struct, frozen=True, kw_only=True):
     def touch_due(self) -> bool:
         """Tell whether its use, at `at`, is worth writing down."""
         return self.at - self.last_used_at >= min(TOUCH_EVERY, self.idle_timeout // 10)
+
+
+def check_size(encoded: bytes) -> bytes:
+    """Return a session's data as JSON. Raises InvalidInput if that is longer than `DATA_MAX`."""
+    if len(encoded) > DATA_MAX:
+        raise InvalidInput(
+            f"A session holds {DATA_MAX} bytes of JSON at most, and this would be {len(encoded)}.",
+            hint="Keep large things elsewhere, and their names in the session.",
+        )
+    return encoded
 
 
 class TooMany(Struct, frozen=True, kw_only=True):

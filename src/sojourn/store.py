@@ -85,6 +85,7 @@ class Store(Protocol):
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
         """Create sessions. None where the id or the token hash exists already: nothing is overwritten.
+        Raises InvalidInput, and creates none, if the data of one is no JSON or too much (`DATA_MAX`).
 
         What a new session replaces or makes room for is ended in the same step, after it was found
         possible: TooMany, like None, changes nothing. Ending to make room for the new one has the
@@ -101,7 +102,8 @@ class Store(Protocol):
     def save(self, saves: Sequence[Save]) -> list[int | None]:
         """Merge top-level keys; return the new revision. None if the session is not live: never revives.
 
-        Two saves of one session in a batch are applied in order.
+        Two saves of one session in a batch are applied in order. Raises InvalidInput, and saves nothing,
+        if the data of one is no JSON, or would be too much (`DATA_MAX`).
         """
 
     def touch(self, ids: Sequence[str]) -> list[bool]:

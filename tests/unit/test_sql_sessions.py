@@ -16,9 +16,10 @@ from sojourn.clock import ManualClock
 from sojourn.errors import StoreUnavailable
 from sojourn.session import AtLimit, Gone, Save, Session
 from sojourn.stores.open import migrate, open_store
-from sojourn.stores.sql import creates, cutoffs
+from sojourn.stores.sql import cutoffs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.file import FileDatabase
+from sojourn.stores.sql.sessions import TAKEN
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import new_session, sign_in, token_hash
 
@@ -206,8 +207,8 @@ def test_sign_ins_of_a_user_queue_up(server_url: str) -> None:
 def test_lost_race_for_an_id(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A race for an id that is lost again and again is a fault that passes, not a wrong answer."""
     sign_in(store, "ses_1")
-    blind = creates.TAKEN.replace("WHERE", "WHERE 1 = 0 AND (", 1) + ")"
-    monkeypatch.setattr(creates, "TAKEN", blind)
+    blind = TAKEN.replace("WHERE", "WHERE 1 = 0 AND (", 1) + ")"
+    monkeypatch.setattr("sojourn.stores.sql.creates.TAKEN", blind)
     with pytest.raises(StoreUnavailable):
         store.create([new_session("ses_1", "bob")])
     assert isinstance(store.load([token_hash("ses_1")])[0], Session)

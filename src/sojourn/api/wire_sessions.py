@@ -26,8 +26,9 @@ from sojourn.api.wire import (
 from sojourn.data import check_json
 from sojourn.device import Device
 from sojourn.errors import InvalidInput, InvalidToken
-from sojourn.service.sessions import DATA_MAX, GRACE_MAX, LIFETIME_MAX
+from sojourn.service.sessions import GRACE_MAX, LIFETIME_MAX
 from sojourn.session import (
+    DATA_MAX,
     PRESETS,
     AtLimit,
     Begin,

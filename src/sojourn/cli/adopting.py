@@ -21,7 +21,7 @@ from sojourn.cli.output import Output
 from sojourn.settings import Settings
 
 if TYPE_CHECKING:
-    from sojourn.service.adopt import Pairs, Tally, Terms
+    from sojourn.moving.adopt import Pairs, Tally, Terms
     from sojourn.stores.sql.adopt import Target
 
 Rows = Sequence[Mapping[str, Any]]
@@ -119,7 +119,7 @@ def zone_of(given: str | None, origin: Origin) -> tuple[Any, str]:
     """Choose the zone of times that name none; return it, and how it is known."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-    from sojourn.service.adopt import zone_of as told_by
+    from sojourn.moving.adopt import zone_of as told_by
 
     name = given or origin.zone
     try:
@@ -243,7 +243,7 @@ def _take(
         TimeRemainingColumn,
     )
 
-    from sojourn.service.adopt import adopt as take
+    from sojourn.moving.adopt import adopt as take
 
     shown = out.aside.is_terminal and not out.as_json
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -269,8 +269,8 @@ def _estimate(
     origin: Origin, target: Target, terms: Terms, tally: Tally, took: float
 ) -> float | None:
     """Say how long --apply may take: as long as reading has, and writing at the pace of a rehearsal."""
-    from sojourn.service.adopt import Tally as Scratch
-    from sojourn.service.adopt import adopt as take
+    from sojourn.moving.adopt import Tally as Scratch
+    from sojourn.moving.adopt import adopt as take
 
     class Rehearsal:
         spent = 0.0

@@ -24,8 +24,6 @@ from sojourn.session import (
 from sojourn.store import Store
 from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
 
-DATA_MAX = 1_048_576
-"""Bytes of JSON that one session may hold."""
 LIFETIME_MAX = 400 * 86_400_000
 """ms; browsers keep no cookie for longer (RFC 6265bis, 5.5)."""
 GRACE_MAX = 30_000

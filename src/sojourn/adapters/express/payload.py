@@ -21,8 +21,8 @@ from sojourn.adapters.express.options import Options
 from sojourn.data import check_json
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.service.sessions import DATA_MAX, LIFETIME_MAX
-from sojourn.session import IMPERSONATION_MAX, Begin, Save, Session
+from sojourn.service.sessions import LIFETIME_MAX
+from sojourn.session import DATA_MAX, IMPERSONATION_MAX, Begin, Save, Session
 
 SAFE_INTEGER = 2**53 - 1
 """Number.MAX_SAFE_INTEGER: beyond it JavaScript rounds without a word."""

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
 from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
-from sojourn.session import AtLimit, Gone, GoneReason, NewSession, Save, Session, TooMany
+from sojourn.session import (
+    AtLimit,
+    Gone,
+    GoneReason,
+    NewSession,
+    Save,
+    Session,
+    TooMany,
+    check_size,
+)
 from sojourn.stores.memory.stream import MemoryStream, bounded, copy_json
 
 SHOWN_MAX = 100
@@ -53,19 +63,27 @@ class MemorySessions(MemoryStream):
             raise InvalidInput("A user needs room for one session at least.")
         with self._lock:
             now = self.now()
+            for new in sessions:  # all of them first: it is all or nothing
+                check_size(msgspec.json.encode(self._data(new, now)))
             return [self._create(new, now) for new in sessions]
+
+    def _data(self, new: NewSession, now: int) -> dict[str, Any]:
+        """Return what a session begins with: its own, over that of the session it replaces."""
+        replaced = None if new.replaces is None else self._live_session(new.replaces, now)
+        if replaced is not None:
+            old = replaced.session
+            if old.user_id in (None, new.user_id) and old.impersonator is None:
+                return copy_json(old.data) | copy_json(new.data)
+        return copy_json(new.data)
 
     def _create(self, new: NewSession, now: int) -> Session | TooMany | None:
         if new.id in self._sessions or new.token_hash in self._hashes:
             return None
-        data = copy_json(new.data)
+        data = self._data(new, now)
         replaced = None if new.replaces is None else self._live_session(new.replaces, now)
         going: dict[str, tuple[str, str | None]] = {}  # ids: for what reason, by whom
         if replaced is not None:
-            old = replaced.session
-            going[old.id] = ("replaced", None)
-            if old.user_id in (None, new.user_id) and old.impersonator is None:
-                data = copy_json(old.data) | data
+            going[replaced.session.id] = ("replaced", None)
         for row in self._chosen(new, now):
             going.setdefault(row.session.id, ("made_room", None))
         if new.limit is not None and new.user_id is not None and new.impersonator is None:
@@ -129,6 +147,7 @@ class MemorySessions(MemoryStream):
     def save(self, saves: Sequence[Save]) -> list[int | None]:
         with self._lock:
             now = self.now()
+            self._check_sizes(saves, now)
             return [self._save(save, now) for save in saves]
 
     def _save(self, save: Save, now: int) -> int | None:
@@ -136,9 +155,18 @@ class MemorySessions(MemoryStream):
         if row is None:
             return None
         old = row.session
-        kept = {key: value for key, value in old.data.items() if key not in save.unset}
-        row.session = replace(old, data=kept | copy_json(save.set), revision=old.revision + 1)
+        row.session = replace(old, data=_merged(old.data, save), revision=old.revision + 1)
         return row.session.revision
+
+    def _check_sizes(self, saves: Sequence[Save], now: int) -> None:
+        """See that no session would hold too much afterwards: it is all or nothing."""
+        data: dict[str, dict[str, Any]] = {}
+        for save in saves:
+            row = self._live_session(save.id, now)
+            if row is not None:
+                data[save.id] = _merged(data.get(save.id, row.session.data), save)
+        for merged in data.values():
+            check_size(msgspec.json.encode(merged))
 
     def touch(self, ids: Sequence[str]) -> list[bool]:
         with self._lock:
@@ -317,6 +345,11 @@ class MemorySessions(MemoryStream):
         cuts = [self._cuts[user] for user in (session.user_id, None) if user in self._cuts]
         behind = [cut for cut in cuts if session.created_at <= cut.at]
         return min(behind, key=lambda cut: cut.at, default=None)
+
+
+def _merged(data: dict[str, Any], save: Save) -> dict[str, Any]:
+    kept = {key: value for key, value in data.items() if key not in save.unset}
+    return kept | copy_json(save.set)
 
 
 def _event(kind: EventKind, session: Session) -> Event:

@@ -50,7 +50,7 @@ class Target:
         return self._db.read(Tx.now)
 
     def put(self, pairs: Pairs, *, write: bool) -> list[bool | None]:
-        """Write sessions that are not there yet, or say what would be written; see `service.adopt`."""
+        """Write sessions that are not there yet, or say what would be written; see `moving.adopt`."""
         if write:
             return self._db.transaction(lambda tx: _write(tx, pairs))
         return self._db.read(lambda tx: _look(tx, pairs)[0])

@@ -24,7 +24,7 @@ from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
-from sojourn.stores.sql.rows import SESSION_COLUMNS, device_to_json, session_of, to_json
+from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, device_to_json, session_of
 from sojourn.stores.sql.sessions import TAKEN
 
 SHOWN_MAX = 100
@@ -74,7 +74,7 @@ def create(db: Database, new: Sequence[NewSession]) -> list[Session | TooMany | 
         return []
     if any(each.limit is not None and each.limit < 1 for each in new):
         raise InvalidInput("A user needs room for one session at least.")
-    texts = [to_json(each.data) for each in new]
+    texts = [data_to_json(each.data) for each in new]
     return db.transaction(lambda tx: _create(tx, new, texts))
 
 
@@ -180,7 +180,7 @@ class _Batch:
         if new.replaces is not None and replaced is not None:
             going[new.replaces] = self._ending(new.replaces, "replaced")
             if replaced.user_id in (None, new.user_id) and replaced.impersonator is None:
-                text = to_json(_parts.decode(replaced.data) | _parts.decode(text))
+                text = data_to_json(_parts.decode(replaced.data) | _parts.decode(text))
         for session_id in _chosen(new):
             old = self.live.get(session_id)
             if old is not None and old.user_id == new.user_id and session_id not in going:

@@ -252,7 +252,7 @@ class SqlSource:
             return int(self.connection.execute(rows).scalar_one())
 
     def batches(self, found: Found, size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
-        """Read the table by its key, some rows at a time. Each row says what `service.adopt` asks."""
+        """Read the table by its key, some rows at a time. Each row says what `moving.adopt` asks."""
         if not found.key:
             raise StoreBroken(
                 f"The table {found.name} has no primary key, so it cannot be read in pieces.",

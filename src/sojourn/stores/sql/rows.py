@@ -12,7 +12,7 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, Origin
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.session import Session
+from sojourn.session import Session, check_size
 
 Row = Sequence[Any]
 
@@ -54,6 +54,13 @@ def to_json(value: Any) -> str:
         return _encoder.encode(value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"The data cannot be stored as JSON: {error}") from error
+
+
+def data_to_json(data: Any) -> str:
+    """Encode a session's data, or raise InvalidInput, also where there is too much of it."""
+    text = to_json(data)
+    check_size(text.encode())
+    return text
 
 
 def from_json(text: str) -> dict[str, Any]:

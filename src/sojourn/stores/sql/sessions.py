@@ -17,7 +17,7 @@ from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from, cut_of
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.events import bounded
-from sojourn.stores.sql.rows import SESSION_COLUMNS, session_of, to_json
+from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, session_of, to_json
 
 TAKEN = """
 SELECT id, token_hash, previous_hash FROM sessions
@@ -141,7 +141,7 @@ def _save(
         live[each.id] = (data | changes, revision + 1)
         answers.append(revision + 1)
     rows = [
-        {"id": session_id, "data": to_json(data), "revision": revision}
+        {"id": session_id, "data": data_to_json(data), "revision": revision}
         for session_id, (data, revision) in live.items()
     ]
     if rows:

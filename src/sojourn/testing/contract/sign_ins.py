@@ -8,7 +8,7 @@ from sojourn.clock import HOUR, MINUTE, ManualClock
 from sojourn.errors import InvalidInput
 from sojourn.event import EventKind
 from sojourn.lease import EndReason
-from sojourn.session import AtLimit, Gone, GoneReason, Save, Session, TooMany
+from sojourn.session import DATA_MAX, AtLimit, Gone, GoneReason, Save, Session, TooMany
 from sojourn.store import Store
 from sojourn.testing.builders import (
     beat,
@@ -55,6 +55,21 @@ class SignInMeaning(OnManualClock):
         assert session.impersonator == "root"
         assert load(store) == store.of("ann")[0] == store.sessions()[0] == session
         assert store.rotate("ses_1", token_hash("new")) == session
+
+    def test_data_has_a_limit(self, store: Store) -> None:
+        """However it comes together, and whatever else was asked in the same batch."""
+        half = "x" * (DATA_MAX // 2)
+        sign_in(store, user_id=None, data={"a": half})
+        with pytest.raises(InvalidInput, match="at most"):
+            store.save([Save(id="ses_1", set={"b": 1}), Save(id="ses_1", set={"c": half})])
+        with pytest.raises(InvalidInput, match="at most"):
+            store.create([new_session("ses_2", data={"a": half, "b": half})])
+        with pytest.raises(InvalidInput, match="at most"):
+            store.create([new_session("ses_2", data={"b": half}, replaces="ses_1")])
+        session = present(store)
+        assert (session.revision, list(session.data)) == (1, ["a"])
+        assert store.save([Save(id="ses_1", set={"c": half}, unset=("a",))]) == [2]
+        assert [event.kind for event in news(store)] == [EventKind.SESSION_CREATED]
 
     # Replacing
 

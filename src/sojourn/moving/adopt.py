@@ -23,10 +23,10 @@ from sojourn.clock import MINUTE
 from sojourn.data import check_json
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
+from sojourn.moving.formats import DECODERS, Kind, Reason, Stored, Unreadable
 from sojourn.service.adopted import public_id
-from sojourn.service.formats import DECODERS, Kind, Reason, Stored, Unreadable
-from sojourn.service.sessions import DATA_MAX, LIFETIME_MAX, is_foreign
-from sojourn.session import IDLE_TIMEOUT, LIFETIME, Session
+from sojourn.service.sessions import LIFETIME_MAX, is_foreign
+from sojourn.session import DATA_MAX, IDLE_TIMEOUT, LIFETIME, Session
 from sojourn.token import hash_token
 
 TOKEN_MIN = 16

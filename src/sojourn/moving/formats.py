@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from sojourn.service.sessions import DATA_MAX
+from sojourn.session import DATA_MAX
 
 DJANGO_SALT = b"django.contrib.sessions.SessionStore"
 DJANGO_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
