@@ -249,10 +249,10 @@ def test_what_connects_shows_no_secret_in_a_traceback() -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Session-Token", "Cookie"])
-def test_a_megabyte_of_a_header_is_not_read_to_its_end(name: str) -> None:
+def test_an_endless_header_is_not_read_to_its_end(name: str) -> None:
     with served(World()) as server, Client(server) as client:
         client.send(head("GET", "/api/sessions/current", bearer=KEY)[:-2] + f"{name}: ".encode())
-        sent = client.send_until_answered(b"x" * 1_024, 1_024)
+        sent = client.send_until_answered(b"x" * 65_536, 1_024)
         assert sent < 1_024
         answer = client.read()
         assert answer is not None
