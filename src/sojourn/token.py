@@ -80,8 +80,14 @@ def _base62(number: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
+"""Two digits at a time: every request is checked."""
+
+
 def _checksum(text: str) -> str:
-    return _base62(zlib.crc32(text.encode()), CHECK_LENGTH)
+    rest, low = divmod(zlib.crc32(text.encode()), 3_844)
+    high, middle = divmod(rest, 3_844)
+    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
 
 
 class LeaseClaims(Struct, frozen=True, kw_only=True, array_like=True):

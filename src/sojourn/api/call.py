@@ -17,6 +17,7 @@ import time
 import typing
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -208,8 +209,10 @@ def _piece(name: str, raw: str, kind: Any) -> Any:
 
 def read_query(query_string: bytes, kind: Any) -> Any:
     """Read a query string into a Struct. A name given twice is refused unless its field is a list."""
+    if not query_string:
+        return _nothing_asked(kind)
     values: dict[str, Any] = {}
-    fields = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    fields = _query_fields(kind)
     try:
         pairs = parse_qsl(
             query_string.decode("ascii"),
@@ -228,6 +231,21 @@ def read_query(query_string: bytes, kind: Any) -> Any:
             values[name] = value
     try:
         return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, "query") from None
+
+
+@cache
+def _query_fields(kind: Any) -> dict[str, Any]:
+    """Name a Struct's fields and their types: msgspec evaluates the annotations anew each time."""
+    return {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+
+
+@cache
+def _nothing_asked(kind: Any) -> Any:
+    """Return what an empty query string means; Structs of queries are frozen, and may be shared."""
+    try:
+        return msgspec.convert({}, kind)
     except msgspec.ValidationError as fault:
         raise invalid(fault, "query") from None
 

@@ -39,6 +39,9 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 }
 
 
+_OURS = tuple(kind.value for kind in TokenKind)
+
+
 class Keys:
     """Synchronous; safe from several threads."""
 
@@ -56,7 +59,7 @@ class Keys:
         """
         if presented.startswith(TokenKind.API.value):
             check_token(presented, TokenKind.API)
-        elif presented.startswith(tuple(k.value for k in TokenKind)):
+        elif presented.startswith(_OURS):
             raise InvalidToken("This call needs an API key (sja_…).", code="token_wrong_kind")
         return hash_token(presented)
 
