@@ -1,6 +1,6 @@
 """Run the benchmarks, print tables, and write what was measured to bench/results/.
 
-make bench                     everything, about 10 minutes
+make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
 make bench ARGS="--only http"  one of: http stores contended sessions
 """

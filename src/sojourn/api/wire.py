@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -315,11 +316,14 @@ def seconds(ms: int) -> float:
 
 def rfc3339(ms: int) -> str:
     """Write an instant as RFC 3339, in UTC, to the millisecond."""
-    return (
-        datetime.fromtimestamp(ms / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    seconds, rest = divmod(ms, 1000)
+    return f"{_second(seconds)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(since_1970: int) -> str:
+    """Write a second; an answer has several instants, and most requests share some."""
+    return datetime.fromtimestamp(since_1970, UTC).isoformat().removesuffix("+00:00")
 
 
 def instant(value: datetime | None) -> int | None:

