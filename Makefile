@@ -46,7 +46,7 @@ check: dev ## Lint, check formatting, types and the direction of imports
 	$(BIN)/lint-imports --no-logo
 
 bench: dev mariadb ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
-	@$(BIN)/python bench/run.py $(ARGS)
+	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
