@@ -24,6 +24,11 @@ PRIVATE = (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+def spelled_out(networks: Iterable[str]) -> list[str]:
+    """Put the networks that `private` stands for in its place."""
+    return [each for text in networks for each in (PRIVATE if text == "private" else (text,))]
+
+
 class Origin(Struct, frozen=True):
     """Attributes: https: whether the browser spoke HTTPS; ip: its address, if known."""
 
@@ -43,9 +48,7 @@ class TrustedHops:
                 self._unix = True
                 continue
             try:
-                found = [
-                    ipaddress.ip_network(x) for x in (PRIVATE if text == "private" else [text])
-                ]
+                found = [ipaddress.ip_network(each) for each in spelled_out([text])]
             except ValueError:
                 raise SettingsError(
                     f"trusted_proxies: {text!r} is no address or network.",

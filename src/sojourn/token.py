@@ -39,13 +39,23 @@ class TokenKind(StrEnum):
 
 def new_token(kind: TokenKind) -> str:
     """Make a random token of 256 bits."""
-    body = _base62(int.from_bytes(secrets.token_bytes(32)), BODY_LENGTH)
-    return kind + body + _checksum(kind + body)
+    return token_of(kind, secrets.token_bytes(32))
+
+
+def token_of(kind: TokenKind, entropy: bytes) -> str:
+    """Write 32 bytes as a token of a kind."""
+    body = kind + _base62(int.from_bytes(entropy), BODY_LENGTH)
+    return body + _checksum(body)
 
 
 def new_id(prefix: str) -> str:
     """Make a public id of 128 random bits, such as `lic_4kD…`."""
-    return prefix + _base62(int.from_bytes(secrets.token_bytes(16)), 22)
+    return id_of(prefix, secrets.token_bytes(16))
+
+
+def id_of(prefix: str, entropy: bytes) -> str:
+    """Write 16 bytes as a public id."""
+    return prefix + _base62(int.from_bytes(entropy), 22)
 
 
 def hash_token(token: str) -> bytes:

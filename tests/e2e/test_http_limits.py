@@ -437,7 +437,12 @@ class TestWellFormed:
 
 
 def test_a_forwarded_address_counts_only_from_a_proxy_that_is_trusted() -> None:
-    for trusted, seen in (((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")):
+    proxied = "203.0.113.9"
+    for trusted, seen in (
+        ((), "127.0.0.1"),
+        (("127.0.0.1",), proxied),
+        (("private",), proxied),
+    ):
         world = World(trusted_proxies=trusted)
         with served(world) as server, Client(server) as client:
             body = json.dumps(world.wish()).encode()

@@ -60,7 +60,7 @@ def require_recent_sign_in(*, minutes: float, level: int = 1) -> Any:
             raise HTTPException(
                 UNAUTHENTICATED,
                 {
-                    "code": "sign_in_again",
+                    "code": "sign_in_not_recent",
                     "error": "This needs a fresh sign-in.",
                     "details": "Ask the user to prove who they are, then call `elevate`.",
                 },

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from sojourn.api.protocol import KEEP_ALIVE, Bounds, GuardedProtocol
+from sojourn.origin import spelled_out
 from sojourn.settings import Settings
 
 try:
@@ -41,5 +42,5 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "timeout_keep_alive": KEEP_ALIVE,
         "timeout_graceful_shutdown": settings.shutdown_timeout,
         "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "forwarded_allow_ips": spelled_out(settings.trusted_proxies),
     }

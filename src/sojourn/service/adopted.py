@@ -9,7 +9,7 @@ from msgspec import Struct
 from sojourn.cookie import Codec, CookieOptions
 from sojourn.errors import InvalidToken
 from sojourn.service.sessions import is_foreign
-from sojourn.token import BODY_LENGTH, TokenKind, _base62, _checksum
+from sojourn.token import TokenKind, id_of, token_of
 
 
 class RawTokens:
@@ -54,13 +54,11 @@ def successor(codec: Codec, token: str) -> str | None:
     signed = codec.encode(token)
     if signed == token:
         return None
-    digest = sha256(b"sojourn successor v1 " + signed.encode()).digest()
-    body = TokenKind.SESSION + _base62(int.from_bytes(digest), BODY_LENGTH)
-    return body + _checksum(body)
+    return token_of(TokenKind.SESSION, sha256(b"sojourn successor v1 " + signed.encode()).digest())
 
 
 def public_id(token_hash: bytes) -> str:
     """Return the public id of an adopted session: always the same one, so that adopting twice adopts
     nothing twice, not even after the session has got a token of ours."""
     digest = sha256(b"sojourn adopted session v1 " + token_hash).digest()
-    return "ses_" + _base62(int.from_bytes(digest[:16]), 22)
+    return id_of("ses_", digest[:16])
