@@ -14,7 +14,8 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -25,6 +26,7 @@ BATCH_MAX = 512
 
 log = structlog.get_logger(__name__)
 
+_Item: TypeAlias = tuple[Any, Callable[[Any], None]]
 type_verb = Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -46,7 +48,7 @@ class Batcher:
         self._verbs = dict(verbs)
         self._queue_max = queue_max
         self._batch_max = batch_max
-        self._waiting: dict[str, list[tuple[Any, asyncio.Future[Any]]]] = {v: [] for v in verbs}
+        self._waiting: dict[str, list[_Item]] = {v: [] for v in verbs}
         self._depth = 0
         self._in_flight = False
         self._scheduled = False
@@ -85,6 +87,16 @@ class Batcher:
     def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
         """Queue a request; the future is resolved after its batch is committed.
 
+        Raises as `put` does.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.put(verb, request, partial(_settle, future))
+        return future
+
+    def put(self, verb: str, request: Any, answered: Callable[[Any], None]) -> None:
+        """Queue a request; `answered` is called on the loop, after its batch is committed, with the
+        outcome or the error. It must not raise.
+
         Raises Overloaded at once when the queue is full, and StoreUnavailable while shutting down.
         """
         loop = self._loop
@@ -92,14 +104,12 @@ class Batcher:
             raise StoreUnavailable("The server is shutting down.")
         if self._depth >= self._queue_max:
             raise Overloaded("The server has more requests waiting than it can serve in time.")
-        future: asyncio.Future[Any] = loop.create_future()
-        self._waiting[verb].append((request, future))
+        self._waiting[verb].append((request, answered))
         self._depth += 1
         if not self._in_flight and not self._scheduled:
             # At the end of this tick: requests that arrived together go together.
             self._scheduled = True
             loop.call_soon(self._flush)
-        return future
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -140,19 +150,23 @@ class Batcher:
             self._depth -= len(batch.items)
             if self.observe is not None:
                 self.observe(batch.verb, len(batch.items))
-            for (_, future), answer in zip(batch.items, batch.answers, strict=True):
-                if future.done():
-                    continue  # its caller has gone
-                if isinstance(answer, BaseException):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+            for (_, answered), answer in zip(batch.items, batch.answers, strict=True):
+                answered(answer)
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():
+        return  # its caller has gone
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 class _Batch:
     __slots__ = ("answers", "items", "verb")
 
-    def __init__(self, verb: str, items: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+    def __init__(self, verb: str, items: list[_Item]) -> None:
         self.verb = verb
         self.items = items
         self.answers: Sequence[Any] = ()
