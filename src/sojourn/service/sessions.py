@@ -37,6 +37,7 @@ class SessionService:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.parallel = store.parallel
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
         """Look tokens up, and mark as used what is due: one statement, and one more when a touch is due.

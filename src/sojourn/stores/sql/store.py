@@ -40,6 +40,7 @@ class SqlStore:
 
     def __init__(self, db: Database, *, max_pause: int, event_retention: int) -> None:
         self._db = db
+        self.parallel = db.parallel
         self._max_pause = max_pause
         self._event_retention = event_retention
         self._certificates = Certificates()
