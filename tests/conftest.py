@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,25 @@ from hypothesis import settings
 from sojourn.testing import processes
 from sojourn.testing.servers import Kind, Server, fresh_database, mariadb, postgres, shared
 
-UNPACKED_MARIADB = Path(__file__).parents[1] / ".cache" / "mariadb" / "usr"
-if UNPACKED_MARIADB.exists():
-    os.environ.setdefault("MARIADB_BASEDIR", str(UNPACKED_MARIADB))
+FETCHED = Path(__file__).parents[1] / ".cache" / "servers"
+"""Where tests/servers/fetch.sh puts what the machine lacks and no Python package holds."""
+BROWSERS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+
+
+def know_the_fetched() -> None:
+    """Let tests find redis-server and chromium on PATH, and name MariaDB and $CHROMIUM to them."""
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(FETCHED / "bin")])
+    if (FETCHED / "root/usr/sbin/mariadbd").exists():
+        os.environ.setdefault("MARIADB_BASEDIR", str(FETCHED / "root" / "usr"))
+    on_mac = next(filter(os.path.exists, BROWSERS), None)
+    if browser := shutil.which("chromium") or on_mac:
+        os.environ.setdefault("CHROMIUM", browser)
+
+
+know_the_fetched()
 
 CHILD_GRACE = 5.0  # seconds a child that was told to end may take
 PYTHON_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
