@@ -167,7 +167,9 @@ class Store(Protocol):
         """Grant seats, under the pool's lock; see `seating` for the rules.
 
         Live leases never exceed a pool's capacity in any committed state. Several requests of one
-        batch are decided in order. Denials are recorded as events, with their evidence.
+        batch are decided in order. Denials are recorded as events, with their evidence. A session
+        that is named must be live (SESSION_GONE otherwise), and ending it also ends what was granted
+        meanwhile; for requests that name none, sessions are not looked at.
         """
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:

@@ -95,13 +95,18 @@ class MemorySeats(MemoryStream):
             self._append([denial_event(request, denied) for request in requests], now)
             return [denied] * len(requests)
         assert pool is not None  # an unknown pool is refused above
+        named = {each.session_id for each in requests if each.session_id is not None}
+        gone = {session_id for session_id in named if not self._in_session(session_id, now)}
         now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
-        seating = seat(self._view(pool, now), requests)
+        seating = seat(self._view(pool, now), requests, gone=gone)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
         self._append(seating.events, now)
         return seating.answers
+
+    def _in_session(self, session_id: str, now: int) -> bool:
+        raise NotImplementedError  # the store knows, which holds sessions and seats alike
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
         """Acquire in a copy that is thrown away."""

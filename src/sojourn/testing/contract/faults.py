@@ -250,7 +250,7 @@ class StoreFaults:
 
     def test_lost_answer_to_others(self, remote: Store, proxy: FaultProxy, store: Store) -> None:
         """Creating, saving, releasing and ending again after a lost answer leads to the same state."""
-        lease = take(store, "ann", session_id="ses_2")
+        lease = take(store, "ann")
         steps: list[Callable[[], object]] = [
             lambda: remote.create([new_session("ses_2", data={"a": 1})]),
             lambda: remote.save([Save(id="ses_2", set={"b": 2}, unset=("a",))]),
