@@ -25,8 +25,7 @@ from typing import Any
 import httpx
 
 from sojourn.adapters.desk import Desk, open_desk
-from sojourn.adapters.express import EXPRESS_COOKIE
-from sojourn.service.visit import Rules, Visit
+from sojourn.service.visit import Visit
 
 SOURCE = Path(__file__).parents[2] / "node" / "express"
 FILES = ("package.json", "package-lock.json", "app.js")
@@ -194,8 +193,7 @@ def both(folder: Path, store: str, *, query: str = "", **settings: str) -> Itera
     """Run both applications on a store."""
     node = NodeApp(folder, store, **settings)
     try:
-        rules = Rules(cookie=EXPRESS_COOKIE)
-        desk = open_desk(f"express+{store}{query}", secret=[SECRET], rules=rules)
+        desk = open_desk(f"express+{store}{query}", secret=[SECRET])
         try:
             yield Both(node, desk)
         finally:
