@@ -214,7 +214,9 @@ def test_audit_ids_have_no_gaps(ledger: Ledger) -> None:
 
 def test_sweep_runs(ledger: Ledger) -> None:
     runs = [
-        SweepRun(started_at=START + n, took=n, actor="system:sweep", leases_expired=n)
+        SweepRun(
+            started_at=START + n, took=n, actor="system:sweep", leases_expired=n, sessions_cut=2 * n
+        )
         for n in range(4)
     ]
     for run in runs:

@@ -319,8 +319,11 @@ class MemorySeats(MemoryStream):
 
 
 def _graced(lease: Lease, policy: Policy, lasted: int, now: int) -> Lease:
-    """Let a lease live on as if the clock had stood still, at most its lost_after from now."""
+    """Let a lease live on as if the clock had stood still, at most its lost_after from now, and never
+    past its max_lease."""
     given_back = min(lease.expires_at + lasted, now + policy.lost_after)
+    if policy.max_lease is not None:
+        given_back = min(given_back, lease.acquired_at + policy.max_lease)
     return replace(
         lease,
         expires_at=max(lease.expires_at, given_back),
