@@ -171,7 +171,9 @@ class Store(Protocol):
         """Grant seats, under the pool's lock; see `seating` for the rules.
 
         Live leases never exceed a pool's capacity in any committed state. Several requests of one
-        batch are decided in order. Denials are recorded as events, with their evidence.
+        batch are decided in order. Denials are recorded as events, with their evidence. A session
+        that is named must be live (SESSION_GONE otherwise), and ending it also ends what was granted
+        meanwhile; for requests that name none, sessions are not looked at.
         """
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
@@ -219,8 +221,9 @@ class Store(Protocol):
         `max_pause`, the service or the store was away: every lease that was live when the pulse became
         stale (last pulse + `max_pause`: until then seats were given away as they came free), and has
         beaten since its last grace, lives on as if the clock had stood still (at most its `lost_after`
-        from now). `acquire` does the same itself when it finds the pulse stale, before it decides, and
-        `renew` before it turns a beat away. A store that never had a pulse extends nothing."""
+        from now, and never past `max_lease`). `acquire` does the same itself when it finds the pulse
+        stale, before it decides, and `renew` before it turns a beat away. A store
+        that never had a pulse extends nothing."""
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         """Note expired leases, forget old tombstones and events: housekeeping, never needed for a

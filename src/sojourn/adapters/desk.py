@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.errors import SettingsError
 from sojourn.origin import TrustedHops
@@ -131,7 +133,7 @@ def open_desk(
     if url.startswith(("http://", "https://")):
         return Desk(*_remote(url, settings), rules=rules, trusted_proxies=trusted)
     if url.startswith("express+"):
-        return Desk(*_express(url, settings), rules=rules, trusted_proxies=trusted)
+        return Desk(*_express(url, settings), rules=_beside(rules), trusted_proxies=trusted)
     service, codec = _in_process(settings)
     # Housekeeping is safe beside a server's, and beside that of every other process.
     ticker = Ticker("sweep", service.sweep, settings.sweep_interval)
@@ -174,6 +176,15 @@ def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
     else:
         codec = SignedTokens([settings.key.encode()])
     return RemoteSessions(url, settings.key), codec
+
+
+def _beside(rules: Rules | None) -> Rules:
+    """Take Express's cookie, unless these rules name one of their own."""
+    from sojourn.adapters.express import EXPRESS_COOKIE  # noqa: PLC0415  # likewise
+
+    if rules is None:
+        return Rules(cookie=EXPRESS_COOKIE)
+    return replace(rules, cookie=EXPRESS_COOKIE) if rules.cookie == Rules().cookie else rules
 
 
 def _express(url: str, settings: Settings) -> tuple[Sessions, Codec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 import msgspec
 
@@ -22,11 +23,16 @@ PAGE = """<!doctype html>
 
 
 def sign_in_problem(
-    fault: Unauthenticated, accept: str = ""
+    fault: Unauthenticated,
+    accept: str = "",
+    *,
+    challenge: str = 'Cookie realm="sessions"',
+    more: Mapping[str, str] | None = None,
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return (status, headers, body): HTML for a browser, an RFC 9457 problem for anything else."""
+    """Return (status, headers, body): HTML for a browser, an RFC 9457 problem for anything else, with
+    `more` members."""
     headers = [
-        ("WWW-Authenticate", 'Cookie realm="sessions"'),  # a 401 must name a way (RFC 9110, 15.5.2)
+        ("WWW-Authenticate", challenge),  # a 401 must name a way (RFC 9110, 15.5.2)
         ("Cache-Control", "no-store"),
         ("Vary", "Accept, Cookie"),
     ]
@@ -41,6 +47,7 @@ def sign_in_problem(
         "code": fault.code,
         "error": fault.message,
         "details": fault.hint,
+        **(more or {}),
     }
     headers.append(("Content-Type", "application/problem+json"))
     return STATUS, headers, msgspec.json.encode(problem)

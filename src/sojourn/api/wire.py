@@ -50,6 +50,7 @@ STATUS: dict[str, int] = {
     "license_suspended": 403,
     "license_expired": 403,
     "license_not_yet_valid": 403,
+    "session_gone": 403,
     "not_found": 404,
     "license_unknown": 404,
     "feature_unknown": 404,
@@ -475,6 +476,10 @@ _REFUSALS = {
     DenialReason.LICENSE_NOT_YET_VALID: (
         "The license is not valid yet.",
         "Wait for its first day, or correct validFrom.",
+    ),
+    DenialReason.SESSION_GONE: (
+        "The session that the seat is to belong to is not live.",
+        "Sign in again, or leave sessionId out.",
     ),
     DenialReason.LEASE_ENDED: (
         "The lease has ended and cannot be resumed.",

@@ -50,6 +50,7 @@ class Sweeper:
                 actor=actor,
                 leases_expired=total.leases_expired,
                 leases_removed=total.leases_removed,
+                sessions_cut=total.sessions_cut,
                 sessions_removed=total.sessions_removed,
                 events_removed=total.events_removed,
                 error=error,

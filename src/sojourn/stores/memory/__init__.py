@@ -48,6 +48,9 @@ class MemoryStore(MemorySessions, MemorySeats):
             now = self.now()
             return self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
 
+    def _in_session(self, session_id: str, now: int) -> bool:
+        return self._live_session(session_id, now) is not None
+
     def _release_leases(self, session_id: str, actor: str | None, now: int) -> None:
         for lease in self._matching(LeaseFilter(session_id=session_id), now):
             self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)

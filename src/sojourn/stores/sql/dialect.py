@@ -14,7 +14,7 @@ what a database says in its own words. They are rendered once per database, neve
     {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
     {join_cuts}  LEFT JOIN session_users, of the user of sessions AS s as u, and of everybody as e
     {feature}    the feature in `pool_id`
-    {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
+    {update} {share} {skip}   row locks: FOR UPDATE, FOR SHARE, SKIP LOCKED
     {least} {greatest}
 """
 
@@ -121,6 +121,7 @@ SQLITE = Dialect(
         "leases_by_user_id": "leases AS l INDEXED BY leases_user_id",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
+        "share": "",
         "skip": "",
         "least": "min",
         "greatest": "max",
@@ -149,6 +150,7 @@ POSTGRES = Dialect(
             LEFT JOIN session_users AS e ON e.user_id = ''""",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
+        "share": "FOR SHARE",
         "skip": "SKIP LOCKED",
         "least": "least",
         "greatest": "greatest",
@@ -172,6 +174,7 @@ MYSQL = Dialect(
         "leases_by_client_id": "leases AS l FORCE INDEX (leases_holder)",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",
+        "share": "LOCK IN SHARE MODE",
         "skip": "SKIP LOCKED",
         "least": "least",
         "greatest": "greatest",

@@ -350,6 +350,7 @@ class SessionMeaning(OnManualClock):
         """Ending a session gives its seats back in the same step; no beat brings them back."""
         store.define([pool(2)])
         sign_in(store)
+        sign_in(store, "ses_2", "bob")
         mine = take(store, "ann", session_id="ses_1")
         other = take(store, "bob", session_id="ses_2")
         mark = len(news(store))
