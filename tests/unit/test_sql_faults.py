@@ -44,6 +44,9 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "rotate": lambda s: s.rotate("a", b"r" * 32),
     "end": lambda s: s.end(ids=["a"]),
     "of": lambda s: s.of("ann"),
+    "page": lambda s: s.page("ann"),
+    "held": lambda s: s.held(user_id="ann"),
+    "gone": lambda s: s.gone(["a"]),
     "define": lambda s: s.define([pool()]),
     "pools": lambda s: s.pools(["lic:x"]),
     "acquire": lambda s: s.acquire(
