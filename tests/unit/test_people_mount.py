@@ -29,6 +29,8 @@ PROXY = "10.0.0.1"
 class Plain:
     """Sessions as `session.Sessions` asks for them and no more, as those beside Express are."""
 
+    parallel = 1
+
     def __init__(self, service: SessionService) -> None:
         self._service = service
 

@@ -23,6 +23,7 @@ from sojourn.errors import (
     SojournError,
     StoreBroken,
     StoreUnavailable,
+    TableMissing,
 )
 from sojourn.lease import Acquire, LeaseFilter, Release, Renew
 from sojourn.session import NewSession, Save
@@ -165,7 +166,7 @@ SQLSTATES = {
     pg.ReadOnlySqlTransaction: StoreUnavailable,
     pg.ConnectionFailure: StoreUnavailable,
     pg.IoError: StoreUnavailable,
-    pg.UndefinedTable: StoreBroken,
+    pg.UndefinedTable: TableMissing,
     pg.UndefinedColumn: StoreBroken,
     pg.SyntaxError: StoreBroken,
     pg.InsufficientPrivilege: StoreBroken,
@@ -194,7 +195,7 @@ ERRNOS = {
     1049: StoreBroken,
     1054: StoreBroken,
     1064: StoreBroken,
-    1146: StoreBroken,
+    1146: TableMissing,
     1366: InvalidInput,
     1406: InvalidInput,
     1062: Conflict,
