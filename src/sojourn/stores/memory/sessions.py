@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.errors import Conflict, InvalidInput
 from sojourn.device import new_device_data
+from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.session import (
     AtLimit,

@@ -145,9 +145,7 @@ def _with_ip(until: int) -> Callable[[Tx, int], Sequence[str]]:
 
     def due(tx: Tx, limit: int) -> Sequence[str]:
         column = sessions.c
-        found = select(column.id).where(
-            column.created_at <= until, column.device.like('%"ip":"%')
-        )
+        found = select(column.id).where(column.created_at <= until, column.device.like('%"ip":"%'))
         ordered = found.order_by(column.created_at, column.id).limit(limit)
         return list(tx.core(ordered).scalars())
 

@@ -75,7 +75,7 @@ def _known(tx: Tx, keys: Sequence[Key]) -> tuple[set[str], set[Key]]:
     devices: set[Key] = set()
     for start in range(0, len(keys), AT_ONCE):
         some = keys[start : start + AT_ONCE]
-        params = {}
+        params: dict[str, str] = {}
         for i, (user_id, name, kind) in enumerate(some):
             params |= {f"user_{i}": user_id, f"name_{i}": name, f"kind_{i}": kind}
         (row,) = tx.rows(_asking(len(some)), params)

@@ -264,9 +264,7 @@ def of(db: Database, user_id: str, *, limit: int) -> list[Session]:
     return _listed(db, OF, {"user": user_id, "limit": bounded(limit)})
 
 
-def page(
-    db: Database, user_id: str, *, after: tuple[int, str] | None, limit: int
-) -> SessionPage:
+def page(db: Database, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
     """Read a user's live sessions, newest first, and count them; see `Store.page`."""
     params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
     if after is not None:

@@ -114,7 +114,7 @@ class PeopleMeaning(OnManualClock):
         sign_in(store, "mine")
         sign_in(store, "yours", "bob")
         assert store.end(ids=["mine", "yours", "unknown"], user_id="bob") == ["yours"]
-        assert present(store, "mine")
+        assert present(store, "mine").id == "mine"
         gone(store, "yours")
 
     def test_why_sessions_are_gone_is_told_by_id(self, store: Store, clock: ManualClock) -> None:
