@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
+from typing import Any
+
 from msgspec import Struct
+
+UNKNOWN = "Unknown device"
+IPV4_KEPT = 24
+IPV6_KEPT = 48
+"""Bits of an address that stay when it is shortened: a street, so to speak, and not a door."""
 
 
 class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """As reported by the client or read from its request; nothing here is trusted for a decision."""
+    """As reported by the client or read from its request; nothing here is trusted for a decision.
+
+    `kind` is desktop, phone, tablet, extension, server or unknown, unless an application has words of
+    its own.
+    """
 
     name: str | None = None
     browser: str | None = None
@@ -15,3 +27,37 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ip: str | None = None
     user_agent: str | None = None
     place: str | None = None
+
+    @property
+    def known_by(self) -> tuple[str, str]:
+        """Return what tells a device that a person has used before from a new one: name and kind.
+
+        Not the address, which changes with every train ride, nor a version, which does every month."""
+        return self.name or "", self.kind or ""
+
+
+def new_device_data(device: Device, *, first: bool, ip: bool) -> dict[str, Any]:
+    """Say in an event on which device a user is seen for the first time. `first`: the store knows no
+    other session of theirs at all, so that it may be their very first sign-in. `ip`: events may hold
+    addresses."""
+    said = {
+        "device": device.name or UNKNOWN,
+        "kind": device.kind,
+        "browser": device.browser,
+        "os": device.os,
+        "ip": device.ip if ip else None,
+        "place": device.place,
+    }
+    return {key: value for key, value in said.items() if value} | {"first": first}
+
+
+def shortened(ip: str) -> str:
+    """Return an address without what tells one household from the next; of what is none, nothing."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    kept = IPV4_KEPT if address.version == 4 else IPV6_KEPT
+    return str(ipaddress.ip_network((address, kept), strict=False).network_address)

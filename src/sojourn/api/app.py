@@ -13,7 +13,17 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from sojourn.api import events, keys, licenses, machines, operations, seats, sessions, sweeps
+from sojourn.api import (
+    active_sessions,
+    events,
+    keys,
+    licenses,
+    machines,
+    operations,
+    seats,
+    sessions,
+    sweeps,
+)
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
@@ -30,6 +40,7 @@ log = structlog.get_logger(__name__)
 CALLS: tuple[Call, ...] = (
     *seats.CALLS,
     *sessions.CALLS,
+    *active_sessions.CALLS,
     *operations.CALLS,
     *licenses.CALLS,
     *keys.CALLS,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import structlog
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
+from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
+from sojourn.clock import SECOND
+from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.service.services import Services
+from sojourn.service.visit import Rules
 from sojourn.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,6 +32,7 @@ class Context:
         self.deadlines = Deadlines(settings.request_timeout)
         self.metrics = Metrics()
         self.metrics.bind(self)
+        self.people = _people(services, settings)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
@@ -50,3 +56,17 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
+
+
+def _people(services: Services, settings: Settings) -> People:
+    secrets = [each.encode() for each in settings.secret]
+    # Without a secret in common with whoever sets cookies, none is known here: any key will do.
+    codec = SignedTokens(secrets or [os.urandom(32)])
+    cookie = CookieOptions(name=settings.cookie_name, domain=settings.cookie_domain or None)
+    return People(
+        services.sessions,
+        codec,
+        rules=Rules(cookie=cookie.validate()),
+        within=round(settings.reauth_within * SECOND) or None,
+        trusted_origins=settings.trusted_origins,
+    )

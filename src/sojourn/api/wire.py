@@ -50,6 +50,8 @@ STATUS: dict[str, int] = {
     "license_suspended": 403,
     "license_expired": 403,
     "license_not_yet_valid": 403,
+    "reauth_required": 403,
+    "cross_origin": 403,
     "not_found": 404,
     "license_unknown": 404,
     "feature_unknown": 404,

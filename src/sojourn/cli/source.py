@@ -17,13 +17,14 @@ import typer
 
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.errors import SettingsError
-from sojourn.settings import Loaded, Settings, load
+from sojourn.settings import LISTS, Loaded, Settings, load
 
 FILE = "sojourn.toml"
 CLIENT_FIELDS = ("url", "key")
 """Of commands that talk to a server, not of the server itself."""
 
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
+PEOPLE = "People and their devices"
 
 HELP: dict[str, tuple[str, str, str]] = {
     "host": (WHERE, "HOST", "Address to listen on."),
@@ -46,6 +47,26 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
     "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),
+    "cookie_name": (PEOPLE, "NAME", "Cookie by which people are known, as applications set it."),
+    "cookie_domain": (PEOPLE, "DOMAIN", "Its domain, if it has one."),
+    "trusted_origins": (
+        PEOPLE,
+        "ORIGIN",
+        "Another site whose pages may end a person's sessions: https://app.example. Repeat.",
+    ),
+    "reauth_within": (
+        PEOPLE,
+        "SECONDS",
+        "Ending sessions takes a sign-in as recent as this; 0: any.",
+    ),
+    "geo_database": (PEOPLE, "FILE", "MaxMind-format database that says where addresses are."),
+    "geo_headers": (
+        PEOPLE,
+        "HEADER",
+        "Header in which trusted proxies say it, the finest first. Repeat.",
+    ),
+    "ip_shorten": (PEOPLE, "", "Keep addresses as networks: IPv4 /24, IPv6 /48."),
+    "ip_retention_days": (PEOPLE, "DAYS", "Forget addresses so long after the sign-in; 0: never."),
     "sweep_interval": (
         PACE,
         "SECONDS",
@@ -130,7 +151,7 @@ def _parameter(name: str) -> inspect.Parameter:
         kind, flag = bool, f"{flag}/--no-{flag[2:]}"
     elif isinstance(default, int | float):
         kind = type(default)
-    elif name in ("secret", "trusted_proxies"):
+    elif name in LISTS:
         kind = list[str]
     if default not in ("", (), False) and name != "store":
         text += f" [default: {_shown(default)}]"

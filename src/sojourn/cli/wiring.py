@@ -34,6 +34,7 @@ def build_services(settings: Settings) -> Services:
         settings.store_url,
         max_pause=round(settings.max_pause * SECOND),
         event_retention=round(settings.event_retention_days * DAY),
+        ip_retention=round(settings.ip_retention_days * DAY) or None,
     )
     try:
         ledger = open_ledger(settings.ledger_url)

@@ -19,6 +19,7 @@ from sojourn.session import (
     Rotate,
     Save,
     Session,
+    SessionPage,
     TooMany,
 )
 from sojourn.store import Store
@@ -124,6 +125,13 @@ class SessionService:
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return self._store.of(user_id, limit=limit)
+
+    def page(self, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
+        return self._store.page(user_id, after=after, limit=limit)
+
+    def held(self, which: End) -> dict[str, int]:
+        """Count the seats that sessions hold: of those named, or of a user's."""
+        return self._store.held(ids=which.ids, user_id=which.user_id)
 
     def list(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None

@@ -38,16 +38,24 @@ def open_store(
     migrate: bool = False,
     durable: bool = True,
     event_retention: int = EVENT_RETENTION,
+    ip_retention: int | None = None,
 ) -> Store:
     """Open a store. On SQL its schema must be in place, unless `migrate` is to see to that."""
     if scheme_of(url) == "memory":
         from sojourn.stores.memory import MemoryStore  # noqa: PLC0415  # only if asked for
 
-        return MemoryStore(clock, max_pause=max_pause, event_retention=event_retention)
+        return MemoryStore(
+            clock,
+            max_pause=max_pause,
+            event_retention=event_retention,
+            ip_retention=ip_retention,
+        )
     from sojourn.stores.sql.store import SqlStore  # noqa: PLC0415  # only if asked for
 
     db = _database(url, clock=clock, durable=durable, migrate=migrate)
-    return SqlStore(db, max_pause=max_pause, event_retention=event_retention)
+    return SqlStore(
+        db, max_pause=max_pause, event_retention=event_retention, ip_retention=ip_retention
+    )
 
 
 def open_ledger(
