@@ -212,7 +212,9 @@ class Stage:
 
     def overflows(self) -> bool:
         return bool(
-            self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+            self.page.evaluate(
+                "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            )
         )
 
     def _answer(self, route: Route) -> None:

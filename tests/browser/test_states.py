@@ -82,7 +82,9 @@ def empty(stage: Stage) -> None:
 
 
 def not_set_up(stage: Stage) -> None:
-    stage.server.message = "Sessions have not been set up yet. They will be shown here once they are."
+    stage.server.message = (
+        "Sessions have not been set up yet. They will be shown here once they are."
+    )
     empty(stage)
 
 

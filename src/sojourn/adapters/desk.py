@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.errors import SettingsError
-from sojourn.origin import TrustedHops
+from sojourn.origin import Origin, TrustedHops
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
@@ -62,9 +62,15 @@ class Desk:
         user_agent: str | None = None,
     ) -> Visit:
         """Begin a visit; the store is asked by its `open`, not here."""
-        origin = self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
+        origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
         request = Request(cookies=cookies, origin=origin, path=path, user_agent=user_agent)
         return Visit(self.rules, self.codec, request)
+
+    def origin(
+        self, peer: str | None, scheme: str, forwarded_for: str, forwarded_proto: str
+    ) -> Origin:
+        """Say where a request comes from, believing the proxies that are trusted."""
+        return self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
 
     def run(self, step: Step[T]) -> T:
         """Carry a step of a visit out, here and now. Raises StoreError."""
