@@ -290,6 +290,7 @@ export class ActiveSessions extends HTMLElement {
     this.#busy?.abort();
     this.#hangUp();
     Object.values(this.#timers).forEach(clearTimeout);
+    this.#timers = {};
   }
 
   handleEvent({ type, persisted }) {
@@ -301,7 +302,7 @@ export class ActiveSessions extends HTMLElement {
 
   attributeChangedCallback(name, _, value) {
     if (name === "strings") this.strings = JSON.parse(value || "{}");
-    if (!this.isConnected) return;
+    if (!this.#timers.tick) return; // not begun yet
     if (name === "src" || name === "live") {
       this.#hangUp();
       this.#listen();
@@ -461,7 +462,9 @@ export class ActiveSessions extends HTMLElement {
     ask.opener = opener;
     ask.cancel.onclick = () => this.#cancel(opener);
     ask.go.onclick = () => this.#end(session, ask);
-    ask.root.onkeydown = ({ key }) => key === "Escape" && this.#cancel(opener);
+    ask.root.onkeydown = ({ key }) => {
+      if (key === "Escape") this.#cancel(opener);
+    };
     opener.ariaExpanded = "true";
     opener.closest(".row, header").after(ask.root);
     ask.cancel.focus();
@@ -512,8 +515,9 @@ export class ActiveSessions extends HTMLElement {
     this.#announce(ask.effect.textContent);
     const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
     const link = ours && this.#link();
-    if (link) ask.go.replaceWith(link);
-    link?.focus();
+    if (!link) return;
+    ask.go.replaceWith(link);
+    link.focus();
   }
 
   #link() {
@@ -635,7 +639,9 @@ export class ActiveSessions extends HTMLElement {
     const alone = this.#total < 2;
     at.panel.dataset.state = state;
     say(at.title, this.#text("title"));
-    say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + this.#text("intro"));
+    const panel = ["empty", "error", "gone"].includes(state) ? state : "";
+    const intro = (list && this.#reason) || this.#text("intro");
+    say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + (panel ? "" : intro));
     at.refresh.replaceChildren(icon("refresh"), this.#text("refresh"));
     show(at.refresh, list || state === "empty");
     say(at.others, this.#text("others"));
@@ -654,7 +660,7 @@ export class ActiveSessions extends HTMLElement {
       this.#rows.clear();
       at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
     }
-    this.#drawState(["empty", "error", "gone"].includes(state) ? state : "");
+    this.#drawState(panel);
   }
 
   #drawState(state) {

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
-
 from tests.browser.chromium import launched
 from tests.browser.stage import DEADLINE, Stage
 

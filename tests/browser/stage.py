@@ -41,8 +41,8 @@ def session(number: int, device: str = "Chrome on Windows", **more: Any) -> dict
     return {
         "id": f"ses_{number:05}",
         "device": device,
-        "browser": device.split(" on ")[0],
-        "os": device.split(" on ")[-1],
+        "browser": device.split(" on ", maxsplit=1)[0],
+        "os": device.rsplit(" on ", maxsplit=1)[-1],
         "kind": "desktop",
         "ipAddress": f"203.0.113.{number % 250}",
         "location": "Amsterdam, Netherlands",
@@ -171,6 +171,7 @@ class Stage:
         self.page: Page = self.context.new_page()
         if clock:
             self.page.clock.install()
+            self.page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda fault: self.said.append(str(fault)))
 

@@ -33,7 +33,7 @@ def looks_right(stage: Stage) -> None:
             stage.page.set_viewport_size({"width": width, "height": 844})
             stage.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]  # a str
             found[width, theme] = [*stage.violations(), *["overflows"] * stage.overflows()]
-    assert found == dict.fromkeys(found, [])
+    assert found == {key: [] for key in found}
 
 
 def down(stage: Stage, *, retry_after: int | None = 5) -> None:
@@ -156,8 +156,10 @@ STATES: dict[str, tuple[Callable[[Stage], Any], list[str]]] = {
         asking,
         [
             'group "Sign out Sojourn extension in Edge?"',
-            "paragraph: Sign out Sojourn extension in Edge? It will need to sign in again."
-            " Its seat becomes free.",
+            (
+                "paragraph: Sign out Sojourn extension in Edge? It will need to sign in again."
+                " Its seat becomes free."
+            ),
             'button "Cancel" [active]',
             'button "Sign out"',
         ],
@@ -213,8 +215,10 @@ STATES: dict[str, tuple[Callable[[Stage], Any], list[str]]] = {
     "stale": (
         stale,
         [
-            "paragraph: This list may be out of date. The session store cannot be reached right now."
-            " Trying again in 5 seconds.",
+            (
+                "paragraph: This list may be out of date. The session store cannot be reached right now."
+                " Trying again in 5 seconds."
+            ),
             'button "Try again"',
             'button "Sign out Safari on iPhone"',
         ],
@@ -223,8 +227,10 @@ STATES: dict[str, tuple[Callable[[Stage], Any], list[str]]] = {
         signed_out_meanwhile,
         [
             'heading "You have been signed out" [level=3]',
-            "paragraph: This device was signed out from another one. Sign in again to see where else"
-            " you are signed in.",
+            (
+                "paragraph: This device was signed out from another one. Sign in again to see where else"
+                " you are signed in."
+            ),
             'link "Sign in again"',
         ],
     ),
