@@ -8,12 +8,13 @@ from typing import Any
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
 from sojourn.api.limits import scan
-from sojourn.api.people import BASE, OTHERS, PersonRequest, asked
+from sojourn.api.live import reject
+from sojourn.api.people import BASE, LIVE, OTHERS, PersonRequest, asked
 from sojourn.api.problems import refuse
 from sojourn.api.reply import Reply
 from sojourn.api.wire import Done, Name
 from sojourn.api.wire_people import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
-from sojourn.errors import Overloaded, StoreError
+from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
 
 
@@ -48,6 +49,19 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
         return await context.blocking.run(settings.request_timeout, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
         return refuse(for_people(fault, ending=request.method != "GET"))
+
+
+async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:
+    """Serve a WebSocket: the only path that takes one is `LIVE`."""
+    request = asked_by(scope)
+    if request.path != LIVE:
+        await receive()
+        await reject(send, refuse(NotFound("There is nothing at this path.")))
+    elif context.draining:
+        await receive()
+        await reject(send, refuse(SojournError("The server stops.", code="shutting_down")))
+    else:
+        await context.live.serve(request, receive, send)
 
 
 def _call(name: str, method: Method, path: str, words: Words, answer: Any, **more: Any) -> Call:

@@ -80,6 +80,8 @@ class Behind:
             elif scope["method"] == "OPTIONS":
                 scope["method"] = WHICH
             await self._litestar(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await active_sessions.serve_socket(self._context, scope, receive, send)
 
 
 def _litestar(context: Context) -> Litestar:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import structlog
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.live import Live
 from sojourn.api.metrics import Metrics
 from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
@@ -17,6 +20,8 @@ from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.service.services import Services
 from sojourn.service.visit import Rules
 from sojourn.settings import Settings
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +38,13 @@ class Context:
         self.metrics = Metrics()
         self.metrics.bind(self)
         self.people = _people(services, settings)
+        self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
+
+    async def _on_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await self.blocking.run(self.settings.request_timeout, work, *args)
 
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
@@ -49,6 +58,7 @@ class Context:
         self.draining = True
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
+                await self.live.stop()
                 await self.services.stop()
                 await self.blocking.close()
                 await self.readiness.close()

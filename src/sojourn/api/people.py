@@ -139,6 +139,10 @@ class People:
         except Exception as fault:  # noqa: BLE001 - the last resort: logged, and answered without a trace
             return crash(fault)
 
+    def note(self, fault: SojournError) -> None:
+        """Tell the log of a fault of the store's, once."""
+        self._trouble.note(fault)
+
     def visit(self, request: PersonRequest, *, change: bool, touch: bool = True) -> Visit:
         """Begin a visit. Raises Unauthenticated where nothing says who asks, and Forbidden where a
         page of another origin makes a browser send a change."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from sojourn.errors import Conflict, InvalidInput, InvalidToken, StoreBroken
+from sojourn.event import Event
 from sojourn.session import (
     IMPERSONATION_MAX,
     Begin,
@@ -34,10 +36,15 @@ SWEEP_BATCHES = 100
 
 
 class SessionService:
-    """Implements `session.Sessions` over a store."""
+    """Implements `session.Sessions` over a store.
+
+    Attributes:
+        ended: called whenever sessions were ended through this object, on whatever thread did it.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.ended: list[Callable[[], None]] = []
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
         """Look tokens up, and mark as used what is due: one statement, and one more when a touch is due.
@@ -108,20 +115,36 @@ class SessionService:
         return None if session is None else Begun(token=token, session=session)
 
     def end(self, ends: Sequence[End]) -> list[list[str]]:
-        return [
-            self._store.end(
-                ids=each.ids,
-                user_id=each.user_id,
-                keep=each.keep,
-                reason=each.reason,
-                actor=each.actor,
-            )
-            for each in ends
-        ]
+        try:
+            return [
+                self._store.end(
+                    ids=each.ids,
+                    user_id=each.user_id,
+                    keep=each.keep,
+                    reason=each.reason,
+                    actor=each.actor,
+                )
+                for each in ends
+            ]
+        finally:
+            self._tell()
 
     def cut_off(self, user_id: str | None, *, reason: str, actor: str | None) -> int:
         """End everything begun up to now, of a user or of everybody; see `Store.cut_off`."""
-        return self._store.cut_off(user_id, reason=reason, actor=actor)
+        at = self._store.cut_off(user_id, reason=reason, actor=actor)
+        self._tell()
+        return at
+
+    def _tell(self) -> None:
+        for listener in self.ended:
+            listener()
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        return self._store.gone(ids)
+
+    def events(self, **which: Any) -> list[Event]:
+        """Read the stream of what has happened; see `Store.events`."""
+        return self._store.events(**which)
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return self._store.of(user_id, limit=limit)
