@@ -535,7 +535,8 @@ export class ActiveSessions extends HTMLElement {
     if (live === null || this.#state === "gone" || this.#socket) return;
     clearTimeout(this.#timers.socket);
     clearInterval(this.#timers.poll);
-    this.#timers.poll = setInterval(() => this.#socket?.readyState !== 1 && this.#look(), POLL);
+    const alone = () => this.#socket?.readyState !== 1 || this.#state === "empty";
+    this.#timers.poll = setInterval(() => alone() && this.#look(), POLL);
     if (live === "poll") return;
     const url = new URL(`${this.#base}/live`, document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");

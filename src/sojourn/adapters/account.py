@@ -3,8 +3,8 @@
     SessionMiddleware(app, account=Account(site_name="Acme", sign_in_url="/sign-in"))
 
 The page is `/account/security` below wherever the application is, the calls are those of
-`/api/user/active-sessions`. There are no WebSockets here: the page reads its list again each minute, and
-whenever somebody looks at it.
+`/api/user/active-sessions`. Where there are no WebSockets (WSGI, or sessions that a server keeps), the page
+reads its list again each minute, and whenever somebody looks at it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
-from sojourn.api.people import Answer, People, asked
+from sojourn.api.people import Answer, People, PersonRequest, asked
 from sojourn.clock import SECOND
 from sojourn.console.account import AccountPages
 from sojourn.console.pages import Look
 from sojourn.errors import SettingsError
+from sojourn.service.sessions import SessionService
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -41,7 +43,7 @@ class Account(Struct, frozen=True, kw_only=True):
     @property
     def look(self) -> Look:
         """Raises SettingsError for an address that is none."""
-        return Look(site_name=self.site_name, sign_in_url=self.sign_in_url, socket=False)
+        return Look(site_name=self.site_name, sign_in_url=self.sign_in_url)
 
 
 def make_account(options: Account | Mapping[str, Any] | None) -> Account | None:
@@ -60,35 +62,43 @@ def make_account(options: Account | Mapping[str, Any] | None) -> Account | None:
 
 
 class Mount:
-    """The pages over whatever desk is open: one per process, made when first asked for."""
+    """The pages over whatever desk is open: one per process, made when first asked for.
 
-    def __init__(self, account: Account) -> None:
+    `sockets`: whether the application takes WebSockets, too.
+    """
+
+    def __init__(self, account: Account, *, sockets: bool = False) -> None:
         self._account = account
         self._look = account.look
+        self._sockets = sockets
         self._made: tuple[Desk, AccountPages] | None = None
 
-    def respond(
+    def read(
         self,
         desk: Desk,
         *,
         method: str,
         path: str,
         query: str,
-        prefix: str,
         peer: str | None,
         scheme: str,
         header: Callable[[str], str | None],
-    ) -> Answer | None:
-        """Answer a request: status, headers, body; None if it is not ours. `header` looks one up by its
-        name in lower case; `path` is what follows `prefix`."""
+    ) -> PersonRequest:
+        """Read a request. `header` looks one up by its name in lower case; `path` is what follows the
+        mount's prefix."""
         origin = desk.origin(
             peer, scheme, header("x-forwarded-for") or "", header("x-forwarded-proto") or ""
         )
-        request = asked(method, path, query, header, origin)
-        encoding = header("accept-encoding") or ""
-        return self._pages(desk).respond(request, prefix=prefix, accept_encoding=encoding)
+        return asked(method, path, query, header, origin)
 
-    def _pages(self, desk: Desk) -> AccountPages:
+    def respond(
+        self, desk: Desk, request: PersonRequest, *, prefix: str, accept_encoding: str
+    ) -> Answer | None:
+        """Answer a request: status, headers, body; None if it is not ours."""
+        pages = self.pages(desk)
+        return pages.respond(request, prefix=prefix, accept_encoding=accept_encoding)
+
+    def pages(self, desk: Desk) -> AccountPages:
         if self._made is None or self._made[0] is not desk:
             account = self._account
             people = People(
@@ -98,7 +108,8 @@ class Mount:
                 within=round(account.reauth_within * SECOND) or None,
                 trusted_origins=account.trusted_origins,
             )
-            self._made = desk, AccountPages(people, self._look)
+            socket = self._sockets and isinstance(desk.sessions, SessionService)
+            self._made = desk, AccountPages(people, replace(self._look, socket=socket))
         return self._made[1]
 
 

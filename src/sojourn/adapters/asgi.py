@@ -22,11 +22,10 @@ from typing import Any
 
 import structlog
 
-from sojourn.adapters.account import Account, Mount
+from sojourn.adapters.account import Account
+from sojourn.adapters.asgi_account import AsgiAccount
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
 from sojourn.adapters.outage import outage
-from sojourn.api.people import Answer
-from sojourn.console.account import is_ours
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, StoreError
 from sojourn.service.batcher import Batcher
@@ -62,7 +61,7 @@ class SessionMiddleware:
         account: Account | None = None,
     ) -> None:
         self.app = app
-        self._mount = Mount(account) if account is not None else None
+        self._account = AsgiAccount(account) if account is not None else None
         if rules is not None:
             rules.cookie.validate()  # now, not with the first request
 
@@ -89,6 +88,8 @@ class SessionMiddleware:
         try:
             await self.app(scope, receive, send)
         finally:
+            if self._account is not None:
+                await self._account.close()
             await self._lanes.close()
             if self._owned:
                 await asyncio.to_thread(self._desk.close)
@@ -99,15 +100,10 @@ class SessionMiddleware:
         return await asyncio.to_thread(self._desk.get) if opened is None else opened
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prefix: str = scope.get("root_path", "")
-        path = scope["path"].removeprefix(prefix)
         try:
             desk = await self._open()
-            if self._mount and scope["type"] == "http" and is_ours(path):
-                answer = await asyncio.to_thread(_respond, self._mount, desk, scope, prefix, path)
-                if answer is not None:
-                    await _send(send, *answer)
-                    return
+            if self._account and await self._account.serve(desk, scope, receive, send):
+                return
             batcher = self._lanes.of(desk)
             visit = _visit(desk, scope)
             await run_async(visit.open(), batcher.submit)
@@ -277,27 +273,6 @@ class Lanes:
             await batcher.close()
 
 
-def _respond(mount: Mount, desk: Desk, scope: Scope, prefix: str, path: str) -> Answer | None:
-    headers: dict[str, list[str]] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-
-    def header(name: str) -> str | None:
-        return ("; " if name == "cookie" else ",").join(headers.get(name, ()))
-
-    client = scope.get("client")
-    return mount.respond(
-        desk,
-        method=scope["method"],
-        path=path,
-        query=scope["query_string"].decode("latin-1"),
-        prefix=prefix,
-        peer=client[0] if client else None,
-        scheme=scope.get("scheme", "http"),
-        header=header,
-    )
-
-
 def _visit(desk: Desk, scope: Scope) -> Visit:
     wanted: dict[bytes, list[str]] = {
         b"cookie": [],
@@ -327,10 +302,7 @@ async def _refuse(scope: Scope, send: Send, fault: StoreError | Overloaded) -> N
         await send({"type": "websocket.close", "code": 1013, "reason": "Try again later."})
         return
     accept = next((v.decode("latin-1") for n, v in scope["headers"] if n == b"accept"), "")
-    await _send(send, *outage(fault, accept))
-
-
-async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    status, headers, body = outage(fault, accept)
     raw = [(name.lower().encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

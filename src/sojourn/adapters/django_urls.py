@@ -34,16 +34,19 @@ def answer(request: HttpRequest, *, route: str, name: str = "") -> HttpResponse:
     ours = route.replace("{name}", name)
     meta = request.META
     try:
-        found = _mount().respond(
-            lazy_desk.get(),
+        desk = lazy_desk.get()
+        asked = _mount().read(
+            desk,
             method=request.method,
             path=ours,
             query=meta.get("QUERY_STRING", ""),
-            prefix=request.path.removesuffix(ours),
             peer=meta.get("REMOTE_ADDR"),
             scheme=request.scheme,  # Django's own word, SECURE_PROXY_SSL_HEADER included
             header=request.headers.get,
         )
+        encoding = request.headers.get("Accept-Encoding", "")
+        prefix = request.path.removesuffix(ours)
+        found = _mount().respond(desk, asked, prefix=prefix, accept_encoding=encoding)
     except (StoreError, Overloaded) as fault:  # the desk cannot be opened
         found = outage(fault, request.headers.get("Accept", ""))
     if found is None:

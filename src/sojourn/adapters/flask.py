@@ -90,16 +90,19 @@ def _pages(desk: LazyDesk, mount: Mount) -> Blueprint:
 
     def answer(**_pieces: str) -> AnyResponse:
         environ = request.environ
-        found = mount.respond(
-            desk.get(),
+        here = desk.get()
+        asked = mount.read(
+            here,
             method=request.method,
             path=environ.get("PATH_INFO", ""),
             query=environ.get("QUERY_STRING", ""),
-            prefix=environ.get("SCRIPT_NAME", ""),
             peer=environ.get("REMOTE_ADDR"),
             scheme=environ.get("wsgi.url_scheme", "http"),
             header=request.headers.get,
         )
+        encoding = request.headers.get("Accept-Encoding", "")
+        prefix = environ.get("SCRIPT_NAME", "")
+        found = mount.respond(here, asked, prefix=prefix, accept_encoding=encoding)
         if found is None:
             abort(404)
         status, headers, body = found
