@@ -1,5 +1,5 @@
 /**
- * <sojourn-active-sessions>: where a person is signed in, and signing out there. See README.md.
+ * <sojourn-active-sessions>: where a person is signed in. See README.md.
  */
 
 export const STRINGS = {
@@ -94,7 +94,7 @@ const STYLE = `
 :host { display: block; container-type: inline-size; color-scheme: light dark; }
 :host([theme=light]) { color-scheme: light; }
 :host([theme=dark]) { color-scheme: dark; }
-:host([hidden]), [hidden] { display: none !important; }
+[hidden], :host([hidden]) { display: none !important; }
 * { box-sizing: border-box; margin: 0; }
 section { ${TOKENS}
   background: var(--panel); color: var(--ink); border: 1px solid var(--line);
@@ -102,7 +102,7 @@ section { ${TOKENS}
   font: 400 14px/20px var(--sojourn-font, Inter, ui-sans-serif, system-ui, sans-serif);
   font-feature-settings: "tnum", "cv11"; overflow-wrap: anywhere; }
 header, footer, .actions, .name, .ask, .notice { display: flex; flex-wrap: wrap; align-items: center; gap: 8px; }
-header, footer, .ask, .notice, .row { padding: 12px 20px; gap: 4px 16px; }
+header, footer, .ask, .notice, .row { padding: 12px 20px; gap: 12px 16px; }
 header { padding-block: 20px; }
 footer { justify-content: space-between; }
 footer, li, .notice, .state { border-top: 1px solid var(--line); }
@@ -110,7 +110,7 @@ footer, li, .notice, .state { border-top: 1px solid var(--line); }
 h2 { font-size: 16px; line-height: 24px; }
 h2, h3, b { font-weight: 650; }
 .dim { color: var(--dim); }
-.why { flex-basis: 100%; text-align: end; }
+.why { flex-basis: 100%; margin-top: -4px; text-align: end; }
 button, a { display: inline-flex; gap: 8px; align-items: center; justify-content: center;
   min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
   color: var(--ink); background: var(--panel); border: 1px solid var(--line);
@@ -126,7 +126,7 @@ svg { width: 20px; height: 20px; flex: none; fill: none; stroke: currentColor; s
 button svg { width: 16px; height: 16px; }
 ul { list-style: none; padding: 0; }
 li { content-visibility: auto; contain-intrinsic-size: auto 77px; }
-.row { display: grid; grid-template-columns: 40px minmax(0, 1fr) minmax(0, auto) auto; align-items: center; min-height: 76px; }
+.row { display: grid; grid-template-columns: 40px minmax(0, 1fr) minmax(0, auto) auto; align-items: center; row-gap: 4px; min-height: 76px; }
 .icon { display: grid; place-items: center; width: 40px; height: 40px; border-radius: 10px;
   color: var(--dim); background: var(--ground); }
 .name { font-weight: 500; }
@@ -140,10 +140,11 @@ li .ask { padding-left: 76px; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
 .state { display: grid; justify-items: center; gap: 4px; padding: 40px 24px 48px; text-align: center; }
-.state p { max-width: 46ch; }
+.state p { max-width: 46ch; text-wrap: balance; }
 .state .icon { margin-bottom: 8px; }
 .state :is(button, a) { margin-top: 16px; }
 .bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
+.bone.icon { height: 40px; }
 [data-state=""] ul { min-height: 231px; }
 .vh { position: absolute; width: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .new, .ask { animation: in .15s; }
@@ -169,8 +170,8 @@ const SHELL = `<section part=panel aria-labelledby=title>
     <div class=words><h2 id=title part=title></h2><p class=dim part=summary></p></div>
     <div class=actions part=actions>
       <button part="refresh button"></button><button class=others part="others button" aria-describedby=why></button>
-      <p class="dim why" id=why part=why></p>
     </div>
+    <p class="dim why" id=why part=why></p>
   </header>
   <div class=notice part=notice></div>
   <div class=state part=state></div>
@@ -501,7 +502,6 @@ export class ActiveSessions extends HTMLElement {
     this.#total = session ? this.#total - 1 : left.length;
     this.#take(new Map(left), { next: session && this.#next, total: this.#total });
     this.#tell(words);
-    // The row that took the place has the focus now, or the last one, or Refresh.
     if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length - 1)]?.[0])?.end.focus();
     return this.refresh();
   }
@@ -538,9 +538,7 @@ export class ActiveSessions extends HTMLElement {
     const alone = () => this.#socket?.readyState !== 1 || this.#state === "empty";
     this.#timers.poll = setInterval(() => alone() && this.#look(), POLL);
     if (live === "poll") return;
-    const url = new URL(`${this.#base}/live`, document.baseURI);
-    url.protocol = url.protocol.replace("http", "ws");
-    const socket = (this.#socket = new WebSocket(url));
+    const socket = (this.#socket = new WebSocket(`${this.#base}/live`));
     socket.onopen = () => {
       if (this.#drops) this.#look();
       this.#drops = 0;
@@ -672,7 +670,7 @@ export class ActiveSessions extends HTMLElement {
     if (state !== "empty") this.#tell("");
     const words = state === "gone" ? `${this.#reason} ${this.#text("goneText")}` : this.#reason || this.#text("emptyText");
     const badge = make("<div class=icon>");
-    badge.append(icon(state));
+    badge.append(icon(state === "empty" ? "desktop" : state));
     const next = state === "error" ? this.#retry() : state === "gone" && this.#link();
     panel.append(badge, line(this.#text(`${state}Title`), "<h3>"), line(words.trim(), "<p class=dim>"), next || "");
   }

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -180,6 +180,8 @@ class Stage:
         return self
 
     def close(self) -> None:
+        for route in self.server.held:
+            route.abort()
         self.context.close()
 
     @property

@@ -58,7 +58,8 @@ def make_account(options: Account | Mapping[str, Any] | None) -> Account | None:
             options = msgspec.convert(dict(options), Account)
         except msgspec.ValidationError as fault:
             raise SettingsError(f"account: {fault}.") from None
-    return options if options.look else None
+    options.look  # noqa: B018 - raises if it is wrong
+    return options
 
 
 class Mount:

@@ -28,7 +28,7 @@ HASH_LENGTH = 12
 PACKED_ALREADY = frozenset({".woff2"})
 
 _URL = re.compile(rb'url\("([\w.-]+)"\)')
-_HASHED = re.compile(r"(?P<stem>[\w.-]+)\.[\w-]{%d}(?P<suffix>\.\w+)\Z" % HASH_LENGTH)
+_HASHED = re.compile(rf"(?P<stem>[\w.-]+)\.[\w-]{{{HASH_LENGTH}}}(?P<suffix>\.\w+)\Z")
 
 
 class Asset(Struct, frozen=True):
