@@ -274,6 +274,7 @@ class Lanes:
 
 
 def _visit(desk: Desk, scope: Scope) -> Visit:
+    headers = dict(scope["headers"])  # of the hints to the device none comes twice
     wanted: dict[bytes, list[str]] = {
         b"cookie": [],
         b"user-agent": [],
@@ -292,6 +293,7 @@ def _visit(desk: Desk, scope: Scope) -> Visit:
         forwarded_for=",".join(wanted[b"x-forwarded-for"]),
         forwarded_proto=",".join(wanted[b"x-forwarded-proto"]),
         user_agent=wanted[b"user-agent"][0] if wanted[b"user-agent"] else None,
+        header=lambda name: headers.get(name.encode(), b"").decode("latin-1"),
     )
 
 

@@ -242,6 +242,7 @@ class SojournSessions(SessionInterface):
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=environ.get("HTTP_X_FORWARDED_PROTO", ""),
                 user_agent=environ.get("HTTP_USER_AGENT"),
+                header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
             )
 
         return FlaskSession(FlaskVisit(self._desk, make))

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from sojourn.api.person_verbs import verbs
 from sojourn.api.problems import answer_problem, crash, invalid, refuse
 from sojourn.api.proof import wrong_kind
 from sojourn.api.reply import Reply, done, encode, plain
@@ -44,7 +45,7 @@ from sojourn.errors import (
     Unauthenticated,
 )
 from sojourn.origin import Origin, is_elsewhere
-from sojourn.service.people import end_one, end_others, listing, verbs
+from sojourn.service.people import end_one, end_others, listing
 from sojourn.service.visit import Request, Rules, Step, Visit, run
 from sojourn.session import Sessions
 from sojourn.token import TokenKind

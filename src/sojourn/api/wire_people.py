@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from sojourn.api.wire import Answer, Wire, optional, rfc3339
 from sojourn.device import UNKNOWN, Device
+from sojourn.devices import recognize
 from sojourn.errors import (
     Overloaded,
     SojournError,
@@ -97,6 +99,9 @@ def active_sessions(listing: Listing) -> ActiveSessions:
 
 def _shown(session: Session, listing: Listing) -> ActiveSession:
     device = session.device or Device()
+    if device.name is None:  # begun before devices were named
+        known = recognize(device.user_agent or "")
+        device = replace(known, ip=device.ip, place=device.place)
     name = device.name or UNKNOWN
     return ActiveSession(
         id=session.id,

@@ -26,6 +26,7 @@ WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 
 def build_services(settings: Settings) -> Services:
     """Open the store and the ledger, and put the services over them. Raises StoreError."""
+    from sojourn.devices import Devices
     from sojourn.service.services import Services
     from sojourn.stores.open import open_ledger, open_store
     from sojourn.token import Keyring
@@ -48,6 +49,7 @@ def build_services(settings: Settings) -> Services:
         sweep_interval=settings.sweep_interval,
         pulse_interval=settings.pulse_interval,
         queue_max=settings.queue_max,
+        complete=Devices.from_settings(settings).complete,
     )
 
 

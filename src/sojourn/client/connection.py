@@ -147,7 +147,8 @@ class Connection:
                 keepalive_expiry=IDLE_CONNECTION,
             ),
             headers={
-                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()}",
+                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()} "
+                f"({platform.system()})",
                 "Accept": "application/json, application/problem+json",
             },
         )

@@ -13,7 +13,7 @@ from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
 from sojourn.service.seats import Seats
-from sojourn.service.sessions import SessionService
+from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
 from sojourn.store import Store, Swept
@@ -41,6 +41,7 @@ class Services:
         sweep_interval: float = 900.0,
         pulse_interval: float = 2.0,
         queue_max: int = 10_000,
+        complete: Complete | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
@@ -50,7 +51,9 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
-        self.sessions = SessionService(store)  # never closed: the store is ours to close
+        self.sessions = SessionService(
+            store, complete=complete
+        )  # never closed: the store is ours to close
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end
         # comes first: it releases leases, and whatever else is asked of that session in the same

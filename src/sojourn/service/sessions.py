@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sojourn.device import Device
 from sojourn.errors import Conflict, InvalidInput, InvalidToken, StoreBroken
 from sojourn.event import Event
 from sojourn.session import (
@@ -33,6 +34,7 @@ GRACE_MAX = 30_000
 FOREIGN_MAX = 512
 """Characters of a token that another system made."""
 SWEEP_BATCHES = 100
+Complete = Callable[[Device], Device | None]
 
 
 class SessionService:
@@ -42,8 +44,9 @@ class SessionService:
         ended: called whenever sessions were ended through this object, on whatever thread did it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, complete: Complete | None = None) -> None:
         self._store = store
+        self._complete = complete  # what is known of a device beyond what it says
         self.ended: list[Callable[[], None]] = []
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
@@ -74,7 +77,10 @@ class SessionService:
         """Begin sessions, each under a token of its own. Raises InvalidInput."""
         tokens = [new_token(TokenKind.SESSION) for _ in begins]
         created = self._store.create(
-            [_new(begin, token) for begin, token in zip(begins, tokens, strict=True)]
+            [
+                _new(self._completed(begin), token)
+                for begin, token in zip(begins, tokens, strict=True)
+            ]
         )
         answers: list[Begun | TooMany] = []
         for token, session in zip(tokens, created, strict=True):
@@ -87,6 +93,11 @@ class SessionService:
             else:
                 answers.append(Begun(token=token, session=session))
         return answers
+
+    def _completed(self, begin: Begin) -> Begin:
+        if self._complete is None or begin.device is None:
+            return begin
+        return replace(begin, device=self._complete(begin.device))
 
     def save(self, saves: Sequence[Save]) -> list[int | None]:
         return self._store.save(saves)

@@ -92,7 +92,6 @@ class Request(Struct, frozen=True, kw_only=True):
     cookies: str
     origin: Origin
     path: str = "/"
-    user_agent: str | None = None
     token: str | None = None
     describe: Callable[[], Device] | None = None
 
@@ -125,9 +124,8 @@ class Visit:
 
     @property
     def _device(self) -> Device:
-        if self._request.describe is not None:
-            return self._request.describe()
-        return Device(ip=self._request.origin.ip, user_agent=self._request.user_agent)
+        describe = self._request.describe
+        return Device(ip=self._request.origin.ip) if describe is None else describe()
 
     def _read_cookie(self) -> None:
         name = self.rules.cookie.sent_as(self._request.origin.https)
