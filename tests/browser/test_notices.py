@@ -22,8 +22,10 @@ NOTICES = {
     "broken": (
         outage(StoreBroken("no such table"), HTML),
         "Back in a moment",
-        "We cannot look up your sign-in right now. You are not signed out: the site's operators must "
-        "mend it.",
+        (
+            "We cannot look up your sign-in right now. You are not signed out: the site's operators must "
+            "mend it."
+        ),
     ),
     "signed out": (
         sign_in_problem(Unauthenticated("You are not signed in.", hint="Sign in <first>."), HTML),

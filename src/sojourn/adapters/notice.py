@@ -34,8 +34,10 @@ HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
     (
         "Content-Security-Policy",
-        f"default-src 'none'; style-src 'sha256-{HASH}'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'",
+        (
+            f"default-src 'none'; style-src 'sha256-{HASH}'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        ),
     ),
     ("X-Content-Type-Options", "nosniff"),
 ]
