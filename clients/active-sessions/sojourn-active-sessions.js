@@ -61,10 +61,9 @@ const PAGE = 50; // rows asked for at a time
 const SKELETON_AFTER = 150; // ms
 const TIMEOUT = 15_000; // ms for an answer
 const POLL = 60_000; // ms between looks while there is no socket
-const FRESH = 30_000; // ms for which a list does for a tab that comes back
+const FRESH = 30_000; // ms for which a list will do
 const BACKOFF = 30_000; // ms at most until the next try
 const TICK = 30_000; // ms between updates of relative times
-const SIGNED_OUT = 4401; // how a socket closes when its session ends
 const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
 
 // Lucide (ISC)
@@ -241,7 +240,7 @@ export class ActiveSessions extends HTMLElement {
   #reason = "";
   #asking = null;
   #busy = null;
-  #loaded = 0; // when, on this machine's clock
+  #loaded = 0; // when
   #skew = 0; // ms by which the server's clock is ahead
   #failures = 0;
   #quiet = 0; // until when not to ask the server
@@ -551,7 +550,7 @@ export class ActiveSessions extends HTMLElement {
     socket.onclose = ({ code }) => {
       if (this.#socket !== socket) return;
       this.#socket = null;
-      if (code === SIGNED_OUT) return this.#leave("");
+      if (code === 4401) return this.#leave(""); // the session has ended
       const wait = Math.min(BACKOFF, 1_000 * 2 ** this.#drops++) * (0.5 + Math.random() / 2);
       this.#timers.socket = setTimeout(() => this.#listen(), wait);
     };
