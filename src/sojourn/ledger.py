@@ -126,7 +126,8 @@ class Ledger(Protocol):
 
     def keys(self) -> list[ApiKey]: ...
 
-    def key_by_hash(self, key_hash: bytes) -> ApiKey | None: ...
+    def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
+        """Look a key up, and the time of the ledger's clock with it."""
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         """Revoke; idempotent. None if there is no such key."""

@@ -248,6 +248,9 @@ class Sessions(Protocol):
     request alone. Verbs raise StoreUnavailable and StoreBroken.
     """
 
+    parallel: int
+    """How many batches it takes at once to keep busy what answers them."""
+
     def check(self, checks: Sequence[Check]) -> Sequence[Session | Gone]:
         """Look tokens up, and mark as used what is due."""
 

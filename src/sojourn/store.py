@@ -82,6 +82,10 @@ class Action(Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Sessions, seats, and the events of both."""
 
+    parallel: int
+    """How many batches it takes at once to keep the store busy; 1 where it writes one at a time. Verbs
+    may be called from any number of threads all the same."""
+
     # Sessions
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:

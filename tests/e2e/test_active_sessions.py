@@ -68,7 +68,7 @@ def test_a_dropped_table_is_told_and_heals(store_url: str, tmp_path: Path) -> No
     """People read that nothing has been set up yet; the log tells it once; no restart is needed."""
     stores.migrate(store_url)
     with served(tmp_path / "data", store=store_url, environ=JSON_LOGS) as server:
-        tokens = []
+        tokens: list[str] = []
         for round_ in (1, 2):
             token, _ = sign_in(server, f"ann {len(tokens)}")
             tokens.append(token)

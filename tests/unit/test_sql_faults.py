@@ -23,6 +23,7 @@ from sojourn.errors import (
     SojournError,
     StoreBroken,
     StoreUnavailable,
+    TableMissing,
 )
 from sojourn.lease import Acquire, LeaseFilter, Release, Renew
 from sojourn.session import NewSession, Save
@@ -44,6 +45,9 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "rotate": lambda s: s.rotate("a", b"r" * 32),
     "end": lambda s: s.end(ids=["a"]),
     "of": lambda s: s.of("ann"),
+    "page": lambda s: s.page("ann"),
+    "held": lambda s: s.held(user_id="ann"),
+    "gone": lambda s: s.gone(["a"]),
     "define": lambda s: s.define([pool()]),
     "pools": lambda s: s.pools(["lic:x"]),
     "acquire": lambda s: s.acquire(
@@ -162,7 +166,7 @@ SQLSTATES = {
     pg.ReadOnlySqlTransaction: StoreUnavailable,
     pg.ConnectionFailure: StoreUnavailable,
     pg.IoError: StoreUnavailable,
-    pg.UndefinedTable: StoreBroken,
+    pg.UndefinedTable: TableMissing,
     pg.UndefinedColumn: StoreBroken,
     pg.SyntaxError: StoreBroken,
     pg.InsufficientPrivilege: StoreBroken,
@@ -191,7 +195,7 @@ ERRNOS = {
     1049: StoreBroken,
     1054: StoreBroken,
     1064: StoreBroken,
-    1146: StoreBroken,
+    1146: TableMissing,
     1366: InvalidInput,
     1406: InvalidInput,
     1062: Conflict,

@@ -176,7 +176,7 @@ def test_api_keys(ledger: Ledger, clock: ManualClock) -> None:
         ApiKey(id="key_1", name="ops", role=Role.OPERATOR, expires_at=START + 9), key(1), actor="a"
     )
     assert made.created_at == START
-    assert ledger.key_by_hash(key(1)) == made
+    assert ledger.key_by_hash(key(1)) == (made, START)
     assert ledger.key_by_hash(key(2)) is None
     with pytest.raises(Conflict):
         ledger.create_key(replace(made, id="key_2"), key(1), actor="a")

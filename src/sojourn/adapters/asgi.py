@@ -262,7 +262,7 @@ class Lanes:
         batcher = self._of.get(loop)
         if batcher is None:
             with self._lock:
-                batcher = self._of[loop] = Batcher(desk.verbs)
+                batcher = self._of[loop] = Batcher(desk.verbs, runners=desk.sessions.parallel)
                 batcher.start()
         return batcher
 

@@ -48,6 +48,7 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     try:
         return await context.blocking.run(settings.request_timeout, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
+        context.people.note(fault)
         return refuse(for_people(fault, ending=request.method != "GET"))
 
 

@@ -7,17 +7,19 @@ of those who have one; from then on each batch looks up the keys of its requests
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
 from sojourn.api.call import Call, Method, Reader, Receive, Scope, Who, words
 from sojourn.api.context import Context
-from sojourn.api.limits import read_body, scan
+from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Headers, Reply, done
+from sojourn.api.steps import Asked, Awaited, Steps, walk
 from sojourn.api.wire import Done, retry_after_header
 from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
 from sojourn.errors import InvalidInput
@@ -30,7 +32,7 @@ from sojourn.token import TokenKind
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
-Handler = Callable[..., Awaitable[Done[Any]]]
+Handler = Callable[..., Steps[Done[Any]]]
 
 
 class Refused(Exception):
@@ -49,7 +51,7 @@ class Knock(Struct, frozen=True):
     token: str | None
     may: Permission
 
-    async def submit(self, verb: str, request: Any, *, current: bool = False) -> Any:
+    def submit(self, verb: str, request: Any, *, current: bool = False) -> Steps[Any]:
         """Carry a request out; with `current`, about the session that the token stands for.
 
         Raises Refused where there is no such session, and where a user has too many.
@@ -60,8 +62,7 @@ class Knock(Struct, frozen=True):
             token=self.token if current else None,
             may=self.may,
         )
-        context = self.context
-        outcome = await context.deadlines.wait(context.services.batcher.submit(verb, call))
+        outcome = yield Asked(verb, call)
         if isinstance(outcome, Gone):
             raise Refused(refuse_gone(outcome))
         if isinstance(outcome, TooMany):
@@ -84,32 +85,42 @@ def backend(
     body_required: bool = True,
     problems: tuple[str, ...] = (),
 ) -> Callable[[Handler], Call]:
-    """Make a call of a coroutine function that runs on the event loop."""
+    """Make a call of a function that returns its steps, which run on the event loop."""
 
     def decorate(handler: Handler) -> Call:
         reader = Reader(handler, path)
 
-        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
-            headers, body_max = scope["headers"], context.settings.body_max
-            authorization, content_type = scan(headers, body_max)
+        def key(context: Context, headers: Headers) -> tuple[bytes, bytes]:
+            authorization, content_type = scan(headers, context.settings.body_max)
             presented = bearer(authorization, "<API key>")
-            key_hash = context.services.keys.recognize(presented)
-            body = b""
+            return context.services.keys.recognize(presented), content_type
+
+        def steps(context: Context, scope: Scope, body: bytes) -> Steps[Reply]:
+            headers = scope["headers"]
+            key_hash, content_type = key(context, headers)
             if reader.body is not None:
-                body = await read_body(receive, content_type, body_max)
+                check_body(body, content_type, context.settings.body_max)
                 if not body and not body_required:
                     body = b"{}"
-            scope.setdefault("path_params", {})
             given = reader.read(scope, body)
             token = None if who is Who.BACKEND else session_token(headers)
             if token is None and who is Who.PERSON:
                 token = NO_TOKEN  # refused further on: whether the key may ask comes first
-            await _admit(context, key_hash)
+            if key_hash not in context.admitted:
+                yield Awaited(partial(_admit, context, key_hash))
             try:
                 knock = Knock(context, key_hash, token, may)
-                return done(await handler(knock, **given), status)
+                return done((yield from handler(knock, **given)), status)
             except Refused as refused:
                 return refused.reply
+
+        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+            _, content_type = key(context, scope["headers"])
+            body = b""
+            if reader.body is not None:
+                body = await read_body(receive, content_type, context.settings.body_max)
+            scope.setdefault("path_params", {})
+            return await walk(steps(context, scope, body), context)
 
         return Call(
             name=handler.__name__,
@@ -118,6 +129,7 @@ def backend(
             who=who,
             may=may,
             respond=respond,
+            steps=steps,
             body=reader.body,
             body_required=body_required,
             query=reader.query,
@@ -151,8 +163,6 @@ def session_token(headers: Headers) -> str | None:
 
 async def _admit(context: Context, key_hash: bytes) -> None:
     """Let a key in that was valid once. Raises Unauthenticated."""
-    if key_hash in context.admitted:
-        return
     await context.blocking.run(
         context.settings.request_timeout, context.services.keys.known, key_hash
     )

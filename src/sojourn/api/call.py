@@ -15,7 +15,7 @@ import inspect
 import re
 import time
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from sojourn.api.metrics import Tally
 from sojourn.api.problems import crash, invalid, refuse
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
+from sojourn.api.steps import Steps
 from sojourn.api.wire import camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
@@ -65,7 +66,7 @@ class Words(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One method of one path. `respond` may raise a SojournError; `answer` may not."""
+    """One method of one path. `respond` and `steps` may raise a SojournError; `answer` may not."""
 
     name: str
     method: Method
@@ -73,6 +74,8 @@ class Call(Struct, frozen=True, kw_only=True):
     who: Who
     respond: Respond
     words: Words
+    steps: Callable[[Context, Scope, bytes], Steps[Reply]] | None = None  # of a hot call
+    looks_at_client: bool = False  # its steps want to know the client's address
     may: Permission | None = None
     body: Any = None
     body_required: bool = True
@@ -98,20 +101,25 @@ class Ask(Struct, frozen=True):
 async def answer(
     call: Call, tally: Tally, context: Context, scope: Scope, receive: Receive
 ) -> Reply:
-    """Carry a call out, whatever happens. Both lanes come through here."""
+    """Carry a call out in a task, whatever happens."""
     began = time.perf_counter()
     try:
         reply = await call.respond(context, scope, receive)
-    except SojournError as fault:
-        reply = refuse(fault)
-    except (
-        asyncio.CancelledError
-    ):  # the server has waited for us as long as it may; the task ends here
-        reply = refuse(SojournError(STOPPED, code="shutting_down", hint="Ask again."))
-    except Exception as fault:  # noqa: BLE001 - the last resort: logged, and answered without a trace
-        reply = crash(fault)
+    except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
+        reply = excuse(fault)
     tally.add(reply.code, time.perf_counter() - began)
     return reply
+
+
+def excuse(fault: BaseException) -> Reply:
+    """Answer what kept a call from being carried out. What nobody foresaw is logged, and answered
+    without a trace."""
+    if isinstance(fault, SojournError):
+        return refuse(fault)
+    if isinstance(fault, asyncio.CancelledError):
+        # The server has waited for us as long as it may; the task ends here.
+        return refuse(SojournError(STOPPED, code="shutting_down", hint="Ask again."))
+    return crash(fault)
 
 
 def operator(
@@ -176,7 +184,7 @@ class Reader:
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         hints = typing.get_type_hints(handler, include_extras=True)
-        self.answer = hints.pop("return")
+        self.answer = _outcome(hints.pop("return"))
         del hints["ask"]  # what it is given besides
         self.body = hints.pop("body", None)
         self.query = hints.pop("query", None)
@@ -196,6 +204,11 @@ class Reader:
                 raise InvalidInput("The body is empty; JSON is expected.")
             values["body"] = decode(self._decode, body)
         return values
+
+
+def _outcome(hint: Any) -> Any:
+    """Return what a handler answers in the end: of steps, what they return."""
+    return typing.get_args(hint)[2] if typing.get_origin(hint) is Generator else hint
 
 
 def _piece(name: str, raw: str, kind: Any) -> Any:

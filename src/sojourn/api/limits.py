@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sojourn.api.reply import Headers
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
@@ -48,11 +48,16 @@ async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: i
     body: bytes = message.get("body", b"")
     if message.get("more_body", False) or message["type"] != "http.request":
         body = await _read_on(receive, message, body_max)
+    check_body(body, content_type, body_max)
+    return body
+
+
+def check_body(body: bytes, content_type: bytes, body_max: int) -> None:
+    """Raise InvalidInput if a body is too large, or not JSON."""
     if len(body) > body_max:
         raise too_large(body_max)
     if body and content_type != b"application/json":
         _check_type(content_type)
-    return body
 
 
 async def _read_on(receive: Callable[[], Any], message: Any, body_max: int) -> bytes:
@@ -123,6 +128,13 @@ class Blocking:
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
 
+class Waiter(Protocol):
+    """Somebody who waits for an answer."""
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+
+
 class Deadlines:
     """Gives up on answers that take too long, with one timer for all of them.
 
@@ -132,29 +144,49 @@ class Deadlines:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._tick = max(0.01, patience / 10)
-        self._since: dict[asyncio.Future[Any], float] = {}
+        self._since: dict[Waiter, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, future: asyncio.Future[T]) -> T:
         """Await a future. Raises StoreUnavailable when it takes too long."""
-        loop = future.get_loop()
-        self._since[future] = loop.time()
-        if self._timer is None:
-            self._timer = loop.call_later(self._tick, self._give_up)
+        waiter = _Awaiting(future)
+        self.watch(waiter, future.get_loop())
         try:
             return await future
         finally:
-            del self._since[future]
+            self.forget(waiter)
+
+    def watch(self, waiter: Waiter, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell somebody to give up when they have waited for too long, unless they are forgotten."""
+        self._since[waiter] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick, self._give_up)
+
+    def forget(self, waiter: Waiter) -> None:
+        self._since.pop(waiter, None)
 
     def _give_up(self) -> None:
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._patience
-        for future, since in self._since.items():  # oldest first
+        late = []
+        for waiter, since in self._since.items():  # oldest first
             if since > latest:
                 break
-            if not future.done():
-                future.set_exception(too_slow())
+            late.append(waiter)
+        for waiter in late:
+            waiter.give_up()
         self._timer = loop.call_later(self._tick, self._give_up) if self._since else None
+
+
+class _Awaiting:
+    """A task that awaits a future."""
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self._future = future
+
+    def give_up(self) -> None:
+        if not self._future.done():
+            self._future.set_exception(too_slow())
 
 
 def too_slow() -> StoreUnavailable:

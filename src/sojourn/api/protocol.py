@@ -6,34 +6,35 @@ timer for all connections looks for those that take too long. On its way it drop
 and cancels for every request.
 
 A connection is idle, receives a head, or receives a body. `_due` says when that must have ended.
+
+What makes a request dear is what comes between its last byte and its handler: a scope, a cycle, a task,
+an event, two messages. A hot call whose body is small and announced is spared all of that: see `direct`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import httptools
 from msgspec import Struct
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from sojourn.api.direct import DIRECT_MAX, Direct, Lane
 from sojourn.api.metrics import REFUSED
 from sojourn.api.problems import answer_problem, problem
-from sojourn.api.reply import Reply
+from sojourn.api.reply import render
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
 that it is never us who closes a connection a proxy is about to use."""
 HEADERS_MAX = 100
+Cycle: TypeAlias = RequestResponseCycle | Direct
 LINGER = 1.0
 """Seconds for which a refused client may go on sending, unheard. Closing at once would reset the
 connection, and our answer would be lost with it."""
@@ -83,9 +84,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_count = 0
         self._fed = 0  # bytes of this request, but for the piece in which it began
         self._began = False
+        self._length = 0  # of the body, as announced
+        self._chunked = False
         self._deaf = False  # answered and closing: what still arrives is dropped
         self._stalled_at: float | None = None
-        self._running: RequestResponseCycle | None = None  # `cycle` is the last one received
+        self._running: Cycle | None = None  # `cycle` is the last one received
+        self.cycle: Cycle  # type: ignore[assignment]  # wider than uvicorn knows
+        self._lane = Lane.before(config.loaded_app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
@@ -104,6 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             if self._takes_upgrade():
                 self._due = NEVER  # it is no connection of HTTP's any more
+                self._describe()
                 self.scope["method"] = "GET"
                 self.handle_websocket_upgrade()
             else:
@@ -132,7 +138,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse("body_too_large", "The body is larger than this server takes.")
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._length, self._chunked = 0, False
         self._phase = Phase.HEAD
         self._began = True
         self._fed = self._head_size = self._head_count = 0
@@ -152,6 +161,10 @@ class GuardedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"content-length" and value.isdigit():
+            self._length = int(value)
+        elif name == b"transfer-encoding":
+            self._chunked = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -160,7 +173,31 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # the parser drops the body of such a request: see `_decline_upgrade`
         self._phase = Phase.BODY
+        if self._lane is not None and self._at_rest():
+            direct = self._lane.enter(self)
+            if direct is not None:
+                self.cycle = self._running = direct
+                return
+        self._describe()
         super().on_headers_complete()
+
+    def _at_rest(self) -> bool:
+        """Tell whether this request can be answered in one go: it is small, and none is before it."""
+        return (
+            self._length <= DIRECT_MAX
+            and not self._chunked
+            and not self.expect_100_continue
+            and not self._busy
+            and not self.pipeline
+            and not self.flow.write_paused
+        )
+
+    def _describe(self) -> None:
+        """Make the scope, as uvicorn does when a request begins."""
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
@@ -173,6 +210,8 @@ class GuardedProtocol(HttpToolsProtocol):
         answered = self.cycle.response_complete
         self._due = self.loop.time() + KEEP_ALIVE if answered else NEVER
         super().on_message_complete()
+        if type(self.cycle) is Direct and not answered:
+            self.cycle.start()
 
     def on_response_complete(self) -> None:
         """Do as uvicorn does, but for its timer."""
@@ -207,7 +246,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @property
     def _busy(self) -> bool:
         """Tell whether a request has been handed to the application and is not answered yet."""
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: Cycle | None = self.cycle  # uvicorn has none at first
         return cycle is not None and not cycle.response_complete
 
     def _end(self) -> None:
@@ -269,7 +308,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
             self._give_up()
         reply = answer_problem(problem(code, error))
-        self.transport.write(_render(reply, self.server_state.default_headers))
+        self.transport.write(render(reply, self.server_state.default_headers, close=True))
         self._close_softly()
 
     def _close_softly(self) -> None:
@@ -320,10 +359,3 @@ class Watch:
                 connection.look(now)
         if self._connections:
             self.arm()
-
-
-def _render(reply: Reply, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    lines = [STATUS_LINE[reply.status]]
-    for name, value in (*default_headers, *reply.headers, (b"connection", b"close")):
-        lines += [name, b": ", value, b"\r\n"]
-    return b"".join((*lines, b"\r\n", reply.body))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sojourn.api.wire import Done
 
@@ -21,6 +22,7 @@ SECURITY: Headers = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 _JSON: Headers = [(b"content-type", b"application/json"), *SECURITY]
+_JSON_LINES = b"".join(b"%b: %b\r\n" % header for header in _JSON)
 
 encode = msgspec.json.Encoder().encode
 
@@ -32,6 +34,7 @@ class Reply(Struct, frozen=True, gc=False):
     headers: Headers
     body: bytes
     code: str = ""  # of the problem; empty on success
+    lines: bytes = b""  # all headers but the length as they go over the wire, where that is known
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -41,7 +44,22 @@ class Reply(Struct, frozen=True, gc=False):
 def done(answer: Done[Any], status: int = 200) -> Reply:
     """Answer a success."""
     body = encode(answer)
-    return Reply(status, [*_JSON, (b"content-length", b"%d" % len(body))], body)
+    headers = [*_JSON, (b"content-length", b"%d" % len(body))]
+    return Reply(status, headers, body, lines=_JSON_LINES)
+
+
+def render(reply: Reply, default_headers: Headers, *, close: bool) -> bytes:
+    """Write a whole answer as it goes over the wire, in HTTP/1.1."""
+    parts = [STATUS_LINE[reply.status]]
+    headers = default_headers
+    if reply.lines:
+        parts += (reply.lines, b"content-length: %d\r\n" % len(reply.body))
+    else:
+        headers = [*default_headers, *reply.headers]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"connection: close\r\n\r\n" if close else b"\r\n", reply.body)
+    return b"".join(parts)
 
 
 def plain(body: bytes, content_type: bytes, status: int = 200) -> Reply:

@@ -1,12 +1,13 @@
 """Seats: acquire, heartbeat, release, which are hot; and the operators' view of them.
 
-A hot handler is a function of the context and of what the request says. It runs on the event loop,
-hands its request to the batcher and awaits the answer, so it must not do anything else that takes time.
+A hot handler is a function of the context and of what the request says. It runs on the event loop and
+yields its request to the batcher (see `steps`), so it must not do anything else that takes time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -15,10 +16,11 @@ from msgspec import UNSET, Meta, UnsetType
 from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, operator, words
 from sojourn.api.context import Context
 from sojourn.api.jwt import UserProof
-from sojourn.api.limits import read_body, scan
+from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done
+from sojourn.api.steps import Asked, Awaited, Steps, walk
 from sojourn.api.wire import (
     AcquireBody,
     BeatBody,
@@ -46,7 +48,7 @@ from sojourn.service.keys import Permission
 from sojourn.service.seats import BeatCall, Seat, SeatCall
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 
-Hot = Callable[[Context, bytes, bytes, Scope], Awaitable[Reply]]
+Hot = Callable[[Context, bytes, bytes, Scope], Steps[Reply]]
 
 TEXT_MAX = 256
 LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
@@ -66,15 +68,23 @@ def hot(
     body: Any = None,
     status: int = 200,
     problems: tuple[str, ...] = (),
+    looks_at_client: bool = False,
 ) -> Callable[[Hot], Call]:
-    """Make a call of a coroutine function that runs on the event loop."""
+    """Make a call of a function that returns its steps."""
 
     def decorate(handler: Hot) -> Call:
-        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+        def steps(context: Context, scope: Scope, content: bytes) -> Steps[Reply]:
             body_max = context.settings.body_max
             authorization, content_type = scan(scope["headers"], body_max)
+            if body is not None and content:
+                check_body(content, content_type, body_max)
+            return handler(context, authorization, content, scope)
+
+        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+            body_max = context.settings.body_max
+            _, content_type = scan(scope["headers"], body_max)
             content = b"" if body is None else await read_body(receive, content_type, body_max)
-            return await handler(context, authorization, content, scope)
+            return await walk(steps(context, scope, content), context)
 
         return Call(
             name=handler.__name__,
@@ -82,6 +92,8 @@ def hot(
             path=path,
             who=who,
             respond=respond,
+            steps=steps,
+            looks_at_client=looks_at_client,
             body=body,
             body_required=False,
             answer=answer,
@@ -110,8 +122,9 @@ def hot(
         "lease_ended",
         "issuer_unavailable",
     ),
+    looks_at_client=True,
 )
-async def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -> Reply:
+def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -> Steps[Reply]:
     """Take a seat.
 
     The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose
@@ -131,11 +144,11 @@ async def acquire(context: Context, authorization: bytes, body: bytes, scope: Sc
     elif kind is not None:
         raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
     elif context.issuers and token.count(".") == 2:
-        user = await context.issuers.verify(token)
+        user = yield Awaited(partial(context.issuers.verify, token))
         call = _wish(_as(asked, user), scope, license_id=user.license_id, trusted=True)
     else:
         raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
-    outcome = await context.deadlines.wait(context.services.batcher.submit("acquire", call))
+    outcome = yield Asked("acquire", call)
     if isinstance(outcome, Denied):
         return deny(outcome, show_holders=context.settings.show_holders)
     return done(Done(data=_seat_body(outcome)), 201)
@@ -154,7 +167,7 @@ async def acquire(context: Context, authorization: bytes, body: bytes, scope: Sc
         "license_not_yet_valid",
     ),
 )
-async def heartbeat(context: Context, authorization: bytes, body: bytes, _scope: Scope) -> Reply:
+def heartbeat(context: Context, authorization: bytes, body: bytes, _scope: Scope) -> Steps[Reply]:
     """Keep a seat.
 
     `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
@@ -174,9 +187,7 @@ async def heartbeat(context: Context, authorization: bytes, body: bytes, _scope:
             next_in=None if said.next_in is None else round(said.next_in * 1000),
             closing=said.closing,
         )
-    outcome = await context.deadlines.wait(
-        context.services.batcher.submit("renew", BeatCall(claims=claims, beat=beat))
-    )
+    outcome = yield Asked("renew", BeatCall(claims=claims, beat=beat))
     if type(outcome) is Renewal:
         answer = BeatBody(expires_in=seconds(outcome.expires_in), state=outcome.state.value)
         return done(Done(data=answer))
@@ -184,7 +195,7 @@ async def heartbeat(context: Context, authorization: bytes, body: bytes, _scope:
 
 
 @hot("DELETE", "/api/licenses/sessions/current", who=Who.HOLDER, answer=Done[ReleasedBody])
-async def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope) -> Reply:
+def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope) -> Steps[Reply]:
     """Give a seat back.
 
     `released` is false when there was nothing left to give back, which is as good.
@@ -193,7 +204,7 @@ async def release(context: Context, authorization: bytes, _body: bytes, _scope: 
     if token[:4] != "sjl_":
         raise wrong_kind(LEASE_TOKEN)
     claims = context.services.keyring.verify(token)
-    released = await context.deadlines.wait(context.services.batcher.submit("release", claims))
+    released = yield Asked("release", claims)
     return done(Done(data=ReleasedBody(released=released)))
 
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
+from sojourn.api.steps import Steps
 from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.api.wire_sessions import (
     BeginBody,
@@ -51,7 +52,7 @@ class CheckQuery(Wire, frozen=True, kw_only=True):
 @backend(
     "POST", BASE, who=Who.SIGN_IN, status=201, body_required=False, problems=("session_limit",)
 )
-async def begin_session(ask: Knock, body: BeginBody) -> Done[BegunAnswer]:
+def begin_session(ask: Knock, body: BeginBody) -> Steps[Done[BegunAnswer]]:
     """Begin a session.
 
     With `userId`: a user signs in; without: a visitor's, for its data alone. The session whose token
@@ -61,12 +62,12 @@ async def begin_session(ask: Knock, body: BeginBody) -> Done[BegunAnswer]:
     oldest is ended, as `atLimit` says; `ask` answers which there are, to begin again with some of them
     in `ending`. The answer holds the token, this once.
     """
-    begun = await ask.submit("begin", body.begin(), current=True)
+    begun = yield from ask.submit("begin", body.begin(), current=True)
     return Done(data=begun_answer(begun))
 
 
 @backend("GET", BASE + "/current", who=Who.PERSON, problems=GONE)
-async def check_session(ask: Knock, query: CheckQuery) -> Done[SessionAnswer]:
+def check_session(ask: Knock, query: CheckQuery) -> Steps[Done[SessionAnswer]]:
     """Check a person's token.
 
     Marks the session as used, if that is due, unless `touch` is false. `adopted`: it is the token of a
@@ -74,28 +75,28 @@ async def check_session(ask: Knock, query: CheckQuery) -> Done[SessionAnswer]:
     with `session_` says that it is the person who must sign in again, and why; any other 401 is about
     the API key.
     """
-    session = await ask.submit("check", Check(ask.token or "", query.touch, query.adopted))
+    session = yield from ask.submit("check", Check(ask.token or "", query.touch, query.adopted))
     return Done(data=SessionAnswer(session=session_body(session, data=True)))
 
 
 @backend("PATCH", BASE + "/current", who=Who.PERSON, problems=(*GONE, "data_too_large"))
-async def save_current(ask: Knock, body: SaveBody) -> Done[SavedAnswer]:
+def save_current(ask: Knock, body: SaveBody) -> Steps[Done[SavedAnswer]]:
     """Change keys of the session's data.
 
     Keys named by neither `set` nor `unset` stay as they are: parallel requests lose nothing.
     """
-    return await _save(ask, CURRENT, body)
+    return _save(ask, CURRENT, body)
 
 
 @backend("PATCH", BASE + "/{sessionId}", problems=("session_unknown", "data_too_large"))
-async def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Done[SavedAnswer]:
+def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Steps[Done[SavedAnswer]]:
     """Change keys of a session's data, by its id."""
-    return await _save(ask, session_id, body)
+    return _save(ask, session_id, body)
 
 
-async def _save(ask: Knock, session_id: str, body: SaveBody) -> Done[SavedAnswer]:
+def _save(ask: Knock, session_id: str, body: SaveBody) -> Steps[Done[SavedAnswer]]:
     save = Save(id=session_id, set=storable(body.set), unset=body.unset)
-    revision = await ask.submit("save", save, current=session_id == CURRENT)
+    revision = yield from ask.submit("save", save, current=session_id == CURRENT)
     if revision is None:
         raise unknown()
     return Done(data=SavedAnswer(revision=revision))
@@ -108,14 +109,14 @@ async def _save(ask: Knock, session_id: str, body: SaveBody) -> Done[SavedAnswer
     body_required=False,
     problems=(*GONE, "conflict"),
 )
-async def rotate_current(ask: Knock, body: RotateBody) -> Done[BegunAnswer]:
+def rotate_current(ask: Knock, body: RotateBody) -> Steps[Done[BegunAnswer]]:
     """Give the session a new token.
 
     The old one works for `grace` seconds more, 20 unless said otherwise, for tabs whose requests are
     under way. With `level`, the person has just proved who they are again. `token`: the new one, where
     a backend does not leave it to chance.
     """
-    return await _rotate(ask, CURRENT, body)
+    return _rotate(ask, CURRENT, body)
 
 
 @backend(
@@ -124,15 +125,15 @@ async def rotate_current(ask: Knock, body: RotateBody) -> Done[BegunAnswer]:
     body_required=False,
     problems=("session_unknown", "conflict"),
 )
-async def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Done[BegunAnswer]:
+def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Steps[Done[BegunAnswer]]:
     """Give a session a new token, by its id."""
-    return await _rotate(ask, session_id, body)
+    return _rotate(ask, session_id, body)
 
 
-async def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Done[BegunAnswer]:
+def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Steps[Done[BegunAnswer]]:
     grace = ROTATION_GRACE if isinstance(body.grace, UnsetType) else round(body.grace * 1000)
     rotation = Rotate(id=session_id, grace=grace, level=body.level, token=whole(body.token))
-    begun = await ask.submit("rotate", rotation, current=session_id == CURRENT)
+    begun = yield from ask.submit("rotate", rotation, current=session_id == CURRENT)
     if begun is None:
         raise unknown()
     return Done(data=begun_answer(begun))
@@ -145,27 +146,27 @@ async def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Done[BegunAn
     body_required=False,
     problems=("session_absent", "session_forged"),
 )
-async def end_current(ask: Knock, body: EndBody) -> Done[EndedAnswer]:
+def end_current(ask: Knock, body: EndBody) -> Steps[Done[EndedAnswer]]:
     """Sign a person out.
 
     The session and the seats that belong to it end. `ended` is 0 when it was over already, which is as
     good.
     """
     reason = optional(body.reason) or "signed_out"
-    ended = await ask.submit("end", EndOwn(reason=reason), current=True)
+    ended = yield from ask.submit("end", EndOwn(reason=reason), current=True)
     return Done(data=EndedAnswer(ended=len(ended)))
 
 
 @backend("POST", BASE + "/current/end-others", who=Who.PERSON, body_required=False, problems=GONE)
-async def end_others(ask: Knock, body: EndBody) -> Done[EndedAnswer]:
+def end_others(ask: Knock, body: EndBody) -> Steps[Done[EndedAnswer]]:
     """Sign a person out everywhere else."""
     reason = optional(body.reason) or "signed_out_elsewhere"
-    ended = await ask.submit("end", EndOwn(reason=reason, others=True), current=True)
+    ended = yield from ask.submit("end", EndOwn(reason=reason, others=True), current=True)
     return Done(data=EndedAnswer(ended=len(ended)))
 
 
 @backend("POST", BASE + "/end", may=Permission.SESSIONS_END)
-async def end_sessions(ask: Knock, body: EndManyBody) -> Done[EndedIdsAnswer]:
+def end_sessions(ask: Knock, body: EndManyBody) -> Steps[Done[EndedIdsAnswer]]:
     """End sessions by their ids, or all of a user's but some.
 
     `actor` is for backends, which know who asked them; whoever else asks is named by their key.
@@ -177,7 +178,7 @@ async def end_sessions(ask: Knock, body: EndManyBody) -> Done[EndedIdsAnswer]:
     if isinstance(body.actor, str) and body.actor.startswith(("key:", "system:")):
         raise InvalidInput("actor: must not begin with key: or system:.")
     end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
-    ended = await ask.submit("end", EndSome(end=end, actor=body.actor))
+    ended = yield from ask.submit("end", EndSome(end=end, actor=body.actor))
     return Done(data=EndedIdsAnswer(ended=len(ended), ids=ended))
 
 

@@ -124,6 +124,8 @@ class RemoteSessions:
     also raised when the server does not accept the key), verbs raise InvalidInput.
     """
 
+    parallel = 1  # a batch is sent over several connections as it is
+
     def __init__(
         self,
         url: str,

@@ -1,10 +1,13 @@
-"""One queue at the edge: many async callers, one synchronous runner.
+"""One queue at the edge: many async callers, few synchronous runners.
 
-Callers put requests into a queue on the event loop; a runner thread carries them out, a batch at a
+Callers put requests into a queue on the event loop; a runner's thread carries them out, a batch at a
 time. While one batch is in the database the next one gathers, so an idle system adds one thread hop
 and no waiting, and a busy one pays one commit for hundreds of requests. All bookkeeping happens on
 the loop: there is no lock, and nothing to get wrong when a caller is cancelled (its request is still
 carried out, and its answer dropped).
+
+Where a store waits for a server, a few runners keep the server busy while we are, and the other way
+round; where it writes one batch at a time, one is all that helps.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -25,6 +29,7 @@ BATCH_MAX = 512
 
 log = structlog.get_logger(__name__)
 
+_Item: TypeAlias = tuple[Any, Callable[[Any], None]]
 type_verb = Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -33,7 +38,7 @@ class Batcher:
 
     A verb takes a sequence of requests and returns as many answers, in order; an answer that is an
     exception is raised to its caller alone. Verbs run in the order of `verbs` within a round, so what
-    frees seats comes before what takes them.
+    frees seats comes before what takes them; `runners` rounds may be under way at once.
     """
 
     def __init__(
@@ -42,40 +47,46 @@ class Batcher:
         *,
         queue_max: int = QUEUE_MAX,
         batch_max: int = BATCH_MAX,
+        runners: int = 1,
     ) -> None:
         self._verbs = dict(verbs)
         self._queue_max = queue_max
         self._batch_max = batch_max
-        self._waiting: dict[str, list[tuple[Any, asyncio.Future[Any]]]] = {v: [] for v in verbs}
+        self._waiting: dict[str, list[_Item]] = {v: [] for v in verbs}
         self._depth = 0
-        self._in_flight = False
+        self._in_flight = 0
+        self._runners = runners
         self._scheduled = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rounds: queue.SimpleQueue[list[_Batch] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._idle: asyncio.Event | None = None
         self.observe: Callable[[str, int], None] | None = None  # (verb, batch size), for metrics
 
     def start(self) -> None:
-        """Start the runner. Call on the event loop that will submit."""
+        """Start the runners. Call on the event loop that will submit."""
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
-        self._thread.start()
+        for _ in range(self._runners):
+            thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     async def close(self) -> None:
         """Carry out what is queued, then stop. Later submissions are refused."""
         self._closing = True
-        if self._thread is None or self._idle is None:
+        if not self._threads or self._idle is None:
             return
         if self._scheduled:
             await asyncio.sleep(0)  # what was submitted in this very tick has yet to be flushed
         await self._idle.wait()
-        self._rounds.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._thread = None
+        for _ in self._threads:
+            self._rounds.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self._threads.clear()
 
     @property
     def depth(self) -> int:
@@ -85,6 +96,16 @@ class Batcher:
     def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
         """Queue a request; the future is resolved after its batch is committed.
 
+        Raises as `put` does.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.put(verb, request, partial(_settle, future))
+        return future
+
+    def put(self, verb: str, request: Any, answered: Callable[[Any], None]) -> None:
+        """Queue a request; `answered` is called on the loop, after its batch is committed, with the
+        outcome or the error. It must not raise.
+
         Raises Overloaded at once when the queue is full, and StoreUnavailable while shutting down.
         """
         loop = self._loop
@@ -92,18 +113,16 @@ class Batcher:
             raise StoreUnavailable("The server is shutting down.")
         if self._depth >= self._queue_max:
             raise Overloaded("The server has more requests waiting than it can serve in time.")
-        future: asyncio.Future[Any] = loop.create_future()
-        self._waiting[verb].append((request, future))
+        self._waiting[verb].append((request, answered))
         self._depth += 1
-        if not self._in_flight and not self._scheduled:
+        if self._in_flight < self._runners and not self._scheduled:
             # At the end of this tick: requests that arrived together go together.
             self._scheduled = True
             loop.call_soon(self._flush)
-        return future
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._in_flight:
+        if self._in_flight == self._runners:
             return
         batches = []
         for verb, waiting in self._waiting.items():
@@ -116,15 +135,15 @@ class Batcher:
                     del waiting[: self._batch_max]
                 batches.append(_Batch(verb, taken))
         if batches:
-            self._in_flight = True
+            self._in_flight += 1
             if self._idle is not None:
                 self._idle.clear()
             self._rounds.put(batches)
-        elif self._idle is not None:
+        elif self._idle is not None and not self._in_flight:
             self._idle.set()
 
     def _run(self) -> None:
-        """The runner thread."""
+        """A runner's thread."""
         assert self._loop is not None
         while (batches := self._rounds.get()) is not None:
             for batch in batches:
@@ -134,25 +153,29 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._done, batches)
 
     def _done(self, batches: list[_Batch]) -> None:
-        self._in_flight = False
+        self._in_flight -= 1
         self._flush()  # first the next round, then the answers: the runner never waits for us
         for batch in batches:
             self._depth -= len(batch.items)
             if self.observe is not None:
                 self.observe(batch.verb, len(batch.items))
-            for (_, future), answer in zip(batch.items, batch.answers, strict=True):
-                if future.done():
-                    continue  # its caller has gone
-                if isinstance(answer, BaseException):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+            for (_, answered), answer in zip(batch.items, batch.answers, strict=True):
+                answered(answer)
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():
+        return  # its caller has gone
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 class _Batch:
     __slots__ = ("answers", "items", "verb")
 
-    def __init__(self, verb: str, items: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+    def __init__(self, verb: str, items: list[_Item]) -> None:
         self.verb = verb
         self.items = items
         self.answers: Sequence[Any] = ()

@@ -65,13 +65,13 @@ class Keys:
 
     def known(self, key_hash: bytes) -> ApiKey:
         """Return whose key has this hash. Asks the ledger every time, so a revoked key stops at once."""
-        key = self._ledger.key_by_hash(key_hash)
-        if key is None or not key.valid(self._ledger.now()):
+        found = self._ledger.key_by_hash(key_hash)
+        if found is None or not found[0].valid(found[1]):
             raise Unauthenticated(
                 "This API key is not known, or no longer valid.",
                 hint="Make one with `sojourn key create`.",
             )
-        return key
+        return found[0]
 
     def grants(self, key: ApiKey, permission: Permission) -> bool:
         return permission in GRANTS[key.role]

@@ -70,6 +70,7 @@ class Services:
                 "check": self.backends.check,
             },
             queue_max=queue_max,
+            runners=store.parallel,
         )
         self._stopping = threading.Event()
         self._aftermath = Ticker("cutoff", self._follow, FOLLOW_INTERVAL)

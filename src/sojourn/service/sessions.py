@@ -46,6 +46,7 @@ class SessionService:
 
     def __init__(self, store: Store, *, complete: Complete | None = None) -> None:
         self._store = store
+        self.parallel = store.parallel
         self._complete = complete  # what is known of a device beyond what it says
         self.ended: list[Callable[[], None]] = []
 

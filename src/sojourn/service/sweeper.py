@@ -65,5 +65,6 @@ def add(a: Swept, b: Swept) -> Swept:
         sessions_cut=a.sessions_cut + b.sessions_cut,
         sessions_removed=a.sessions_removed + b.sessions_removed,
         events_removed=a.events_removed + b.events_removed,
+        ips_forgotten=a.ips_forgotten + b.ips_forgotten,
         more=b.more,
     )

@@ -114,6 +114,8 @@ ORDER BY e.expire DESC LIMIT :limit
 class PostgresSessions:
     """Implements `session.Sessions`. Safe from several threads."""
 
+    parallel = 3
+
     def __init__(self, db: Database, names: Names, options: Options) -> None:
         self._db = db
         self._names = names

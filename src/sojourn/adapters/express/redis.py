@@ -75,6 +75,8 @@ class Found(Struct, frozen=True, kw_only=True):
 class RedisSessions:
     """Implements `session.Sessions`. Safe from several threads."""
 
+    parallel = 1
+
     def __init__(self, client: redis.Redis, options: Options, clock: Clock) -> None:
         self._client = client
         self._options = options

@@ -22,6 +22,8 @@ from sojourn.stores.memory.stream import EVENT_RETENTION, bounded
 class MemoryStore(MemorySessions, MemorySeats):
     """Implements `sojourn.store.Store`; here are the verbs that concern sessions and seats alike."""
 
+    parallel = 1
+
     def __init__(
         self,
         clock: Clock = STORE_CLOCK,

@@ -8,6 +8,7 @@ was sent, has changed nothing, and is run again.
 from __future__ import annotations
 
 import contextlib
+import operator
 import random
 import time
 from abc import ABC, abstractmethod
@@ -33,6 +34,12 @@ TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type = 'table'"
 RETRY_WITHIN = 1.0  # seconds: a connection that took longer to fail is not worth another try
 
 
+NOTHING: Params = {}
+_fetch = operator.methodcaller("fetchall")
+_rowcount = operator.attrgetter("rowcount")
+_lastrowid = operator.attrgetter("lastrowid")
+
+
 class Again(Exception):  # not an error: a request to start over
     """The transaction has seen a state that another has changed since: start over."""
 
@@ -53,19 +60,35 @@ class Tx:
 
     def rows(self, template: str, params: Params) -> Rows:
         """Run a statement that answers rows."""
-        sql = self.dialect.render(template)
-        return self.connection.exec_driver_sql(sql, dict(params)).all()
+        found: Rows = self._execute(template, params, _fetch)
+        return found
 
-    def do(self, template: str, params: Params | None = None) -> int:
+    def do(self, template: str, params: Params = NOTHING) -> int:
         """Run a statement; return how many rows it matched."""
-        sql = self.dialect.render(template)
-        result = self.connection.exec_driver_sql(sql, dict(params) if params else None)
-        return result.rowcount
+        matched: int = self._execute(template, params, _rowcount)
+        return matched
 
     def last_insert_id(self, template: str, params: Params) -> int:
         """Run MySQL's UPDATE … SET column = LAST_INSERT_ID(…); 0 if it matched nothing."""
-        result = self.connection.exec_driver_sql(self.dialect.render(template), dict(params))
-        return int(result.lastrowid or 0)
+        return int(self._execute(template, params, _lastrowid) or 0)
+
+    def _execute(self, template: str, params: Params, outcome: Callable[[Any], Any]) -> Any:
+        """Run a statement on the driver's own cursor: SQLAlchemy's account of a result would cost more
+        than the statement itself. Its account of a failure is what pools are renewed by, so it stays; and
+        whoever listens to its events hears of every statement."""
+        sql = self.dialect.render(template)
+        if self.connection.engine._has_events:  # noqa: SLF001  # there is no other way to ask
+            return outcome(self.connection.exec_driver_sql(sql, dict(params)))
+        cursor: Any = None
+        try:
+            cursor = self.connection.connection.cursor()
+            cursor.execute(sql, params)
+            return outcome(cursor)
+        except Exception as error:  # noqa: BLE001  # it is raised again, as SQLAlchemy's
+            self.connection._handle_dbapi_exception(error, None, None, cursor, None)  # noqa: SLF001  # as above
+        finally:
+            if cursor is not None:
+                cursor.close()
 
     def many(self, template: str, params: list[dict[str, Any]]) -> None:
         """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""
@@ -103,6 +126,8 @@ class Database(ABC):
     clock: Clock
     private = False
     """Nobody else sees it, and it ends with the process."""
+    parallel = 1
+    """See `Store.parallel`."""
 
     @abstractmethod
     def writing(self) -> contextlib.AbstractContextManager[Tx]:

@@ -92,6 +92,9 @@ class Dialect:
         """Turn a list of hashes into the value of an {in_hashes name}."""
         if self.backend is Backend.SQLITE:
             return self.keys(value.hex() for value in hashes)
+        if self.backend is Backend.POSTGRES:
+            # As one string, which costs a fraction of what the driver takes for an array.
+            return "{" + ",".join([rf'"\\x{value.hex()}"' for value in hashes]) + "}"
         return list(hashes)
 
     def holders(self, holders: Iterable[tuple[str, str, str]]) -> Any:
@@ -133,7 +136,7 @@ POSTGRES = Dialect(
     {
         "now": "coalesce(:now::bigint, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)",
         "in": "= ANY(:?)",
-        "in_hashes": "= ANY(:?)",
+        "in_hashes": "= ANY(:?::bytea[])",
         # OFFSET 0: holder by holder, however few or many leases the planner believes there are.
         "join_holders": """LEFT JOIN (json_array_elements(:?::json) AS h CROSS JOIN LATERAL (
             SELECT * FROM leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1

@@ -28,6 +28,9 @@ LOCK = "SELECT {columns} FROM licenses WHERE id = :id {update}".replace(
 BY_HASH = "SELECT key_hash, {columns} FROM licenses WHERE key_hash {in_hashes hashes}".replace(
     "{columns}", ", ".join(License.__struct_fields__)
 )
+KEY_BY_HASH = "SELECT {now}, {columns} FROM api_keys WHERE key_hash = :hash".replace(
+    "{columns}", ", ".join(ApiKey.__struct_fields__)
+)
 POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
@@ -171,10 +174,9 @@ class SqlLedger:
         query = select(*KEY).order_by(api_keys.c.created_at, api_keys.c.id)
         return [_key(row) for row in self._db.read(lambda tx: tx.core(query).all())]
 
-    def key_by_hash(self, key_hash: bytes) -> ApiKey | None:
-        query = select(*KEY).where(api_keys.c.key_hash == key_hash)
-        row = self._db.read(lambda tx: tx.core(query).first())
-        return None if row is None else _key(row)
+    def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
+        rows = self._db.read(lambda tx: tx.rows(KEY_BY_HASH, {"now": tx.instant, "hash": key_hash}))
+        return (_key(rows[0][1:]), rows[0][0]) if rows else None
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         def work(tx: Tx) -> ApiKey | None:

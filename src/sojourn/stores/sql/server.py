@@ -59,6 +59,8 @@ class ServerTx(Tx):
 class ServerDatabase(Database):
     """A pool of connections to a server."""
 
+    parallel = 3  # commits of several connections share one flush of the log
+
     def __init__(self, url: URL, *, clock: Clock, durable: bool) -> None:
         self.clock = clock
         postgres = url.get_backend_name() == "postgresql"

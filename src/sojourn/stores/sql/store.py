@@ -47,6 +47,7 @@ class SqlStore:
         ip_retention: int | None = None,
     ) -> None:
         self._db = db
+        self.parallel = db.parallel
         self._max_pause = max_pause
         self._event_retention = event_retention
         self._ip_retention = ip_retention
