@@ -17,8 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
-from sojourn.api.people import Answer, People, PersonRequest, asked
-from sojourn.clock import SECOND
+from sojourn.api.people import Answer, PersonRequest, asked
 from sojourn.console.account import AccountPages
 from sojourn.console.pages import Look
 from sojourn.errors import SettingsError
@@ -31,14 +30,10 @@ class Account(Struct, frozen=True, kw_only=True):
     Attributes:
         site_name: in the header and in titles.
         sign_in_url: where people sign in; they are sent there with `next`, the page to come back to.
-        reauth_within: ending other sessions takes a sign-in as recent as this, in seconds; 0: any.
-        trusted_origins: other sites whose pages may end a person's sessions.
     """
 
     site_name: str = "Sojourn"
     sign_in_url: str = ""
-    reauth_within: float = 0.0
-    trusted_origins: tuple[str, ...] = ()
 
     @property
     def look(self) -> Look:
@@ -69,7 +64,6 @@ class Mount:
     """
 
     def __init__(self, account: Account, *, sockets: bool = False) -> None:
-        self._account = account
         self._look = account.look
         self._sockets = sockets
         self._made: tuple[Desk, AccountPages] | None = None
@@ -101,16 +95,8 @@ class Mount:
 
     def pages(self, desk: Desk) -> AccountPages:
         if self._made is None or self._made[0] is not desk:
-            account = self._account
-            people = People(
-                desk.sessions,
-                desk.codec,
-                rules=desk.rules,
-                within=round(account.reauth_within * SECOND) or None,
-                trusted_origins=account.trusted_origins,
-            )
             socket = self._sockets and isinstance(desk.sessions, SessionService)
-            self._made = desk, AccountPages(people, replace(self._look, socket=socket))
+            self._made = desk, AccountPages(desk.people, replace(self._look, socket=socket))
         return self._made[1]
 
 

@@ -57,7 +57,7 @@ class AsgiAccount:
         loop = asyncio.get_running_loop()
         live = self._lives.get(loop)
         if live is None:
-            live = self._lives[loop] = Live(self._mount.pages(desk).people, sessions)
+            live = self._lives[loop] = Live(desk.people, sessions)
         return live
 
 
