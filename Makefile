@@ -24,11 +24,11 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench demo lock clean dev servers
+.PHONY: help run test coverage check bench screenshots demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
 run: $(VENV)/.stamp-run ## Install what it takes and serve on 127.0.0.1:8700 (ARGS: see sojourn serve --help)
@@ -51,6 +51,9 @@ check: dev ## Lint, check formatting, types and the direction of imports
 
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
+	@$(BIN)/python docs/screenshots/take.py
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)

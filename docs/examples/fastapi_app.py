@@ -13,10 +13,11 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 
+from sojourn.adapters.account import Account
 from sojourn.adapters.fastapi import CurrentSession, SignedIn, install, require_recent_sign_in
 
 app = FastAPI()
-install(app)
+install(app, account=Account(site_name="Baskets"))  # /account/security
 
 PASSWORDS = {"ann": "correct horse", "bob": "battery staple"}  # yours come from your own database
 
