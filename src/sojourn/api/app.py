@@ -13,7 +13,17 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from sojourn.api import events, keys, licenses, machines, operations, seats, sessions, sweeps
+from sojourn.api import (
+    events,
+    keys,
+    licenses,
+    machines,
+    operations,
+    seats,
+    sessions,
+    sweeps,
+    webhooks,
+)
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
@@ -35,6 +45,7 @@ CALLS: tuple[Call, ...] = (
     *keys.CALLS,
     *events.CALLS,
     *sweeps.CALLS,
+    *webhooks.CALLS,
     *machines.CALLS,
 )
 
@@ -45,7 +56,7 @@ WHICH = "WHICH?"
 
 def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
-    context = Context(services, settings)
+    context = Context(services, settings, webhooks.letter_of)
     return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -10,7 +11,13 @@ from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
 from sojourn.api.readiness import Readiness
+from sojourn.event import Event
+from sojourn.hooks.deliverer import Deliverer
+from sojourn.hooks.desk import Webhooks
+from sojourn.hooks.reach import Reach
+from sojourn.hooks.webhook import Letter
 from sojourn.service.services import Services
+from sojourn.service.ticker import Ticker
 from sojourn.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -19,12 +26,26 @@ log = structlog.get_logger(__name__)
 class Context:
     """One per application. Handlers are functions of it and of what the request says."""
 
-    def __init__(self, services: Services, settings: Settings) -> None:
+    def __init__(
+        self, services: Services, settings: Settings, write: Callable[[Event], Letter]
+    ) -> None:
+        """`write` says how an event is written for a webhook."""
         self.services = services
         self.settings = settings
         self.blocking = Blocking()
         self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
+        reach = Reach(settings.webhook_reach)
+        if settings.dev and reach is Reach.PUBLIC:
+            reach = Reach.LOOPBACK
+        book = services.ledger.webhooks
+        self.webhooks = Webhooks(services.store, book, reach=reach)
+        self.deliverer = Deliverer(
+            services.store, book, write, reach=reach, timeout=settings.webhook_timeout
+        )
+        self._deliveries: Ticker | None = None
+        if settings.webhook_interval > 0:
+            self._deliveries = Ticker("webhooks", self.deliverer.tick, settings.webhook_interval)
         self.metrics = Metrics()
         self.metrics.bind(self)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
@@ -34,6 +55,13 @@ class Context:
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
+        if self._deliveries is not None:
+            self._deliveries.start()
+
+    def send_soon(self) -> None:
+        """Look for what webhooks have to send now, and not at the next tick."""
+        if self._deliveries is not None:
+            self._deliveries.wake()
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -43,6 +71,7 @@ class Context:
         self.draining = True
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
+                await asyncio.to_thread(self._stop_deliveries)
                 await self.services.stop()
                 await self.blocking.close()
                 await self.readiness.close()
@@ -50,3 +79,8 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
+
+    def _stop_deliveries(self) -> None:
+        if self._deliveries is not None:
+            self._deliveries.stop()
+        self.deliverer.stop()
