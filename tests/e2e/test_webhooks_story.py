@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.e2e.cli_harness import make_license, run, run_json, serving
+from tests.e2e.cli_harness import run, run_json, serving
 from tests.receiver import Answer, Receiver, receiving, signed_by
 from tests.serving import Served, acquire, new_client, served
 
@@ -125,7 +125,6 @@ def test_the_command_line(tmp_path: Path, receiver: Receiver) -> None:
         assert "disabled" in said
         assert " all" in said
         run(tmp_path, "webhook", "change", hook, code=2)
-        make_license(tmp_path, "editor=1")
         run(tmp_path, "webhook", "delete", hook, code=2)  # nobody to ask
         assert "Deleted" in run(tmp_path, "webhook", "delete", hook, "--yes").stdout
         refused = run(tmp_path, "webhook", "create", "http://10.0.0.1/", code=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from tests.receiver import Answer, Received, Receiver, receiving, signed_by
 
 from sojourn.api.webhooks import letter_of
 from sojourn.clock import DAY, ManualClock
+from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind
 from sojourn.hooks import deliverer as deliverers
 from sojourn.hooks.book import HookedLedger
@@ -265,38 +265,6 @@ def test_a_receiver_that_hangs_costs_nobody_else_anything(post: Post, receiver: 
     assert (first.attempts, first.last_error) == (1, "No answer within 1 s.")
 
 
-def test_a_receiver_that_dribbles_is_given_up_on(post: Post) -> None:
-    """The deadline is for all of the answer, not for each byte."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    over = threading.Event()
-
-    def dribble() -> None:
-        peer, _ = listener.accept()
-        with peer:
-            peer.recv(65_536)
-            while not over.wait(0.05):
-                try:
-                    peer.sendall(b"H")
-                except OSError:
-                    return
-
-    dribbling = threading.Thread(target=dribble)
-    dribbling.start()
-    try:
-        post.deliverer = post.another(timeout=0.5)
-        webhook, _ = post.hook(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        post.happen()
-        began = time.monotonic()
-        post.tick()
-        assert time.monotonic() - began < 5
-        [delivery] = post.deliveries(webhook)
-        assert delivery.last_error == "No answer within 0.5 s."
-    finally:
-        over.set()
-        dribbling.join()
-        listener.close()
-
-
 def test_nobody_listens(post: Post) -> None:
     with receiving() as gone:
         webhook, _ = post.hook(gone.url)
@@ -402,6 +370,28 @@ def test_a_stream_that_starts_over(post: Post, receiver: Receiver) -> None:
     post.tick()
     assert ids(receiver.received)[5:] == events
     assert len({x.id for x in receiver.received}) == 7
+
+
+def test_a_store_that_is_down(
+    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """What the ledger holds goes out; the log hears of it once, and once when it is over."""
+    post.hook(receiver.url)
+    post.happen()
+    post.deliverer._gather()
+
+    def down(**_: Any) -> Any:
+        raise StoreUnavailable("The store is down.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(post.store, "events", down)
+        for _ in range(3):
+            post.tick()
+    assert len(receiver.received) == 1
+    post.tick()
+    post.tick()
+    said = capsys.readouterr().out
+    assert (said.count("webhooks_wait"), said.count("webhooks_go_on")) == (1, 1)
 
 
 def test_deliveries_are_forgotten_in_time(post: Post, receiver: Receiver) -> None:

@@ -21,6 +21,7 @@ from itertools import groupby
 import structlog
 
 from sojourn.clock import SECOND
+from sojourn.errors import StoreError
 from sojourn.event import Event
 from sojourn.hooks import signature
 from sojourn.hooks.book import Backlog, Batch, Book, Claim
@@ -39,8 +40,9 @@ CHUNK = 20  # deliveries claimed at once
 WRITE_EVERY = 0.5  # seconds; successes are written down together, and as many may be sent twice
 DESKS = 2
 """Connections to the ledger that senders take up at once: requests have the rest."""
-CARE_EVERY = 60.0  # seconds between looks for what is old, and for a stream that has started over
+CARE_EVERY = 10.0  # seconds between looks for what is old, and for a stream that has started over
 TIDY_MAX = 500
+TIDY_ROUNDS = 20
 STOP_TIMEOUT = 3.0  # seconds
 
 
@@ -69,6 +71,7 @@ class Deliverer:
         self._desks = threading.BoundedSemaphore(DESKS)
         self._busy: dict[str, threading.Thread] = {}  # by webhook; changed by `tick` only
         self._cared_at = -CARE_EVERY
+        self._ailing = False
         self._lock = threading.Lock()
         self.delivered = 0  # of this process, for the metrics; likewise:
         self.failed = 0
@@ -77,14 +80,31 @@ class Deliverer:
         self.lag = 0.0  # seconds that the oldest pending event has waited
 
     def tick(self) -> None:
-        """Gather what has happened, see to it that what is due is sent. Does not wait for receivers."""
+        """Gather what has happened, see to it that what is due is sent. Does not wait for receivers.
+
+        A store or ledger that is down is logged once, until both are there again.
+        """
+        fault = self._tried(self._gather)  # and what the ledger holds goes out without the store
+        fault = self._tried(self._dispatch) or fault or self._tried(self._care)
+        if fault is not None and not self._ailing:
+            log.warning("webhooks_wait", error=fault.message, hint=fault.hint)
+        elif fault is None and self._ailing:
+            log.info("webhooks_go_on")
+        self._ailing = fault is not None
+
+    def _tried(self, work: Callable[[], None]) -> StoreError | None:
         try:
-            self._gather()
-        finally:  # a store that is down keeps nothing from going out that the ledger holds
-            self._dispatch()
+            work()
+        except StoreError as fault:
+            return fault
+        return None
+
+    def _care(self) -> None:
         if time.monotonic() - self._cared_at >= CARE_EVERY:
             self._cared_at = time.monotonic()
-            self._book.tidy(TIDY_MAX)
+            for _ in range(TIDY_ROUNDS):
+                if self._book.tidy(TIDY_MAX) < TIDY_MAX:
+                    break
             self.dead = self._book.dead()
 
     def idle(self, timeout: float) -> bool:
@@ -108,13 +128,17 @@ class Deliverer:
         webhooks = [each for each in self._book.all() if each.enabled]
         if not webhooks:
             return
-        full = {x.webhook_id for x in self._book.backlogs() if x.pending >= PENDING_MAX}
-        waiting = sorted((w for w in webhooks if w.id not in full), key=_position)
+        pending = {each.webhook_id: each.pending for each in self._book.backlogs()}
+        waiting = [w for w in webhooks if pending.get(w.id, 0) < PENDING_MAX]
         care = time.monotonic() - self._cared_at >= CARE_EVERY
-        for position, group in groupby(waiting, key=_position):
-            self._read_on(position, list(group), care=care)
+        for position, each in groupby(sorted(waiting, key=_position), key=_position):
+            group = list(each)
+            room = PENDING_MAX - max(pending.get(w.id, 0) for w in group)
+            self._read_on(position, group, room=room, care=care)
 
-    def _read_on(self, position: int, webhooks: list[Webhook], *, care: bool) -> None:
+    def _read_on(
+        self, position: int, webhooks: Sequence[Webhook], *, room: int, care: bool
+    ) -> None:
         """Make deliveries for webhooks that have all got to the same position."""
         for page in range(PAGES_MAX):
             events = self._store.events(after=position, limit=PAGE)
@@ -134,7 +158,8 @@ class Deliverer:
             ]
             self._book.enqueue(batches)
             position = events[-1].id
-            if len(events) < PAGE or any(len(x.letters) > PENDING_MAX // 4 for x in batches):
+            room -= max(len(each.letters) for each in batches)
+            if len(events) < PAGE or room <= 0:
                 return  # what is left is for the next tick, which looks again who has room
 
     def _look_for_a_new_stream(self, position: int, webhooks: Sequence[Webhook]) -> None:

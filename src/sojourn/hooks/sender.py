@@ -191,6 +191,8 @@ def _words(fault: Exception, timeout: float) -> str:
         return f"The receiver's certificate is not trusted: {fault.verify_message}."
     if isinstance(fault, socket.gaierror):
         return f"The host's name is not known: {fault.strerror}."
+    if isinstance(fault, UnicodeError):
+        return "The host's name is none that can be looked up."
     if isinstance(fault, OSError):
         return f"The receiver cannot be reached: {fault.strerror or type(fault).__name__}."[
             :ERROR_MAX
