@@ -303,7 +303,7 @@ def test_more_than_fits_waits_in_the_stream(
     post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dead receiver does not fill the ledger."""
-    monkeypatch.setattr(deliverers, "PENDING_MAX", 20)
+    monkeypatch.setattr(deliverers, "AHEAD_MAX", 20)
     monkeypatch.setattr(deliverers, "PAGE", 10)
     webhook, _ = post.hook(receiver.url)
     answers(receiver, 503, 204)
@@ -317,6 +317,29 @@ def test_more_than_fits_waits_in_the_stream(
     assert ids(receiver.received)[1:] == events
     assert post.webhooks.get(webhook.id).position == events[-1]
     assert post.deliverer.pending == 0
+
+
+def test_what_was_refused_is_not_in_the_way(
+    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that refuses a kind for good gets the others all the same, up to a bound."""
+    monkeypatch.setattr(deliverers, "AHEAD_MAX", 10)
+    monkeypatch.setattr(deliverers, "PENDING_MAX", 40)
+    monkeypatch.setattr(deliverers, "PAGE", 10)
+    post.hook(receiver.url)
+    answers(receiver, 400)
+    post.happen(30)
+    for _ in range(5):
+        post.tick()
+    assert len(receiver.received) == 30
+    post.happen(30)
+    for _ in range(5):
+        post.tick()
+    assert len(receiver.received) == 40
+    answers(receiver, 204)
+    for _ in range(5):
+        post.tick(seconds=10)
+    assert len(set(ids(receiver.received))) == 60
 
 
 def test_two_servers_deliver_each_once(post: Post, receiver: Receiver) -> None:

@@ -58,6 +58,8 @@ def test_a_recorded_message(off: int) -> None:
     ("name", "value"),
     [
         ("webhook-id", "msg_other"),
+        ("webhook-id", "\udcff"),
+        ("webhook-signature", "\udcff"),
         ("webhook-timestamp", str(AT + 1)),
         ("webhook-timestamp", "soon"),
         ("webhook-timestamp", "9" * 5_000),

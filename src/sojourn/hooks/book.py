@@ -41,6 +41,7 @@ class Backlog(Struct, frozen=True, kw_only=True):
 
     webhook_id: str
     pending: int
+    fresh: int  # of the pending, those that were never tried
     oldest_at: int
     enabled: bool
     due: bool

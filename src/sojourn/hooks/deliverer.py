@@ -34,8 +34,10 @@ log = structlog.get_logger(__name__)
 
 PAGE = 500  # events read at once
 PAGES_MAX = 10  # of each stretch, in one tick
-PENDING_MAX = 1_000
+AHEAD_MAX = 1_000
 """Deliveries of a webhook made ahead; what is more stays in the store's stream until there is room."""
+PENDING_MAX = 5_000
+"""With those that wait for another attempt, which do not keep the others from being made."""
 CHUNK = 20  # deliveries claimed at once
 WRITE_EVERY = 0.5  # seconds; successes are written down together, and as many may be sent twice
 DESKS = 2
@@ -128,13 +130,16 @@ class Deliverer:
         webhooks = [each for each in self._book.all() if each.enabled]
         if not webhooks:
             return
-        pending = {each.webhook_id: each.pending for each in self._book.backlogs()}
-        waiting = [w for w in webhooks if pending.get(w.id, 0) < PENDING_MAX]
+        room = {
+            each.webhook_id: min(AHEAD_MAX - each.fresh, PENDING_MAX - each.pending)
+            for each in self._book.backlogs()
+        }
+        waiting = [w for w in webhooks if room.get(w.id, AHEAD_MAX) > 0]
         care = time.monotonic() - self._cared_at >= CARE_EVERY
         for position, each in groupby(sorted(waiting, key=_position), key=_position):
             group = list(each)
-            room = PENDING_MAX - max(pending.get(w.id, 0) for w in group)
-            self._read_on(position, group, room=room, care=care)
+            least = min(room.get(w.id, AHEAD_MAX) for w in group)
+            self._read_on(position, group, room=least, care=care)
 
     def _read_on(
         self, position: int, webhooks: Sequence[Webhook], *, room: int, care: bool

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, case, delete, func, insert, select, update
 
 from sojourn.errors import Conflict
 from sojourn.hooks.book import Backlog, Batch, Claim
@@ -230,6 +230,7 @@ class SqlBook:
             select(
                 _row.webhook_id,
                 func.count(),
+                func.sum(case((_row.attempts == 0, 1), else_=0)),
                 func.min(_row.event_at),
                 func.min(_row.next_at),
                 webhooks.c.enabled,
@@ -253,9 +254,10 @@ class SqlBook:
                 Backlog(
                     webhook_id=row[0],
                     pending=row[1],
-                    oldest_at=row[2],
-                    enabled=bool(row[4]),
-                    due=bool(row[4]) and max(row[3], row[5], row[6]) <= now,
+                    fresh=int(row[2]),
+                    oldest_at=row[3],
+                    enabled=bool(row[5]),
+                    due=bool(row[5]) and max(row[4], row[6], row[7]) <= now,
                 )
                 for row in rows
             ]
