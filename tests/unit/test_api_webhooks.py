@@ -40,7 +40,7 @@ def path(made: Any, *rest: str) -> str:
 
 
 def send(world: Api) -> None:
-    deliverer = world.app.context.deliverer
+    deliverer = world.app.context.outbound.deliverer
     deliverer.tick()
     assert deliverer.idle(DEADLINE)
 
@@ -194,7 +194,7 @@ def test_metrics(world: Api, receiver: Receiver) -> None:
     world.seat()
     send(world)
     world.clock.advance(seconds=3)
-    world.app.context.deliverer.tick()
+    world.app.context.outbound.deliverer.tick()
     text = world.call("GET", "/metrics").body.decode()
     for line in (
         'sojourn_webhook_attempts_total{outcome="delivered"} 1.0',

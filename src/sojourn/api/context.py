@@ -10,14 +10,11 @@ import structlog
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
+from sojourn.api.outbound import Outbound
 from sojourn.api.readiness import Readiness
 from sojourn.event import Event
-from sojourn.hooks.deliverer import Deliverer
-from sojourn.hooks.desk import Webhooks
-from sojourn.hooks.reach import Reach
 from sojourn.hooks.webhook import Letter
 from sojourn.service.services import Services
-from sojourn.service.ticker import Ticker
 from sojourn.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,23 +26,12 @@ class Context:
     def __init__(
         self, services: Services, settings: Settings, write: Callable[[Event], Letter]
     ) -> None:
-        """`write` says how an event is written for a webhook."""
         self.services = services
         self.settings = settings
         self.blocking = Blocking()
         self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
-        reach = Reach(settings.webhook_reach)
-        if settings.dev and reach is Reach.PUBLIC:
-            reach = Reach.LOOPBACK
-        book = services.ledger.webhooks
-        self.webhooks = Webhooks(services.store, book, reach=reach)
-        self.deliverer = Deliverer(
-            services.store, book, write, reach=reach, timeout=settings.webhook_timeout
-        )
-        self._deliveries: Ticker | None = None
-        if settings.webhook_interval > 0:
-            self._deliveries = Ticker("webhooks", self.deliverer.tick, settings.webhook_interval)
+        self.outbound = Outbound(services, settings, write)
         self.metrics = Metrics()
         self.metrics.bind(self)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
@@ -55,13 +41,7 @@ class Context:
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
-        if self._deliveries is not None:
-            self._deliveries.start()
-
-    def send_soon(self) -> None:
-        """Look for what webhooks have to send now, and not at the next tick."""
-        if self._deliveries is not None:
-            self._deliveries.wake()
+        self.outbound.start()
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -71,7 +51,7 @@ class Context:
         self.draining = True
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
-                await asyncio.to_thread(self._stop_deliveries)
+                await self.outbound.stop()
                 await self.services.stop()
                 await self.blocking.close()
                 await self.readiness.close()
@@ -79,8 +59,3 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
-
-    def _stop_deliveries(self) -> None:
-        if self._deliveries is not None:
-            self._deliveries.stop()
-        self.deliverer.stop()

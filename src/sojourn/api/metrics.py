@@ -45,6 +45,11 @@ class Delivering(Protocol):
     lag: float
 
 
+class Sending(Protocol):
+    @property
+    def deliverer(self) -> Delivering: ...
+
+
 class Watched(Protocol):
     """What is looked at when somebody scrapes."""
 
@@ -55,7 +60,7 @@ class Watched(Protocol):
     def blocking(self) -> Busy: ...
 
     @property
-    def deliverer(self) -> Delivering: ...
+    def outbound(self) -> Sending: ...
 
 
 class Tally:
@@ -156,7 +161,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )
-        yield from _webhooks(self._context.deliverer)
+        yield from _webhooks(self._context.outbound.deliverer)
 
 
 def _webhooks(deliverer: Delivering) -> Iterable[Metric]:

@@ -96,7 +96,7 @@ def create_webhook(ask: Ask, body: CreateWebhookBody) -> Done[WebhookBody]:
 
     The answer holds the secret that signs its messages, this once. Without `kinds` it gets every event.
     """
-    made, secret = ask.context.webhooks.create(
+    made, secret = ask.context.outbound.desk.create(
         body.url, kinds=body.kinds, description=body.description, actor=ask.actor
     )
     return Done(data=webhook_body(made, secret), message="Keep the secret: it is shown only now.")
@@ -105,13 +105,13 @@ def create_webhook(ask: Ask, body: CreateWebhookBody) -> Done[WebhookBody]:
 @operator("GET", "/api/webhooks", may=Permission.READ)
 def list_webhooks(ask: Ask) -> Done[Page[WebhookBody]]:
     """List webhooks, the oldest first."""
-    return Done(data=Page(items=[webhook_body(x) for x in ask.context.webhooks.all()]))
+    return Done(data=Page(items=[webhook_body(x) for x in ask.context.outbound.desk.all()]))
 
 
 @operator("GET", "/api/webhooks/{webhookId}", may=Permission.READ, problems=("webhook_unknown",))
 def get_webhook(ask: Ask, webhook_id: Name) -> Done[WebhookBody]:
     """Show a webhook."""
-    return Done(data=webhook_body(ask.context.webhooks.get(webhook_id)))
+    return Done(data=webhook_body(ask.context.outbound.desk.get(webhook_id)))
 
 
 @operator(
@@ -125,8 +125,8 @@ def change_webhook(ask: Ask, webhook_id: Name, body: ChangeWebhookBody) -> Done[
     change = WebhookChange(
         url=body.url, kinds=body.kinds, description=body.description, enabled=body.enabled
     )
-    changed = ask.context.webhooks.change(webhook_id, change, actor=ask.actor)
-    ask.context.send_soon()
+    changed = ask.context.outbound.desk.change(webhook_id, change, actor=ask.actor)
+    ask.context.outbound.soon()
     return Done(data=webhook_body(changed))
 
 
@@ -135,7 +135,7 @@ def change_webhook(ask: Ask, webhook_id: Name, body: ChangeWebhookBody) -> Done[
 )
 def delete_webhook(ask: Ask, webhook_id: Name) -> Done[None]:
     """Delete a webhook, and what waits for it."""
-    ask.context.webhooks.delete(webhook_id, actor=ask.actor)
+    ask.context.outbound.desk.delete(webhook_id, actor=ask.actor)
     return Done(data=None, message="The webhook is deleted.")
 
 
@@ -151,7 +151,7 @@ def rotate_webhook_secret(ask: Ask, webhook_id: Name, body: RotateSecretBody) ->
     For `keepOld` seconds every message carries a signature by the old one too, so that the receiver
     can change over without refusing any.
     """
-    rotated, secret = ask.context.webhooks.rotate(
+    rotated, secret = ask.context.outbound.desk.rotate(
         webhook_id, grace=body.keep_old * SECOND, actor=ask.actor
     )
     return Done(
@@ -170,7 +170,7 @@ def list_deliveries(ask: Ask, webhook_id: Name, query: DeliveriesQuery) -> Done[
 
     Pending ones and dead letters (30 days), and the latest that were delivered (7 days, 1,000 at most).
     """
-    found = ask.context.webhooks.deliveries(
+    found = ask.context.outbound.desk.deliveries(
         webhook_id,
         state=optional(query.state),
         after=optional(query.after),
@@ -198,14 +198,14 @@ def replay_deliveries(ask: Ask, webhook_id: Name, body: ReplayBody) -> Done[Repl
     given = (body.delivery_id is not UNSET, body.dead, body.from_event is not UNSET)
     if sum(given) != 1:
         raise InvalidInput("Give one of deliveryId, dead and fromEvent.")
-    webhooks = ask.context.webhooks
+    webhooks = ask.context.outbound.desk
     if isinstance(body.from_event, int):
         webhooks.replay_from(webhook_id, body.from_event, actor=ask.actor)
         answer = ReplayedBody()
     else:
         seq = optional(body.delivery_id)
         answer = ReplayedBody(replayed=webhooks.replay(webhook_id, seq=seq, actor=ask.actor))
-    ask.context.send_soon()
+    ask.context.outbound.soon()
     return Done(data=answer)
 
 
@@ -223,8 +223,8 @@ def test_webhook(ask: Ask, webhook_id: Name) -> Done[DeliveryBody]:
     """
     now = ask.context.services.ledger.now()
     letter = _letter(TEST_KIND, now, {"webhookId": webhook_id, "sentBy": ask.actor})
-    delivery = ask.context.webhooks.try_out(webhook_id, letter, actor=ask.actor)
-    ask.context.send_soon()
+    delivery = ask.context.outbound.desk.try_out(webhook_id, letter, actor=ask.actor)
+    ask.context.outbound.soon()
     return Done(data=delivery_body(delivery))
 
 
