@@ -86,7 +86,7 @@ class World:
             pulse_interval=3_600,
             queue_max=queue_max,
         )
-        self.settings = Settings(queue_max=queue_max, **settings)
+        self.settings = Settings(queue_max=queue_max, **{"webhook_interval": 0} | settings)
         self.app = create_app(self.services, self.settings)
         self.services.keys.ensure_admin(ADMIN)
         self.keys = {

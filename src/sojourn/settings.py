@@ -80,6 +80,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     request_timeout: float = 10.0  # to receive a request, and to answer it
     shutdown_timeout: float = 15.0
     show_holders: bool = True  # a denial tells its caller who holds the seats
+    webhook_reach: str = "public"  # public | loopback | private: see hooks/reach.py
+    webhook_timeout: float = 10.0
+    webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
     log_format: str = "auto"  # auto | console | json
     log_level: str = "info"
     url: str = ""  # of the server, for commands that are its clients
@@ -197,10 +200,14 @@ def _check(settings: Settings) -> None:
         "header_max": (1_024, 1_048_576),
         "request_timeout": (0.1, 600),
         "shutdown_timeout": (0, 600),
+        "webhook_timeout": (0.1, 60),
+        "webhook_interval": (0, 3_600),
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             raise SettingsError(f"{name} must lie between {low:g} and {high:g}.")
+    if settings.webhook_reach not in ("public", "loopback", "private"):
+        raise SettingsError("webhook_reach must be public, loopback or private.")
     if settings.max_pause < 2 * settings.pulse_interval:
         raise SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:

@@ -46,6 +46,8 @@ BEYOND_A_SCHEMA = (
     "Only a user can be impersonated",
     "must not begin with",
     "its checksum is wrong",
+    "A webhook's URL",
+    "Give one of deliveryId",
 )
 """Words of refusals that no schema could have foretold."""
 PEOPLE = frozenset({Who.SIGN_IN, Who.PERSON})

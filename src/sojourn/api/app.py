@@ -24,6 +24,7 @@ from sojourn.api import (
     seats,
     sessions,
     sweeps,
+    webhooks,
 )
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
@@ -47,6 +48,7 @@ CALLS: tuple[Call, ...] = (
     *keys.CALLS,
     *events.CALLS,
     *sweeps.CALLS,
+    *webhooks.CALLS,
     *machines.CALLS,
 )
 
@@ -57,7 +59,7 @@ WHICH = "WHICH?"
 
 def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
-    context = Context(services, settings)
+    context = Context(services, settings, webhooks.letter_of)
     return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 

@@ -13,10 +13,13 @@ from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.live import Live
 from sojourn.api.metrics import Metrics
+from sojourn.api.outbound import Outbound
 from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
+from sojourn.event import Event
+from sojourn.hooks.webhook import Letter
 from sojourn.service.services import Services
 from sojourn.service.visit import Rules
 from sojourn.settings import Settings
@@ -29,12 +32,15 @@ log = structlog.get_logger(__name__)
 class Context:
     """One per application. Handlers are functions of it and of what the request says."""
 
-    def __init__(self, services: Services, settings: Settings) -> None:
+    def __init__(
+        self, services: Services, settings: Settings, write: Callable[[Event], Letter]
+    ) -> None:
         self.services = services
         self.settings = settings
         self.blocking = Blocking()
         self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
+        self.outbound = Outbound(services, settings, write)
         self.metrics = Metrics()
         self.metrics.bind(self)
         self.people = _people(services, settings)
@@ -49,6 +55,7 @@ class Context:
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
+        self.outbound.start()
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -59,6 +66,7 @@ class Context:
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
                 await self.live.stop()
+                await self.outbound.stop()
                 await self.services.stop()
                 await self.blocking.close()
                 await self.readiness.close()

@@ -59,6 +59,8 @@ STATUS: dict[str, int] = {
     "lease_unknown": 404,
     "key_unknown": 404,
     "session_unknown": 404,
+    "webhook_unknown": 404,
+    "delivery_unknown": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
     "conflict": 409,

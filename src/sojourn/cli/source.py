@@ -79,6 +79,17 @@ HELP: dict[str, tuple[str, str, str]] = {
     "header_max": (PACE, "BYTES", "Longest request headers, together."),
     "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),
     "shutdown_timeout": (PACE, "SECONDS", "Time for requests under way when stopping."),
+    "webhook_reach": (
+        SAFETY,
+        "REACH",
+        "Where webhooks may go: public (by HTTPS), loopback (this machine too), private (own networks too).",
+    ),
+    "webhook_timeout": (PACE, "SECONDS", "Time for a webhook's receiver to answer."),
+    "webhook_interval": (
+        PACE,
+        "SECONDS",
+        "How often webhooks look for events; 0: this server sends none.",
+    ),
     "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
     "dev": (LOG, "", "For developing: readable logs, and the database is migrated unasked."),

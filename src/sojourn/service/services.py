@@ -6,7 +6,7 @@ import threading
 
 import structlog
 
-from sojourn.ledger import Ledger
+from sojourn.hooks.book import HookedLedger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.keys import Keys
@@ -35,7 +35,7 @@ class Services:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
+        ledger: HookedLedger,
         keyring: Keyring,
         *,
         sweep_interval: float = 900.0,

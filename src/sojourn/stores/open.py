@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
-from sojourn.ledger import Ledger
+from sojourn.hooks.book import HookedLedger
 from sojourn.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_ledger(
     clock: Clock = STORE_CLOCK,
     migrate: bool = False,
     durable: bool = True,
-) -> Ledger:
+) -> HookedLedger:
     """Open a ledger, always on SQL: `memory:` is a private database in this process's memory."""
     from sojourn.stores.sql.ledger import SqlLedger  # noqa: PLC0415  # only if asked for
 
