@@ -343,6 +343,7 @@ class SessionMeaning(OnManualClock):
         with pytest.raises(InvalidInput):
             store.end()
         assert store.end(ids=["ses_1"], user_id="ann") == []
+        assert store.end(ids=[]) == []
 
     def test_end_releases_the_leases(self, store: Store) -> None:
         """Ending a session gives its seats back in the same step; no beat brings them back."""
