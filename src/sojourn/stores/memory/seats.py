@@ -275,6 +275,7 @@ class MemorySeats(MemoryStream):
             if lease.live(served_until)
             and lease.pool_id in self._pools
             and (lease.graced_at is None or lease.last_beat_at > lease.graced_at)
+            and lease.expires_at > lease.last_beat_at  # else it ended by a goodbye of its own
         ]
         for lease in surviving:
             policy = self._pools[lease.pool_id].policy

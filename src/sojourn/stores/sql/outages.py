@@ -21,10 +21,11 @@ LOCK = "SELECT value, {now} FROM marks WHERE name = 'pulse' {update}"
 NOW = "SELECT value, {now} FROM marks WHERE name = 'pulse'"
 SET = "UPDATE marks SET value = :at WHERE name = 'pulse'"
 
-# Until `served_until` the store may have served, and given away the seat of any lease that ran out.
+# Until `served_until` the store may have served, and given away the seat of any lease that ran out. One that
+# expires with its last beat said goodbye where the linger is zero: it is over.
 OWED = """
 ended_at IS NULL AND NOT lapsed AND expires_at > :served_until
-AND (graced_at IS NULL OR last_beat_at > graced_at)
+AND (graced_at IS NULL OR last_beat_at > graced_at) AND expires_at > last_beat_at
 AND EXISTS (SELECT 1 FROM pools AS p WHERE p.id = leases.pool_id AND p.status <> 'dropped')
 """
 # At most `lost_after` from now, never past `max_lease`, and never less than it had.
