@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import html
-
 import msgspec
 
+from sojourn.adapters.notice import notice
 from sojourn.errors import Unauthenticated
 
 STATUS = 401
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Please sign in</title></head>
-<body><h1>Please sign in</h1>
-<p>{error} {details}</p>
-</body></html>
-"""
+TITLE = "Please sign in"
 
 
 def sign_in_problem(
@@ -31,9 +22,8 @@ def sign_in_problem(
         ("Vary", "Accept, Cookie"),
     ]
     if "text/html" in accept:
-        headers.append(("Content-Type", "text/html; charset=utf-8"))
-        page = PAGE.format(error=html.escape(fault.message), details=html.escape(fault.hint))
-        return STATUS, headers, page.encode()
+        more, page = notice(TITLE, f"{fault.message} {fault.hint}".strip(), icon="lock")
+        return STATUS, headers + more, page
     problem = {
         "type": f"urn:sojourn:problem:{fault.code}",
         "title": "Not signed in",
