@@ -20,6 +20,7 @@ from sojourn.api import (
     licenses,
     machines,
     operations,
+    pages,
     seats,
     sessions,
     sweeps,
@@ -90,6 +91,7 @@ def _litestar(context: Context) -> Litestar:
     return Litestar(
         [
             *(_handler(call, context) for call in CALLS),
+            *pages.handlers(context),
             HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
         ],
         openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire
