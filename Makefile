@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
 run: $(VENV)/.stamp-run ## Install what it takes and serve on 127.0.0.1:8700 (ARGS: see sojourn serve --help)
@@ -47,6 +47,10 @@ check: dev ## Lint, check formatting, types and the direction of imports
 
 bench: dev mariadb ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+.PHONY: screenshots
+screenshots: dev ## Take the pictures of docs/screenshots/ anew
+	@$(BIN)/python docs/screenshots/take.py
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
