@@ -43,7 +43,7 @@ export const STRINGS = {
   offline: "There is no connection to the network.",
   retrying: { one: "Trying again in {n} second.", other: "Trying again in {n} seconds." },
   stale: "This list may be out of date.",
-  failed: "That did not work. Nothing has changed.",
+  failed: "We can’t tell whether that worked. It is safe to try again.",
   reauth: "First confirm that it is you: sign in again.",
   goneTitle: "You have been signed out",
   goneText: "Sign in again to see where else you are signed in.",
@@ -51,13 +51,13 @@ export const STRINGS = {
   reasons: {
     signed_out_elsewhere: "This device was signed out from another one.",
     signed_out_everywhere: "You signed out everywhere.",
-    signed_out: "You signed out in another tab.",
+    signed_out: "You signed out.",
     idle: "This device had not been used for a while.",
     expired: "Your sign-in had reached its end.",
   },
 };
 
-const PAGE = 50; // rows asked for at a time
+const PAGE = 50; // rows, at first
 const SKELETON_AFTER = 150; // ms
 const TIMEOUT = 15_000; // ms for an answer
 const POLL = 60_000; // ms between looks while there is no socket
@@ -128,7 +128,7 @@ li { content-visibility: auto; contain-intrinsic-size: auto 77px; }
 .row { display: grid; grid-template-columns: 40px minmax(0, 1fr) minmax(0, auto) auto; align-items: center; row-gap: 4px; min-height: 76px; }
 .icon { display: grid; place-items: center; width: 40px; height: 40px; border-radius: 10px;
   color: var(--dim); background: var(--ground); }
-.name { font-weight: 500; }
+.name { font-weight: 500; row-gap: 2px; }
 .tag { padding: 0 8px; border-radius: 10px; font-size: 13px; white-space: nowrap; color: var(--dim); background: var(--ground); }
 .current .icon, .here { color: var(--accent); background: var(--accent-soft); }
 .times { text-align: end; }
@@ -138,8 +138,9 @@ li { content-visibility: auto; contain-intrinsic-size: auto 77px; }
 li .ask { padding-left: 76px; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
+.notice, .state { text-wrap: balance; }
 .state { display: grid; justify-items: center; gap: 4px; padding: 40px 24px 48px; text-align: center; }
-.state p { max-width: 46ch; text-wrap: balance; }
+.state p { max-width: 46ch; }
 .state .icon { margin-bottom: 8px; }
 .state :is(button, a) { margin-top: 16px; }
 .bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
@@ -230,9 +231,9 @@ let sheet;
 export class ActiveSessions extends HTMLElement {
   static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
 
-  headers = this.headers ?? {}; // of each request
+  headers = this.headers ?? {};
   #strings = {};
-  #sessions = new Map(); // by id, as shown
+  #sessions = new Map();
   #rows = new Map();
   #next = null;
   #total = 0;
@@ -302,7 +303,7 @@ export class ActiveSessions extends HTMLElement {
 
   attributeChangedCallback(name, _, value) {
     if (name === "strings") this.strings = JSON.parse(value || "{}");
-    if (!this.#timers.tick) return; // not begun yet
+    if (!this.#timers.tick) return;
     if (name === "src" || name === "live") {
       this.#hangUp();
       this.#listen();
@@ -362,7 +363,8 @@ export class ActiveSessions extends HTMLElement {
   }
 
   #page(after, signals) {
-    return this.#fetch(`?limit=${PAGE}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
+    const limit = Math.min(200, Math.max(PAGE, this.#sessions.size)); // few clicks do
+    return this.#fetch(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
   }
 
   /** Read the list again, as far as it is shown. */
@@ -406,9 +408,7 @@ export class ActiveSessions extends HTMLElement {
 
   #take(found, page) {
     const before = this.#loaded ? this.#total : -1;
-    // "This device" first, the others as they came
-    const order = [...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent);
-    this.#sessions = new Map(order);
+    this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
     this.#next = page.next;
     this.#total = page.total ?? found.size;
     this.#reason = page.message;
@@ -641,7 +641,7 @@ export class ActiveSessions extends HTMLElement {
     const intro = (list && this.#reason) || this.#text("intro");
     say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + (panel ? "" : intro));
     at.refresh.replaceChildren(icon("refresh"), this.#text("refresh"));
-    show(at.refresh, list || state === "empty");
+    show(at.actions, list || state === "empty");
     say(at.others, this.#text("others"));
     show(at.others, list);
     at.others.ariaDisabled = alone;

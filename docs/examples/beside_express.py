@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request
 
+from sojourn.adapters.account import Account
 from sojourn.adapters.asgi import SessionMiddleware
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware)
+app.add_middleware(
+    SessionMiddleware,
+    account=Account(site_name="Shop"),  # /account/security, for both
+)
 
 
 @app.get("/hello")

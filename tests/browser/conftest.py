@@ -19,9 +19,10 @@ expect.set_options(timeout=DEADLINE)
 Stages = Callable[..., Stage]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Ends with the last test of this folder: Playwright's event loop must not meet other tests."""
+    """Ends with each module: Playwright keeps an event loop running in this thread, which tests of other
+    folders must not meet. To start it takes less than a second."""
     with launched() as browser:
         yield browser
 

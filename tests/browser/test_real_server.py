@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sojourn.device import Device
 from sojourn.session import NewSession
 from sojourn.stores.open import open_store
 from sojourn.testing.builders import token_hash
+from sojourn.testing.servers import Server, fresh_database
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -155,7 +157,9 @@ def test_a_table_that_goes_missing(server: Served, people: Any) -> None:
     eve = people("eve", LAPTOP)
     eve.open()
     expect(eve.part.get_by_role("listitem")).to_have_count(1)
-    with closing(sqlite3.connect(server.data / "sojourn.db", isolation_level=None)) as database:
+    with contextlib.closing(
+        sqlite3.connect(server.data / "sojourn.db", isolation_level=None)
+    ) as database:
         made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'sessions' AND sql IS NOT NULL"
         schema = [sql for (sql,) in database.execute(made)]
         database.execute("CREATE TABLE kept AS SELECT * FROM sessions")
@@ -172,6 +176,32 @@ def test_a_table_that_goes_missing(server: Served, people: Any) -> None:
     eve.part.get_by_role("button", name="Refresh").click()
     expect(eve.part.get_by_role("listitem")).to_have_count(1)
     assert [line for line in eve.said if "Content Security" in line] == []
+
+
+def test_a_store_that_dies(chromium: Browser, own_postgres: Server, tmp_path: Path) -> None:
+    """The list stays, marked; a page that is opened meanwhile stands, and mends itself afterwards."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(fresh_database(own_postgres))
+        open_store(url, migrate=True).close()
+        server = stack.enter_context(served(tmp_path, store=url))
+        eve = Person(chromium, server)
+        try:
+            eve.sign_in("eve", LAPTOP)
+            eve.open()
+            expect(eve.part.get_by_role("listitem")).to_have_count(1)
+            own_postgres.kill()
+            eve.part.get_by_role("button", name="Refresh").click()
+            expect(eve.part).to_contain_text("This list may be out of date.")
+            expect(eve.part.get_by_role("listitem")).to_have_count(1)
+            answer = eve.page.reload()
+            assert answer is not None
+            assert answer.status == 200
+            expect(eve.part).to_contain_text("Your sessions can’t be shown right now")
+            expect(eve.part).to_contain_text("You are not signed out by it. Trying again in")
+        finally:
+            own_postgres.start()
+        expect(eve.part.get_by_role("listitem")).to_have_count(1, timeout=20_000)
+        eve.context.close()
 
 
 def test_ten_thousand_sessions(people: Any) -> None:

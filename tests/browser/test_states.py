@@ -275,7 +275,7 @@ def test_ten_thousand(stages: Stages) -> None:
     expect(stage.rows()).to_have_count(100)
     assert stage.focused() == "Show more"
     assert stage.announced().endswith("Showing 100 of 10,000")
-    looks_right(stage)
+    assert stage.violations() == []
     stage.server.sessions = many[:120]
     stage.page.keyboard.press("Enter")
     expect(stage.rows()).to_have_count(120)

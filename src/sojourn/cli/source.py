@@ -54,6 +54,8 @@ HELP: dict[str, tuple[str, str, str]] = {
         "ORIGIN",
         "Another site whose pages may end a person's sessions: https://app.example. Repeat.",
     ),
+    "site_name": (PEOPLE, "NAME", "The name in the header of the pages that people see."),
+    "sign_in_url": (PEOPLE, "URL", "Where those pages send people to sign in."),
     "reauth_within": (
         PEOPLE,
         "SECONDS",
