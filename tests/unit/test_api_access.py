@@ -144,6 +144,7 @@ TAKES = {
     Who.PERSON: {TokenKind.API},
     Who.CLIENT: {TokenKind.LICENSE, TokenKind.LEASE},
     Who.HOLDER: {TokenKind.LEASE},
+    Who.SELF: {TokenKind.SESSION},
 }
 
 

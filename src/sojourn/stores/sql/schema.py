@@ -269,7 +269,7 @@ sweeps = Table(
     Column("actor", Key(256), nullable=False),
     Column("leases_expired", BigInteger, nullable=False),
     Column("leases_removed", BigInteger, nullable=False),
-    Column("sessions_cut", BigInteger, nullable=False),
+    Column("sessions_cut", BigInteger, nullable=False, server_default="0"),
     Column("sessions_removed", BigInteger, nullable=False),
     Column("events_removed", BigInteger, nullable=False),
     Column("error", Text),

@@ -223,7 +223,6 @@ Table(
     Column("actor", Key(256), nullable=False),
     Column("leases_expired", BigInteger, nullable=False),
     Column("leases_removed", BigInteger, nullable=False),
-    Column("sessions_cut", BigInteger, nullable=False),
     Column("sessions_removed", BigInteger, nullable=False),
     Column("events_removed", BigInteger, nullable=False),
     Column("error", Text),
