@@ -43,6 +43,12 @@ class Unbatched:
 
         return self._loop.run_in_executor(None, run)
 
+    def put(self, verb: str, request: Any, answered: Callable[[Any], None]) -> None:
+        def settle(future: asyncio.Future[Any]) -> None:
+            answered(future.exception() or future.result())
+
+        self.submit(verb, request).add_done_callback(settle)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
