@@ -113,7 +113,15 @@ class Seats:
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
         """Apply heartbeats."""
         renewals = self._store.renew(
-            [Renew(lease_id=c.claims.lease_id, fence=c.claims.fence, beat=c.beat) for c in calls]
+            [
+                Renew(
+                    lease_id=c.claims.lease_id,
+                    fence=c.claims.fence,
+                    beat=c.beat,
+                    pool_id=c.claims.pool_id,
+                )
+                for c in calls
+            ]
         )
         missed = [
             call.claims for call, renewal in zip(calls, renewals, strict=True) if renewal is None
@@ -128,7 +136,9 @@ class Seats:
 
     def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
         """Give seats back. False: there was nothing to give back; that is fine too."""
-        return self._store.release([Release(lease_id=c.lease_id, fence=c.fence) for c in calls])
+        return self._store.release(
+            [Release(lease_id=c.lease_id, fence=c.fence, pool_id=c.pool_id) for c in calls]
+        )
 
     def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
         hashes = list({c.key_hash for c in calls if c.key_hash is not None})

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 MAX_PAUSE = 10_000
 EVENT_RETENTION = 30 * DAY
 
-SCHEMES = "memory:, sqlite:///file, postgresql://, mysql://, mariadb://"
+SCHEMES = (
+    "memory:, sqlite:///file, postgresql://, mysql://, mariadb://, redis://, valkey://, "
+    "redis+cluster://, redis+sentinel://"
+)
+REDIS = ("redis", "rediss", "valkey", "valkeys")
 DRIVERS = {
     "postgresql": ("psycopg", "postgres"),
     "postgres": ("psycopg", "postgres"),
     "mysql": ("pymysql", "mysql"),
     "mariadb": ("pymysql", "mysql"),
+    **dict.fromkeys(REDIS, ("redis", "redis")),
 }
 """By scheme: the driver's module, and the extra that installs it."""
 
@@ -44,6 +49,10 @@ def open_store(
         from sojourn.stores.memory import MemoryStore  # noqa: PLC0415  # only if asked for
 
         return MemoryStore(clock, max_pause=max_pause, event_retention=event_retention)
+    if scheme_of(url) in REDIS:
+        from sojourn.stores.redis.open import open_redis  # noqa: PLC0415  # only if asked for
+
+        return open_redis(url, clock=clock, max_pause=max_pause, event_retention=event_retention)
     from sojourn.stores.sql.store import SqlStore  # noqa: PLC0415  # only if asked for
 
     db = _database(url, clock=clock, durable=durable, migrate=migrate)
@@ -62,18 +71,22 @@ def open_ledger(
 
     if scheme_of(url) == "memory":
         url = "sqlite:///:memory:"
+    if scheme_of(url) in REDIS:
+        raise SettingsError(
+            "The ledger is kept in SQL.", hint="Give a database with --ledger, beside --store."
+        )
     return SqlLedger(_database(url, clock=clock, durable=durable, migrate=migrate))
 
 
 def migrate(url: str) -> None:
     """Bring a database's schema to the version this code needs. Safe to run twice, or twice at once."""
-    if scheme_of(url) != "memory":
+    if scheme_of(url) not in ("memory", *REDIS):  # whose keys need no schema
         _database(url, clock=STORE_CLOCK, durable=True, migrate=True).close()
 
 
 def schema_version(url: str) -> str | None:
     """Return the version of a database's schema; None if it has none."""
-    if scheme_of(url) == "memory":
+    if scheme_of(url) in ("memory", *REDIS):
         return None
     from sojourn.stores.sql import migrations  # noqa: PLC0415  # only if asked for
 

@@ -1,0 +1,20 @@
+"""Opening a store on Redis or Valkey."""
+
+from __future__ import annotations
+
+from sojourn.clock import Clock
+from sojourn.stores.redis import health
+from sojourn.stores.redis.connection import Connection, connect, read_url
+from sojourn.stores.redis.store import RedisStore
+
+
+def open_redis(url: str, *, clock: Clock, max_pause: int, event_retention: int) -> RedisStore:
+    """Open a store. Raises SettingsError on a server that may drop what it holds."""
+    address = read_url(url)
+    db = Connection(connect(address), address.prefix, clock=clock, max_pause=max_pause)
+    try:
+        health.require(db)
+    except BaseException:
+        db.close()
+        raise
+    return RedisStore(db, event_retention=event_retention)
