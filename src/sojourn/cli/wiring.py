@@ -27,7 +27,7 @@ WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 def build_services(settings: Settings) -> Services:
     """Open the store and the ledger, and put the services over them. Raises StoreError."""
     from sojourn.service.services import Services
-    from sojourn.stores.open import open_ledger, open_store
+    from sojourn.stores.open import open_ledger, open_store, recorder_of
     from sojourn.token import Keyring
 
     store = open_store(
@@ -47,6 +47,7 @@ def build_services(settings: Settings) -> Services:
         sweep_interval=settings.sweep_interval,
         pulse_interval=settings.pulse_interval,
         queue_max=settings.queue_max,
+        recorder=recorder_of(store, ledger),
     )
 
 

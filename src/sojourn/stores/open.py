@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.ledger import Ledger
-from sojourn.store import Store
+from sojourn.store import Recorded, Recorder, Store
 
 if TYPE_CHECKING:
     from sojourn.stores.sql.database import Database
@@ -76,6 +76,15 @@ def open_ledger(
             "The ledger is kept in SQL.", hint="Give a database with --ledger, beside --store."
         )
     return SqlLedger(_database(url, clock=clock, durable=durable, migrate=migrate))
+
+
+def recorder_of(store: Store, ledger: Ledger) -> Recorder | None:
+    """Return what carries this store's events into the ledger, where they are not there already."""
+    from sojourn.stores.recorder import LedgerRecorder  # noqa: PLC0415  # only if needed
+
+    if not isinstance(store, Recorded):
+        return None
+    return LedgerRecorder(store, store, ledger)
 
 
 def migrate(url: str) -> None:

@@ -37,6 +37,9 @@ class Address(Struct, frozen=True):
     kind: str  # single | cluster | sentinel
     url: str
     prefix: str = PREFIX
+    strict: bool = (
+        False  # after a failover: grant nothing new for as long as a lost holder may live
+    )
 
 
 def read_url(url: str) -> Address:
@@ -52,9 +55,12 @@ def read_url(url: str) -> Address:
     prefix = asked.pop("prefix", [PREFIX])[-1]
     if not prefix or any(each in prefix for each in "{}"):
         raise SettingsError("The prefix of the store's keys is empty, or has braces.")
+    failover = asked.pop("failover", ["lenient"])[-1]
+    if failover not in ("lenient", "strict"):
+        raise SettingsError("In the store's URL, failover is either lenient or strict.")
     query = urlencode({name: values[-1] for name, values in asked.items()})
     read = urlunsplit(parts._replace(query=query))
-    return Address("single" if kind in ("", "unix") else kind, read, prefix)
+    return Address("single" if kind in ("", "unix") else kind, read, prefix, failover == "strict")
 
 
 def connect(address: Address) -> Any:
@@ -99,11 +105,12 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
 class Connection:
     """A client, the keys it may write, the clock that decides. Safe from several threads."""
 
-    def __init__(self, client: Any, prefix: str, *, clock: Clock, max_pause: int) -> None:
+    def __init__(self, client: Any, address: Address, *, clock: Clock, max_pause: int) -> None:
         self.client = client
         self.clock = clock
+        self.strict = address.strict
         self._max_pause = max_pause
-        self.base = f"{prefix}:{{s}}:"
+        self.base = f"{address.prefix}:{{s}}:"
         """One hash tag, and so one slot, for all keys: see docs/adr/0015."""
         self._self = self.base + "m"
 

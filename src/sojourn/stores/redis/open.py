@@ -11,7 +11,7 @@ from sojourn.stores.redis.store import RedisStore
 def open_redis(url: str, *, clock: Clock, max_pause: int, event_retention: int) -> RedisStore:
     """Open a store. Raises SettingsError on a server that may drop what it holds."""
     address = read_url(url)
-    db = Connection(connect(address), address.prefix, clock=clock, max_pause=max_pause)
+    db = Connection(connect(address), address, clock=clock, max_pause=max_pause)
     try:
         health.require(db)
     except BaseException:

@@ -25,14 +25,16 @@ def _script(name: str, *pieces: str) -> Script:
     return Script(name, text, digest)
 
 
-_SEATS = ("base", "leases", "grace")
+_BASE = ("base", "identity", "leases")
+_SEATS = (*_BASE, "grace")
 
 ACQUIRE = _script("acquire", *_SEATS, "counting", "seating", "acquire")
 RENEW = _script("renew", *_SEATS, "renew")
-ENDS = _script("ends", "base", "leases", "ends")
+ENDS = _script("ends", *_BASE, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "pools")
-LIST = _script("list", "base", "leases", "list")
-VISITS = _script("visits", "base", "leases", "sessions", "visits")
-CREATE = _script("create", "base", "leases", "sessions", "create")
-ENDING = _script("ending", "base", "leases", "sessions", "ending")
+LIST = _script("list", *_BASE, "list")
+VISITS = _script("visits", *_BASE, "sessions", "visits")
+CREATE = _script("create", *_BASE, "sessions", "create")
+ENDING = _script("ending", *_BASE, "sessions", "ending")
+LEDGER = _script("ledger", *_BASE, "ledger")
 SWEEP = _script("sweep", *_SEATS, "sessions", "sweep")

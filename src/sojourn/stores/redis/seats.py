@@ -65,7 +65,9 @@ def acquire(
 ) -> list[Lease | Denied]:
     if not requests:
         return []
-    packed, flat = db.run(scripts.ACQUIRE, [dry, [request_row(each) for each in requests]])
+    packed, flat = db.run(
+        scripts.ACQUIRE, [dry, [request_row(each) for each in requests], db.strict]
+    )
     rows = leases_of(flat)
     return [
         rows[answer[1] - 1] if answer[0] else _denied(answer[1:], rows) for answer in unpack(packed)

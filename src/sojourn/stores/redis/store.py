@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from sojourn.event import Event
@@ -17,7 +18,7 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, TooMany
-from sojourn.store import Action, Finding, Outage, Swept
+from sojourn.store import Action, Attached, Finding, Held, Outage, Swept
 from sojourn.stores.redis import events, health, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
@@ -150,6 +151,30 @@ class RedisStore:
             events_removed=events_removed,
             more=bool(more),
         )
+
+    # For a recorder: see `store.Recorded`
+
+    def attach(self, ledger: str, last_event_id: int) -> Attached:
+        asked = [ledger, last_event_id, secrets.token_hex(8)]
+        name, *numbers = self._db.run(scripts.LEDGER, ["attach", asked])
+        return Attached(name.decode(), *numbers)
+
+    def recorded(self, last_event_id: int) -> None:
+        self._db.run(scripts.LEDGER, ["recorded", [last_event_id]])
+
+    def hold(self, held: Sequence[Held]) -> int:
+        return (
+            int(
+                self._db.run(
+                    scripts.LEDGER, ["hold", [(x.pool_id, x.lost_after, x.leases) for x in held]]
+                )
+            )
+            if held
+            else 0
+        )
+
+    def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
+        return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
 
     def check(self) -> list[Finding]:
         return health.check(self._db)

@@ -16,6 +16,7 @@ local function look_through(pulse)
 end
 
 if not dry then
+  identify()
   heal()
 elseif stale(last_pulse()) then
   look_through(last_pulse())
@@ -32,6 +33,11 @@ for i, q in ipairs(requests) do
   end
   table.insert(by_pool[r.pool], r)
 end
+
+-- While it is in doubt whom we have forgotten: see identity.lua.
+local doubted_until = tonumber(call('HGET', SELF, 'doubt') or 0)
+local in_doubt = now < doubted_until
+local strict = in_doubt and ASKED[3]
 
 local rows, places, answers = {}, {}, {}
 
@@ -68,7 +74,7 @@ local function tell_all(p, D)
     elseif e[1] == 'grant' then
       local lease = e[2]
       tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil,
-        {fence = lease.fence})
+        lease.overage and {fence = lease.fence, overage = true} or {fence = lease.fence})
     else
       local r, denied = e[2], e[3]
       tell(D.now, 'lease.denied', p.id, nil, r.user, r.client, nil, {
@@ -93,6 +99,7 @@ local function commit(p, D)
       put(p, row, old)
     end
   end
+  for _, back in ipairs(D.back) do call('ZREM', p.K, back) end
   if p.def then call('HSET', p.key, 'f', D.fence, 't', D.now) end
   tell_all(p, D)
 end
@@ -100,6 +107,10 @@ end
 for _, id in ipairs(order) do
   local p = pool_of(id)
   local D = decide(p, by_pool[id])
+  if in_doubt then
+    D.in_doubt, D.strict, D.doubted_until = true, strict, doubted_until
+    D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
+  end
   for _, r in ipairs(by_pool[id]) do
     local said = answer(D, r)
     local what = said[2]

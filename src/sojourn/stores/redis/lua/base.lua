@@ -26,6 +26,7 @@ local function tick()
 end
 
 local pending = {}
+local identify
 
 local function tell(at, kind, pool, subject, user, client, actor, data)
   pending[#pending + 1] = cmsgpack.pack({at, kind, pool or false, subject or false, user or false,
@@ -34,8 +35,9 @@ end
 
 -- Give the events their numbers, without a gap, in the step that made them.
 local function flush()
+  if #pending == 0 then return end
+  identify() -- may tell, too
   local count = #pending
-  if count == 0 then return end
   local first = call('HINCRBY', SELF, 'events', count) - count
   for i = 1, count do
     call('XADD', BASE .. 'ev', (first + i) .. '-0', 'e', pending[i])

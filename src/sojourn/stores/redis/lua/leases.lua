@@ -4,6 +4,7 @@
 --   l:<p> hash    lease id -> row, of leases that have not ended
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
 --   t:<p> y:<p>   the same for those that have ended, by ended_at
+--   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept
 --   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
 -- and of the shard: pools (their ids), pd (pools by when something in them may be due), x:<n> (small
 -- hashes: digest of session, lease id -> pool).
@@ -39,6 +40,7 @@ local function pool_of(id)
   p = {
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id, Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id, Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
+    K = BASE .. 'k:' .. id,
     fence = tonumber(r[2] or 0), buckets = tonumber(r[4] or 1),
     gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
   }

@@ -12,6 +12,8 @@ function verbs.define()
     if p.def then gap, span = gap_of(p), span_of(p) end
     call('SADD', BASE .. 'pools', p.id)
     local packed = cmsgpack.pack(asked[2])
+    local longest = tonumber(call('HGET', SELF, 'lost') or 0)
+    if asked[2][3] > longest then call('HSET', SELF, 'lost', asked[2][3]) end
     call('HSET', p.key, 'd', packed)
     define(p, packed)
     if #last == 0 and call('EXISTS', p.L, p.T) == 0 then
@@ -46,6 +48,7 @@ function verbs.usage()
 end
 
 function verbs.pulse()
+  identify()
   local pulse = last_pulse()
   local lasted, extended
   if stale(pulse) then lasted, extended = give_grace(pulse) end

@@ -1,4 +1,7 @@
--- The decision of an acquire: an exact translation of sojourn/seating.py, name by name.
+-- The decision of an acquire: an exact translation of sojourn/seating.py, name by name. What it has
+-- beyond that concerns the time after a server was replaced (`in_doubt`): whoever brings the token of a
+-- lease that we have forgotten is let in, over the capacity if need be; new ones are not (`strict`), or
+-- get what is left beside the seats kept for those that the ledger knows.
 local EVIDENCE_MAX = 20
 local GRANTED, RESUMED, TAKEN_OVER = 0, 1, 2
 local ORIGIN_EVENTS = {[0] = 'lease.acquired', 'lease.resumed', 'lease.taken_over'}
@@ -22,7 +25,8 @@ end
 local function decide(p, requests)
   local D = {
     p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
-    restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests,
+    restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
+    back = {},
   }
   for _, r in ipairs(requests) do
     local h = holder(r.user, r.client)
@@ -45,7 +49,7 @@ end
 local function in_use(D)
   if D.free == nil then
     D.used, D.suspect, D.next_free_in = count(D.p)
-    D.free = D.p.capacity - D.used
+    D.free = D.p.capacity - D.used - D.kept
   end
   return D.free
 end
@@ -136,13 +140,30 @@ local function shares(D, key, requests)
   return D.p.by_key[key] ~= nil and not D.emptied[key]
 end
 
+-- Let in whom we may have forgotten: the seat was granted within the capacity.
+local function come_back(D, r, key)
+  D.over = in_use(D) <= 0 and not call('ZSCORE', D.p.K, r.resume_id)
+  if call('ZSCORE', D.p.K, r.resume_id) then
+    D.back[#D.back + 1] = r.resume_id
+  else
+    D.free = D.free - 1
+  end
+  D.surely_room = false
+  D.taken[key], D.emptied[key] = true, nil
+  return true
+end
+
 local function find_seat(D, r)
   local key = key_of(D.p, r.user, r.client)
   if shares(D, key) then
     D.taken[key] = true
     return true
   end
-  if D.surely_room == nil then D.surely_room = live_count(D.p) + D.count <= D.p.capacity end
+  if D.in_doubt and r.resume_id then return come_back(D, r, key) end
+  if D.strict then return false end
+  if D.surely_room == nil then
+    D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
+  end
   if D.surely_room or in_use(D) > 0 or displace(D, r) then
     if D.free ~= nil then D.free = D.free - 1 end
     D.taken[key], D.emptied[key] = true, nil
@@ -162,6 +183,7 @@ local function grant(D, r, row, origin)
     session = r.session, device = r.device,
   }
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
+  lease.overage, D.over = D.over, nil
   write(D, lease)
   event(D, 'grant', lease)
   return {1, lease}
@@ -196,9 +218,10 @@ local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
     retry = 0, mine = {}, evidence = {}}
   if reason == 'seat_limit' then
-    denied.used = D.p.capacity - in_use(D)
+    denied.used = D.p.capacity - D.kept - in_use(D)
     denied.suspect = math.max(0, D.suspect - D.restored)
     denied.retry = next_free_in(D)
+    if D.in_doubt then denied.retry = D.doubted_until - D.now end
     denied.mine = first_of(own(D, r), EVIDENCE_MAX)
     denied.evidence = evidence(D)
   end

@@ -168,11 +168,14 @@ end
 
 local function forget_events()
   local until_then, last = now - retention, nil
+  local marks = call('HMGET', SELF, 'ledger', 'recorded')
+  local had = marks[1] and tonumber(marks[2] or 0) -- by the ledger: the rest waits for it
   local from = '-'
   while events_gone < limit do
     local batch = call('XRANGE', BASE .. 'ev', from, '+', 'COUNT', math.min(100, limit - events_gone))
     for _, entry in ipairs(batch) do
-      if cmsgpack.unpack(entry[2][2])[1] > until_then then
+      local number = tonumber(string.match(entry[1], '^%d+'))
+      if cmsgpack.unpack(entry[2][2])[1] > until_then or (had and number > had) then
         batch = {}
         break
       end
