@@ -2,7 +2,7 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions
+make bench ARGS="--only http"  one of: http stores contended sessions redis
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import contended
 import http_seats
 import msgspec
+import redis_leases
 import stores
 import web_sessions
 from places import machine
@@ -29,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["http", "stores", "contended", "sessions"])
+    parser.add_argument("--only", choices=["http", "stores", "contended", "sessions", "redis"])
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
@@ -39,6 +40,7 @@ def main() -> None:
             (100, 10_000 if given.quick else 100_000), seconds, say
         ),
         "http": lambda say: http_seats.measure(seconds, rounds, say),
+        "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "sessions": lambda say: web_sessions.measure(seconds, rounds, say),
     }
     for name, run in runs.items():

@@ -73,11 +73,11 @@ def connect(address: Address) -> Any:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": REPLY_TIMEOUT,
         "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
     }
     if address.kind == "cluster":
         with translated():
             return RedisCluster.from_url(address.url, **options)
-    options |= {"retry": Retry(NoBackoff(), 0), "retry_on_error": []}
     if address.kind == "sentinel":
         return _by_sentinel(address.url, options)
     pool = redis.BlockingConnectionPool.from_url(
