@@ -78,4 +78,4 @@ class TestValkeyFaults(StoreFaults):
 
     @pytest.fixture
     def database_url(self, server: RedisServer) -> str:
-        return server.url
+        return f"{server.url}?socket_timeout=1"  # or these tests wait for most of their time

@@ -316,7 +316,10 @@ def test_serving_on_redis_with_a_ledger(store_url: str, tmp_path: Path) -> None:
     ledger_url = f"sqlite:///{tmp_path}/ledger.db"
     migrate(ledger_url)
     environ = {"SOJOURN_LEDGER": ledger_url}
-    with served(tmp_path / "data", store=store_url, environ=environ) as server, new_client() as http:
+    with (
+        served(tmp_path / "data", store=store_url, environ=environ) as server,
+        new_client() as http,
+    ):
         _, key = server.license(editor={"capacity": 1})
         answer = http_acquire(http, server.url, key, "editor", "ann")
         assert answer.status_code == 201
@@ -344,4 +347,3 @@ def recorded(ledger_url: str, count: int) -> list[Event]:
     with closing(open_ledger(ledger_url)) as ledger:
         assert processes.wait_until(lambda: len(ledger.history()) >= count, 15)
         return ledger.history()
-

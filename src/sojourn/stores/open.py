@@ -109,7 +109,8 @@ def schema_version(url: str) -> str | None:
 def scheme_of(url: str) -> str:
     """Return a store URL's scheme; raise SettingsError if nothing can open it."""
     scheme = url.partition(":")[0].partition("+")[0].lower()
-    if scheme not in ("memory", "sqlite", *DRIVERS):
+    nameless = scheme in REDIS and "://" not in url
+    if nameless or scheme not in ("memory", "sqlite", *DRIVERS):
         raise SettingsError(
             f"A store URL cannot begin with {scheme + ':'!r}.", hint=f"Use one of {SCHEMES}."
         )
