@@ -6,20 +6,23 @@ their sorted sets and streams, hash slots, the driver's other client.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from sojourn.clock import ManualClock
-from sojourn.errors import SettingsError, StoreUnavailable
-from sojourn.store import Severity, Store
+from sojourn.errors import SettingsError, StoreBroken, StoreUnavailable
+from sojourn.store import Recorded, Severity, Store
 from sojourn.stores.open import open_store
 from sojourn.testing import processes
 from sojourn.testing.builders import POOL, acquire, beat, pool, present, sign_in, take, usage
 from sojourn.testing.contract import StoreProcesses
+from sojourn.testing.contract.faults import VERBS
 from sojourn.testing.contract.pools import PoolMeaning
 from sojourn.testing.contract.sweep import SweepMeaning
 from sojourn.testing.machine import drive
@@ -180,3 +183,38 @@ def test_a_server_that_takes_no_writes_is_away(
             client.config_set(setting, before)
         assert take(store, "ann").id == lease.id
         assert usage(store).in_use == 1
+
+
+def test_the_user_that_the_guide_describes(redis7: RedisServer) -> None:
+    """The ACL of docs/guide/redis.md is enough for every verb and for doctor; a wrong password is told."""
+    emptied(redis7)
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "redis.md").read_text()
+    found = re.search(r"^user sojourn on >password (.+)$", guide, re.MULTILINE)
+    assert found is not None
+    with redis.Redis.from_url(redis7.url) as client:
+        client.execute_command("ACL", "SETUSER", "sojourn", "on", ">password", *found[1].split())
+        url = redis7.url.replace("redis://", "redis://sojourn:password@")
+        try:
+            with closing(open_store(url)) as store:
+                for name, verb in VERBS.items():
+                    assert verb(store) is not NotImplemented, name
+                assert not [x for x in store.check() if x.severity is Severity.ERROR]
+                assert isinstance(store, Recorded)
+                assert store.attach("ledger", 0).last_event_id > 0
+            with pytest.raises(StoreBroken, match="NOAUTH|WRONGPASS"):
+                open_store(url.replace("password", "wrong"))
+        finally:
+            client.execute_command("ACL", "DELUSER", "sojourn")
+
+
+def test_a_socket_and_a_prefix(tmp_path: Path) -> None:
+    """Two prefixes on one server are two stores; a socket is a way to it."""
+    path = tmp_path / "s"
+    with redis_server(program=redis_program(), options={"unixsocket": str(path)}):
+        with (
+            closing(open_store(f"redis+unix://{path}?prefix=one")) as one,
+            closing(open_store(f"valkey+unix://{path}?db=0&prefix=two")) as two,
+        ):
+            sign_in(one)
+            assert present(one).id == "ses_1"
+            assert two.of("ann") == []

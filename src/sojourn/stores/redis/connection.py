@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
 from msgspec import Struct
@@ -59,7 +59,7 @@ def read_url(url: str) -> Address:
     if failover not in ("lenient", "strict"):
         raise SettingsError("In the store's URL, failover is either lenient or strict.")
     query = urlencode({name: values[-1] for name, values in asked.items()})
-    read = urlunsplit(parts._replace(query=query))
+    read = f"{driver}://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
     return Address("single" if kind in ("", "unix") else kind, read, prefix, failover == "strict")
 
 
