@@ -74,7 +74,7 @@ def _measure(name: str, url: str, port: int, leases: int, say: Callable[[str], N
             if number % 100 == 0:
                 say(f"redis · {name} · {number} of {POOLS} pools")
             held += _fill(store, pool.id, per_pool, keep=number < BATCH)
-        client.xtrim("sojourn:{s}:ev", maxlen=0)
+        client.delete("sojourn:{s}:ev")
         grown = _used(client) - before
         alone = [_timed(lambda lease=x: store.renew([_beat(lease)])) for x in held[:ROUNDS]]
         taking = [_timed(lambda pool=p.id: _take(store, pool)) for p in pools[:ROUNDS]]

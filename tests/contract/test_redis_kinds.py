@@ -201,7 +201,7 @@ def test_the_user_that_the_guide_describes(redis7: RedisServer) -> None:
                 assert not [x for x in store.check() if x.severity is Severity.ERROR]
                 assert isinstance(store, Recorded)
                 assert store.attach("ledger", 0).last_event_id > 0
-            with pytest.raises(StoreBroken, match="NOAUTH|WRONGPASS"):
+            with pytest.raises(StoreBroken, match=r"NOAUTH|WRONGPASS"):
                 open_store(url.replace("password", "wrong"))
         finally:
             client.execute_command("ACL", "DELUSER", "sojourn")
@@ -210,11 +210,11 @@ def test_the_user_that_the_guide_describes(redis7: RedisServer) -> None:
 def test_a_socket_and_a_prefix(tmp_path: Path) -> None:
     """Two prefixes on one server are two stores; a socket is a way to it."""
     path = tmp_path / "s"
-    with redis_server(program=redis_program(), options={"unixsocket": str(path)}):
-        with (
-            closing(open_store(f"redis+unix://{path}?prefix=one")) as one,
-            closing(open_store(f"valkey+unix://{path}?db=0&prefix=two")) as two,
-        ):
-            sign_in(one)
-            assert present(one).id == "ses_1"
-            assert two.of("ann") == []
+    with (
+        redis_server(program=redis_program(), options={"unixsocket": str(path)}),
+        closing(open_store(f"redis+unix://{path}?prefix=one")) as one,
+        closing(open_store(f"valkey+unix://{path}?db=0&prefix=two")) as two,
+    ):
+        sign_in(one)
+        assert present(one).id == "ses_1"
+        assert two.of("ann") == []

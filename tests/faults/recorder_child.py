@@ -15,7 +15,7 @@ import sys
 from sojourn.stores import recorder  # noqa: F401 - imported before the forks
 from sojourn.stores.open import open_ledger, open_store, recorder_of
 
-LONGEST = 0.03  # seconds
+SHORTEST, LONGEST = 0.03, 0.15  # seconds: opening both takes a part of that
 
 
 def record(store_url: str, ledger_url: str) -> None:
@@ -32,7 +32,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             record(store_url, ledger_url)
-        select.select([], [], [], random.uniform(0.005, LONGEST))
+        select.select([], [], [], random.uniform(SHORTEST, LONGEST))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         sys.stdout.write(f"{number}\n")

@@ -192,7 +192,7 @@ def _knows(client: Any, count: int) -> bool:
 
 
 def _is_up(client: Any) -> bool:
-    return _fact(client.execute_command("CLUSTER", "INFO"), "cluster_state") == "ok"
+    return bool(_fact(client.execute_command("CLUSTER", "INFO"), "cluster_state") == "ok")
 
 
 def _fact(said: Any, name: str) -> Any:

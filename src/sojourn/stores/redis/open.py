@@ -15,7 +15,9 @@ def open_redis(url: str, *, clock: Clock, max_pause: int, event_retention: int) 
         address = read_url(url)
         client = connect(address)
     except ValueError:
-        raise SettingsError("The store's URL cannot be read.", hint=f"Use one of {FORMS}.") from None
+        raise SettingsError(
+            "The store's URL cannot be read.", hint=f"Use one of {FORMS}."
+        ) from None
     db = Connection(client, address, clock=clock, max_pause=max_pause)
     try:
         health.require(db)

@@ -12,6 +12,7 @@
 -- so suspects and the most silent are found from the end of z where they must lie.
 local HEAD = '>i6i6i6i6i6i6i6'
 local HEAD_SIZE = 42
+local DIGEST = 8 -- characters: of user and client together 64 bits, within one pool
 local SESSION_BUCKETS = 16384
 local RELEASED, EXPIRED, EVICTED, MOVED, REVOKED, SESSION_ENDED = 1, 2, 3, 4, 5, 6
 local REASONS = {'released', 'expired', 'evicted', 'moved', 'revoked', 'session_ended'}
@@ -90,7 +91,7 @@ local function encode(row)
 end
 
 local function digest(text)
-  return string.sub(redis.sha1hex(text), 1, 12)
+  return string.sub(redis.sha1hex(text), 1, DIGEST)
 end
 
 local function bucket(p, user_digest)
@@ -157,7 +158,7 @@ local function rows_of_user(p, user)
   local entries = call('HGETALL', bucket(p, d))
   local found = {}
   for i = 1, #entries, 2 do
-    if string.sub(entries[i], 1, 12) == d then
+    if string.sub(entries[i], 1, DIGEST) == d then
       local row = find(p, entries[i + 1])
       if row and row.user == user then found[#found + 1] = row end
     end

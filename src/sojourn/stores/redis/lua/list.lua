@@ -54,9 +54,9 @@ if session and not ids then
   local d = digest(session)
   local entries = call('HGETALL', session_bucket(d))
   for i = 1, #entries, 2 do
-    if string.sub(entries[i], 1, 12) == d and of_interest(entries[i + 1]) then
+    if string.sub(entries[i], 1, DIGEST) == d and of_interest(entries[i + 1]) then
       local p = pool_of(entries[i + 1])
-      add(p, find(p, string.sub(entries[i], 13)))
+      add(p, find(p, string.sub(entries[i], DIGEST + 1)))
     end
   end
 else

@@ -93,9 +93,9 @@ local function release_leases(session, actor)
   local entries = call('HGETALL', session_bucket(d))
   local found = {}
   for i = 1, #entries, 2 do
-    if string.sub(entries[i], 1, 12) == d then
+    if string.sub(entries[i], 1, DIGEST) == d then
       local p = pool_of(entries[i + 1])
-      local id = string.sub(entries[i], 13)
+      local id = string.sub(entries[i], DIGEST + 1)
       local raw = call('HGET', p.L, id)
       local row = raw and decode(p, id, raw)
       if row and row.session == session and live(p, row) then found[#found + 1] = row end
