@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 
-from sojourn.stores import recorder  # noqa: F401 - imported before the forks
 from sojourn.stores.open import open_ledger, open_store, recorder_of
 
 SHORTEST, LONGEST = 0.03, 0.15  # seconds: opening both takes a part of that
@@ -28,6 +27,8 @@ def record(store_url: str, ledger_url: str) -> None:
 
 def main() -> None:
     store_url, ledger_url, times = sys.argv[1:]
+    open_store(store_url).close()  # whatever they import is imported before the forks
+    open_ledger(ledger_url).close()
     for number in range(int(times)):
         child = os.fork()
         if child == 0:
