@@ -27,6 +27,8 @@ from sojourn.stores.redis.connection import Connection
 class RedisStore:
     """Implements `sojourn.store.Store`."""
 
+    parallel = 2  # one batch is written and read here while the other is decided there
+
     def __init__(self, db: Connection, *, event_retention: int) -> None:
         self._db = db
         self._event_retention = event_retention
