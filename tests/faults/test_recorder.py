@@ -10,12 +10,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from tests.serving import acquire as http_acquire
 from tests.serving import beat as http_beat
 from tests.serving import new_client, served
 
+from sojourn.cli.main import main
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Resume
 from sojourn.ledger import Ledger
@@ -291,7 +293,9 @@ def test_what_had_ended_ends_again(ledger_url: str) -> None:
             assert Reconciler(pair.store, pair.live, pair.ledger, pair.recorder).compare() == []
 
 
-def test_reconcile(pair: Pair, store_url: str) -> None:
+def test_reconcile(
+    pair: Pair, store_url: str, ledger_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each difference is explained, and mended by a plan that was read first."""
     pair.license(5)
     lost, kept = take(pair.store, "lost"), take(pair.store, "kept")
@@ -303,7 +307,10 @@ def test_reconcile(pair: Pair, store_url: str) -> None:
         client.zrem(f"sojourn:{{s}}:z:{POOL}", lost.id)
     plan = reconciler.compare()
     assert [(x.lease_id, x.why) for x in plan] == [(lost.id, Why.LOST)]
-    assert plan[0].repair
+    assert main(["reconcile", "--store", store_url, "--ledger", ledger_url, "--json"]) == 0
+    said = msgspec.json.decode(capsys.readouterr().out)
+    assert [x["lease"] for x in said["differences"]] == [lost.id]
+    assert said["mended"] == 0
     assert reconciler.repair(plan, actor="key:ops") == 1
     assert reconciler.compare() == []
     assert reconciler.repair(plan, actor="key:ops") == 0
