@@ -7,8 +7,9 @@ their sorted sets and streams, hash slots, the driver's other client.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,36 @@ def test_a_socket_and_a_prefix(tmp_path: Path) -> None:
         sign_in(one)
         assert present(one).id == "ses_1"
         assert two.of("ann") == []
+
+
+@contextmanager
+def sentinel_of(primary: RedisServer, folder: Path) -> Iterator[int]:
+    """Run a Sentinel that watches a primary; answer with its port."""
+    port = primary.port + 1
+    configuration = folder / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\ndir {folder}\nsentinel monitor mine 127.0.0.1 {primary.port} 1\n"
+    )
+    argv = [str(redis_program()), str(configuration), "--sentinel"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+def test_by_sentinel(redis7: RedisServer, tmp_path: Path) -> None:
+    """The primary that a Sentinel names is the one that serves."""
+    emptied(redis7)
+    with sentinel_of(redis7, tmp_path) as port:
+
+        def there() -> bool:
+            with suppress(StoreUnavailable):
+                with closing(open_store(f"redis+sentinel://127.0.0.1:{port}/mine/0")) as store:
+                    sign_in(store)
+                return True
+            return False
+
+        assert processes.wait_until(there, BOUND)
+    with closing(open_store(redis7.url)) as store:
+        assert present(store).user_id == "ann"
