@@ -75,6 +75,8 @@ def _measure(name: str, url: str, port: int, leases: int, say: Callable[[str], N
                 say(f"redis · {name} · {number} of {POOLS} pools")
             held += _fill(store, pool.id, per_pool, keep=number < BATCH)
         client.delete("sojourn:{s}:ev")
+        while client.info("memory").get("lazyfree_pending_objects"):  # Valkey frees behind our back
+            pass
         grown = _used(client) - before
         alone = [_timed(lambda lease=x: store.renew([_beat(lease)])) for x in held[:ROUNDS]]
         taking = [_timed(lambda pool=p.id: _take(store, pool)) for p in pools[:ROUNDS]]
