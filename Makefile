@@ -19,21 +19,25 @@ INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python
 EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt \
 	--no-emit-project --no-header
 
+# Bytecode is kept, also where the environment says otherwise: a server or a command, of which the
+# tests start hundreds, begins in half the time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench demo lock clean dev mariadb
+.PHONY: help run test coverage check bench screenshots demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
 run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it takes and serve on 127.0.0.1:8700 (STORE=valkey: beside a throwaway Valkey)
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
-test: dev mariadb check ## Run every check and every test, as CI does (ARGS: pytest's)
+test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
-coverage: dev mariadb ## Run every test and show which lines and branches none of them reached (takes longer)
+coverage: dev servers ## Run every test and show which lines and branches none of them reached (takes longer)
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -45,8 +49,11 @@ check: dev ## Lint, check formatting, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: dev mariadb ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
+bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
+	@$(BIN)/python docs/screenshots/take.py
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
@@ -65,8 +72,8 @@ clean: ## Remove .venv and everything that was made; sojourn-data stays
 
 dev: $(VENV)/.stamp-dev
 
-mariadb:
-	@sh tests/servers/mariadb.sh
+servers:
+	@sh tests/servers/fetch.sh
 
 $(VENV)/.stamp-build: requirements-build.lock
 	@python="$(PYTHON)"; test -n "$$python" && "$$python" -c "$(USABLE)" 2>/dev/null || { \

@@ -2,7 +2,7 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions redis
+make bench ARGS="--only http"  one of: http stores contended sessions people redis
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import active_sessions
 import contended
 import http_seats
 import msgspec
@@ -30,7 +31,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["http", "stores", "contended", "sessions", "redis"])
+    parser.add_argument(
+        "--only", choices=["http", "stores", "contended", "sessions", "people", "redis"]
+    )
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
@@ -41,6 +44,7 @@ def main() -> None:
         ),
         "http": lambda say: http_seats.measure(seconds, rounds, say),
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
+        "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(seconds, rounds, say),
     }
     for name, run in runs.items():

@@ -23,7 +23,7 @@ from typing import Any
 from load import Load, Script, drive, repeat
 from msgspec import Struct
 from places import ADMIN_KEY, HERE, OTHER_CORE, SECRET, SERVER_CORE, free_port, pin, serving
-from tests.adapters.express.node import installed
+from tests.adapters.express.node import installed, programs
 
 from sojourn.stores.open import migrate
 from sojourn.testing.redis_server import redis_server
@@ -70,7 +70,7 @@ def _gunicorn(module: str) -> Callable[[int], list[str]]:
 
 
 def _node(_port: int) -> list[str]:
-    return ["node", "app.js"]
+    return [programs()[0], "app.js"]
 
 
 def _migrate_django(env: dict[str, str]) -> None:

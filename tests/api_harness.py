@@ -21,6 +21,7 @@ from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.license import Policy
 from sojourn.service.services import Services
+from sojourn.session import Begin, Begun
 from sojourn.settings import Settings
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
@@ -85,7 +86,7 @@ class World:
             pulse_interval=3_600,
             queue_max=queue_max,
         )
-        self.settings = Settings(queue_max=queue_max, **settings)
+        self.settings = Settings(queue_max=queue_max, **{"webhook_interval": 0} | settings)
         self.app = create_app(self.services, self.settings)
         self.services.keys.ensure_admin(ADMIN)
         self.keys = {
@@ -95,6 +96,12 @@ class World:
             "Acme", {FEATURE: Policy(capacity=capacity)}, actor="test"
         )
         self.license_id = license_.id
+
+    def session(self, user: str = "ann") -> str:
+        """Sign somebody in; return the session's id."""
+        begun = self.services.sessions.begin([Begin(user_id=user)])[0]
+        assert isinstance(begun, Begun)
+        return begun.session.id
 
     def footprint(self) -> tuple[Any, ...]:
         """Everything that a refused request must leave as it was, but for recorded denials."""

@@ -4,6 +4,8 @@
 |-----------------------------------|-----------------------------------------------------------------|
 | postgres_url mariadb_url          | an empty database of one's own on the run's shared server       |
 | sqlite_url                        | a database file that does not exist yet                         |
+| empty_postgres empty_mariadb      | a database with our schema and no rows; leave its schema alone  |
+| empty_sqlite                      | the same as a file of one's own                                 |
 | postgres_server mariadb_server    | the run's shared server: never stop, kill or pause it           |
 | own_postgres own_mariadb          | a server for one test alone, to be killed and started at will   |
 """
@@ -11,18 +13,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
+from tests.databases import Reused, copied, migrated_file
 
 from sojourn.testing import processes
 from sojourn.testing.servers import Kind, Server, fresh_database, mariadb, postgres, shared
 
-UNPACKED_MARIADB = Path(__file__).parents[1] / ".cache" / "mariadb" / "usr"
-if UNPACKED_MARIADB.exists():
-    os.environ.setdefault("MARIADB_BASEDIR", str(UNPACKED_MARIADB))
+FETCHED = Path(__file__).parents[1] / ".cache" / "servers"
+"""Where tests/servers/fetch.sh puts what the machine lacks and no Python package holds."""
+BROWSERS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+
+
+def know_the_fetched() -> None:
+    """Let tests find redis-server and chromium on PATH, and name MariaDB and $CHROMIUM to them."""
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(FETCHED / "bin")])
+    if (FETCHED / "root/usr/sbin/mariadbd").exists():
+        os.environ.setdefault("MARIADB_BASEDIR", str(FETCHED / "root" / "usr"))
+    on_mac = next(filter(os.path.exists, BROWSERS), None)
+    if browser := shutil.which("chromium") or on_mac:
+        os.environ.setdefault("CHROMIUM", browser)
+
+
+know_the_fetched()
 
 CHILD_GRACE = 5.0  # seconds a child that was told to end may take
 PYTHON_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -32,6 +54,39 @@ PYTHON_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserve
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+LONG = (
+    "test_against_memory",
+    "test_machine_finds",
+    "test_network_fault",
+    "test_paused_server",
+    "test_store_killed_mid_load",
+    "test_server_killed_mid_load",
+    "test_server_away_for_longer_than_lost_after",
+    "test_ghosts_are_reclaimed_and_nothing_is_granted_twice",
+    "test_200_threads_on_capacity_5_over_two_servers",
+    "test_a_thousand_parallel_writes_lose_nothing",
+    "test_the_readmes_story_runs",
+    "test_a_ghosts_seat_goes_to_the_next_in_line",
+    "test_an_outage_longer_than_the_lease_is_the_servers_fault_not_the_holders",
+    "test_kept_for_longer_than_it_lives",
+)
+"""What takes more than about five seconds; much of it is waiting, during which others can work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest tests start first, so that no worker is left alone with one at the end."""
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(LONG)))
+
+
+# As `sojourn serve` logs: to draw a traceback with everybody's variables in it takes seconds.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +149,35 @@ def mariadb_url(mariadb_server: Server) -> Iterator[str]:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/sojourn.db"
+
+
+@pytest.fixture(scope="session")
+def reused_postgres(postgres_server: Server) -> Iterator[Reused]:
+    with fresh_database(postgres_server) as url, closing(Reused(url)) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def reused_mariadb(mariadb_server: Server) -> Iterator[Reused]:
+    with fresh_database(mariadb_server) as url, closing(Reused(url)) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return migrated_file(tmp_path_factory.mktemp("template") / "sojourn.db")
+
+
+@pytest.fixture
+def empty_postgres(reused_postgres: Reused) -> str:
+    return reused_postgres.emptied()
+
+
+@pytest.fixture
+def empty_mariadb(reused_mariadb: Reused) -> str:
+    return reused_mariadb.emptied()
+
+
+@pytest.fixture
+def empty_sqlite(migrated_sqlite: Path, tmp_path: Path) -> str:
+    return copied(migrated_sqlite, tmp_path / "sojourn.db")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request
 
+from sojourn.adapters.account import Account
 from sojourn.adapters.asgi import SessionMiddleware
-from sojourn.adapters.express import EXPRESS_COOKIE
-from sojourn.service.visit import Rules
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware, rules=Rules(cookie=EXPRESS_COOKIE))
+app.add_middleware(
+    SessionMiddleware,
+    account=Account(site_name="Shop"),  # /account/security, for both
+)
 
 
 @app.get("/hello")

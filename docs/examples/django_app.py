@@ -17,7 +17,11 @@ settings.configure(
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "users.db"}},
     SESSION_ENGINE="sojourn.adapters.django",
-    SOJOURN={"store": os.environ.get("SOJOURN_STORE"), "rules": {"limit": 10}},
+    SOJOURN={
+        "store": os.environ.get("SOJOURN_STORE"),
+        "rules": {"limit": 10},
+        "account": {"site_name": "Counter", "sign_in_url": "/"},  # of /account/security
+    },
     MIDDLEWARE=[
         "sojourn.adapters.django.SessionMiddleware",  # in the place of Django's own
         "django.middleware.csrf.CsrfViewMiddleware",
@@ -30,7 +34,7 @@ from django.contrib.auth import authenticate, login, logout
 from django.http import HttpResponse, HttpResponseForbidden, JsonResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import include, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 
@@ -86,6 +90,7 @@ def sign_out(request):
 
 urlpatterns = [path("", home), path("sign-in", sign_in), path("count", count)]
 urlpatterns += [path("sign-out-others", sign_out_others), path("sign-out", sign_out)]
+urlpatterns += [path("", include("sojourn.adapters.django_urls"))]
 
 if __name__ == "__main__":
     execute_from_command_line(sys.argv)

@@ -13,11 +13,11 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 
-from sojourn.adapters.asgi import SessionMiddleware
-from sojourn.adapters.fastapi import CurrentSession, SignedIn, require_recent_sign_in
+from sojourn.adapters.account import Account
+from sojourn.adapters.fastapi import CurrentSession, SignedIn, install, require_recent_sign_in
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware)
+install(app, account=Account(site_name="Baskets"))  # /account/security
 
 PASSWORDS = {"ann": "correct horse", "bob": "battery staple"}  # yours come from your own database
 

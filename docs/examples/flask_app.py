@@ -5,11 +5,13 @@ from secrets import compare_digest
 
 from flask import Flask, abort, redirect, request, session
 
+from sojourn.adapters.account import Account
 from sojourn.adapters.flask import Sojourn, require_recent_sign_in, require_session, visit
 
 app = Flask(__name__)
 app.config["SOJOURN_SIGN_IN_URL"] = "/"
-Sojourn(app)  # SQLite in ./sojourn-data unless SOJOURN_STORE says otherwise
+# SQLite in ./sojourn-data unless SOJOURN_STORE says otherwise; and the page /account/security
+Sojourn(app, account=Account(site_name="Counter", sign_in_url="/"))
 
 USERS = {"ann": "correct horse battery staple"}  # yours: a table, with hashes
 
@@ -30,6 +32,7 @@ def home():
     )
     return f"""<p>Hello {escape(visit.user_id)}, you have counted to {count}.</p>
 <form method="post" action="/count"><button>Count</button></form>
+<p><a href="/account/security">Where you are signed in</a></p>
 <p>You are signed in elsewhere, too:</p><ul>{devices}</ul>
 <form method="post" action="/sign-out-others"><button>Sign out there</button></form>
 <form method="post" action="/sign-out"><button>Sign out</button></form>"""

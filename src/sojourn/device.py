@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
+
+UNKNOWN = "Unknown device"
 
 
 class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """As reported by the client or read from its request; nothing here is trusted for a decision."""
+    """As reported by the client or read from its request; nothing here is trusted for a decision.
+
+    `kind` is desktop, phone, tablet, extension, server or unknown, unless an application has words of
+    its own.
+    """
 
     name: str | None = None
     browser: str | None = None
@@ -15,3 +23,25 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ip: str | None = None
     user_agent: str | None = None
     place: str | None = None
+
+    @property
+    def known_by(self) -> tuple[str, str]:
+        """Return what tells a device that a person has used before from a new one: name and kind.
+
+        Not the address, which changes with every train ride, nor a version, which does every month."""
+        return self.name or "", self.kind or ""
+
+
+def new_device_data(device: Device, *, first: bool, ip: bool) -> dict[str, Any]:
+    """Say in an event on which device a user is seen for the first time. `first`: the store knows no
+    other session of theirs at all, so that it may be their very first sign-in. `ip`: events may hold
+    addresses."""
+    said = {
+        "device": device.name or UNKNOWN,
+        "kind": device.kind,
+        "browser": device.browser,
+        "os": device.os,
+        "ip": device.ip if ip else None,
+        "place": device.place,
+    }
+    return {key: value for key, value in said.items() if value} | {"first": first}

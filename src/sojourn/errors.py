@@ -4,6 +4,7 @@
     ├── StoreError
     │   ├── StoreUnavailable          store_unavailable    try again: down, timed out, overloaded
     │   └── StoreBroken               store_broken         do not: schema missing, wrong version, corrupt
+    │       └── TableMissing          store_broken         nobody has made the table, or somebody dropped it
     ├── InvalidInput                  invalid_request      the caller's values are wrong
     │   ├── InvalidPolicy             invalid_policy
     │   └── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
@@ -62,6 +63,10 @@ class StoreBroken(StoreError):
 
     code = "store_broken"
     hint = "Run `sojourn migrate`, then look at the server's log."
+
+
+class TableMissing(StoreBroken):
+    """A table is not there. Once it is, all is well again."""
 
 
 class InvalidInput(SojournError):

@@ -12,6 +12,7 @@ class EventKind(StrEnum):
     """Stable names. A plain renewal is no event."""
 
     SESSION_CREATED = "session.created"
+    SESSION_NEW_DEVICE = "session.new_device"
     SESSION_ROTATED = "session.rotated"
     SESSION_ENDED = "session.ended"
     LEASE_ACQUIRED = "lease.acquired"

@@ -165,6 +165,7 @@ class DenialReason(StrEnum):
     LICENSE_EXPIRED = "license_expired"
     LICENSE_NOT_YET_VALID = "license_not_yet_valid"
     LEASE_ENDED = "lease_ended"  # the lease in the token was released, revoked or superseded
+    SESSION_GONE = "session_gone"  # the session it was to belong to has ended, or never was
 
 
 class Denied(Struct, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ class SweepRun(Struct, frozen=True, kw_only=True):
     actor: str
     leases_expired: int = 0
     leases_removed: int = 0
+    sessions_cut: int = 0  # ended by a cutoff, and noted by this sweep
     sessions_removed: int = 0
     events_removed: int = 0
     error: str | None = None

@@ -43,10 +43,10 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     capacity: int
     heartbeat_interval: int = 30 * SECOND
-    lost_after: int = 90 * SECOND  # a lease expires so long after its last beat
+    lost_after: int = 90 * SECOND  # a lease expires so long after its last beat; see `Store.pulse`
     suspect_after: int | None = None  # None: two heartbeat intervals, at most `lost_after`
     linger: int = LINGER
-    resume_window: int = 15 * MINUTE
+    resume_window: int = 15 * MINUTE  # at most a day: for so long a lease that ended is remembered
     count_by: CountBy = CountBy.LEASE
     when_full: WhenFull = WhenFull.RECLAIM_SUSPECT
     idle_after: int | None = None
@@ -73,9 +73,12 @@ class Policy(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not DURATION_MIN <= value <= DURATION_MAX:
                 raise InvalidPolicy(f"{name} must be between 0.05 s and 365 days.")
-        for name in ("linger", "resume_window"):
-            if not 0 <= getattr(self, name) <= DURATION_MAX:
-                raise InvalidPolicy(f"{name} must be between 0 and 365 days.")
+        if not 0 <= self.linger <= DURATION_MAX:
+            raise InvalidPolicy("linger must be between 0 and 365 days.")
+        if not 0 <= self.resume_window <= DAY:
+            raise InvalidPolicy(
+                "resume_window must be between 0 and 24 hours: a lease that ended is then forgotten."
+            )
         if self.lost_after <= self.heartbeat_interval:
             raise InvalidPolicy("lost_after must be longer than heartbeat_interval.")
         if not self.heartbeat_interval <= self.suspect_after_ms <= self.lost_after:

@@ -9,7 +9,7 @@ must not be trusted.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
@@ -65,7 +65,7 @@ class TrustedHops:
         of a name joined by commas.
         """
         https = scheme in ("https", "wss")
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return Origin(https, peer or None)
         hops = [_address(part) for part in forwarded_for.split(",") if part.strip()]
         client, trusted = peer, 1
@@ -73,7 +73,7 @@ class TrustedHops:
             if hop is None:
                 break  # garbled: whoever wrote it, what lies beyond cannot be believed
             client = hop
-            if not self._trusts(hop):
+            if not self.trusts(hop):
                 break
             trusted += 1
         schemes = [part.strip().lower() for part in forwarded_proto.split(",") if part.strip()]
@@ -81,7 +81,8 @@ class TrustedHops:
             https = schemes[max(0, len(schemes) - trusted)] in ("https", "wss")
         return Origin(https, client or None)
 
-    def _trusts(self, address: str | None) -> bool:
+    def trusts(self, address: str | None) -> bool:
+        """Tell whether what the headers of a request from this peer say of others is believed."""
         if not self._networks:
             return self._unix and not address
         if not address:
@@ -93,6 +94,19 @@ class TrustedHops:
         if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
             parsed = parsed.ipv4_mapped
         return any(parsed in network for network in self._networks)
+
+
+def is_elsewhere(*, host: str, site: str, sender: str, trusted: Collection[str] = ()) -> bool:
+    """Tell whether a page of another origin sent a request, as far as browsers say so.
+
+    The arguments are the headers Host, Sec-Fetch-Site and Origin. What has neither of the last two does
+    not come from a page: no browser of ours sends a change, or opens a WebSocket, without.
+    """
+    if sender in trusted:
+        return False
+    if site:
+        return site not in ("same-origin", "none")
+    return bool(sender) and sender.partition("://")[2].lower() != host.lower()
 
 
 def _address(text: str) -> str | None:

@@ -5,7 +5,8 @@ order: what to tell its caller, which leases to write, which events to append. E
 one function inside its atomic step, so a rule is written, and read, in one place.
 
 The rules, in order:
-1. An unknown pool, a suspended license or one out of its dates is refused.
+1. An unknown pool, a suspended license or one out of its dates is refused; so is a seat that is to
+   belong to a session which is not live: nothing would ever give it back.
 2. The same holder again keeps its seat under a new fence, so a client that crashed and came back
    holds one seat, never two, and whatever it left running is cut off.
 3. A holder that shares a live seat (`count_by`) needs no other.
@@ -17,7 +18,7 @@ The rules, in order:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -144,17 +145,33 @@ def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> E
     )
 
 
-def seat(reader: PoolReader, requests: Sequence[Acquire], *, actor: str | None = None) -> Seating:
-    """Decide a batch of requests for one pool, in their order. Pure: nothing is written here."""
-    return _Decision(reader, requests, actor).run()
+def seat(
+    reader: PoolReader,
+    requests: Sequence[Acquire],
+    *,
+    gone: Collection[str] = (),
+    actor: str | None = None,
+) -> Seating:
+    """Decide a batch of requests for one pool, in their order. Pure: nothing is written here.
+
+    `gone` are those of the sessions they name that are not live, and stay so.
+    """
+    return _Decision(reader, requests, gone, actor).run()
 
 
 class _Decision:
     """One batch under way: the reader's state plus what this batch has changed so far."""
 
-    def __init__(self, reader: PoolReader, requests: Sequence[Acquire], actor: str | None) -> None:
+    def __init__(
+        self,
+        reader: PoolReader,
+        requests: Sequence[Acquire],
+        gone: Collection[str],
+        actor: str | None,
+    ) -> None:
         self.reader = reader
         self.requests = requests
+        self.gone = gone
         self.actor = actor
         self.now = reader.now
         self.policy = reader.pool.policy
@@ -186,6 +203,8 @@ class _Decision:
     def _answer(self, request: Acquire) -> Lease | Denied:
         reason = refusal(self.reader.pool, self.now)
         row = self.rows.get((request.user_id, request.client_id))
+        if reason is None and request.session_id in self.gone:
+            reason = DenialReason.SESSION_GONE
         if reason is None and self._superseded(request, row):
             reason = DenialReason.LEASE_ENDED
         if reason is not None:

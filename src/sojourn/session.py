@@ -155,6 +155,13 @@ class TooMany(Struct, frozen=True, kw_only=True):
     sessions: tuple[Session, ...]
 
 
+class SessionPage(Struct, frozen=True, kw_only=True):
+    """Some of a user's live sessions, without their data, and how many there are in all."""
+
+    sessions: tuple[Session, ...]
+    total: int
+
+
 class Save(Struct, frozen=True, kw_only=True):
     """Changes to top-level keys of `data`; keys named by neither stay as they are."""
 
@@ -223,7 +230,8 @@ class Rotate(_Secretive, frozen=True, kw_only=True):
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """Sessions to end: those named, or all of a user's but `keep`."""
+    """Sessions to end: those named, or all of a user's but `keep`; with both, those named that are the
+    user's."""
 
     ids: tuple[str, ...] | None = None
     user_id: str | None = None

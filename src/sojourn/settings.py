@@ -27,6 +27,8 @@ WELL_KNOWN_SECRETS = frozenset(
     }
 )
 PREFIX = "SOJOURN_"
+LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
+"""Settings that are lists of texts."""
 
 
 class JwtIssuer(Struct, frozen=True, kw_only=True):
@@ -56,6 +58,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin_key: str = ""
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    trusted_origins: tuple[str, ...] = ()  # other sites whose pages may end a person's sessions
+    cookie_name: str = "sojourn"  # of the cookie by which people are known, as applications set it
+    cookie_domain: str = ""  # likewise; empty: the host's own
+    site_name: str = "Sojourn"  # in the pages that people see
+    sign_in_url: str = ""  # where those pages send people to sign in
+    reauth_within: float = 0.0  # ending sessions takes a sign-in as recent as this; 0: any
+    geo_database: str = ""  # a MaxMind-format file that says where addresses are
+    geo_headers: tuple[str, ...] = ()  # headers in which trusted proxies say it, the finest first
+    ip_shorten: bool = False  # keep addresses of devices as networks: IPv4 /24, IPv6 /48
+    ip_retention_days: float = (
+        0.0  # forget addresses of devices so long after the sign-in; 0: never
+    )
     sweep_interval: float = 900.0
     pulse_interval: float = 2.0
     max_pause: float = 10.0  # a gap between pulses longer than this was an outage of ours
@@ -66,6 +80,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     request_timeout: float = 10.0  # to receive a request, and to answer it
     shutdown_timeout: float = 15.0
     show_holders: bool = True  # a denial tells its caller who holds the seats
+    webhook_reach: str = "public"  # public | loopback | private: see hooks/reach.py
+    webhook_timeout: float = 10.0
+    webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
     log_format: str = "auto"  # auto | console | json
     log_level: str = "info"
     url: str = ""  # of the server, for commands that are its clients
@@ -148,7 +165,7 @@ def _from_text(name: str, text: str, variable: str) -> Any:
             return msgspec.json.decode(text)
         except msgspec.DecodeError as fault:
             raise SettingsError(f"{variable} is not JSON: {fault}.") from None
-    if name in ("secret", "trusted_proxies"):
+    if name in LISTS:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
@@ -176,15 +193,21 @@ def _check(settings: Settings) -> None:
         "pulse_interval": (0.05, 60),
         "max_pause": (0.2, 3_600),
         "event_retention_days": (0.01, 3_650),
+        "ip_retention_days": (0, 3_650),
+        "reauth_within": (0, 31_536_000),
         "queue_max": (1, 1_000_000),
         "body_max": (1_024, 16_777_216),
         "header_max": (1_024, 1_048_576),
         "request_timeout": (0.1, 600),
         "shutdown_timeout": (0, 600),
+        "webhook_timeout": (0.1, 60),
+        "webhook_interval": (0, 3_600),
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             raise SettingsError(f"{name} must lie between {low:g} and {high:g}.")
+    if settings.webhook_reach not in ("public", "loopback", "private"):
+        raise SettingsError("webhook_reach must be public, loopback or private.")
     if settings.max_pause < 2 * settings.pulse_interval:
         raise SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:

@@ -30,7 +30,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.session import Gone, NewSession, Save, Session, TooMany
+from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
 
 LIST_MAX = 1_000
 """The most any list verb returns at once."""
@@ -60,6 +60,7 @@ class Swept(Struct, frozen=True, kw_only=True):
     sessions_cut: int = 0  # found behind a cutoff: ended, and their leases released
     sessions_removed: int = 0
     events_removed: int = 0
+    ips_forgotten: int = 0  # of sessions begun longer ago than the store may remember addresses
     more: bool = False
 
 
@@ -124,6 +125,9 @@ class Store(Protocol):
         created first. However many sign in at once, nobody has more live sessions than `limit`.
         A user's sessions are counted whoever began them, but those of an impersonator are not, and
         neither limit nor end the user's own.
+
+        Where none of the user's own sessions that the store still knows, tombstones included, has a
+        device of this name and kind, a SESSION_NEW_DEVICE event follows that of the creation.
         """
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
@@ -160,7 +164,8 @@ class Store(Protocol):
     ) -> list[str]:
         """End sessions by id, or all of a user's but `keep`, and release the leases that belong to them.
 
-        Idempotent: returns the ids this call ended. Exactly one of `ids` and `user_id` is given.
+        Idempotent: returns the ids this call ended. With `ids` and `user_id` both, those of the ids that
+        are this user's; one of the two is given at least.
         """
 
     def cut_off(
@@ -176,6 +181,21 @@ class Store(Protocol):
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         """Return a user's live sessions, newest first."""
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        """Read a user's live sessions, newest first, after one that was created then under that id;
+        and count them all."""
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        """Count the live leases that belong to these sessions, or to a user's live ones, by session.
+        Those that hold none are left out. Exactly one of the two is given."""
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        """Say why sessions are gone, by their ids; None where one is live."""
 
     def sessions(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
@@ -197,7 +217,9 @@ class Store(Protocol):
         """Grant seats, under the pool's lock; see `seating` for the rules.
 
         Live leases never exceed a pool's capacity in any committed state. Several requests of one
-        batch are decided in order. Denials are recorded as events, with their evidence.
+        batch are decided in order. Denials are recorded as events, with their evidence. A session
+        that is named must be live (SESSION_GONE otherwise), and ending it also ends what was granted
+        meanwhile; for requests that name none, sessions are not looked at.
         """
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
@@ -245,8 +267,9 @@ class Store(Protocol):
         `max_pause`, the service or the store was away: every lease that was live when the pulse became
         stale (last pulse + `max_pause`: until then seats were given away as they came free), and has
         beaten since its last grace, lives on as if the clock had stood still (at most its `lost_after`
-        from now). `acquire` does the same itself when it finds the pulse stale, before it decides, and
-        `renew` before it turns a beat away. A store that never had a pulse extends nothing."""
+        from now, and never past `max_lease`). `acquire` does the same itself when it finds the pulse
+        stale, before it decides, and `renew` before it turns a beat away. A store
+        that never had a pulse extends nothing."""
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         """Note expired leases, forget old tombstones and events: housekeeping, never needed for a

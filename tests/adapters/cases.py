@@ -422,7 +422,7 @@ class RotationCases:
 class ParallelCases:
     """On every database: writes of one session from two threads lose nothing."""
 
-    @pytest.fixture(params=["sqlite_url", "postgres_url", "mariadb_url"])
+    @pytest.fixture(params=["empty_sqlite", "empty_postgres", "empty_mariadb"])
     def shared(self, request: pytest.FixtureRequest, driver_for: MakeDriver) -> Iterator[World]:
         with world(request.getfixturevalue(request.param), driver_for, durable=False) as made:
             yield made

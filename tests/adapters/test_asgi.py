@@ -383,7 +383,11 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with TestClient(module.app) as ann, TestClient(module.app) as elsewhere:
-        assert ann.get("/me").json()["detail"]["code"] == "session_absent"
+        absent = ann.get("/me")
+        assert absent.headers["Content-Type"] == "application/problem+json"
+        assert absent.json()["code"] == "session_absent"
+        page = ann.get("/me", headers={"Accept": "text/html"})
+        assert (page.status_code, "<h1>Please sign in</h1>" in page.text) == (401, True)
         ann.post("/basket/tea")
         ann.post("/login", params={"user": "ann", "password": "correct horse"})
         elsewhere.post("/login", params={"user": "ann", "password": "correct horse"})
@@ -392,7 +396,7 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ann.post("/password").json() == {"ended": 1}
         refused = elsewhere.get("/me")
         assert refused.status_code == 401
-        assert refused.json()["detail"]["reason"] == "password_changed"
+        assert refused.json()["reason"] == "password_changed"
         ann.post("/logout")
-        assert ann.get("/me").json()["detail"]["code"] == "session_absent"
+        assert ann.get("/me").json()["code"] == "session_absent"
     assert (tmp_path / "sojourn-data" / "sojourn.db").exists()

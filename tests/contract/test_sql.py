@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from tests.databases import Reused, copied
 
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
-from sojourn.stores.sql import schema
-from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.contract import StoreContract, StoreFaults
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
 from sojourn.testing.servers import Server, fresh_database
-
-
-def emptied(url: str) -> str:
-    """Forget all rows of a database: sooner done than making another."""
-    with closing(stores.open_store(url)) as store:
-        assert isinstance(store, SqlStore)
-        with store._db.writing() as tx:
-            for table in schema.metadata.sorted_tables:
-                if table is not schema.marks:
-                    tx.core(table.delete())
-            tx.core(text("UPDATE marks SET value = 0"))
-            tx.core(text("UPDATE marks SET value = NULL WHERE name = 'pulse'"))
-    return url
 
 
 def migrated(url: str) -> str:
@@ -57,39 +43,39 @@ class SqlContract(StoreContract):
         for store in opened:
             store.close()
 
-    def test_against_memory(self, store_url: str) -> None:
+    def test_against_memory(self, emptied: Callable[[], str]) -> None:
         """Whatever is asked of it, in any order, it answers as the reference model does."""
-        drive(lambda clock: stores.open_store(emptied(store_url), clock=clock))
+        drive(lambda clock: stores.open_store(emptied(), clock=clock))
 
 
 class OnSqlite:
     @pytest.fixture
-    def store_url(self, sqlite_url: str) -> str:
-        return migrated(sqlite_url)
+    def store_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite
 
-
-@pytest.fixture(scope="module")
-def postgres_database(postgres_server: Server) -> Iterator[str]:
-    with fresh_database(postgres_server) as url:
-        yield migrated(url)
-
-
-@pytest.fixture(scope="module")
-def mariadb_database(mariadb_server: Server) -> Iterator[str]:
-    with fresh_database(mariadb_server) as url:
-        yield migrated(url)
+    @pytest.fixture
+    def emptied(self, migrated_sqlite: Path, tmp_path: Path) -> Callable[[], str]:
+        return lambda: copied(migrated_sqlite, tmp_path / "machine.db")
 
 
 class OnPostgres:
     @pytest.fixture
-    def store_url(self, postgres_database: str) -> str:
-        return emptied(postgres_database)
+    def store_url(self, empty_postgres: str) -> str:
+        return empty_postgres
+
+    @pytest.fixture
+    def emptied(self, reused_postgres: Reused) -> Callable[[], str]:
+        return reused_postgres.emptied
 
 
 class OnMariadb:
     @pytest.fixture
-    def store_url(self, mariadb_database: str) -> str:
-        return emptied(mariadb_database)
+    def store_url(self, empty_mariadb: str) -> str:
+        return empty_mariadb
+
+    @pytest.fixture
+    def emptied(self, reused_mariadb: Reused) -> Callable[[], str]:
+        return reused_mariadb.emptied
 
 
 class TestSqlite(OnSqlite, SqlContract):

@@ -1,20 +1,23 @@
-"""The examples for Flask and Django run as they stand."""
+"""The examples for FastAPI, Flask and Django run as they stand."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PASSWORD = "correct horse battery staple"
 
 DJANGO_STORY = """
-import sys
+import re, sys
 sys.path.insert(0, sys.argv[1])
 import django_app
 from django.core.management import call_command
@@ -35,6 +38,21 @@ for client in (here, there):
 here.post("/count")
 page = here.get("/").content
 assert b"counted to 1" in page and b"another browser" in page, page
+security = here.get("/account/security")
+assert b"<sojourn-active-sessions" in security.content
+assert b'live="poll"' in security.content
+assert "default-src 'none'" in security["Content-Security-Policy"]
+asset = re.search(rb'"(assets/sojourn-active-sessions[^"]+)"', security.content)[1].decode()
+assert here.get("/account/" + asset)["Content-Type"] == "text/javascript; charset=utf-8"
+assert here.get("/api/user/active-sessions").json()["total"] == 2
+evil = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+strict = Client(enforce_csrf_checks=True)
+strict.cookies = here.cookies
+assert strict.post("/api/user/active-sessions/logout-others", headers=evil).status_code == 403
+assert strict.post("/api/user/active-sessions/logout-others").json()["data"] == {"ended": 1, "seats": 0}
+signed_out = there.get("/account/security")
+assert signed_out.status_code == 401 and b'href="/?next=%2Faccount%2Fsecurity"' in signed_out.content
+there.post("/sign-in", {"user": "ann", "password": "correct horse battery staple"})
 assert here.post("/sign-out-others").json() == {"ended": 1}
 assert b"sign-in" in there.get("/").content
 here.post("/sign-out")
@@ -43,15 +61,42 @@ print("told")
 """
 
 
-def test_the_flask_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("SOJOURN_")]:
-        monkeypatch.delenv(name)
-    spec = importlib.util.spec_from_file_location("flask_app", EXAMPLES / "flask_app.py")
+def load(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import an example as if it were started in a folder of its own."""
+    monkeypatch.chdir(folder)
+    for setting in [each for each in os.environ if each.startswith("SOJOURN_")]:
+        monkeypatch.delenv(setting)
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is there, below any prefix, and its socket tells a device that it has been signed out."""
+    app = load("fastapi_app", tmp_path, monkeypatch).app
+    with TestClient(app, root_path="/shop") as here, TestClient(app) as there:
+        assert here.get("/account/security").status_code == 401
+        for client in (here, there):
+            signed = client.post("/login", params={"user": "ann", "password": "correct horse"})
+            assert signed.json() == {"hello": "ann"}
+        page = here.get("/account/security")
+        assert 'live="socket"' in page.text
+        (asset,) = re.findall(r'"(assets/sojourn-active-sessions[^"]+)"', page.text)
+        assert here.get(f"/account/{asset}").headers["content-type"].startswith("text/javascript")
+        assert here.get("/api/user/active-sessions").json()["total"] == 2
+        with there.websocket_connect("/api/user/active-sessions/live") as socket:
+            assert socket.receive_json() == {"type": "changed"}
+            ended = here.post("/api/user/active-sessions/logout-others").json()
+            assert ended["data"] == {"ended": 1, "seats": 0}
+            assert socket.receive_json() == {"type": "signedOut", "reason": "signed_out_elsewhere"}
+        assert there.get("/me").status_code == 401
+
+
+def test_the_flask_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("flask_app", tmp_path, monkeypatch)
     here, there = module.app.test_client(), module.app.test_client()
     wrong = here.post("/sign-in", data={"user": "ann", "password": "wrong"})
     assert wrong.status_code == 403
@@ -60,6 +105,18 @@ def test_the_flask_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         client.post("/sign-in", data={"user": "ann", "password": PASSWORD})
     here.post("/count")
     assert b"counted to 1" in here.get("/").data
+    page = here.get("/account/security")
+    assert 'live="poll"' in page.text
+    assert page.headers.getlist("Cache-Control") == ["no-store"]
+    (asset,) = re.findall(r'"(assets/sojourn-active-sessions[^"]+)"', page.text)
+    assert here.get(f"/account/{asset}").mimetype == "text/javascript"
+    assert here.get("/account/assets/nothing.js").status_code == 404
+    others = "/api/user/active-sessions/logout-others"
+    evil = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    assert here.post(others, headers=evil).status_code == 403
+    assert here.post(others).json["data"] == {"ended": 1, "seats": 0}
+    assert b"Please sign in" in there.get("/account/security").data
+    there.post("/sign-in", data={"user": "ann", "password": PASSWORD})
     assert here.post("/sign-out-others").json == {"ended": 1}
     assert b"Sign in" in there.get("/").data
     assert there.post("/count").status_code == 401

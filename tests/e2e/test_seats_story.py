@@ -13,7 +13,6 @@ import pytest
 from tests.serving import Served, acquire, beat, new_client, release, served
 
 from sojourn.event import EventKind
-from sojourn.stores.open import migrate
 
 BACKENDS = ("sqlite", "postgres", "mariadb")
 
@@ -21,9 +20,7 @@ BACKENDS = ("sqlite", "postgres", "mariadb")
 @pytest.fixture(params=BACKENDS)
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind."""
-    url = str(request.getfixturevalue(f"{request.param}_url"))
-    migrate(url)
-    return url
+    return str(request.getfixturevalue(f"empty_{request.param}"))
 
 
 @pytest.fixture

@@ -27,6 +27,10 @@ BODIES: dict[str, Any] = {
     "end_sessions": {"userId": "nobody"},
     "save_current": {},
     "save_session": {},
+    "create_webhook": {"url": "https://hooks.example/"},
+    "change_webhook": {},
+    "rotate_webhook_secret": {},
+    "replay_deliveries": {"dead": True},
 }
 MAY = {
     "list_leases": Permission.READ,
@@ -63,6 +67,15 @@ MAY = {
     "end_current": Permission.SESSIONS,
     "end_others": Permission.SESSIONS,
     "end_sessions": Permission.SESSIONS_END,
+    "create_webhook": Permission.WEBHOOKS,
+    "list_webhooks": Permission.READ,
+    "get_webhook": Permission.READ,
+    "change_webhook": Permission.WEBHOOKS,
+    "delete_webhook": Permission.WEBHOOKS,
+    "rotate_webhook_secret": Permission.WEBHOOKS,
+    "list_deliveries": Permission.READ,
+    "replay_deliveries": Permission.WEBHOOKS,
+    "test_webhook": Permission.WEBHOOKS,
 }
 """Written out once more on purpose: a call whose permission changes by accident fails here."""
 
@@ -131,6 +144,7 @@ TAKES = {
     Who.PERSON: {TokenKind.API},
     Who.CLIENT: {TokenKind.LICENSE, TokenKind.LEASE},
     Who.HOLDER: {TokenKind.LEASE},
+    Who.SELF: {TokenKind.SESSION},
 }
 
 

@@ -116,11 +116,12 @@ class TestAcquire:
             assert (answer.status, answer.code) == (403, code)
 
     def test_describes_the_client(self, world: Api) -> None:
+        session = world.session()
         world.call(
             "POST",
             SEATS,
             bearer=world.license_key,
-            json=world.wish(device={"os": "Plan 9"}, sessionId="s-1"),
+            json=world.wish(device={"os": "Plan 9"}, sessionId=session),
             headers=[("user-agent", "curl/8\x00\x1b[31m" + "x" * 500)],
         )
         lease = world.admin("GET", SEATS).data["items"][0]
@@ -128,7 +129,17 @@ class TestAcquire:
         assert lease["device"]["ip"] == CLIENT_ADDRESS
         assert lease["device"]["user_agent"].startswith("curl/8[31mx")
         assert len(lease["device"]["user_agent"]) <= 256
-        assert lease["sessionId"] == "s-1"
+        assert lease["sessionId"] == session
+
+    def test_names_a_session_that_lives(self, world: Api) -> None:
+        """A seat for a session that is gone is refused, in words that say what to do."""
+        session = world.session()
+        assert world.acquire("ann", sessionId=session).status == 201
+        world.store.end(ids=[session])
+        for name in (session, "never"):
+            answer = world.acquire("ann", sessionId=name)
+            assert (answer.status, answer.code) == (403, "session_gone")
+        assert world.acquire("ann").status == 201
 
 
 class TestResume:

@@ -103,10 +103,15 @@ JSON = ("content-type", "application/json")
 GOOD = {
     "acquire": acquire(json=WISH),
     "acquire again": acquire(json=WISH),
-    "acquire with all there is": acquire(
-        json={**WISH, "sessionId": "s", "takeover": True, "device": {"name": "n", "os": "o"}},
+    "acquire with all there is": lambda w: acquire(
+        json={
+            **WISH,
+            "sessionId": w.session(),
+            "takeover": True,
+            "device": {"name": "n", "os": "o"},
+        },
         headers=[("user-agent", "Mozilla/5.0"), ("accept", "*/*")],
-    ),
+    )(w),
     "acquire in pieces": acquire(pieces=[encode(WISH)[:10], encode(WISH)[10:], b""]),
     "acquire with charset": acquire(
         json=WISH, headers=[("content-type", "Application/JSON; charset=utf-8")]
@@ -131,6 +136,7 @@ BAD: dict[str, tuple[Callable[[Api], tuple[str, str, dict[str, Any]]], str]] = {
         lambda w: (live(w), acquire(json={**WISH, "userId": "bob"})(w))[1],
         "seat_limit",
     ),
+    "session gone": (acquire(json={**WISH, "sessionId": "never"}), "session_gone"),
     "lost": (lambda w: ("POST", BEAT, {"bearer": w.keyring.sign(CLAIMS)}), "lease_lost"),
     "ended": (lambda w: ("POST", SEATS, {"bearer": w.keyring.sign(CLAIMS)}), "token_expired"),
     "suspended": (

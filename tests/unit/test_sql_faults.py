@@ -23,6 +23,7 @@ from sojourn.errors import (
     SojournError,
     StoreBroken,
     StoreUnavailable,
+    TableMissing,
 )
 from sojourn.lease import Acquire, LeaseFilter, Release, Renew
 from sojourn.session import NewSession, Save
@@ -44,6 +45,9 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "rotate": lambda s: s.rotate("a", b"r" * 32),
     "end": lambda s: s.end(ids=["a"]),
     "of": lambda s: s.of("ann"),
+    "page": lambda s: s.page("ann"),
+    "held": lambda s: s.held(user_id="ann"),
+    "gone": lambda s: s.gone(["a"]),
     "define": lambda s: s.define([pool()]),
     "pools": lambda s: s.pools(["lic:x"]),
     "acquire": lambda s: s.acquire(
@@ -100,8 +104,9 @@ def test_no_schema(url: str) -> None:
 
 def test_old_schema(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stores.migrate(url)
-    monkeypatch.setattr(migrations, "head", lambda: "0002")
-    with pytest.raises(StoreBroken, match="version 0001") as caught:
+    made = migrations.head()
+    monkeypatch.setattr(migrations, "head", lambda: "9999")
+    with pytest.raises(StoreBroken, match=f"version {made}") as caught:
         stores.open_ledger(url)
     assert "sojourn migrate" in caught.value.hint
 
@@ -162,7 +167,7 @@ SQLSTATES = {
     pg.ReadOnlySqlTransaction: StoreUnavailable,
     pg.ConnectionFailure: StoreUnavailable,
     pg.IoError: StoreUnavailable,
-    pg.UndefinedTable: StoreBroken,
+    pg.UndefinedTable: TableMissing,
     pg.UndefinedColumn: StoreBroken,
     pg.SyntaxError: StoreBroken,
     pg.InsufficientPrivilege: StoreBroken,
@@ -191,7 +196,7 @@ ERRNOS = {
     1049: StoreBroken,
     1054: StoreBroken,
     1064: StoreBroken,
-    1146: StoreBroken,
+    1146: TableMissing,
     1366: InvalidInput,
     1406: InvalidInput,
     1062: Conflict,

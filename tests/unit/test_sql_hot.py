@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import certifi
 import pytest
 from sqlalchemy import event, text
 
@@ -15,6 +17,7 @@ from sojourn.license import Policy, Pool
 from sojourn.session import NewSession, Save
 from sojourn.stores.open import open_store
 from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.quick import QuickConnection
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import token_hash
 
@@ -212,3 +215,25 @@ def action() -> Any:
     from sojourn.store import Action  # noqa: PLC0415  # only here
 
     return Action(actor="key:test")
+
+
+def test_mariadb_connects_without_reading_every_authority(
+    empty_mariadb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To load those that nobody asked for takes 25 ms of every new connection, and of all threads."""
+
+    def load(*_: object, **__: object) -> ssl.SSLContext:
+        raise AssertionError("the system's authorities are loaded")
+
+    monkeypatch.setattr(ssl, "create_default_context", load)
+    with closing(open_store(empty_mariadb)) as store:
+        assert store.of("ann") == []
+
+
+def test_mariadb_is_believed_only_as_its_url_says() -> None:
+    """Who names an authority has certificates checked; who names none has TLS where there is any."""
+    named = {"ssl_ca": certifi.where(), "ssl_verify_identity": True}
+    strict = QuickConnection(defer_connect=True, **named)
+    lenient = QuickConnection(defer_connect=True)
+    assert (strict.ctx.verify_mode, strict.ctx.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (lenient.ssl, lenient.ctx.verify_mode) == (True, ssl.CERT_NONE)

@@ -38,11 +38,11 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory:", "sqlite_url", "postgres_url", "mariadb_url"])
+@pytest.fixture(params=["memory:", "empty_sqlite", "empty_postgres", "empty_mariadb"])
 def ledger(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[Ledger]:
     named = request.param != "memory:"
     url = request.getfixturevalue(request.param) if named else request.param
-    with closing(open_ledger(url, clock=clock, migrate=True)) as ledger:
+    with closing(open_ledger(url, clock=clock)) as ledger:
         yield ledger
 
 
@@ -214,7 +214,9 @@ def test_audit_ids_have_no_gaps(ledger: Ledger) -> None:
 
 def test_sweep_runs(ledger: Ledger) -> None:
     runs = [
-        SweepRun(started_at=START + n, took=n, actor="system:sweep", leases_expired=n)
+        SweepRun(
+            started_at=START + n, took=n, actor="system:sweep", leases_expired=n, sessions_cut=2 * n
+        )
         for n in range(4)
     ]
     for run in runs:

@@ -26,17 +26,15 @@ ROUNDS = 3
 WAIT = 10.0  # seconds
 
 
-@pytest.fixture(params=["sqlite_url", "postgres_url", "mariadb_url"])
+@pytest.fixture(params=["empty_sqlite", "empty_postgres", "empty_mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(request.param)
-    stores.migrate(found)
     return found
 
 
-@pytest.fixture(params=["postgres_url", "mariadb_url"])
+@pytest.fixture(params=["empty_postgres", "empty_mariadb"])
 def server_url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(request.param)
-    stores.migrate(found)
     return found
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import event, text
 
 from sojourn.clock import ManualClock
 from sojourn.errors import StoreUnavailable
-from sojourn.session import AtLimit, Gone, Save, Session
+from sojourn.service.sessions import SessionService
+from sojourn.session import AtLimit, End, Gone, Save, Session
 from sojourn.stores.open import migrate, open_store
 from sojourn.stores.sql import cutoffs
 from sojourn.stores.sql.dialect import Backend
@@ -212,3 +213,20 @@ def test_lost_race_for_an_id(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StoreUnavailable):
         store.create([new_session("ses_1", "bob")])
     assert isinstance(store.load([token_hash("ses_1")])[0], Session)
+
+
+def test_a_page_costs_the_same_however_many_there_are(store: SqlStore) -> None:
+    """A person's list is a bounded number of statements, and of rows, with one session or a thousand."""
+    people = SessionService(store)
+    counts = []
+    for user, many in (("one", 1), ("sixty", 60), ("crowd", 1_000)):
+        store.create([new_session(f"{user}-{i}", user, data={"x": "y" * 500}) for i in range(many)])
+        page = sent(store, lambda user=user: people.page(user, after=None, limit=51))  # type: ignore[misc]  # a lambda with a default
+        assert len(page) == (1 if many < 51 else 2)
+        found = people.page(user, after=None, limit=51)
+        assert (len(found.sessions), found.total) == (min(51, many), many)
+        assert all(session.data == {} for session in found.sessions)
+        ids = tuple(session.id for session in found.sessions)
+        counts.append(len(sent(store, lambda ids=ids: people.held(End(ids=ids)))))  # type: ignore[misc]  # likewise
+        counts.append(len(sent(store, lambda ids=ids: people.gone(ids))))  # type: ignore[misc]  # likewise
+    assert set(counts) == {1}

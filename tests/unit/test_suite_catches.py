@@ -339,6 +339,13 @@ class EndKeepsSeats(MemoryStore):
         return [] if which.session_id is not None else super()._matching(which, now)
 
 
+class SeatsForTheGone(MemoryStore):
+    """Believes whoever names a session."""
+
+    def _in_session(self, session_id: str, now: int) -> bool:
+        return True
+
+
 class DropKeepsLeases(MemoryStore):
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         kept = {pool: dict(self._leases[pool]) for pool in pool_ids if pool in self._leases}
@@ -416,6 +423,7 @@ BUGS: dict[type[MemoryStore], str] = {
     SweepIgnoresCutoff: "test_sweep_follows",
     RotationKeepsOldToken: "test_rotate_replaces_the_token",
     EndKeepsSeats: "test_end_releases_the_leases",
+    SeatsForTheGone: "test_no_seat_for_a_session_that_is_gone",
     DropKeepsLeases: "test_dropped_pool_may_come_back",
     IgnoresCase: "test_holders_are_byte_exact",
     EventsSkip: "test_ids_have_no_gap",

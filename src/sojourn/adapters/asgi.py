@@ -22,6 +22,8 @@ from typing import Any
 
 import structlog
 
+from sojourn.adapters.account import Account
+from sojourn.adapters.asgi_account import AsgiAccount
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
 from sojourn.adapters.outage import outage
 from sojourn.data import SessionData
@@ -41,7 +43,10 @@ STARTED_OK = 200
 
 
 class SessionMiddleware:
-    """Gives every request its session. Arguments are those of `open_desk`; or hand in a `desk`."""
+    """Gives every request its session. Arguments are those of `open_desk`; or hand in a `desk`.
+
+    `account`: serve the page `/account/security`, too, and the calls behind it.
+    """
 
     def __init__(
         self,
@@ -53,8 +58,10 @@ class SessionMiddleware:
         rules: Rules | None = None,
         trusted_proxies: Sequence[str] | None = None,
         desk: Desk | None = None,
+        account: Account | None = None,
     ) -> None:
         self.app = app
+        self._account = AsgiAccount(account) if account is not None else None
         if rules is not None:
             rules.cookie.validate()  # now, not with the first request
 
@@ -81,6 +88,8 @@ class SessionMiddleware:
         try:
             await self.app(scope, receive, send)
         finally:
+            if self._account is not None:
+                await self._account.close()
             await self._lanes.close()
             if self._owned:
                 await asyncio.to_thread(self._desk.close)
@@ -93,6 +102,8 @@ class SessionMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             desk = await self._open()
+            if self._account and await self._account.serve(desk, scope, receive, send):
+                return
             batcher = self._lanes.of(desk)
             visit = _visit(desk, scope)
             await run_async(visit.open(), batcher.submit)
@@ -263,6 +274,7 @@ class Lanes:
 
 
 def _visit(desk: Desk, scope: Scope) -> Visit:
+    headers = dict(scope["headers"])  # of the hints to the device none comes twice
     wanted: dict[bytes, list[str]] = {
         b"cookie": [],
         b"user-agent": [],
@@ -281,6 +293,7 @@ def _visit(desk: Desk, scope: Scope) -> Visit:
         forwarded_for=",".join(wanted[b"x-forwarded-for"]),
         forwarded_proto=",".join(wanted[b"x-forwarded-proto"]),
         user_agent=wanted[b"user-agent"][0] if wanted[b"user-agent"] else None,
+        header=lambda name: headers.get(name.encode(), b"").decode("latin-1"),
     )
 
 

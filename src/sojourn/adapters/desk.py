@@ -14,10 +14,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from msgspec.structs import replace
+
+from sojourn.api.people import People
+from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
+from sojourn.device import Device
+from sojourn.devices import Devices, Header
 from sojourn.errors import SettingsError
-from sojourn.origin import TrustedHops
+from sojourn.origin import Origin, TrustedHops
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
@@ -26,6 +33,10 @@ from sojourn.settings import Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret
 
 SETTINGS_FILE = "sojourn.toml"
+
+
+def _no_header(_name: str) -> str | None:
+    return None
 
 
 class Desk:
@@ -39,6 +50,8 @@ class Desk:
         rules: Rules | None = None,
         trusted_proxies: Sequence[str] = (),
         housekeeping: Ticker | None = None,
+        devices: Devices | None = None,
+        people: Mapping[str, Any] | None = None,
     ) -> None:
         self.sessions = sessions
         self.codec = codec
@@ -46,6 +59,9 @@ class Desk:
         self.rules.cookie.validate()
         self.verbs: Mapping[str, Verb] = verbs(sessions)
         self._hops = TrustedHops(trusted_proxies)
+        self._devices = devices or Devices()
+        self.people = People(sessions, codec, rules=self.rules, **(people or {}))
+        """What people may do with their own sessions, for whoever mounts it."""
         self._housekeeping = housekeeping
         if housekeeping is not None:
             housekeeping.start()
@@ -60,11 +76,28 @@ class Desk:
         forwarded_for: str = "",
         forwarded_proto: str = "",
         user_agent: str | None = None,
+        header: Header = _no_header,
     ) -> Visit:
-        """Begin a visit; the store is asked by its `open`, not here."""
-        origin = self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
-        request = Request(cookies=cookies, origin=origin, path=path, user_agent=user_agent)
+        """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
+        request says, of the device it comes from, by names in lower case."""
+        origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
+
+        def describe() -> Device:
+            return self._devices.of_request(
+                ip=origin.ip,
+                user_agent=user_agent,
+                header=header,
+                trusted=self._hops.trusts(peer),
+            )
+
+        request = Request(cookies=cookies, origin=origin, path=path, describe=describe)
         return Visit(self.rules, self.codec, request)
+
+    def origin(
+        self, peer: str | None, scheme: str, forwarded_for: str = "", forwarded_proto: str = ""
+    ) -> Origin:
+        """Say where a request comes from, as trusted proxies report it."""
+        return self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
 
     def run(self, step: Step[T]) -> T:
         """Carry a step of a visit out, here and now. Raises StoreError."""
@@ -127,15 +160,24 @@ def open_desk(
         check_secret(each)
     settings = _settings(store, given, key, trusted_proxies)
     url = settings.store or settings.url or settings.store_url
-    trusted = settings.trusted_proxies
+    devices = Devices.from_settings(settings)
+    more: dict[str, Any] = {
+        "rules": rules,
+        "trusted_proxies": settings.trusted_proxies,
+        "devices": devices,
+        "people": {
+            "within": round(settings.reauth_within * SECOND) or None,
+            "trusted_origins": settings.trusted_origins,
+        },
+    }
     if url.startswith(("http://", "https://")):
-        return Desk(*_remote(url, settings), rules=rules, trusted_proxies=trusted)
+        return Desk(*_remote(url, settings), **more)
     if url.startswith("express+"):
-        return Desk(*_express(url, settings), rules=rules, trusted_proxies=trusted)
-    service, codec = _in_process(settings)
+        return Desk(*_express(url, settings), **(more | {"rules": _beside(rules)}))
+    service, codec = _in_process(settings, devices)
     # Housekeeping is safe beside a server's, and beside that of every other process.
     ticker = Ticker("sweep", service.sweep, settings.sweep_interval)
-    return Desk(service, codec, rules=rules, trusted_proxies=trusted, housekeeping=ticker)
+    return Desk(service, codec, housekeeping=ticker, **more)
 
 
 def _settings(
@@ -150,15 +192,21 @@ def _settings(
     return load(flags=flags, environ=os.environ, toml=toml).settings
 
 
-def _in_process(settings: Settings) -> tuple[SessionService, Codec]:
+def _in_process(settings: Settings, devices: Devices) -> tuple[SessionService, Codec]:
     from sojourn.stores.open import open_store  # noqa: PLC0415  # only if asked for
 
     folder = DataFolder(settings.data)
     if settings.embedded:
         folder.make()
     settings = with_secret(settings, folder)
-    store = open_store(settings.store_url, migrate=settings.embedded)
-    return SessionService(store), SignedTokens([each.encode() for each in settings.secret])
+    store = open_store(
+        settings.store_url,
+        migrate=settings.embedded,
+        ip_retention=round(settings.ip_retention_days * DAY) or None,
+    )
+    return SessionService(store, complete=devices.complete), SignedTokens(
+        [each.encode() for each in settings.secret]
+    )
 
 
 def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
@@ -174,6 +222,15 @@ def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
     else:
         codec = SignedTokens([settings.key.encode()])
     return RemoteSessions(url, settings.key), codec
+
+
+def _beside(rules: Rules | None) -> Rules:
+    """Take Express's cookie, unless these rules name one of their own."""
+    from sojourn.adapters.express import EXPRESS_COOKIE  # noqa: PLC0415  # likewise
+
+    if rules is None:
+        return Rules(cookie=EXPRESS_COOKIE)
+    return replace(rules, cookie=EXPRESS_COOKIE) if rules.cookie == Rules().cookie else rules
 
 
 def _express(url: str, settings: Settings) -> tuple[Sessions, Codec]:

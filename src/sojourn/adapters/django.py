@@ -280,6 +280,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 forwarded_for=meta.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=meta.get("HTTP_X_FORWARDED_PROTO", ""),
                 user_agent=meta.get("HTTP_USER_AGENT"),
+                header=lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"),
             )
 
         request.sojourn = DjangoVisit(lazy_desk, make)

@@ -4,6 +4,7 @@
         "store": "postgresql://…",        # as for open_desk; also "key" and "trusted_proxies"
         "secret": ["…"],                  # left out: derived from SECRET_KEY and SECRET_KEY_FALLBACKS
         "rules": {"timeouts": "aal2", "limit": 5},
+        "account": {…},                   # of the security page: see django_urls
         "desk": …,                        # a Desk, in the place of all the others
     }
 
@@ -32,7 +33,7 @@ from sojourn.service.visit import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 
-NAMES = ("store", "secret", "key", "trusted_proxies", "rules", "desk")
+NAMES = ("store", "secret", "key", "trusted_proxies", "rules", "desk", "account")
 INSECURE = "django-insecure-"
 """What `startproject` writes before a key that ends up in the repository."""
 

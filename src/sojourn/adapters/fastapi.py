@@ -1,6 +1,6 @@
 """Sessions as FastAPI dependencies, over `sojourn.adapters.asgi.SessionMiddleware`.
 
-    app.add_middleware(SessionMiddleware)
+    install(app)
 
     @app.get("/me")
     async def me(session: SignedIn) -> dict[str, str]: ...
@@ -8,7 +8,9 @@
     @app.post("/password", dependencies=[require_recent_sign_in(minutes=5)])
     async def change_password(session: SignedIn) -> None: ...
 
-Refusals are 401 with a reason code. One that only a fresh sign-in mends says so as RFC 9470 does:
+Refusals are 401 with a reason code: problem documents (pages, for browsers) where `install` was used, and
+with `app.add_middleware(SessionMiddleware)` alone what FastAPI makes of an HTTPException. One that only a
+fresh sign-in mends says so as RFC 9470 does:
 `WWW-Authenticate: Bearer error="insufficient_user_authentication", max_age=300`.
 """
 
@@ -16,14 +18,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.requests import HTTPConnection
 
-from sojourn.adapters.asgi import AsyncVisit
+from sojourn.adapters.asgi import AsyncVisit, SessionMiddleware
+from sojourn.adapters.problem import STATUS, sign_in_problem
 from sojourn.clock import MINUTE
+from sojourn.errors import Unauthenticated
 from sojourn.session import Gone
 
-UNAUTHENTICATED = 401
+
+class Refused(HTTPException):
+    """Nobody is signed in, or not recently enough."""
+
+    def __init__(self, fault: Unauthenticated, challenge: str = "Bearer", **more: str) -> None:
+        said = {"code": fault.code, "error": fault.message, "details": fault.hint, **more}
+        super().__init__(STATUS, said, {"WWW-Authenticate": challenge})
+        self.fault, self.challenge, self.more = fault, challenge, more
+
+
+def install(app: FastAPI, **options: Any) -> None:
+    """Add the middleware, with its options, and let refusals be problem documents."""
+    app.add_middleware(SessionMiddleware, **options)
+    app.add_exception_handler(Refused, answer)
+
+
+async def answer(request: Request, refused: Exception) -> Response:
+    """Answer a refusal: a page for a browser, a problem document for anything else."""
+    assert isinstance(refused, Refused)
+    accept = request.headers.get("accept", "")
+    status, headers, body = sign_in_problem(
+        refused.fault, accept, challenge=refused.challenge, more=refused.more
+    )
+    return Response(body, status, dict(headers))
 
 
 def current_session(connection: HTTPConnection) -> AsyncVisit:
@@ -57,37 +84,31 @@ def require_recent_sign_in(*, minutes: float, level: int = 1) -> Any:
 
     def check(session: SignedIn) -> AsyncVisit:
         if not session.recent(round(minutes * MINUTE), level):
-            raise HTTPException(
-                UNAUTHENTICATED,
-                {
-                    "code": "sign_in_not_recent",
-                    "error": "This needs a fresh sign-in.",
-                    "details": "Ask the user to prove who they are, then call `elevate`.",
-                },
-                {
-                    "WWW-Authenticate": 'Bearer error="insufficient_user_authentication", '
-                    f"max_age={round(minutes * 60)}"
-                },
+            raise Refused(
+                Unauthenticated(
+                    "This needs a fresh sign-in.",
+                    code="sign_in_not_recent",
+                    hint="Ask the user to prove who they are, then call `elevate`.",
+                ),
+                f'Bearer error="insufficient_user_authentication", max_age={round(minutes * 60)}',
             )
         return session
 
     return Depends(check)
 
 
-def refusal(gone: Gone | None) -> HTTPException:
+def refusal(gone: Gone | None) -> Refused:
     """Say why nobody is signed in: `session_absent`, `session_idle`, `session_expired`,
     `session_ended` (and by whom, if not by its user), `session_forged`."""
     reason = "absent" if gone is None else gone.reason.value
-    detail: dict[str, str] = {
-        "code": f"session_{reason}",
-        "error": _WORDS[reason],
-        "details": "Sign in, then try again.",
-    }
+    more: dict[str, str] = {}
     if gone is not None and gone.end_reason:
-        detail["reason"] = gone.end_reason
+        more["reason"] = gone.end_reason
     if gone is not None and gone.ended_by:
-        detail["endedBy"] = gone.ended_by
-    return HTTPException(UNAUTHENTICATED, detail, {"WWW-Authenticate": "Bearer"})
+        more["endedBy"] = gone.ended_by
+    hint = "Sign in, then try again."
+    fault = Unauthenticated(_WORDS[reason], code=f"session_{reason}", hint=hint)
+    return Refused(fault, **more)
 
 
 _WORDS = {

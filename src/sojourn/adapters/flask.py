@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 import structlog
-from flask import Flask, current_app, has_request_context, redirect, request
+from flask import Blueprint, Flask, abort, current_app, has_request_context, redirect, request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 from flask.wrappers import Request, Response
@@ -27,12 +27,14 @@ from msgspec.structs import replace
 from werkzeug.local import LocalProxy
 from werkzeug.wrappers import Response as AnyResponse
 
+from sojourn.adapters.account import Account, Mount, make_account
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
 from sojourn.adapters.options import NAMES, make_rules
 from sojourn.adapters.outage import outage
 from sojourn.adapters.problem import sign_in_problem
 from sojourn.adapters.sync import SyncVisit
 from sojourn.clock import MINUTE
+from sojourn.console.account import METHODS, PATHS
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, SettingsError, SojournError, StoreError, Unauthenticated
 from sojourn.service.visit import Rules, Visit
@@ -55,10 +57,16 @@ class Sojourn:
     rules: SOJOURN_RULES (`Rules`, or a dict of its fields), or each by itself, such as SOJOURN_TIMEOUTS
     ("aal2", or `Timeouts`), SOJOURN_COOKIE (`CookieOptions`, or a dict) and SOJOURN_LIMIT. They are read
     here, the store is opened at the first request. A `desk` takes the place of them all.
+
+    `account` (or SOJOURN_ACCOUNT, `Account` or a dict of its fields): serve the page
+    `/account/security`, too, and the calls behind it.
     """
 
-    def __init__(self, app: Flask | None = None, *, desk: Desk | None = None) -> None:
+    def __init__(
+        self, app: Flask | None = None, *, desk: Desk | None = None, account: Account | None = None
+    ) -> None:
         self._given = desk
+        self._account = account
         if app is not None:
             self.init_app(app)
 
@@ -71,6 +79,43 @@ class Sojourn:
         app.register_error_handler(StoreError, _unavailable)
         app.register_error_handler(Overloaded, _unavailable)
         app.register_error_handler(Unauthenticated, _sign_in)
+        account = make_account(self._account or app.config.get(f"{PREFIX}ACCOUNT"))
+        if account is not None:
+            app.register_blueprint(_pages(lazy, Mount(account)))
+
+
+def _pages(desk: LazyDesk, mount: Mount) -> Blueprint:
+    """Return the page `/account/security`, and the calls behind it, which see to sessions themselves."""
+    blueprint = Blueprint("sojourn", __name__)
+
+    def answer(**_pieces: str) -> AnyResponse:
+        environ = request.environ
+        here = desk.get()
+        asked = mount.read(
+            here,
+            method=request.method,
+            path=environ.get("PATH_INFO", ""),
+            query=environ.get("QUERY_STRING", ""),
+            peer=environ.get("REMOTE_ADDR"),
+            scheme=environ.get("wsgi.url_scheme", "http"),
+            header=request.headers.get,
+        )
+        encoding = request.headers.get("Accept-Encoding", "")
+        prefix = environ.get("SCRIPT_NAME", "")
+        found = mount.respond(here, asked, prefix=prefix, accept_encoding=encoding)
+        if found is None:
+            abort(404)
+        status, headers, body = found
+        response = current_app.response_class(body, status)
+        response.headers.clear()
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
+
+    for path in PATHS:
+        rule = path.replace("{", "<").replace("}", ">")
+        blueprint.add_url_rule(rule, path, answer, methods=METHODS)
+    return blueprint
 
 
 def _opener(config: Mapping[str, Any]) -> Callable[[], Desk]:
@@ -197,6 +242,7 @@ class SojournSessions(SessionInterface):
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=environ.get("HTTP_X_FORWARDED_PROTO", ""),
                 user_agent=environ.get("HTTP_USER_AGENT"),
+                header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
             )
 
         return FlaskSession(FlaskVisit(self._desk, make))

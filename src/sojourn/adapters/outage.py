@@ -10,20 +10,13 @@ import math
 
 import msgspec
 
+from sojourn.adapters.notice import notice
 from sojourn.errors import Overloaded, SojournError, StoreBroken
 
 STATUS = 503
 RETRY_AFTER = 5  # seconds
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Back in a moment</title></head>
-<body><h1>Back in a moment</h1>
-<p>We cannot look up your sign-in right now. You are not signed out: {advice}</p>
-</body></html>
-"""
+TITLE = "Back in a moment"
 
 
 def outage(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
@@ -40,8 +33,9 @@ def outage(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, 
         ("Vary", "Accept"),
     ]
     if "text/html" in accept:
-        headers.append(("Content-Type", "text/html; charset=utf-8"))
-        return STATUS, headers, PAGE.format(advice=advice).encode()
+        words = f"We cannot look up your sign-in right now. You are not signed out: {advice}"
+        more, page = notice(TITLE, words, icon="wait", retry=True)
+        return STATUS, headers + more, page
     problem = {
         "type": f"urn:sojourn:problem:{fault.code}",
         "title": "Sessions are not available",

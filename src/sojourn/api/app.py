@@ -13,7 +13,19 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from sojourn.api import events, keys, licenses, machines, operations, seats, sessions, sweeps
+from sojourn.api import (
+    active_sessions,
+    events,
+    keys,
+    licenses,
+    machines,
+    operations,
+    pages,
+    seats,
+    sessions,
+    sweeps,
+    webhooks,
+)
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
@@ -30,11 +42,13 @@ log = structlog.get_logger(__name__)
 CALLS: tuple[Call, ...] = (
     *seats.CALLS,
     *sessions.CALLS,
+    *active_sessions.CALLS,
     *operations.CALLS,
     *licenses.CALLS,
     *keys.CALLS,
     *events.CALLS,
     *sweeps.CALLS,
+    *webhooks.CALLS,
     *machines.CALLS,
 )
 
@@ -45,7 +59,7 @@ WHICH = "WHICH?"
 
 def create_app(services: Services, settings: Settings) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
-    context = Context(services, settings)
+    context = Context(services, settings, webhooks.letter_of)
     return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 
@@ -68,6 +82,8 @@ class Behind:
             elif scope["method"] == "OPTIONS":
                 scope["method"] = WHICH
             await self._litestar(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await active_sessions.serve_socket(self._context, scope, receive, send)
 
 
 def _litestar(context: Context) -> Litestar:
@@ -77,6 +93,7 @@ def _litestar(context: Context) -> Litestar:
     return Litestar(
         [
             *(_handler(call, context) for call in CALLS),
+            *pages.handlers(context),
             HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
         ],
         openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire

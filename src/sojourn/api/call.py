@@ -54,6 +54,7 @@ class Who(StrEnum):
     BACKEND = "backend"  # an application's API key
     SIGN_IN = "sign-in"  # likewise, and the token of a session to replace, if there is one
     PERSON = "person"  # likewise, and the token of the session it is about
+    SELF = "self"  # a person, about their own sessions: by their cookie, or their session token
     ANYONE = "anyone"
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import structlog
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.live import Live
 from sojourn.api.metrics import Metrics
+from sojourn.api.outbound import Outbound
+from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
+from sojourn.clock import SECOND
+from sojourn.cookie import CookieOptions, SignedTokens
+from sojourn.event import Event
+from sojourn.hooks.webhook import Letter
 from sojourn.service.services import Services
+from sojourn.service.visit import Rules
 from sojourn.settings import Settings
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -19,21 +32,30 @@ log = structlog.get_logger(__name__)
 class Context:
     """One per application. Handlers are functions of it and of what the request says."""
 
-    def __init__(self, services: Services, settings: Settings) -> None:
+    def __init__(
+        self, services: Services, settings: Settings, write: Callable[[Event], Letter]
+    ) -> None:
         self.services = services
         self.settings = settings
         self.blocking = Blocking()
         self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
+        self.outbound = Outbound(services, settings, write)
         self.metrics = Metrics()
         self.metrics.bind(self)
+        self.people = _people(services, settings)
+        self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.readiness = Readiness(services, queue_max=settings.queue_max)
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
+    async def _on_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await self.blocking.run(self.settings.request_timeout, work, *args)
+
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
+        self.outbound.start()
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -43,6 +65,8 @@ class Context:
         self.draining = True
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
+                await self.live.stop()
+                await self.outbound.stop()
                 await self.services.stop()
                 await self.blocking.close()
                 await self.readiness.close()
@@ -50,3 +74,17 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
+
+
+def _people(services: Services, settings: Settings) -> People:
+    secrets = [each.encode() for each in settings.secret]
+    # Without a secret in common with whoever sets cookies, none is known here: any key will do.
+    codec = SignedTokens(secrets or [os.urandom(32)])
+    cookie = CookieOptions(name=settings.cookie_name, domain=settings.cookie_domain or None)
+    return People(
+        services.sessions,
+        codec,
+        rules=Rules(cookie=cookie.validate()),
+        within=round(settings.reauth_within * SECOND) or None,
+        trusted_origins=settings.trusted_origins,
+    )

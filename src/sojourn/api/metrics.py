@@ -37,6 +37,19 @@ class Busy(Protocol):
     def busy(self) -> int: ...
 
 
+class Delivering(Protocol):
+    delivered: int
+    failed: int
+    pending: int
+    dead: int
+    lag: float
+
+
+class Sending(Protocol):
+    @property
+    def deliverer(self) -> Delivering: ...
+
+
 class Watched(Protocol):
     """What is looked at when somebody scrapes."""
 
@@ -45,6 +58,9 @@ class Watched(Protocol):
 
     @property
     def blocking(self) -> Busy: ...
+
+    @property
+    def outbound(self) -> Sending: ...
 
 
 class Tally:
@@ -157,6 +173,29 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )
+        yield from _webhooks(self._context.outbound.deliverer)
+
+
+def _webhooks(deliverer: Delivering) -> Iterable[Metric]:
+    attempts = CounterMetricFamily(
+        "sojourn_webhook_attempts", "Attempts of this process, by outcome.", labels=("outcome",)
+    )
+    attempts.add_metric(("delivered",), deliverer.delivered)
+    attempts.add_metric(("failed",), deliverer.failed)
+    yield attempts
+    waiting = GaugeMetricFamily(
+        "sojourn_webhook_deliveries",
+        "Deliveries in the ledger, of all servers, by state.",
+        labels=("state",),
+    )
+    waiting.add_metric(("pending",), deliverer.pending)
+    waiting.add_metric(("dead",), deliverer.dead)
+    yield waiting
+    yield GaugeMetricFamily(
+        "sojourn_webhook_lag_seconds",
+        "Age of the oldest event that waits for an enabled webhook.",
+        value=deliverer.lag,
+    )
 
 
 def _cumulative(tally: Tally) -> list[tuple[str, float]]:

@@ -35,6 +35,18 @@ OF_WHO: dict[Who, tuple[str, ...]] = {
     Who.BACKEND: OF_KEYS,
     Who.SIGN_IN: OF_KEYS,
     Who.PERSON: OF_KEYS,
+    Who.SELF: (
+        "unauthenticated",
+        "token_wrong_kind",
+        "session_absent",
+        "session_idle",
+        "session_expired",
+        "session_ended",
+        "session_forged",
+        "store_unavailable",
+        "store_broken",
+        "overloaded",
+    ),
     Who.CLIENT: (
         "unauthenticated",
         "token_malformed",
@@ -61,6 +73,7 @@ SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.BACKEND: [{"apiKey": []}],
     Who.SIGN_IN: [{"apiKey": []}, {"apiKey": [], "sessionToken": []}],
     Who.PERSON: [{"apiKey": [], "sessionToken": []}],
+    Who.SELF: [{"sessionCookie": []}, {"personToken": []}],
     Who.CLIENT: [{"licenseKey": []}, {"userJwt": []}, {"leaseToken": []}],
     Who.HOLDER: [{"leaseToken": []}],
 }
@@ -68,6 +81,7 @@ SCHEMES = {
     "apiKey": ("sja_…", "An API key: an operator's, or an application's."),
     "licenseKey": ("sjk_…", "A license's key, held by the application that hands out seats."),
     "leaseToken": ("sjl_…", "What an acquire answered; it proves one lease."),
+    "personToken": ("sjs_…", "A person's session token, which vouches for that person."),
     "userJwt": ("JWT", "A JWT of a user, by an issuer that the server's settings name."),
 }
 SESSION_TOKEN = {
@@ -75,6 +89,13 @@ SESSION_TOKEN = {
     "in": "header",
     "name": "X-Session-Token",
     "description": "A person's session token (sjs_…), which proves nothing without the API key.",
+}
+SESSION_COOKIE = {
+    "type": "apiKey",
+    "in": "cookie",
+    "name": "__Host-sojourn",
+    "description": "The signed cookie that applications set; over HTTP `sojourn`, or as `cookie_name` "
+    "says. Changes must come from a page of the same origin.",
 }
 
 
@@ -102,7 +123,7 @@ def document(calls: Iterable[Call]) -> bytes:
                     }
                     for name, (form, text) in SCHEMES.items()
                 }
-                | {"sessionToken": SESSION_TOKEN},
+                | {"sessionToken": SESSION_TOKEN, "sessionCookie": SESSION_COOKIE},
             },
         }
     )
@@ -142,6 +163,8 @@ def _tag(call: Call) -> str:
         return "machines"
     if call.who in (Who.CLIENT, Who.HOLDER):
         return "seats"
+    if call.who is Who.SELF:
+        return "people"
     return "licenses" if call.path.startswith("/api/licenses") else call.path.split("/")[2]
 
 

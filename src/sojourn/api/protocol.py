@@ -107,7 +107,13 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._decline_upgrade(data[offer.args[0] :])
+            if self._takes_upgrade():
+                self._due = NEVER  # it is no connection of HTTP's any more
+                self._describe()
+                self.scope["method"] = "GET"
+                self.handle_websocket_upgrade()
+            else:
+                self._decline_upgrade(data[offer.args[0] :])
             return
         except httptools.HttpParserError as fault:
             if isinstance(fault.__context__, TooLarge):
@@ -260,6 +266,17 @@ class GuardedProtocol(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+
+    def _takes_upgrade(self) -> bool:
+        """Tell whether this is the handshake of a WebSocket, on a connection that nothing else uses."""
+        return (
+            not self._busy
+            and not self.pipeline
+            and self._should_upgrade()
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and any(name == b"sec-websocket-key" for name, _ in self.headers)
+        )
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request once more as if no upgrade had been offered: a server may ignore the offer,

@@ -119,6 +119,7 @@ def hot(
         "license_suspended",
         "license_expired",
         "license_not_yet_valid",
+        "session_gone",
         "lease_ended",
         "issuer_unavailable",
     ),

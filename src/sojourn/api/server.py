@@ -17,6 +17,10 @@ else:
     LOOP = "uvloop"
 
 
+MESSAGE_MAX = 16_384
+"""Bytes of a message that a WebSocket's client may send."""
+
+
 def server_config(settings: Settings) -> dict[str, Any]:
     """Return keyword arguments for `uvicorn.Config`, besides the application itself.
 
@@ -33,7 +37,9 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "loop": LOOP,
         "http": partial(GuardedProtocol, bounds=bounds),
-        "ws": "none",
+        "ws": "websockets-sansio",
+        "ws_max_size": MESSAGE_MAX,
+        "ws_per_message_deflate": False,  # messages are short, and secrets do not compress
         "lifespan": "on",
         "interface": "asgi3",
         "server_header": False,

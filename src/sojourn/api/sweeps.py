@@ -17,6 +17,7 @@ class SweepBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     actor: str
     leases_expired: int
     leases_removed: int
+    sessions_cut: int
     sessions_removed: int
     events_removed: int
     error: str | None = None
@@ -54,6 +55,7 @@ def sweep_body(run: SweepRun) -> SweepBody:
         actor=run.actor,
         leases_expired=run.leases_expired,
         leases_removed=run.leases_removed,
+        sessions_cut=run.sessions_cut,
         sessions_removed=run.sessions_removed,
         events_removed=run.events_removed,
         error=run.error,

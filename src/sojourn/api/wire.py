@@ -50,12 +50,17 @@ STATUS: dict[str, int] = {
     "license_suspended": 403,
     "license_expired": 403,
     "license_not_yet_valid": 403,
+    "session_gone": 403,
+    "reauth_required": 403,
+    "cross_origin": 403,
     "not_found": 404,
     "license_unknown": 404,
     "feature_unknown": 404,
     "lease_unknown": 404,
     "key_unknown": 404,
     "session_unknown": 404,
+    "webhook_unknown": 404,
+    "delivery_unknown": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
     "conflict": 409,
@@ -475,6 +480,10 @@ _REFUSALS = {
     DenialReason.LICENSE_NOT_YET_VALID: (
         "The license is not valid yet.",
         "Wait for its first day, or correct validFrom.",
+    ),
+    DenialReason.SESSION_GONE: (
+        "The session that the seat is to belong to is not live.",
+        "Sign in again, or leave sessionId out.",
     ),
     DenialReason.LEASE_ENDED: (
         "The lease has ended and cannot be resumed.",

@@ -25,6 +25,7 @@ WORDS = {
     "lease.expired": "expired",
     "lease.denied": "denied",
     "session.created": "session created",
+    "session.new_device": "sign-in from a new device",
     "session.rotated": "session rotated",
     "session.ended": "session ended",
     "store.returned": "returned",

@@ -26,6 +26,7 @@ from sojourn.cli import (
     sessions,
     settings,
     sweep,
+    webhook,
 )
 from sojourn.cli.command import Json, add
 from sojourn.cli.demo.command import demo
@@ -42,7 +43,7 @@ RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
 ORDER = (
     *("demo", "hold"),
     *("serve", "migrate", "adopt", "reconcile", "express", "settings", "secret", "version"),
-    *("license", "feature", "seats", "sessions", "events", "sweep", "key"),
+    *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "key"),
 )
 
 
@@ -76,6 +77,7 @@ app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
 app.add_typer(sessions.app, name="sessions", rich_help_panel=OPERATE)
 app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
+app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)

@@ -121,7 +121,12 @@ Heartbeat = Annotated[
     str | None, _option("--heartbeat-interval", "TIME", "How often a holder beats.")
 ]
 LostAfter = Annotated[
-    str | None, _option("--lost-after", "TIME", "Silence after which a seat is free.")
+    str | None,
+    _option(
+        "--lost-after",
+        "TIME",
+        "Silence after which a seat is free. With 10s (max_pause) or less, outages of the server count.",
+    ),
 ]
 SuspectAfter = Annotated[
     str | None, _option("--suspect-after", "TIME", "Silence after which a holder is doubted.")

@@ -40,6 +40,7 @@ TODO = {
     "feature_unknown": "See the license's features with `sojourn license show LICENSE`.",
     "lease_unknown": "List seats with `sojourn seats list`.",
     "session_unknown": "List sessions with `sojourn sessions list`.",
+    "webhook_unknown": "List webhooks with `sojourn webhook list`.",
     "key_unknown": "List keys with `sojourn key list`.",
 }
 """What to do, in this program's words, where the server only knows HTTP."""

@@ -17,13 +17,14 @@ import typer
 
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.errors import SettingsError
-from sojourn.settings import Loaded, Settings, load
+from sojourn.settings import LISTS, Loaded, Settings, load
 
 FILE = "sojourn.toml"
 CLIENT_FIELDS = ("url", "key")
 """Of commands that talk to a server, not of the server itself."""
 
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
+PEOPLE = "People and their devices"
 
 HELP: dict[str, tuple[str, str, str]] = {
     "host": (WHERE, "HOST", "Address to listen on."),
@@ -46,6 +47,28 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
     "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),
+    "cookie_name": (PEOPLE, "NAME", "Cookie by which people are known, as applications set it."),
+    "cookie_domain": (PEOPLE, "DOMAIN", "Its domain, if it has one."),
+    "trusted_origins": (
+        PEOPLE,
+        "ORIGIN",
+        "Another site whose pages may end a person's sessions: https://app.example. Repeat.",
+    ),
+    "site_name": (PEOPLE, "NAME", "The name in the header of the pages that people see."),
+    "sign_in_url": (PEOPLE, "URL", "Where those pages send people to sign in."),
+    "reauth_within": (
+        PEOPLE,
+        "SECONDS",
+        "Ending sessions takes a sign-in as recent as this; 0: any.",
+    ),
+    "geo_database": (PEOPLE, "FILE", "MaxMind-format database that says where addresses are."),
+    "geo_headers": (
+        PEOPLE,
+        "HEADER",
+        "Header in which trusted proxies say it, the finest first. Repeat.",
+    ),
+    "ip_shorten": (PEOPLE, "", "Keep addresses as networks: IPv4 /24, IPv6 /48."),
+    "ip_retention_days": (PEOPLE, "DAYS", "Forget addresses so long after the sign-in; 0: never."),
     "sweep_interval": (
         PACE,
         "SECONDS",
@@ -58,6 +81,17 @@ HELP: dict[str, tuple[str, str, str]] = {
     "header_max": (PACE, "BYTES", "Longest request headers, together."),
     "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),
     "shutdown_timeout": (PACE, "SECONDS", "Time for requests under way when stopping."),
+    "webhook_reach": (
+        SAFETY,
+        "REACH",
+        "Where webhooks may go: public (by HTTPS), loopback (this machine too), private (own networks too).",
+    ),
+    "webhook_timeout": (PACE, "SECONDS", "Time for a webhook's receiver to answer."),
+    "webhook_interval": (
+        PACE,
+        "SECONDS",
+        "How often webhooks look for events; 0: this server sends none.",
+    ),
     "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
     "dev": (LOG, "", "For developing: readable logs, and the database is migrated unasked."),
@@ -130,7 +164,7 @@ def _parameter(name: str) -> inspect.Parameter:
         kind, flag = bool, f"{flag}/--no-{flag[2:]}"
     elif isinstance(default, int | float):
         kind = type(default)
-    elif name in ("secret", "trusted_proxies"):
+    elif name in LISTS:
         kind = list[str]
     if default not in ("", (), False) and name != "store":
         text += f" [default: {_shown(default)}]"

@@ -10,7 +10,7 @@ from sojourn.cli.command import command, group
 from sojourn.cli.output import Column, Output, count, span, when
 from sojourn.cli.server import Server
 
-COUNTS = ("leasesExpired", "leasesRemoved", "sessionsRemoved", "eventsRemoved")
+COUNTS = ("leasesExpired", "leasesRemoved", "sessionsCut", "sessionsRemoved", "eventsRemoved")
 PATIENCE = 150.0
 """Seconds; a server stops waiting for a sweep a little earlier."""
 
@@ -35,7 +35,8 @@ def run(server: Server, out: Output) -> None:
         out.say("Nothing had expired, and nothing was old enough to be forgotten.")
         return
     out.say(
-        f"Noted {count(done['leasesExpired'], 'expired lease')}; forgot "
+        f"Noted {count(done['leasesExpired'], 'expired lease')} and "
+        f"{count(done['sessionsCut'], 'session')} that a cutoff ended; forgot "
         f"{count(done['leasesRemoved'], 'old lease')}, "
         f"{count(done['sessionsRemoved'], 'session')} and "
         f"{count(done['eventsRemoved'], 'event')}, in {span(done['took'])}."
@@ -63,6 +64,7 @@ def list_(
             Column("Started", whole=True),
             Column("Took (s)", figure=True),
             Column("Expired", figure=True),
+            Column("Cut off", figure=True, drop=2),
             Column("Leases forgotten", figure=True, drop=2),
             Column("Sessions forgotten", figure=True, drop=3),
             Column("Events forgotten", figure=True, drop=3),
@@ -78,6 +80,7 @@ def _row(run: dict[str, Any]) -> tuple[Any, ...]:
         when(run["startedAt"]),
         f"{run['took']:.3f}",
         f"{run['leasesExpired']:,}",
+        f"{run['sessionsCut']:,}",
         f"{run['leasesRemoved']:,}",
         f"{run['sessionsRemoved']:,}",
         f"{run['eventsRemoved']:,}",

@@ -26,6 +26,7 @@ WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 
 def build_services(settings: Settings) -> Services:
     """Open the store and the ledger, and put the services over them. Raises StoreError."""
+    from sojourn.devices import Devices
     from sojourn.service.services import Services
     from sojourn.stores.open import open_ledger, open_store, recorder_of
     from sojourn.token import Keyring
@@ -34,6 +35,7 @@ def build_services(settings: Settings) -> Services:
         settings.store_url,
         max_pause=round(settings.max_pause * SECOND),
         event_retention=round(settings.event_retention_days * DAY),
+        ip_retention=round(settings.ip_retention_days * DAY) or None,
     )
     try:
         ledger = open_ledger(settings.ledger_url)
@@ -48,6 +50,7 @@ def build_services(settings: Settings) -> Services:
         pulse_interval=settings.pulse_interval,
         queue_max=settings.queue_max,
         recorder=recorder_of(store, ledger),
+        complete=Devices.from_settings(settings).complete,
     )
 
 

@@ -1,4 +1,7 @@
-"""Take seats and keep them: `Client(url, license_key=…).seat(feature, user=…)`."""
+"""Take seats and keep them: `Client(url, license_key=…).seat(feature, user=…)`.
+
+And, for receivers of webhooks: `verify_webhook(headers, body, secrets)`.
+"""
 
 from sojourn.client.client import Client as Client
 from sojourn.client.errors import ClientClosed as ClientClosed
@@ -11,3 +14,6 @@ from sojourn.client.identity import default_client_id as default_client_id
 from sojourn.client.seat import Change as Change
 from sojourn.client.seat import Seat as Seat
 from sojourn.client.seat import Waiting as Waiting
+from sojourn.hooks.signature import WebhookMessage as WebhookMessage
+from sojourn.hooks.signature import WebhookRefused as WebhookRefused
+from sojourn.hooks.signature import verify_webhook as verify_webhook

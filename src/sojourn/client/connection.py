@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn import __version__
-from sojourn.client.http import IDLE_CONNECTION, PLAIN_HOSTS, SENT_NOTHING, Secret
+from sojourn.client.http import IDLE_CONNECTION, PLAIN_HOSTS, SENT_NOTHING, Secret, bounded
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
 
 ATTEMPTS = 2
@@ -147,7 +147,8 @@ class Connection:
                 keepalive_expiry=IDLE_CONNECTION,
             ),
             headers={
-                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()}",
+                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()} "
+                f"({platform.system()})",
                 "Accept": "application/json, application/problem+json",
             },
         )
@@ -170,17 +171,7 @@ class Connection:
             timeout=max(0.001, deadline - time.monotonic()),
         )
         response = client.send(request, stream=True)
-        try:
-            raw = bytearray()
-            for chunk in response.iter_bytes():
-                raw += chunk
-                if len(raw) > ANSWER_MAX:
-                    raise httpx.DecodingError("The answer is too long.", request=request)
-                if time.monotonic() > deadline:  # each chunk may have come just in time
-                    raise httpx.ReadTimeout("The answer took too long.", request=request)
-            return response, bytes(raw)
-        finally:
-            response.close()
+        return response, bounded(response, ANSWER_MAX, deadline, time.monotonic)
 
     def _read(self, response: httpx.Response, raw: bytes, kind: type[_A]) -> _A:
         with contextlib.suppress(msgspec.MsgspecError):

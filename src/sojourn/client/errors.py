@@ -186,6 +186,7 @@ _BY_CODE: dict[str, type[SojournError]] = {
     "license_suspended": Forbidden,
     "license_expired": Forbidden,
     "license_not_yet_valid": Forbidden,
+    "session_gone": Forbidden,
     "store_broken": StoreBroken,
     "internal": SojournError,
 }

@@ -98,6 +98,24 @@ class _Success(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
+def bounded(
+    response: httpx.Response, limit: int, deadline: float, now: Callable[[], float]
+) -> bytes:
+    """Read an answer to its end, and close it. Raises DecodingError past the limit, ReadTimeout past the
+    deadline."""
+    try:
+        read = bytearray()
+        for chunk in response.iter_bytes():
+            read += chunk
+            if len(read) > limit:
+                raise httpx.DecodingError("The answer is too long.", request=response.request)
+            if now() > deadline:  # each chunk may have come just in time
+                raise httpx.ReadTimeout("The answer took too long.", request=response.request)
+        return bytes(read)
+    finally:
+        response.close()
+
+
 class Http:
     """One connection pool to one server. Safe from several threads; connects on first use."""
 
@@ -135,7 +153,8 @@ class Http:
             verify=self._verify,
             limits=httpx.Limits(keepalive_expiry=IDLE_CONNECTION),
             headers={
-                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()}",
+                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()} "
+                f"({platform.system()})",
                 "Accept": "application/json, application/problem+json",
             },
         )
@@ -210,17 +229,7 @@ class Http:
             timeout=max(0.001, deadline - self._now()),
         )
         response = self._client.send(request, auth=Bearer(proof), stream=True)
-        try:
-            read = bytearray()
-            for chunk in response.iter_bytes():
-                read += chunk
-                if len(read) > BODY_MAX:
-                    raise httpx.DecodingError("The answer is too long.", request=request)
-                if self._now() > deadline:  # each chunk may have come just in time
-                    raise httpx.ReadTimeout("The answer took too long.", request=request)
-            return response, bytes(read)
-        finally:
-            response.close()
+        return response, bounded(response, BODY_MAX, deadline, self._now)
 
     def _read(self, raw: bytes, kind: type[_T]) -> _T:
         with contextlib.suppress(msgspec.MsgspecError):

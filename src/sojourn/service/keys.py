@@ -19,6 +19,7 @@ class Permission(StrEnum):
     SESSIONS_READ = "sessions:read"
     SESSIONS_END = "sessions:end"
     SESSIONS_CUTOFF = "sessions:cutoff"  # everybody's at once
+    WEBHOOKS = "webhooks"
     RELAY = "relay"
 
 
@@ -31,6 +32,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
             Permission.LICENSES_WRITE,
             Permission.SESSIONS_READ,
             Permission.SESSIONS_END,
+            Permission.WEBHOOKS,
         }
     ),
     Role.VIEWER: frozenset({Permission.READ, Permission.SESSIONS_READ}),

@@ -6,14 +6,14 @@ import threading
 
 import structlog
 
-from sojourn.ledger import Ledger
+from sojourn.hooks.book import HookedLedger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
 from sojourn.service.seats import Seats
-from sojourn.service.sessions import SessionService
+from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
 from sojourn.store import Recorder, Store, Swept
@@ -39,13 +39,14 @@ class Services:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
+        ledger: HookedLedger,
         keyring: Keyring,
         *,
         sweep_interval: float = 900.0,
         pulse_interval: float = 2.0,
         queue_max: int = 10_000,
         recorder: Recorder | None = None,  # where the ledger is not in the store's database
+        complete: Complete | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
@@ -56,7 +57,9 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
-        self.sessions = SessionService(store)  # never closed: the store is ours to close
+        self.sessions = SessionService(
+            store, complete=complete
+        )  # never closed: the store is ours to close
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end
         # comes first: it releases leases, and whatever else is asked of that session in the same

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
+from sojourn.device import Device
 from sojourn.errors import Conflict, InvalidInput, InvalidToken, StoreBroken
+from sojourn.event import Event
 from sojourn.session import (
     IMPERSONATION_MAX,
     Begin,
@@ -19,6 +22,7 @@ from sojourn.session import (
     Rotate,
     Save,
     Session,
+    SessionPage,
     TooMany,
 )
 from sojourn.store import Store
@@ -30,14 +34,21 @@ GRACE_MAX = 30_000
 FOREIGN_MAX = 512
 """Characters of a token that another system made."""
 SWEEP_BATCHES = 100
+Complete = Callable[[Device], Device | None]
 
 
 class SessionService:
-    """Implements `session.Sessions` over a store."""
+    """Implements `session.Sessions` over a store.
 
-    def __init__(self, store: Store) -> None:
+    Attributes:
+        ended: called whenever sessions were ended through this object, on whatever thread did it.
+    """
+
+    def __init__(self, store: Store, *, complete: Complete | None = None) -> None:
         self._store = store
         self.parallel = store.parallel
+        self._complete = complete  # what is known of a device beyond what it says
+        self.ended: list[Callable[[], None]] = []
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
         """Look tokens up, and mark as used what is due: one statement, and one more when a touch is due.
@@ -67,7 +78,10 @@ class SessionService:
         """Begin sessions, each under a token of its own. Raises InvalidInput."""
         tokens = [new_token(TokenKind.SESSION) for _ in begins]
         created = self._store.create(
-            [_new(begin, token) for begin, token in zip(begins, tokens, strict=True)]
+            [
+                _new(self._completed(begin), token)
+                for begin, token in zip(begins, tokens, strict=True)
+            ]
         )
         answers: list[Begun | TooMany] = []
         for token, session in zip(tokens, created, strict=True):
@@ -80,6 +94,11 @@ class SessionService:
             else:
                 answers.append(Begun(token=token, session=session))
         return answers
+
+    def _completed(self, begin: Begin) -> Begin:
+        if self._complete is None or begin.device is None:
+            return begin
+        return replace(begin, device=self._complete(begin.device))
 
     def save(self, saves: Sequence[Save]) -> list[int | None]:
         return self._store.save(saves)
@@ -108,23 +127,46 @@ class SessionService:
         return None if session is None else Begun(token=token, session=session)
 
     def end(self, ends: Sequence[End]) -> list[list[str]]:
-        return [
-            self._store.end(
-                ids=each.ids,
-                user_id=each.user_id,
-                keep=each.keep,
-                reason=each.reason,
-                actor=each.actor,
-            )
-            for each in ends
-        ]
+        try:
+            return [
+                self._store.end(
+                    ids=each.ids,
+                    user_id=each.user_id,
+                    keep=each.keep,
+                    reason=each.reason,
+                    actor=each.actor,
+                )
+                for each in ends
+            ]
+        finally:
+            self._tell()
 
     def cut_off(self, user_id: str | None, *, reason: str, actor: str | None) -> int:
         """End everything begun up to now, of a user or of everybody; see `Store.cut_off`."""
-        return self._store.cut_off(user_id, reason=reason, actor=actor)
+        at = self._store.cut_off(user_id, reason=reason, actor=actor)
+        self._tell()
+        return at
+
+    def _tell(self) -> None:
+        for listener in self.ended:
+            listener()
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        return self._store.gone(ids)
+
+    def events(self, **which: Any) -> list[Event]:
+        """Read the stream of what has happened; see `Store.events`."""
+        return self._store.events(**which)
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return self._store.of(user_id, limit=limit)
+
+    def page(self, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
+        return self._store.page(user_id, after=after, limit=limit)
+
+    def held(self, which: End) -> dict[str, int]:
+        """Count the seats that sessions hold: of those named, or of a user's."""
+        return self._store.held(ids=which.ids, user_id=which.user_id)
 
     def list(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None

@@ -50,6 +50,7 @@ class Sweeper:
                 actor=actor,
                 leases_expired=total.leases_expired,
                 leases_removed=total.leases_removed,
+                sessions_cut=total.sessions_cut,
                 sessions_removed=total.sessions_removed,
                 events_removed=total.events_removed,
                 error=error,
@@ -65,5 +66,6 @@ def add(a: Swept, b: Swept) -> Swept:
         sessions_cut=a.sessions_cut + b.sessions_cut,
         sessions_removed=a.sessions_removed + b.sessions_removed,
         events_removed=a.events_removed + b.events_removed,
+        ips_forgotten=a.ips_forgotten + b.ips_forgotten,
         more=b.more,
     )

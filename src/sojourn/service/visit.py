@@ -81,12 +81,19 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a visit needs to know of a request. `cookies`: the Cookie header, "" if there is none."""
+    """What a visit needs to know of a request.
+
+    Attributes:
+        cookies: the Cookie header, "" if there is none.
+        token: what was sent as `Authorization: Bearer sjs_…`. It goes before cookies, and none is set.
+        describe: says on which device a session begins; asked when one does.
+    """
 
     cookies: str
     origin: Origin
     path: str = "/"
-    user_agent: str | None = None
+    token: str | None = None
+    describe: Callable[[], Device] | None = None
 
 
 class Visit:
@@ -110,8 +117,15 @@ class Visit:
         self._adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
         self._clear_cookie: str | None = None
         self._committed = self._saves = False
-        self._device = Device(ip=request.origin.ip, user_agent=request.user_agent)
-        self._read_cookie()
+        if request.token is None:
+            self._read_cookie()
+        else:
+            self._token = request.token
+
+    @property
+    def _device(self) -> Device:
+        describe = self._request.describe
+        return Device(ip=self._request.origin.ip) if describe is None else describe()
 
     def _read_cookie(self) -> None:
         name = self.rules.cookie.sent_as(self._request.origin.https)
@@ -337,7 +351,7 @@ class Visit:
         if self.data.accessed or self._set_cookie is not None or self._clear_cookie is not None:
             headers.append(("Vary", "Cookie"))
         given = [each for each in (self._set_cookie, self._clear_cookie) if each is not None]
-        if given:
+        if given and self._request.token is None:
             headers += [("Set-Cookie", each) for each in given]
             headers.append(("Cache-Control", 'no-cache="Set-Cookie"'))
         return headers

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
+from sojourn.hooks.book import HookedLedger
 from sojourn.ledger import Ledger
 from sojourn.store import Recorded, Recorder, Store
 
@@ -43,20 +44,34 @@ def open_store(
     migrate: bool = False,
     durable: bool = True,
     event_retention: int = EVENT_RETENTION,
+    ip_retention: int | None = None,
 ) -> Store:
     """Open a store. On SQL its schema must be in place, unless `migrate` is to see to that."""
     if scheme_of(url) == "memory":
         from sojourn.stores.memory import MemoryStore  # noqa: PLC0415  # only if asked for
 
-        return MemoryStore(clock, max_pause=max_pause, event_retention=event_retention)
+        return MemoryStore(
+            clock,
+            max_pause=max_pause,
+            event_retention=event_retention,
+            ip_retention=ip_retention,
+        )
     if scheme_of(url) in REDIS:
         from sojourn.stores.redis.open import open_redis  # noqa: PLC0415  # only if asked for
 
-        return open_redis(url, clock=clock, max_pause=max_pause, event_retention=event_retention)
+        return open_redis(
+            url,
+            clock=clock,
+            max_pause=max_pause,
+            event_retention=event_retention,
+            ip_retention=ip_retention,
+        )
     from sojourn.stores.sql.store import SqlStore  # noqa: PLC0415  # only if asked for
 
     db = _database(url, clock=clock, durable=durable, migrate=migrate)
-    return SqlStore(db, max_pause=max_pause, event_retention=event_retention)
+    return SqlStore(
+        db, max_pause=max_pause, event_retention=event_retention, ip_retention=ip_retention
+    )
 
 
 def open_ledger(
@@ -65,7 +80,7 @@ def open_ledger(
     clock: Clock = STORE_CLOCK,
     migrate: bool = False,
     durable: bool = True,
-) -> Ledger:
+) -> HookedLedger:
     """Open a ledger, always on SQL: `memory:` is a private database in this process's memory."""
     from sojourn.stores.sql.ledger import SqlLedger  # noqa: PLC0415  # only if asked for
 

@@ -30,6 +30,7 @@ class Held(Struct):
     user_id: str
     client_id: str
     fence: int
+    acquired_at: int
     expires_at: int
     heard_at: int
     graced_at: int = -1
@@ -68,6 +69,7 @@ class Oracle:
             user_id=str(event.user_id),
             client_id=str(event.client_id),
             fence=fence,
+            acquired_at=event.at,
             expires_at=event.at + 1,  # until the answer says more
             heard_at=event.at,
         )
@@ -82,10 +84,12 @@ class Oracle:
     def _give_grace(self, event: Event) -> None:
         last_pulse = event.at - event.data["lasted"]
         for held in self.held.values():
-            survived = held.expires_at > last_pulse + self.max_pause
+            survived = held.expires_at > max(last_pulse + self.max_pause, held.heard_at)
             if survived and held.heard_at > held.graced_at and held.pool_id in self.pools:
-                longest = event.at + self.pools[held.pool_id].policy.lost_after
-                given = min(held.expires_at + event.data["lasted"], longest)
+                policy = self.pools[held.pool_id].policy
+                given = min(held.expires_at + event.data["lasted"], event.at + policy.lost_after)
+                if policy.max_lease is not None:
+                    given = min(given, held.acquired_at + policy.max_lease)
                 held.expires_at = max(held.expires_at, given)
                 held.graced_at = event.at
 
@@ -95,6 +99,7 @@ class Oracle:
         if held is not None and held.fence == lease.fence:
             assert lease.expires_at > now, "granted a lease that is no more"
             held.expires_at = lease.expires_at
+            held.acquired_at = lease.acquired_at
 
     def heard(self, lease_id: str, now: int) -> None:
         """A beat counted; if it found its lease alive, it did so before any grace was given."""

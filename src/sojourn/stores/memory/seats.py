@@ -95,13 +95,18 @@ class MemorySeats(MemoryStream):
             self._append([denial_event(request, denied) for request in requests], now)
             return [denied] * len(requests)
         assert pool is not None  # an unknown pool is refused above
+        named = {each.session_id for each in requests if each.session_id is not None}
+        gone = {session_id for session_id in named if not self._in_session(session_id, now)}
         now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
-        seating = seat(self._view(pool, now), requests)
+        seating = seat(self._view(pool, now), requests, gone=gone)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
         self._append(seating.events, now)
         return seating.answers
+
+    def _in_session(self, session_id: str, now: int) -> bool:
+        raise NotImplementedError  # the store knows, which holds sessions and seats alike
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
         """Acquire in a copy that is thrown away."""
@@ -270,6 +275,7 @@ class MemorySeats(MemoryStream):
             if lease.live(served_until)
             and lease.pool_id in self._pools
             and (lease.graced_at is None or lease.last_beat_at > lease.graced_at)
+            and lease.expires_at > lease.last_beat_at  # else it ended by a goodbye of its own
         ]
         for lease in surviving:
             policy = self._pools[lease.pool_id].policy
@@ -314,8 +320,11 @@ class MemorySeats(MemoryStream):
 
 
 def _graced(lease: Lease, policy: Policy, lasted: int, now: int) -> Lease:
-    """Let a lease live on as if the clock had stood still, at most its lost_after from now."""
+    """Let a lease live on as if the clock had stood still, at most its lost_after from now, and never
+    past its max_lease."""
     given_back = min(lease.expires_at + lasted, now + policy.lost_after)
+    if policy.max_lease is not None:
+        given_back = min(given_back, lease.acquired_at + policy.max_lease)
     return replace(
         lease,
         expires_at=max(lease.expires_at, given_back),

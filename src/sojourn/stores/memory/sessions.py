@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
+from sojourn.device import new_device_data
 from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.session import (
@@ -19,6 +20,7 @@ from sojourn.session import (
     NewSession,
     Save,
     Session,
+    SessionPage,
     TooMany,
     check_size,
 )
@@ -52,6 +54,8 @@ class _Cut(Struct, frozen=True):
 
 
 class MemorySessions(MemoryStream):
+    _ips_in_events = True
+
     def __init__(self, clock: Clock, **options: int) -> None:
         super().__init__(clock, **options)
         self._sessions: dict[str, _Row] = {}
@@ -129,8 +133,28 @@ class MemorySessions(MemoryStream):
         )
         self._sessions[new.id] = _Row(session=session, token_hash=new.token_hash)
         self._hashes[new.token_hash] = new.id
-        self._append([_event(EventKind.SESSION_CREATED, session)], now)
+        happened = [_event(EventKind.SESSION_CREATED, session)]
+        if (told := self._told_device(session)) is not None:
+            event = _event(EventKind.SESSION_NEW_DEVICE, session)
+            happened.append(replace(event, data=told))
+        self._append(happened, now)
         return _shown(session, now)
+
+    def _told_device(self, new: Session) -> dict[str, Any] | None:
+        """Describe the device of a session that was just created, if its user was never seen on one of
+        its name and kind."""
+        if new.user_id is None or new.impersonator is not None or new.device is None:
+            return None
+        known = [
+            row.session.device
+            for row in self._sessions.values()
+            if row.session.user_id == new.user_id
+            and row.session.impersonator is None
+            and row.session.id != new.id
+        ]
+        if any(x is not None and x.known_by == new.device.known_by for x in known):
+            return None
+        return new_device_data(new.device, first=not known, ip=self._ips_in_events)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         with self._lock:
@@ -230,6 +254,23 @@ class MemorySessions(MemoryStream):
             live = sorted(self._live_of(user_id, now), key=_newest_first)
             return [_shown(session, now) for session in live[: bounded(limit)]]
 
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        with self._lock:
+            now = self.now()
+            live = sorted(self._live_of(user_id, now), key=_newest_first)
+            rest = [x for x in live if after is None or _newest_first(x) > (-after[0], after[1])]
+            shown = (replace(x, data={}, at=now) for x in rest[: bounded(limit)])
+            return SessionPage(sessions=tuple(shown), total=len(live))
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        with self._lock:
+            now = self.now()
+            absent = Gone(reason=GoneReason.ABSENT)
+            rows = [self._sessions.get(session_id) for session_id in ids]
+            return [absent if row is None else self._gone(row, now) for row in rows]
+
     def sessions(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
     ) -> list[Session]:
@@ -307,6 +348,20 @@ class MemorySessions(MemoryStream):
             del self._hashes[row.token_hash]
             if row.previous_hash is not None:
                 del self._hashes[row.previous_hash]
+        return len(forgotten)
+
+    def _forget_ips(self, until: int, limit: int) -> int:
+        known = [
+            row
+            for row in self._sessions.values()
+            if row.session.created_at <= until
+            and row.session.device is not None
+            and row.session.device.ip is not None
+        ]
+        forgotten = sorted(known, key=lambda row: row.session.created_at)[:limit]
+        for row in forgotten:
+            assert row.session.device is not None  # see above
+            row.session = replace(row.session, device=replace(row.session.device, ip=None))
         return len(forgotten)
 
     def _live_session(self, session_id: str, now: int) -> _Row | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sojourn.device import Device
+from sojourn.device import Device, new_device_data
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, EndReason, Lease, Origin
@@ -159,11 +159,17 @@ def _pairs(data: Any) -> list[str]:
     ]
 
 
-def new_session_row(new: NewSession, *, deny: bool) -> list[Any]:
+def new_session_row(new: NewSession, *, deny: bool, ips: bool) -> list[Any]:
+    """`ips`: events may hold addresses."""
+    device = new.device
+    said = None
+    if device is not None and new.user_id is not None and new.impersonator is None:
+        said = to_json(new_device_data(device, first=False, ip=ips)).decode()
     return [
         *(new.id, hash_text(new.token_hash), new.user_id, _pairs(new.data), new.lifetime),
         *(new.idle_timeout, device_text(new.device), new.level, new.impersonator, new.replaces),
-        *(list(new.ending), new.limit, deny),
+        *(list(new.ending), new.limit, deny, said),
+        device is not None and device.ip is not None,
     ]
 
 
@@ -206,9 +212,9 @@ def session_of(shown: Sequence[bytes], at: int) -> Session:
 def event_of(entry: bytes, raw: bytes) -> Event:
     parts: list[Any] = [None if part is False else part for part in _unpack(raw)]
     at, kind, pool_id, subject, user_id, client_id, actor, data = parts
-    if isinstance(data, list):  # an operator's own words, and a number
-        text, name, number = data
-        data = _object(text) | {name: number}
+    if isinstance(data, list):  # words that were ready, and what the script adds
+        text, name, added = data
+        data = _object(text) | {name: added}
     return Event(
         id=int(entry.partition(b"-")[0]),
         at=at,

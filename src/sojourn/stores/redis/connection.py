@@ -111,7 +111,7 @@ class Connection:
         self.strict = address.strict
         self._max_pause = max_pause
         self.base = f"{address.prefix}:{{s}}:"
-        """One hash tag, and so one slot, for all keys: see docs/adr/0015."""
+        """One hash tag, and so one slot, for all keys: see docs/adr/0016."""
         self._self = self.base + "m"
 
     def key(self, name: str) -> str:

@@ -9,7 +9,9 @@ from sojourn.stores.redis.connection import FORMS, Connection, connect, read_url
 from sojourn.stores.redis.store import RedisStore
 
 
-def open_redis(url: str, *, clock: Clock, max_pause: int, event_retention: int) -> RedisStore:
+def open_redis(
+    url: str, *, clock: Clock, max_pause: int, event_retention: int, ip_retention: int | None
+) -> RedisStore:
     """Open a store. Raises SettingsError on a server that may drop what it holds."""
     try:
         address = read_url(url)
@@ -24,4 +26,4 @@ def open_redis(url: str, *, clock: Clock, max_pause: int, event_retention: int) 
     except BaseException:
         db.close()
         raise
-    return RedisStore(db, event_retention=event_retention)
+    return RedisStore(db, event_retention=event_retention, ip_retention=ip_retention)

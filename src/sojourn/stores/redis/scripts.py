@@ -28,7 +28,7 @@ def _script(name: str, *pieces: str) -> Script:
 _BASE = ("base", "identity", "leases")
 _SEATS = (*_BASE, "grace")
 
-ACQUIRE = _script("acquire", *_SEATS, "counting", "seating", "acquire")
+ACQUIRE = _script("acquire", *_SEATS, "counting", "sessions", "seating", "acquire")
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "pools")

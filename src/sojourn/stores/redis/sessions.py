@@ -14,6 +14,7 @@ from sojourn.session import (
     NewSession,
     Save,
     Session,
+    SessionPage,
     TooMany,
 )
 from sojourn.stores.redis import scripts
@@ -32,12 +33,16 @@ def _too_large(size: int) -> InvalidInput:
     )
 
 
-def create(db: Connection, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+def create(
+    db: Connection, sessions: Sequence[NewSession], *, ips: bool
+) -> list[Session | TooMany | None]:
     if any(new.limit is not None and new.limit < 1 for new in sessions):
         raise InvalidInput("A user needs room for one session at least.")
     if not sessions:
         return []
-    rows = [new_session_row(x, deny=x.at_limit is not AtLimit.END_OLDEST) for x in sessions]
+    rows = [
+        new_session_row(x, deny=x.at_limit is not AtLimit.END_OLDEST, ips=ips) for x in sessions
+    ]
     said = db.run(scripts.CREATE, [DATA_MAX, *rows])
     if said[0] == b"large":
         raise _too_large(said[1])
@@ -64,6 +69,10 @@ def load(db: Connection, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
 def _session_or_gone(said: Any, now: int) -> Session | Gone:
     if isinstance(said, list):
         return session_of(said, now)
+    return _gone(said)
+
+
+def _gone(said: Any) -> Gone:
     if not said:
         return _ABSENT
     reason, ended_by, end_reason, at = unpack(said)
@@ -107,6 +116,25 @@ def of(db: Connection, user_id: str, *, limit: int) -> list[Session]:
     return [session_of(each, now) for each in found]
 
 
+def page(db: Connection, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
+    asked = [user_id, bounded(limit), *(after or (None, None))]
+    now, total, *found = db.run(scripts.VISITS, ["page", asked])
+    return SessionPage(sessions=tuple(session_of(each, now) for each in found), total=total)
+
+
+def held(db: Connection, *, ids: Sequence[str] | None, user_id: str | None) -> dict[str, int]:
+    if (ids is None) == (user_id is None):
+        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+    flat = db.run(scripts.VISITS, ["held", [user_id, None if ids is None else list(ids)]])
+    return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def gone(db: Connection, ids: Sequence[str]) -> list[Gone | None]:
+    if not ids:
+        return []
+    return [None if said == 1 else _gone(said) for said in db.run(scripts.VISITS, ["gone", [*ids]])]
+
+
 def sessions(
     db: Connection, *, after: str | None, limit: int, user_id: str | None
 ) -> list[Session]:
@@ -123,8 +151,8 @@ def end(
     reason: str,
     actor: str | None,
 ) -> list[str]:
-    if (ids is None) == (user_id is None):
-        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+    if ids is None and user_id is None:
+        raise InvalidInput("Name sessions by their ids, or by their user.")
     named = None if ids is None else list(ids)
     ended = db.run(scripts.ENDING, ["end", [user_id, named, list(keep), reason, actor]])
     return [each.decode() for each in ended]

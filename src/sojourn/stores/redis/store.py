@@ -17,7 +17,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.session import Gone, NewSession, Save, Session, TooMany
+from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
 from sojourn.store import Action, Attached, Finding, Held, Outage, Swept
 from sojourn.stores.redis import events, health, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
@@ -29,14 +29,15 @@ class RedisStore:
 
     parallel = 2  # one batch is written and read here while the other is decided there
 
-    def __init__(self, db: Connection, *, event_retention: int) -> None:
+    def __init__(self, db: Connection, *, event_retention: int, ip_retention: int | None) -> None:
         self._db = db
         self._event_retention = event_retention
+        self._ip_retention = ip_retention
 
     # Sessions
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
-        return session_verbs.create(self._db, sessions)
+        return session_verbs.create(self._db, sessions, ips=self._ip_retention is None)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
@@ -72,6 +73,19 @@ class RedisStore:
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return session_verbs.of(self._db, user_id, limit=limit)
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        return session_verbs.page(self._db, user_id, after=after, limit=limit)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        return session_verbs.held(self._db, ids=ids, user_id=user_id)
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        return session_verbs.gone(self._db, ids)
 
     def sessions(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
@@ -142,15 +156,16 @@ class RedisStore:
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         limit = max(1, seats.bounded(limit))
         filtered = seats.filter_row(which or LeaseFilter())
-        asked = [limit, self._event_retention, which is None, *filtered]
+        asked = [limit, self._event_retention, which is None, *filtered, self._ip_retention]
         *counts, more = self._db.run(scripts.SWEEP, asked)
-        expired, removed, cut, sessions_removed, events_removed = counts
+        expired, removed, cut, sessions_removed, events_removed, ips_forgotten = counts
         return Swept(
             leases_expired=expired,
             leases_removed=removed,
             sessions_cut=cut,
             sessions_removed=sessions_removed,
             events_removed=events_removed,
+            ips_forgotten=ips_forgotten,
             more=bool(more),
         )
 

@@ -21,7 +21,7 @@ from sojourn.event import Event
 from sojourn.lease import Acquire, DenialReason, Denied, Lease
 from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
-from sojourn.stores.sql import events, outages
+from sojourn.stores.sql import cutoffs, events, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
@@ -139,6 +139,8 @@ def _decide(
     by_pool: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_pool.setdefault(request.pool_id, []).append(index)
+    # Before the pools, as whoever ends a session locks it before its leases.
+    gone = cutoffs.not_live(tx, {x.session_id for x in requests if x.session_id is not None})
     locked = _lock(tx, requests)
     happened: list[Event] = []
     if outages.stale(locked.pulse, locked.now, max_pause):
@@ -160,7 +162,7 @@ def _decide(
         pool, fence = locked.pools[pool_id]
         rows = locked.rows.get(pool_id, {})
         view = PoolView(tx, certificates, pool, fence=fence, rows=rows, now=locked.now)
-        seating = seat(view, batch)
+        seating = seat(view, batch, gone=gone)
         if view.certificate is not None:
             counted[pool_id] = view.certificate
         for i, answer in zip(indexes, seating.answers, strict=True):

@@ -24,6 +24,7 @@ from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql.newcomers import tell_new_devices
 from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, device_to_json, session_of
 from sojourn.stores.sql.sessions import TAKEN
 
@@ -68,18 +69,20 @@ class _Refused(Struct):
     ids: list[str]
 
 
-def create(db: Database, new: Sequence[NewSession]) -> list[Session | TooMany | None]:
+def create(
+    db: Database, new: Sequence[NewSession], *, ips_in_events: bool = True
+) -> list[Session | TooMany | None]:
     """Create sessions, overwriting none; see `Store.create`."""
     if not new:
         return []
     if any(each.limit is not None and each.limit < 1 for each in new):
         raise InvalidInput("A user needs room for one session at least.")
     texts = [data_to_json(each.data) for each in new]
-    return db.transaction(lambda tx: _create(tx, new, texts))
+    return db.transaction(lambda tx: _create(tx, new, texts, ips_in_events))
 
 
 def _create(
-    tx: Tx, new: Sequence[NewSession], texts: Sequence[str]
+    tx: Tx, new: Sequence[NewSession], texts: Sequence[str], ips_in_events: bool
 ) -> list[Session | TooMany | None]:
     ids = tx.dialect.keys([each.id for each in new])
     hashes = tx.dialect.hashes([each.token_hash for each in new])
@@ -103,6 +106,8 @@ def _create(
             taken |= {each.id, each.token_hash}
         decided.append(answer)
     answers = batch.show(tx, decided)
+    began = [each for each in decided if isinstance(each, Session)]
+    batch.happened = tell_new_devices(tx, began, batch.happened, ips=ips_in_events)
     _insert(tx, list(batch.rows.values()))
     events.append(tx, [*batch.happened, *end_sessions(tx, batch.endings, now)], now)
     return answers

@@ -27,6 +27,9 @@ LIVE = """s.ended_at IS NULL AND s.idle_at > {now}
 AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = s.user_id), -1)
 AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = ''), -1)"""
 """Which sessions AS s are live."""
+STAYING = """
+SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
+""".replace("{live_session}", LIVE)
 CUTS = "u.cut_at, u.cut_by, u.cut_reason, e.cut_at, e.cut_by, e.cut_reason"
 """What {join_cuts} adds to sessions AS s."""
 
@@ -127,6 +130,15 @@ def cut_off(db: Database, user_id: str | None, *, reason: str, actor: str | None
         return at
 
     return db.transaction(work)
+
+
+def not_live(tx: Tx, ids: Iterable[str]) -> set[str]:
+    """Return which of these sessions are not live; nobody ends the others until this is committed."""
+    named = set(ids)
+    if not named:
+        return named
+    params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(named))}
+    return named - {row[0] for row in tx.rows(STAYING, params)}
 
 
 def behind(tx: Tx, now: int, limit: int) -> list[str]:

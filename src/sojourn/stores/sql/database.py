@@ -15,12 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
 from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
-from sojourn.stores.sql.dialect import Dialect
-from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql import schema
+from sojourn.stores.sql.dialect import Backend, Dialect
+from sojourn.stores.sql.faults import Fault, classify
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
@@ -28,6 +30,7 @@ Params = Mapping[str, Any]
 
 ATTEMPTS = 5
 """How often a transaction is tried that loses a deadlock or a race to insert the same row."""
+TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type = 'table'"
 RETRY_WITHIN = 1.0  # seconds: a connection that took longer to fail is not worth another try
 
 
@@ -187,9 +190,19 @@ class Database(ABC):
                 first = attempt == 1 and time.monotonic() - started < RETRY_WITHIN
                 lost = fault.disconnected and first and not committing
                 if attempt == ATTEMPTS or not (fault.kind == "retry" or lost):
-                    raise fault.error() from error
+                    raise self._judged(fault).error() from error
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
         raise AssertionError("unreachable")
+
+    def _judged(self, fault: Fault) -> Fault:
+        """Find out what SQLite's one code for all such errors does not tell: is a table missing?"""
+        if fault.kind != "broken" or self.dialect.backend is not Backend.SQLITE:
+            return fault
+        with contextlib.suppress(Exception), self.reading() as tx:
+            there = {row[0] for row in tx.rows(TABLES_SQLITE, {})}
+            if not schema.metadata.tables.keys() <= there:
+                return replace(fault, kind="missing")
+        return fault
 
 
 def _roll_back(connection: Connection) -> None:

@@ -14,7 +14,8 @@ what a database says in its own words. They are rendered once per database, neve
     {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
     {join_cuts}  LEFT JOIN session_users, of the user of sessions AS s as u, and of everybody as e
     {feature}    the feature in `pool_id`
-    {update} {skip}   row locks: FOR UPDATE, SKIP LOCKED
+    {device key} a value of the device of sessions AS s
+    {update} {share} {skip}   row locks: FOR UPDATE, FOR SHARE, SKIP LOCKED
     {least} {greatest}
 """
 
@@ -119,8 +120,10 @@ SQLITE = Dialect(
         "join_holders": "LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id)"
         " IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
         "leases_by_user_id": "leases AS l INDEXED BY leases_user_id",
+        "device": "s.device ->> '$.?'",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
+        "share": "",
         "skip": "",
         "least": "min",
         "greatest": "max",
@@ -147,8 +150,10 @@ POSTGRES = Dialect(
         "join_cuts": """LEFT JOIN LATERAL (
             SELECT * FROM session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
             LEFT JOIN session_users AS e ON e.user_id = ''""",
+        "device": "s.device::json ->> '?'",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
+        "share": "FOR SHARE",
         "skip": "SKIP LOCKED",
         "least": "least",
         "greatest": "greatest",
@@ -170,8 +175,10 @@ MYSQL = Dialect(
         " ON (l.pool_id, l.user_id, l.client_id) IN :?",
         "leases_by_user_id": "leases AS l FORCE INDEX (leases_user_id)",
         "leases_by_client_id": "leases AS l FORCE INDEX (leases_holder)",
+        "device": "json_value(s.device, '$.?') COLLATE utf8mb4_bin",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",
+        "share": "LOCK IN SHARE MODE",
         "skip": "SKIP LOCKED",
         "least": "least",
         "greatest": "greatest",

@@ -54,8 +54,8 @@ def end(
     actor: str | None,
 ) -> list[str]:
     """End sessions, and release the leases that belong to them; see `Store.end`."""
-    if (ids is None) == (user_id is None):
-        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+    if ids is None and user_id is None:
+        raise InvalidInput("Name sessions by their ids, or by their user.")
 
     def work(tx: Tx) -> list[str]:
         named = ids
@@ -70,6 +70,7 @@ def end(
         endings = [
             Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
             for row in (found[i] for i in dict.fromkeys(named) if i in found)
+            if user_id is None or row[2] == user_id
         ]
         if endings:
             now = endings[0].at

@@ -10,7 +10,14 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import exc
 
-from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
+from sojourn.errors import (
+    Conflict,
+    InvalidInput,
+    SojournError,
+    StoreBroken,
+    StoreUnavailable,
+    TableMissing,
+)
 
 MIGRATE = "Run `sojourn migrate`; if it persists, `sojourn doctor` says what is missing."
 PERMIT = "Check the user, the password, the database's name and the permissions in the store's URL."
@@ -24,6 +31,7 @@ POSTGRES = {
     "25006": "unavailable",  # read-only: a standby, or a primary being replaced
     "28": "denied",
     "3D": "denied",  # no such database
+    "42P01": "missing",
     "40": "retry",  # serialization failure, deadlock
     "42501": "denied",
     "53": "unavailable",  # disk full, too many connections, out of memory
@@ -48,6 +56,7 @@ MYSQL = {
     1105: "unavailable",
     1114: "unavailable",  # table full
     1142: "denied",
+    1146: "missing",
     1158: "unavailable",  # network errors
     1159: "unavailable",
     1160: "unavailable",
@@ -95,7 +104,8 @@ SQLITE_DUPLICATE = {1555, 2067, 2579}  # CONSTRAINT: PRIMARYKEY, UNIQUE, ROWID
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """A classified error: `kind` is unavailable, broken, denied, invalid, duplicate or retry."""
+    """A classified error: `kind` is unavailable, broken, missing, denied, invalid,
+    duplicate or retry."""
 
     kind: str
     code: str = ""
@@ -115,6 +125,8 @@ class Fault(Struct, frozen=True, kw_only=True):
                 return Conflict(f"An id or a hash is in use already{said}.")
             case "denied":
                 return StoreBroken(f"The database refuses us{said}.", hint=PERMIT)
+            case "missing":
+                return TableMissing(f"A table is missing{said}.", hint=MIGRATE)
             case _:
                 return StoreBroken(f"The database is not as it must be{said}.", hint=MIGRATE)
 

@@ -15,11 +15,13 @@ from sojourn.event import Event
 from sojourn.ledger import ApiKey, Audit, LicenseChange, Role, SweepRun
 from sojourn.license import License, LicenseStatus, Policy, Pool
 from sojourn.stores.sql import recorded
+from sojourn.stores.sql.audits import audit as _audit
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded, bump
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import from_json, to_json
 from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
+from sojourn.stores.sql.webhooks import SqlBook
 
 LICENSE = [licenses.c[name] for name in License.__struct_fields__]
 KEY = [api_keys.c[name] for name in ApiKey.__struct_fields__]
@@ -37,10 +39,11 @@ POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
 class SqlLedger:
-    """Implements `sojourn.ledger.Ledger` on a database whose schema is in place."""
+    """Implements `sojourn.hooks.book.HookedLedger` on a database whose schema is in place."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.webhooks = SqlBook(db)
 
     # Licenses
 
@@ -288,12 +291,6 @@ def _set_feature(tx: Tx, license_id: str, feature: str, policy: Policy) -> None:
     if not matched:
         row = {"license_id": license_id, "feature": feature, "policy": text}
         tx.core(insert(features), row)
-
-
-def _audit(tx: Tx, actor: str, action: str, subject: str, data: dict[str, Any]) -> None:
-    """Append to the audit trail; the last thing a transaction does, as its ids have no gaps."""
-    row = {"actor": actor, "action": action, "subject": subject, "data": to_json(data)}
-    tx.core(insert(audits), row | {"at": tx.now(), "id": bump(tx, "audits", 1)})
 
 
 def _license(row: Sequence[Any]) -> License:

@@ -19,7 +19,7 @@ from sojourn.store import Swept
 from sojourn.stores.sql import cutoffs, ends, events, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded
-from sojourn.stores.sql.rows import lease_of
+from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, sessions
 from sojourn.stores.sql.seats import lock_pools_of, matching
@@ -40,6 +40,8 @@ LOCK_GONE = """
 SELECT id FROM sessions WHERE id {in ids} AND coalesce(ended_at, idle_at) <= :until
 ORDER BY id {update} {skip}
 """
+LOCK_DEVICES = "SELECT id, device FROM sessions WHERE id {in ids} ORDER BY id {update} {skip}"
+FORGET_IP = "UPDATE sessions SET device = :device WHERE id = :id"
 FORGET_SESSIONS = "DELETE FROM sessions WHERE id {in ids}"
 
 
@@ -50,6 +52,7 @@ def sweep(
     which: LeaseFilter | None,
     max_pause: int,
     event_retention: int,
+    ip_retention: int | None = None,
 ) -> Swept:
     """Tidy up; see `Store.sweep`. With a filter, only the leases it means."""
     limit = max(1, bounded(limit))
@@ -60,7 +63,7 @@ def sweep(
     forgotten = _in_chunks(
         db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
     )
-    cut = gone = old = 0
+    cut = gone = old = ips = 0
     if which is None:
         cut = _in_chunks(
             db,
@@ -71,13 +74,16 @@ def sweep(
         if cut < limit:  # what a cutoff has ended is told of before it is forgotten
             gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)
+        if ip_retention is not None:
+            ips = _in_chunks(db, _with_ip(now - ip_retention), limit, _forget_ips)
     return Swept(
         leases_expired=silent,
         leases_removed=forgotten,
         sessions_cut=cut,
         sessions_removed=gone,
         events_removed=old,
-        more=limit in (silent, forgotten, cut, gone, old),
+        ips_forgotten=ips,
+        more=limit in (silent, forgotten, cut, gone, old, ips),
     )
 
 
@@ -132,6 +138,32 @@ def _gone(until: int) -> Callable[[Tx, int], Sequence[str]]:
         return list(tx.core(found).scalars())
 
     return due
+
+
+def _with_ip(until: int) -> Callable[[Tx, int], Sequence[str]]:
+    """Find sessions begun until then whose device still has an address, oldest first."""
+
+    def due(tx: Tx, limit: int) -> Sequence[str]:
+        column = sessions.c
+        found = select(column.id).where(column.created_at <= until, column.device.like('%"ip":"%'))
+        ordered = found.order_by(column.created_at, column.id).limit(limit)
+        return list(tx.core(ordered).scalars())
+
+    return due
+
+
+def _forget_ips(tx: Tx, ids: Sequence[str]) -> int:
+    rows = tx.rows(LOCK_DEVICES, {"ids": tx.dialect.keys(ids)})
+    known = [(row[0], device_from_json(row[1])) for row in rows]
+    tx.many(
+        FORGET_IP,
+        [
+            {"id": session_id, "device": device_to_json(replace(device, ip=None))}
+            for session_id, device in known
+            if device is not None
+        ],
+    )
+    return len(known)
 
 
 def _note(tx: Tx, ids: Sequence[str], now: int) -> int:

@@ -21,17 +21,20 @@ LOCK = "SELECT value, {now} FROM marks WHERE name = 'pulse' {update}"
 NOW = "SELECT value, {now} FROM marks WHERE name = 'pulse'"
 SET = "UPDATE marks SET value = :at WHERE name = 'pulse'"
 
-# Until `served_until` the store may have served, and given away the seat of any lease that ran out.
+# Until `served_until` the store may have served, and given away the seat of any lease that ran out. One that
+# expires with its last beat said goodbye where the linger is zero: it is over.
 OWED = """
 ended_at IS NULL AND NOT lapsed AND expires_at > :served_until
-AND (graced_at IS NULL OR last_beat_at > graced_at)
+AND (graced_at IS NULL OR last_beat_at > graced_at) AND expires_at > last_beat_at
 AND EXISTS (SELECT 1 FROM pools AS p WHERE p.id = leases.pool_id AND p.status <> 'dropped')
 """
-# At most `lost_after` from now, and never less than it had.
+# At most `lost_after` from now, never past `max_lease`, and never less than it had.
 GRACE = """
 UPDATE leases SET
     expires_at = {greatest}(expires_at, {least}(expires_at + :lasted,
-        :at + (SELECT p.lost_after FROM pools AS p WHERE p.id = leases.pool_id))),
+        :at + (SELECT p.lost_after FROM pools AS p WHERE p.id = leases.pool_id),
+        (SELECT coalesce(leases.acquired_at + p.max_lease, leases.expires_at + :lasted)
+            FROM pools AS p WHERE p.id = leases.pool_id))),
     suspect_at = suspect_at + :lasted,
     graced_at = :at
 WHERE {owed}

@@ -269,8 +269,48 @@ sweeps = Table(
     Column("actor", Key(256), nullable=False),
     Column("leases_expired", BigInteger, nullable=False),
     Column("leases_removed", BigInteger, nullable=False),
+    Column("sessions_cut", BigInteger, nullable=False, server_default="0"),
     Column("sessions_removed", BigInteger, nullable=False),
     Column("events_removed", BigInteger, nullable=False),
     Column("error", Text),
+    **IN_MYSQL,
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Key(128), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("kinds", JSON, nullable=False),  # empty: all
+    Column("secrets", JSON, nullable=False),  # readable, as they must sign
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_because", Key(256)),
+    Column("created_at", INSTANT, nullable=False),
+    Column("position", BigInteger, nullable=False),  # the last event that was read for it
+    Column("last_seq", BigInteger, nullable=False),  # of its deliveries
+    Column("hold_until", INSTANT, nullable=False),
+    Column("claimed_by", Key(64)),
+    Column("claimed_until", INSTANT, nullable=False),
+    **IN_MYSQL,
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("webhook_id", Key(128), nullable=False),
+    Column("seq", BigInteger, nullable=False, autoincrement=False),
+    Column("kind", Key(64), nullable=False),
+    Column("event_id", BigInteger),
+    Column("event_at", INSTANT, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("state", Key(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", INSTANT, nullable=False),
+    Column("last_at", INSTANT),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    PrimaryKeyConstraint("webhook_id", "seq", name="webhook_deliveries_pkey"),
+    Index("webhook_deliveries_state", "state", "webhook_id", "seq"),
     **IN_MYSQL,
 )

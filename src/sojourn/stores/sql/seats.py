@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, func, select
 
+from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
@@ -60,6 +61,17 @@ SELECT l.id FROM leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
 """
 END = "UPDATE leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
+
+HELD = """
+SELECT l.session_id, count(*) FROM leases AS l WHERE l.session_id {in ids}
+AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
+"""
+# From the few leases of a user to their sessions would miss those acquired in another's name.
+HELD_OF_USER = """
+SELECT l.session_id, count(*) FROM sessions AS s JOIN leases AS l ON l.session_id = s.id
+WHERE s.user_id = :user AND s.ended_at IS NULL
+AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
+"""
 
 USAGE = """
 SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM leases AS l
@@ -260,6 +272,18 @@ def _feature(tx: Tx) -> ColumnElement[str]:
             return func.substring_index(pool_id, ":", -1)
         case Backend.SQLITE:
             return func.substr(pool_id, func.instr(pool_id, ":") + 1)
+
+
+def held(db: Database, *, ids: Sequence[str] | None, user_id: str | None) -> dict[str, int]:
+    """Count the live leases that belong to sessions; see `Store.held`."""
+    if (ids is None) == (user_id is None):
+        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+    if ids is not None and not ids:
+        return {}
+    named = {"user": user_id} if ids is None else {"ids": db.dialect.keys(sorted(set(ids)))}
+    query = HELD_OF_USER if ids is None else HELD
+    rows = db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
+    return {row[0]: int(row[1]) for row in rows}
 
 
 def usage(db: Database, pool_ids: Sequence[str]) -> list[Usage | None]:

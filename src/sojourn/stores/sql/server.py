@@ -147,6 +147,8 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
 
 
 def _mysql_engine(url: URL, *, durable: bool) -> Engine:
+    from sojourn.stores.sql.quick import QuickConnection  # noqa: PLC0415  # PyMySQL: an extra
+
     del durable  # InnoDB's durability is the server's setting; `check` reads it
     given = {
         "connect_timeout": CONNECT_TIMEOUT,
@@ -157,6 +159,10 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
     }
     given = {name: value for name, value in given.items() if name not in url.query}
     engine = _engine(url.set(drivername="mysql+pymysql"), given)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> QuickConnection:
+        return QuickConnection(*args, **params)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from sojourn.errors import Conflict
 from sojourn.event import Event, EventKind
-from sojourn.session import Gone, GoneReason, Save, Session
+from sojourn.session import Gone, GoneReason, Save, Session, SessionPage
 from sojourn.stores.sql import events
 from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from, cut_of
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.events import bounded
-from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, session_of, to_json
+from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
 TAKEN = """
 SELECT id, token_hash, previous_hash FROM sessions
@@ -45,6 +45,24 @@ OF = """
 SELECT {now}, {session} FROM sessions AS s WHERE s.user_id = :user AND {live_session}
 ORDER BY s.created_at DESC, s.id LIMIT :limit
 """.replace("{live_session}", LIVE)
+# One look at the user's cutoff, and not one for each of a user's ten thousand sessions.
+LIVE_OF_USER = LIVE.replace("c.user_id = s.user_id", "c.user_id = :user")
+# Without the data, which may weigh a megabyte.
+PAGE = """
+SELECT {now}, {shown} FROM sessions AS s WHERE s.user_id = :user AND {live_session}{after}
+ORDER BY s.created_at DESC, s.id LIMIT :limit
+""".replace("{live_session}", LIVE_OF_USER).replace("{shown}", SESSION.replace("s.data", "'{}'"))
+FIRST_PAGE = PAGE.replace("{after}", "")
+NEXT_PAGE = PAGE.replace(
+    "{after}", " AND s.created_at <= :at AND (s.created_at < :at OR s.id > :after)"
+)
+COUNT = "SELECT count(*) FROM sessions AS s WHERE s.user_id = :user AND {live_session}".replace(
+    "{live_session}", LIVE_OF_USER
+)
+GONE = """
+SELECT {now}, s.id, s.ended_at, s.ended_by, s.end_reason, {cuts}, s.created_at, s.idle_at, s.expires_at
+FROM sessions AS s {join_cuts} WHERE s.id {in ids}
+""".replace("{cuts}", CUTS)
 LIST = """
 SELECT {now}, {session} FROM sessions AS s WHERE s.id > :after AND {live_session}
 ORDER BY s.id LIMIT :limit
@@ -101,18 +119,34 @@ def load(db: Database, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
 
 
 def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
-    """Read a row of LOAD; a session that is gone went by whatever came first."""
+    """Read a row of LOAD."""
+    why = _why_gone(row, row[CREATED_AT], row[IDLE_AT], row[EXPIRES_AT])
+    return session_of(row[FIRST:], row[0]) if why is None else why
+
+
+def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int) -> Gone | None:
+    """Read what LOAD and GONE begin with; a session that is gone went by whatever came first."""
     now, _, ended_at, ended_by, end_reason = row[:5]
     if ended_at is not None:
         return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at)
-    idle_at = row[IDLE_AT]
-    cut = cut_of(row[CREATED_AT], (cut_from(row[5:8]), cut_from(row[8:11])))
+    cut = cut_of(created_at, (cut_from(row[5:8]), cut_from(row[8:11])))
     if cut is not None and cut.ended(idle_at, now):
         return Gone(reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at)
     if idle_at <= now:
-        reason = GoneReason.IDLE if idle_at < row[EXPIRES_AT] else GoneReason.EXPIRED
+        reason = GoneReason.IDLE if idle_at < expires_at else GoneReason.EXPIRED
         return Gone(reason=reason, at=idle_at)
-    return session_of(row[FIRST:], now)
+    return None
+
+
+def gone(db: Database, ids: Sequence[str]) -> list[Gone | None]:
+    """Say why sessions are gone, by their ids; see `Store.gone`."""
+    if not ids:
+        return []
+    keys = db.dialect.keys(sorted(set(ids)))
+    rows = db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
+    found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
+    absent = Gone(reason=GoneReason.ABSENT)
+    return [found.get(session_id, absent) for session_id in ids]
 
 
 def save(db: Database, saves: Sequence[Save]) -> list[int | None]:
@@ -230,6 +264,19 @@ def rotate(
 def of(db: Database, user_id: str, *, limit: int) -> list[Session]:
     """Return a user's live sessions, newest first."""
     return _listed(db, OF, {"user": user_id, "limit": bounded(limit)})
+
+
+def page(db: Database, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
+    """Read a user's live sessions, newest first, and count them; see `Store.page`."""
+    params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
+    if after is not None:
+        params |= {"at": after[0], "after": after[1]}
+    shown = _listed(db, FIRST_PAGE if after is None else NEXT_PAGE, params)
+    total = len(shown)
+    if after is not None or total >= bounded(limit):  # else the page itself is all there is
+        rows = db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
+        total = int(rows[0][0])
+    return SessionPage(sessions=tuple(shown), total=total)
 
 
 def sessions(db: Database, *, after: str | None, limit: int, user_id: str | None) -> list[Session]:

@@ -16,7 +16,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.session import Gone, NewSession, Save, Session, TooMany
+from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
 from sojourn.store import Action, Finding, Outage, Swept
 from sojourn.stores.sql import (
     acquires,
@@ -38,17 +38,26 @@ from sojourn.stores.sql.pools import Certificates
 class SqlStore:
     """Implements `sojourn.store.Store` on a database whose schema is in place."""
 
-    def __init__(self, db: Database, *, max_pause: int, event_retention: int) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        max_pause: int,
+        event_retention: int,
+        ip_retention: int | None = None,
+    ) -> None:
         self._db = db
         self.parallel = db.parallel
         self._max_pause = max_pause
         self._event_retention = event_retention
+        self._ip_retention = ip_retention
+        self._ips_in_events = ip_retention is None or ip_retention >= event_retention
         self._certificates = Certificates()
 
     # Sessions
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
-        return creates.create(self._db, sessions)
+        return creates.create(self._db, sessions, ips_in_events=self._ips_in_events)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
@@ -82,6 +91,19 @@ class SqlStore:
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         return session_verbs.of(self._db, user_id, limit=limit)
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        return session_verbs.page(self._db, user_id, after=after, limit=limit)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        return seats.held(self._db, ids=ids, user_id=user_id)
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        return session_verbs.gone(self._db, ids)
 
     def sessions(
         self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
@@ -156,6 +178,7 @@ class SqlStore:
             which=which,
             max_pause=self._max_pause,
             event_retention=self._event_retention,
+            ip_retention=self._ip_retention,
         )
 
     def check(self) -> list[Finding]:

@@ -15,7 +15,7 @@ opens the same data once more, on the same clock; leave the fixture out where th
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-MORE = ("sign_ins", "cutoffs", "session_races", "concurrency", "faults", "processes")
+MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -26,6 +26,7 @@ from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after 
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
@@ -39,6 +40,7 @@ class StoreMeaning(
     SessionMeaning,
     SignInMeaning,
     CutoffMeaning,
+    PeopleMeaning,
     SeatMeaning,
     DenialMeaning,
     LeaseMeaning,

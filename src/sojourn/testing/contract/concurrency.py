@@ -274,7 +274,8 @@ class StoreConcurrency(SessionRaces):
             order = pools[number % 4 :] + pools[: number % 4]
             for step in range(6):
                 user_id = f"user-{number}"
-                batch = [acquire(user_id, pool_id=p.id, session_id=user_id) for p in order]
+                session_id = f"{user_id}-{step}"
+                batch = [acquire(user_id, pool_id=p.id, session_id=session_id) for p in order]
                 self._live_once(store, user_id, batch, step)
                 clock.advance(milliseconds=10)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn.clock import MINUTE, SECOND, ManualClock
+import pytest
+
+from sojourn.clock import DAY, MINUTE, SECOND, ManualClock
 from sojourn.event import EventKind
-from sojourn.lease import Acquire, DenialReason, Denied, EndReason, Lease
+from sojourn.lease import Acquire, DenialReason, Denied, EndReason, Lease, Resume
 from sojourn.license import CountBy, WhenFull
 from sojourn.store import Store
 from sojourn.testing.builders import (
@@ -20,6 +22,7 @@ from sojourn.testing.builders import (
     news,
     pool,
     refused,
+    sign_in,
     take,
     usage,
 )
@@ -353,3 +356,41 @@ class DenialMeaning(OnManualClock):
         granted(answers[1])
         assert denied(answers[2], DenialReason.SEAT_LIMIT).suspect == 0
         assert ended_by(store, second) is EndReason.EVICTED
+
+    @pytest.mark.parametrize("how", ["never", "ended", "idle", "expired", "cut", "replaced"])
+    def test_no_seat_for_a_session_that_is_gone(
+        self, store: Store, clock: ManualClock, how: str
+    ) -> None:
+        """A seat that nothing would give back is refused, though seats are free; others are served."""
+        store.define([pool(5)])
+        for name in ("ended", "idle", "expired", "cut", "replaced", "live"):
+            sign_in(
+                store,
+                name,
+                name,
+                idle_timeout=MINUTE if name == "idle" else DAY,
+                lifetime=MINUTE if name == "expired" else DAY,
+            )
+        store.end(ids=["ended"])
+        store.cut_off("cut")
+        sign_in(store, "new", "replaced", replaces="replaced")
+        clock.advance(milliseconds=MINUTE)
+        mark = latest(store)
+        batch = [acquire("ann", session_id=how), acquire("bob", session_id="live"), acquire("eve")]
+        assert [type(answer) for answer in store.preview(batch)] == [Denied, Lease, Lease]
+        answer, *others = store.acquire(batch)
+        assert denied(answer, DenialReason.SESSION_GONE).evidence == ()
+        assert [granted(each).session_id for each in others] == ["live", None]
+        assert usage(store).in_use == 2
+        (told,) = news(store, mark, EventKind.LEASE_DENIED)
+        assert (told.user_id, told.data["reason"]) == ("ann", "session_gone")
+
+    def test_no_seat_is_resumed_for_a_session_that_is_gone(self, store: Store) -> None:
+        """Nor is a lease taken over, or come back to by its token, under another session's name."""
+        store.define([pool(1)])
+        sign_in(store)
+        lease = take(store, session_id="ses_1")
+        store.end(ids=["ses_1"])
+        resume = Resume(lease_id=lease.id, fence=lease.fence)
+        for again in (acquire(session_id="ses_1"), acquire(session_id="ses_1", resume=resume)):
+            denied(store.acquire([again])[0], DenialReason.SESSION_GONE)

@@ -39,6 +39,7 @@ from sojourn.testing.builders import (
     token_hash,
     usage,
 )
+from sojourn.testing.contract.crowds import together
 from sojourn.testing.proxy import FaultProxy
 from sojourn.testing.servers import Server
 
@@ -174,10 +175,13 @@ class StoreFaults:
         """A server that hangs is one that is away: every caller is told soon."""
         lease = take(store, "ann")
         server.pause()
+        callers = [
+            lambda: beat(store, lease),
+            lambda: store.acquire([acquire("bob")]),
+            lambda: store.load([token_hash("ses_1")]),
+        ]
         try:
-            unavailable_within_bound(lambda: beat(store, lease))
-            unavailable_within_bound(lambda: store.acquire([acquire("bob")]))
-            unavailable_within_bound(lambda: store.load([token_hash("ses_1")]))
+            together([partial(unavailable_within_bound, caller) for caller in callers])
         finally:
             server.resume()
         works_within_bound(lambda: store.load([token_hash("ses_1")]))
@@ -200,11 +204,15 @@ class StoreFaults:
     @pytest.mark.parametrize("fault", ["reset", "refuse", "blackhole"])
     def test_network_fault(self, remote: Store, proxy: FaultProxy, fault: str) -> None:
         """Under every fault of the network each verb says so soon, and works once it is healed."""
-        for verb in ("load", "acquire", "usage"):
-            getattr(proxy, fault)()
-            unavailable_within_bound(partial(VERBS[verb], remote))
-            proxy.pass_through()
-            works_within_bound(partial(VERBS[verb], remote))
+        verbs = [partial(VERBS[verb], remote) for verb in ("load", "acquire", "usage")]
+        getattr(proxy, fault)()  # the one connection of before is caught by it, as are new ones
+        together([partial(unavailable_within_bound, verb) for verb in verbs])
+        proxy.pass_through()
+        together([partial(works_within_bound, verb) for verb in verbs])
+        getattr(proxy, fault)()  # and now one for each verb
+        together([partial(unavailable_within_bound, verb) for verb in verbs])
+        proxy.pass_through()
+        together([partial(works_within_bound, verb) for verb in verbs])
         assert usage(remote).in_use == 1
 
     def test_network_heals_under_load(self, remote: Store, proxy: FaultProxy) -> None:
@@ -242,7 +250,7 @@ class StoreFaults:
 
     def test_lost_answer_to_others(self, remote: Store, proxy: FaultProxy, store: Store) -> None:
         """Creating, saving, releasing and ending again after a lost answer leads to the same state."""
-        lease = take(store, "ann", session_id="ses_2")
+        lease = take(store, "ann")
         steps: list[Callable[[], object]] = [
             lambda: remote.create([new_session("ses_2", data={"a": 1})]),
             lambda: remote.save([Save(id="ses_2", set={"b": 2}, unset=("a",))]),

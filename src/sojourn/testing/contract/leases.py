@@ -16,6 +16,7 @@ from sojourn.testing.builders import (
     look_up,
     pool,
     refused,
+    sign_in,
     take,
     usage,
 )
@@ -246,6 +247,8 @@ class LeaseMeaning(OnManualClock):
     def test_leases_are_listed_by_filter(self, store: Store) -> None:
         """Every field of a filter restricts; together they restrict further."""
         store.define([pool(9), pool(9, feature="viewer"), pool(9, license_id="lic_2")])
+        sign_in(store, "ses_1")
+        sign_in(store, "ses_2", "bob")
         a = take(store, "ann", "one", lease_id="a", session_id="ses_1")
         b = take(store, "ann", "two", lease_id="b")
         c = take(store, "bob", "one", lease_id="c", pool_id="lic_1:viewer", session_id="ses_2")

@@ -48,6 +48,23 @@ class PulseMeaning(OnManualClock):
             store.pulse()
         return lease
 
+    @pytest.mark.parametrize("left", [60, 20])
+    def test_grace_ends_with_the_longest_lease(
+        self, store: Store, clock: ManualClock, left: int
+    ) -> None:
+        """Who may hold a seat for so long only, may not hold it longer because we were away."""
+        longest = OUTAGE + (30 + left) * SECOND
+        store.define([pool(2, max_lease=longest)])
+        store.pulse()
+        lease = take(store)
+        clock.advance(seconds=10)
+        beat(store, lease)
+        store.pulse()
+        now = clock.advance(milliseconds=OUTAGE + 20 * SECOND)
+        assert store.pulse() == Outage(lasted=OUTAGE + 20 * SECOND, extended=1)
+        end = min(lease.acquired_at + longest, now + LOST_AFTER)
+        assert looked_up(store, lease).expires_at == end == now + left * SECOND
+
     def test_regular_pulse_does_nothing(self, store: Store, clock: ManualClock) -> None:
         """While the pulse comes in time, leases expire as ever."""
         store.define([pool(1)])

@@ -29,6 +29,7 @@ from sojourn.testing.builders import (
     look_up,
     pool,
     refused,
+    sign_in,
     take,
     usage,
 )
@@ -42,6 +43,7 @@ class SeatMeaning(OnManualClock):
     def test_granted_lease(self, store: Store, clock: ManualClock) -> None:
         """A new lease has the caller's id, the pool's first fence, and times by the policy."""
         store.define([pool(1)])
+        sign_in(store)
         device = Device(browser="Chrome 150", os="Windows")
         lease = take(store, lease_id="lea_mine", session_id="ses_1", device=device)
         now = clock.now()
@@ -82,6 +84,7 @@ class SeatMeaning(OnManualClock):
         """The same user and client again: same lease, same seat, new fence, full time."""
         store.define([pool(1)])
         first = take(store, lease_id="lea_first")
+        sign_in(store, "ses_9")
         now = clock.advance(seconds=20)
         second = take(store, lease_id="lea_second", session_id="ses_9")
         assert second.id == "lea_first"

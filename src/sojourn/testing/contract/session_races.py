@@ -9,15 +9,17 @@ from functools import partial
 import pytest
 
 from sojourn.event import Event, EventKind
+from sojourn.lease import DenialReason
 from sojourn.session import AtLimit, Gone, GoneReason, Save, Session, TooMany
 from sojourn.store import Store
 from sojourn.testing.builders import (
+    acquire,
+    denied,
     gone,
     new_session,
     pool,
     present,
     sign_in,
-    take,
     token_hash,
     usage,
 )
@@ -105,6 +107,26 @@ class SessionRaces(Crowds):
             revived = together([*users[:6], end, *users[6:]])
             assert not any(flag for flags in revived for flag in flags)
             assert gone(stores[0], name).reason is GoneReason.ENDED
+
+    @pytest.mark.parametrize("finish", [_end, _cut_off], ids=lambda x: x.__name__)
+    def test_acquire_racing_end_keeps_no_seat(
+        self, stores: tuple[Store, Store], finish: Callable[[Store, str], object]
+    ) -> None:
+        """Of seats asked for while their session is ended, none is left once that has been swept."""
+        stores[0].define([pool(1_000)])
+        for i in range(ROUNDS):
+            name = f"ses_{i}"
+            sign_in(stores[0], name)
+
+            def ask(number: int, name: str = name) -> object:
+                batch = [acquire(name, f"{number}-{n}", session_id=name) for n in range(4)]
+                return stores[number % 2].acquire(batch)
+
+            asking = [partial(ask, n) for n in range(12)]
+            together([*asking[:6], partial(finish, stores[1], name), *asking[6:]])
+            denied(stores[0].acquire([acquire(session_id=name)])[0], DenialReason.SESSION_GONE)
+        stores[0].sweep()
+        assert usage(stores[0]).in_use == 0
 
     def test_parallel_rotations(self, stores: tuple[Store, Store]) -> None:
         """50 rotations at once: each is done whole, and one token is left that works."""
@@ -232,14 +254,14 @@ class SessionRaces(Crowds):
             for step in range(6):
                 name = f"ses_{number}_{step}"
                 mine = [session.id for session in store.of(user_id)]
-                # Before the session is there: a rival may end it as soon as it is.
-                take(store, user_id, name, session_id=name)
                 store.create(
                     [
                         new_session(name, user_id, limit=4, replaces=last, ending=tuple(mine[3:])),
                         new_session(f"{name}_b", f"user-{(number + 1) % 3}", limit=4),
                     ]
                 )
+                # Granted or not: a rival may have ended it already.
+                store.acquire([acquire(user_id, name, session_id=name)])
                 store.save([Save(id=i, set={name: step}) for i in [*mine[::-1], name]])
                 store.touch([name, *mine])
                 store.rotate(name, token_hash(f"{name}-new"), grace=step % 2, level=2)

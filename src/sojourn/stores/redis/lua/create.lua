@@ -1,5 +1,6 @@
 -- Store.create. Asked: most bytes, {id, hash, user, {key, value, ...}, lifetime, idle_timeout, device,
--- level, impersonator, replaces, {ending, ...}, limit, deny}, ...
+-- level, impersonator, replaces, {ending, ...}, limit, deny, what is said of a new device, whether it has
+-- an address}, ...
 local data_max = table.remove(ASKED, 1)
 
 local function data_of_replaced(new)
@@ -32,14 +33,23 @@ local function begin(new, data)
   local key = key_of_session(new.id)
   call('HSET', key, 'h', new.hash)
   for k, v in pairs(data) do call('HSET', key, k, v) end
-  write_meta(new.id, {new.user or false, 1, created, now, now, new.idle_timeout, idle_at,
+  local m = {new.user or false, 1, created, now, now, new.idle_timeout, idle_at,
     now + new.lifetime, new.device or false, new.level, new.impersonator or false, false, false,
-    false, false})
+    false, false}
+  write_meta(new.id, m)
   call('HSET', BASE .. 'tok', new.hash, new.id)
   if new.user then call('ZADD', BASE .. 'u:' .. new.user, created, new.id) end
   call('ZADD', BASE .. 'i', 0, new.id)
   call('ZADD', BASE .. 'd', idle_at, new.id)
+  if new.ip then call('ZADD', BASE .. 'a', created, new.id) end
   tell(now, 'session.created', nil, new.id, new.user)
+  if new.user and not new.impersonator then
+    local known, on_device = count_own(m, 1)
+    if on_device == 1 then
+      tell(now, 'session.new_device', nil, new.id, new.user, nil, nil,
+        {new.said, 'first', known == 1})
+    end
+  end
   return {1, shown(new.id)}
 end
 
@@ -93,7 +103,8 @@ local news = {}
 for i, q in ipairs(ASKED) do
   news[i] = {id = q[1], hash = q[2], user = q[3] or nil, own = q[4], lifetime = q[5],
     idle_timeout = q[6], device = q[7] or nil, level = q[8], impersonator = q[9] or nil,
-    replaces = q[10] or nil, ending = q[11], limit = q[12] or nil, deny = q[13]}
+    replaces = q[10] or nil, ending = q[11], limit = q[12] or nil, deny = q[13],
+    said = q[14], ip = q[15]}
   local size = size_of(data_of_replaced(news[i]))
   if size > data_max then return {'large', size} end
 end

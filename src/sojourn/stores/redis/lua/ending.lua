@@ -3,12 +3,12 @@ local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
 
--- Asked: user, ids, {to keep, ...}, reason, actor.
+-- Asked: user, ids, {to keep, ...}, reason, actor. With both, those of the ids that are the user's.
 verbs['end'] = function()
   local user, ids, keep, reason, actor = unpack(ASKED, 1, 5)
   local kept, done, ended = {}, {}, {}
   for _, id in ipairs(keep) do kept[id] = true end
-  if user then ids = call('ZRANGE', BASE .. 'u:' .. user, 0, -1) end
+  if not ids then ids = call('ZRANGE', BASE .. 'u:' .. user, 0, -1) end
   for _, id in ipairs(ids) do
     if not kept[id] and not done[id] then
       done[id] = true

@@ -9,7 +9,9 @@ end
 
 local function grace(p, row, lasted)
   if row.graced and row.beat <= row.graced then return false end
+  if row.expires <= row.beat then return false end -- it ended by a goodbye of its own
   local given_back = math.min(row.expires + lasted, now + p.lost_after)
+  if p.max_lease then given_back = math.min(given_back, row.acquired + p.max_lease) end
   row.expires = math.max(row.expires, given_back)
   row.suspect = row.suspect + lasted
   row.graced, row.raw = now, nil

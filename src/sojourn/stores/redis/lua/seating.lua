@@ -239,6 +239,7 @@ end
 local function answer(D, r)
   local reason = refusal(D.p)
   local row = D.rows[holder(r.user, r.client)] or nil
+  if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
   if not reason and superseded(D, r, row) then reason = 'lease_ended' end
   if reason then return deny(D, r, reason) end
   if row and live(D.p, row) then

@@ -4,6 +4,8 @@
 -- of session ids by created_at, i (all ids, in order), d (ids by when they may be forgotten, at the
 -- earliest: a touch does not move it), c (cutoffs by '=<user>', '*' of everybody), w (those whose
 -- sessions are still to be swept, and how far that is), v (cutoffs by instant).
+-- a zset of ids by created_at, of those whose device has an address; n:<user> hash: how many sessions of
+-- the user's own are known, tombstones included ('*'), and how many of them on each device.
 -- u, i and d name what may be there; what is there is asked of s: on every read.
 local SHOWN_MAX = 100
 local USER, REVISION, CREATED, AUTHENTICATED, USED, IDLE_TIMEOUT, IDLE_AT, EXPIRES, DEVICE, LEVEL,
@@ -51,8 +53,35 @@ local function read_live(id)
   return m and not gone(m) and m or nil
 end
 
+local lives = {}
+
+-- For a verb that ends no session itself.
+local function session_lives(id)
+  if lives[id] == nil then lives[id] = read_live(id) ~= nil end
+  return lives[id]
+end
+
 local function write_meta(id, m)
   call('HSET', key_of_session(id), 'm', cmsgpack.pack(m))
+end
+
+-- What tells a device that a user has used before from a new one: see Device.known_by.
+local function known_by(device)
+  local d = cjson.decode(device)
+  local name = d.name or ''
+  return #name .. ':' .. name .. (d.kind or '')
+end
+
+-- Note one more, or one less, of a user's own sessions; return how many are known by now, and how many
+-- of them on its device.
+local function count_own(m, by)
+  local key = BASE .. 'n:' .. m[USER]
+  local function change(field)
+    local count = call('HINCRBY', key, field, by)
+    if count <= 0 then call('HDEL', key, field) end
+    return count
+  end
+  return change('*'), m[DEVICE] and change(known_by(m[DEVICE]))
 end
 
 -- What Python reads: id, m, then the data's keys and values.
@@ -88,7 +117,7 @@ local function oldest_first(a, b)
   return a.id < b.id
 end
 
-local function release_leases(session, actor)
+local function leases_of_session(session)
   local d = digest(session)
   local entries = call('HGETALL', session_bucket(d))
   local found = {}
@@ -102,7 +131,11 @@ local function release_leases(session, actor)
     end
   end
   table.sort(found, function(a, b) return a.id < b.id end)
-  for _, row in ipairs(found) do
+  return found
+end
+
+local function release_leases(session, actor)
+  for _, row in ipairs(leases_of_session(session)) do
     local p = pool_of(row.pool)
     tell_end(p, row, SESSION_ENDED, actor or nil, now)
     bury(p, row, now, SESSION_ENDED)
@@ -129,5 +162,7 @@ local function forget_session(id, m)
   if m and m[USER] then call('ZREM', BASE .. 'u:' .. m[USER], id) end
   call('ZREM', BASE .. 'i', id)
   call('ZREM', BASE .. 'd', id)
+  call('ZREM', BASE .. 'a', id)
+  if m and m[USER] and not m[IMPERSONATOR] then count_own(m, -1) end
   call('DEL', key)
 end

@@ -1,7 +1,8 @@
 -- Store.sweep. Asked: limit, retention of events, whether all is meant, then what a filter says:
--- license prefix, feature, user, client, session, ids.
+-- license prefix, feature, user, client, session, ids; for how long addresses are remembered.
 local limit, retention, everything = ASKED[1], ASKED[2], ASKED[3]
 local prefix, feature, user, client, session, ids = unpack(ASKED, 4, 9)
+local ip_retention = ASKED[10]
 local LOOKED_MAX = 4 * limit -- at what is due in appearance only, in one sweep
 local more = false
 heal()
@@ -189,14 +190,31 @@ local function forget_events()
   end
 end
 
+local ips_gone = 0
+local function forget_ips()
+  local due_ids = call('ZRANGEBYSCORE', BASE .. 'a', '-inf', now - ip_retention, 'LIMIT', 0, limit)
+  for _, id in ipairs(due_ids) do
+    local m = read_meta(id)
+    if m and m[DEVICE] then
+      local device = cjson.decode(m[DEVICE])
+      device.ip = nil
+      m[DEVICE] = next(device) and cjson.encode(device) or '{}'
+      write_meta(id, m)
+    end
+    call('ZREM', BASE .. 'a', id)
+    ips_gone = ips_gone + 1
+  end
+end
+
 if everything then
   if follow_cutoffs() then forget_sessions() end
   forget_events()
+  if ip_retention then forget_ips() end
 end
 if silent >= limit or forgotten >= limit or cut >= limit or gone_count >= limit
-  or events_gone >= limit then
+  or events_gone >= limit or ips_gone >= limit then
   more = true
 end
 flush()
 tick()
-return {silent, forgotten, cut, gone_count, events_gone, more and 1 or 0}
+return {silent, forgotten, cut, gone_count, events_gone, ips_gone, more and 1 or 0}

@@ -1,4 +1,4 @@
--- Store.load, save, touch, rotate, of and sessions.
+-- Store.load, save, touch, rotate, of, page, held, gone and sessions.
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
@@ -124,6 +124,48 @@ function verbs.of()
   table.sort(found, newest_first)
   local out = {now}
   for i = 1, math.min(ASKED[2], #found) do out[i + 1] = shown(found[i].id) end
+  return out
+end
+
+-- Asked: user, limit, created_at and id of the one before.
+function verbs.page()
+  local user, limit, created, before = unpack(ASKED, 1, 4)
+  local found = sessions_of(user)
+  table.sort(found, newest_first)
+  local out = {now, #found}
+  for _, each in ipairs(found) do
+    if #out - 2 >= limit then break end
+    local at = each.m[CREATED]
+    if not created or at < created or (at == created and each.id > before) then
+      out[#out + 1] = {each.id, call('HGET', key_of_session(each.id), 'm')}
+    end
+  end
+  return out
+end
+
+-- Asked: user, ids.
+function verbs.held()
+  local user, ids = ASKED[1], ASKED[2]
+  if user then
+    ids = {}
+    for i, each in ipairs(sessions_of(user)) do ids[i] = each.id end
+  end
+  local out = {}
+  for _, id in ipairs(ids) do
+    local count = #leases_of_session(id)
+    if count > 0 then out[#out + 1], out[#out + 2] = id, count end
+  end
+  return out
+end
+
+-- Asked: id, ...
+function verbs.gone()
+  local out = {}
+  for i, id in ipairs(ASKED) do
+    local m = read_meta(id)
+    local why = m and gone(m)
+    out[i] = why and cmsgpack.pack(why) or (m and 1 or '')
+  end
   return out
 end
 

@@ -7,6 +7,7 @@ do. A migration that was killed half way is taken up again: tables that exist al
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,16 +36,22 @@ WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FR
 """
 
 
+@functools.cache
+def _scripts() -> ScriptDirectory:
+    """Read the migrations once per process: they do not change while it runs."""
+    return ScriptDirectory(str(FOLDER))
+
+
 def head() -> str:
     """Return the schema's version that this code needs."""
-    newest = ScriptDirectory(str(FOLDER)).get_current_head()
+    newest = _scripts().get_current_head()
     assert newest is not None  # there is at least one migration
     return newest
 
 
 def known() -> set[str]:
     """Return the versions that this code knows."""
-    return {each.revision for each in ScriptDirectory(str(FOLDER)).walk_revisions()}
+    return {each.revision for each in _scripts().walk_revisions()}
 
 
 def version(db: Database) -> str | None:

@@ -1,0 +1,58 @@
+"""Takes the pictures in this folder anew: `make screenshots`. They show the page as it is served, in every
+state, with answers made up; NAME-WIDTH-THEME.png.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Route, expect  # noqa: E402 - the repository's root comes first
+from tests.browser.chromium import launched  # noqa: E402 - likewise
+from tests.browser.stage import ORIGIN, Stage  # noqa: E402 - likewise
+from tests.browser.test_notices import NOTICES  # noqa: E402 - likewise
+from tests.browser.test_states import STATES  # noqa: E402 - likewise
+
+HERE = Path(__file__).parent
+BOTH = (("light", 1280), ("dark", 390))
+ALL = (*BOTH, ("dark", 1280), ("light", 390))
+HEIGHT = {1280: 600, 390: 760}
+
+
+def main() -> None:
+    with launched() as browser:
+        for name, (reach, shown) in STATES.items():
+            for theme, width in ALL if name in {"list", "asking"} else BOTH:
+                stage = Stage(browser, theme=theme, width=width)
+                stage.page.set_viewport_size({"width": width, "height": HEIGHT[width]})
+                reach(stage)
+                for line in shown:
+                    expect(stage.page.locator("body")).to_match_aria_snapshot(f"- {line}")
+                stage.page.evaluate("document.fonts.ready")
+                take(stage, name, width, theme)
+        for name, ((status, headers, body), *_) in NOTICES.items():
+            for theme, width in BOTH:
+                stage = Stage(browser, theme=theme, width=width)
+                stage.page.set_viewport_size({"width": width, "height": HEIGHT[width]})
+                stage.page.route("**/shop", answer(status, dict(headers), body))
+                stage.page.goto(f"{ORIGIN}/shop")
+                take(stage, f"notice {name}", width, theme)
+
+
+def answer(status: int, headers: dict[str, str], body: bytes) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(status=status, headers=headers, body=body)
+
+
+def take(stage: Stage, name: str, width: int, theme: str) -> None:
+    stage.page.mouse.move(0, HEIGHT[width] - 1)
+    path = HERE / f"{name.replace(' ', '-')}-{width}-{theme}.png"
+    stage.page.screenshot(path=path)
+    stage.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The security page, its calls and its socket in ASGI applications, for `asgi.SessionMiddleware`."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from sojourn.adapters.account import Account, Mount
+from sojourn.adapters.desk import Desk
+from sojourn.api.live import Live
+from sojourn.api.people import LIVE, Answer, PersonRequest
+from sojourn.console.account import is_ours
+from sojourn.service.sessions import SessionService
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class AsgiAccount:
+    """Serves what is the account's. One watch over the store per event loop, as in `asgi.Lanes`."""
+
+    def __init__(self, account: Account) -> None:
+        self._mount = Mount(account, sockets=True)
+        self._lives: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Live] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def serve(self, desk: Desk, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer a request if it is for us; tell whether it was."""
+        prefix: str = scope.get("root_path", "")
+        path = scope["path"].removeprefix(prefix)
+        if not is_ours(path):
+            return False
+        request, encoding = _read(self._mount, desk, scope, path)
+        if scope["type"] == "websocket":
+            if path != LIVE or not isinstance(desk.sessions, SessionService):
+                return False
+            await self._live(desk, desk.sessions).serve(request, receive, send)
+            return True
+        answer = await asyncio.to_thread(
+            self._mount.respond, desk, request, prefix=prefix, accept_encoding=encoding
+        )
+        if answer is not None:
+            await _send(send, answer)
+        return answer is not None
+
+    async def close(self) -> None:
+        """Close the running loop's sockets."""
+        live = self._lives.pop(asyncio.get_running_loop(), None)
+        if live is not None:
+            await live.stop()
+
+    def _live(self, desk: Desk, sessions: SessionService) -> Live:
+        loop = asyncio.get_running_loop()
+        live = self._lives.get(loop)
+        if live is None:
+            live = self._lives[loop] = Live(desk.people, sessions)
+        return live
+
+
+def _read(mount: Mount, desk: Desk, scope: Scope, path: str) -> tuple[PersonRequest, str]:
+    """Return what is asked, and which encodings are accepted."""
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+
+    def header(name: str) -> str | None:
+        return ("; " if name == "cookie" else ",").join(headers.get(name, ()))
+
+    client = scope.get("client")
+    request = mount.read(
+        desk,
+        method=scope.get("method", "GET"),
+        path=path,
+        query=scope["query_string"].decode("latin-1"),
+        peer=client[0] if client else None,
+        scheme=scope.get("scheme", "http"),
+        header=header,
+    )
+    return request, header("accept-encoding") or ""
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    status, headers, body = answer
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+__all__ = ["AsgiAccount"]

@@ -1,0 +1,118 @@
+"""Active sessions, served: the calls of `people`, and how a request of an ASGI server is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
+from sojourn.api.context import Context
+from sojourn.api.limits import scan
+from sojourn.api.live import reject
+from sojourn.api.people import BASE, LIVE, OTHERS, PersonRequest, asked
+from sojourn.api.problems import refuse
+from sojourn.api.reply import Reply
+from sojourn.api.wire import Done, Name
+from sojourn.api.wire_people import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
+from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
+from sojourn.origin import Origin
+
+
+def _header_of(scope: Scope) -> Callable[[str], str | None]:
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name == b"cookie" and name in found:
+            value = found[name] + b"; " + value  # noqa: PLW2901 - HTTP/2 splits it (RFC 9113, 8.2.3)
+        found[name] = value
+    return lambda name: found.get(name.encode(), b"").decode("latin-1")
+
+
+def asked_by(scope: Scope) -> PersonRequest:
+    """Read an ASGI scope, of which the server has seen to proxies already."""
+    client = scope.get("client")
+    https = scope.get("scheme") in ("https", "wss")
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return asked(
+        scope.get("method", "GET"),
+        raw.decode("latin-1"),
+        scope["query_string"].decode("latin-1"),
+        _header_of(scope),
+        Origin(https=https, ip=client[0] if client else None),
+    )
+
+
+async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
+    settings = context.settings
+    scan(scope["headers"], settings.body_max)
+    request = asked_by(scope)
+    try:
+        return await context.blocking.run(settings.request_timeout, context.people.reply, request)
+    except (StoreError, Overloaded) as fault:
+        context.people.note(fault)
+        return refuse(for_people(fault, ending=request.method != "GET"))
+
+
+async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:
+    """Serve a WebSocket: the only path that takes one is `LIVE`."""
+    request = asked_by(scope)
+    if request.path != LIVE:
+        await receive()
+        await reject(send, refuse(NotFound("There is nothing at this path.")))
+    elif context.draining:
+        await receive()
+        await reject(send, refuse(SojournError("The server stops.", code="shutting_down")))
+    else:
+        await context.live.serve(request, receive, send)
+
+
+def _call(name: str, method: Method, path: str, words: Words, answer: Any, **more: Any) -> Call:
+    return Call(
+        name=name,
+        method=method,
+        path=path,
+        who=Who.SELF,
+        respond=_respond,
+        words=words,
+        answer=answer,
+        **more,
+    )
+
+
+CALLS: tuple[Call, ...] = (
+    _call(
+        "list_active_sessions",
+        "GET",
+        BASE,
+        Words(
+            "Show a person where they are signed in",
+            "Newest first; the session that asks is always on the first page. Where sessions have not "
+            "been set up yet, the list is empty and `message` says so.",
+        ),
+        ActiveSessions,
+        query=ActiveSessionsQuery,
+    ),
+    _call(
+        "end_active_session",
+        "DELETE",
+        BASE + "/{sessionId}",
+        Words(
+            "Sign a person out on one device",
+            "The seats that belong to the session come free in the same step. Ending the session that "
+            "asks signs the person out and takes the cookie back. Somebody else's session is 404.",
+        ),
+        Done[SignedOut],
+        params={"sessionId": Name},
+        problems=("forbidden", "session_unknown", "reauth_required", "cross_origin"),
+    ),
+    _call(
+        "end_other_active_sessions",
+        "POST",
+        OTHERS,
+        Words(
+            "Sign a person out on all other devices",
+            "All their sessions but the one that asks end.",
+        ),
+        Done[SignedOut],
+        problems=("forbidden", "reauth_required", "cross_origin"),
+    ),
+)

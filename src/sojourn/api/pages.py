@@ -1,0 +1,56 @@
+"""The pages that a server shows to people: no calls, so the OpenAPI document leaves them out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from sojourn.api.active_sessions import asked_by
+from sojourn.api.context import Context
+from sojourn.api.problems import answer_problem, problem
+from sojourn.api.reply import Reply
+from sojourn.console.account import AccountPages
+from sojourn.console.pages import (
+    ASSETS_PATH,
+    SECURITY_PATH,
+    Look,
+    Page,
+    asset_page,
+    security_page,
+)
+from sojourn.errors import Overloaded, StoreError
+
+
+def handlers(context: Context) -> list[HTTPRouteHandler]:
+    """Return the routes of the pages and of what they are made of. Raises SettingsError."""
+    settings = context.settings
+    look = Look(site_name=settings.site_name, sign_in_url=settings.sign_in_url)
+    pages = AccountPages(context.people, look)
+
+    async def security(request: Request[Any, Any, Any]) -> ASGIApp:
+        asked = asked_by(request.scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
+        try:
+            found = await context.blocking.run(settings.request_timeout, pages.page, asked)
+        except (StoreError, Overloaded):  # it takes too long; the page itself asks nothing
+            found = security_page(look, SECURITY_PATH)
+        return _reply(found)
+
+    async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
+        name = request.path_params["name"]
+        return _reply(asset_page(name, request.headers.get("accept-encoding", "")))
+
+    return [
+        HTTPRouteHandler(SECURITY_PATH, http_method="GET", name="security_page")(security),
+        HTTPRouteHandler(ASSETS_PATH + "{name:str}", http_method="GET", name="asset")(asset),
+    ]
+
+
+def _reply(page: Page | None) -> Reply:
+    if page is None:
+        return answer_problem(problem("not_found", "There is nothing at this path."))
+    headers = [(name.lower().encode(), value.encode()) for name, value in page.headers]
+    length = (b"content-length", b"%d" % len(page.body))
+    return Reply(page.status, [*headers, length], page.body)

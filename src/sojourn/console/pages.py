@@ -1,0 +1,131 @@
+"""The page `/account/security`, and its assets, for whatever serves them: no framework is known here.
+
+Every address in a page is relative to it, so that an application may mount the pages below any prefix.
+What is signed in, and where, the web component asks by itself: while the store is down the page still
+stands, and says so.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import Struct
+
+from sojourn.console.assets import asset, find
+from sojourn.errors import SettingsError
+
+SECURITY_PATH = "/account/security"
+ASSETS_PATH = "/account/assets/"
+ASSETS = "assets/"  # as seen from the page
+API = "../api/user/active-sessions"  # likewise
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+GUARDED = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+]
+SECURED = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", POLICY),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Cookie"),
+    *GUARDED,
+]
+FOREVER = "public, max-age=31536000, immutable"
+
+
+class Page(Struct, frozen=True):
+    """An answer, for a framework to send."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What a site may say about its pages.
+
+    Attributes:
+        site_name: in the header and in titles.
+        sign_in_url: where people sign in; they are sent there with `next`, the page to come back to.
+        socket: whether the server takes WebSockets; where it does not, lists are read again each minute.
+    """
+
+    site_name: str = "Sojourn"
+    sign_in_url: str = ""
+    socket: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sign_in_url and not self.sign_in_url.startswith(("/", "http://", "https://")):
+            raise SettingsError(
+                f"sign_in_url: {self.sign_in_url!r} is no address.",
+                hint="Write /sign-in, or https://example.com/sign-in.",
+            )
+
+    def sign_in(self, back: str) -> str:
+        """Return the address of the sign-in page, from which one comes back to the path `back`."""
+        if not self.sign_in_url:
+            return ""
+        # One slash in front: a path that starts with two would name another host.
+        back = "/" + back.lstrip("/\\")
+        joint = "&" if "?" in self.sign_in_url else "?"
+        return f"{self.sign_in_url}{joint}{urlencode({'next': back})}"
+
+
+def security_page(look: Look, path: str) -> Page:
+    """Return the page for somebody who is signed in, or of whom nothing can be known just now.
+
+    `path` is that of the request, prefix and all.
+    """
+    live = "socket" if look.socket else "poll"
+    return Page(200, SECURED, _render("security.html", look, path, api=API, live=live))
+
+
+def signed_out_page(look: Look, path: str, why: str = "You are not signed in.") -> Page:
+    """Return the page for somebody who is not."""
+    challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
+    return Page(401, [challenge, *SECURED], _render("signed_out.html", look, path, why=why))
+
+
+def asset_page(name: str, accept_encoding: str = "") -> Page | None:
+    """Return an asset by the name that a page calls it; None if there is none, or none any more."""
+    found = find(name)
+    if found is None:
+        return None
+    headers = [
+        ("Content-Type", found.content_type),
+        ("Cache-Control", FOREVER),
+        ("Vary", "Accept-Encoding"),
+        *GUARDED,
+    ]
+    if found.packed is not None and "gzip" in accept_encoding:
+        return Page(200, [*headers, ("Content-Encoding", "gzip")], found.packed)
+    return Page(200, headers, found.body)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("sojourn.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=False,
+    )
+    environment.globals["asset"] = lambda name: ASSETS + asset(name).name
+    return environment
+
+
+def _render(template: str, look: Look, path: str, **values: Any) -> bytes:
+    return (
+        _templates()
+        .get_template(template)
+        .render(site_name=look.site_name, sign_in_url=look.sign_in(path), **values)
+        .encode()
+    )

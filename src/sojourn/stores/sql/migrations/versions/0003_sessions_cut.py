@@ -1,0 +1,19 @@
+"""Sweeps say how many sessions they found behind a cutoff."""
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import BigInteger, Column, inspect
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    there = {column["name"] for column in inspect(op.get_bind()).get_columns("sweeps")}
+    if "sessions_cut" not in there:
+        op.add_column(
+            "sweeps", Column("sessions_cut", BigInteger, nullable=False, server_default="0")
+        )

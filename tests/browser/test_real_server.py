@@ -1,0 +1,223 @@
+"""The page on a real server, with real sessions: its headers, a table that goes missing, two browsers."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests.serving import SECRET, Served, new_client, served
+
+from sojourn.cookie import SignedTokens
+from sojourn.device import Device
+from sojourn.session import NewSession
+from sojourn.stores.open import open_store
+from sojourn.testing.builders import token_hash
+from sojourn.testing.servers import Server, fresh_database
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+PAGE = "/account/security"
+MANY = 10_000
+PHONE = {"name": "Safari on iPhone", "browser": "Safari", "os": "iOS", "kind": "phone"}
+LAPTOP = {"name": "Chrome on Windows", "browser": "Chrome", "os": "Windows", "kind": "desktop"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server on SQLite, where "max" is signed in ten thousand times already."""
+    folder = tmp_path_factory.mktemp("page")
+    store = open_store(f"sqlite:///{folder}/sojourn.db", migrate=True, durable=False)
+    device = Device(name="Chrome on Linux", kind="desktop")
+    for start in range(0, MANY, 1_000):
+        names = [f"ses_{number:05}" for number in range(start, min(start + 1_000, MANY - 1))]
+        store.create(
+            [
+                NewSession(id=n, token_hash=token_hash(n), user_id="max", device=device)
+                for n in names
+            ]
+        )
+    store.close()
+    environ = {"SOJOURN_SITE_NAME": "Acme", "SOJOURN_SIGN_IN_URL": "/sign-in"}
+    with served(folder, environ=environ) as running:
+        yield running
+
+
+class Person:
+    """Somebody with a browser of their own."""
+
+    def __init__(self, browser: Browser, server: Served) -> None:
+        self.server = server
+        self.context: BrowserContext = browser.new_context(base_url=server.url, locale="en-US")
+        self.page: Page = self.context.new_page()
+        self.said: list[str] = []
+        self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda fault: self.said.append(str(fault)))
+        self.part = self.page.locator("sojourn-active-sessions")
+
+    def sign_in(self, user: str, device: dict[str, Any]) -> None:
+        with self.server.admin() as http:
+            begun = http.post("/api/sessions", json={"userId": user, "device": device})
+        assert begun.status_code == 201, begun.text
+        value = SignedTokens([SECRET.encode()]).encode(begun.json()["data"]["token"])
+        self.context.add_cookies([{"name": "sojourn", "value": value, "url": self.server.url}])
+
+    def open(self) -> None:
+        """Open the page, and wait until it listens."""
+        with self.page.expect_websocket() as found:
+            self.page.goto(PAGE)
+        if not found.value.is_closed():
+            found.value.wait_for_event("framereceived")
+
+
+@pytest.fixture
+def people(chromium: Browser, server: Served) -> Iterator[Any]:
+    made: list[Person] = []
+
+    def make(user: str, device: dict[str, Any]) -> Person:
+        made.append(Person(chromium, server))
+        made[-1].sign_in(user, device)
+        return made[-1]
+
+    yield make
+    for person in made:
+        person.context.close()
+
+
+def test_headers(server: Served, people: Any) -> None:
+    """The page may load nothing from elsewhere, and is not kept; what it is made of is kept for ever."""
+    with new_client() as http:
+        answer = http.get(server.url + PAGE)
+        assert answer.status_code == 401
+        assert 'href="/sign-in?next=%2Faccount%2Fsecurity"' in answer.text
+        assert answer.headers["content-security-policy"] == POLICY
+        names = re.findall(r'"(assets/[^"]+)"', answer.text)
+        found = {name: http.get(f"{server.url}/account/{name}") for name in names}
+        assert http.get(f"{server.url}/account/assets/nothing.js").status_code == 404
+        assert http.get(f"{server.url}/account/assets/theme.aaaaaaaaaaaa.js").status_code == 404
+    assert {
+        re.sub(r"\.[\w-]{12}\.", ".", n): a.headers["content-type"] for n, a in found.items()
+    } == {
+        "assets/icon.svg": "image/svg+xml",
+        "assets/inter-latin.woff2": "font/woff2",
+        "assets/tokens.css": "text/css; charset=utf-8",
+        "assets/console.css": "text/css; charset=utf-8",
+        "assets/theme.js": "text/javascript; charset=utf-8",
+    }
+    for asset in found.values():
+        assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert asset.headers["x-content-type-options"] == "nosniff"
+    ann = people("headers", LAPTOP)
+    answer = ann.page.goto(PAGE)
+    assert answer is not None
+    assert answer.status == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    expect(ann.part).to_contain_text("This is the only place where you are signed in.")
+    assert ann.page.evaluate("document.fonts.check('14px Inter')")
+    assert ann.said == []
+
+
+def test_two_browsers(people: Any) -> None:
+    """ "Sign out other devices" in one ends the other's requests and its socket within a second."""
+    here, there = people("ann", LAPTOP), people("ann", PHONE)
+    for person in (here, there):
+        person.open()
+        expect(person.part.get_by_role("listitem")).to_have_count(2)
+    there.page.evaluate(
+        "() => { window.left = new Promise((done) => addEventListener('sojourn:signed-out',"
+        " (event) => done([Date.now(), event.detail.reason]))); }"
+    )
+    here.page.evaluate(
+        "() => { window.ended = new Promise((done) =>"
+        " addEventListener('sojourn:ended', () => done(Date.now()))); }"
+    )
+    here.part.get_by_role("button", name="Sign out other devices").click()
+    here.part.get_by_role("button", name="Sign out", exact=True).click()
+    answered = here.page.evaluate("ended")
+    status = there.page.evaluate("fetch('/api/user/active-sessions').then((a) => a.status)")
+    assert status == 401
+    told, reason = there.page.evaluate("left")
+    assert told - answered < 1_000
+    assert reason == "signed_out_elsewhere"
+    expect(there.part).to_contain_text("This device was signed out from another one.")
+    expect(here.part.get_by_role("listitem")).to_have_count(1)
+    expect(here.part).to_contain_text("1 other device is signed out.")
+
+
+def test_a_table_that_goes_missing(server: Served, people: Any) -> None:
+    """The page stands and says so; once the table is back, so is the list, without a restart."""
+    eve = people("eve", LAPTOP)
+    eve.open()
+    expect(eve.part.get_by_role("listitem")).to_have_count(1)
+    with contextlib.closing(
+        sqlite3.connect(server.data / "sojourn.db", isolation_level=None)
+    ) as database:
+        made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'sessions' AND sql IS NOT NULL"
+        schema = [sql for (sql,) in database.execute(made)]
+        database.execute("CREATE TABLE kept AS SELECT * FROM sessions")
+        database.execute("DROP TABLE sessions")
+        answer = eve.page.reload()
+        assert answer is not None
+        assert answer.status == 200
+        expect(eve.part).to_contain_text("Active sessions have not been set up on this site yet")
+        expect(eve.part.get_by_role("heading", name="No active sessions")).to_be_visible()
+        assert "sessions_table_missing" in server.log.read_text()
+        for sql in schema:
+            database.execute(sql)
+        database.execute("INSERT INTO sessions SELECT * FROM kept")
+    eve.part.get_by_role("button", name="Refresh").click()
+    expect(eve.part.get_by_role("listitem")).to_have_count(1)
+    assert [line for line in eve.said if "Content Security" in line] == []
+
+
+def test_a_store_that_dies(chromium: Browser, own_postgres: Server, tmp_path: Path) -> None:
+    """The list stays, marked; a page that is opened meanwhile stands, and mends itself afterwards."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(fresh_database(own_postgres))
+        open_store(url, migrate=True).close()
+        server = stack.enter_context(served(tmp_path, store=url))
+        eve = Person(chromium, server)
+        try:
+            eve.sign_in("eve", LAPTOP)
+            eve.open()
+            expect(eve.part.get_by_role("listitem")).to_have_count(1)
+            own_postgres.kill()
+            eve.part.get_by_role("button", name="Refresh").click()
+            expect(eve.part).to_contain_text("This list may be out of date.")
+            expect(eve.part.get_by_role("listitem")).to_have_count(1)
+            answer = eve.page.reload()
+            assert answer is not None
+            assert answer.status == 200
+            expect(eve.part).to_contain_text("Your sessions can’t be shown right now")
+            expect(eve.part).to_contain_text("You are not signed out by it. Trying again in")
+        finally:
+            own_postgres.start()
+        expect(eve.part.get_by_role("listitem")).to_have_count(1, timeout=20_000)
+        eve.context.close()
+
+
+def test_ten_thousand_sessions(people: Any) -> None:
+    """Somebody who is signed in ten thousand times sees the newest at once, this device among them."""
+    somebody = people("max", PHONE)
+    somebody.page.goto(PAGE)
+    expect(somebody.part).to_contain_text("10,000 active sessions.")
+    rows = somebody.part.get_by_role("listitem")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_contain_text("This device")
+    took, size = somebody.page.evaluate(
+        "() => { const [last] = performance.getEntriesByType('resource')"
+        ".filter((e) => e.name.includes('active-sessions?')).slice(-1);"
+        " return [last.duration, last.decodedBodySize]; }"
+    )
+    assert took < 1_000
+    assert size < 25_000
+    somebody.part.get_by_role("button", name="Show more").click()
+    expect(rows).to_have_count(100)

@@ -1,0 +1,291 @@
+"""Every state of the page: what is on the screen, in light and dark, wide and narrow, for axe too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import Stages
+from tests.browser.stage import Stage, refuse, session
+
+from sojourn.console.pages import Look
+
+HINT = "Is there something you don’t recognize? Sign it out, then change your password."
+HEADER = """
+- banner:
+  - text: Acme
+  - group "Colors":
+    - text: Colors
+    - radio "As the system" [checked]
+    - radio "Light"
+    - radio "Dark"
+"""
+
+
+def looks_right(stage: Stage) -> None:
+    """Ask axe in every look, and for what would have to be scrolled sideways."""
+    found = {}
+    for width in (1280, 390):
+        for theme in ("light", "dark"):
+            stage.page.set_viewport_size({"width": width, "height": 844})
+            stage.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            found[width, theme] = [*stage.violations(), *["overflows"] * stage.overflows()]
+    assert found == {key: [] for key in found}
+
+
+def down(stage: Stage, *, retry_after: int | None = 5) -> None:
+    error = "The session store cannot be reached right now."
+    stage.server.instead = partial(
+        refuse, status=503, code="store_unavailable", error=error, retry_after=retry_after
+    )
+
+
+def loading(stage: Stage) -> None:
+    stage.server.holds = True
+    stage.open()
+    expect(stage.part.locator(".bone").first).to_be_visible()
+
+
+def listed(stage: Stage) -> None:
+    stage.open()
+
+
+def asking(stage: Stage) -> None:
+    stage.open()
+    stage.button("Sign out Sojourn extension in Edge").click()
+
+
+def asking_others(stage: Stage) -> None:
+    stage.open()
+    stage.button("Sign out other devices").click()
+
+
+def ended(stage: Stage) -> None:
+    asking_others(stage)
+    stage.button("Sign out").click()
+
+
+def reauth(stage: Stage) -> None:
+    asking(stage)
+    stage.server.instead = partial(
+        refuse, status=403, code="reauth_required", error="This needs a recent sign-in."
+    )
+    stage.button("Sign out").click()
+
+
+def empty(stage: Stage) -> None:
+    stage.server.sessions = []
+    stage.open()
+
+
+def not_set_up(stage: Stage) -> None:
+    stage.server.message = (
+        "Sessions have not been set up yet. They will be shown here once they are."
+    )
+    empty(stage)
+
+
+def unavailable(stage: Stage) -> None:
+    down(stage)
+    stage.open()
+
+
+def stale(stage: Stage) -> None:
+    stage.open()
+    expect(stage.rows()).to_have_count(3)
+    down(stage)
+    stage.button("Refresh").click()
+
+
+def signed_out_meanwhile(stage: Stage) -> None:
+    stage.open()
+    expect(stage.rows()).to_have_count(3)
+    stage.server.tell(type="signedOut", reason="signed_out_elsewhere")
+
+
+def signed_out(stage: Stage) -> None:
+    stage.signed_in = False
+    stage.open()
+
+
+ROWS = """
+- list:
+  - listitem:
+    - text: Chrome on Windows This device
+    - paragraph: Amsterdam, Netherlands · 203.0.113.0
+    - time: Active now
+    - text: /\\(.+\\)/
+    - time: Signed in just now
+    - text: /\\(.+\\)/
+    - button "Sign out Chrome on Windows": Sign out
+  - listitem:
+    - text: Safari on iPhone
+    - paragraph: Utrecht, Netherlands · 203.0.113.1
+    - time: Active 7 minutes ago
+    - text: /\\(.+\\)/
+    - time: Signed in 5 hours ago
+    - text: /\\(.+\\)/
+    - button "Sign out Safari on iPhone": Sign out
+  - listitem:
+    - text: Sojourn extension in Edge 1 seat in use
+    - paragraph: 203.0.113.9
+    - time: Active 1 hour ago
+    - text: /\\(.+\\)/
+    - time: Signed in yesterday
+    - text: /\\(.+\\)/
+    - button "Sign out Sojourn extension in Edge": Sign out
+"""
+
+STATES: dict[str, tuple[Callable[[Stage], Any], list[str]]] = {
+    "loading": (loading, ["paragraph: Loading your sessions…"]),
+    "list": (
+        listed,
+        [
+            'heading "Account security" [level=1]',
+            'heading "Where you’re signed in" [level=2]',
+            "paragraph: 3 active sessions. Sign out any device that you don’t recognize.",
+            'button "Refresh"',
+            'button "Sign out other devices"',
+            f"paragraph: {HINT}",
+        ],
+    ),
+    "asking": (
+        asking,
+        [
+            'group "Sign out Sojourn extension in Edge?"',
+            (
+                "paragraph: Sign out Sojourn extension in Edge? It will need to sign in again."
+                " Its seat becomes free."
+            ),
+            'button "Cancel" [active]',
+            'button "Sign out"',
+        ],
+    ),
+    "asking about others": (
+        asking_others,
+        [
+            'group "Sign out 2 other devices?"',
+            "paragraph: Sign out 2 other devices? They will need to sign in again.",
+            'button "Cancel" [active]',
+        ],
+    ),
+    "one device": (
+        ended,
+        [
+            "paragraph: 1 active session. Sign out any device that you don’t recognize.",
+            'button "Refresh" [active]',
+            'button "Sign out other devices" [disabled]',
+            "paragraph: No other device is signed in.",
+            "paragraph: 2 other devices are signed out. 1 seat is free again.",
+        ],
+    ),
+    "proof needed": (
+        reauth,
+        [
+            'paragraph: "Sign out Sojourn extension in Edge? First confirm that it is you: sign in again."',
+            'link "Sign in again" [active]',
+        ],
+    ),
+    "empty": (
+        empty,
+        [
+            'heading "No active sessions" [level=3]',
+            "paragraph: When you sign in on a device, it appears here.",
+            'button "Refresh"',
+        ],
+    ),
+    "not set up": (
+        not_set_up,
+        [
+            'heading "No active sessions" [level=3]',
+            "paragraph: Sessions have not been set up yet. They will be shown here once they are.",
+        ],
+    ),
+    "unavailable": (
+        unavailable,
+        [
+            'heading "Your sessions can’t be shown right now" [level=3]',
+            "paragraph: The session store cannot be reached right now. Trying again in 5 seconds.",
+            'button "Try again"',
+        ],
+    ),
+    "stale": (
+        stale,
+        [
+            (
+                "paragraph: This list may be out of date. The session store cannot be reached right now."
+                " Trying again in 5 seconds."
+            ),
+            'button "Try again"',
+            'button "Sign out Safari on iPhone"',
+        ],
+    ),
+    "signed out meanwhile": (
+        signed_out_meanwhile,
+        [
+            'heading "You have been signed out" [level=3]',
+            (
+                "paragraph: This device was signed out from another one. Sign in again to see where else"
+                " you are signed in."
+            ),
+            'link "Sign in again"',
+        ],
+    ),
+    "signed out": (
+        signed_out,
+        [
+            'heading "Please sign in" [level=1]',
+            'link "Sign in"',
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state(name: str, stages: Stages) -> None:
+    """The state shows what it should, to everybody."""
+    stage = stages()
+    reach, shown = STATES[name]
+    reach(stage)
+    for line in shown:
+        expect(stage.page.locator("body")).to_match_aria_snapshot(f"- {line}")
+    looks_right(stage)
+
+
+def test_rows(stages: Stages) -> None:
+    """This device comes first; each row says what, where and when, the exact instant included."""
+    stage = stages().open()
+    expect(stage.part.get_by_role("list")).to_match_aria_snapshot(ROWS)
+    expect(stage.page.get_by_role("banner")).to_match_aria_snapshot(HEADER)
+    used = stage.part.locator("time", has_text="Active 7 minutes ago")
+    assert f"({used.get_attribute('title')})" in stage.rows().nth(1).inner_text()
+
+
+def test_ten_thousand(stages: Stages) -> None:
+    """Thousands of sessions are counted at once and shown by the page; the focus stays on the button."""
+    many = [session(number) for number in range(10_000)]
+    stage = stages(many).open()
+    expect(stage.part).to_contain_text("10,000 active sessions.")
+    expect(stage.rows()).to_have_count(50)
+    stage.button("Show more").focus()
+    stage.page.keyboard.press("Enter")
+    expect(stage.rows()).to_have_count(100)
+    assert stage.focused() == "Show more"
+    assert stage.announced().endswith("Showing 100 of 10,000")
+    assert stage.violations() == []
+    stage.server.sessions = many[:120]
+    stage.page.keyboard.press("Enter")
+    expect(stage.rows()).to_have_count(120)
+    expect(stage.button("Show more")).to_be_hidden()
+    assert stage.rows().nth(100).get_by_role("button").evaluate("e => e.matches(':focus')")
+
+
+def test_without_a_way_to_sign_in(stages: Stages) -> None:
+    """A site that names no sign-in page shows no link that leads nowhere."""
+    stage = stages(look=Look(site_name="Acme"))
+    signed_out(stage)
+    expect(stage.page.get_by_role("heading", name="Please sign in")).to_be_visible()
+    expect(stage.page.get_by_role("link", name="Sign in")).to_have_count(0)

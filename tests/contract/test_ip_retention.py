@@ -1,0 +1,39 @@
+"""Addresses are forgotten after a while, on every store; they are nowhere left behind."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from sojourn.clock import DAY, ManualClock
+from sojourn.device import Device
+from sojourn.event import EventKind
+from sojourn.stores.open import migrate, open_store
+from sojourn.testing.builders import news, present, sign_in
+
+PHONE = Device(name="Safari on iPhone", kind="phone", ip="192.0.2.7", user_agent='"ip":"192.0.2.7"')
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite_url", "postgres_url", "mariadb_url"])
+def test_a_sweep_forgets_old_addresses(kind: str, request: pytest.FixtureRequest) -> None:
+    """Bounded, oldest first; the rest of the device stays, and events never held the address."""
+    url = "memory:" if kind == "memory" else str(request.getfixturevalue(kind))
+    migrate(url)
+    clock = ManualClock()
+    with closing(open_store(url, clock=clock, ip_retention=2 * DAY)) as store:
+        for name in ("a", "b", "c"):
+            sign_in(store, name, name, device=PHONE, lifetime=9 * DAY, idle_timeout=9 * DAY)
+            clock.advance(milliseconds=DAY)
+        sign_in(store, "none", "d", lifetime=9 * DAY, idle_timeout=9 * DAY)
+        swept = store.sweep(limit=1)
+        assert (swept.ips_forgotten, swept.more) == (1, True)
+        assert store.sweep().ips_forgotten == 1
+        assert store.sweep().ips_forgotten == 0
+        kept = [present(store, name).device for name in ("a", "b", "c")]
+        assert [device.ip if device else "none" for device in kept] == [None, None, "192.0.2.7"]
+        assert kept[0] is not None
+        assert (kept[0].name, kept[0].user_agent) == (PHONE.name, PHONE.user_agent)
+        told = news(store, 0, EventKind.SESSION_NEW_DEVICE)
+        assert len(told) == 3
+        assert not any("ip" in event.data for event in told)

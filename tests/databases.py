@@ -1,0 +1,49 @@
+"""Databases with the schema in place and no row in them, sooner emptied or copied than made anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import text
+
+from sojourn.stores import open as stores
+from sojourn.stores.sql import schema
+from sojourn.stores.sql.store import SqlStore
+
+
+class Reused:
+    """A database of a server's for one test after the other. None of them may change its schema."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        store = stores.open_store(url, migrate=True)
+        assert isinstance(store, SqlStore)
+        self._store = store
+
+    def emptied(self) -> str:
+        """Forget all rows, and what was counted; return the URL."""
+        with self._store._db.writing() as tx, tx.transaction():
+            for table in schema.metadata.sorted_tables:
+                if table is not schema.marks:
+                    tx.core(table.delete())
+            tx.core(text("UPDATE marks SET value = 0"))
+            tx.core(text("UPDATE marks SET value = NULL WHERE name = 'pulse'"))
+        return self.url
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def migrated_file(path: Path) -> Path:
+    """Make a SQLite database to copy."""
+    stores.migrate(f"sqlite:///{path}")
+    return path
+
+
+def copied(template: Path, path: Path) -> str:
+    """Make an empty database of a template, in the place of whatever is there; return its URL."""
+    for left in (Path(f"{path}-wal"), Path(f"{path}-shm")):
+        left.unlink(missing_ok=True)
+    shutil.copyfile(template, path)
+    return f"sqlite:///{path}"
