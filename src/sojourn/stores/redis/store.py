@@ -33,11 +33,12 @@ class RedisStore:
         self._db = db
         self._event_retention = event_retention
         self._ip_retention = ip_retention
+        self._ips_in_events = ip_retention is None  # the ledger keeps them for good
 
     # Sessions
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
-        return session_verbs.create(self._db, sessions, ips=self._ip_retention is None)
+        return session_verbs.create(self._db, sessions, ips=self._ips_in_events)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
