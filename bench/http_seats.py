@@ -1,19 +1,18 @@
 """How much of an empty ASGI application's rate is left once a request means something?
 
 Heartbeat, acquire + release, and acquire in a full pool, over HTTP with 64 connections and with one,
-per store. Everything is a ratio to the empty application on the same uvicorn, measured right before and
-right after in the same run. With one connection, also against a server without the batcher.
+per store. Everything is a ratio to the empty application on the same uvicorn, in turns in the same run.
+With one connection, also against a server without the batcher.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 from collections.abc import Callable
 
 import msgspec
-from load import Load, Script, drive, repeat, request
+from load import Script, compare, drive, repeat, request
 from places import ADMIN_KEY, BACKENDS, OTHER_CORE, backend, pin, serving
 
 CONNECTIONS = 64
@@ -34,24 +33,24 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row]:
+def measure(rounds: int, say: Callable[[str], None]) -> list[Row]:
     """Run every case; the median of `rounds` is kept."""
     pin(os.getpid(), OTHER_CORE)
     rows: list[Row] = []
     for store in ("memory", *BACKENDS):
         say(f"http · {store}")
-        rows += _store(store, seconds, rounds)
+        rows += _store(store, rounds)
     return rows
 
 
-def _store(store: str, seconds: float, rounds: int) -> list[Row]:
+def _store(store: str, rounds: int) -> list[Row]:
     if store == "memory":
-        return _cases("memory", "memory:", seconds, rounds)
+        return _cases("memory", "memory:", rounds)
     with backend(store) as url:
-        return _cases(store, url, seconds, rounds)
+        return _cases(store, url, rounds)
 
 
-def _cases(store: str, url: str, seconds: float, rounds: int) -> list[Row]:
+def _cases(store: str, url: str, rounds: int) -> list[Row]:
     rows = []
     with serving("--empty") as empty, serving(f"--store={url}") as port:
         key = _license(port, {"beat": LEASES, "cycle": 10_000, "full": 5})
@@ -65,62 +64,40 @@ def _cases(store: str, url: str, seconds: float, rounds: int) -> list[Row]:
             ("acquire + release", 1, lambda n: _cycle(key, "cycle", n)),
         ]
         for call, connections, scripts in cases:
-            rows.append(
-                _row(
-                    store,
-                    call,
-                    connections,
-                    _rounds(empty, port, connections, scripts, seconds, rounds),
-                )
-            )
+            rows.append(_row(store, call, empty, port, connections, scripts, rounds))
     with serving("--empty") as empty, serving(f"--store={url}", "--unbatched") as port:
         key = _license(port, {"beat": LEASES})
         beats = [request("POST", HEARTBEAT, token=t) for t in _take(port, key, "beat", LEASES)]
         for connections in (1, CONNECTIONS):
-            runs = _rounds(
-                empty, port, connections, lambda n: repeat(beats[n::64]), seconds, rounds
+            call = "heartbeat, no batcher"
+            rows.append(
+                _row(store, call, empty, port, connections, lambda n: repeat(beats[n::64]), rounds)
             )
-            rows.append(_row(store, "heartbeat, no batcher", connections, runs))
     return rows
 
 
-def _rounds(
+def _row(
+    store: str,
+    call: str,
     empty: int,
     port: int,
     connections: int,
     scripts: Callable[[int], Script],
-    seconds: float,
     rounds: int,
-) -> list[tuple[float, Load]]:
-    """Measure (the empty application's rate around it, the case) in turns."""
-    nothing = [request("POST", HEARTBEAT, token="x" * 120)]
-    runs = []
-    before = drive(
-        "127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds
-    )
-    for _ in range(rounds):
-        load = drive("127.0.0.1", port, scripts, connections=connections, seconds=seconds)
-        after = drive(
-            "127.0.0.1", empty, lambda _: repeat(nothing), connections=connections, seconds=seconds
-        )
-        runs.append(((before.rate + after.rate) / 2, load))
-        before = after
-    return runs
-
-
-def _row(store: str, call: str, connections: int, runs: list[tuple[float, Load]]) -> Row:
-    ratios = [load.rate / base for base, load in runs]
-    middle = sorted(runs, key=lambda run: run[1].rate / run[0])[len(runs) // 2][1]
+) -> Row:
+    """Measure a case beside the empty application."""
+    nothing = request("POST", HEARTBEAT, token="x" * 120)
+    run = compare((empty, nothing), (port, scripts), connections=connections, rounds=rounds)
     good = {200, 201} | ({409} if call.endswith("full") else set())
     return Row(
         store=store,
         call=call,
         connections=connections,
-        rate=middle.rate,
-        ratio=statistics.median(ratios),
-        p50=middle.p50,
-        p99=middle.p99,
-        failed=sum(n for _, load in runs for s, n in load.statuses.items() if s not in good),
+        rate=run.middle.rate,
+        ratio=run.ratio,
+        p50=run.middle.p50,
+        p99=run.middle.p99,
+        failed=sum(n for status, n in run.statuses.items() if status not in good),
     )
 
 

@@ -7,6 +7,7 @@ Each connection is driven by a script: a generator that yields a request (bytes)
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ from typing import cast
 import uvloop
 from msgspec import Struct
 
+SLICE, WARMUP = 0.6, 0.15  # seconds of a turn that count, and before them
 Script = Generator[bytes, tuple[int, bytes], None]
 
 
@@ -139,6 +141,51 @@ def drive(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """A case beside a yardstick."""
+
+    ratio: float  # of the two rates: the median of the rounds
+    middle: Load  # the round that is nearest to it
+    statuses: Counter[int]  # of all rounds
+
+
+def compare(
+    yardstick: tuple[int, bytes],
+    case: tuple[int, Callable[[int], Script]],
+    *,
+    connections: int,
+    rounds: int,
+    seconds: float = SLICE,
+) -> Compared:
+    """Drive the yardstick (port, request) and the case (port, scripts) in turns.
+
+    The turns are short and many: a machine that others use changes its speed by half within seconds, and
+    what changes for both at once drops out of the ratio.
+    """
+
+    def run(port: int, scripts: Callable[[int], Script]) -> Load:
+        return drive(
+            "127.0.0.1", port, scripts, connections=connections, seconds=seconds, warmup=WARMUP
+        )
+
+    def nothing(_: int) -> Script:
+        return repeat([yardstick[1]])
+
+    runs: list[tuple[float, Load]] = []
+    before = run(yardstick[0], nothing)
+    for _ in range(rounds):
+        load = run(*case)
+        after = run(yardstick[0], nothing)
+        runs.append((2 * load.rate / (before.rate + after.rate), load))
+        before = after
+    runs.sort(key=lambda one: one[0])
+    return Compared(
+        ratio=statistics.median(one for one, _ in runs),
+        middle=runs[len(runs) // 2][1],
+        statuses=sum((Counter(load.statuses) for _, load in runs), Counter()),
+    )
 
 
 async def _either(done: asyncio.Event, seconds: float) -> None:

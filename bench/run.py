@@ -36,16 +36,16 @@ def main() -> None:
     )
     given = parser.parse_args()
     console = Console()
-    seconds, rounds = (1.0, 1) if given.quick else (3.0, 3)
+    seconds, rounds = (1.0, 3) if given.quick else (3.0, 11)
     runs: dict[str, Any] = {
         "contended": lambda say: contended.measure(10_000 if given.quick else 100_000, say),
         "stores": lambda say: stores.measure(
             (100, 10_000 if given.quick else 100_000), seconds, say
         ),
-        "http": lambda say: http_seats.measure(seconds, rounds, say),
+        "http": lambda say: http_seats.measure(rounds, say),
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
-        "sessions": lambda say: web_sessions.measure(seconds, rounds, say),
+        "sessions": lambda say: web_sessions.measure(rounds, say),
     }
     for name, run in runs.items():
         if given.only in (None, name):

@@ -12,7 +12,6 @@ import contextlib
 import http.client
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from load import Load, Script, drive, repeat
+from load import compare, repeat
 from msgspec import Struct
 from places import ADMIN_KEY, HERE, OTHER_CORE, SECRET, SERVER_CORE, free_port, pin, serving
 from tests.adapters.express.node import installed, programs
@@ -39,7 +38,7 @@ class Row(Struct, frozen=True, kw_only=True):
     store: str
     call: str
     rate: float
-    ratio: float  # of the empty ASGI application's rate, measured before and after
+    ratio: float  # of the empty ASGI application's rate, in turns with it
     p50: float
     p99: float
     failed: int
@@ -97,7 +96,7 @@ def peers() -> list[Peer]:
     ]
 
 
-def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row]:
+def measure(rounds: int, say: Callable[[str], None]) -> list[Row]:
     """Run everybody in turn, on one PostgreSQL and one Valkey."""
     pin(os.getpid(), OTHER_CORE)
     rows: list[Row] = []
@@ -107,7 +106,7 @@ def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row
         for every_touch in (False, True):
             say("sessions · sojourn http")
             with fresh_database(sql) as url:
-                rows += _sojourn(url, empty, every_touch, seconds, rounds)
+                rows += _sojourn(url, empty, every_touch, rounds)
         for peer in peers():
             say(f"sessions · {peer.name}")
             with contextlib.ExitStack() as stack:
@@ -115,11 +114,11 @@ def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row
                 if peer.store == "postgres":
                     url = stack.enter_context(fresh_database(sql))
                 port = stack.enter_context(_running(peer, url))
-                rows += _peer(peer, port, empty, seconds, rounds)
+                rows += _peer(peer, port, empty, rounds)
     return rows
 
 
-def _sojourn(url: str, empty: int, every_touch: bool, seconds: float, rounds: int) -> list[Row]:
+def _sojourn(url: str, empty: int, every_touch: bool, rounds: int) -> list[Row]:
     options = ["--every-touch"] if every_touch else []
     name = "sojourn http, every touch" if every_touch else "sojourn http"
     with serving(f"--store={url}", *options) as port:
@@ -134,16 +133,12 @@ def _sojourn(url: str, empty: int, every_touch: bool, seconds: float, rounds: in
             for token in tokens
         ]
         return [
-            _row(name, "postgres", "check", port, empty, check, seconds, rounds),
-            *(
-                []
-                if every_touch
-                else [_row(name, "postgres", "write", port, empty, write, seconds, rounds)]
-            ),
+            _row(name, "postgres", "check", port, empty, check, rounds),
+            *([] if every_touch else [_row(name, "postgres", "write", port, empty, write, rounds)]),
         ]
 
 
-def _peer(peer: Peer, port: int, empty: int, seconds: float, rounds: int) -> list[Row]:
+def _peer(peer: Peer, port: int, empty: int, rounds: int) -> list[Row]:
     cookies = []
     for n in range(SESSIONS):
         body = json.dumps({"user": f"user-{n}"})
@@ -154,44 +149,29 @@ def _peer(peer: Peer, port: int, empty: int, seconds: float, rounds: int) -> lis
     read = [_raw("GET", "/me", cookie) for cookie in cookies]
     write = [_raw("POST", "/set", cookie, b'{"n": 1}') for cookie in cookies]
     return [
-        _row(peer.name, peer.store, call, port, empty, requests, seconds, rounds)
+        _row(peer.name, peer.store, call, port, empty, requests, rounds)
         for call, requests in (("read", read), ("write", write))
     ]
 
 
 def _row(
-    name: str,
-    store: str,
-    call: str,
-    port: int,
-    empty: int,
-    requests: list[bytes],
-    seconds: float,
-    rounds: int,
+    name: str, store: str, call: str, port: int, empty: int, requests: list[bytes], rounds: int
 ) -> Row:
-    nothing = [_raw("GET", "/", {})]
-
-    def load(port: int, of: Callable[[int], Script]) -> Load:
-        return drive("127.0.0.1", port, of, connections=CONNECTIONS, seconds=seconds)
-
-    runs = []
-    before = load(empty, lambda _: repeat(nothing))
-    for _ in range(rounds):
-        run = load(port, lambda n: repeat(requests[n::CONNECTIONS]))
-        after = load(empty, lambda _: repeat(nothing))
-        runs.append((run.rate / ((before.rate + after.rate) / 2), run))
-        before = after
-    ratio = statistics.median(one for one, _ in runs)
-    middle = sorted(runs, key=lambda one: one[0])[len(runs) // 2][1]
+    run = compare(
+        (empty, _raw("GET", "/", {})),
+        (port, lambda n: repeat(requests[n::CONNECTIONS])),
+        connections=CONNECTIONS,
+        rounds=rounds,
+    )
     return Row(
         server=name,
         store=store,
         call=call,
-        rate=middle.rate,
-        ratio=ratio,
-        p50=middle.p50,
-        p99=middle.p99,
-        failed=sum(n for _, run in runs for s, n in run.statuses.items() if s != 200),
+        rate=run.middle.rate,
+        ratio=run.ratio,
+        p50=run.middle.p50,
+        p99=run.middle.p99,
+        failed=sum(n for status, n in run.statuses.items() if status != 200),
     )
 
 

@@ -199,6 +199,13 @@ def test_a_hostile_agent_costs_nothing() -> None:
     assert _recognize.cache_info().maxsize == 4_096
 
 
+def test_a_device_that_says_what_it_is_is_called_that() -> None:
+    """An application may know the browser and the system without a user agent that says so."""
+    device = Devices().complete(Device(browser="Firefox", os="Linux", user_agent="Mozilla/5.0"))
+    assert device is not None
+    assert device.name == "Firefox on Linux"
+
+
 class TestCompletion:
     def test_what_a_device_says_of_itself_stays(self) -> None:
         said = Device(name="Ann's tractor", kind="vehicle", user_agent="curl/8.5.0")

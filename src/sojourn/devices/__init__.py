@@ -60,8 +60,9 @@ class Devices:
             more["user_agent"] = device.user_agent[:AGENT_MAX]
         if device.name is None:
             known = recognize(device.user_agent or "")
+            said = " on ".join(filter(None, (device.browser, device.os)))  # it knows itself best
             more |= {
-                "name": known.name,
+                "name": said or known.name,
                 "browser": device.browser or known.browser,
                 "os": device.os or known.os,
                 "kind": device.kind or known.kind,
