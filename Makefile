@@ -31,8 +31,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
-run: $(VENV)/.stamp-run ## Install what it takes and serve on 127.0.0.1:8700 (ARGS: see sojourn serve --help)
-	@$(BIN)/sojourn serve $(ARGS)
+run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it takes and serve on 127.0.0.1:8700 (STORE=valkey: beside a throwaway Valkey)
+	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)

@@ -2,7 +2,7 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions people
+make bench ARGS="--only http"  one of: http stores contended sessions people redis
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import active_sessions
 import contended
 import http_seats
 import msgspec
+import redis_leases
 import stores
 import web_sessions
 from places import machine
@@ -30,7 +31,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["http", "stores", "contended", "sessions", "people"])
+    parser.add_argument(
+        "--only", choices=["http", "stores", "contended", "sessions", "people", "redis"]
+    )
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 3) if given.quick else (3.0, 11)
@@ -40,6 +43,7 @@ def main() -> None:
             (100, 10_000 if given.quick else 100_000), seconds, say
         ),
         "http": lambda say: http_seats.measure(rounds, say),
+        "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
     }

@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     LEASE_EXPIRED = "lease.expired"
     LEASE_DENIED = "lease.denied"
     STORE_RETURNED = "store.returned"
+    STORE_REPLACED = "store.replaced"  # by a server that may lack what was answered last
     OPERATOR_ACTED = "operator.acted"
 
 

@@ -122,6 +122,7 @@ class Renew(Struct, frozen=True, kw_only=True):
     lease_id: str
     fence: int
     beat: Beat = Beat()
+    pool_id: str | None = None  # as its token says: saves some stores a search
 
 
 class Renewal(Struct, frozen=True, kw_only=True):
@@ -154,6 +155,7 @@ class Acquire(Struct, frozen=True, kw_only=True):
 class Release(Struct, frozen=True, kw_only=True):
     lease_id: str
     fence: int
+    pool_id: str | None = None
 
 
 class DenialReason(StrEnum):

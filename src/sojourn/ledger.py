@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from sojourn.event import Event
 from sojourn.license import License, LicenseStatus, Policy, Pool
 
 
@@ -142,6 +143,18 @@ class Ledger(Protocol):
 
     def sweeps(self, *, limit: int = 20) -> list[SweepRun]:
         """Return the latest sweeps, newest first."""
+
+    def mark(self) -> tuple[str, int]:
+        """Return this ledger's own name, and the id of the last event it has of its store."""
+
+    def append(self, events: Sequence[Event], *, after: int) -> bool:
+        """Write events of a store elsewhere, in one step, if `after` is the last one that is here.
+        False if it is not: somebody else has written them."""
+
+    def history(
+        self, *, after: int = 0, limit: int = 1_000, pool_id: str | None = None
+    ) -> list[Event]:
+        """Read what was recorded, after an event id."""
 
     def now(self) -> int: ...
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -77,6 +77,32 @@ class Action(Struct, frozen=True, kw_only=True):
     actor: str
     name: str = "revoke"
     data: dict[str, Any] = field(default_factory=dict)
+
+
+class Attached(Struct, frozen=True):
+    """Where a store stands whose events a ledger records."""
+
+    name: str  # another one after it was emptied
+    last_event_id: int
+    epoch: int  # one more each time that it may have lost what it had answered
+    doubtful_until: (
+        int  # whom it does not know may come back until then, over the capacity if need be
+    )
+
+
+class Lag(Struct, frozen=True):
+    """How far a ledger was behind its store when that was last looked at."""
+
+    events: int = 0
+    milliseconds: int = 0  # the age of the oldest event that it did not have
+
+
+class Held(Struct, frozen=True):
+    """Leases of a pool that a ledger knows as held."""
+
+    pool_id: str
+    lost_after: int
+    leases: tuple[str, ...]
 
 
 class Store(Protocol):
@@ -259,18 +285,53 @@ class Store(Protocol):
         """Give everything back. Idempotent."""
 
 
+@runtime_checkable
+class Recorded(Protocol):
+    """A store that is not in the ledger's database: a recorder carries its events there."""
+
+    def attach(self, ledger: str, last_event_id: int) -> Attached:
+        """Say to which ledger the events go, and how far it has them. Where it has more than this
+        store knows of, the ids of new events go on from there, and the store is in doubt."""
+
+    def recorded(self, last_event_id: int) -> None:
+        """Let go of events up to here, when they are old."""
+
+    def hold(self, held: Sequence[Held]) -> int:
+        """While in doubt, keep seats for those of these leases that are not known here, for as long
+        as their holders may live; return for how many."""
+
+    def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
+        """Tell of those of these leases (pool, id) that are not known here that they are over."""
+
+
+class Recorder(Protocol):
+    """Carries the events of such a store into a ledger."""
+
+    @property
+    def lag(self) -> Lag: ...
+
+    def run(self) -> int:
+        """Carry what there is, each event once, and make good what the store has lost since the
+        ledger last looked. Return how many events. Safe side by side."""
+
+
 __all__ = [
     "LIST_MAX",
     "Acquire",
     "Action",
+    "Attached",
     "Denied",
     "EndReason",
     "Event",
     "Finding",
+    "Held",
+    "Lag",
     "Lease",
     "LeaseFilter",
     "Outage",
     "Pool",
+    "Recorded",
+    "Recorder",
     "Release",
     "Renew",
     "Renewal",

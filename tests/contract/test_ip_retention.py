@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -11,11 +12,20 @@ from sojourn.device import Device
 from sojourn.event import EventKind
 from sojourn.stores.open import migrate, open_store
 from sojourn.testing.builders import news, present, sign_in
+from sojourn.testing.redis_server import redis_server
 
 PHONE = Device(name="Safari on iPhone", kind="phone", ip="192.0.2.7", user_agent='"ip":"192.0.2.7"')
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite_url", "postgres_url", "mariadb_url"])
+@pytest.fixture
+def valkey_url() -> Iterator[str]:
+    with redis_server() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize(
+    "kind", ["memory", "valkey_url", "sqlite_url", "postgres_url", "mariadb_url"]
+)
 def test_a_sweep_forgets_old_addresses(kind: str, request: pytest.FixtureRequest) -> None:
     """Bounded, oldest first; the rest of the device stays, and events never held the address."""
     url = "memory:" if kind == "memory" else str(request.getfixturevalue(kind))

@@ -158,6 +158,18 @@ class Metrics(Collector):
             "Other calls accepted and not yet answered.",
             value=self._context.blocking.busy,
         )
+        recorder = self._context.services.recorder
+        if recorder is not None:
+            yield GaugeMetricFamily(
+                "sojourn_recorder_lag_events",
+                "Events of the store that the ledger does not have yet.",
+                value=recorder.lag.events,
+            )
+            yield GaugeMetricFamily(
+                "sojourn_recorder_lag_seconds",
+                "The age of the oldest of them.",
+                value=recorder.lag.milliseconds / 1_000,
+            )
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )

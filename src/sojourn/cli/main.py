@@ -19,6 +19,7 @@ from sojourn.cli import (
     key,
     license,
     migrate,
+    reconcile,
     seats,
     secret,
     serve,
@@ -41,7 +42,7 @@ RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
 
 ORDER = (
     *("demo", "hold"),
-    *("serve", "migrate", "adopt", "express", "settings", "secret", "version"),
+    *("serve", "migrate", "adopt", "reconcile", "express", "settings", "secret", "version"),
     *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "key"),
 )
 
@@ -81,6 +82,7 @@ events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
 add(app, "adopt", adopt.adopt, panel=RUN)
+add(app, "reconcile", reconcile.reconcile, panel=RUN)
 add(app, "settings", settings.settings, panel=RUN)
 app.add_typer(express.app, name="express", rich_help_panel=RUN)
 app.add_typer(secret.app, name="secret", rich_help_panel=RUN)

@@ -28,7 +28,7 @@ def build_services(settings: Settings) -> Services:
     """Open the store and the ledger, and put the services over them. Raises StoreError."""
     from sojourn.devices import Devices
     from sojourn.service.services import Services
-    from sojourn.stores.open import open_ledger, open_store
+    from sojourn.stores.open import open_ledger, open_store, recorder_of
     from sojourn.token import Keyring
 
     store = open_store(
@@ -49,6 +49,7 @@ def build_services(settings: Settings) -> Services:
         sweep_interval=settings.sweep_interval,
         pulse_interval=settings.pulse_interval,
         queue_max=settings.queue_max,
+        recorder=recorder_of(store, ledger),
         complete=Devices.from_settings(settings).complete,
     )
 

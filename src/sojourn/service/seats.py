@@ -35,7 +35,7 @@ from sojourn.lease import (
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
 from sojourn.seating import refusal
-from sojourn.store import Store
+from sojourn.store import Recorder, Store
 from sojourn.token import Keyring, LeaseClaims, new_id
 
 READMIT_MAX = DAY
@@ -88,10 +88,13 @@ class Lost(Struct, frozen=True, kw_only=True):
 class Seats:
     """The service. Synchronous; safe from several threads."""
 
-    def __init__(self, store: Store, ledger: Ledger, keyring: Keyring) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, keyring: Keyring, recorder: Recorder | None = None
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._keyring = keyring
+        self._recorder = recorder
         self._pools: dict[str, tuple[float, Pool]] = {}
 
     def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | SojournError]:
@@ -113,7 +116,15 @@ class Seats:
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
         """Apply heartbeats."""
         renewals = self._store.renew(
-            [Renew(lease_id=c.claims.lease_id, fence=c.claims.fence, beat=c.beat) for c in calls]
+            [
+                Renew(
+                    lease_id=c.claims.lease_id,
+                    fence=c.claims.fence,
+                    beat=c.beat,
+                    pool_id=c.claims.pool_id,
+                )
+                for c in calls
+            ]
         )
         missed = [
             call.claims for call, renewal in zip(calls, renewals, strict=True) if renewal is None
@@ -128,7 +139,9 @@ class Seats:
 
     def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
         """Give seats back. False: there was nothing to give back; that is fine too."""
-        return self._store.release([Release(lease_id=c.lease_id, fence=c.fence) for c in calls])
+        return self._store.release(
+            [Release(lease_id=c.lease_id, fence=c.fence, pool_id=c.pool_id) for c in calls]
+        )
 
     def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
         hashes = list({c.key_hash for c in calls if c.key_hash is not None})
@@ -177,7 +190,7 @@ class Seats:
 
     def _check_age(self, claims: LeaseClaims) -> None:
         """Refuse a token too old to re-admit its holder, unless the store remembers the lease."""
-        rows, now = self._store.leases(LeaseFilter(ids=(claims.lease_id,), include_ended=True))
+        rows, now = self._store.leases(_of_pool(claims.pool_id, claims.lease_id))
         if not rows and now - claims.issued_at > READMIT_MAX:
             raise InvalidToken(
                 "The lease this token speaks of is too old to come back to.",
@@ -211,6 +224,8 @@ class Seats:
             for pool in self._ledger.pools(license_id)
             if pool.id in pool_ids
         ]
+        if found and self._recorder is not None:
+            self._recorder.run()  # keeps the seats of those that the store may have forgotten too
         self._store.define(found)
         return bool(found)
 
@@ -257,15 +272,27 @@ class Seats:
         return found
 
     def _why_lost(self, missed: Sequence[LeaseClaims]) -> dict[tuple[str, int], Lost]:
-        ids = tuple({claims.lease_id for claims in missed})
-        rows, now = self._store.leases(LeaseFilter(ids=ids, include_ended=True), limit=len(ids))
-        by_id = {row.id: row for row in rows}
-        pool_ids = list({claims.pool_id for claims in missed})
-        pools = dict(zip(pool_ids, self._store.pools(pool_ids), strict=True))
+        by_pool: dict[str, set[str]] = {}
+        for claims in missed:
+            by_pool.setdefault(claims.pool_id, set()).add(claims.lease_id)
+        pools = dict(zip(by_pool, self._store.pools(list(by_pool)), strict=True))
+        unknown = {name for name, pool in pools.items() if pool is None}
+        if unknown and self._define_missing(unknown):  # the store has lost them
+            pools = dict(zip(by_pool, self._store.pools(list(by_pool)), strict=True))
+        by_id: dict[str, Lease] = {}
+        now = 0
+        for name, ids in by_pool.items():
+            rows, now = self._store.leases(_of_pool(name, *ids), limit=len(ids))
+            by_id |= {row.id: row for row in rows}
         return {
             (c.lease_id, c.fence): _why(c, by_id.get(c.lease_id), pools[c.pool_id], now)
             for c in missed
         }
+
+
+def _of_pool(pool_id: str, *ids: str) -> LeaseFilter:
+    license_id, feature = split_pool_id(pool_id)
+    return LeaseFilter(license_id=license_id, feature=feature, ids=ids, include_ended=True)
 
 
 def _why(claims: LeaseClaims, row: Lease | None, pool: Pool | None, now: int) -> Lost:

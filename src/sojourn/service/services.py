@@ -16,13 +16,17 @@ from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
-from sojourn.store import Store, Swept
+from sojourn.store import Recorder, Store, Swept
 from sojourn.token import Keyring
 
 log = structlog.get_logger(__name__)
 
 FOLLOW_INTERVAL = 30.0
 """Seconds until a sweep after a cutoff that failed is tried again."""
+
+
+RECORD_INTERVAL = 0.5
+"""Seconds between two looks for events that the ledger does not have."""
 
 
 class Services:
@@ -41,12 +45,14 @@ class Services:
         sweep_interval: float = 900.0,
         pulse_interval: float = 2.0,
         queue_max: int = 10_000,
+        recorder: Recorder | None = None,  # where the ledger is not in the store's database
         complete: Complete | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
         self.keyring = keyring
-        self.seats = Seats(store, ledger, keyring)
+        self.recorder = recorder
+        self.seats = Seats(store, ledger, keyring, recorder)
         self.licenses = Licenses(store, ledger)
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
@@ -79,6 +85,8 @@ class Services:
             Ticker("sweep", self.sweeper.run, sweep_interval),
             self._aftermath,
         ]
+        if self.recorder is not None:
+            self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))
         self._behind = threading.Event()  # a cutoff of ours is not swept to its end yet
 
     def pulse(self) -> None:
@@ -118,6 +126,8 @@ class Services:
     def start(self) -> None:
         """Heal the store's copy of the pools, then start the runner and the background work."""
         self.pulse()
+        if self.recorder is not None:
+            self.recorder.run()  # first: what a replaced store has lost is to be known before a grant
         self.licenses.reconcile()
         self.batcher.start()
         for ticker in self._tickers:

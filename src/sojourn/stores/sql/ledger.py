@@ -11,8 +11,10 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sojourn.errors import Conflict
+from sojourn.event import Event
 from sojourn.ledger import ApiKey, Audit, LicenseChange, Role, SweepRun
 from sojourn.license import License, LicenseStatus, Policy, Pool
+from sojourn.stores.sql import recorded
 from sojourn.stores.sql.audits import audit as _audit
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded, bump
@@ -230,6 +232,19 @@ class SqlLedger:
         query = select(sweeps).order_by(sweeps.c.id.desc()).limit(bounded(limit))
         rows = self._db.read(lambda tx: tx.core(query).all())
         return [SweepRun(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public API
+
+    # The stream of a store that is not in this database
+
+    def mark(self) -> tuple[str, int]:
+        return recorded.mark(self._db)
+
+    def append(self, events: Sequence[Event], *, after: int) -> bool:
+        return recorded.append(self._db, events, after=after)
+
+    def history(
+        self, *, after: int = 0, limit: int = 1_000, pool_id: str | None = None
+    ) -> list[Event]:
+        return recorded.read(self._db, after=after, limit=bounded(limit), pool_id=pool_id)
 
     def now(self) -> int:
         return self._db.read(Tx.now)

@@ -1,0 +1,228 @@
+"""Rows as the scripts write them, and back: see the heads of lua/leases.lua and lua/sessions.lua."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sojourn.device import Device, new_device_data
+from sojourn.errors import InvalidInput
+from sojourn.event import Event, EventKind
+from sojourn.lease import Acquire, EndReason, Lease, Origin
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
+from sojourn.session import NewSession, Save, Session, check_size
+
+NUMBER = 6  # bytes of each of the seven numbers that a lease's row begins with
+HEAD = 7 * NUMBER
+ORIGINS = (Origin.GRANTED, Origin.RESUMED, Origin.TAKEN_OVER)
+REASONS = tuple(EndReason)
+COUNTS = (CountBy.LEASE, CountBy.USER, CountBy.CLIENT)
+WHENS = (WhenFull.DENY, WhenFull.RECLAIM_SUSPECT, WhenFull.EVICT_IDLE)
+STATUSES = (LicenseStatus.ACTIVE, LicenseStatus.SUSPENDED)
+BUCKET = 48
+"""Leases per small hash of a pool's index: few enough that it stays one compact block."""
+BUCKETS_MAX = 8_192
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_json = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_device = msgspec.json.Decoder(Device).decode
+
+
+def pack(value: Any) -> bytes:
+    """Encode what a script is asked; what cannot be is the caller's mistake."""
+    try:
+        return _pack(value)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"One of these values cannot be stored: {error}") from error
+
+
+def unpack(raw: bytes) -> Any:
+    return _unpack(raw)
+
+
+def to_json(value: Any) -> bytes:
+    """Encode what an application gave us, or raise InvalidInput."""
+    try:
+        return _json(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"The data cannot be stored as JSON: {error}") from error
+
+
+def device_text(device: Device | None) -> str | None:
+    return None if device is None else to_json(device).decode()
+
+
+# Pools
+
+
+def pool_row(pool: Pool) -> list[Any]:
+    policy = pool.policy
+    definition = [
+        *(policy.capacity, policy.heartbeat_interval, policy.lost_after, policy.suspect_after_ms),
+        *(policy.linger, policy.resume_window, COUNTS.index(policy.count_by)),
+        *(WHENS.index(policy.when_full), policy.idle_after, policy.max_lease),
+        *(STATUSES.index(pool.status), pool.valid_from, pool.valid_until, policy.suspect_after),
+    ]
+    buckets = min(BUCKETS_MAX, -(-policy.capacity // BUCKET) or 1)
+    # False for None: Lua's arrays end at a hole.
+    return [pool.id, [False if each is None else each for each in definition], buckets]
+
+
+def pool_of(pool_id: str, raw: bytes) -> Pool:
+    d: list[Any] = [None if each is False else each for each in _unpack(raw)]
+    license_id, feature = split_pool_id(pool_id)
+    return Pool(
+        license_id=license_id,
+        feature=feature,
+        policy=Policy(
+            capacity=d[0],
+            heartbeat_interval=d[1],
+            lost_after=d[2],
+            suspect_after=d[13],
+            linger=d[4],
+            resume_window=d[5],
+            count_by=COUNTS[d[6]],
+            when_full=WHENS[d[7]],
+            idle_after=d[8],
+            max_lease=d[9],
+        ),
+        status=STATUSES[d[10]],
+        valid_from=d[11],
+        valid_until=d[12],
+    )
+
+
+# Leases
+
+
+def request_row(request: Acquire) -> list[Any]:
+    resume = request.resume
+    return [
+        *(request.pool_id, request.user_id, request.client_id, request.lease_id),
+        *(request.session_id, device_text(request.device), request.takeover),
+        *((None, None) if resume is None else (resume.lease_id, resume.fence)),
+    ]
+
+
+def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
+    fence, acquired_at, last_beat_at, suspect_at, expires_at, idle_since, graced_at = (
+        int.from_bytes(raw[at : at + NUMBER], "big", signed=True) for at in range(0, HEAD, NUMBER)
+    )
+    tail: list[Any] = _unpack(raw[HEAD:])
+    user_id, client_id, origin = tail[:3]
+    session_id, device, ended_at, reason = (tail[3:] + [None] * 4)[:4]
+    return Lease(
+        id=lease_id.decode(),
+        pool_id=pool_id.decode(),
+        user_id=user_id,
+        client_id=client_id,
+        fence=fence,
+        acquired_at=acquired_at,
+        last_beat_at=last_beat_at,
+        suspect_at=suspect_at,
+        expires_at=expires_at,
+        origin=ORIGINS[origin],
+        session_id=session_id or None,
+        idle_since=idle_since or None,
+        device=_device(device) if device else None,
+        ended_at=ended_at or None,
+        end_reason=REASONS[reason - 1] if reason else None,
+        graced_at=graced_at or None,
+    )
+
+
+def leases_of(flat: Sequence[bytes]) -> list[Lease]:
+    """Read rows as scripts answer them: id, pool and row, one after another."""
+    return [lease_of(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
+
+
+# Sessions
+
+
+def hash_text(token_hash: bytes) -> str:
+    return base64.b64encode(token_hash).decode()
+
+
+def _pairs(data: Any) -> list[str]:
+    """Split JSON into keys and values, each as text; values that are not changed stay undecoded."""
+    encoded = check_size(to_json(data))
+    return [
+        part
+        for key, value in _parts(encoded).items()
+        for part in (to_json(key).decode(), bytes(value).decode())
+    ]
+
+
+def new_session_row(new: NewSession, *, deny: bool, ips: bool) -> list[Any]:
+    """`ips`: events may hold addresses."""
+    device = new.device
+    said = None
+    if device is not None and new.user_id is not None and new.impersonator is None:
+        said = to_json(new_device_data(device, first=False, ip=ips)).decode()
+    return [
+        *(new.id, hash_text(new.token_hash), new.user_id, _pairs(new.data), new.lifetime),
+        *(new.idle_timeout, device_text(new.device), new.level, new.impersonator, new.replaces),
+        *(list(new.ending), new.limit, deny, said),
+        device is not None and device.ip is not None,
+    ]
+
+
+def save_row(save: Save) -> list[Any]:
+    encoded = to_json(save.set)
+    pairs = [
+        part
+        for key, value in _parts(encoded).items()
+        for part in (to_json(key).decode(), bytes(value).decode())
+    ]
+    return [save.id, pairs, [to_json(key).decode() for key in save.unset]]
+
+
+def session_of(shown: Sequence[bytes], at: int) -> Session:
+    """Read id, what we know of it, then the keys and values of its data."""
+    session_id, packed, *pairs = shown
+    m = _unpack(packed)
+    data = b",".join(k + b":" + v for k, v in zip(pairs[::2], pairs[1::2], strict=True))
+    return Session(
+        id=session_id.decode(),
+        user_id=None if m[0] is False else m[0],
+        data=_object(b"{" + data + b"}"),
+        revision=m[1],
+        created_at=m[2],
+        authenticated_at=m[3],
+        last_used_at=m[4],
+        idle_timeout=m[5],
+        idle_at=m[6],
+        expires_at=m[7],
+        device=_device(m[8]) if m[8] else None,
+        level=m[9],
+        impersonator=None if m[10] is False else m[10],
+        at=at,
+    )
+
+
+# Events
+
+
+def event_of(entry: bytes, raw: bytes) -> Event:
+    parts: list[Any] = [None if part is False else part for part in _unpack(raw)]
+    at, kind, pool_id, subject, user_id, client_id, actor, data = parts
+    if isinstance(data, list):  # words that were ready, and what the script adds
+        text, name, added = data
+        data = _object(text) | {name: added}
+    return Event(
+        id=int(entry.partition(b"-")[0]),
+        at=at,
+        kind=EventKind(kind),
+        pool_id=pool_id,
+        subject=subject,
+        user_id=user_id,
+        client_id=client_id,
+        actor=actor,
+        data=data or {},
+    )

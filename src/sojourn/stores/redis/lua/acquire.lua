@@ -1,0 +1,128 @@
+-- Store.acquire, and with `dry` Store.preview. Asked: {dry, {request, ...}}.
+local dry, requests = ASKED[1], ASKED[2]
+-- A preview changes nothing: it sees rows as they would be if our outage had been given back.
+local function look_through(pulse)
+  local lasted, served_until = now - pulse, pulse + MAX_PAUSE
+  as_if = function(p, row)
+    if p.def and not row.ended and row.expires > served_until then grace(p, row, lasted) end
+  end
+  for _, q in ipairs(requests) do
+    local p = pool_of(q[1])
+    p.live = {}
+    for _, row in ipairs(rows_between(p, '(' .. math.min(served_until, p.now), '+inf')) do
+      if live(p, row) then table.insert(p.live, row) end
+    end
+  end
+end
+
+if not dry then
+  identify()
+  heal()
+elseif stale(last_pulse()) then
+  look_through(last_pulse())
+end
+
+local by_pool, order = {}, {}
+for i, q in ipairs(requests) do
+  local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
+    session = q[5] or nil, device = q[6] or nil, takeover = q[7],
+    resume_id = q[8] or nil, resume_fence = q[9] or nil}
+  if not by_pool[r.pool] then
+    by_pool[r.pool] = {}
+    order[#order + 1] = r.pool
+  end
+  table.insert(by_pool[r.pool], r)
+end
+
+-- While it is in doubt whom we have forgotten: see identity.lua.
+local doubted_until = tonumber(call('HGET', SELF, 'doubt') or 0)
+local in_doubt = now < doubted_until
+local strict = in_doubt and ASKED[3]
+
+local rows, places, answers = {}, {}, {}
+
+-- Rows are answered once each, and named by their place.
+local function place(row)
+  if not places[row] then
+    rows[#rows + 1] = row.id
+    rows[#rows + 1] = row.pool
+    rows[#rows + 1] = row.raw or encode(row)
+    places[row] = #rows / 3
+  end
+  return places[row]
+end
+
+local function placed(list)
+  local found = {}
+  for i, row in ipairs(list) do found[i] = place(row) end
+  return found
+end
+
+local function holders_of(denied)
+  local found = {}
+  for i, row in ipairs(denied.evidence) do
+    found[i] = {leaseId = row.id, userId = row.user, clientId = row.client,
+      lastBeatAgo = denied.at - row.beat, expiresIn = row.expires - denied.at}
+  end
+  return found
+end
+
+local function tell_all(p, D)
+  for _, e in ipairs(D.log) do
+    if e[1] == 'end' then
+      tell_end(p, e[2], e[3], e[4], D.now)
+    elseif e[1] == 'grant' then
+      local lease = e[2]
+      tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil,
+        lease.overage and {fence = lease.fence, overage = true} or {fence = lease.fence})
+    else
+      local r, denied = e[2], e[3]
+      tell(D.now, 'lease.denied', p.id, nil, r.user, r.client, nil, {
+        reason = denied.reason, limit = denied.limit, inUse = denied.used,
+        suspect = denied.suspect, retryAfter = denied.retry, holders = holders_of(denied),
+      })
+    end
+  end
+end
+
+local function commit(p, D)
+  for _, h in ipairs(D.order) do
+    local row, old = D.written[h], D.olds[h] or nil
+    if row.ended then
+      if old and old.fence == row.fence then
+        bury(p, row, row.ended, row.reason)
+      else -- granted and taken away again within this batch
+        put(p, copy(row), old)
+        bury(p, row, row.ended, row.reason)
+      end
+    else
+      put(p, row, old)
+    end
+  end
+  for _, back in ipairs(D.back) do call('ZREM', p.K, back) end
+  if p.def then call('HSET', p.key, 'f', D.fence, 't', D.now) end
+  tell_all(p, D)
+end
+
+for _, id in ipairs(order) do
+  local p = pool_of(id)
+  local D = decide(p, by_pool[id])
+  if in_doubt then
+    D.in_doubt, D.strict, D.doubted_until = true, strict, doubted_until
+    D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
+  end
+  for _, r in ipairs(by_pool[id]) do
+    local said = answer(D, r)
+    local what = said[2]
+    if said[1] == 1 then
+      answers[r.index] = {1, place(what)}
+    else
+      answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
+        what.retry, placed(what.mine), placed(what.evidence)}
+    end
+  end
+  if not dry then commit(p, D) end
+end
+flush()
+if not dry then tick() end
+return {cmsgpack.pack(answers), rows}

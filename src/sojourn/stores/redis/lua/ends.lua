@@ -1,0 +1,63 @@
+-- Store.release, revoke and drop: leases ended by anybody but an acquire.
+local verb
+verb, ASKED = ASKED[1], ASKED[2]
+
+-- Asked: {lease id, fence, pool}, ...
+local function release()
+  local answers = {}
+  for i, asked in ipairs(ASKED) do
+    local p, row = locate(asked[1], asked[3] or nil)
+    answers[i] = 0
+    if row and live(p, row) and row.fence == asked[2] then
+      tell_end(p, row, RELEASED, nil, now)
+      bury(p, row, now, RELEASED)
+      answers[i] = 1
+    end
+  end
+  return answers
+end
+
+-- Asked: actor, text of the event's data, its user, only suspects, session, {{pool, lease id}, ...}.
+local function revoke()
+  local actor, data, user, suspects_only, session = unpack(ASKED, 1, 5)
+  local found = {}
+  for _, named in ipairs(ASKED[6]) do
+    local p, row = locate(named[2], named[1])
+    local wanted = row and live(p, row) and (not session or row.session == session)
+    if wanted and not (suspects_only and row.suspect > p.now) then
+      tell_end(p, row, REVOKED, actor, now)
+      bury(p, row, now, REVOKED)
+      found[#found + 1] = row.id
+      found[#found + 1] = row.pool
+      found[#found + 1] = row.raw
+    end
+  end
+  tell(now, 'operator.acted', nil, nil, user, nil, actor, {data, 'ended', #found / 3})
+  return found
+end
+
+-- Asked: actor, text of the event's data, {pool, ...}.
+local function drop()
+  local ended = 0
+  for _, id in ipairs(ASKED[3]) do
+    local p = pool_of(id)
+    if p.def then
+      local rows = rows_between(p, '(' .. p.now, '+inf')
+      table.sort(rows, function(a, b) return a.id < b.id end)
+      for _, row in ipairs(rows) do
+        tell_end(p, row, REVOKED, ASKED[1], now)
+        bury(p, row, now, REVOKED)
+        ended = ended + 1
+      end
+      call('HDEL', p.key, 'd') -- the fence stays, so that it only ever grows
+      p.def = nil
+    end
+  end
+  tell(now, 'operator.acted', nil, nil, nil, nil, ASKED[1], {ASKED[2], 'ended', ended})
+  return ended
+end
+
+local answer = ({release = release, revoke = revoke, drop = drop})[verb]()
+flush()
+tick()
+return answer

@@ -1,0 +1,279 @@
+-- Pools and their leases. Of a pool <p>:
+--   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: buckets of h;
+--                 g s u: the widest gap and span of a lease that is not as the policy has it, until when
+--   l:<p> hash    lease id -> row, of leases that have not ended
+--   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
+--   t:<p> y:<p>   the same for those that have ended, by ended_at
+--   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept
+--   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
+-- and of the shard: pools (their ids), pd (pools by when something in them may be due), x:<n> (small
+-- hashes: digest of session, lease id -> pool).
+-- Under 'g s' any live lease has expires_at - suspect_at <= gap, and expires_at - last_beat_at <= span:
+-- so suspects and the most silent are found from the end of z where they must lie.
+local HEAD = '>i6i6i6i6i6i6i6'
+local HEAD_SIZE = 42
+local DIGEST = 8 -- characters: of user and client together 64 bits, within one pool
+local SESSION_BUCKETS = 16384
+local RELEASED, EXPIRED, EVICTED, MOVED, REVOKED, SESSION_ENDED = 1, 2, 3, 4, 5, 6
+local REASONS = {'released', 'expired', 'evicted', 'moved', 'revoked', 'session_ended'}
+local ENDS = {'lease.released', 'lease.expired', 'lease.evicted', 'lease.evicted',
+  'lease.revoked', 'lease.revoked'}
+local DENY, RECLAIM, EVICT_IDLE = 0, 1, 2
+local BY_LEASE, BY_USER, BY_CLIENT = 0, 1, 2
+local TOMBSTONE = 86400000
+
+local pools = {}
+local as_if -- what a preview sees of a row that is owed something: see acquire.lua
+
+local function define(p, packed)
+  local d = cmsgpack.unpack(packed)
+  p.def = packed
+  p.capacity, p.interval, p.lost_after, p.suspect_after, p.linger = d[1], d[2], d[3], d[4], d[5]
+  p.resume_window, p.count_by, p.when_full = d[6], d[7], d[8]
+  p.idle_after, p.max_lease = d[9] or nil, d[10] or nil
+  p.status, p.valid_from, p.valid_until = d[11], d[12] or nil, d[13] or nil
+end
+
+local function pool_of(id)
+  local p = pools[id]
+  if p then return p end
+  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u')
+  p = {
+    id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id, Z = BASE .. 'z:' .. id,
+    T = BASE .. 't:' .. id, Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
+    K = BASE .. 'k:' .. id,
+    fence = tonumber(r[2] or 0), buckets = tonumber(r[4] or 1),
+    gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
+  }
+  p.now = math.max(now, tonumber(r[3] or 0)) -- a pool's time never goes back
+  if r[1] then define(p, r[1]) end
+  pools[id] = p
+  return p
+end
+
+local function all_pools()
+  local ids = call('SMEMBERS', BASE .. 'pools')
+  table.sort(ids)
+  return ids
+end
+
+local function refusal(p)
+  if not p.def then return 'feature_unknown' end
+  if p.status ~= 0 then return 'license_suspended' end
+  if p.valid_from and p.now < p.valid_from then return 'license_not_yet_valid' end
+  if p.valid_until and p.now >= p.valid_until then return 'license_expired' end
+  return nil
+end
+
+local function decode(p, id, raw)
+  local row = {id = id, pool = p.id, raw = raw}
+  row.fence, row.acquired, row.beat, row.suspect, row.expires, row.idle, row.graced =
+    struct.unpack(HEAD, raw)
+  local t = cmsgpack.unpack(string.sub(raw, HEAD_SIZE + 1))
+  row.user, row.client, row.origin = t[1], t[2], t[3]
+  row.session, row.device = t[4] or nil, t[5] or nil
+  row.ended, row.reason = t[6] or nil, t[7] or nil
+  if row.idle == 0 then row.idle = nil end
+  if row.graced == 0 then row.graced = nil end
+  if as_if then as_if(p, row) end
+  return row
+end
+
+local function encode(row)
+  local tail = {row.user, row.client, row.origin}
+  if row.session or row.device or row.ended then
+    tail[4], tail[5] = row.session or false, row.device or false
+    if row.ended then tail[6], tail[7] = row.ended, row.reason end
+  end
+  row.raw = struct.pack(HEAD, row.fence, row.acquired, row.beat, row.suspect, row.expires,
+    row.idle or 0, row.graced or 0) .. cmsgpack.pack(tail)
+  return row.raw
+end
+
+local function digest(text)
+  return string.sub(redis.sha1hex(text), 1, DIGEST)
+end
+
+local function bucket(p, user_digest)
+  return p.H .. (tonumber(string.sub(user_digest, 1, 7), 16) % p.buckets)
+end
+
+local function session_bucket(session_digest)
+  return BASE .. 'x:' .. (tonumber(string.sub(session_digest, 1, 4), 16) % SESSION_BUCKETS)
+end
+
+local function index_session(row)
+  if row.session then
+    local d = digest(row.session)
+    call('HSET', session_bucket(d), d .. row.id, row.pool)
+  end
+end
+
+local function unindex_session(row)
+  if row.session then
+    local d = digest(row.session)
+    call('HDEL', session_bucket(d), d .. row.id)
+  end
+end
+
+local function live(p, row)
+  return not row.ended and row.expires > p.now
+end
+
+local function find(p, id)
+  local raw = call('HGET', p.L, id) or call('HGET', p.T, id)
+  return raw and decode(p, id, raw) or nil
+end
+
+local function find_holder(p, user, client)
+  local d = digest(user)
+  local id = call('HGET', bucket(p, d), d .. digest(client))
+  local row = id and find(p, id)
+  if row and row.user == user and row.client == client then return row end
+  return nil
+end
+
+-- Read many rows of l; ids whose row is gone are left out.
+local function rows_of(p, ids)
+  local found = {}
+  for from = 1, #ids, LUA_MAX do
+    local part = some(ids, from)
+    local raws = call('HMGET', p.L, unpack(part))
+    for i = 1, #part do
+      if raws[i] then found[#found + 1] = decode(p, part[i], raws[i]) end
+    end
+  end
+  return found
+end
+
+local function rows_between(p, low, high, limit)
+  if limit then
+    return rows_of(p, call('ZRANGEBYSCORE', p.Z, low, high, 'LIMIT', 0, limit))
+  end
+  return rows_of(p, call('ZRANGEBYSCORE', p.Z, low, high))
+end
+
+local function rows_of_user(p, user)
+  local d = digest(user)
+  local entries = call('HGETALL', bucket(p, d))
+  local found = {}
+  for i = 1, #entries, 2 do
+    if string.sub(entries[i], 1, DIGEST) == d then
+      local row = find(p, entries[i + 1])
+      if row and row.user == user then found[#found + 1] = row end
+    end
+  end
+  return found
+end
+
+local function due(p, at)
+  call('ZADD', BASE .. 'pd', 'LT', at, p.id)
+end
+
+local function gap_of(p)
+  local regular = math.max(p.lost_after - p.suspect_after, p.linger)
+  return p.now < p.odd_until and math.max(regular, p.gap) or regular
+end
+
+local function span_of(p)
+  return p.now < p.odd_until and math.max(p.lost_after, p.span) or p.lost_after
+end
+
+-- Note that a lease lies outside what the policy makes of a beat: see the top.
+local function note_odd(p, gap, span, till)
+  if gap <= gap_of(p) and span <= span_of(p) then
+    if p.odd_until == 0 or till <= p.odd_until then return end
+    if gap <= math.max(p.lost_after - p.suspect_after, p.linger) and span <= p.lost_after then
+      return
+    end
+  end
+  if p.now >= p.odd_until then p.gap, p.span = 0, 0 end
+  p.gap, p.span = math.max(p.gap, gap), math.max(p.span, span)
+  p.odd_until = math.max(p.odd_until, till)
+  call('HSET', p.key, 'g', p.gap, 's', p.span, 'u', p.odd_until)
+end
+
+-- Write a lease that has not ended, in the place of what its holder had.
+local function put(p, row, old)
+  if old and old.id ~= row.id then
+    call('HDEL', p.L, old.id)
+    call('ZREM', p.Z, old.id)
+  end
+  if old and (old.ended or old.id ~= row.id) then
+    call('HDEL', p.T, old.id)
+    call('ZREM', p.Y, old.id)
+  end
+  if not old or old.id ~= row.id then
+    local d = digest(row.user)
+    call('HSET', bucket(p, d), d .. digest(row.client), row.id)
+  end
+  if not old or old.id ~= row.id or old.session ~= row.session then
+    if old then unindex_session(old) end
+    index_session(row)
+  end
+  call('HSET', p.L, row.id, encode(row))
+  call('ZADD', p.Z, row.expires, row.id)
+  due(p, row.expires)
+  if p.def then note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires) end
+end
+
+-- Change a lease to one that has ended; it is forgotten a day later.
+local function bury(p, row, at, reason)
+  row.ended, row.reason = at, reason
+  call('HDEL', p.L, row.id)
+  call('ZREM', p.Z, row.id)
+  call('HSET', p.T, row.id, encode(row))
+  call('ZADD', p.Y, at, row.id)
+  due(p, at + TOMBSTONE)
+end
+
+local function forget(p, row)
+  call('HDEL', p.L, row.id)
+  call('ZREM', p.Z, row.id)
+  call('HDEL', p.T, row.id)
+  call('ZREM', p.Y, row.id)
+  local d = digest(row.user)
+  local key, field = bucket(p, d), d .. digest(row.client)
+  if call('HGET', key, field) == row.id then call('HDEL', key, field) end
+  unindex_session(row)
+end
+
+local function tell_end(p, row, reason, actor, at)
+  tell(at, ENDS[reason], p.id, row.id, row.user, row.client, actor, {
+    reason = REASONS[reason], fence = row.fence, silentFor = math.max(0, at - row.beat),
+    heldFor = math.max(0, math.min(at, row.expires) - row.acquired),
+  })
+end
+
+-- See lease.beat_times.
+local function beat_times(p, row, next_in, closing, at)
+  if closing then
+    return math.min(row.suspect, at), math.min(row.expires, at + p.linger)
+  end
+  local fresh = at + p.lost_after
+  if p.max_lease then fresh = math.min(fresh, row.acquired + p.max_lease) end
+  local patience = p.suspect_after
+  if next_in then
+    patience = math.min(patience + math.max(0, next_in - p.interval), p.lost_after)
+  end
+  return math.max(row.suspect, at + patience), math.max(row.expires, fresh)
+end
+
+-- Find the lease of an id: in the pool its token names, or, if nobody said, in any.
+local known_pools
+local function locate(id, hint)
+  if hint then
+    local p = pool_of(hint)
+    local raw = call('HGET', p.L, id)
+    return p, raw and decode(p, id, raw)
+  end
+  known_pools = known_pools or all_pools()
+  for i = 1, #known_pools do
+    local raw = call('HGET', BASE .. 'l:' .. known_pools[i], id)
+    if raw then
+      local p = pool_of(known_pools[i])
+      return p, decode(p, id, raw)
+    end
+  end
+  return nil, nil
+end

@@ -1,0 +1,47 @@
+-- Store.renew, the hottest of all. Asked: {{lease id, fence, idle_for, next_in, closing, pool}, ...}.
+local function renew(asked)
+  local p, raw
+  if asked[6] then
+    p = pool_of(asked[6])
+    raw = call('HGET', p.L, asked[1])
+  else
+    local row
+    p, row = locate(asked[1])
+    raw = row and row.raw
+  end
+  if not raw then return 0 end
+  local fence, acquired, beat, suspect, expires, idle, graced = struct.unpack(HEAD, raw)
+  local at = p.now
+  if fence ~= asked[2] or expires <= at or not p.def then return 0 end
+  if p.refused == nil then p.refused = refusal(p) or false end
+  if p.refused then return 0 end
+  local row = {acquired = acquired, suspect = suspect, expires = expires}
+  local before = expires
+  suspect, expires = beat_times(p, row, asked[4] or nil, asked[5], at)
+  if beat < at then beat = at end
+  if asked[3] then idle = at - asked[3] end
+  call('HSET', p.L, asked[1],
+    struct.pack(HEAD, fence, acquired, beat, suspect, expires, idle, graced)
+      .. string.sub(raw, HEAD_SIZE + 1))
+  if expires ~= before then
+    call('ZADD', p.Z, expires, asked[1])
+    if expires < before then due(p, expires) end
+  end
+  note_odd(p, expires - suspect, expires - beat, expires)
+  local state = suspect <= at and (expires <= at and 3 or 2) or 1
+  return (expires - at) * 4 + state
+end
+
+local answers, missed = {}, false
+for i, asked in ipairs(ASKED) do
+  answers[i] = renew(asked)
+  missed = missed or answers[i] == 0
+end
+if missed and heal() then
+  for i, asked in ipairs(ASKED) do
+    if answers[i] == 0 then answers[i] = renew(asked) end
+  end
+  flush()
+end
+tick()
+return answers

@@ -1,0 +1,253 @@
+-- The decision of an acquire: an exact translation of sojourn/seating.py, name by name. What it has
+-- beyond that concerns the time after a server was replaced (`in_doubt`): whoever brings the token of a
+-- lease that we have forgotten is let in, over the capacity if need be; new ones are not (`strict`), or
+-- get what is left beside the seats kept for those that the ledger knows.
+local EVIDENCE_MAX = 20
+local GRANTED, RESUMED, TAKEN_OVER = 0, 1, 2
+local ORIGIN_EVENTS = {[0] = 'lease.acquired', 'lease.resumed', 'lease.taken_over'}
+
+local function holder(user, client) return #user .. ':' .. user .. client end
+
+local function copy(row)
+  local other = {}
+  for k, v in pairs(row) do other[k] = v end
+  return other
+end
+
+local function resumable(p, row)
+  if live(p, row) then return false end
+  if row.ended and row.reason ~= EXPIRED and row.reason ~= EVICTED then return false end
+  if p.max_lease and row.acquired + p.max_lease <= p.now then return false end
+  return p.now - (row.ended or row.expires) <= p.resume_window
+end
+
+-- One batch of one pool. `log` collects events; nothing is written before `decide` returns.
+local function decide(p, requests)
+  local D = {
+    p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
+    restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
+    back = {},
+  }
+  for _, r in ipairs(requests) do
+    local h = holder(r.user, r.client)
+    if D.rows[h] == nil then
+      local row = p.def and find_holder(p, r.user, r.client) or false
+      D.rows[h], D.olds[h] = row, row
+    end
+  end
+  return D
+end
+
+local function event(D, ...) D.log[#D.log + 1] = {...} end
+
+local function write(D, row)
+  local h = holder(row.user, row.client)
+  if not D.written[h] then D.order[#D.order + 1] = h end
+  D.written[h], D.rows[h] = row, row
+end
+
+local function in_use(D)
+  if D.free == nil then
+    D.used, D.suspect, D.next_free_in = count(D.p)
+    D.free = D.p.capacity - D.used - D.kept
+  end
+  return D.free
+end
+
+local function current(D, rows)
+  local by_holder, found = {}, {}
+  for _, row in ipairs(rows) do by_holder[holder(row.user, row.client)] = row end
+  for h, row in pairs(D.written) do by_holder[h] = row end
+  for _, row in pairs(by_holder) do
+    if live(D.p, row) then found[#found + 1] = row end
+  end
+  table.sort(found, by_beat)
+  return found
+end
+
+local function own(D, r)
+  D.own = D.own or {}
+  if not D.own[r.user] then
+    local alive = {}
+    for _, row in ipairs(rows_of_user(D.p, r.user)) do
+      if live(D.p, row) then alive[#alive + 1] = row end
+    end
+    D.own[r.user] = alive
+  end
+  local mine = {}
+  for _, row in ipairs(current(D, D.own[r.user])) do
+    if row.user == r.user then mine[#mine + 1] = row end
+  end
+  return mine
+end
+
+local function victims(D)
+  if not D.victims then
+    D.victims = reclaimable(D.p, D.count + math.max(0, -in_use(D)))
+  end
+  local left = {}
+  for _, rows in ipairs(D.victims) do
+    local taken = D.taken[key_of(D.p, rows[1].user, rows[1].client)]
+    if not taken and all_in(rows, function(row)
+      return not D.written[holder(row.user, row.client)]
+    end) then
+      left[#left + 1] = rows
+    end
+  end
+  D.victims = left
+  return left
+end
+
+local function end_seat(D, rows, reason)
+  local suspect = true
+  for _, row in ipairs(rows) do
+    local ended = copy(row)
+    ended.ended, ended.reason = D.now, reason
+    local h = holder(row.user, row.client)
+    if D.olds[h] == nil then D.olds[h] = row end
+    write(D, ended)
+    event(D, 'end', row, reason, 'system:acquire')
+    suspect = suspect and row.suspect <= D.now
+  end
+  if suspect then D.restored = D.restored + 1 end
+  local key = key_of(D.p, rows[1].user, rows[1].client)
+  D.emptied[key], D.taken[key] = true, nil
+  D.free = in_use(D) + 1
+end
+
+local function displace(D, r)
+  local p = D.p
+  if p.when_full ~= DENY then
+    while in_use(D) <= 0 do
+      local next_up = victims(D)
+      if #next_up == 0 then break end
+      local past = all_in(next_up[1], function(row) return row.suspect + p.linger <= D.now end)
+      if not past and #next_up <= -in_use(D) then break end -- none idle is ended in vain
+      end_seat(D, next_up[1], EVICTED)
+    end
+  end
+  if r.takeover and p.count_by == BY_LEASE and in_use(D) == 0 then
+    local mine = own(D, r)
+    if mine[1] then end_seat(D, {mine[1]}, MOVED) end
+  end
+  return in_use(D) > 0
+end
+
+local function shares(D, key, requests)
+  if D.p.count_by == BY_LEASE then return false end
+  if D.taken[key] then return true end
+  grouped(D.p)
+  return D.p.by_key[key] ~= nil and not D.emptied[key]
+end
+
+-- Let in whom we may have forgotten: the seat was granted within the capacity.
+local function come_back(D, r, key)
+  D.over = in_use(D) <= 0 and not call('ZSCORE', D.p.K, r.resume_id)
+  if call('ZSCORE', D.p.K, r.resume_id) then
+    D.back[#D.back + 1] = r.resume_id
+  else
+    D.free = D.free - 1
+  end
+  D.surely_room = false
+  D.taken[key], D.emptied[key] = true, nil
+  return true
+end
+
+local function find_seat(D, r)
+  local key = key_of(D.p, r.user, r.client)
+  if shares(D, key) then
+    D.taken[key] = true
+    return true
+  end
+  if D.in_doubt and r.resume_id then return come_back(D, r, key) end
+  if D.strict then return false end
+  if D.surely_room == nil then
+    D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
+  end
+  if D.surely_room or in_use(D) > 0 or displace(D, r) then
+    if D.free ~= nil then D.free = D.free - 1 end
+    D.taken[key], D.emptied[key] = true, nil
+    return true
+  end
+  return false
+end
+
+local function grant(D, r, row, origin)
+  local p = D.p
+  D.fence = math.max(D.fence, r.resume_fence or 0) + 1
+  local outlived = row and p.max_lease and row.acquired + p.max_lease <= D.now
+  local lease = {
+    id = row and row.id or r.resume_id or r.lease_id, pool = p.id, user = r.user,
+    client = r.client, fence = D.fence, acquired = row and row.acquired or D.now, beat = D.now,
+    suspect = D.now, expires = outlived and row.expires or D.now, origin = origin,
+    session = r.session, device = r.device,
+  }
+  lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
+  lease.overage, D.over = D.over, nil
+  write(D, lease)
+  event(D, 'grant', lease)
+  return {1, lease}
+end
+
+local function next_free_in(D)
+  local least = D.used and D.used > 0 and D.next_free_in or nil
+  for _, row in pairs(D.written) do
+    if live(D.p, row) then
+      local left = free_at(D.p, row) - D.now
+      if not least or left < least then least = left end
+    end
+  end
+  return least or 0
+end
+
+local function first_of(rows, limit)
+  local part = {}
+  for i = 1, math.min(limit, #rows) do part[i] = rows[i] end
+  return part
+end
+
+local function evidence(D)
+  if D.silent_limit < EVIDENCE_MAX + #D.order then
+    D.silent_limit = EVIDENCE_MAX + #D.order + 2 * D.count
+    D.silent = most_silent(D.p, D.silent_limit)
+  end
+  return first_of(current(D, D.silent), EVIDENCE_MAX)
+end
+
+local function deny(D, r, reason)
+  local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
+    retry = 0, mine = {}, evidence = {}}
+  if reason == 'seat_limit' then
+    denied.used = D.p.capacity - D.kept - in_use(D)
+    denied.suspect = math.max(0, D.suspect - D.restored)
+    denied.retry = next_free_in(D)
+    if D.in_doubt then denied.retry = D.doubted_until - D.now end
+    denied.mine = first_of(own(D, r), EVIDENCE_MAX)
+    denied.evidence = evidence(D)
+  end
+  event(D, 'denied', r, denied)
+  return {0, denied}
+end
+
+-- Is the lease that a token names no longer its bearer's to come back to?
+local function superseded(D, r, row)
+  if not r.resume_id or not row or row.fence < r.resume_fence then return false end
+  if row.id ~= r.resume_id or row.fence ~= r.resume_fence then return true end
+  return not live(D.p, row) and not resumable(D.p, row)
+end
+
+local function answer(D, r)
+  local reason = refusal(D.p)
+  local row = D.rows[holder(r.user, r.client)] or nil
+  if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
+  if not reason and superseded(D, r, row) then reason = 'lease_ended' end
+  if reason then return deny(D, r, reason) end
+  if row and live(D.p, row) then
+    if row.suspect <= D.now and D.p.count_by == BY_LEASE then D.restored = D.restored + 1 end
+    return grant(D, r, row, TAKEN_OVER)
+  end
+  if not find_seat(D, r) then return deny(D, r, 'seat_limit') end
+  if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
+  if row and resumable(D.p, row) then return grant(D, r, row, RESUMED) end
+  return grant(D, r, nil, GRANTED)
+end

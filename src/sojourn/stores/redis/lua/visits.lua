@@ -1,0 +1,197 @@
+-- Store.load, save, touch, rotate, of, page, held, gone and sessions.
+local verb
+verb, ASKED = ASKED[1], ASKED[2]
+local verbs = {}
+
+-- Asked: token hash, ...
+function verbs.load()
+  local found = {now}
+  for i, hash in ipairs(ASKED) do
+    local id = call('HGET', BASE .. 'tok', hash)
+    local said = ''
+    if id then
+      local row = call('HMGET', key_of_session(id), 'm', 'h')
+      if row[1] then
+        local m = cmsgpack.unpack(row[1])
+        if hash == row[2] or now < (m[PREVIOUS_UNTIL] or 0) then
+          local why = gone(m)
+          said = why and cmsgpack.pack(why) or shown(id)
+        end
+      end
+    end
+    found[i + 1] = said
+  end
+  return found
+end
+
+local function size_of(data)
+  local size, count = 2, 0
+  for k, v in pairs(data) do
+    size, count = size + #k + 1 + #v, count + 1
+  end
+  return size + math.max(0, count - 1)
+end
+
+local function data_of(id)
+  local all, data = call('HGETALL', key_of_session(id)), {}
+  for i = 1, #all, 2 do
+    if string.byte(all[i]) == 34 then data[all[i]] = all[i + 1] end
+  end
+  return data
+end
+
+-- Asked: most bytes, {id, {key, value, ...}, {key to go, ...}}, ... It is all or nothing.
+function verbs.save()
+  local data_max = table.remove(ASKED, 1)
+  local metas, datas = {}, {}
+  for _, asked in ipairs(ASKED) do
+    local id = asked[1]
+    if metas[id] == nil then
+      metas[id] = read_live(id) or false
+      if metas[id] then datas[id] = data_of(id) end
+    end
+    if metas[id] then
+      for _, key in ipairs(asked[3]) do datas[id][key] = nil end
+      for k = 1, #asked[2], 2 do datas[id][asked[2][k]] = asked[2][k + 1] end
+    end
+  end
+  for _, data in pairs(datas) do
+    local size = size_of(data)
+    if size > data_max then return {'large', size} end
+  end
+  local answers = {}
+  for i, asked in ipairs(ASKED) do
+    local m, key = metas[asked[1]], key_of_session(asked[1])
+    answers[i] = 0
+    if m then
+      for _, gone_key in ipairs(asked[3]) do call('HDEL', key, gone_key) end
+      for k = 1, #asked[2], 2 do call('HSET', key, asked[2][k], asked[2][k + 1]) end
+      m[REVISION] = m[REVISION] + 1
+      answers[i] = m[REVISION]
+    end
+  end
+  for id, m in pairs(metas) do
+    if m then write_meta(id, m) end
+  end
+  tick()
+  return {'saved', answers}
+end
+
+-- Asked: id, ...
+function verbs.touch()
+  local answers = {}
+  for i, id in ipairs(ASKED) do
+    local m = read_live(id)
+    answers[i] = m and 1 or 0
+    if m then
+      m[USED] = math.max(m[USED], now)
+      m[IDLE_AT] = math.max(m[IDLE_AT], math.min(now + m[IDLE_TIMEOUT], m[EXPIRES]))
+      write_meta(id, m)
+    end
+  end
+  tick()
+  return answers
+end
+
+-- Asked: id, the new hash, grace, level.
+function verbs.rotate()
+  local id, hash, grace, level = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
+  local m, key = read_live(id), key_of_session(id)
+  if not m then return 0 end
+  if call('HEXISTS', BASE .. 'tok', hash) == 1 then return 1 end
+  local old = call('HMGET', key, 'h', 'p')
+  if old[2] then call('HDEL', BASE .. 'tok', old[2]) end
+  if grace > 0 then
+    call('HSET', key, 'p', old[1])
+  else -- forgotten, so that no clock that is set back revives it
+    call('HDEL', BASE .. 'tok', old[1])
+    call('HDEL', key, 'p')
+  end
+  m[PREVIOUS_UNTIL] = grace > 0 and now + grace or false
+  call('HSET', key, 'h', hash)
+  call('HSET', BASE .. 'tok', hash, id)
+  if level then m[LEVEL], m[AUTHENTICATED] = level, now end
+  write_meta(id, m)
+  tell(now, 'session.rotated', nil, id, m[USER])
+  flush()
+  tick()
+  return {now, shown(id)}
+end
+
+-- Asked: user, limit.
+function verbs.of()
+  local found = sessions_of(ASKED[1])
+  table.sort(found, newest_first)
+  local out = {now}
+  for i = 1, math.min(ASKED[2], #found) do out[i + 1] = shown(found[i].id) end
+  return out
+end
+
+-- Asked: user, limit, created_at and id of the one before.
+function verbs.page()
+  local user, limit, created, before = unpack(ASKED, 1, 4)
+  local found = sessions_of(user)
+  table.sort(found, newest_first)
+  local out = {now, #found}
+  for _, each in ipairs(found) do
+    if #out - 2 >= limit then break end
+    local at = each.m[CREATED]
+    if not created or at < created or (at == created and each.id > before) then
+      out[#out + 1] = {each.id, call('HGET', key_of_session(each.id), 'm')}
+    end
+  end
+  return out
+end
+
+-- Asked: user, ids.
+function verbs.held()
+  local user, ids = ASKED[1], ASKED[2]
+  if user then
+    ids = {}
+    for i, each in ipairs(sessions_of(user)) do ids[i] = each.id end
+  end
+  local out = {}
+  for _, id in ipairs(ids) do
+    local count = #leases_of_session(id)
+    if count > 0 then out[#out + 1], out[#out + 2] = id, count end
+  end
+  return out
+end
+
+-- Asked: id, ...
+function verbs.gone()
+  local out = {}
+  for i, id in ipairs(ASKED) do
+    local m = read_meta(id)
+    local why = m and gone(m)
+    out[i] = why and cmsgpack.pack(why) or (m and 1 or '')
+  end
+  return out
+end
+
+-- Asked: after, limit, user.
+function verbs.sessions()
+  local after, limit, user = ASKED[1], ASKED[2], ASKED[3]
+  local out = {now}
+  if user then
+    local found = sessions_of(user)
+    table.sort(found, function(a, b) return a.id < b.id end)
+    for _, each in ipairs(found) do
+      if #out > limit then break end
+      if each.id > after then out[#out + 1] = shown(each.id) end
+    end
+    return out
+  end
+  local from = after == '' and '-' or '(' .. after
+  while #out <= limit do
+    local ids = call('ZRANGEBYLEX', BASE .. 'i', from, '+', 'LIMIT', 0, limit)
+    for _, id in ipairs(ids) do
+      if #out <= limit and read_live(id) then out[#out + 1] = shown(id) end
+      from = '(' .. id
+    end
+    if #ids < limit or limit == 0 then break end
+  end
+  return out
+end
+
+return verbs[verb]()

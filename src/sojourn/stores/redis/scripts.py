@@ -1,0 +1,40 @@
+"""The scripts: which pieces of lua/ each is made of, and how one is called.
+
+A script is one atomic step within one hash slot. It is called by its digest; where a server does not
+know it (a new one, or one that was restarted), by its text, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from msgspec import Struct
+
+
+class Script(Struct, frozen=True):
+    name: str
+    text: str
+    sha: str
+
+
+def _script(name: str, *pieces: str) -> Script:
+    folder = files(__package__) / "lua"
+    text = "\n".join((folder / f"{piece}.lua").read_text() for piece in pieces)
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, text, digest)
+
+
+_BASE = ("base", "identity", "leases")
+_SEATS = (*_BASE, "grace")
+
+ACQUIRE = _script("acquire", *_SEATS, "counting", "sessions", "seating", "acquire")
+RENEW = _script("renew", *_SEATS, "renew")
+ENDS = _script("ends", *_BASE, "ends")
+POOLS = _script("pools", *_SEATS, "counting", "pools")
+LIST = _script("list", *_BASE, "list")
+VISITS = _script("visits", *_BASE, "sessions", "visits")
+CREATE = _script("create", *_BASE, "sessions", "create")
+ENDING = _script("ending", *_BASE, "sessions", "ending")
+LEDGER = _script("ledger", *_BASE, "ledger")
+SWEEP = _script("sweep", *_SEATS, "sessions", "sweep")

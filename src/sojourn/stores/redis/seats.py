@@ -1,0 +1,190 @@
+"""Pools and leases: what the scripts are asked, and what their answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from sojourn.lease import (
+    Acquire,
+    DenialReason,
+    Denied,
+    Lease,
+    LeaseFilter,
+    LeaseState,
+    Release,
+    Renew,
+    Renewal,
+    Usage,
+)
+from sojourn.license import Pool
+from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.stores.redis import scripts
+from sojourn.stores.redis.codec import (
+    lease_of,
+    leases_of,
+    pool_of,
+    pool_row,
+    request_row,
+    to_json,
+    unpack,
+)
+from sojourn.stores.redis.connection import Connection
+
+READ_MAX = 5_000
+"""Rows that one script reads of a long list: others wait meanwhile."""
+_STATES = (LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.SUSPECT, LeaseState.EXPIRED)
+_DENIALS = {reason.value: reason for reason in DenialReason}
+
+
+def bounded(limit: int) -> int:
+    """Hold a list verb to the most it may return."""
+    return max(0, min(limit, LIST_MAX))
+
+
+def define(db: Connection, pools: Sequence[Pool]) -> None:
+    if pools:
+        db.run(scripts.POOLS, ["define", [*(pool_row(pool) for pool in pools)]])
+
+
+def pools(db: Connection, pool_ids: Sequence[str]) -> list[Pool | None]:
+    if not pool_ids:
+        return []
+    found = db.run(scripts.POOLS, ["pools", [*pool_ids]])
+    return [
+        None if raw is None else pool_of(pool_id, raw)
+        for pool_id, raw in zip(pool_ids, found, strict=True)
+    ]
+
+
+def acquire(
+    db: Connection, requests: Sequence[Acquire], *, dry: bool = False
+) -> list[Lease | Denied]:
+    if not requests:
+        return []
+    packed, flat = db.run(
+        scripts.ACQUIRE, [dry, [request_row(each) for each in requests], db.strict]
+    )
+    rows = leases_of(flat)
+    return [
+        rows[answer[1] - 1] if answer[0] else _denied(answer[1:], rows) for answer in unpack(packed)
+    ]
+
+
+def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
+    reason, at, limit, in_use, suspect, retry_after, mine, evidence = said
+    return Denied(
+        reason=_DENIALS[reason],
+        at=at,
+        limit=limit,
+        in_use=in_use,
+        suspect=suspect,
+        retry_after=retry_after,
+        mine=tuple(rows[place - 1] for place in mine),
+        evidence=tuple(rows[place - 1] for place in evidence),
+    )
+
+
+def renew(db: Connection, renews: Sequence[Renew]) -> list[Renewal | None]:
+    if not renews:
+        return []
+    asked = [
+        (x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing, x.pool_id)
+        for x in renews
+    ]
+    return [
+        Renewal(expires_in=said >> 2, state=_STATES[said & 3]) if said else None
+        for said in db.run(scripts.RENEW, asked)
+    ]
+
+
+def release(db: Connection, releases: Sequence[Release]) -> list[bool]:
+    if not releases:
+        return []
+    asked = [(x.lease_id, x.fence, x.pool_id) for x in releases]
+    return [bool(said) for said in db.run(scripts.ENDS, ["release", [*asked]])]
+
+
+def drop(db: Connection, pool_ids: Sequence[str], action: Action) -> int:
+    data = {**action.data, "name": action.name, "pools": list(pool_ids)}
+    asked = [action.actor, to_json(data).decode(), list(dict.fromkeys(pool_ids))]
+    return int(db.run(scripts.ENDS, ["drop", asked]))
+
+
+def revoke(
+    db: Connection, which: LeaseFilter, action: Action, *, suspects_only: bool
+) -> list[Lease]:
+    """Look for what matches, in pieces; then end in one step what of that still does."""
+    which = replace(which, include_ended=False)
+    stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+    named: list[tuple[str, str]] = []
+    after: str | None = None
+    while len(named) < LIST_MAX:
+        page, _ = leases(db, which, after=after, limit=LIST_MAX)
+        named += [(x.pool_id, x.id) for x in page]
+        if not suspects_only or len(page) < LIST_MAX:
+            break
+        after = page[-1].id
+    data = {**action.data, "name": action.name, "filter": stated}
+    asked = [action.actor, to_json(data).decode(), which.user_id, suspects_only, which.session_id]
+    return leases_of(db.run(scripts.ENDS, ["revoke", [*asked, named]]))
+
+
+def leases(
+    db: Connection, which: LeaseFilter, *, after: str | None, limit: int
+) -> tuple[list[Lease], int]:
+    limit = bounded(limit)
+    found: dict[bytes, tuple[bytes, bytes]] = {}
+    place: Any = None
+    while True:
+        asked = [*filter_row(which), which.include_ended, after, limit, _named(which), place]
+        now, more, flat = db.run(scripts.LIST, [*asked, READ_MAX])
+        found |= {
+            lease_id: (pool_id, raw)
+            for lease_id, pool_id, raw in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        }
+        if len(found) > limit:
+            found = dict(sorted(found.items())[:limit])
+        if not more:
+            return [lease_of(each, *found[each]) for each in sorted(found)], int(now)
+        place = unpack(more)
+
+
+def filter_row(which: LeaseFilter) -> list[Any]:
+    prefix = None if which.license_id is None else f"{which.license_id}:"
+    ids = None if which.ids is None else list(which.ids)
+    return [prefix, which.feature, which.user_id, which.client_id, which.session_id, ids]
+
+
+def _named(which: LeaseFilter) -> list[str] | None:
+    """Name the one pool that a filter can mean, where it says so much."""
+    if which.license_id is None or which.feature is None:
+        return None
+    return [f"{which.license_id}:{which.feature}"]
+
+
+def usage(db: Connection, pool_ids: Sequence[str]) -> list[Usage | None]:
+    if not pool_ids:
+        return []
+    found = db.run(scripts.POOLS, ["usage", [*pool_ids]])
+    return [
+        None
+        if said is None
+        else Usage(
+            pool_id=pool_id,
+            capacity=said[0],
+            in_use=said[1],
+            suspect=said[2],
+            leases=said[3],
+            at=said[4],
+        )
+        for pool_id, said in zip(pool_ids, found, strict=True)
+    ]
+
+
+def pulse(db: Connection) -> Outage | None:
+    said = db.run(scripts.POOLS, ["pulse", []])
+    return Outage(lasted=said[0], extended=said[1]) if said else None

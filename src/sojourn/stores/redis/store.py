@@ -1,0 +1,204 @@
+"""The store on Redis or Valkey: each verb is in the module of its noun, and one script decides it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from sojourn.event import Event
+from sojourn.lease import (
+    Acquire,
+    Denied,
+    Lease,
+    LeaseFilter,
+    Release,
+    Renew,
+    Renewal,
+    Usage,
+)
+from sojourn.license import Pool
+from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
+from sojourn.store import Action, Attached, Finding, Held, Outage, Swept
+from sojourn.stores.redis import events, health, scripts, seats
+from sojourn.stores.redis import sessions as session_verbs
+from sojourn.stores.redis.connection import Connection
+
+
+class RedisStore:
+    """Implements `sojourn.store.Store`."""
+
+    parallel = 2  # one batch is written and read here while the other is decided there
+
+    def __init__(self, db: Connection, *, event_retention: int, ip_retention: int | None) -> None:
+        self._db = db
+        self._event_retention = event_retention
+        self._ip_retention = ip_retention
+        self._ips_in_events = ip_retention is None  # the ledger keeps them for good
+
+    # Sessions
+
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+        return session_verbs.create(self._db, sessions, ips=self._ips_in_events)
+
+    def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
+        return session_verbs.load(self._db, token_hashes)
+
+    def save(self, saves: Sequence[Save]) -> list[int | None]:
+        return session_verbs.save(self._db, saves)
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        return session_verbs.touch(self._db, ids)
+
+    def rotate(
+        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    ) -> Session | None:
+        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace, level=level)
+
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+    ) -> list[str]:
+        return session_verbs.end(
+            self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor
+        )
+
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        return session_verbs.cut_off(self._db, user_id, reason=reason, actor=actor)
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        return session_verbs.of(self._db, user_id, limit=limit)
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        return session_verbs.page(self._db, user_id, after=after, limit=limit)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        return session_verbs.held(self._db, ids=ids, user_id=user_id)
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        return session_verbs.gone(self._db, ids)
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        return session_verbs.sessions(self._db, after=after, limit=limit, user_id=user_id)
+
+    # Seats
+
+    def define(self, pools: Sequence[Pool]) -> None:
+        seats.define(self._db, pools)
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        return seats.drop(self._db, pool_ids, action)
+
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        return seats.pools(self._db, pool_ids)
+
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        return seats.acquire(self._db, requests)
+
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        return seats.acquire(self._db, requests, dry=True)
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        return seats.renew(self._db, renews)
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        return seats.release(self._db, releases)
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        return seats.revoke(self._db, which, action, suspects_only=suspects_only)
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        return seats.leases(self._db, which, after=after, limit=limit)
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        return seats.usage(self._db, pool_ids)
+
+    # Both
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        return events.read(
+            self._db,
+            after=after,
+            limit=limit,
+            kinds=kinds,
+            pool_id=pool_id,
+            user_id=user_id,
+            newest_first=newest_first,
+        )
+
+    def pulse(self) -> Outage | None:
+        return seats.pulse(self._db)
+
+    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+        limit = max(1, seats.bounded(limit))
+        filtered = seats.filter_row(which or LeaseFilter())
+        asked = [limit, self._event_retention, which is None, *filtered, self._ip_retention]
+        *counts, more = self._db.run(scripts.SWEEP, asked)
+        expired, removed, cut, sessions_removed, events_removed, ips_forgotten = counts
+        return Swept(
+            leases_expired=expired,
+            leases_removed=removed,
+            sessions_cut=cut,
+            sessions_removed=sessions_removed,
+            events_removed=events_removed,
+            ips_forgotten=ips_forgotten,
+            more=bool(more),
+        )
+
+    # For a recorder: see `store.Recorded`
+
+    def attach(self, ledger: str, last_event_id: int) -> Attached:
+        asked = [ledger, last_event_id, secrets.token_hex(8)]
+        name, *numbers = self._db.run(scripts.LEDGER, ["attach", asked])
+        return Attached(name.decode(), *numbers)
+
+    def recorded(self, last_event_id: int) -> None:
+        self._db.run(scripts.LEDGER, ["recorded", [last_event_id]])
+
+    def hold(self, held: Sequence[Held]) -> int:
+        return (
+            int(
+                self._db.run(
+                    scripts.LEDGER, ["hold", [(x.pool_id, x.lost_after, x.leases) for x in held]]
+                )
+            )
+            if held
+            else 0
+        )
+
+    def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
+        return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
+
+    def check(self) -> list[Finding]:
+        return health.check(self._db)
+
+    def now(self) -> int:
+        return int(self._db.run(scripts.POOLS, ["now", []]))
+
+    def close(self) -> None:
+        self._db.close()
