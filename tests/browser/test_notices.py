@@ -28,17 +28,25 @@ NOTICES = {
         ),
     ),
     "signed out": (
-        sign_in_problem(Unauthenticated("You are not signed in.", hint="Sign in <first>."), HTML),
+        sign_in_problem(Unauthenticated("You are not signed in.", hint="Sign in first."), HTML),
         "Please sign in",
-        "You are not signed in. Sign in <first>.",
+        "You are not signed in. Sign in first.",
     ),
 }
+MARKUP = {
+    "markup": (
+        sign_in_problem(Unauthenticated("You are not <b>signed</b> in."), HTML),
+        "Please sign in",
+        "You are not <b>signed</b> in.",
+    ),
+}
+"""What an application says is text."""
 
 
-@pytest.mark.parametrize("name", NOTICES)
+@pytest.mark.parametrize("name", NOTICES | MARKUP)
 def test_notice(name: str, stages: Stages) -> None:
     """It says what it should, in its own style, which its policy lets through."""
-    (status, headers, body), title, words = NOTICES[name]
+    (status, headers, body), title, words = (NOTICES | MARKUP)[name]
     stage = stages()
     stage.page.route(
         "**/shop",
