@@ -12,7 +12,7 @@
     ├── Forbidden                     forbidden            known, but not allowed
     ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
     │                                 | key_unknown
-    ├── Conflict                      conflict
+    ├── Conflict                      conflict | repair_busy
     ├── Overloaded                    overloaded           the queue is full: come back after `retry_after`
     └── SettingsError                 settings             the process must not start
 

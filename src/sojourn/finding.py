@@ -1,0 +1,121 @@
+"""What is looked at, what is found, and what would mend it: the words of doctor.
+
+A check answers one question and gives exactly one finding. Whoever knows the technology makes the checks
+(stores, the HTTP side, settings); doctor runs them and knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Area(StrEnum):
+    """Where a check looks, in the order in which people read them."""
+
+    SCHEMA = "schema"
+    STORE = "store"
+    SECRETS = "secrets"
+    COOKIES = "cookies"
+    ROUND_TRIP = "round-trip"
+    SEATS = "seats"
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    SKIPPED = "skipped"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+    @property
+    def rank(self) -> int:
+        """Order by how bad it is: 0 is fine."""
+        return {Verdict.OK: 0, Verdict.SKIPPED: 0, Verdict.WARNING: 1, Verdict.FAILURE: 2}[self]
+
+
+class Fix(Struct, frozen=True, kw_only=True):
+    """What mends it: in words, and letter by letter what to run or to write."""
+
+    text: str
+    command: str = ""  # for a shell
+    sql: str = ""
+    setting: str = ""  # lines of sojourn.toml, or of the server's own configuration
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """What one check found. `means` is for who asks what it does to users; evidence is what was seen.
+
+    Neither holds a token, a secret or a password.
+    """
+
+    verdict: Verdict
+    title: str  # one sentence: the answer
+    evidence: tuple[str, ...] = ()
+    means: str = ""
+    fix: Fix | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """A part of a repair: what, why, how many rows (None: not known before), how to undo it."""
+
+    what: str
+    why: str
+    rows: int | None = None
+    undo: str = ""
+
+
+class Repair(Protocol):
+    """Mends what a check found. Both may be killed anywhere and asked again: what is done stays done."""
+
+    def plan(self) -> Sequence[Step]:
+        """Say what would be done; changes nothing. Empty: there is nothing left to do."""
+
+    def apply(self) -> Iterator[Step]:
+        """Do it, and yield each step as it is done. Loses no row that can be read."""
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One question. `look` reads; it may raise StoreError, which doctor tells as a failure of this check."""
+
+    id: str  # area, dot, noun: "schema.tables"; the heading in the documentation
+    area: Area
+    title: str  # the question, in plain words
+    looked_at: str  # where: a table, a setting, an address
+    look: Callable[[], Finding]
+    repair: Repair | None = None  # only where it is safe to let doctor do it
+    quick: bool = False  # cheap enough for every few minutes, beside live traffic
+    needs: tuple[str, ...] = ()  # ids of checks without whose OK (or warning) this one is skipped
+
+
+class Examiner(Protocol):
+    """Knows one thing to look at: a store, its ledger, the settings, an address."""
+
+    def checks(self) -> Sequence[Check]:
+        """Say what there is to look at, in order. Looks at nothing yet, and never raises."""
+
+
+def ok(title: str, *evidence: str) -> Finding:
+    return Finding(verdict=Verdict.OK, title=title, evidence=evidence)
+
+
+def skipped(why: str) -> Finding:
+    return Finding(verdict=Verdict.SKIPPED, title=why)
+
+
+def warning(
+    title: str, *, evidence: Sequence[str] = (), means: str = "", fix: Fix | None = None
+) -> Finding:
+    return Finding(
+        verdict=Verdict.WARNING, title=title, evidence=tuple(evidence), means=means, fix=fix
+    )
+
+
+def failure(
+    title: str, *, evidence: Sequence[str] = (), means: str = "", fix: Fix | None = None
+) -> Finding:
+    return Finding(
+        verdict=Verdict.FAILURE, title=title, evidence=tuple(evidence), means=means, fix=fix
+    )
