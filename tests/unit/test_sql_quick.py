@@ -15,6 +15,7 @@ from sojourn.stores.sql.quick import QuickConnection
 LISTS = st.one_of(
     st.lists(st.text() | st.sampled_from(["lse_0", "a-b", "lic:feature", "O'Hara", "\\", "a\x00"])),
     st.lists(st.tuples(st.text(alphabet="abc'\\%_:\u20ac"), st.integers())),
+    st.lists(st.integers() | st.booleans()),
     st.lists(st.text() | st.integers() | st.none() | st.binary()),
 )
 

@@ -27,12 +27,14 @@ class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # 
         return _believing()
 
     def escape(self, obj: Any, mapping: Any = None) -> str:
-        """Write a value as SQL. A list of ids, or of (id, number)s, in one go: an item at a time costs
-        more than the statement. What might need escaping goes PyMySQL's way."""
+        """Write a value as SQL. A list of ids, of numbers or of (id, number)s in one go: an item at a
+        time costs more than the statement. What might need escaping goes PyMySQL's way."""
         if type(obj) is list and obj:
             first = type(obj[0])
             if first is str and _plain(obj):
                 return "('" + "','".join(obj) + "')"
+            if first is int and all(type(each) is int for each in obj):
+                return "(" + ",".join(map(str, obj)) + ")"
             if first is tuple and _numbered(obj) and _plain([text for text, _ in obj]):
                 return "(" + ",".join([f"('{text}',{number})" for text, number in obj]) + ")"
         written: str = super().escape(obj, mapping)

@@ -18,11 +18,11 @@ from sojourn.license import Policy
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.rows import OPEN, renewal
 
-LIVE = "ended_at IS NULL AND NOT lapsed AND expires_at > {now}"
 # One row of JSON: PyMySQL takes longer for a row than the server does.
 READ = """
-SELECT {now}, json_arrayagg(json_array(l.id, l.fence, l.suspect_at, l.expires_at, l.acquired_at,
-    p.lost_after, p.suspect_after, p.heartbeat_interval, p.linger, p.max_lease))
+SELECT {now}, min(l.pool_id) = max(l.pool_id), json_arrayagg(json_array(
+    l.id, l.fence, l.suspect_at, l.expires_at, l.acquired_at, p.lost_after, p.suspect_after,
+    p.heartbeat_interval, p.linger, p.max_lease))
 FROM leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN pools AS p ON p.id = l.pool_id
 WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
   AND {open}
@@ -31,8 +31,11 @@ WRITE = """
 UPDATE leases SET last_beat_at = greatest(last_beat_at, {now}),
     suspect_at = {bound}(suspect_at, :suspect_at), expires_at = {bound}(expires_at, :expires_at),
     idle_since = coalesce(:now_read - {idle_for}, idle_since)
-WHERE id {in ids} AND (id, fence) {in_held held} AND {live}
-""".replace("{live}", LIVE)
+WHERE id {in ids} AND {held} AND ended_at IS NULL AND NOT lapsed AND expires_at > {now}
+"""
+HELD = "(id, fence) {in_held held}"
+HELD_IN_POOL = "fence {in_held held}"
+"""Where all are of one pool, a fence that any of them had when they were read is no other's later."""
 
 
 class _Seen(msgspec.Struct, array_like=True, frozen=True):
@@ -55,7 +58,7 @@ _decode = msgspec.json.Decoder(tuple[_Seen, ...]).decode
 
 def beat(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     """Apply beats, at most one of each lease; return what became of those that counted."""
-    now, seen = _read(tx, beats)
+    now, alone, seen = _read(tx, beats)
     groups: dict[_Aims, list[Renew]] = {}
     for each in beats:
         lease = seen.get(each.lease_id)
@@ -64,7 +67,7 @@ def beat(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     renewed: dict[str, Renewal] = {}
     whole = True
     for aims, group in groups.items():
-        whole &= _write(tx, now, aims, group) == len(group)
+        whole &= _write(tx, now, aims, group, alone=alone) == len(group)
         for each in group:
             lease = seen[each.lease_id]
             bound = min if aims.closing else max
@@ -74,7 +77,7 @@ def beat(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
             )
     if whole:
         return renewed
-    _, left = _read(tx, beats)  # some have ended since they were read
+    _, _, left = _read(tx, beats)  # some have ended since they were read
     fences = {each.lease_id: each.fence for each in beats}
     return {
         name: answer
@@ -83,10 +86,11 @@ def beat(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     }
 
 
-def _read(tx: Tx, beats: Sequence[Renew]) -> tuple[int, dict[str, _Seen]]:
+def _read(tx: Tx, beats: Sequence[Renew]) -> tuple[int, bool, dict[str, _Seen]]:
+    """Return now, whether all are of one pool, and those of these leases that are live."""
     ids = [each.lease_id for each in beats]
-    now, found = tx.rows(READ, {"now": tx.instant, "ids": ids})[0]
-    return now, {lease.id: lease for lease in _decode(found)} if found else {}
+    now, alone, found = tx.rows(READ, {"now": tx.instant, "ids": ids})[0]
+    return now, bool(alone), {lease.id: lease for lease in _decode(found)} if found else {}
 
 
 class _Aims(NamedTuple):
@@ -125,7 +129,7 @@ def _policy(
     )
 
 
-def _write(tx: Tx, now: int, aims: _Aims, group: Sequence[Renew]) -> int:
+def _write(tx: Tx, now: int, aims: _Aims, group: Sequence[Renew], *, alone: bool) -> int:
     """Return how many of these leases were still live."""
     idle = [(x.lease_id, x.beat.idle_for) for x in group if x.beat.idle_for is not None]
     params: dict[str, Any] = {
@@ -134,17 +138,19 @@ def _write(tx: Tx, now: int, aims: _Aims, group: Sequence[Renew]) -> int:
         "suspect_at": aims.suspect_at,
         "expires_at": aims.expires_at,
         "ids": [x.lease_id for x in group],
-        "held": [(x.lease_id, x.fence) for x in group],
+        "held": [x.fence if alone else (x.lease_id, x.fence) for x in group],
     }
     for number, (lease_id, idle_for) in enumerate(idle):
         params[f"id_{number}"], params[f"idle_{number}"] = lease_id, idle_for
-    return tx.do(_statement(len(idle), closing=aims.closing), params)
+    return tx.do(_statement(len(idle), closing=aims.closing, alone=alone), params)
 
 
 @cache
-def _statement(idle: int, *, closing: bool) -> str:
+def _statement(idle: int, *, closing: bool, alone: bool) -> str:
     """Return the statement with room for so many leases whose holder's idleness is known."""
     cases = "".join(f" WHEN :id_{number} THEN :idle_{number}" for number in range(idle))
-    return WRITE.replace("{bound}", "least" if closing else "greatest").replace(
-        "{idle_for}", f"CASE id{cases} END" if idle else "NULL"
+    return (
+        WRITE.replace("{bound}", "least" if closing else "greatest")
+        .replace("{held}", HELD_IN_POOL if alone else HELD)
+        .replace("{idle_for}", f"CASE id{cases} END" if idle else "NULL")
     )
