@@ -208,7 +208,7 @@ def test_a_sites_own_words_and_colors(stages: Stages) -> None:
     )
     expect(stage.part.get_by_role("heading", name="Ihre Geräte")).to_be_visible()
     expect(stage.part).to_contain_text("3 Sitzungen")
-    expect(stage.part.locator("time").nth(2)).to_have_text("Active vor 7 Minuten")
+    expect(stage.part.locator("time").nth(3)).to_have_text("Active vor 7 Minuten")
     panel = stage.part.locator("section")
     expect(panel).to_have_css("background-color", "rgb(23, 28, 35)")
     stage.part.evaluate("e => { e.style.setProperty('--sojourn-panel', 'rgb(1, 2, 3)'); }")
