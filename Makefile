@@ -55,8 +55,8 @@ bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick
 screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
 	@$(BIN)/python docs/screenshots/take.py
 
-component: ## Put the web component together from its sources, after a change of them
-	python3 clients/active-sessions/build.py
+component: dev ## Put the web component together from its sources, after a change of them
+	$(BIN)/python clients/active-sessions/build.py
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)

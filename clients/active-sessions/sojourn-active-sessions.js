@@ -16,7 +16,6 @@ li .ask { padding-left: 76px; }
 .new, .ask { animation: in .15s; }
 @keyframes in { from { opacity: 0; } }
 @keyframes pulse { 50% { opacity: .5; } }
-@media (prefers-reduced-motion) { * { animation: none !important; transition: none !important; } }
 `;
 const PANEL = `/* The panel and its rows: in the component's shadow root, and on the page that is served with scripts off. */
 [hidden] { display: none !important; }
@@ -67,15 +66,16 @@ color: var(--dim); background: var(--ground); }
 @container (max-width: 639px) {
 header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .row { grid-template-columns: 40px minmax(0, 1fr) auto; align-items: start; column-gap: 12px; }
-.times { grid-area: 2 / 2 / 3 / 4; }
+.times { grid-area: 2 / 2; }
 .times, .why { text-align: start; }
-.row > :is(button, a) { grid-area: 1 / 3; }
+.row > :is(button, a) { grid-area: 1 / 3 / 3; }
 .parts span { display: block; }
 .parts span::before { content: none !important; }
 .actions { flex: 1 1 100%; }
 .others, .ask button { flex: 1; }
 }
 @media (pointer: coarse) { button, a { min-height: 44px; } }
+@media (prefers-reduced-motion) { * { animation: none !important; transition: none !important; } }
 `;
 const ICONS = {
 desktop: '<rect width="20" height="14" x="2" y="3" rx="2"/><path d="M8 21h8M12 17v4"/>',

@@ -48,6 +48,19 @@ def test_two_modules_do_not_share_a_name(tmp_path: Path) -> None:
         module.__globals__["SOURCES"] = before
 
 
+def test_the_icons_are_those_of_the_component() -> None:
+    """What stands where scripts are off looks the same."""
+    template = (PACKAGE.parent / "templates" / "icons.html").read_text()
+    icons = dict(re.findall(r'^  "(\w+)": \'(.+)\',$', template, re.MULTILINE))
+    component = dict(
+        re.findall(
+            r"^  (\w+):\s+'(.+)',$", (SOURCE.parent / "src" / "markup.js").read_text(), re.MULTILINE
+        )
+    )
+    assert len(component) == 10
+    assert {name: icons[name] for name in component} == component
+
+
 def test_the_colors_are_the_same_everywhere() -> None:
     """In the pages, in the component, and in its documentation."""
     pages = COLOR.findall((PACKAGE / "tokens.css").read_text())
