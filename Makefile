@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench screenshots demo lock clean dev servers
+.PHONY: help run test coverage check bench screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -54,6 +54,9 @@ bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick
 
 screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
 	@$(BIN)/python docs/screenshots/take.py
+
+component: dev ## Put the web component together from its sources, after a change of them
+	$(BIN)/python clients/active-sessions/build.py
 
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)

@@ -1,105 +1,30 @@
-/**
- * <sojourn-active-sessions>: where a person is signed in. See README.md.
- */
-
-export const STRINGS = {
-  title: "Where you’re signed in",
-  intro: "Sign out any device that you don’t recognize.",
-  count: { one: "{n} active session", other: "{n} active sessions" },
-  thisDevice: "This device",
-  unknownDevice: "Unknown device",
-  now: "Active now",
-  justNow: "just now",
-  used: "Active {when}",
-  begun: "Signed in {when}",
-  seats: { one: "{n} seat in use", other: "{n} seats in use" },
-  signOut: "Sign out",
-  signOutOf: "Sign out {device}",
-  ask: "Sign out {device}?",
-  askEffect: "It will need to sign in again.",
-  askHere: "Sign out of this device?",
-  askHereEffect: "You will need to sign in again here.",
-  askSeats: { one: "Its seat becomes free.", other: "Its {n} seats become free." },
-  askOthers: { one: "Sign out {n} other device?", other: "Sign out {n} other devices?" },
-  askOthersEffect: { one: "It will need to sign in again.", other: "They will need to sign in again." },
-  signingOut: "Signing out…",
-  done: "{device} is signed out.",
-  doneBefore: "{device} was signed out already.",
-  doneOthers: { one: "{n} other device is signed out.", other: "{n} other devices are signed out." },
-  freed: { one: "{n} seat is free again.", other: "{n} seats are free again." },
-  others: "Sign out other devices",
-  noOthers: "No other device is signed in.",
-  cancel: "Cancel",
-  refresh: "Refresh",
-  refreshed: "Up to date.",
-  retry: "Try again",
-  more: "Show more",
-  shown: "Showing {n} of {total}",
-  loading: "Loading your sessions…",
-  emptyTitle: "No active sessions",
-  emptyText: "When you sign in on a device, it appears here.",
-  errorTitle: "Your sessions can’t be shown right now",
-  errorText: "You are still signed in, and nothing has changed.",
-  offline: "There is no connection to the network.",
-  retrying: { one: "Trying again in {n} second.", other: "Trying again in {n} seconds." },
-  stale: "This list may be out of date.",
-  failed: "We can’t tell whether that worked. It is safe to try again.",
-  reauth: "First confirm that it is you: sign in again.",
-  goneTitle: "You have been signed out",
-  goneText: "Sign in again to see where else you are signed in.",
-  signIn: "Sign in again",
-  reasons: {
-    signed_out_elsewhere: "This device was signed out from another one.",
-    signed_out_everywhere: "You signed out everywhere.",
-    signed_out: "You signed out.",
-    idle: "This device had not been used for a while.",
-    expired: "Your sign-in had reached its end.",
-  },
-};
-
-const PAGE = 50; // rows, at first
-const SKELETON_AFTER = 150; // ms
-const TIMEOUT = 15_000; // ms for an answer
-const POLL = 60_000; // ms between looks while there is no socket
-const FRESH = 30_000; // ms for which a list will do
-const BACKOFF = 30_000; // ms at most until the next try
-const TICK = 30_000; // ms between updates of relative times
-const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
-
-// Lucide (ISC)
-const ICONS = {
-  desktop: '<rect width="20" height="14" x="2" y="3" rx="2"/><path d="M8 21h8M12 17v4"/>',
-  phone: '<rect width="14" height="20" x="5" y="2" rx="2"/><path d="M12 18h.01"/>',
-  tablet: '<rect width="16" height="20" x="4" y="2" rx="2"/><path d="M12 18h.01"/>',
-  extension:
-    '<rect width="7" height="7" x="14" y="3" rx="1"/><path d="M10 21V8a1 1 0 0 0-1-1H4a1 1 0 0 0-1 1v12a1 1 0 0 0 1 1h12a1 1 0 0 0 1-1v-5a1 1 0 0 0-1-1H3"/>',
-  server:
-    '<rect width="20" height="8" x="2" y="2" rx="2"/><rect width="20" height="8" x="2" y="14" rx="2"/><path d="M6 6h.01M6 18h.01"/>',
-  unknown:
-    '<circle cx="12" cy="12" r="10"/><path d="M9.09 9a3 3 0 0 1 5.83 1c0 2-3 3-3 3M12 17h.01"/>',
-  refresh: '<path d="M21 12a9 9 0 1 1-9-9c2.52 0 4.93 1 6.74 2.74L21 8"/><path d="M21 3v5h-5"/>',
-  error: '<path d="m21.73 18-8-14a2 2 0 0 0-3.48 0l-8 14A2 2 0 0 0 4 21h16a2 2 0 0 0 1.73-3M12 9v4M12 17h.01"/>',
-  gone: '<path d="m16 17 5-5-5-5M21 12H9M9 21H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2h4"/>',
-  done: '<path d="M20 6 9 17l-5-5"/>',
-};
-
-// Each color: light, dark
-const TOKENS = `ground f7f8fa 0f1318, panel ffffff 171c23, line e3e7ee 2a323d, ink 12161c eef1f5,
-  dim 57606f a3adbb, accent 0b6e6e 5fd0c9, accent-soft e2f3f2 11312f, ok 17693a 6fd694,
-  ok-soft e3f5e9 12301f, warn 855000 f0b65a, warn-soft fdf1dc 35270f, bad b3261e ff8f87,
-  bad-soft fdeceb 3b1a18`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
-
-const STYLE = `
+// Put together from clients/active-sessions/src by build.py there: change that.
+const ELEMENT = `/* What only the component has: itself, questions asked in place, bones, motion. */
 :host { display: block; container-type: inline-size; color-scheme: light dark; }
+:host([hidden]) { display: none !important; }
 :host([theme=light]) { color-scheme: light; }
 :host([theme=dark]) { color-scheme: dark; }
-[hidden], :host([hidden]) { display: none !important; }
+.danger, a { color: var(--panel) !important; background: var(--accent) !important; }
+.danger { background: var(--bad) !important; }
+:is(.danger, a):hover { opacity: .9; }
+.row [aria-expanded=true] { visibility: hidden; }
+.ask { background: var(--bad-soft); }
+li .ask { padding-left: 76px; }
+.bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
+.bone.icon { height: 40px; }
+[data-state=""] ul { min-height: 231px; }
+.new, .ask { animation: in .15s; }
+@keyframes in { from { opacity: 0; } }
+@keyframes pulse { 50% { opacity: .5; } }
+`;
+const PANEL = `/* The panel and its rows: in the component's shadow root, and on the page that is served with scripts off. */
+[hidden] { display: none !important; }
 * { box-sizing: border-box; margin: 0; }
-section { ${TOKENS}
-  background: var(--panel); color: var(--ink); border: 1px solid var(--line);
-  border-radius: var(--sojourn-radius, 12px); overflow: clip;
-  font: 400 14px/20px var(--sojourn-font, Inter, ui-sans-serif, system-ui, sans-serif);
-  font-feature-settings: "tnum", "cv11"; overflow-wrap: anywhere; }
+section {
+background: var(--panel); color: var(--ink); border: 1px solid var(--line);
+border-radius: var(--sojourn-radius, 12px); overflow: clip;
+font: 400 14px/20px var(--sojourn-font, Inter, ui-sans-serif, system-ui, sans-serif);
+font-feature-settings: "tnum", "cv11"; overflow-wrap: anywhere; }
 header, footer, .actions, .name, .ask, .notice { display: flex; flex-wrap: wrap; align-items: center; gap: 8px; }
 header, footer, .ask, .notice, .row { padding: 12px 20px; gap: 12px 16px; }
 header { padding-block: 20px; }
@@ -111,31 +36,25 @@ h2, h3, b { font-weight: 650; }
 .dim { color: var(--dim); }
 .why { flex-basis: 100%; margin-top: -4px; text-align: end; }
 button, a { display: inline-flex; gap: 8px; align-items: center; justify-content: center;
-  min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
-  color: var(--ink); background: var(--panel); border: 1px solid var(--line);
-  border-radius: var(--sojourn-control-radius, 8px); cursor: pointer; white-space: nowrap; transition: .12s; }
+min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
+color: var(--ink); background: var(--panel); border: 1px solid var(--line);
+border-radius: var(--sojourn-control-radius, 8px); cursor: pointer; white-space: nowrap; transition: .12s; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-button:hover { background: var(--ground); border-color: var(--dim); }
+button:hover, a:hover { background: var(--ground); border-color: var(--dim); }
 [aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--line) !important; cursor: default; }
-a { color: var(--panel); background: var(--accent); }
-.danger, .danger:hover { color: var(--panel); background: var(--bad); }
-a:hover, .danger:hover { opacity: .9; }
 svg { width: 20px; height: 20px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.75;
-  stroke-linecap: round; stroke-linejoin: round; }
-button svg { width: 16px; height: 16px; }
+stroke-linecap: round; stroke-linejoin: round; }
+:is(button, a) svg { width: 16px; height: 16px; }
 ul { list-style: none; padding: 0; }
 li { content-visibility: auto; contain-intrinsic-size: auto 77px; }
 .row { display: grid; grid-template-columns: 40px minmax(0, 1fr) minmax(0, auto) auto; align-items: center; row-gap: 4px; min-height: 76px; }
 .icon { display: grid; place-items: center; width: 40px; height: 40px; border-radius: 10px;
-  color: var(--dim); background: var(--ground); }
+color: var(--dim); background: var(--ground); }
 .name { font-weight: 500; row-gap: 2px; }
 .tag { padding: 0 8px; border-radius: 10px; font-size: 13px; white-space: nowrap; color: var(--dim); background: var(--ground); }
 .current .icon, .here { color: var(--accent); background: var(--accent-soft); }
 .times { text-align: end; }
-.where span:not(:empty) + span:not(:empty)::before { content: " · "; }
-.row [aria-expanded=true] { visibility: hidden; }
-.ask { background: var(--bad-soft); }
-li .ask { padding-left: 76px; }
+.parts span:not(:empty) + span:not(:empty)::before { content: " · "; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
 .notice, .state { text-wrap: balance; }
@@ -143,597 +62,686 @@ li .ask { padding-left: 76px; }
 .state p { max-width: 46ch; }
 .state .icon { margin-bottom: 8px; }
 .state :is(button, a) { margin-top: 16px; }
-.bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
-.bone.icon { height: 40px; }
-[data-state=""] ul { min-height: 231px; }
 .vh { position: absolute; width: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-.new, .ask { animation: in .15s; }
-@keyframes in { from { opacity: 0; } }
-@keyframes pulse { 50% { opacity: .5; } }
 @container (max-width: 639px) {
-  header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
-  .row { grid-template-columns: 40px minmax(0, 1fr) auto; align-items: start; column-gap: 12px; }
-  .times { grid-area: 2 / 2; }
-  .times, .why { text-align: start; }
-  .row > button { grid-area: 1 / 3 / 3; }
-  .where span { display: block; }
-  .where span::before { content: none !important; }
-  .actions { flex: 1 1 100%; }
-  .others, .ask button { flex: 1; }
+header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
+.row { grid-template-columns: 40px minmax(0, 1fr) auto; align-items: start; column-gap: 12px; }
+.times { grid-area: 2 / 2; }
+.times, .why { text-align: start; }
+.row > :is(button, a) { grid-area: 1 / 3 / 3; }
+.parts span { display: block; }
+.parts span::before { content: none !important; }
+.actions { flex: 1 1 100%; }
+.others, .ask button { flex: 1; }
 }
 @media (pointer: coarse) { button, a { min-height: 44px; } }
 @media (prefers-reduced-motion) { * { animation: none !important; transition: none !important; } }
 `;
-
+const ICONS = {
+desktop: '<rect width="20" height="14" x="2" y="3" rx="2"/><path d="M8 21h8M12 17v4"/>',
+phone: '<rect width="14" height="20" x="5" y="2" rx="2"/><path d="M12 18h.01"/>',
+tablet: '<rect width="16" height="20" x="4" y="2" rx="2"/><path d="M12 18h.01"/>',
+extension:
+'<rect width="7" height="7" x="14" y="3" rx="1"/><path d="M10 21V8a1 1 0 0 0-1-1H4a1 1 0 0 0-1 1v12a1 1 0 0 0 1 1h12a1 1 0 0 0 1-1v-5a1 1 0 0 0-1-1H3"/>',
+server:
+'<rect width="20" height="8" x="2" y="2" rx="2"/><rect width="20" height="8" x="2" y="14" rx="2"/><path d="M6 6h.01M6 18h.01"/>',
+unknown:
+'<circle cx="12" cy="12" r="10"/><path d="M9.09 9a3 3 0 0 1 5.83 1c0 2-3 3-3 3M12 17h.01"/>',
+refresh: '<path d="M21 12a9 9 0 1 1-9-9c2.52 0 4.93 1 6.74 2.74L21 8"/><path d="M21 3v5h-5"/>',
+error: '<path d="m21.73 18-8-14a2 2 0 0 0-3.48 0l-8 14A2 2 0 0 0 4 21h16a2 2 0 0 0 1.73-3M12 9v4M12 17h.01"/>',
+gone: '<path d="m16 17 5-5-5-5M21 12H9M9 21H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2h4"/>',
+done: '<path d="M20 6 9 17l-5-5"/>',
+};
+const TOKENS = `ground f7f8fa 0f1318, panel ffffff 171c23, line e3e7ee 2a323d, ink 12161c eef1f5,
+dim 57606f a3adbb, accent 0b6e6e 5fd0c9, accent-soft e2f3f2 11312f, ok 17693a 6fd694,
+ok-soft e3f5e9 12301f, warn 855000 f0b65a, warn-soft fdf1dc 35270f, bad b3261e ff8f87,
+bad-soft fdeceb 3b1a18`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
+const STYLE = `section { ${TOKENS} } ${PANEL} ${ELEMENT}`;
 const SHELL = `<section part=panel aria-labelledby=title>
-  <header part=header>
-    <div class=words><h2 id=title part=title></h2><p class=dim part=summary></p></div>
-    <div class=actions part=actions>
-      <button part="refresh button"></button><button class=others part="others button" aria-describedby=why></button>
-    </div>
-    <p class="dim why" id=why part=why></p>
-  </header>
-  <div class=notice part=notice></div>
-  <div class=state part=state></div>
-  <ul part=list role=list></ul>
-  <footer part=footer><p class=dim part=shown></p><button part="more button"></button></footer>
-  <div class=vh part=log role=log></div>
+<header part=header>
+<div class=words><h2 id=title part=title></h2><p class=dim part=summary></p></div>
+<div class=actions part=actions>
+<button part="refresh button"></button><button class=others part="others button" aria-describedby=why></button>
+</div>
+<p class="dim why" id=why part=why></p>
+</header>
+<div class=notice part=notice></div>
+<div class=state part=state></div>
+<ul part=list role=list></ul>
+<footer part=footer><p class=dim part=shown></p><button part="more button"></button></footer>
+<div class=vh part=log role=log></div>
 </section>`;
 const ROW = `<li part=row><div class=row>
-  <span class=icon part=icon></span>
-  <div>
-    <div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-    <p class="dim where"><span part=place></span><span part=ip></span></p>
-  </div>
-  <div class=times>
-    <div><time part=used></time><span class=vh></span></div>
-    <div class=dim><time part=begun></time><span class=vh></span></div>
-  </div>
-  <button part="end button"></button>
+<span class=icon part=icon></span>
+<div>
+<div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
+<p class="dim parts"><span part=place></span><span part=ip></span></p>
+</div>
+<div class=times>
+<div><time part=used></time><span class=vh></span></div>
+<div class="dim parts"><span><time part=begun></time><span class=vh></span></span><span><time part=ends></time><span class=vh></span></span></div>
+</div>
+<button part="end button"></button>
 </div></li>`;
 const ASK = `<div class=ask part=confirm role=group aria-labelledby=question aria-describedby=effect>
-  <p><b id=question part=question></b> <span id=effect part=effect></span></p>
-  <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
+<p><b id=question part=question></b> <span id=effect part=effect></span></p>
+<div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
 </div>`;
 const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
-  <div><div class=bone></div><div class=bone></div></div></div></li>`;
-
-/** Make an element of our own markup. What a server says is never read as such. */
+<div><div class=bone></div><div class=bone></div></div></div></li>`;
 const make = (markup) => {
-  const template = document.createElement("template");
-  template.innerHTML = markup;
-  return template.content.firstElementChild;
+const template = document.createElement("template");
+template.innerHTML = markup;
+return template.content.firstElementChild;
 };
-
-/** Return an element's parts by name, itself as `root`. */
 const parts = (root) => {
-  const found = { root };
-  for (const each of root.querySelectorAll("[part]")) found[each.part[0]] = each;
-  return found;
+const found = { root };
+for (const each of root.querySelectorAll("[part]")) found[each.part[0]] = each;
+return found;
 };
-
 const icon = (name) => make(`<svg viewBox="0 0 24 24" aria-hidden=true>${ICONS[name] ?? ICONS.unknown}</svg>`);
-
 const say = (element, text) => {
-  if (element.textContent !== text) element.textContent = text; // what is selected stays selected
+if (element.textContent !== text) element.textContent = text;
 };
-
 const line = (text, tag = "<p>") => {
-  const element = make(tag);
-  say(element, text);
-  return element;
+const element = make(tag);
+say(element, text);
+return element;
 };
-
 const show = (element, shown) => (element.hidden = !shown);
-
 let sheet;
-
-export class ActiveSessions extends HTMLElement {
-  static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
-
-  headers = this.headers ?? {};
-  #strings = {};
-  #sessions = new Map();
-  #rows = new Map();
-  #next = null;
-  #total = 0;
-  #state = "";
-  #reason = "";
-  #asking = null;
-  #busy = null;
-  #loaded = 0; // when
-  #skew = 0; // ms by which the server's clock is ahead
-  #failures = 0;
-  #quiet = 0; // until when not to ask the server
-  #dirty = false;
-  #socket = null;
-  #drops = 0;
-  #timers = {};
-  #at;
-
-  constructor() {
-    super();
-    const root = this.attachShadow({ mode: "open" });
-    if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
-    root.adoptedStyleSheets = [sheet];
-    root.append(make(SHELL));
-    const at = (this.#at = parts(root));
-    at.refresh.onclick = () => this.#again();
-    at.others.onclick = () => at.others.ariaDisabled !== "true" && this.#ask(null, at.others);
-    at.more.onclick = () => this.#more();
-  }
-
-  /** Words in the place of STRINGS, or of some of them. */
-  get strings() {
-    return this.#strings;
-  }
-
-  set strings(value) {
-    this.#strings = value ?? {};
-    this.#draw();
-  }
-
-  connectedCallback() {
-    if (Object.hasOwn(this, "strings")) {
-      const { strings } = this; // set before this module was there
-      delete this.strings;
-      this.strings = strings;
-    }
-    EVENTS.forEach((type) => addEventListener(type, this));
-    this.#timers.tick = setInterval(() => document.hidden || this.#rows.forEach((row) => this.#time(row)), TICK);
-    this.#draw();
-    this.refresh();
-    this.#listen();
-  }
-
-  disconnectedCallback() {
-    EVENTS.forEach((type) => removeEventListener(type, this));
-    this.#busy?.abort();
-    this.#hangUp();
-    Object.values(this.#timers).forEach(clearTimeout);
-    this.#timers = {};
-  }
-
-  handleEvent({ type, persisted }) {
-    if (type === "pagehide") {
-      this.#dirty = true; // when it comes back
-      this.#hangUp();
-    } else if (!document.hidden && (type !== "pageshow" || persisted)) this.#wake();
-  }
-
-  attributeChangedCallback(name, _, value) {
-    if (name === "strings") this.strings = JSON.parse(value || "{}");
-    if (!this.#timers.tick) return;
-    if (name === "src" || name === "live") {
-      this.#hangUp();
-      this.#listen();
-      this.refresh();
-    }
-    this.#draw();
-  }
-
-  // Words
-
-  #text(name, values = {}) {
-    let words = this.#strings[name] ?? STRINGS[name];
-    if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-    return words.replace(/{(\w+)}/g, (_, key) => values[key].toLocaleString(this.#lang));
-  }
-
-  get #lang() {
-    return this.closest("[lang]")?.lang || undefined;
-  }
-
-  #ago(at) {
-    const seconds = (Date.now() + this.#skew - at) / 1000;
-    if (seconds < 60) return this.#text("justNow");
-    const units = { month: 2_629_800, day: 86_400, hour: 3_600, minute: 60 };
-    const [unit, size] = Object.entries(units).find((each) => seconds >= each[1]);
-    return new Intl.RelativeTimeFormat(this.#lang, { numeric: "auto" }).format(-Math.floor(seconds / size), unit);
-  }
-
-  #name(session) {
-    return session.device || this.#text("unknownDevice");
-  }
-
-  // Asking the server
-
-  get #base() {
-    return this.getAttribute("src") ?? "/api/user/active-sessions";
-  }
-
-  /** Return the body of a success; throw {status, body, wait} otherwise. */
-  async #fetch(path, method = "GET", signals = []) {
-    let response;
-    try {
-      response = await fetch(this.#base + path, {
-        method,
-        headers: { Accept: "application/json", ...this.headers },
-        cache: "no-store",
-        signal: AbortSignal.any([...signals, AbortSignal.timeout(TIMEOUT)]),
-      });
-    } catch {
-      throw { status: 0, body: { error: navigator.onLine ? "" : this.#text("offline") }, wait: 0 };
-    }
-    const { ok, status, headers } = response;
-    this.#skew = (Date.parse(headers.get("Date")) || Date.now()) - Date.now();
-    const body = await response.json().catch(() => ({}));
-    if (ok && body.success) return body;
-    throw { status, body, wait: Number(headers.get("Retry-After")) || 0 };
-  }
-
-  #page(after, signals) {
-    const limit = Math.min(200, Math.max(PAGE, this.#sessions.size)); // few clicks do
-    return this.#fetch(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
-  }
-
-  /** Read the list again, as far as it is shown. */
-  async refresh() {
-    this.#busy?.abort();
-    const { signal } = (this.#busy = new AbortController());
-    clearTimeout(this.#timers.look);
-    this.#timers.look = 0;
-    this.#dirty = false;
-    clearTimeout(this.#timers.bones);
-    this.#timers.bones = setTimeout(() => this.#state || this.#enter("loading"), SKELETON_AFTER);
-    this.#at.panel.ariaBusy = "true";
-    try {
-      const found = new Map();
-      let page;
-      do {
-        page = await this.#page(page?.next, [signal]);
-        page.data.forEach((session) => found.set(session.id, session));
-      } while (page.next && found.size < this.#sessions.size);
-      this.#take(found, page);
-    } catch (fault) {
-      if (!signal.aborted) this.#stumble(fault);
-    }
-    if (signal.aborted) return;
-    clearTimeout(this.#timers.bones);
-    this.#at.panel.ariaBusy = "false";
-  }
-
-  async #more() {
-    try {
-      const page = await this.#page(this.#next);
-      const size = this.#sessions.size;
-      page.data.forEach((session) => this.#sessions.set(session.id, session));
-      this.#take(this.#sessions, page);
-      this.#announce(this.#shown());
-      if (!this.#next) [...this.#rows.values()][size]?.end.focus();
-    } catch (fault) {
-      this.#stumble(fault);
-    }
-  }
-
-  #take(found, page) {
-    const before = this.#loaded ? this.#total : -1;
-    this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
-    this.#next = page.next;
-    this.#total = page.total ?? found.size;
-    this.#reason = page.message;
-    this.#loaded = Date.now();
-    this.#failures = this.#quiet = 0;
-    if (this.#at.notice.classList.contains("warn")) this.#tell("");
-    this.#enter(found.size ? "list" : "empty");
-    if (found.size && before !== this.#total) this.#announce(this.#text("count", { n: this.#total }));
-    this.#listen();
-  }
-
-  /** Say why there is no list; one that is there stays. */
-  #stumble({ status, body, wait }) {
-    if (status === 401) return this.#leave("");
-    wait = Math.max(wait * 1000, Math.min(BACKOFF, 2_500 * 2 ** this.#failures++));
-    this.#quiet = Date.now() + wait;
-    this.#look();
-    const retrying = this.#text("retrying", { n: Math.round(wait / 1000) });
-    if (this.#state === "list") return this.#tell(`${this.#text("stale")} ${body.error ?? ""} ${retrying}`, true);
-    this.#reason = `${body.error || this.#text("errorText")} ${retrying}`;
-    this.#enter("error");
-  }
-
-  #leave(reason) {
-    this.#hangUp();
-    this.#busy?.abort();
-    if (this.#state === "gone") return;
-    this.#reason = (this.#strings.reasons ?? STRINGS.reasons)[reason] ?? "";
-    this.#enter("gone");
-    this.#emit("signed-out", { reason });
-  }
-
-  #emit(name, detail) {
-    return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: true, cancelable: true }));
-  }
-
-  // Signing out
-
-  /** Ask in place, about a session or (null) all others. */
-  #ask(session, opener) {
-    this.#cancel();
-    const [what, values] = !session
-      ? ["askOthers", { n: this.#total - 1 }]
-      : [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
-    const ask = (this.#asking = parts(make(ASK)));
-    say(ask.question, this.#text(what, values));
-    const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
-    say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
-    say(ask.cancel, this.#text("cancel"));
-    say(ask.go, this.#text("signOut"));
-    ask.opener = opener;
-    ask.cancel.onclick = () => this.#cancel(opener);
-    ask.go.onclick = () => this.#end(session, ask);
-    ask.root.onkeydown = ({ key }) => {
-      if (key === "Escape") this.#cancel(opener);
-    };
-    opener.ariaExpanded = "true";
-    opener.closest(".row, header").after(ask.root);
-    ask.cancel.focus();
-  }
-
-  #cancel(focus) {
-    if (!this.#asking) return;
-    this.#asking.root.remove();
-    this.#asking.opener.ariaExpanded = "false";
-    this.#asking = null;
-    focus?.focus();
-  }
-
-  async #end(session, ask) {
-    if (ask.go.ariaDisabled) return;
-    ask.go.ariaDisabled = "true";
-    say(ask.go, this.#text("signingOut"));
-    const device = session && this.#name(session);
-    let words;
-    try {
-      const { data } = await this.#fetch(...(session ? [`/${encodeURIComponent(session.id)}`, "DELETE"] : ["/logout-others", "POST"]));
-      words = this.#text(session ? "done" : "doneOthers", { n: data.ended, device });
-      if (data.seats) words += ` ${this.#text("freed", { n: data.seats })}`;
-      this.#emit("ended", { id: session?.id, ...data });
-    } catch (fault) {
-      if (fault.status === 401) return this.#leave("");
-      if (fault.status !== 404 || !session) return this.#decline(fault, session, ask);
-      words = this.#text("doneBefore", { device });
-    }
-    if (session?.isCurrent) return this.#leave("signed_out");
-    this.#cancel(this.#at.refresh);
-    const ids = [...this.#sessions.keys()];
-    const left = [...this.#sessions].filter(([id, each]) => (session ? id !== session.id : each.isCurrent));
-    this.#total = session ? this.#total - 1 : left.length;
-    this.#take(new Map(left), { next: session && this.#next, total: this.#total });
-    this.#tell(words);
-    if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length - 1)]?.[0])?.end.focus();
-    return this.refresh();
-  }
-
-  /** Say in the place where it was asked why it was not done. */
-  #decline({ body }, session, ask) {
-    const reauth = body.code === "reauth_required";
-    ask.go.ariaDisabled = null;
-    say(ask.go, this.#text("signOut"));
-    say(ask.effect, reauth ? this.#text("reauth") : body.error || this.#text("failed"));
-    this.#announce(ask.effect.textContent);
-    const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
-    const link = ours && this.#link();
-    if (!link) return;
-    ask.go.replaceWith(link);
-    link.focus();
-  }
-
-  #link() {
-    const url = this.getAttribute("sign-in-url");
-    if (!url) return null;
-    const link = line(this.#text("signIn"), "<a part=link>");
-    link.href = url;
-    return link;
-  }
-
-  // Live
-
-  #listen() {
-    const live = this.getAttribute("live");
-    if (live === null || this.#state === "gone" || this.#socket) return;
-    clearTimeout(this.#timers.socket);
-    clearInterval(this.#timers.poll);
-    const alone = () => this.#socket?.readyState !== 1 || this.#state === "empty";
-    this.#timers.poll = setInterval(() => alone() && this.#look(), POLL);
-    if (live === "poll") return;
-    const socket = (this.#socket = new WebSocket(`${this.#base}/live`));
-    socket.onopen = () => {
-      if (this.#drops) this.#look();
-      this.#drops = 0;
-    };
-    socket.onmessage = ({ data }) => {
-      const { type, reason } = JSON.parse(data);
-      if (type === "changed") this.#look();
-      if (type === "signedOut") this.#leave(reason);
-    };
-    socket.onclose = ({ code }) => {
-      if (this.#socket !== socket) return;
-      this.#socket = null;
-      if (code === 4401) return this.#leave(""); // the session has ended
-      const wait = Math.min(BACKOFF, 1_000 * 2 ** this.#drops++) * (0.5 + Math.random() / 2);
-      this.#timers.socket = setTimeout(() => this.#listen(), wait);
-    };
-  }
-
-  #hangUp() {
-    const socket = this.#socket;
-    this.#socket = null;
-    clearTimeout(this.#timers.socket);
-    clearInterval(this.#timers.poll);
-    socket?.close();
-  }
-
-  /** Read the list soon: once for a burst, and while somebody looks. */
-  #look() {
-    this.#dirty = true;
-    if (document.hidden || this.#timers.look) return;
-    const look = () => {
-      this.#timers.look = 0;
-      if (!document.hidden) this.refresh();
-    };
-    this.#timers.look = setTimeout(look, Math.max(100, this.#quiet - Date.now()));
-  }
-
-  #wake() {
-    this.#listen();
-    if (this.#dirty || this.#failures || Date.now() - this.#loaded > FRESH) this.#look();
-  }
-
-  // On the screen
-
-  async #again() {
-    await this.refresh();
-    if (this.#failures || this.#state === "gone") return;
-    this.#tell("");
-    this.#announce(this.#text("refreshed"));
-    this.#at.refresh.firstChild.replaceWith(icon("done"));
-    setTimeout(() => this.#draw(), 2_000);
-  }
-
-  #announce(words) {
-    const { log } = this.#at;
-    log.append(line(words));
-    if (log.childElementCount > 3) log.firstChild.remove();
-  }
-
-  #shown() {
-    return this.#text("shown", { n: this.#sessions.size, total: this.#total });
-  }
-
-  /** Say above the list what was done, or is wrong. */
-  #tell(words, wrong) {
-    const { notice } = this.#at;
-    notice.classList.toggle("warn", !!wrong);
-    show(notice, words);
-    if (!words) return;
-    notice.replaceChildren(icon(wrong ? "error" : "done"), line(words), wrong ? this.#retry() : "");
-    this.#announce(words);
-  }
-
-  #retry() {
-    const button = line(this.#text("retry"), '<button part="retry button">');
-    button.onclick = () => this.refresh();
-    return button;
-  }
-
-  #enter(state) {
-    const { state: words, refresh } = this.#at;
-    const root = this.shadowRoot;
-    const focused = root.activeElement;
-    const changed = this.#state !== state;
-    this.#state = state;
-    this.#draw();
-    if (!changed || state === "list") return;
-    if (state === "loading") return this.#announce(this.#text("loading"));
-    this.#announce(words.innerText);
-    if (focused && !root.activeElement) (words.querySelector("button, a") ?? refresh).focus();
-  }
-
-  #draw() {
-    const at = this.#at;
-    const state = this.#state;
-    const list = state === "list";
-    const alone = this.#total < 2;
-    at.panel.dataset.state = state;
-    say(at.title, this.#text("title"));
-    const panel = ["empty", "error", "gone"].includes(state) ? state : "";
-    const intro = (list && this.#reason) || this.#text("intro");
-    say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + (panel ? "" : intro));
-    at.refresh.replaceChildren(icon("refresh"), this.#text("refresh"));
-    show(at.actions, list || state === "empty");
-    say(at.others, this.#text("others"));
-    show(at.others, list);
-    at.others.ariaDisabled = alone;
-    say(at.why, this.#text("noOthers"));
-    show(at.why, list && alone);
-    show(at.footer, list && this.#next);
-    say(at.shown, this.#shown());
-    say(at.more, this.#text("more"));
-    show(at.notice, !at.notice.hidden && at.notice.textContent);
-    show(at.list, list || !state || state === "loading");
-    if (list) this.#drawRows();
-    else {
-      this.#cancel();
-      this.#rows.clear();
-      at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
-    }
-    this.#drawState(panel);
-  }
-
-  #drawState(state) {
-    const panel = this.#at.state;
-    show(panel, state);
-    panel.replaceChildren();
-    if (!state) return;
-    if (state !== "empty") this.#tell("");
-    const words = state === "gone" ? `${this.#reason} ${this.#text("goneText")}` : this.#reason || this.#text("emptyText");
-    const badge = make("<div class=icon>");
-    badge.append(icon(state === "empty" ? "desktop" : state));
-    const next = state === "error" ? this.#retry() : state === "gone" && this.#link();
-    panel.append(badge, line(this.#text(`${state}Title`), "<h3>"), line(words.trim(), "<p class=dim>"), next || "");
-  }
-
-  /** Put each row in its place. Those that stay are not moved: they keep focus and selection. */
-  #drawRows() {
-    const { list, refresh } = this.#at;
-    if (!this.#rows.size) list.replaceChildren();
-    for (const [id, { root }] of this.#rows) {
-      if (this.#sessions.has(id)) continue;
-      const next = root.nextElementSibling ?? root.previousElementSibling;
-      if (root.contains(this.shadowRoot.activeElement)) (next?.querySelector("[part~=end]") ?? refresh).focus();
-      if (root.contains(this.#asking?.root)) this.#asking = null;
-      root.remove();
-      this.#rows.delete(id);
-    }
-    const fresh = this.#rows.size > 0;
-    let at = list.firstChild;
-    for (const [id, session] of this.#sessions) {
-      const row = this.#rows.get(id) ?? this.#row(id, fresh);
-      this.#fill(row, session);
-      if (row.root === at) at = at.nextSibling;
-      else list.insertBefore(row.root, at);
-    }
-  }
-
-  #row(id, fresh) {
-    const row = parts(make(ROW));
-    row.root.classList.toggle("new", fresh);
-    row.end.onclick = () => this.#ask(row.session, row.end);
-    this.#rows.set(id, row);
-    return row;
-  }
-
-  #fill(row, session) {
-    const { kind, isCurrent, seats, location, ipAddress } = session;
-    const device = this.#name(session);
-    if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
-    row.session = session;
-    row.root.classList.toggle("current", isCurrent);
-    say(row.device, device);
-    say(row.here, this.#text("thisDevice"));
-    show(row.here, isCurrent);
-    say(row.seats, this.#text("seats", { n: seats }));
-    show(row.seats, seats);
-    say(row.place, location ?? "");
-    say(row.ip, ipAddress ?? "");
-    say(row.end, this.#text("signOut"));
-    row.end.ariaLabel = this.#text("signOutOf", { device });
-    this.#time(row);
-  }
-
-  #time({ session, used, begun }) {
-    const exact = new Intl.DateTimeFormat(this.#lang, { dateStyle: "medium", timeStyle: "short" });
-    const set = (time, name, instant) => {
-      const at = new Date(instant);
-      say(time, this.#text(time === used && session.isCurrent ? "now" : name, { when: this.#ago(at) }));
-      time.dateTime = instant;
-      time.title = exact.format(at);
-      say(time.nextSibling, ` (${time.title})`);
-    };
-    set(used, "used", session.lastUsedAt);
-    set(begun, "begun", session.createdAt);
-  }
+const build = (host) => {
+const root = host.attachShadow({ mode: "open" });
+if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
+root.adoptedStyleSheets = [sheet];
+root.append(make("<slot part=before>"), make(SHELL));
+return root;
+};
+const POLL = 60_000;
+const RETRY_WITHIN = 30_000;
+class News {
+#socket = null;
+#drops = 0;
+#tabs = null;
+#poll;
+#again;
+#look;
+#leave;
+constructor(look, leave) {
+this.#look = look;
+this.#leave = leave;
 }
-
+get live() {
+return this.#socket?.readyState === 1;
+}
+listen(base, live, alone) {
+if (!this.#tabs) {
+this.#tabs = new BroadcastChannel("sojourn-active-sessions");
+this.#tabs.onmessage = () => this.#look();
+}
+if (live === null || this.#socket) return;
+clearTimeout(this.#again);
+clearInterval(this.#poll);
+this.#poll = setInterval(() => (this.live && !alone()) || this.#look(), POLL);
+if (live === "poll") return;
+const socket = (this.#socket = new WebSocket(`${base}/live`));
+socket.onopen = () => {
+if (this.#drops) this.#look();
+this.#drops = 0;
+};
+socket.onmessage = ({ data }) => {
+const { type, reason } = JSON.parse(data);
+if (type === "changed") this.#look();
+if (type === "signedOut") this.#leave(reason);
+};
+socket.onclose = ({ code }) => {
+if (this.#socket !== socket) return;
+this.#socket = null;
+if (code === 4401) return this.#leave("");
+const wait = Math.min(RETRY_WITHIN, 1_000 * 2 ** this.#drops++) * (0.5 + Math.random() / 2);
+this.#again = setTimeout(() => this.listen(base, live, alone), wait);
+};
+}
+tell() {
+this.#tabs?.postMessage(0);
+}
+hangUp() {
+const socket = this.#socket;
+this.#socket = null;
+clearTimeout(this.#again);
+clearInterval(this.#poll);
+socket?.close();
+this.#tabs?.close();
+this.#tabs = null;
+}
+}
+const TIMEOUT = 15_000;
+class Server {
+skew = 0;
+#element;
+constructor(element) {
+this.#element = element;
+}
+get base() {
+return this.#element.getAttribute("src") ?? "/api/user/active-sessions";
+}
+async ask(path, method = "GET", signals = []) {
+let response;
+try {
+response = await fetch(this.base + path, {
+method,
+headers: { Accept: "application/json", ...this.#element.headers },
+cache: "no-store",
+signal: AbortSignal.any([...signals, AbortSignal.timeout(TIMEOUT)]),
+});
+} catch {
+throw { status: 0, body: {}, wait: 0 };
+}
+const { ok, status, headers } = response;
+this.skew = (Date.parse(headers.get("Date")) || Date.now()) - Date.now();
+const body = await response.json().catch(() => ({}));
+if (ok && body.success) return body;
+throw { status, body, wait: Number(headers.get("Retry-After")) || 0 };
+}
+page(limit, after, signals) {
+return this.ask(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
+}
+end(session) {
+return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
+}
+}
+const STRINGS = {
+title: "Where you’re signed in",
+intro: "Sign out any device that you don’t recognize.",
+count: { one: "{n} active session", other: "{n} active sessions" },
+thisDevice: "This device",
+unknownDevice: "Unknown device",
+now: "Active now",
+justNow: "just now",
+used: "Active {when}",
+begun: "Signed in {when}",
+ends: "Expires {when}",
+seats: { one: "{n} seat in use", other: "{n} seats in use" },
+signOut: "Sign out",
+signOutOf: "Sign out {device}",
+ask: "Sign out {device}?",
+askEffect: "It will need to sign in again.",
+askHere: "Sign out of this device?",
+askHereEffect: "You will need to sign in again here.",
+askSeats: { one: "Its seat becomes free.", other: "Its {n} seats become free." },
+askOthers: { one: "Sign out {n} other device?", other: "Sign out {n} other devices?" },
+askOthersEffect: { one: "It will need to sign in again.", other: "They will need to sign in again." },
+signingOut: "Signing out…",
+done: "{device} is signed out.",
+doneBefore: "{device} was signed out already.",
+doneOthers: { one: "{n} other device is signed out.", other: "{n} other devices are signed out." },
+freed: { one: "{n} seat is free again.", other: "{n} seats are free again." },
+others: "Sign out other devices",
+noOthers: "No other device is signed in.",
+cancel: "Cancel",
+refresh: "Refresh",
+refreshed: "Up to date.",
+retry: "Try again",
+more: "Show more",
+shown: "Showing {n} of {total}",
+loading: "Loading your sessions…",
+emptyTitle: "No active sessions",
+emptyText: "When you sign in on a device, it appears here.",
+errorTitle: "Your sessions can’t be shown right now",
+errorText: "You are still signed in, and nothing has changed.",
+offline: "There is no connection to the network.",
+retrying: { one: "Trying again in {n} second.", other: "Trying again in {n} seconds." },
+stale: "This list may be out of date.",
+failed: "We can’t tell whether that worked. It is safe to try again.",
+reauth: "First confirm that it is you: sign in again.",
+goneTitle: "You have been signed out",
+goneText: "Sign in again to see where else you are signed in.",
+signIn: "Sign in again",
+reasons: {
+signed_out_elsewhere: "This device was signed out from another one.",
+signed_out_everywhere: "You signed out everywhere.",
+signed_out: "You signed out.",
+idle: "This device had not been used for a while.",
+expired: "Your sign-in had reached its end.",
+},
+};
+const UNITS = { month: 2_629_800, day: 86_400, hour: 3_600, minute: 60 };
+class Words {
+own = {};
+#element;
+constructor(element) {
+this.#element = element;
+}
+get #lang() {
+return this.#element.closest("[lang]")?.lang || undefined;
+}
+text(name, values = {}) {
+let words = this.own[name] ?? STRINGS[name];
+if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
+return words.replace(/{(\w+)}/g, (_, key) => values[key].toLocaleString(this.#lang));
+}
+reason(name) {
+return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
+}
+ago(ms) {
+const seconds = Math.abs(ms) / 1000;
+if (seconds < 60) return this.text("justNow");
+const [unit, size] = Object.entries(UNITS).find((each) => seconds >= each[1]);
+const format = new Intl.RelativeTimeFormat(this.#lang, { numeric: "auto" });
+return format.format(ms > 0 ? -Math.floor(seconds / size) : Math.round(seconds / size), unit);
+}
+exact(instant) {
+return new Intl.DateTimeFormat(this.#lang, { dateStyle: "medium", timeStyle: "short" }).format(instant);
+}
+}
+const PAGE = 50;
+const SKELETON_AFTER = 150;
+const FRESH = 30_000;
+const BACKOFF = 30_000;
+const TICK = 30_000;
+const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
+class ActiveSessions extends HTMLElement {
+static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
+headers = this.headers ?? {};
+#words = new Words(this);
+#server = new Server(this);
+#news = new News(
+() => this.#look(),
+(reason) => this.#leave(reason),
+);
+#sessions = new Map();
+#rows = new Map();
+#next = null;
+#total = 0;
+#state = "";
+#reason = "";
+#asking = null;
+#busy = null;
+#loaded = 0;
+#failures = 0;
+#quiet = 0;
+#dirty = false;
+#timers = {};
+#at;
+constructor() {
+super();
+const at = (this.#at = parts(build(this)));
+at.refresh.onclick = () => this.#again();
+at.others.onclick = () => at.others.ariaDisabled !== "true" && this.#ask(null, at.others);
+at.more.onclick = () => this.#more();
+}
+get strings() {
+return this.#words.own;
+}
+set strings(value) {
+this.#words.own = value ?? {};
+this.#draw();
+}
+connectedCallback() {
+if (Object.hasOwn(this, "strings")) {
+const { strings } = this;
+delete this.strings;
+this.strings = strings;
+}
+EVENTS.forEach((type) => addEventListener(type, this));
+show(this.#at.before, !this.#state && this.childElementCount);
+this.#timers.tick = setInterval(() => document.hidden || this.#rows.forEach((row) => this.#time(row)), TICK);
+this.#draw();
+this.refresh();
+this.#listen();
+}
+disconnectedCallback() {
+EVENTS.forEach((type) => removeEventListener(type, this));
+this.#busy?.abort();
+this.#news.hangUp();
+Object.values(this.#timers).forEach(clearTimeout);
+this.#timers = {};
+}
+handleEvent({ type, persisted }) {
+if (type === "pagehide") {
+this.#dirty = true;
+this.#news.hangUp();
+} else if (!document.hidden && (type !== "pageshow" || persisted)) this.#wake();
+}
+attributeChangedCallback(name, _, value) {
+if (name === "strings") this.strings = JSON.parse(value || "{}");
+if (!this.#timers.tick) return;
+if (name === "src" || name === "live") {
+this.#news.hangUp();
+this.#listen();
+this.refresh();
+}
+this.#draw();
+}
+#text(name, values) {
+return this.#words.text(name, values);
+}
+#name(session) {
+return session.device || this.#text("unknownDevice");
+}
+#page(after, signals) {
+const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
+return this.#server.page(limit, after, signals);
+}
+async refresh() {
+this.#busy?.abort();
+const { signal } = (this.#busy = new AbortController());
+clearTimeout(this.#timers.look);
+this.#timers.look = 0;
+this.#dirty = false;
+clearTimeout(this.#timers.bones);
+this.#timers.bones = setTimeout(() => this.#state || this.#stands || this.#enter("loading"), SKELETON_AFTER);
+this.#at.panel.ariaBusy = "true";
+try {
+const found = new Map();
+let page;
+do {
+page = await this.#page(page?.next, [signal]);
+page.data.forEach((session) => found.set(session.id, session));
+} while (page.next && found.size < this.#sessions.size);
+this.#take(found, page);
+} catch (fault) {
+if (!signal.aborted) this.#stumble(fault);
+}
+if (signal.aborted) return;
+clearTimeout(this.#timers.bones);
+this.#at.panel.ariaBusy = "false";
+}
+async #more() {
+try {
+const page = await this.#page(this.#next);
+const size = this.#sessions.size;
+page.data.forEach((session) => this.#sessions.set(session.id, session));
+this.#take(this.#sessions, page);
+this.#announce(this.#shown());
+if (!this.#next) [...this.#rows.values()][size]?.end.focus();
+} catch (fault) {
+this.#stumble(fault);
+}
+}
+#take(found, page) {
+const before = this.#loaded ? this.#total : -1;
+this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
+this.#next = page.next;
+this.#total = page.total ?? found.size;
+this.#reason = page.message;
+this.#loaded = Date.now();
+this.#failures = this.#quiet = 0;
+if (this.#at.notice.classList.contains("warn")) this.#tell("");
+this.#enter(found.size ? "list" : "empty");
+if (found.size && before !== this.#total) this.#announce(this.#text("count", { n: this.#total }));
+this.#listen();
+}
+#stumble({ status, body, wait }) {
+if (status === 401) return this.#leave("");
+wait = Math.max(wait * 1000, Math.min(BACKOFF, 2_500 * 2 ** this.#failures++));
+this.#quiet = Date.now() + wait;
+this.#look();
+const why = body.error ?? (status || navigator.onLine ? "" : this.#text("offline"));
+const retrying = this.#text("retrying", { n: Math.round(wait / 1000) });
+if (this.#state === "list") return this.#tell(`${this.#text("stale")} ${why} ${retrying}`, true);
+if (this.#stands && this.querySelector("li")) return;
+this.#reason = `${why || this.#text("errorText")} ${retrying}`;
+this.#enter("error");
+}
+#leave(reason) {
+this.#news.hangUp();
+this.#busy?.abort();
+if (this.#state === "gone") return;
+this.#reason = this.#words.reason(reason);
+this.#enter("gone");
+this.#emit("signed-out", { reason });
+}
+#emit(name, detail) {
+return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: true, cancelable: true }));
+}
+#ask(session, opener) {
+this.#cancel();
+const [what, values] = !session
+? ["askOthers", { n: this.#total - 1 }]
+: [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
+const ask = (this.#asking = parts(make(ASK)));
+say(ask.question, this.#text(what, values));
+const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
+say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
+say(ask.cancel, this.#text("cancel"));
+say(ask.go, this.#text("signOut"));
+ask.opener = opener;
+ask.cancel.onclick = () => this.#cancel(opener);
+ask.go.onclick = () => this.#end(session, ask);
+ask.root.onkeydown = ({ key }) => {
+if (key === "Escape") this.#cancel(opener);
+};
+opener.ariaExpanded = "true";
+opener.closest(".row, header").after(ask.root);
+ask.cancel.focus();
+}
+#cancel(focus) {
+if (!this.#asking) return;
+this.#asking.root.remove();
+this.#asking.opener.ariaExpanded = "false";
+this.#asking = null;
+focus?.focus();
+}
+async #end(session, ask) {
+if (ask.go.ariaDisabled) return;
+ask.go.ariaDisabled = "true";
+say(ask.go, this.#text("signingOut"));
+const device = session && this.#name(session);
+let words;
+try {
+const { data } = await this.#server.end(session);
+words = this.#text(session ? "done" : "doneOthers", { n: data.ended, device });
+if (data.seats) words += ` ${this.#text("freed", { n: data.seats })}`;
+this.#emit("ended", { id: session?.id, ...data });
+this.#news.tell();
+} catch (fault) {
+if (fault.status === 401) return this.#leave("");
+if (fault.status !== 404 || !session) return this.#decline(fault, session, ask);
+words = this.#text("doneBefore", { device });
+}
+if (session?.isCurrent) return this.#leave("signed_out");
+this.#cancel(this.#at.refresh);
+const ids = [...this.#sessions.keys()];
+const left = [...this.#sessions].filter(([id, each]) => (session ? id !== session.id : each.isCurrent));
+this.#total = session ? this.#total - 1 : left.length;
+this.#take(new Map(left), { next: session && this.#next, total: this.#total });
+this.#tell(words);
+if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length - 1)]?.[0])?.end.focus();
+return this.refresh();
+}
+#decline({ body }, session, ask) {
+const reauth = body.code === "reauth_required";
+ask.go.ariaDisabled = null;
+say(ask.go, this.#text("signOut"));
+say(ask.effect, reauth ? this.#text("reauth") : body.error || this.#text("failed"));
+this.#announce(ask.effect.textContent);
+const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
+const link = ours && this.#link();
+if (!link) return;
+ask.go.replaceWith(link);
+link.focus();
+}
+#link() {
+const url = this.getAttribute("sign-in-url");
+if (!url) return null;
+const link = line(this.#text("signIn"), "<a part=link>");
+link.href = url;
+return link;
+}
+#listen() {
+if (this.#state === "gone") return;
+this.#news.listen(this.#server.base, this.getAttribute("live"), () => this.#state === "empty");
+}
+#look() {
+this.#dirty = true;
+if (document.hidden || this.#timers.look) return;
+const look = () => {
+this.#timers.look = 0;
+if (!document.hidden) this.refresh();
+};
+this.#timers.look = setTimeout(look, Math.max(100, this.#quiet - Date.now()));
+}
+#wake() {
+this.#listen();
+const old = !this.#news.live || Date.now() - this.#loaded > FRESH;
+if (this.#dirty || this.#failures || old) this.#look();
+}
+async #again() {
+await this.refresh();
+if (this.#failures || this.#state === "gone") return;
+this.#tell("");
+this.#announce(this.#text("refreshed"));
+this.#at.refresh.firstChild.replaceWith(icon("done"));
+setTimeout(() => this.#draw(), 2_000);
+}
+#announce(words) {
+const { log } = this.#at;
+log.append(line(words));
+if (log.childElementCount > 3) log.firstChild.remove();
+}
+#shown() {
+return this.#text("shown", { n: this.#sessions.size, total: this.#total });
+}
+#tell(words, wrong) {
+const { notice } = this.#at;
+notice.classList.toggle("warn", !!wrong);
+show(notice, words);
+if (!words) return;
+notice.replaceChildren(icon(wrong ? "error" : "done"), line(words), wrong ? this.#retry() : "");
+this.#announce(words);
+}
+#retry() {
+const button = line(this.#text("retry"), '<button part="retry button">');
+button.onclick = () => this.refresh();
+return button;
+}
+get #stands() {
+return !this.#at.before.hidden;
+}
+#takeOver() {
+const { before, refresh } = this.#at;
+const focused = this.contains(document.activeElement) && document.activeElement;
+const said = this.querySelector("[role=status]")?.textContent.trim();
+show(before);
+this.replaceChildren();
+this.#draw();
+if (focused) (this.#rows.get(focused.dataset.session)?.end ?? refresh).focus();
+if (said && this.#state === "list") this.#tell(said);
+}
+#enter(state) {
+const { state: words, refresh } = this.#at;
+const root = this.shadowRoot;
+const focused = root.activeElement;
+const changed = this.#state !== state;
+this.#state = state;
+if (this.#stands) this.#takeOver();
+else this.#draw();
+if (!changed || state === "list") return;
+if (state === "loading") return this.#announce(this.#text("loading"));
+this.#announce(words.innerText);
+if (focused && !root.activeElement) (words.querySelector("button, a") ?? refresh).focus();
+}
+#draw() {
+const at = this.#at;
+const state = this.#state;
+const list = state === "list";
+const alone = this.#total < 2;
+at.panel.dataset.state = state;
+show(at.panel, !this.#stands);
+say(at.title, this.#text("title"));
+const panel = ["empty", "error", "gone"].includes(state) ? state : "";
+const intro = (list && this.#reason) || this.#text("intro");
+say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + (panel ? "" : intro));
+at.refresh.replaceChildren(icon("refresh"), this.#text("refresh"));
+show(at.actions, list || state === "empty");
+say(at.others, this.#text("others"));
+show(at.others, list);
+at.others.ariaDisabled = alone;
+say(at.why, this.#text("noOthers"));
+show(at.why, list && alone);
+show(at.footer, list && this.#next);
+say(at.shown, this.#shown());
+say(at.more, this.#text("more"));
+show(at.notice, !at.notice.hidden && at.notice.textContent);
+show(at.list, list || !state || state === "loading");
+if (list) this.#drawRows();
+else {
+this.#cancel();
+this.#rows.clear();
+at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
+}
+this.#drawState(panel);
+}
+#drawState(state) {
+const panel = this.#at.state;
+show(panel, state);
+panel.replaceChildren();
+if (!state) return;
+if (state !== "empty") this.#tell("");
+const words = state === "gone" ? `${this.#reason} ${this.#text("goneText")}` : this.#reason || this.#text("emptyText");
+const badge = make("<div class=icon>");
+badge.append(icon(state === "empty" ? "desktop" : state));
+const next = state === "error" ? this.#retry() : state === "gone" && this.#link();
+panel.append(badge, line(this.#text(`${state}Title`), "<h3>"), line(words.trim(), "<p class=dim>"), next || "");
+}
+#drawRows() {
+const { list, refresh } = this.#at;
+if (!this.#rows.size) list.replaceChildren();
+for (const [id, { root }] of this.#rows) {
+if (this.#sessions.has(id)) continue;
+const next = root.nextElementSibling ?? root.previousElementSibling;
+if (root.contains(this.shadowRoot.activeElement)) (next?.querySelector("[part~=end]") ?? refresh).focus();
+if (root.contains(this.#asking?.root)) this.#asking = null;
+root.remove();
+this.#rows.delete(id);
+}
+const fresh = this.#rows.size > 0;
+let at = list.firstChild;
+for (const [id, session] of this.#sessions) {
+const row = this.#rows.get(id) ?? this.#row(id, fresh);
+this.#fill(row, session);
+if (row.root === at) at = at.nextSibling;
+else list.insertBefore(row.root, at);
+}
+}
+#row(id, fresh) {
+const row = parts(make(ROW));
+row.root.classList.toggle("new", fresh);
+row.end.onclick = () => this.#ask(row.session, row.end);
+this.#rows.set(id, row);
+return row;
+}
+#fill(row, session) {
+const { kind, isCurrent, seats, location, ipAddress } = session;
+const device = this.#name(session);
+if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
+row.session = session;
+row.root.classList.toggle("current", isCurrent);
+say(row.device, device);
+say(row.here, this.#text("thisDevice"));
+show(row.here, isCurrent);
+say(row.seats, this.#text("seats", { n: seats }));
+show(row.seats, seats);
+say(row.place, location ?? "");
+say(row.ip, ipAddress ?? "");
+say(row.end, this.#text("signOut"));
+row.end.ariaLabel = this.#text("signOutOf", { device });
+this.#time(row);
+}
+#time({ session, used, begun, ends }) {
+const now = Date.now() + this.#server.skew;
+const set = (time, name, instant) => {
+const at = new Date(instant);
+say(time, this.#text(name, { when: this.#words.ago(now - at) }));
+time.dateTime = instant;
+time.title = this.#words.exact(at);
+say(time.nextSibling, ` (${time.title})`);
+};
+set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
+set(begun, "begun", session.createdAt);
+set(ends, "ends", session.expiresAt);
+}
+}
 if (!customElements.get("sojourn-active-sessions")) customElements.define("sojourn-active-sessions", ActiveSessions);
+export { ActiveSessions, STRINGS };

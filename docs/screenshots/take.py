@@ -5,21 +5,26 @@ state, with answers made up; NAME-WIDTH-THEME.png.
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from playwright.sync_api import Route, expect  # noqa: E402 - the repository's root comes first
+from playwright.sync_api import Browser, Route, expect  # noqa: E402 - the repository's root comes first
+from tests.browser import test_without_scripts as plain  # noqa: E402 - likewise
 from tests.browser.chromium import launched  # noqa: E402 - likewise
+from tests.browser.person import Person  # noqa: E402 - likewise
 from tests.browser.stage import ORIGIN, Stage  # noqa: E402 - likewise
 from tests.browser.test_notices import NOTICES  # noqa: E402 - likewise
 from tests.browser.test_states import STATES  # noqa: E402 - likewise
+from tests.serving import served  # noqa: E402 - likewise
 
 HERE = Path(__file__).parent
 BOTH = (("light", 1280), ("dark", 390))
 ALL = (*BOTH, ("dark", 1280), ("light", 390))
+PLAIN = ("list", "asking", "said", "one device", "proof needed")
 HEIGHT = {1280: 600, 390: 760}
 
 
@@ -41,6 +46,25 @@ def main() -> None:
                 stage.page.route("**/shop", answer(status, dict(headers), body))
                 stage.page.goto(f"{ORIGIN}/shop")
                 take(stage, f"notice {name}", width, theme)
+        take_without_scripts(browser)
+
+
+def take_without_scripts(browser: Browser) -> None:
+    """Of a real server."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder), environ=plain.ENVIRON) as server,
+    ):
+        for name in PLAIN:
+            for theme, width in BOTH:
+                person = Person(browser, server, scripts=False, width=width, theme=theme)
+                plain.settle(person, f"{name} {width}")
+                reach, _ = plain.STATES[name]
+                reach(person)
+                person.page.set_viewport_size({"width": width, "height": HEIGHT[width]})
+                file = f"without-scripts-{name.replace(' ', '-')}-{width}-{theme}.png"
+                person.page.screenshot(path=HERE / file)
+                person.context.close()
 
 
 def answer(status: int, headers: dict[str, str], body: bytes) -> Callable[[Route], None]:

@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     LEASE_DENIED = "lease.denied"
     STORE_RETURNED = "store.returned"
     STORE_REPLACED = "store.replaced"  # by a server that may lack what was answered last
+    STORE_TABLE_MISSING = "store.table_missing"  # dropped, or never made; told once
+    STORE_TABLE_BACK = "store.table_back"
     OPERATOR_ACTED = "operator.acted"
 
 

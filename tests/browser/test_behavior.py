@@ -187,14 +187,30 @@ def test_a_page_that_is_put_by(stages: Stages) -> None:
 
 
 def test_without_sockets(stages: Stages) -> None:
-    """Where the server takes none, the list is read each minute."""
+    """Where the server takes none, the list is read each minute, and whenever somebody comes back to it."""
     stage = stages(clock=True)
     embed(stage, f'<sojourn-active-sessions src="{API}" live="poll"></sojourn-active-sessions>')
     expect(stage.rows()).to_have_count(3)
     stage.server.sessions.pop()
     stage.page.clock.run_for(60_200)
     expect(stage.rows()).to_have_count(2)
+    stage.server.sessions.pop()
+    stage.page.clock.run_for(2_000)
+    stage.page.evaluate("document.dispatchEvent(new Event('visibilitychange', {bubbles: true}))")
+    stage.page.clock.run_for(200)
+    expect(stage.rows()).to_have_count(1)
     assert stage.server.sockets == []
+
+
+def test_another_tab(stages: Stages) -> None:
+    """What is signed out in one tab is gone from the other at once, though no server tells it."""
+    stage = stages().open()
+    expect(stage.rows()).to_have_count(3)
+    tab = stage.context.new_page()
+    tab.goto(stage.page.url)
+    tab.get_by_role("button", name="Sign out other devices").click()
+    tab.get_by_role("button", name="Sign out", exact=True).click()
+    expect(stage.rows()).to_have_count(1)
 
 
 def test_a_sites_own_words_and_colors(stages: Stages) -> None:
@@ -208,7 +224,7 @@ def test_a_sites_own_words_and_colors(stages: Stages) -> None:
     )
     expect(stage.part.get_by_role("heading", name="Ihre Geräte")).to_be_visible()
     expect(stage.part).to_contain_text("3 Sitzungen")
-    expect(stage.part.locator("time").nth(2)).to_have_text("Active vor 7 Minuten")
+    expect(stage.part.locator("time").nth(3)).to_have_text("Active vor 7 Minuten")
     panel = stage.part.locator("section")
     expect(panel).to_have_css("background-color", "rgb(23, 28, 35)")
     stage.part.evaluate("e => { e.style.setProperty('--sojourn-panel', 'rgb(1, 2, 3)'); }")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
-from tests.serving import SECRET, Served, new_client, served
+from playwright.sync_api import Browser, expect
+from tests.browser.person import CALM, LAPTOP, PAGE, PHONE, Person
+from tests.serving import Served, new_client, served
 
-from sojourn.cookie import SignedTokens
 from sojourn.device import Device
 from sojourn.session import NewSession
 from sojourn.stores.open import open_store
@@ -24,10 +24,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-PAGE = "/account/security"
 MANY = 10_000
-PHONE = {"name": "Safari on iPhone", "browser": "Safari", "os": "iOS", "kind": "phone"}
-LAPTOP = {"name": "Chrome on Windows", "browser": "Chrome", "os": "Windows", "kind": "desktop"}
 
 
 @pytest.fixture(scope="module")
@@ -48,33 +45,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     environ = {"SOJOURN_SITE_NAME": "Acme", "SOJOURN_SIGN_IN_URL": "/sign-in"}
     with served(folder, environ=environ) as running:
         yield running
-
-
-class Person:
-    """Somebody with a browser of their own."""
-
-    def __init__(self, browser: Browser, server: Served) -> None:
-        self.server = server
-        self.context: BrowserContext = browser.new_context(base_url=server.url, locale="en-US")
-        self.page: Page = self.context.new_page()
-        self.said: list[str] = []
-        self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda fault: self.said.append(str(fault)))
-        self.part = self.page.locator("sojourn-active-sessions")
-
-    def sign_in(self, user: str, device: dict[str, Any]) -> None:
-        with self.server.admin() as http:
-            begun = http.post("/api/sessions", json={"userId": user, "device": device})
-        assert begun.status_code == 201, begun.text
-        value = SignedTokens([SECRET.encode()]).encode(begun.json()["data"]["token"])
-        self.context.add_cookies([{"name": "sojourn", "value": value, "url": self.server.url}])
-
-    def open(self) -> None:
-        """Open the page, and wait until it listens."""
-        with self.page.expect_websocket() as found:
-            self.page.goto(PAGE)
-        if not found.value.is_closed():
-            found.value.wait_for_event("framereceived")
 
 
 @pytest.fixture
@@ -195,13 +165,30 @@ def test_a_store_that_dies(chromium: Browser, own_postgres: Server, tmp_path: Pa
             expect(eve.part.get_by_role("listitem")).to_have_count(1)
             answer = eve.page.reload()
             assert answer is not None
-            assert answer.status == 200
+            assert answer.status == 503
+            assert int(answer.headers["retry-after"]) > 0
             expect(eve.part).to_contain_text("Your sessions can’t be shown right now")
             expect(eve.part).to_contain_text("You are not signed out by it. Trying again in")
+            without_scripts(eve)
         finally:
             own_postgres.start()
         expect(eve.part.get_by_role("listitem")).to_have_count(1, timeout=20_000)
         eve.context.close()
+
+
+def without_scripts(eve: Person) -> None:
+    """The same outage, as it is told to a browser without scripts."""
+    plain = eve.again(scripts=False)
+    plain.page.goto(PAGE)
+    expect(
+        plain.page.get_by_role("heading", name="Your sessions can’t be shown right now")
+    ).to_be_visible()
+    expect(plain.page.get_by_role("main")).to_contain_text(
+        "You are not signed out by it. Try again in a few seconds."
+    )
+    expect(plain.page.get_by_role("link", name="Try again")).to_be_visible()
+    assert plain.looks() == CALM
+    plain.context.close()
 
 
 def test_ten_thousand_sessions(people: Any) -> None:

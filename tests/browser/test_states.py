@@ -120,6 +120,8 @@ ROWS = """
     - text: /\\(.+\\)/
     - time: Signed in just now
     - text: /\\(.+\\)/
+    - time: Expires in 5 days
+    - text: /\\(.+\\)/
     - button "Sign out Chrome on Windows": Sign out
   - listitem:
     - text: Safari on iPhone
@@ -128,6 +130,8 @@ ROWS = """
     - text: /\\(.+\\)/
     - time: Signed in 5 hours ago
     - text: /\\(.+\\)/
+    - time: Expires in 5 days
+    - text: /\\(.+\\)/
     - button "Sign out Safari on iPhone": Sign out
   - listitem:
     - text: Sojourn extension in Edge 1 seat in use
@@ -135,6 +139,8 @@ ROWS = """
     - time: Active 1 hour ago
     - text: /\\(.+\\)/
     - time: Signed in yesterday
+    - text: /\\(.+\\)/
+    - time: Expires in 5 days
     - text: /\\(.+\\)/
     - button "Sign out Sojourn extension in Edge": Sign out
 """

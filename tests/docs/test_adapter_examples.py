@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import re
@@ -15,6 +16,8 @@ from starlette.testclient import TestClient
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PASSWORD = "correct horse battery staple"
+
+EVIL = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
 DJANGO_STORY = """
 import re, sys
@@ -48,6 +51,16 @@ assert here.get("/api/user/active-sessions").json()["total"] == 2
 evil = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 strict = Client(enforce_csrf_checks=True)
 strict.cookies = here.cookies
+_this, another = re.findall(r'"(security[?]end=[^"]+)"', security.content.decode())
+form = "/account/" + another.replace("&amp;", "&")
+assert b"It will need to sign in again." in strict.get(form).content
+assert strict.post(form, headers=evil).status_code == 403
+done = strict.post(form)
+assert (done.status_code, done["Location"]) == (303, "security")
+assert b"is signed out.</p>" in strict.get("/account/security").content
+assert b"is signed out.</p>" not in strict.get("/account/security").content
+assert there.get("/account/security").status_code == 401
+there.post("/sign-in", {"user": "ann", "password": "correct horse battery staple"})
 assert strict.post("/api/user/active-sessions/logout-others", headers=evil).status_code == 403
 assert strict.post("/api/user/active-sessions/logout-others").json()["data"] == {"ended": 1, "seats": 0}
 signed_out = there.get("/account/security")
@@ -59,6 +72,12 @@ here.post("/sign-out")
 assert b"sign-in" in here.get("/").content
 print("told")
 """
+
+
+def link_of_another(page: str) -> str:
+    """Find where the page asks whether to sign out the device that is not this one."""
+    _this, another = re.findall(r'"(security\?end=[^"]+)"', page)
+    return html.unescape(another)
 
 
 def load(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -87,6 +106,14 @@ def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (asset,) = re.findall(r'"(assets/sojourn-active-sessions[^"]+)"', page.text)
         assert here.get(f"/account/{asset}").headers["content-type"].startswith("text/javascript")
         assert here.get("/api/user/active-sessions").json()["total"] == 2
+        form = f"/account/{link_of_another(page.text)}"
+        assert "It will need to sign in again." in here.get(form).text
+        assert here.post(form, headers=EVIL).status_code == 403
+        done = here.post(form, follow_redirects=False)
+        assert (done.status_code, done.headers["location"]) == (303, "security")
+        assert "is signed out.</p>" in here.get("/account/security").text
+        assert there.get("/account/security").status_code == 401
+        there.post("/login", params={"user": "ann", "password": "correct horse"})
         with there.websocket_connect("/api/user/active-sessions/live") as socket:
             assert socket.receive_json() == {"type": "changed"}
             ended = here.post("/api/user/active-sessions/logout-others").json()
@@ -111,9 +138,17 @@ def test_the_flask_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (asset,) = re.findall(r'"(assets/sojourn-active-sessions[^"]+)"', page.text)
     assert here.get(f"/account/{asset}").mimetype == "text/javascript"
     assert here.get("/account/assets/nothing.js").status_code == 404
+    form = f"/account/{link_of_another(page.text)}"
+    assert "It will need to sign in again." in here.get(form).text
+    assert here.post(form, headers=EVIL).status_code == 403
+    done = here.post(form)
+    assert (done.status_code, done.location) == (303, "security")
+    assert "is signed out.</p>" in here.get("/account/security").text
+    assert "is signed out.</p>" not in here.get("/account/security").text
+    assert there.get("/account/security").status_code == 401
+    there.post("/sign-in", data={"user": "ann", "password": PASSWORD})
     others = "/api/user/active-sessions/logout-others"
-    evil = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
-    assert here.post(others, headers=evil).status_code == 403
+    assert here.post(others, headers=EVIL).status_code == 403
     assert here.post(others).json["data"] == {"ended": 1, "seats": 0}
     assert b"Please sign in" in there.get("/account/security").data
     there.post("/sign-in", data={"user": "ann", "password": PASSWORD})

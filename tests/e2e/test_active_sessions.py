@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from tests.receiver import receiving
 from tests.serving import TLS, Served, served
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -65,9 +66,18 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("store_url", ["sqlite_url", "postgres_url", "mariadb_url"], indirect=True)
 def test_a_dropped_table_is_told_and_heals(store_url: str, tmp_path: Path) -> None:
-    """People read that nothing has been set up yet; the log tells it once; no restart is needed."""
+    """People read that nothing has been set up yet; the log and the stream tell it once; no restart
+    is needed."""
     stores.migrate(store_url)
-    with served(tmp_path / "data", store=store_url, environ=JSON_LOGS) as server:
+    environ = JSON_LOGS | {"SOJOURN_WEBHOOK_REACH": "loopback", "SOJOURN_WEBHOOK_INTERVAL": "0.1"}
+    with (
+        receiving() as receiver,
+        served(tmp_path / "data", store=store_url, environ=environ) as server,
+    ):
+        with server.admin() as http:
+            kinds = ["store.table_missing", "store.table_back"]
+            made = http.post("/api/webhooks", json={"url": receiver.url, "kinds": kinds})
+        assert made.status_code == 201, made.text
         tokens: list[str] = []
         for round_ in (1, 2):
             token, _ = sign_in(server, f"ann {len(tokens)}")
@@ -93,7 +103,15 @@ def test_a_dropped_table_is_told_and_heals(store_url: str, tmp_path: Path) -> No
             token, _ = sign_in(server, f"ann {len(tokens)}")
             tokens.append(token)
             assert ask(server, token).json()["total"] == 1
+            receiver.wait_for(2 * round_)  # that it is over is told without anybody asking
         assert logged(server) == ["sessions_table_missing", "sessions_available_again"] * 2
+        received = [each.json for each in receiver.wait_for(4)]
+        assert [each["type"] for each in received] == [
+            "store.table_missing",
+            "store.table_back",
+        ] * 2
+        assert received[0]["data"]["data"] == {"tables": ["sessions"]}
+        assert 0 <= received[1]["data"]["data"]["lasted"] < 60
         log = server.log.read_text()
         assert not any(token in log for token in tokens)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -18,12 +19,46 @@ from sojourn.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
+BUILD = runpy.run_path(str(SOURCE.parent / "build.py"))
 COMPONENT_MAX = 10_000  # bytes, gzipped
 COLOR = re.compile(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)")
 
 
 def test_the_component_is_small() -> None:
     assert len(gzip.compress(SOURCE.read_bytes(), 9)) < COMPONENT_MAX
+
+
+def test_what_is_shipped_is_what_its_sources_make() -> None:
+    """If not: run clients/active-sessions/build.py."""
+    made: dict[Path, str] = BUILD["built"]()
+    assert {path.name for path in made} == {COMPONENT, "sessions.css"}
+    assert {path: path.read_text() for path in made} == made
+
+
+def test_two_modules_do_not_share_a_name(tmp_path: Path) -> None:
+    """Put one after another, the second would change what the first means."""
+    (tmp_path / "element.js").write_text('import { a } from "./a.js";\nconst b = a;\n')
+    (tmp_path / "a.js").write_text("const b = 1;\nexport const a = b;\n")
+    module = BUILD["module"]
+    module.__globals__["SOURCES"], before = tmp_path, module.__globals__["SOURCES"]
+    try:
+        with pytest.raises(ValueError, match="same name: b"):
+            module()
+    finally:
+        module.__globals__["SOURCES"] = before
+
+
+def test_the_icons_are_those_of_the_component() -> None:
+    """What stands where scripts are off looks the same."""
+    template = (PACKAGE.parent / "templates" / "icons.html").read_text()
+    icons = dict(re.findall(r'^  "(\w+)": \'(.+)\',$', template, re.MULTILINE))
+    component = dict(
+        re.findall(
+            r"^  (\w+):\s+'(.+)',$", (SOURCE.parent / "src" / "markup.js").read_text(), re.MULTILINE
+        )
+    )
+    assert len(component) == 10
+    assert {name: icons[name] for name in component} == component
 
 
 def test_the_colors_are_the_same_everywhere() -> None:

@@ -13,14 +13,7 @@ from sojourn.api.context import Context
 from sojourn.api.problems import answer_problem, problem
 from sojourn.api.reply import Reply
 from sojourn.console.account import AccountPages
-from sojourn.console.pages import (
-    ASSETS_PATH,
-    SECURITY_PATH,
-    Look,
-    Page,
-    asset_page,
-    security_page,
-)
+from sojourn.console.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
 from sojourn.errors import Overloaded, StoreError
 
 
@@ -34,8 +27,9 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
         asked = asked_by(request.scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
         try:
             found = await context.blocking.run(settings.request_timeout, pages.page, asked)
-        except (StoreError, Overloaded):  # it takes too long; the page itself asks nothing
-            found = security_page(look, SECURITY_PATH)
+        except (StoreError, Overloaded) as fault:  # it takes too long
+            context.people.note(fault)
+            found = pages.security.trouble(asked, SECURITY_PATH, fault)
         return _reply(found)
 
     async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
@@ -43,7 +37,9 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
         return _reply(asset_page(name, request.headers.get("accept-encoding", "")))
 
     return [
-        HTTPRouteHandler(SECURITY_PATH, http_method="GET", name="security_page")(security),
+        HTTPRouteHandler(SECURITY_PATH, http_method=["GET", "POST"], name="security_page")(
+            security
+        ),
         HTTPRouteHandler(ASSETS_PATH + "{name:str}", http_method="GET", name="asset")(asset),
     ]
 

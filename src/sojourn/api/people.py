@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection
+from typing import TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -47,7 +48,7 @@ from sojourn.errors import (
 from sojourn.origin import Origin, is_elsewhere
 from sojourn.service.people import end_one, end_others, listing
 from sojourn.service.visit import Request, Rules, Step, Visit, run
-from sojourn.session import Sessions
+from sojourn.session import Gone, Sessions
 from sojourn.token import TokenKind
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,8 @@ QUERY_FIELDS_MAX = 10
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
-Deed = Callable[[Visit], Step[Reply]]
+T = TypeVar("T")
+Deed: TypeAlias = Callable[[Visit], Step[T]]
 
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ class People:
         self.verbs = verbs(sessions)
         self._codec = codec
         self._rules = rules or Rules()
-        self._within = within
+        self.within = within
         self._trusted = frozenset(trusted_origins)
         self._trouble = Trouble()
 
@@ -183,7 +185,7 @@ class People:
             raise wrong_kind("a person's session token: sjs_…")
         raise Unauthenticated("You are not signed in.", hint="Sign in, then come back.")
 
-    def _find(self, request: PersonRequest) -> tuple[Deed, bool]:
+    def _find(self, request: PersonRequest) -> tuple[Deed[Reply], bool]:
         """Return what is to be done, and whether it is a change. Raises SojournError."""
         if request.path == BASE:
             _expect(request, "GET")
@@ -196,42 +198,58 @@ class People:
         _expect(request, "DELETE")
         return lambda visit: self._end_one(visit, session_id), True
 
-    def _carry_out(self, request: PersonRequest, deed: Deed, *, ending: bool) -> Reply:
+    def carry_out(
+        self, request: PersonRequest, deed: Deed[T], *, change: bool
+    ) -> tuple[T | Gone, list[str]]:
+        """Do what somebody asks; return what came of it, or why they are signed out, and the Set-Cookie
+        headers to send. Raises SojournError; a fault of the store's is told to the log, once."""
         try:
-            visit = self.visit(request, change=ending)
-            reply = run(self._steps(visit, deed), self.verbs)
+            visit = self.visit(request, change=change)
+            done = run(_steps(visit, deed), self.verbs)
         except (StoreError, Overloaded) as fault:
             self._trouble.note(fault)
-            if isinstance(fault, TableMissing) and not ending:
+            raise
+        self._trouble.over()
+        return done
+
+    def _carry_out(self, request: PersonRequest, deed: Deed[Reply], *, ending: bool) -> Reply:
+        try:
+            reply, cookies = self.carry_out(request, deed, change=ending)
+        except TableMissing as fault:
+            if not ending:
                 return plain(encode(nothing_set_up()), b"application/json")
             return refuse(for_people(fault, ending=ending))
-        self._trouble.over()
-        return reply
-
-    def _steps(self, visit: Visit, deed: Deed) -> Step[Reply]:
-        yield from visit.open()
-        if visit.session is None and visit.gone is not None:
-            return answer_problem(gone_problem(visit.gone), _CHALLENGE)
-        reply = yield from deed(visit)
-        given = yield from visit.commit()
-        cookies = [(b"set-cookie", v.encode()) for n, v in given if n.lower() == "set-cookie"]
-        return msgspec.structs.replace(reply, headers=[*reply.headers, *cookies])
+        except (StoreError, Overloaded) as fault:
+            return refuse(for_people(fault, ending=ending))
+        if isinstance(reply, Gone):
+            return answer_problem(gone_problem(reply), _CHALLENGE)
+        headers = [(b"set-cookie", each.encode()) for each in cookies]
+        return msgspec.structs.replace(reply, headers=[*reply.headers, *headers])
 
     def _list(self, visit: Visit, query: ActiveSessionsQuery) -> Step[Reply]:
         found = yield from listing(visit, after=query.cursor, limit=query.limit)
         return plain(encode(active_sessions(found)), b"application/json")
 
     def _end_one(self, visit: Visit, session_id: str) -> Step[Reply]:
-        ending = yield from end_one(visit, session_id, within=self._within)
+        ending = yield from end_one(visit, session_id, within=self.within)
         said = words_of_ending(ending, others=False)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
     def _end_others(self, visit: Visit) -> Step[Reply]:
-        ending = yield from end_others(visit, within=self._within)
+        ending = yield from end_others(visit, within=self.within)
         said = words_of_ending(ending, others=True)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
+
+
+def _steps(visit: Visit, deed: Deed[T]) -> Step[tuple[T | Gone, list[str]]]:
+    yield from visit.open()
+    if visit.session is None and visit.gone is not None:
+        return visit.gone, []
+    done = yield from deed(visit)
+    given = yield from visit.commit()
+    return done, [value for name, value in given if name.lower() == "set-cookie"]
 
 
 class Trouble:

@@ -124,11 +124,11 @@ def nothing_set_up() -> ActiveSessions:
     return ActiveSessions(data=[], total=0, next=None, message=NOT_SET_UP)
 
 
-def words_of_ending(ending: Ending, *, others: bool) -> str:
+def words_of_ending(ending: Ending, *, others: bool, device: str = "That device") -> str:
     if ending.own:
         said = "You are signed out."
     elif not others:
-        said = "That device is signed out."
+        said = f"{device} is signed out."
     elif not ending.ended:
         said = "You are not signed in anywhere else."
     elif ending.ended == 1:

@@ -29,6 +29,9 @@ WORDS = {
     "session.rotated": "session rotated",
     "session.ended": "session ended",
     "store.returned": "returned",
+    "store.replaced": "replaced",
+    "store.table_missing": "table missing",
+    "store.table_back": "table back",
     "operator.acted": "operator",
 }
 
@@ -128,6 +131,10 @@ def _detail(event: dict[str, Any]) -> str:
     if kind == "store.returned":
         extended = count(data.get("extended", 0), "lease")
         return f"after {span(data.get('lasted', 0))} away; {extended} given the time back"
+    if kind == "store.table_missing":
+        return f"{', '.join(data.get('tables') or [])}; `sojourn migrate` makes what is missing"
+    if kind == "store.table_back":
+        return f"after {span(data.get('lasted', 0))}"
     return str(data.get("name") or data.get("action") or "").replace("_", " ")
 
 

@@ -8,18 +8,8 @@ an application mounts all of it at once.
 from __future__ import annotations
 
 from sojourn.api.people import BASE, Answer, People, PersonRequest
-from sojourn.console.pages import (
-    ASSETS_PATH,
-    SECURITY_PATH,
-    Look,
-    Page,
-    asset_page,
-    security_page,
-    signed_out_page,
-)
-from sojourn.errors import Overloaded, StoreError, Unauthenticated
-from sojourn.service.visit import run
-from sojourn.session import Gone, GoneReason
+from sojourn.console.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
+from sojourn.console.security import SecurityPage
 
 PATHS = (
     SECURITY_PATH,
@@ -31,11 +21,6 @@ PATHS = (
 METHODS = ("GET", "POST", "DELETE")
 
 READ = frozenset({"GET", "HEAD"})
-WHY = {
-    GoneReason.IDLE: "Your session had not been used for a while, so it was ended.",
-    GoneReason.EXPIRED: "Your session had reached its end.",
-    GoneReason.ENDED: "Your session was ended.",
-}
 
 
 class AccountPages:
@@ -44,6 +29,7 @@ class AccountPages:
     def __init__(self, people: People, look: Look) -> None:
         self.people = people
         self.look = look
+        self.security = SecurityPage(people, look)
 
     def respond(
         self, request: PersonRequest, *, prefix: str = "", accept_encoding: str = ""
@@ -61,25 +47,11 @@ class AccountPages:
         self, request: PersonRequest, *, prefix: str = "", accept_encoding: str = ""
     ) -> Page | None:
         """Answer a request for the page or one of its assets; None if it is for neither."""
-        if request.method not in READ:
-            return None
-        if request.path.startswith(ASSETS_PATH):
+        if request.path == SECURITY_PATH and request.method in {*READ, "POST"}:
+            return self.security.answer(request, prefix + SECURITY_PATH)
+        if request.path.startswith(ASSETS_PATH) and request.method in READ:
             return asset_page(request.path.removeprefix(ASSETS_PATH), accept_encoding)
-        if request.path == SECURITY_PATH:
-            return self._security(request, prefix + SECURITY_PATH)
         return None
-
-    def _security(self, request: PersonRequest, path: str) -> Page:
-        try:
-            visit = self.people.visit(request, change=False, touch=False)
-            run(visit.open(), self.people.verbs)
-        except Unauthenticated:
-            return signed_out_page(self.look, path)
-        except (StoreError, Overloaded):
-            return security_page(self.look, path)  # the component asks again, and tells
-        if visit.user_id is None:
-            return signed_out_page(self.look, path, _why(visit.gone))
-        return security_page(self.look, path)
 
 
 def is_ours(path: str) -> bool:
@@ -89,7 +61,3 @@ def is_ours(path: str) -> bool:
 
 def is_call(path: str) -> bool:
     return path == BASE or path.startswith(BASE + "/")
-
-
-def _why(gone: Gone | None) -> str:
-    return WHY.get(gone.reason, "You are not signed in.") if gone else "You are not signed in."

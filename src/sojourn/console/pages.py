@@ -1,20 +1,22 @@
 """The page `/account/security`, and its assets, for whatever serves them: no framework is known here.
 
 Every address in a page is relative to it, so that an application may mount the pages below any prefix.
-What is signed in, and where, the web component asks by itself: while the store is down the page still
-stands, and says so.
+It shows who is signed in, and where, without scripts (`panel`); with them the web component takes over, asks
+by itself from then on, and is live.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import Struct
 
 from sojourn.console.assets import asset, find
+from sojourn.console.panel import Card, Panel
 from sojourn.errors import SettingsError
 
 SECURITY_PATH = "/account/security"
@@ -28,7 +30,8 @@ POLICY = (
 )
 GUARDED = [
     ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
+    # Not no-referrer: then a browser says of a form that it comes from nowhere ("Origin: null").
+    ("Referrer-Policy", "same-origin"),
 ]
 SECURED = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -37,6 +40,7 @@ SECURED = [
     ("Vary", "Cookie"),
     *GUARDED,
 ]
+Headers: TypeAlias = Sequence[tuple[str, str]]
 FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -78,19 +82,39 @@ class Look(Struct, frozen=True, kw_only=True):
         return f"{self.sign_in_url}{joint}{urlencode({'next': back})}"
 
 
-def security_page(look: Look, path: str) -> Page:
+def security_page(
+    look: Look,
+    path: str,
+    panel: Panel | None = None,
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    live: bool = True,
+) -> Page:
     """Return the page for somebody who is signed in, or of whom nothing can be known just now.
 
-    `path` is that of the request, prefix and all.
+    `path` is that of the request, prefix and all. `panel` stands until the component has read the list,
+    and for good where there are no scripts; `live` tells whether there is to be a component.
     """
-    live = "socket" if look.socket else "poll"
-    return Page(200, SECURED, _render("security.html", look, path, api=API, live=live))
+    how = ("socket" if look.socket else "poll") if live else ""
+    page = _render("security.html", look, path, api=API, live=how, panel=panel)
+    return Page(status, [*SECURED, *headers], page)
 
 
-def signed_out_page(look: Look, path: str, why: str = "You are not signed in.") -> Page:
+def card_page(
+    look: Look, path: str, card: Card, *, status: int = 200, headers: Headers = ()
+) -> Page:
+    """Return a page that asks, or says, one thing."""
+    return Page(status, [*SECURED, *headers], _render("card.html", look, path, card=card))
+
+
+def signed_out_page(
+    look: Look, path: str, why: str = "You are not signed in.", *, headers: Headers = ()
+) -> Page:
     """Return the page for somebody who is not."""
     challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
-    return Page(401, [challenge, *SECURED], _render("signed_out.html", look, path, why=why))
+    page = _render("signed_out.html", look, path, why=why)
+    return Page(401, [challenge, *SECURED, *headers], page)
 
 
 def asset_page(name: str, accept_encoding: str = "") -> Page | None:

@@ -69,7 +69,7 @@ def end_one(visit: Visit, session_id: str, *, within: int | None) -> Step[Ending
     current = _signed_in(visit)
     own = session_id == current.id
     if not own:
-        _may_end_others(visit, within)
+        may_end_others(visit, within)
     held: dict[str, int] = yield "held", End(ids=(session_id,))
     if own:
         yield from visit.end()
@@ -88,7 +88,7 @@ def end_one(visit: Visit, session_id: str, *, within: int | None) -> Step[Ending
 def end_others(visit: Visit, *, within: int | None) -> Step[Ending]:
     """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden."""
     current = _signed_in(visit)
-    _may_end_others(visit, within)
+    may_end_others(visit, within)
     held: dict[str, int] = yield "held", End(user_id=current.user_id)
     ended = yield from visit.end_others()
     return Ending(ended=len(ended), seats=sum(held.get(each, 0) for each in ended))
@@ -100,7 +100,8 @@ def _signed_in(visit: Visit) -> Session:
     return visit.session
 
 
-def _may_end_others(visit: Visit, within: int | None) -> None:
+def may_end_others(visit: Visit, within: int | None) -> None:
+    """Raises Forbidden for whoever may not end sessions but their own."""
     if visit.impersonator is not None:
         raise Forbidden(
             "Whoever acts as somebody else cannot sign them out.", hint="Act as yourself again."

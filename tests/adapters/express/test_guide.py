@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,14 @@ def test_the_example(
             here.cookies.set("connect.sid", cookie)
             assert here.get("/hello").json() == {"user": "ann"}
             assert there.get("/me").json()["data"]["hellos"] == 1
-            assert "<sojourn-active-sessions" in here.get("/account/security").text
+            page = here.get("/account/security").text
+            assert "<sojourn-active-sessions" in page
             (shown,) = here.get("/api/user/active-sessions").json()["data"]
             assert shown["isCurrent"]
-            there.post("/logout")
+            (form,) = re.findall(r'"(security\?end=[^"]+)"', page)
+            done = here.post(f"/account/{html.unescape(form)}", follow_redirects=False)
+            assert (done.status_code, done.headers["location"]) == (303, "security")
+            assert "You are signed out." in here.get("/account/security").text
             here.cookies.clear()
             here.cookies.set("connect.sid", cookie)
             assert here.get("/hello").json() == {"user": None}

@@ -13,7 +13,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, CursorResult, Engine, Executable
@@ -118,6 +118,14 @@ class Tx:
         return int(self.rows("SELECT {now}", {"now": self.instant})[0][0])
 
 
+class Watch(Protocol):
+    """Who is told what statements meet; see `missing.py`."""
+
+    def found_missing(self) -> None: ...
+
+    def found_well(self) -> None: ...
+
+
 class Database(ABC):
     """What the verbs need of a database; see `server.py` and `file.py`."""
 
@@ -128,6 +136,8 @@ class Database(ABC):
     """Nobody else sees it, and it ends with the process."""
     parallel = 1
     """See `Store.parallel`."""
+    watch: Watch | None = None
+    """Who is told of missing tables."""
 
     @abstractmethod
     def writing(self) -> contextlib.AbstractContextManager[Tx]:
@@ -177,7 +187,7 @@ class Database(ABC):
             try:
                 with connection() as tx:
                     try:
-                        return work(tx)
+                        done = work(tx)
                     finally:
                         committing = tx.committing
             except Again:
@@ -190,7 +200,14 @@ class Database(ABC):
                 first = attempt == 1 and time.monotonic() - started < RETRY_WITHIN
                 lost = fault.disconnected and first and not committing
                 if attempt == ATTEMPTS or not (fault.kind == "retry" or lost):
-                    raise self._judged(fault).error() from error
+                    fault = self._judged(fault)
+                    if fault.kind == "missing" and self.watch is not None:
+                        self.watch.found_missing()
+                    raise fault.error() from error
+            else:
+                if self.watch is not None:
+                    self.watch.found_well()
+                return done
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
         raise AssertionError("unreachable")
 

@@ -32,6 +32,7 @@ from sojourn.stores.sql import (
 )
 from sojourn.stores.sql import sessions as session_verbs
 from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.missing import Watch
 from sojourn.stores.sql.pools import Certificates
 
 
@@ -53,6 +54,7 @@ class SqlStore:
         self._ip_retention = ip_retention
         self._ips_in_events = ip_retention is None or ip_retention >= event_retention
         self._certificates = Certificates()
+        self._watch = db.watch = Watch(db)
 
     # Sessions
 
@@ -169,9 +171,11 @@ class SqlStore:
         )
 
     def pulse(self) -> Outage | None:
+        self._watch.begin()
         return outages.pulse(self._db, max_pause=self._max_pause)
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+        self._watch.begin()
         return maintenance.sweep(
             self._db,
             limit=limit,

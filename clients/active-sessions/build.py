@@ -1,0 +1,72 @@
+"""Puts the web component together: `src/` becomes one ES module, and the style of the page beside it.
+
+    python clients/active-sessions/build.py
+
+What comes of it is committed; a test holds it to its sources. Modules are put one after another, those that
+are imported first: so a name at the top of one must not be used by another, which is checked. What nobody
+needs to run it goes: imports and exports between them, comments that fill lines, indentation.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "src"
+ENTRY = "element.js"
+MODULE = HERE / "sojourn-active-sessions.js"
+STYLE = HERE.parents[1] / "src" / "sojourn" / "console" / "static" / "sessions.css"
+PUBLIC = ("ActiveSessions", "STRINGS")
+NOTE = "Put together from clients/active-sessions/src by build.py there: change that."
+
+IMPORT = re.compile(
+    r'^import (?:(?P<name>\w+)|\{[^}]*\}) from "\./(?P<file>[\w.]+)";\n', re.MULTILINE
+)
+EXPORT = re.compile(r"^export (?=const |class |function )", re.MULTILINE)
+TOP = re.compile(r"^(?:const|let|class|function) (\w+)", re.MULTILINE)
+COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/)[ \t]*\n", re.MULTILINE)
+TRAILING = re.compile(r"[;,{] // .*$", re.MULTILINE)
+
+
+def built() -> dict[Path, str]:
+    """Return what belongs into which file. Raises ValueError if two modules use the same name."""
+    return {MODULE: module(), STYLE: page_style()}
+
+
+def module() -> str:
+    pieces: dict[str, str] = {}
+    _collect(ENTRY, pieces)
+    names = [name for piece in pieces.values() for name in TOP.findall(piece)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"Two modules use the same name: {', '.join(sorted(twice))}.")
+    code = "".join(_small(piece) for piece in pieces.values())
+    return f"// {NOTE}\n{code}export {{ {', '.join(PUBLIC)} }};\n"
+
+
+def _collect(name: str, pieces: dict[str, str]) -> None:
+    """Add a module after those it imports, each once."""
+    text = (SOURCES / name).read_text(encoding="utf-8")
+    if name.endswith(".css"):
+        pieces[name] = f"const {name[:-4].upper()} = `{text}`;\n"
+        return
+    for found in IMPORT.finditer(text):
+        if found["file"] not in pieces:
+            _collect(found["file"], pieces)
+    pieces[name] = EXPORT.sub("", IMPORT.sub("", text))
+
+
+def _small(text: str) -> str:
+    text = TRAILING.sub(lambda found: found[0][0], COMMENT.sub("", text))
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def page_style() -> str:
+    """Return the panel's style as the page has it, where scripts are off: below one class."""
+    panel = _small((SOURCES / "panel.css").read_text(encoding="utf-8"))
+    return f"/* {NOTE} */\n.sessions {{\ncontainer-type: inline-size;\n{panel}}}\n"
+
+
+if __name__ == "__main__":
+    for path, text in built().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,477 @@
+/**
+ * <sojourn-active-sessions>: where a person is signed in. See README.md.
+ */
+import { ASK, BONE, ROW, build, icon, line, make, parts, say, show } from "./markup.js";
+import { News } from "./news.js";
+import { Server } from "./server.js";
+import { Words } from "./words.js";
+
+const PAGE = 50; // rows, at first
+const SKELETON_AFTER = 150; // ms
+const FRESH = 30_000; // ms for which a list will do while changes are told
+const BACKOFF = 30_000; // ms at most until the next try
+const TICK = 30_000; // ms between updates of relative times
+const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
+
+export class ActiveSessions extends HTMLElement {
+  static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
+
+  headers = this.headers ?? {};
+  #words = new Words(this);
+  #server = new Server(this);
+  #news = new News(
+    () => this.#look(),
+    (reason) => this.#leave(reason),
+  );
+  #sessions = new Map();
+  #rows = new Map();
+  #next = null;
+  #total = 0;
+  #state = "";
+  #reason = "";
+  #asking = null;
+  #busy = null;
+  #loaded = 0; // when
+  #failures = 0;
+  #quiet = 0; // until when not to ask the server
+  #dirty = false;
+  #timers = {};
+  #at;
+
+  constructor() {
+    super();
+    const at = (this.#at = parts(build(this)));
+    at.refresh.onclick = () => this.#again();
+    at.others.onclick = () => at.others.ariaDisabled !== "true" && this.#ask(null, at.others);
+    at.more.onclick = () => this.#more();
+  }
+
+  /** Words in the place of STRINGS, or of some of them. */
+  get strings() {
+    return this.#words.own;
+  }
+
+  set strings(value) {
+    this.#words.own = value ?? {};
+    this.#draw();
+  }
+
+  connectedCallback() {
+    if (Object.hasOwn(this, "strings")) {
+      const { strings } = this; // set before this module was there
+      delete this.strings;
+      this.strings = strings;
+    }
+    EVENTS.forEach((type) => addEventListener(type, this));
+    show(this.#at.before, !this.#state && this.childElementCount);
+    this.#timers.tick = setInterval(() => document.hidden || this.#rows.forEach((row) => this.#time(row)), TICK);
+    this.#draw();
+    this.refresh();
+    this.#listen();
+  }
+
+  disconnectedCallback() {
+    EVENTS.forEach((type) => removeEventListener(type, this));
+    this.#busy?.abort();
+    this.#news.hangUp();
+    Object.values(this.#timers).forEach(clearTimeout);
+    this.#timers = {};
+  }
+
+  handleEvent({ type, persisted }) {
+    if (type === "pagehide") {
+      this.#dirty = true; // when it comes back
+      this.#news.hangUp();
+    } else if (!document.hidden && (type !== "pageshow" || persisted)) this.#wake();
+  }
+
+  attributeChangedCallback(name, _, value) {
+    if (name === "strings") this.strings = JSON.parse(value || "{}");
+    if (!this.#timers.tick) return;
+    if (name === "src" || name === "live") {
+      this.#news.hangUp();
+      this.#listen();
+      this.refresh();
+    }
+    this.#draw();
+  }
+
+  #text(name, values) {
+    return this.#words.text(name, values);
+  }
+
+  #name(session) {
+    return session.device || this.#text("unknownDevice");
+  }
+
+  // The list
+
+  #page(after, signals) {
+    const limit = Math.min(200, Math.max(PAGE, this.#sessions.size)); // few clicks do
+    return this.#server.page(limit, after, signals);
+  }
+
+  /** Read the list again, as far as it is shown. */
+  async refresh() {
+    this.#busy?.abort();
+    const { signal } = (this.#busy = new AbortController());
+    clearTimeout(this.#timers.look);
+    this.#timers.look = 0;
+    this.#dirty = false;
+    clearTimeout(this.#timers.bones);
+    this.#timers.bones = setTimeout(() => this.#state || this.#stands || this.#enter("loading"), SKELETON_AFTER);
+    this.#at.panel.ariaBusy = "true";
+    try {
+      const found = new Map();
+      let page;
+      do {
+        page = await this.#page(page?.next, [signal]);
+        page.data.forEach((session) => found.set(session.id, session));
+      } while (page.next && found.size < this.#sessions.size);
+      this.#take(found, page);
+    } catch (fault) {
+      if (!signal.aborted) this.#stumble(fault);
+    }
+    if (signal.aborted) return;
+    clearTimeout(this.#timers.bones);
+    this.#at.panel.ariaBusy = "false";
+  }
+
+  async #more() {
+    try {
+      const page = await this.#page(this.#next);
+      const size = this.#sessions.size;
+      page.data.forEach((session) => this.#sessions.set(session.id, session));
+      this.#take(this.#sessions, page);
+      this.#announce(this.#shown());
+      if (!this.#next) [...this.#rows.values()][size]?.end.focus();
+    } catch (fault) {
+      this.#stumble(fault);
+    }
+  }
+
+  #take(found, page) {
+    const before = this.#loaded ? this.#total : -1;
+    this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
+    this.#next = page.next;
+    this.#total = page.total ?? found.size;
+    this.#reason = page.message;
+    this.#loaded = Date.now();
+    this.#failures = this.#quiet = 0;
+    if (this.#at.notice.classList.contains("warn")) this.#tell("");
+    this.#enter(found.size ? "list" : "empty");
+    if (found.size && before !== this.#total) this.#announce(this.#text("count", { n: this.#total }));
+    this.#listen();
+  }
+
+  /** Say why there is no list; one that is there stays. */
+  #stumble({ status, body, wait }) {
+    if (status === 401) return this.#leave("");
+    wait = Math.max(wait * 1000, Math.min(BACKOFF, 2_500 * 2 ** this.#failures++));
+    this.#quiet = Date.now() + wait;
+    this.#look();
+    const why = body.error ?? (status || navigator.onLine ? "" : this.#text("offline"));
+    const retrying = this.#text("retrying", { n: Math.round(wait / 1000) });
+    if (this.#state === "list") return this.#tell(`${this.#text("stale")} ${why} ${retrying}`, true);
+    if (this.#stands && this.querySelector("li")) return; // what the server has listed will do
+    this.#reason = `${why || this.#text("errorText")} ${retrying}`;
+    this.#enter("error");
+  }
+
+  #leave(reason) {
+    this.#news.hangUp();
+    this.#busy?.abort();
+    if (this.#state === "gone") return;
+    this.#reason = this.#words.reason(reason);
+    this.#enter("gone");
+    this.#emit("signed-out", { reason });
+  }
+
+  #emit(name, detail) {
+    return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: true, cancelable: true }));
+  }
+
+  // Signing out
+
+  /** Ask in place, about a session or (null) all others. */
+  #ask(session, opener) {
+    this.#cancel();
+    const [what, values] = !session
+      ? ["askOthers", { n: this.#total - 1 }]
+      : [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
+    const ask = (this.#asking = parts(make(ASK)));
+    say(ask.question, this.#text(what, values));
+    const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
+    say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
+    say(ask.cancel, this.#text("cancel"));
+    say(ask.go, this.#text("signOut"));
+    ask.opener = opener;
+    ask.cancel.onclick = () => this.#cancel(opener);
+    ask.go.onclick = () => this.#end(session, ask);
+    ask.root.onkeydown = ({ key }) => {
+      if (key === "Escape") this.#cancel(opener);
+    };
+    opener.ariaExpanded = "true";
+    opener.closest(".row, header").after(ask.root);
+    ask.cancel.focus();
+  }
+
+  #cancel(focus) {
+    if (!this.#asking) return;
+    this.#asking.root.remove();
+    this.#asking.opener.ariaExpanded = "false";
+    this.#asking = null;
+    focus?.focus();
+  }
+
+  async #end(session, ask) {
+    if (ask.go.ariaDisabled) return;
+    ask.go.ariaDisabled = "true";
+    say(ask.go, this.#text("signingOut"));
+    const device = session && this.#name(session);
+    let words;
+    try {
+      const { data } = await this.#server.end(session);
+      words = this.#text(session ? "done" : "doneOthers", { n: data.ended, device });
+      if (data.seats) words += ` ${this.#text("freed", { n: data.seats })}`;
+      this.#emit("ended", { id: session?.id, ...data });
+      this.#news.tell();
+    } catch (fault) {
+      if (fault.status === 401) return this.#leave("");
+      if (fault.status !== 404 || !session) return this.#decline(fault, session, ask);
+      words = this.#text("doneBefore", { device });
+    }
+    if (session?.isCurrent) return this.#leave("signed_out");
+    this.#cancel(this.#at.refresh);
+    const ids = [...this.#sessions.keys()];
+    const left = [...this.#sessions].filter(([id, each]) => (session ? id !== session.id : each.isCurrent));
+    this.#total = session ? this.#total - 1 : left.length;
+    this.#take(new Map(left), { next: session && this.#next, total: this.#total });
+    this.#tell(words);
+    if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length - 1)]?.[0])?.end.focus();
+    return this.refresh();
+  }
+
+  /** Say in the place where it was asked why it was not done. */
+  #decline({ body }, session, ask) {
+    const reauth = body.code === "reauth_required";
+    ask.go.ariaDisabled = null;
+    say(ask.go, this.#text("signOut"));
+    say(ask.effect, reauth ? this.#text("reauth") : body.error || this.#text("failed"));
+    this.#announce(ask.effect.textContent);
+    const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
+    const link = ours && this.#link();
+    if (!link) return;
+    ask.go.replaceWith(link);
+    link.focus();
+  }
+
+  #link() {
+    const url = this.getAttribute("sign-in-url");
+    if (!url) return null;
+    const link = line(this.#text("signIn"), "<a part=link>");
+    link.href = url;
+    return link;
+  }
+
+  // Live
+
+  #listen() {
+    if (this.#state === "gone") return;
+    this.#news.listen(this.#server.base, this.getAttribute("live"), () => this.#state === "empty");
+  }
+
+  /** Read the list soon: once for a burst, and while somebody looks. */
+  #look() {
+    this.#dirty = true;
+    if (document.hidden || this.#timers.look) return;
+    const look = () => {
+      this.#timers.look = 0;
+      if (!document.hidden) this.refresh();
+    };
+    this.#timers.look = setTimeout(look, Math.max(100, this.#quiet - Date.now()));
+  }
+
+  #wake() {
+    this.#listen();
+    const old = !this.#news.live || Date.now() - this.#loaded > FRESH;
+    if (this.#dirty || this.#failures || old) this.#look();
+  }
+
+  // On the screen
+
+  async #again() {
+    await this.refresh();
+    if (this.#failures || this.#state === "gone") return;
+    this.#tell("");
+    this.#announce(this.#text("refreshed"));
+    this.#at.refresh.firstChild.replaceWith(icon("done"));
+    setTimeout(() => this.#draw(), 2_000);
+  }
+
+  #announce(words) {
+    const { log } = this.#at;
+    log.append(line(words));
+    if (log.childElementCount > 3) log.firstChild.remove();
+  }
+
+  #shown() {
+    return this.#text("shown", { n: this.#sessions.size, total: this.#total });
+  }
+
+  /** Say above the list what was done, or is wrong. */
+  #tell(words, wrong) {
+    const { notice } = this.#at;
+    notice.classList.toggle("warn", !!wrong);
+    show(notice, words);
+    if (!words) return;
+    notice.replaceChildren(icon(wrong ? "error" : "done"), line(words), wrong ? this.#retry() : "");
+    this.#announce(words);
+  }
+
+  #retry() {
+    const button = line(this.#text("retry"), '<button part="retry button">');
+    button.onclick = () => this.refresh();
+    return button;
+  }
+
+  /** Whether what is between the element's tags still stands in for the panel. */
+  get #stands() {
+    return !this.#at.before.hidden;
+  }
+
+  /** Take the place of what stood in; the focus, and what was said there, stay. */
+  #takeOver() {
+    const { before, refresh } = this.#at;
+    const focused = this.contains(document.activeElement) && document.activeElement;
+    const said = this.querySelector("[role=status]")?.textContent.trim();
+    show(before);
+    this.replaceChildren();
+    this.#draw();
+    if (focused) (this.#rows.get(focused.dataset.session)?.end ?? refresh).focus();
+    if (said && this.#state === "list") this.#tell(said);
+  }
+
+  #enter(state) {
+    const { state: words, refresh } = this.#at;
+    const root = this.shadowRoot;
+    const focused = root.activeElement;
+    const changed = this.#state !== state;
+    this.#state = state;
+    if (this.#stands) this.#takeOver();
+    else this.#draw();
+    if (!changed || state === "list") return;
+    if (state === "loading") return this.#announce(this.#text("loading"));
+    this.#announce(words.innerText);
+    if (focused && !root.activeElement) (words.querySelector("button, a") ?? refresh).focus();
+  }
+
+  #draw() {
+    const at = this.#at;
+    const state = this.#state;
+    const list = state === "list";
+    const alone = this.#total < 2;
+    at.panel.dataset.state = state;
+    show(at.panel, !this.#stands);
+    say(at.title, this.#text("title"));
+    const panel = ["empty", "error", "gone"].includes(state) ? state : "";
+    const intro = (list && this.#reason) || this.#text("intro");
+    say(at.summary, (list ? `${this.#text("count", { n: this.#total })}. ` : "") + (panel ? "" : intro));
+    at.refresh.replaceChildren(icon("refresh"), this.#text("refresh"));
+    show(at.actions, list || state === "empty");
+    say(at.others, this.#text("others"));
+    show(at.others, list);
+    at.others.ariaDisabled = alone;
+    say(at.why, this.#text("noOthers"));
+    show(at.why, list && alone);
+    show(at.footer, list && this.#next);
+    say(at.shown, this.#shown());
+    say(at.more, this.#text("more"));
+    show(at.notice, !at.notice.hidden && at.notice.textContent);
+    show(at.list, list || !state || state === "loading");
+    if (list) this.#drawRows();
+    else {
+      this.#cancel();
+      this.#rows.clear();
+      at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
+    }
+    this.#drawState(panel);
+  }
+
+  #drawState(state) {
+    const panel = this.#at.state;
+    show(panel, state);
+    panel.replaceChildren();
+    if (!state) return;
+    if (state !== "empty") this.#tell("");
+    const words = state === "gone" ? `${this.#reason} ${this.#text("goneText")}` : this.#reason || this.#text("emptyText");
+    const badge = make("<div class=icon>");
+    badge.append(icon(state === "empty" ? "desktop" : state));
+    const next = state === "error" ? this.#retry() : state === "gone" && this.#link();
+    panel.append(badge, line(this.#text(`${state}Title`), "<h3>"), line(words.trim(), "<p class=dim>"), next || "");
+  }
+
+  /** Put each row in its place. Those that stay are not moved: they keep focus and selection. */
+  #drawRows() {
+    const { list, refresh } = this.#at;
+    if (!this.#rows.size) list.replaceChildren();
+    for (const [id, { root }] of this.#rows) {
+      if (this.#sessions.has(id)) continue;
+      const next = root.nextElementSibling ?? root.previousElementSibling;
+      if (root.contains(this.shadowRoot.activeElement)) (next?.querySelector("[part~=end]") ?? refresh).focus();
+      if (root.contains(this.#asking?.root)) this.#asking = null;
+      root.remove();
+      this.#rows.delete(id);
+    }
+    const fresh = this.#rows.size > 0;
+    let at = list.firstChild;
+    for (const [id, session] of this.#sessions) {
+      const row = this.#rows.get(id) ?? this.#row(id, fresh);
+      this.#fill(row, session);
+      if (row.root === at) at = at.nextSibling;
+      else list.insertBefore(row.root, at);
+    }
+  }
+
+  #row(id, fresh) {
+    const row = parts(make(ROW));
+    row.root.classList.toggle("new", fresh);
+    row.end.onclick = () => this.#ask(row.session, row.end);
+    this.#rows.set(id, row);
+    return row;
+  }
+
+  #fill(row, session) {
+    const { kind, isCurrent, seats, location, ipAddress } = session;
+    const device = this.#name(session);
+    if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
+    row.session = session;
+    row.root.classList.toggle("current", isCurrent);
+    say(row.device, device);
+    say(row.here, this.#text("thisDevice"));
+    show(row.here, isCurrent);
+    say(row.seats, this.#text("seats", { n: seats }));
+    show(row.seats, seats);
+    say(row.place, location ?? "");
+    say(row.ip, ipAddress ?? "");
+    say(row.end, this.#text("signOut"));
+    row.end.ariaLabel = this.#text("signOutOf", { device });
+    this.#time(row);
+  }
+
+  #time({ session, used, begun, ends }) {
+    const now = Date.now() + this.#server.skew;
+    const set = (time, name, instant) => {
+      const at = new Date(instant);
+      say(time, this.#text(name, { when: this.#words.ago(now - at) }));
+      time.dateTime = instant;
+      time.title = this.#words.exact(at);
+      say(time.nextSibling, ` (${time.title})`);
+    };
+    set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
+    set(begun, "begun", session.createdAt);
+    set(ends, "ends", session.expiresAt);
+  }
+}
+
+if (!customElements.get("sojourn-active-sessions")) customElements.define("sojourn-active-sessions", ActiveSessions);

@@ -1,0 +1,100 @@
+/** What is on the screen: elements of our own markup, and the style that they have. */
+import ELEMENT from "./element.css";
+import PANEL from "./panel.css";
+
+// Lucide (ISC)
+const ICONS = {
+  desktop: '<rect width="20" height="14" x="2" y="3" rx="2"/><path d="M8 21h8M12 17v4"/>',
+  phone: '<rect width="14" height="20" x="5" y="2" rx="2"/><path d="M12 18h.01"/>',
+  tablet: '<rect width="16" height="20" x="4" y="2" rx="2"/><path d="M12 18h.01"/>',
+  extension:
+    '<rect width="7" height="7" x="14" y="3" rx="1"/><path d="M10 21V8a1 1 0 0 0-1-1H4a1 1 0 0 0-1 1v12a1 1 0 0 0 1 1h12a1 1 0 0 0 1-1v-5a1 1 0 0 0-1-1H3"/>',
+  server:
+    '<rect width="20" height="8" x="2" y="2" rx="2"/><rect width="20" height="8" x="2" y="14" rx="2"/><path d="M6 6h.01M6 18h.01"/>',
+  unknown:
+    '<circle cx="12" cy="12" r="10"/><path d="M9.09 9a3 3 0 0 1 5.83 1c0 2-3 3-3 3M12 17h.01"/>',
+  refresh: '<path d="M21 12a9 9 0 1 1-9-9c2.52 0 4.93 1 6.74 2.74L21 8"/><path d="M21 3v5h-5"/>',
+  error: '<path d="m21.73 18-8-14a2 2 0 0 0-3.48 0l-8 14A2 2 0 0 0 4 21h16a2 2 0 0 0 1.73-3M12 9v4M12 17h.01"/>',
+  gone: '<path d="m16 17 5-5-5-5M21 12H9M9 21H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2h4"/>',
+  done: '<path d="M20 6 9 17l-5-5"/>',
+};
+
+// Each color: light, dark
+const TOKENS = `ground f7f8fa 0f1318, panel ffffff 171c23, line e3e7ee 2a323d, ink 12161c eef1f5,
+  dim 57606f a3adbb, accent 0b6e6e 5fd0c9, accent-soft e2f3f2 11312f, ok 17693a 6fd694,
+  ok-soft e3f5e9 12301f, warn 855000 f0b65a, warn-soft fdf1dc 35270f, bad b3261e ff8f87,
+  bad-soft fdeceb 3b1a18`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
+
+const STYLE = `section { ${TOKENS} } ${PANEL} ${ELEMENT}`;
+
+export const SHELL = `<section part=panel aria-labelledby=title>
+  <header part=header>
+    <div class=words><h2 id=title part=title></h2><p class=dim part=summary></p></div>
+    <div class=actions part=actions>
+      <button part="refresh button"></button><button class=others part="others button" aria-describedby=why></button>
+    </div>
+    <p class="dim why" id=why part=why></p>
+  </header>
+  <div class=notice part=notice></div>
+  <div class=state part=state></div>
+  <ul part=list role=list></ul>
+  <footer part=footer><p class=dim part=shown></p><button part="more button"></button></footer>
+  <div class=vh part=log role=log></div>
+</section>`;
+export const ROW = `<li part=row><div class=row>
+  <span class=icon part=icon></span>
+  <div>
+    <div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
+    <p class="dim parts"><span part=place></span><span part=ip></span></p>
+  </div>
+  <div class=times>
+    <div><time part=used></time><span class=vh></span></div>
+    <div class="dim parts"><span><time part=begun></time><span class=vh></span></span><span><time part=ends></time><span class=vh></span></span></div>
+  </div>
+  <button part="end button"></button>
+</div></li>`;
+export const ASK = `<div class=ask part=confirm role=group aria-labelledby=question aria-describedby=effect>
+  <p><b id=question part=question></b> <span id=effect part=effect></span></p>
+  <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
+</div>`;
+export const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
+  <div><div class=bone></div><div class=bone></div></div></div></li>`;
+
+/** Make an element of our own markup. What a server says is never read as such. */
+export const make = (markup) => {
+  const template = document.createElement("template");
+  template.innerHTML = markup;
+  return template.content.firstElementChild;
+};
+
+/** Return an element's parts by name, itself as `root`. */
+export const parts = (root) => {
+  const found = { root };
+  for (const each of root.querySelectorAll("[part]")) found[each.part[0]] = each;
+  return found;
+};
+
+export const icon = (name) => make(`<svg viewBox="0 0 24 24" aria-hidden=true>${ICONS[name] ?? ICONS.unknown}</svg>`);
+
+export const say = (element, text) => {
+  if (element.textContent !== text) element.textContent = text; // what is selected stays selected
+};
+
+export const line = (text, tag = "<p>") => {
+  const element = make(tag);
+  say(element, text);
+  return element;
+};
+
+export const show = (element, shown) => (element.hidden = !shown);
+
+let sheet;
+
+/** Give an element a shadow root with our style in it: the panel, and a slot for what stands in for it. */
+export const build = (host) => {
+  const root = host.attachShadow({ mode: "open" });
+  if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
+  root.adoptedStyleSheets = [sheet];
+  root.append(make("<slot part=before>"), make(SHELL));
+  return root;
+};

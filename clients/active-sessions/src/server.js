@@ -1,0 +1,43 @@
+/** The calls of /api/user/active-sessions. */
+const TIMEOUT = 15_000; // ms for an answer
+
+export class Server {
+  skew = 0; // ms by which its clock is ahead
+  #element;
+
+  constructor(element) {
+    this.#element = element;
+  }
+
+  get base() {
+    return this.#element.getAttribute("src") ?? "/api/user/active-sessions";
+  }
+
+  /** Return the body of a success; throw {status, body, wait} otherwise. */
+  async ask(path, method = "GET", signals = []) {
+    let response;
+    try {
+      response = await fetch(this.base + path, {
+        method,
+        headers: { Accept: "application/json", ...this.#element.headers },
+        cache: "no-store",
+        signal: AbortSignal.any([...signals, AbortSignal.timeout(TIMEOUT)]),
+      });
+    } catch {
+      throw { status: 0, body: {}, wait: 0 };
+    }
+    const { ok, status, headers } = response;
+    this.skew = (Date.parse(headers.get("Date")) || Date.now()) - Date.now();
+    const body = await response.json().catch(() => ({}));
+    if (ok && body.success) return body;
+    throw { status, body, wait: Number(headers.get("Retry-After")) || 0 };
+  }
+
+  page(limit, after, signals) {
+    return this.ask(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
+  }
+
+  end(session) {
+    return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
+  }
+}
