@@ -86,6 +86,7 @@ def peers() -> list[Peer]:
             PEERS,
             lambda e: migrate(e["STORE"]),
         ),
+        Peer("sojourn asgi", "redis", _uvicorn("sojourn_asgi")),
         Peer("starsessions", "redis", _uvicorn("stars")),
         Peer(
             "sojourn asgi, alone",
