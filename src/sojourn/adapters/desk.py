@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -116,20 +117,22 @@ class LazyDesk:
         self._make = make
         self._lock = threading.Lock()
         self._desk: Desk | None = None
-        self._pid = 0
+        _lazy.add(self)
 
     @property
     def opened(self) -> Desk | None:
         """This process's desk, if it is open already."""
-        return self._desk if self._pid == os.getpid() else None
+        return self._desk
 
     def get(self) -> Desk:
         """Return this process's desk. Raises SettingsError and StoreError when opening it fails."""
-        if self._desk is None or self._pid != os.getpid():
+        desk = self._desk
+        if desk is None:
             with self._lock:
-                if self._desk is None or self._pid != os.getpid():
-                    self._desk, self._pid = self._make(), os.getpid()
-        return self._desk
+                if self._desk is None:
+                    self._desk = self._make()
+                desk = self._desk
+        return desk
 
     def forget(self) -> None:
         """Make another one next time. Whoever made this one closes it."""
@@ -138,9 +141,27 @@ class LazyDesk:
 
     def close(self) -> None:
         with self._lock:
-            if self._desk is not None and self._pid == os.getpid():
+            if self._desk is not None:
                 self._desk.close()
             self._desk = None
+
+    def forked(self) -> None:
+        """Leave the parent's desk, and its lock, to the parent. To ask for the process's id with every
+        request instead would cost a system call each time."""
+        self._lock = threading.Lock()
+        self._desk = None
+
+
+_lazy: WeakSet[LazyDesk] = WeakSet()
+
+
+def _forked() -> None:
+    for desk in list(_lazy):
+        desk.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def open_desk(
