@@ -92,6 +92,11 @@ def migrate(db: Database) -> None:
 def repair(tx: Tx) -> None:
     """Put back what is missing: tables, indexes, the rows that ids are counted in."""
     ensure(tx.connection, schema.metadata)
+    restore_marks(tx)
+
+
+def restore_marks(tx: Tx) -> None:
+    """Put back the rows that ids are counted in, each at the last id that was given."""
     there = set(tx.core(select(schema.marks.c.name)).scalars())
     for name, table in events.MARKS.items():
         if name not in there:
