@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from sojourn.stores.sql import schema
+from sojourn.stores.sql.database import Rows as Rows
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.dialect import Backend
 
@@ -15,7 +16,8 @@ NAMES = tuple(str(table.name) for table in schema.metadata.sorted_tables)
 
 COLUMNS_POSTGRES = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, a.atthasdef,
-       coll.collname, c.relpersistence::text
+       coll.collname || CASE WHEN coll.collisdeterministic THEN '' ELSE ', blind' END,
+       c.relpersistence::text
 FROM pg_class AS c
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_collation AS coll ON coll.oid = a.attcollation

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import URL
 
 from sojourn.clock import host_now
 from sojourn.stores.sql.database import Database
+
+
+class DiskUsage(Protocol):
+    """As shutil tells it, in bytes."""
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def free(self) -> int: ...
 
 
 class Source:
@@ -19,6 +31,7 @@ class Source:
         place: its address as people may see it, without a password.
         prefix: of the nouns of checks' ids: "ledger-" where the ledger is a database of its own.
         host_now: this host's clock.
+        disk_usage: what says how full the disk of a folder is.
         path: the file, where it is one.
     """
 
@@ -31,11 +44,13 @@ class Source:
         url: URL | None = None,
         path: Path | None = None,
         host_now: Callable[[], int] = host_now,
+        disk_usage: Callable[[Path], DiskUsage] = shutil.disk_usage,
     ) -> None:
         self.place = place
         self.prefix = prefix
         self.path = path
         self.host_now = host_now
+        self.disk_usage = disk_usage
         self._url = url
         self._opener = opener
         self._db: Database | None = None
