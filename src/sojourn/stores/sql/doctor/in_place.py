@@ -30,6 +30,11 @@ PRIMARY_KEY = """
 SELECT conname FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND contype = 'p'
 """
+NUMBERED_MYSQL = """
+SELECT column_name, column_type FROM information_schema.columns
+WHERE table_schema = database() AND table_name = :table AND extra LIKE '%auto_increment%'
+    AND column_name <> :row
+"""
 PART_TWINS = """
 DELETE FROM {table} USING (
     SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS twin FROM {table}
@@ -160,6 +165,7 @@ def mysql(tx: Tx, job: Job) -> Done:
             if column.name + MAKING not in job.seen.columns
         ]
         if numbered:
+            added += _numbered_by_others(tx, job)
             added.append(f"ADD COLUMN {ROW} BIGINT NOT NULL AUTO_INCREMENT UNIQUE")
         _alter(tx, name, added)
         for column in job.missing:
@@ -175,6 +181,17 @@ def mysql(tx: Tx, job: Job) -> Done:
         _alter(tx, name, list(_keys_mysql(job)))
         after = count(tx, name)
     return Done(rows=after, aside=before - after)
+
+
+def _numbered_by_others(tx: Tx, job: Job) -> list[str]:
+    """Take the numbering from a column of somebody else's: MySQL lets one column of a table number rows."""
+    changes = []
+    for name, kind in tx.rows(NUMBERED_MYSQL, {"table": job.name, "row": ROW}):
+        changes.append(f"MODIFY {name} {kind} NULL")
+        if name in job.seen.primary_key:
+            changes.append("DROP PRIMARY KEY")
+            job.seen.primary_key.clear()
+    return changes
 
 
 @contextlib.contextmanager

@@ -28,16 +28,14 @@ WAL_SAFE = (3, 51, 3)
 def checks(source: Source) -> Iterator[Check]:
     needs = (source.id("store", "reachable"),)
 
-    def check(
-        noun: str, title: str, looked_at: str, look: Callable[[Tx], Finding], *, quick: bool = True
-    ) -> Check:
+    def check(noun: str, title: str, looked_at: str, look: Callable[[Tx], Finding]) -> Check:
         return Check(
             id=source.id("store", noun),
             area=Area.STORE,
             title=title,
             looked_at=looked_at,
             look=lambda: source.db().write(look),
-            quick=quick,
+            quick=True,
             needs=needs,
         )
 
@@ -53,13 +51,6 @@ def checks(source: Source) -> Iterator[Check]:
         "isolation", "Are transactions isolated as we expect?", "our connections", isolation
     )
     yield check("encoding", "Can every name be kept?", "the database's encoding", encoding)
-    yield check(
-        "damage",
-        "Is the database file whole?",
-        "every page of the file",
-        damage,
-        quick=False,
-    )
 
 
 def _postgres(tx: Tx) -> Sequence[Any]:
@@ -227,18 +218,4 @@ def encoding(tx: Tx) -> Finding:
             text="Make a database in UTF8, and move the data with pg_dump.",
             sql="CREATE DATABASE sojourn ENCODING 'UTF8' TEMPLATE template0;",
         ),
-    )
-
-
-def damage(tx: Tx) -> Finding:
-    if tx.dialect.backend is not Backend.SQLITE:
-        return ok("The server looks after its own files.")
-    said = _pragma(tx, "quick_check(1)")
-    if said == "ok":
-        return ok("The file is whole.")
-    return failure(
-        "The database file is damaged.",
-        evidence=[str(said)],
-        means="What is on the damaged pages is not found, and may get worse with every write.",
-        fix=Fix(text="Stop the server, and restore a backup."),
     )
