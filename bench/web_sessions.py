@@ -88,6 +88,15 @@ def peers() -> list[Peer]:
         ),
         Peer("starsessions", "redis", _uvicorn("stars")),
         Peer(
+            "sojourn asgi, alone",
+            "postgres",
+            _uvicorn("sojourn_plain"),
+            PEERS,
+            lambda e: migrate(e["STORE"]),
+        ),
+        Peer("sojourn asgi, alone", "redis", _uvicorn("sojourn_plain")),
+        Peer("starsessions, alone", "redis", _uvicorn("stars_plain")),
+        Peer(
             "django db, every touch", "postgres", _gunicorn("django_peer"), PEERS, _migrate_django
         ),
         Peer("flask-session", "redis", _gunicorn("flask_peer")),

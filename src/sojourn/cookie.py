@@ -60,7 +60,8 @@ class SignedTokens:
         token, _, signature = value.rpartition(".")
         if len(signature) != _SIGNATURE_LENGTH or not value.isascii():
             raise InvalidToken("The cookie is garbled.")
-        check_token(token, TokenKind.SESSION)
+        if not token.startswith(TokenKind.SESSION):  # its checksum is less than our signature
+            check_token(token, TokenKind.SESSION)
         for key in self._keys:
             if hmac.compare_digest(signature, _sign(key, token)):
                 return token

@@ -30,6 +30,9 @@ class Delta(NamedTuple):
         return bool(self.set or self.unset)
 
 
+_NO_DELTA = Delta({}, ())
+
+
 class SessionData(dict[str, Any]):
     """A dict of JSON values. `accessed` tells whether anybody looked inside."""
 
@@ -38,6 +41,7 @@ class SessionData(dict[str, Any]):
         self._before: dict[str, Any] = dict(values or {})
         self._encoded: dict[str, bytes] | None = None
         self.accessed = False
+        self._assigned = False  # a key of ours was set or removed; what it holds may change without
 
     def rebase(self, values: dict[str, Any]) -> None:
         """Take these values as what is stored, keeping what is here."""
@@ -49,6 +53,7 @@ class SessionData(dict[str, Any]):
         super().clear()
         super().update(values)
         self._before = dict(values)
+        self._assigned = False
         self._encoded = _snapshot(self._before) if self.accessed else None
 
     def touch(self) -> None:
@@ -71,8 +76,8 @@ class SessionData(dict[str, Any]):
 
     def delta(self) -> Delta:
         """Say what has changed. Raises InvalidInput for what cannot be stored."""
-        if self._encoded is None:
-            return Delta({}, ())
+        if not self._encoded and not self._assigned:  # nobody looked, or at nothing that can change
+            return _NO_DELTA
         changed = {}
         for key, value in super().items():
             if not isinstance(key, str):
@@ -87,8 +92,7 @@ class SessionData(dict[str, Any]):
     def _same(self, key: str, value: Any) -> bool:
         if key not in self._before:
             return False
-        assert self._encoded is not None
-        encoded = self._encoded.get(key)
+        encoded = (self._encoded or {}).get(key)
         if encoded is None:
             old = self._before[key]
             return type(old) is type(value) and bool(old == value)
@@ -98,15 +102,18 @@ class SessionData(dict[str, Any]):
             return False
 
     def __getitem__(self, key: str) -> Any:
-        self.touch()
+        if not self.accessed:
+            self.touch()
         return super().__getitem__(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.touch()
+        self._assigned = True
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
         self.touch()
+        self._assigned = True
         super().__delitem__(key)
 
     def __contains__(self, key: object) -> bool:
@@ -129,15 +136,17 @@ class SessionData(dict[str, Any]):
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]  # dict's overloads
         self.touch()
+        self._assigned = True
         super().update(other)
         return self
 
 
-def _watched(name: str) -> Callable[..., Any]:
+def _watched(name: str, *, assigns: bool) -> Callable[..., Any]:
     plain = getattr(dict, name)
 
     def method(self: SessionData, *args: Any, **kwargs: Any) -> Any:
         self.touch()
+        self._assigned |= assigns
         return plain(self, *args, **kwargs)
 
     method.__name__ = name
@@ -145,8 +154,10 @@ def _watched(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in ("get", "setdefault", "pop", "popitem", "clear", "update", "keys", "values", "items"):
-    setattr(SessionData, _name, _watched(_name))
+for _name in ("get", "keys", "values", "items", "copy", "__or__", "__reversed__"):
+    setattr(SessionData, _name, _watched(_name, assigns=False))
+for _name in ("setdefault", "pop", "popitem", "clear", "update"):
+    setattr(SessionData, _name, _watched(_name, assigns=True))
 
 
 def _snapshot(values: dict[str, Any]) -> dict[str, bytes]:

@@ -211,13 +211,20 @@ def beat_times(policy: Policy, lease: Lease, beat: Beat, now: int) -> tuple[int,
     only ever moves the expiry forward, never past `acquired_at + max_lease`. `next_in` puts off
     suspicion, never expiry: a dead holder's seat is free `lost_after` after its last beat.
     """
+    suspect_at, expires_at = beat_aims(policy, lease.acquired_at, beat, now)
+    bound = min if beat.closing else max
+    return bound(lease.suspect_at, suspect_at), bound(lease.expires_at, expires_at)
+
+
+def beat_aims(policy: Policy, acquired_at: int, beat: Beat, now: int) -> tuple[int, int]:
+    """Return to where a beat moves (suspect_at, expires_at): forward, or back if it is a goodbye."""
     if beat.closing:
-        return min(lease.suspect_at, now), min(lease.expires_at, now + policy.linger)
+        return now, now + policy.linger
     fresh = now + policy.lost_after
     if policy.max_lease is not None:
-        fresh = min(fresh, lease.acquired_at + policy.max_lease)
+        fresh = min(fresh, acquired_at + policy.max_lease)
     patience = policy.suspect_after_ms
     if beat.next_in is not None:
         late = max(0, beat.next_in - policy.heartbeat_interval)
         patience = min(patience + late, policy.lost_after)
-    return max(lease.suspect_at, now + patience), max(lease.expires_at, fresh)
+    return now + patience, fresh

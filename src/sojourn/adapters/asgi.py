@@ -101,7 +101,7 @@ class SessionMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            desk = await self._open()
+            desk = self._desk.opened or await self._open()
             if self._account and await self._account.serve(desk, scope, receive, send):
                 return
             batcher = self._lanes.of(desk)
@@ -220,8 +220,11 @@ class _Commit:
             return  # the rest of a response whose place has been taken
         if message["type"] in ("http.response.start", "websocket.accept"):
             try:
-                step = self._visit.commit(message.get("status", STARTED_OK))
-                headers = await run_async(step, self._batcher.submit)
+                status = message.get("status", STARTED_OK)
+                if self._visit.unchanged:
+                    headers = self._visit.finish(status)
+                else:
+                    headers = await run_async(self._visit.commit(status), self._batcher.submit)
             except (StoreError, Overloaded) as fault:
                 self._refused = True
                 await _refuse(self._scope, self._send, fault)
@@ -255,45 +258,55 @@ class Lanes:
         self._of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = (
             weakref.WeakKeyDictionary()
         )
+        self._last: tuple[asyncio.AbstractEventLoop, Batcher] | None = None
 
     def of(self, desk: Desk) -> Batcher:
         """Return the running loop's batcher."""
         loop = asyncio.get_running_loop()
+        last = self._last
+        if last is not None and last[0] is loop:
+            return last[1]
         batcher = self._of.get(loop)
         if batcher is None:
             with self._lock:
                 batcher = self._of[loop] = Batcher(desk.verbs, runners=desk.sessions.parallel)
                 batcher.start()
+        self._last = loop, batcher
         return batcher
 
     async def close(self) -> None:
         """Carry out what the running loop has queued, and stop."""
+        self._last = None
         batcher = self._of.pop(asyncio.get_running_loop(), None)
         if batcher is not None:
             await batcher.close()
 
 
+_JOINED = {b"cookie": b"; ", b"x-forwarded-for": b",", b"x-forwarded-proto": b","}
+"""How several headers of a name are one. HTTP/2 may split cookies (RFC 9113, 8.2.3)."""
+
+
 def _visit(desk: Desk, scope: Scope) -> Visit:
-    headers = dict(scope["headers"])  # of the hints to the device none comes twice
-    wanted: dict[bytes, list[str]] = {
-        b"cookie": [],
-        b"user-agent": [],
-        b"x-forwarded-for": [],
-        b"x-forwarded-proto": [],
-    }
+    headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
-        if name in wanted:
-            wanted[name].append(value.decode("latin-1"))
+        if name not in headers:
+            headers[name] = value
+        elif name in _JOINED:
+            headers[name] += _JOINED[name] + value
+
+    def header(name: str) -> str:
+        return headers.get(name.encode(), b"").decode("latin-1")
+
     client = scope.get("client")
     return desk.visit(
-        cookies="; ".join(wanted[b"cookie"]),  # HTTP/2 may split it (RFC 9113, 8.2.3)
+        cookies=headers.get(b"cookie", b"").decode("latin-1"),
         path=scope["path"],
         peer=client[0] if client else None,
         scheme=scope.get("scheme", "http"),
-        forwarded_for=",".join(wanted[b"x-forwarded-for"]),
-        forwarded_proto=",".join(wanted[b"x-forwarded-proto"]),
-        user_agent=wanted[b"user-agent"][0] if wanted[b"user-agent"] else None,
-        header=lambda name: headers.get(name.encode(), b"").decode("latin-1"),
+        forwarded_for=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
+        forwarded_proto=headers.get(b"x-forwarded-proto", b"").decode("latin-1"),
+        user_agent=header("user-agent") or None,
+        header=header,
     )
 
 

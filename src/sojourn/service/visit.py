@@ -346,6 +346,15 @@ class Visit:
         """
         if status < FAULT_STATUS:
             yield from self.save()
+        return self.finish(status)
+
+    @property
+    def unchanged(self) -> bool:
+        """Tell whether `commit` would ask nothing: most requests only read."""
+        return not self.data.looks_modified
+
+    def finish(self, status: int = 200) -> list[tuple[str, str]]:
+        """Return the headers of the response, once there is nothing left to save; see `commit`."""
         self._committed, self._saves = True, status < FAULT_STATUS
         headers = []
         if self.data.accessed or self._set_cookie is not None or self._clear_cookie is not None:

@@ -1,12 +1,16 @@
-"""A MariaDB or MySQL connection, made without loading the certificates of every authority first."""
+"""A MariaDB or MySQL connection that is quick where PyMySQL takes its time: with TLS, and with long lists."""
 
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from typing import Any
 
 import pymysql
+
+PLAIN = re.compile(r"[\w.:@ -]*", re.ASCII)
+"""Text in which there is nothing to escape, in any character set and any mode."""
 
 
 class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # it ships no types
@@ -21,6 +25,31 @@ class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # 
             context: ssl.SSLContext = super()._create_ssl_ctx(given)
             return context
         return _believing()
+
+    def escape(self, obj: Any, mapping: Any = None) -> str:
+        """Write a value as SQL. A list of ids, of numbers or of (id, number)s in one go: an item at a
+        time costs more than the statement. What might need escaping goes PyMySQL's way."""
+        if type(obj) is list and obj:
+            first = type(obj[0])
+            if first is str and _plain(obj):
+                return "('" + "','".join(obj) + "')"
+            if first is int and all(type(each) is int for each in obj):
+                return "(" + ",".join(map(str, obj)) + ")"
+            if first is tuple and _numbered(obj) and _plain([text for text, _ in obj]):
+                return "(" + ",".join([f"('{text}',{number})" for text, number in obj]) + ")"
+        written: str = super().escape(obj, mapping)
+        return written
+
+
+def _plain(texts: list[str]) -> bool:
+    try:
+        return PLAIN.fullmatch("".join(texts)) is not None
+    except TypeError:  # something else among them
+        return False
+
+
+def _numbered(pairs: list[Any]) -> bool:
+    return all(type(each) is tuple and len(each) == 2 and type(each[1]) is int for each in pairs)
 
 
 @functools.cache

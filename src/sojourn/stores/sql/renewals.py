@@ -8,21 +8,20 @@ way brings nothing back. Rows are locked in order of id, as everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-from sojourn.lease import LeaseState, Renew, Renewal
-from sojourn.stores.sql import outages
+from sojourn.lease import Renew, Renewal
+from sojourn.stores.sql import outages, renewals_mysql
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.rows import OPEN, renewal
 
 SEPARATOR = "\x1f"
 
 # How long after now a holder becomes suspect; `next_in` puts it off.
 PATIENCE = """{least}(p.lost_after, coalesce(p.suspect_after, 2 * p.heartbeat_interval) + CASE
     WHEN b.next_in > p.heartbeat_interval THEN b.next_in - p.heartbeat_interval ELSE 0 END)"""
-OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
-    AND (p.valid_until IS NULL OR p.valid_until > {at})"""
 
 POSTGRES = (
     (
@@ -84,47 +83,6 @@ RETURNING id, expires_at - :now, suspect_at <= :now
     .replace("{open}", OPEN.replace("{at}", ":now"))
 )
 
-# A join would read pools under a shared lock, and wait for every acquire; a scalar subquery reads
-# without one. Beats alike but for `idle_for` go together.
-MYSQL = """
-UPDATE leases SET
-    last_beat_at = greatest(last_beat_at, {now}),
-    suspect_at = {suspect_at},
-    expires_at = {expires_at},
-    idle_since = coalesce({now} - {idle_for}, idle_since)
-WHERE id {in ids} AND (id, fence) {in_held held}
-  AND ended_at IS NULL AND NOT lapsed AND expires_at > {now} AND {open}
-"""
-OF_POOL = "(SELECT {what} FROM pools AS p WHERE p.id = leases.pool_id)"
-POOL_OPEN = "EXISTS " + OF_POOL.replace("{what}", "1")[:-1] + " AND " + OPEN + ")"
-MYSQL = MYSQL.replace("{open}", POOL_OPEN.replace("{at}", "{now}"))
-MYSQL_BEAT = MYSQL.replace(
-    "{suspect_at}",
-    "greatest(suspect_at, {now} + {patience})",
-).replace(
-    "{expires_at}",
-    "greatest(expires_at, {now} + {ttl})",
-)
-MYSQL_BEAT = MYSQL_BEAT.replace(
-    "{patience}", OF_POOL.replace("{what}", PATIENCE.replace("b.next_in", ":next_in"))
-).replace(
-    "{ttl}",
-    OF_POOL.replace(
-        "{what}",
-        "least(p.lost_after, coalesce(leases.acquired_at + p.max_lease - {now}, p.lost_after))",
-    ),
-)
-MYSQL_GOODBYE = MYSQL.replace("{suspect_at}", "least(suspect_at, {now})").replace(
-    "{expires_at}", "least(expires_at, {now} + " + OF_POOL.replace("{what}", "p.linger") + ")"
-)
-MYSQL_FOUND = """
-SELECT l.id, greatest(l.expires_at - {now}, 0), l.suspect_at <= {now}, l.fence
-FROM leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN pools AS p ON p.id = l.pool_id
-WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed
-  AND (l.expires_at > {now} OR (l.expires_at <= l.last_beat_at AND l.id {in closed})) AND {open}
-""".replace("{open}", OPEN.replace("{at}", "{now}"))
-"""Where the linger is zero, a goodbye ends a lease at once."""
-
 
 def renew(db: Database, renews: Sequence[Renew], *, max_pause: int) -> list[Renewal | None]:
     """Apply beats; see `Store.renew`."""
@@ -168,16 +126,7 @@ def _apply(
 
 
 def _renewals(rows: Iterable[Sequence[Any]]) -> dict[str, Renewal]:
-    active = LeaseState.ACTIVE
-    return {
-        row[0]: Renewal(expires_in=row[1], state=_doubted(row[1]) if row[2] else active)
-        for row in rows
-    }
-
-
-def _doubted(expires_in: int) -> LeaseState:
-    """Tell a suspect from one that said goodbye where the linger is zero."""
-    return LeaseState.SUSPECT if expires_in > 0 else LeaseState.EXPIRED
+    return {row[0]: renewal(row[1], doubted=row[2]) for row in rows}
 
 
 def _on_postgres(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
@@ -208,39 +157,8 @@ def _on_sqlite(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     return _renewals(tx.rows(SQLITE, {"now": tx.instant, "beats": tx.dialect.keys(rows)}))
 
 
-def _on_mysql(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
-    alike: dict[tuple[int | None, bool], list[Renew]] = {}
-    for beat in beats:
-        alike.setdefault((beat.beat.next_in, beat.beat.closing), []).append(beat)
-    now = tx.instant
-    closed = [""]
-    for (next_in, closing), group in alike.items():
-        idle = [(x.lease_id, x.beat.idle_for) for x in group if x.beat.idle_for is not None]
-        params: dict[str, Any] = {
-            "now": now,
-            "next_in": next_in,
-            "ids": [x.lease_id for x in group],
-            "held": [(x.lease_id, x.fence) for x in group],
-        }
-        for number, (lease_id, idle_for) in enumerate(idle):
-            params[f"id_{number}"], params[f"idle_{number}"] = lease_id, idle_for
-        if tx.do(_mysql_beat(len(idle), closing=closing), params) and closing:
-            closed += params["ids"]
-    fences = {x.lease_id: x.fence for x in beats}
-    found = tx.rows(MYSQL_FOUND, {"now": now, "ids": list(fences), "closed": closed})
-    return _renewals(row for row in found if row[3] == fences[row[0]])
-
-
-@cache
-def _mysql_beat(idle: int, *, closing: bool) -> str:
-    """Return the statement with room for so many leases whose holder's idleness is known."""
-    cases = "".join(f" WHEN :id_{number} THEN :idle_{number}" for number in range(idle))
-    template = MYSQL_GOODBYE if closing else MYSQL_BEAT
-    return template.replace("{idle_for}", f"CASE id{cases} END" if idle else "NULL")
-
-
 _STATEMENTS = {
     Backend.POSTGRES: _on_postgres,
     Backend.SQLITE: _on_sqlite,
-    Backend.MYSQL: _on_mysql,
+    Backend.MYSQL: renewals_mysql.beat,
 }

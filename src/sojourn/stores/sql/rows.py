@@ -10,7 +10,7 @@ import msgspec
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
-from sojourn.lease import EndReason, Lease, Origin
+from sojourn.lease import EndReason, Lease, LeaseState, Origin, Renewal
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.session import Session, check_size
 
@@ -38,6 +38,9 @@ LEASE = ", ".join(f"l.{name}" for name in LEASE_COLUMNS)
 POOL = ", ".join(POOL_COLUMNS)
 SESSION = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
 
+OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
+    AND (p.valid_until IS NULL OR p.valid_until > {at})"""
+"""Which of pools AS p grant and keep seats at an instant."""
 DROPPED = "dropped"
 """The status of a pool that is gone: its row stays, so that its fence only ever grows."""
 
@@ -46,6 +49,14 @@ _END_REASONS = {reason.value: reason for reason in EndReason}
 _device = msgspec.json.Decoder(Device)
 _object = msgspec.json.Decoder(dict[str, Any])
 _encoder = msgspec.json.Encoder()
+
+
+def renewal(expires_in: int, *, doubted: bool) -> Renewal:
+    """Say what became of a beat. A goodbye where the linger is zero leaves nothing."""
+    if not doubted:
+        return Renewal(expires_in=expires_in, state=LeaseState.ACTIVE)
+    state = LeaseState.SUSPECT if expires_in > 0 else LeaseState.EXPIRED
+    return Renewal(expires_in=expires_in, state=state)
 
 
 def to_json(value: Any) -> str:
