@@ -24,11 +24,11 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench screenshots component demo lock clean dev servers
+.PHONY: help run test coverage check bench campaign-doctor screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=… is passed on: make run ARGS='--port 9000', make test ARGS='-k seats'."
 
 run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it takes and serve on 127.0.0.1:8700 (STORE=valkey: beside a throwaway Valkey)
@@ -51,6 +51,9 @@ check: dev ## Lint, check formatting, types and the direction of imports
 
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
+	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
 
 screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
 	@$(BIN)/python docs/screenshots/take.py

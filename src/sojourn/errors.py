@@ -111,6 +111,13 @@ class Conflict(SojournError):
     code = "conflict"
 
 
+class RepairBusy(Conflict):
+    """Another doctor is repairing. Nothing was changed by this one."""
+
+    code = "repair_busy"
+    hint = "Wait until it is done, then look again."
+
+
 class Overloaded(SojournError):
     """The queue is full. Nothing was done."""
 

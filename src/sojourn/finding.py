@@ -6,7 +6,7 @@ A check answers one question and gives exactly one finding. Whoever knows the te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -90,11 +90,23 @@ class Check(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()  # ids of checks without whose OK (or warning) this one is skipped
 
 
+def unmet(check: Check, verdicts: Mapping[str, Verdict]) -> str | None:
+    """Return the check that is to be well before this one is looked at, if it is not.
+
+    One that was not asked for is taken to be well.
+    """
+    fine = (None, Verdict.OK, Verdict.WARNING)
+    return next((name for name in check.needs if verdicts.get(name) not in fine), None)
+
+
 class Examiner(Protocol):
     """Knows one thing to look at: a store, its ledger, the settings, an address."""
 
     def checks(self) -> Sequence[Check]:
         """Say what there is to look at, in order. Looks at nothing yet, and never raises."""
+
+    def close(self) -> None:
+        """Give back what looking took; another look takes it again. Idempotent."""
 
 
 def ok(title: str, *evidence: str) -> Finding:

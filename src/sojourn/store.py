@@ -12,12 +12,12 @@ durable unless the store was opened otherwise. `sojourn.testing` holds every sto
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
 from sojourn.event import Event
+from sojourn.finding import Finding
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -34,22 +34,6 @@ from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMan
 
 LIST_MAX = 1_000
 """The most any list verb returns at once."""
-
-
-class Severity(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """What a store says of its own health."""
-
-    code: str
-    severity: Severity
-    title: str
-    detail: str = ""
-    fix: str = ""
 
 
 class Swept(Struct, frozen=True, kw_only=True):
@@ -276,7 +260,8 @@ class Store(Protocol):
         right answer. Bounded; safe to run twice at once, and beside everything else."""
 
     def check(self) -> list[Finding]:
-        """Say what is wrong, or might be: schema, collation, durability, clock, version."""
+        """Say what doctor's quick checks find here: schema, durability, clock. Raises what keeps it
+        from looking."""
 
     def now(self) -> int:
         """Read the clock that decides."""
@@ -323,7 +308,6 @@ __all__ = [
     "Denied",
     "EndReason",
     "Event",
-    "Finding",
     "Held",
     "Lag",
     "Lease",
@@ -335,7 +319,6 @@ __all__ = [
     "Release",
     "Renew",
     "Renewal",
-    "Severity",
     "Store",
     "Swept",
     "Usage",

@@ -18,7 +18,8 @@ import redis
 
 from sojourn.clock import ManualClock
 from sojourn.errors import SettingsError, StoreBroken, StoreUnavailable
-from sojourn.store import Recorded, Severity, Store
+from sojourn.finding import Verdict
+from sojourn.store import Recorded, Store
 from sojourn.stores.open import open_store
 from sojourn.testing import processes
 from sojourn.testing.builders import POOL, acquire, beat, pool, present, sign_in, take, usage
@@ -149,15 +150,14 @@ def test_one_shard_of_a_cluster_killed() -> None:
 def test_a_server_that_may_drop_things_is_refused(redis7: RedisServer) -> None:
     """With an eviction policy the store does not open, and says how to set it."""
     with redis.Redis.from_url(redis7.url) as client, closing(open_store(redis7.url)) as store:
-        assert not [x for x in store.check() if x.severity is Severity.ERROR]
+        assert not [x for x in store.check() if x.verdict is Verdict.FAILURE]
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
             with pytest.raises(SettingsError, match="allkeys-lru") as refused:
                 open_store(redis7.url)
             assert "noeviction" in refused.value.hint
-            assert "eviction_policy" in {
-                x.code for x in store.check() if x.severity is Severity.ERROR
-            }
+            [bad] = [x for x in store.check() if x.verdict is Verdict.FAILURE]
+            assert "allkeys-lru" in bad.title
         finally:
             client.config_set("maxmemory-policy", "noeviction")
 
@@ -199,7 +199,7 @@ def test_the_user_that_the_guide_describes(redis7: RedisServer) -> None:
             with closing(open_store(url)) as store:
                 for name, verb in VERBS.items():
                     assert verb(store) is not NotImplemented, name
-                assert not [x for x in store.check() if x.severity is Severity.ERROR]
+                assert not [x for x in store.check() if x.verdict is Verdict.FAILURE]
                 assert isinstance(store, Recorded)
                 assert store.attach("ledger", 0).last_event_id > 0
             with pytest.raises(StoreBroken, match=r"NOAUTH|WRONGPASS"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import pytest
@@ -12,10 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from sojourn.finding import Examiner
 from sojourn.ledger import Audit
-from sojourn.store import Severity
+from sojourn.service.doctor.doctor import Doctor
 from sojourn.stores import open as stores
 from sojourn.stores.sql import migrations, schema
+from sojourn.stores.sql.doctor.examiner import SqlExaminer
+from sojourn.stores.sql.doctor.source import Source
 from sojourn.stores.sql.ledger import SqlLedger
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import acquire, pool
@@ -43,10 +46,16 @@ def execute(url: str, *statements: str) -> None:
 
 
 def wrong(url: str) -> set[str]:
-    """What the store says is wrong with itself; that of the system's SQLite is not meant here."""
-    with closing(opened(url)) as store:
-        codes = {f.code for f in store.check() if f.severity is not Severity.OK}
-    return codes - {"sqlite_version"}
+    """The checks that find something."""
+    examiner = stores.open_examiner(url, place="here")
+    assert examiner is not None
+    with closing(examiner):
+        return ids_of_wrong(examiner)
+
+
+def ids_of_wrong(examiner: Examiner) -> set[str]:
+    seen = Doctor([examiner], nullcontext).examine()
+    return {each.check.id for each in seen if each.finding.verdict.rank}
 
 
 def test_race_of_processes(url: str) -> None:
@@ -109,13 +118,13 @@ def test_repair(url: str) -> None:
         "DROP INDEX leases_session ON leases" if mysql else "DROP INDEX leases_session",
         "DELETE FROM marks WHERE name = 'audits'",
     )
-    assert wrong(url) == {"table_missing", "index_missing"}
+    assert wrong(url) == {"schema.tables", "schema.indexes"}
     stores.migrate(url)
     execute(url, "UPDATE marks SET value = 1 WHERE name = 'events'")
-    assert wrong(url) == {"mark_behind"}
+    assert wrong(url) == {"schema.marks"}
     stores.migrate(url)
     execute(url, "DELETE FROM marks WHERE name = 'pulse'")
-    assert wrong(url) == {"mark_missing"}
+    assert wrong(url) == {"schema.marks"}
     stores.migrate(url)
     assert wrong(url) == set()
     with closing(opened(url)) as store:
@@ -145,7 +154,7 @@ def test_collation_that_folds(mariadb_url: str) -> None:
         "ALTER TABLE leases MODIFY user_id VARCHAR(256) CHARACTER SET utf8mb4"
         " COLLATE utf8mb4_general_ci NOT NULL",
     )
-    assert wrong(mariadb_url) == {"collation"}
+    assert wrong(mariadb_url) == {"schema.collation"}
 
 
 def test_settings_that_lose_writes(own_postgres: Any) -> None:
@@ -153,8 +162,9 @@ def test_settings_that_lose_writes(own_postgres: Any) -> None:
     stores.migrate(url)
     assert wrong(url) == set()
     with closing(stores.open_store(url, durable=False)) as store:
-        found = {f.code for f in store.check() if f.severity is not Severity.OK}
-    assert found == {"not_durable"}
+        assert isinstance(store, SqlStore)
+        examiner = SqlExaminer(Source(lambda: store._db, place="here"))
+        assert ids_of_wrong(examiner) == {"store.durability"}
 
 
 def test_private_database_needs_no_migration() -> None:

@@ -71,9 +71,9 @@ def group(help_text: str) -> typer.Typer:
 
 
 def add(
-    app: typer.Typer, name: str, function: Callable[..., None], *, panel: str | None = None
+    app: typer.Typer, name: str, function: Callable[..., object], *, panel: str | None = None
 ) -> None:
-    """Declare a command as it stands."""
+    """Declare a command as it stands. An integer that it returns is the exit code."""
     app.command(name, cls=Command, rich_help_panel=panel)(function)
 
 

@@ -40,6 +40,8 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     NOT_ALLOWED = 5
     UNAVAILABLE = 6
+    WARNED = 7
+    UNWELL = 8
     INTERRUPTED = 130  # as shells count Ctrl-C
 
 
@@ -51,6 +53,8 @@ EXIT_CODES = {
     ExitCode.NOT_FOUND: "what was named does not exist",
     ExitCode.NOT_ALLOWED: "the key is missing, unknown, or lacks the role",
     ExitCode.UNAVAILABLE: "the server or its store is away; try again",
+    ExitCode.WARNED: "doctor found what may become a fault, and no fault",
+    ExitCode.UNWELL: "doctor found a fault",
     ExitCode.INTERRUPTED: "interrupted",
 }
 """Documented in `sojourn --help`. Stable: scripts may switch on them."""

@@ -12,6 +12,7 @@ import typer
 from sojourn import __version__
 from sojourn.cli import (
     adopt,
+    doctor,
     events,
     express,
     feature,
@@ -42,7 +43,17 @@ RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
 
 ORDER = (
     *("demo", "hold"),
-    *("serve", "migrate", "adopt", "reconcile", "express", "settings", "secret", "version"),
+    *(
+        "serve",
+        "doctor",
+        "migrate",
+        "adopt",
+        "reconcile",
+        "express",
+        "settings",
+        "secret",
+        "version",
+    ),
     *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "key"),
 )
 
@@ -80,6 +91,7 @@ app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
+add(app, "doctor", doctor.doctor, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
 add(app, "adopt", adopt.adopt, panel=RUN)
 add(app, "reconcile", reconcile.reconcile, panel=RUN)

@@ -38,11 +38,13 @@ STYLES = {
     "evicted": "yellow",
     "expired": "yellow",
     "pending": "yellow",
+    "warning": "yellow",
     "denied": "red",
     "dead": "red",
     "lost": "red",
     "revoked": "red",
     "error": "red",
+    "failure": "red",
 }
 """The same meaning has the same color everywhere; a word always stands beside it."""
 

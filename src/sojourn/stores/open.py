@@ -5,17 +5,22 @@ Nothing of a driver's is imported before a URL asks for it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
+from sojourn.finding import Examiner
 from sojourn.hooks.book import HookedLedger
 from sojourn.ledger import Ledger
 from sojourn.store import Recorded, Recorder, Store
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from sojourn.stores.sql.database import Database
 
 MAX_PAUSE = 10_000
@@ -121,6 +126,44 @@ def schema_version(url: str) -> str | None:
         db.close()
 
 
+def open_examiner(url: str, *, place: str, ledger: bool = False) -> Examiner | None:
+    """Return what looks at the database of a URL, in whatever state it is; opens nothing yet.
+
+    `place` is how people may read of it. None: there is nothing of ours to look at.
+    """
+    if scheme_of(url) in ("memory", *REDIS):
+        return None
+    from sojourn.stores.sql.doctor.examiner import SqlExaminer  # noqa: PLC0415  # only if asked for
+    from sojourn.stores.sql.doctor.source import Source  # noqa: PLC0415  # only if asked for
+
+    parsed = _parsed(url)
+    sqlite = scheme_of(url) == "sqlite"
+    return SqlExaminer(
+        Source(
+            lambda: _connected(url, clock=STORE_CLOCK, durable=True),
+            place=place,
+            prefix="ledger-" if ledger else "",
+            url=None if sqlite else parsed,
+            path=_path(parsed) if sqlite else None,
+        )
+    )
+
+
+@contextlib.contextmanager
+def repair_lock(ledger: str) -> Iterator[None]:
+    """Be the one doctor who repairs, or raise RepairBusy. A crash frees it."""
+    if scheme_of(ledger) == "memory":  # nobody else sees it
+        yield
+        return
+    from sojourn.stores.sql.doctor import lock  # noqa: PLC0415  # only if asked for
+
+    with (
+        contextlib.closing(_connected(ledger, clock=STORE_CLOCK, durable=True)) as db,
+        lock.held(db),
+    ):
+        yield
+
+
 def scheme_of(url: str) -> str:
     """Return a store URL's scheme; raise SettingsError if nothing can open it."""
     scheme = url.partition(":")[0].partition("+")[0].lower()
@@ -155,23 +198,31 @@ def _database(url: str, *, clock: Clock, durable: bool, migrate: bool) -> Databa
 
 
 def _connected(url: str, *, clock: Clock, durable: bool) -> Database:
+    parsed = _parsed(url)
+    if scheme_of(url) == "sqlite":
+        from sojourn.stores.sql.file import FileDatabase  # noqa: PLC0415  # only if asked for
+
+        return FileDatabase(_path(parsed), clock=clock, durable=durable)
+    from sojourn.stores.sql.server import ServerDatabase  # noqa: PLC0415  # only if asked for
+
+    return ServerDatabase(parsed, clock=clock, durable=durable)
+
+
+def _parsed(url: str) -> URL:
     from sqlalchemy import make_url  # noqa: PLC0415  # only if asked for
     from sqlalchemy.exc import ArgumentError  # noqa: PLC0415  # only if asked for
 
     scheme = scheme_of(url)
     try:
         # Not the scheme as given: SQLAlchemy would take it for the name of a dialect of its own.
-        parsed = make_url(url).set(drivername="postgresql" if scheme == "postgres" else scheme)
+        return make_url(url).set(drivername="postgresql" if scheme == "postgres" else scheme)
     except ArgumentError:
         raise SettingsError(
             "The store's URL cannot be read.", hint=f"Use one of {SCHEMES}."
         ) from None
-    if scheme == "sqlite":
-        from sojourn.stores.sql.file import FileDatabase  # noqa: PLC0415  # only if asked for
 
-        private = parsed.database in (None, "", ":memory:")
-        path = None if private else Path(str(parsed.database)).expanduser()
-        return FileDatabase(path, clock=clock, durable=durable)
-    from sojourn.stores.sql.server import ServerDatabase  # noqa: PLC0415  # only if asked for
 
-    return ServerDatabase(parsed, clock=clock, durable=durable)
+def _path(parsed: URL) -> Path | None:
+    """Return the file; None for a private database in memory."""
+    private = parsed.database in (None, "", ":memory:")
+    return None if private else Path(str(parsed.database)).expanduser()

@@ -9,20 +9,25 @@ from contextlib import AbstractContextManager
 import structlog
 from msgspec import Struct
 
-from sojourn.errors import Conflict, StoreError
-from sojourn.finding import Area, Check, Examiner, Finding, Fix, Step, Verdict, failure, skipped
+from sojourn.errors import RepairBusy as RepairBusy
+from sojourn.errors import StoreError
+from sojourn.finding import (
+    Area,
+    Check,
+    Examiner,
+    Finding,
+    Fix,
+    Step,
+    Verdict,
+    failure,
+    skipped,
+    unmet,
+)
 
 log = structlog.get_logger(__name__)
 
 Lock = Callable[[], AbstractContextManager[None]]
 """Held while one doctor repairs. Raises RepairBusy if another one does."""
-
-
-class RepairBusy(Conflict):
-    """Another doctor is repairing. Nothing was changed by this one."""
-
-    code = "repair_busy"
-    hint = "Wait until it is done, then look again."
 
 
 class Examined(Struct, frozen=True, kw_only=True):
@@ -62,8 +67,8 @@ class Doctor:
         verdicts: dict[str, Verdict] = {}
         for check in self.checks(quick=quick, areas=areas):
             began = time.perf_counter()
-            unmet = [name for name in check.needs if not _met(verdicts.get(name))]
-            finding = skipped(f"Not looked at: {unmet[0]} comes first.") if unmet else _look(check)
+            before = unmet(check, verdicts)
+            finding = skipped(f"Not looked at: {before} comes first.") if before else _look(check)
             verdicts[check.id] = finding.verdict
             yield Examined(
                 check=check,
@@ -88,15 +93,15 @@ class Doctor:
                     log.info("doctor_mended", check=seen.check.id, what=step.what, rows=step.rows)
                     yield Mended(check=seen.check, step=step)
 
+    def close(self) -> None:
+        """Give back what looking took; another look takes it again. Idempotent."""
+        for examiner in self._examiners:
+            examiner.close()
+
 
 def worst(seen: Sequence[Examined]) -> Verdict:
     """Say the worst of what was found; OK if there is nothing."""
     return max((each.finding.verdict for each in seen), key=lambda v: v.rank, default=Verdict.OK)
-
-
-def _met(verdict: Verdict | None) -> bool:
-    """Tell whether a check that others need lets them look. One that was not asked for does."""
-    return verdict in (None, Verdict.OK, Verdict.WARNING)
 
 
 def _look(check: Check) -> Finding:

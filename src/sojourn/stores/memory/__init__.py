@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from sojourn.clock import STORE_CLOCK, Clock
 from sojourn.errors import InvalidInput
+from sojourn.finding import Finding, Fix, warning
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.session import TOMBSTONE
-from sojourn.store import Finding, Severity, Swept
+from sojourn.store import Swept
 from sojourn.stores.memory.seats import MAX_PAUSE, MemorySeats
 from sojourn.stores.memory.sessions import MemorySessions
 from sojourn.stores.memory.stream import EVENT_RETENTION, bounded
@@ -100,18 +101,21 @@ class MemoryStore(MemorySessions, MemorySeats):
             )
 
     def check(self) -> list[Finding]:
-        return [
-            Finding(
-                code="memory_volatile",
-                severity=Severity.WARNING,
-                title="Sessions and seats live in this process's memory.",
-                detail="They are lost when it ends, and no other process sees them.",
-                fix="Set SOJOURN_STORE to a database, such as sqlite:///sojourn.db.",
-            )
-        ]
+        return [volatile()]
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def volatile() -> Finding:
+    """Say what is to be known of every store in memory."""
+    return warning(
+        "Sessions and seats live in this process's memory.",
+        means="They are lost when it ends, and no other process sees them.",
+        fix=Fix(
+            text="Keep them in a database.", setting='store = "sqlite:///sojourn-data/sojourn.db"'
+        ),
+    )
 
 
 __all__ = ["EVENT_RETENTION", "MAX_PAUSE", "MemoryStore"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sojourn.clock import SECOND, host_now
 from sojourn.errors import SettingsError, StoreBroken
-from sojourn.store import Finding, Severity
+from sojourn.finding import Finding, Fix, Verdict
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.faults import translated
@@ -70,8 +70,8 @@ def check(db: Connection) -> list[Finding]:
     return found
 
 
-def _finding(severity: Severity, code: str, title: str, detail: str = "", fix: str = "") -> Finding:
-    return Finding(code=code, severity=severity, title=title, detail=detail, fix=fix)
+def _finding(verdict: Verdict, title: str, detail: str = "", fix: str = "") -> Finding:
+    return Finding(verdict=verdict, title=title, means=detail, fix=Fix(text=fix) if fix else None)
 
 
 def _server(db: Connection) -> Iterator[Finding]:
@@ -79,13 +79,13 @@ def _server(db: Connection) -> Iterator[Finding]:
     title = f"{name.capitalize()} {'.'.join(map(str, version))}."
     if version < OLDEST[name]:
         fix = "Redis 7.0, or Valkey 7.2 or later, is needed."
-        yield _finding(Severity.ERROR, "redis_version", title, fix=fix)
+        yield _finding(Verdict.FAILURE, title, fix=fix)
     else:
-        yield _finding(Severity.OK, "redis_version", title)
+        yield _finding(Verdict.OK, title)
     if info(db, "replication").get("role") == "slave":
         title = "This server is a replica: it takes no writes."
         fix = "Name the primary, or use redis+sentinel://."
-        yield _finding(Severity.ERROR, "read_only", title, fix=fix)
+        yield _finding(Verdict.FAILURE, title, fix=fix)
 
 
 def _memory(db: Connection) -> Iterator[Finding]:
@@ -93,14 +93,14 @@ def _memory(db: Connection) -> Iterator[Finding]:
     policy = said.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         title = f"Sessions and seats may be dropped when memory is full: {policy}."
-        yield _finding(Severity.ERROR, "eviction_policy", title, fix=POLICY_FIX)
+        yield _finding(Verdict.FAILURE, title, fix=POLICY_FIX)
     used, most = int(said.get("used_memory", 0)), int(said.get("maxmemory", 0))
     title = f"{used / 1_048_576:.0f} MiB of memory are in use."
     if most and used > 0.9 * most:
         detail = "When it is full, nobody gets a seat or signs in any more; who is in, stays in."
-        yield _finding(Severity.WARNING, "memory_full", title, detail, "Raise maxmemory.")
+        yield _finding(Verdict.WARNING, title, detail, "Raise maxmemory.")
     else:
-        yield _finding(Severity.OK, "memory", title, _sizes(db))
+        yield _finding(Verdict.OK, title, _sizes(db))
 
 
 def _sizes(db: Connection) -> str:
@@ -128,18 +128,17 @@ def _durability(db: Connection) -> Iterator[Finding]:
     said = info(db, "persistence")
     if not int(said.get("aof_enabled", 0)):
         yield _finding(
-            Severity.WARNING,
-            "not_durable",
+            Verdict.WARNING,
             "A restart may lose what was answered: there is no append-only file.",
             "Holders come back by their tokens, but sessions do not.",
             "In its configuration write `appendonly yes` and `appendfsync everysec`.",
         )
     elif said.get("aof_last_write_status", "ok") != "ok":
         title = "The append-only file cannot be written."
-        yield _finding(Severity.ERROR, "not_durable", title, fix="See the server's log and disk.")
+        yield _finding(Verdict.FAILURE, title, fix="See the server's log and disk.")
     else:
         detail = "`appendfsync everysec` may lose the last second in a power cut; `always` nothing."
-        yield _finding(Severity.OK, "durable", "What is answered goes to a file.", detail)
+        yield _finding(Verdict.OK, "What is answered goes to a file.", detail)
 
 
 def _replicas(db: Connection) -> Iterator[Finding]:
@@ -147,8 +146,7 @@ def _replicas(db: Connection) -> Iterator[Finding]:
     replicas = int(said.get("connected_slaves", 0))
     if replicas and "min_slaves_good_slaves" not in said:
         yield _finding(
-            Severity.WARNING,
-            "replication_unbounded",
+            Verdict.WARNING,
             "A primary that is cut off goes on taking writes, which a failover then loses.",
             f"Replicas: {replicas}.",
             "In its configuration write `min-replicas-to-write 1` and `min-replicas-max-lag 10`.",
@@ -161,11 +159,10 @@ def _clock(db: Connection) -> Iterator[Finding]:
     ahead = there - (before + host_now()) // 2
     if abs(ahead) > CLOCK_TOLERANCE:
         yield _finding(
-            Severity.WARNING,
-            "clock_skew",
+            Verdict.WARNING,
             f"Redis's clock differs from this host's by {abs(ahead) / SECOND:.1f} s.",
             "Expiry goes by Redis's clock; logs and certificates by this host's.",
             "Let both keep time by NTP.",
         )
     else:
-        yield _finding(Severity.OK, "clock", "Redis's clock agrees with this host's.")
+        yield _finding(Verdict.OK, "Redis's clock agrees with this host's.")

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from sojourn.event import Event
+from sojourn.finding import Finding
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -18,7 +19,7 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
-from sojourn.store import Action, Attached, Finding, Held, Outage, Swept
+from sojourn.store import Action, Attached, Held, Outage, Swept
 from sojourn.stores.redis import events, health, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sojourn.event import Event
+from sojourn.finding import Finding
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -17,14 +18,13 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
-from sojourn.store import Action, Finding, Outage, Swept
+from sojourn.store import Action, Outage, Swept
 from sojourn.stores.sql import (
     acquires,
     creates,
     cutoffs,
     ends,
     events,
-    health,
     maintenance,
     outages,
     renewals,
@@ -32,6 +32,7 @@ from sojourn.stores.sql import (
 )
 from sojourn.stores.sql import sessions as session_verbs
 from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.doctor.examiner import quick
 from sojourn.stores.sql.missing import Watch
 from sojourn.stores.sql.pools import Certificates
 
@@ -186,7 +187,7 @@ class SqlStore:
         )
 
     def check(self) -> list[Finding]:
-        return health.check(self._db)
+        return quick(self._db)
 
     def now(self) -> int:
         return self._db.read(Tx.now)

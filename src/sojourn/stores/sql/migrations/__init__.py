@@ -26,6 +26,7 @@ FOLDER = Path(__file__).parent
 LOCK = {"name": "sojourn:migrate", "number": 7_305_827_215, "timeout": 60}  # seconds
 
 VERSION = "SELECT version_num FROM sojourn_schema"
+FORGET_VERSION = "DELETE FROM sojourn_schema WHERE version_num = :version"
 LOCK_POSTGRES = "SELECT pg_advisory_xact_lock(:number)"
 LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
 UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
@@ -60,10 +61,15 @@ def version(db: Database) -> str | None:
 
 
 def version_of(tx: Tx) -> str | None:
+    """Return the version that the next migration starts from: after one that was cut off, the lowest."""
+    return next(iter(versions_of(tx)), None)
+
+
+def versions_of(tx: Tx) -> list[str]:
+    """Return every version that is noted, the lowest first: more than one after a cut-off migration."""
     if not inspect(tx.connection).has_table(schema.VERSION_TABLE):
-        return None
-    rows = tx.rows(VERSION, {})
-    return str(rows[0][0]) if rows else None
+        return []
+    return sorted(str(row[0]) for row in tx.rows(VERSION, {}))
 
 
 def require(db: Database) -> None:
@@ -80,8 +86,11 @@ def require(db: Database) -> None:
 def migrate(db: Database) -> None:
     """Bring the schema to this code's version, and put back what is missing of it."""
     with translated(), db.writing() as tx, _alone(tx):
-        if version_of(tx) not in (None, *known()):
+        noted = versions_of(tx)
+        if not known().issuperset(noted):
             return  # newer code has been here: its schema is not ours to change
+        for later in noted[1:]:  # every step may be taken twice
+            tx.do(FORGET_VERSION, {"version": later})
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = tx.connection
@@ -92,6 +101,11 @@ def migrate(db: Database) -> None:
 def repair(tx: Tx) -> None:
     """Put back what is missing: tables, indexes, the rows that ids are counted in."""
     ensure(tx.connection, schema.metadata)
+    restore_marks(tx)
+
+
+def restore_marks(tx: Tx) -> None:
+    """Put back the rows that ids are counted in, each at the last id that was given."""
     there = set(tx.core(select(schema.marks.c.name)).scalars())
     for name, table in events.MARKS.items():
         if name not in there:

@@ -1,0 +1,252 @@
+"""`sojourn doctor`: what is wrong, with evidence; and with --fix, mending it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sojourn.cli import source
+from sojourn.cli.command import Json, confirm
+from sojourn.cli.failure import ExitCode
+from sojourn.cli.output import STYLES, Output, count, span
+from sojourn.cli.source import Config
+from sojourn.errors import InvalidInput
+from sojourn.finding import Area, Verdict
+
+if TYPE_CHECKING:
+    from sojourn.service.doctor.doctor import Doctor, Examined, Mended
+
+CODES = {
+    Verdict.OK: ExitCode.OK,
+    Verdict.SKIPPED: ExitCode.OK,
+    Verdict.WARNING: ExitCode.WARNED,
+    Verdict.FAILURE: ExitCode.UNWELL,
+}
+MARKS = {Verdict.OK: "✓", Verdict.SKIPPED: "–", Verdict.WARNING: "!", Verdict.FAILURE: "✗"}
+INDENT = "    "
+
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Store to look at.", show_default=False),
+]
+Ledger = Annotated[
+    str | None,
+    typer.Option("--ledger", metavar="URL", help="Ledger, if it is elsewhere.", show_default=False),
+]
+Folder = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+]
+Areas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--area",
+        metavar="AREA",
+        help=f"Look at this alone: {', '.join(Area)}. Repeat.",
+        show_default=False,
+    ),
+]
+Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended.", show_default=False)]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show the plan of --fix; change nothing.", show_default=False),
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="With --fix: do not ask for confirmation.", show_default=False
+    ),
+]
+
+
+def doctor(
+    fix: Fix = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    area: Areas = None,
+    store: Store = None,
+    ledger: Ledger = None,
+    data: Folder = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Say what is wrong with sessions and seats.
+
+    Looks at the store, its tables and its settings, also where no server can start: names what is
+    wrong, shows the evidence, and says what mends it. Changes nothing without --fix.
+
+    With --fix it shows the plan, asks, and then mends what it safely can: tables are copied before they
+    are changed, and whoever is signed in or has a seat keeps it. It may be stopped and run again.
+
+    The exit code tells the worst that was found, after mending: 0 nothing, 7 a warning, 8 a failure.
+    """
+    from sojourn.cli import doctoring
+
+    areas = _areas(area or [])
+    settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
+    out = Output(as_json=as_json)
+    with contextlib.closing(doctoring.doctor(settings)) as opened:
+        seen = _look(opened, areas, out)
+        mended: list[Mended] = []
+        if (fix or dry_run) and not as_json:
+            _show_plan(seen, out, dry_run=dry_run)
+        planned = [each for each in seen if each.steps]
+        if fix and not dry_run and planned:
+            if not as_json:
+                confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)
+            mended = _mend(opened, planned, out)
+            seen = _look(opened, areas, out, again=True)
+    if as_json:
+        out.json(_document(seen, mended))
+    else:
+        _sum_up(seen, out, fix=fix)
+    return int(CODES[_worst(seen)])
+
+
+def _areas(names: Sequence[str]) -> list[Area]:
+    unknown = [name for name in names if name not in list(Area)]
+    if unknown:
+        raise InvalidInput(
+            f"There is no area {unknown[0]!r}.", hint=f"Use one of: {', '.join(Area)}."
+        )
+    return [Area(name) for name in names]
+
+
+def _worst(seen: Sequence[Examined]) -> Verdict:
+    from sojourn.service.doctor.doctor import worst
+
+    return worst(seen)
+
+
+def _look(
+    doctor: Doctor, areas: Sequence[Area], out: Output, *, again: bool = False
+) -> list[Examined]:
+    """Look, and show each finding as soon as it is there; after mending, only what is still wrong."""
+    seen = []
+    if again and not out.as_json:
+        out.say("\nLooking again.", style="bold")
+    found = doctor.examine(areas=areas)
+    left_out = 0
+    while (each := _next(found, out)) is not None:
+        seen.append(each)
+        waits = each.finding.verdict is Verdict.SKIPPED and each.check.needs
+        left_out += bool(waits)
+        if not out.as_json and not waits and not (again and each.finding.verdict.rank == 0):
+            _show(each, out)
+    if left_out and not out.as_json:
+        out.say(
+            f"{MARKS[Verdict.SKIPPED]} {count(left_out, 'check')} not made: what they need comes first."
+        )
+    return seen
+
+
+def _next(found: Iterator[Examined], out: Output) -> Examined | None:
+    with out.waiting("Looking"):
+        return next(found, None)
+
+
+def _show(seen: Examined, out: Output) -> None:
+    from rich.text import Text
+
+    finding, verdict = seen.finding, seen.finding.verdict
+    style = STYLES.get(verdict.value, "dim")
+    name = Text(f"  {seen.check.id}", style="dim")
+    out.say(Text.assemble((f"{MARKS[verdict]} {verdict.value:<8} ", style), finding.title, name))
+    if verdict.rank == 0:
+        return
+    lines = [("looked at", seen.check.looked_at), *(("seen", x) for x in finding.evidence)]
+    if finding.means:
+        lines.append(("means", finding.means))
+    if finding.fix is not None:
+        fix = finding.fix
+        lines.append(("do", fix.text))
+        lines += [
+            ("", x) for part in (fix.command, fix.sql, fix.setting) for x in part.splitlines()
+        ]
+    for label, text in lines:
+        whole = label in ("", "seen")  # to be copied
+        line = Text.assemble(INDENT, (f"{label:<9} ", "dim"), text)
+        out.console.print(line, soft_wrap=whole, markup=False)
+
+
+def _show_plan(seen: Sequence[Examined], out: Output, *, dry_run: bool) -> None:
+    steps = [(each, step) for each in seen for step in each.steps]
+    if not steps:
+        out.say("\nThere is nothing that doctor could mend.", style="bold")
+        return
+    out.say("\nThe plan:", style="bold")
+    for number, (each, step) in enumerate(steps, 1):
+        rows = "" if step.rows is None else f" ({count(step.rows, 'row')})"
+        out.say(f"{number}. {step.what}{rows}")
+        out.say(f"{INDENT}why   {step.why}", style="dim")
+        if step.undo:
+            out.say(f"{INDENT}undo  {step.undo}", style="dim")
+        out.say(f"{INDENT}for   {each.check.id}", style="dim")
+    if dry_run:
+        out.say("\nNothing was changed. To mend: sojourn doctor --fix")
+
+
+def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mended]:
+    """Mend what was planned, and what comes to light when that is done."""
+    mended = []
+    if not out.as_json:
+        out.say("\nMending.", style="bold")
+    for each in doctor.repair([one.check.id for one in planned]):
+        mended.append(each)
+        if not out.as_json:
+            out.say(f"✓ {each.step.what}", style=STYLES["ok"])
+            if each.step.undo:
+                out.say(f"{INDENT}undo  {each.step.undo}", style="dim")
+    return mended
+
+
+def _sum_up(seen: Sequence[Examined], out: Output, *, fix: bool) -> None:
+    said = []
+    for verdict, noun in ((Verdict.FAILURE, "failure"), (Verdict.WARNING, "warning")):
+        number = sum(each.finding.verdict is verdict for each in seen)
+        if number:
+            said.append(count(number, noun))
+    took = span(sum(each.milliseconds for each in seen) / 1_000)
+    looked = f"{count(len(seen), 'check')} in {took}"
+    if not said:
+        out.say(f"\nAll is well: {looked}.", style=STYLES["ok"])
+        return
+    hint = ""
+    if not fix and any(each.steps for each in seen):
+        hint = " To see what doctor would do: sojourn doctor --dry-run"
+    out.say(f"\n{' and '.join(said)} in {looked}.{hint}", style="bold")
+
+
+def _document(seen: Sequence[Examined], mended: Sequence[Mended]) -> dict[str, Any]:
+    return {
+        "worst": _worst(seen).value,
+        "checks": [_row(each) for each in seen],
+        "mended": [{"check": each.check.id, **_step(each.step)} for each in mended],
+    }
+
+
+def _row(seen: Examined) -> dict[str, Any]:
+    check, finding = seen.check, seen.finding
+    fix = finding.fix
+    return {
+        "id": check.id,
+        "area": check.area.value,
+        "title": check.title,
+        "lookedAt": check.looked_at,
+        "verdict": finding.verdict.value,
+        "finding": finding.title,
+        "evidence": finding.evidence,
+        "means": finding.means,
+        "fix": None
+        if fix is None
+        else {"text": fix.text, "command": fix.command, "sql": fix.sql, "setting": fix.setting},
+        "plan": [_step(step) for step in seen.steps],
+        "milliseconds": seen.milliseconds,
+    }
+
+
+def _step(step: Any) -> dict[str, Any]:
+    return {"what": step.what, "why": step.why, "rows": step.rows, "undo": step.undo}

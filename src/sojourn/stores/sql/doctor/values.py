@@ -1,0 +1,193 @@
+"""How values are carried over into a table as it must be: which can be read, and what stands in for a
+column that is gone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+from sqlalchemy import Column, Table, UniqueConstraint
+from sqlalchemy.engine import Dialect as Compiler
+
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.doctor.flaws import affinity, bare
+from sojourn.stores.sql.doctor.shape import Column as ColumnSeen
+
+DERIVED: dict[tuple[str, str], str] = {
+    # What is ended must stay ended, and no lifetime may grow.
+    ("sessions", "data"): "'{}'",
+    ("sessions", "revision"): "0",
+    ("sessions", "level"): "1",
+    ("sessions", "created_at"): "authenticated_at",
+    ("sessions", "authenticated_at"): "created_at",
+    ("sessions", "last_used_at"): "idle_at - idle_timeout",
+    ("sessions", "idle_timeout"): "idle_at - last_used_at",
+    ("sessions", "idle_at"): "{least}(last_used_at + idle_timeout, expires_at)",
+    ("sessions", "expires_at"): "idle_at",
+    ("sessions", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_used_at END",
+    ("sessions", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'ended' END",
+    ("sessions", "ended_by"): "NULL",
+    ("sessions", "device"): "NULL",
+    ("sessions", "previous_hash"): "NULL",
+    ("sessions", "previous_until"): "NULL",
+    ("leases", "acquired_at"): "last_beat_at",
+    ("leases", "last_beat_at"): "acquired_at",
+    ("leases", "suspect_at"): "expires_at",
+    ("leases", "origin"): "'granted'",
+    ("leases", "session_id"): "NULL",
+    ("leases", "idle_since"): "NULL",
+    ("leases", "device"): "NULL",
+    ("leases", "graced_at"): "NULL",
+    ("leases", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_beat_at END",
+    ("leases", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'released' END",
+    ("leases", "lapsed"): "FALSE",
+    (
+        "pools",
+        "fence",
+    ): "(SELECT coalesce(max(l.fence), 0) FROM leases AS l WHERE l.pool_id = pools.id)",
+    ("events", "data"): "'{}'",
+    **{
+        ("events", name): "NULL" for name in ("pool_id", "subject", "user_id", "client_id", "actor")
+    },
+    ("audits", "data"): "'{}'",
+    **{
+        ("sweeps", name): "0"
+        for name in (
+            *("took", "leases_expired", "leases_removed", "sessions_cut", "sessions_removed"),
+            "events_removed",
+        )
+    },
+    ("sweeps", "error"): "NULL",
+    ("webhooks", "description"): "''",
+    ("webhooks", "disabled_because"): "NULL",
+    ("webhooks", "claimed_by"): "NULL",
+    ("webhooks", "claimed_until"): "0",
+    ("webhooks", "hold_until"): "0",
+    ("webhook_deliveries", "last_at"): "NULL",
+    ("webhook_deliveries", "last_status"): "NULL",
+    ("webhook_deliveries", "last_error"): "NULL",
+}
+"""What a column that is gone can be told from. What is not here cannot: it needs a backup."""
+
+KEPT_OF_TWINS: dict[str, tuple[str, ...]] = {
+    # A row that ended wins over its twin that has not: a restart of an old script revives nobody.
+    "sessions": ("ended_at IS NULL", "revision DESC", "last_used_at DESC"),
+    "leases": ("fence DESC", "ended_at IS NULL", "last_beat_at DESC"),
+    "pools": ("fence DESC",),
+    "session_users": ("cut_at IS NULL", "cut_at DESC"),
+    "marks": ("value IS NULL", "value DESC"),
+    "licenses": ("status DESC",),  # suspended before active
+    "api_keys": ("revoked_at IS NULL", "expires_at IS NULL", "expires_at"),
+    "webhooks": ("enabled", "position DESC"),
+    "webhook_deliveries": ("attempts DESC",),
+}
+"""Of rows with the same key, the first in this order is kept in the table."""
+
+
+class Value(Struct, frozen=True):
+    """How a column is read from the table as it is: the value, and where it can be read at all."""
+
+    sql: str
+    readable: str = ""  # empty: always
+    instead: str = ""  # of NULL, where there must be a value
+
+
+def keys(table: Table) -> list[list[str]]:
+    """Return what must be unique, the primary key first."""
+    unique = [
+        [column.name for column in constraint.columns]
+        for constraint in sorted(table.constraints, key=lambda x: str(x.name))
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    return [[column.name for column in table.primary_key.columns], *unique]
+
+
+def order_of_twins(table: Table) -> str:
+    return ", ".join(KEPT_OF_TWINS.get(table.name, ())) or "1"
+
+
+def derivable(column: Column[object], there: Iterable[str]) -> bool:
+    """Tell whether a column can be told from those that are there."""
+    sql = DERIVED.get((column.table.name, column.name))
+    if sql is None:
+        return False
+    named = set(re.findall(r"\w+", sql)) & set(column.table.columns.keys())
+    return named - {column.name} <= set(there)
+
+
+def value_of(
+    column: Column[object], columns: Mapping[str, ColumnSeen], compiler: Compiler, backend: Backend
+) -> Value:
+    """Say how a column is read from a table that has these columns."""
+    name, seen = column.name, columns.get(column.name)
+    if seen is None:
+        return Value(DERIVED[column.table.name, name])
+    value = _READ[backend](name, bare(column.type.compile(compiler)), seen.type.lower())
+    empty, given = (
+        f"({name} IS NULL OR {value.readable})",
+        f"({name} IS NOT NULL AND {value.readable})",
+    )
+    if column.nullable:
+        return Value(value.sql, empty if value.readable else "")
+    if derivable(column, columns):
+        instead = DERIVED[column.table.name, name]
+        return Value(value.sql, empty if value.readable else "", instead)
+    return Value(value.sql, given if value.readable else f"{name} IS NOT NULL")
+
+
+def _postgres(name: str, needed: str, there: str) -> Value:
+    text = f"{name}::text"
+    if needed == bare(there):
+        return Value(name)
+    if needed in ("bigint", "integer"):
+        if there.startswith("timestamp"):
+            return Value(f"floor(extract(epoch FROM {name}) * 1000)::bigint")
+        most = 18 if needed == "bigint" else 9
+        readable = f"({text} ~ '^-?[0-9]+$' AND length(ltrim({text}, '-')) <= {most})"
+        return Value(f"CASE WHEN {readable} THEN {text}::{needed} END", readable)
+    if needed == "bytea":
+        hexed = f"regexp_replace({text}, '^.x', '')"  # of bytea's own text: \x…
+        readable = f"(length({hexed}) = 64 AND {hexed} ~ '^[0-9a-fA-F]+$')"
+        return Value(f"CASE WHEN {readable} THEN decode({hexed}, 'hex') END", readable)
+    if needed == "boolean":
+        readable = f"{text} IN ('0', '1', 't', 'f', 'true', 'false')"
+        return Value(f"CASE WHEN {readable} THEN {text}::boolean END", readable)
+    length = needed.partition("(")[2].rstrip(")")
+    return Value(text, f"length({text}) <= {length}" if length else "")
+
+
+def _mysql(name: str, needed: str, there: str) -> Value:
+    if needed in ("bigint", "integer", "bool"):
+        readable = f"({name} REGEXP '^-?[0-9]+$' AND char_length({name}) <= 18)"
+        return Value(name, "" if "int" in there else readable)
+    if needed == "binary(32)":
+        if there == needed:
+            return Value(name)
+        hexed = f"(length({name}) = 64 AND {name} REGEXP '^[0-9a-fA-F]+$')"
+        sql = f"CASE WHEN {hexed} THEN unhex({name}) ELSE {name} END"
+        return Value(sql, f"(length({name}) = 32 OR {hexed})")
+    length = needed.partition("(")[2].rstrip(")")
+    return Value(name, f"char_length({name}) <= {length}" if length else "")
+
+
+def _sqlite(name: str, needed: str, _there: str) -> Value:
+    match affinity(needed):
+        case "integer":
+            digits = f"ltrim({name}, '-')"
+            readable = (
+                f"(typeof({name}) = 'integer' OR (length({digits}) BETWEEN 1 AND 18"
+                f" AND {digits} NOT GLOB '*[^0-9]*'))"
+            )
+            return Value(f"CAST({name} AS INTEGER)", readable)
+        case "blob":
+            hexed = f"(length({name}) = 64 AND {name} NOT GLOB '*[^0-9a-fA-F]*')"
+            sql = f"CASE WHEN typeof({name}) = 'blob' THEN {name} WHEN {hexed} THEN from_hex({name}) END"
+            return Value(sql, f"(typeof({name}) = 'blob' OR {hexed})")
+        case "text":
+            return Value(f"CAST({name} AS TEXT)")
+        case _:
+            return Value(name, f"{name} IN (0, 1)")
+
+
+_READ = {Backend.POSTGRES: _postgres, Backend.MYSQL: _mysql, Backend.SQLITE: _sqlite}

@@ -1,0 +1,293 @@
+"""Faults of a database as a whole, each made for real: found, told, and no secret among it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec import Struct
+from sqlalchemy import make_url
+from tests.doctor.planted import ward
+
+from sojourn.clock import HOUR, host_now
+from sojourn.finding import Verdict
+from sojourn.service.doctor.doctor import Doctor, Examined
+from sojourn.stores import open as stores
+from sojourn.stores.sql.doctor.examiner import SqlExaminer
+from sojourn.testing.proxy import FaultProxy
+from sojourn.testing.servers import Server, fresh_database
+
+FAILURE, WARNING = Verdict.FAILURE, Verdict.WARNING
+Statements = tuple[str, ...]
+
+
+def seen(url: str, **changed: Any) -> dict[str, Examined]:
+    """What doctor finds behind a URL, opened anew; `changed` is what its source is to believe."""
+    examiner = stores.open_examiner(url, place="here")
+    assert isinstance(examiner, SqlExaminer)
+    for name, value in changed.items():
+        setattr(examiner._source, name, value)
+    with closing(Doctor([examiner], nullcontext)) as doctor:
+        return {each.check.id: each for each in doctor.examine()}
+
+
+def wrong(url: str, **changed: Any) -> dict[str, Verdict]:
+    found = seen(url, **changed)
+    return {name: x.finding.verdict for name, x in found.items() if x.finding.verdict.rank}
+
+
+def told(url: str) -> str:
+    """The one thing that is wrong, all words of it."""
+    found = seen(url)
+    [name] = [name for name, each in found.items() if each.finding.verdict.rank]
+    assert name == "store.reachable"
+    assert all(x.finding.verdict is Verdict.SKIPPED for n, x in found.items() if n != name)
+    finding = found[name].finding
+    assert finding.fix is not None
+    return " ".join([finding.title, *finding.evidence, finding.means, finding.fix.text])
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        for scheme in ("postgresql", "mysql"):
+            said = told(f"{scheme}://me:hidden@127.0.0.1:{port}/x")
+            assert f"Nothing listens on 127.0.0.1:{port}" in said
+            assert "hidden" not in said
+
+
+def test_no_such_host() -> None:
+    assert "There is no host nowhere.invalid" in told("mysql://me:hidden@nowhere.invalid/x")
+
+
+def test_wrong_password(mariadb_url: str, mariadb_server: Server) -> None:
+    with ward(mariadb_url) as patient:
+        patient.execute("CREATE USER guarded@'%' IDENTIFIED BY 'right'")
+        try:
+            url = make_url(mariadb_url).set(username="guarded", password="hidden")
+            said = told(url.render_as_string(hide_password=False))
+        finally:
+            patient.execute("DROP USER guarded@'%'")
+    assert "does not let us in" in said
+    assert "1045" in said
+    assert "hidden" not in said
+
+
+@pytest.mark.parametrize("part", [{"username": "nobody_we_know"}, {"database": "no_such"}])
+def test_not_let_in(postgres_server: Server, part: dict[str, str]) -> None:
+    said = told(str(make_url(postgres_server.url).set(**part)))  # type: ignore[arg-type]  # of a URL's own names
+    assert "does not let us in" in said
+    assert next(iter(part.values())) in said
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    """A file that is not there is not made by looking; one that is no database is told."""
+    missing = tmp_path / "missing.db"
+    assert "no database file" in told(f"sqlite:///{missing}")
+    assert not missing.exists()
+    assert "no database file" in told(f"sqlite:///{tmp_path}/no/folder/at.db")
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"This is no database." * 400)
+    assert "NOTADB" in told(f"sqlite:///{garbage}")
+
+
+def test_a_slow_network(postgres_url: str) -> None:
+    with FaultProxy(postgres_url) as proxy:
+        proxy.latency(0.03)  # each way
+        examiner = stores.open_examiner(proxy.url, place="here")
+        assert examiner is not None
+        with closing(examiner):
+            [check] = [check for check in examiner.checks() if check.id == "store.latency"]
+            assert check.look().verdict is WARNING
+            proxy.pass_through()
+            assert check.look().verdict is Verdict.OK
+
+
+class Setting(Struct, frozen=True):
+    """A setting of a database, and what finds that it is wrong."""
+
+    check: str
+    verdict: Verdict
+    plant: Statements
+    cure: Statements = ()
+
+
+POSTGRES = [
+    Setting(
+        "store.durability",
+        WARNING,
+        ("ALTER DATABASE {name} SET synchronous_commit = off",),
+        ("ALTER DATABASE {name} RESET synchronous_commit",),
+    ),
+    Setting(
+        "store.writable",
+        FAILURE,
+        ("ALTER DATABASE {name} SET default_transaction_read_only = on",),
+        ("SET default_transaction_read_only = off", "ALTER DATABASE {name} RESET ALL"),
+    ),
+    Setting(
+        "schema.copies",
+        WARNING,
+        ("CREATE TABLE sessions_before_20200101 AS TABLE sessions",),
+        ("DROP TABLE sessions_before_20200101",),
+    ),
+]
+
+
+def test_settings_of_postgres(postgres_url: str) -> None:
+    """Each is found when a connection is opened anew, and no other check is disturbed."""
+    with ward(postgres_url) as patient:
+        name = make_url(postgres_url).database
+        for setting in POSTGRES:
+            patient.execute(*(sql.format(name=name) for sql in setting.plant))
+            assert wrong(postgres_url) == {setting.check: setting.verdict}
+            patient.execute(*(sql.format(name=name) for sql in setting.cure))
+        assert wrong(postgres_url) == {}
+
+
+def test_an_encoding_that_cannot_hold_every_name(postgres_server: Server) -> None:
+    name = f"latin_{os.getpid()}"
+    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0".encode())
+        try:
+            url = postgres_server.database_url(name)
+            stores.migrate(url)
+            assert wrong(url) == {"store.encoding": FAILURE}
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_settings_of_mariadb(own_mariadb: Server) -> None:
+    """They are the server's: hence one for this test alone."""
+    with fresh_database(own_mariadb) as url, ward(url) as patient:
+        planted = {
+            "innodb_flush_log_at_trx_commit": ("2", "1", {"store.durability": WARNING}),
+            "read_only": ("ON", "OFF", {"store.writable": FAILURE}),
+        }
+        for name, (bad, good, found) in planted.items():
+            patient.execute(f"SET GLOBAL {name} = {bad}")
+            assert wrong(url) == found
+            patient.execute(f"SET GLOBAL {name} = {good}")
+        patient.execute(
+            "CREATE USER reader@'%'",
+            f"GRANT SELECT, INSERT, UPDATE ON {make_url(url).database}.* TO reader@'%'",
+        )
+        assert wrong(str(make_url(url).set(username="reader"))) == {"store.grants": FAILURE}
+        assert wrong(url) == {}
+
+
+def test_grants_of_postgres(postgres_url: str) -> None:
+    with ward(postgres_url) as patient:
+        role = f"reader_{os.getpid()}"
+        patient.execute(
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+        )
+        try:
+            url = str(make_url(postgres_url).set(username=role))
+            assert wrong(url) == {}
+            patient.execute(f"REVOKE DELETE ON leases FROM {role}")
+            assert wrong(url) == {"store.grants": FAILURE}
+            patient.execute(
+                f"GRANT DELETE ON leases TO {role}",
+                "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY",
+            )
+            assert wrong(url) == {"store.grants": FAILURE}
+        finally:
+            patient.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_clocks_that_differ(postgres_url: str) -> None:
+    stores.migrate(postgres_url)
+    assert wrong(postgres_url, host_now=lambda: host_now() - HOUR) == {"store.clock": WARNING}
+
+
+class Disk(Struct):
+    total: int
+    free: int
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(70, WARNING), (10, FAILURE)])
+def test_a_full_disk(sqlite_url: str, free: int, verdict: Verdict) -> None:
+    stores.migrate(sqlite_url)
+    full = Disk(total=2_000 << 20, free=free << 20)
+    assert wrong(sqlite_url, disk_usage=lambda _folder: full) == {"store.disk": verdict}
+
+
+def test_a_file_that_others_may_read(sqlite_url: str) -> None:
+    with ward(sqlite_url):
+        Path(sqlite_url.removeprefix("sqlite:///")).chmod(0o644)
+        assert wrong(sqlite_url) == {"store.file": WARNING}
+
+
+OPEN_IT = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT count(*) FROM sessions").fetchall()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_somebody_else_has_the_file_open(sqlite_url: str) -> None:
+    """Another program is named; other servers, who take turns, are not."""
+    with ward(sqlite_url):
+        path = sqlite_url.removeprefix("sqlite:///")
+        other = subprocess.Popen(
+            [sys.executable, "-c", OPEN_IT, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"open\n"
+            found = seen(sqlite_url)["store.writers"].finding
+        assert found.verdict.rank
+        assert str(other.pid) in found.evidence[0]
+        assert wrong(sqlite_url) == {}
+
+
+def test_a_damaged_index_is_made_anew(sqlite_url: str) -> None:
+    """An index that lacks rows, as after a crash of a faulty disk: nobody is found by it."""
+    with ward(sqlite_url) as patient:
+        path = sqlite_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            [(root, sql)] = raw.execute(
+                "SELECT rootpage, sql FROM sqlite_master WHERE name = 'leases_user_id'"
+            )
+            raw.execute("PRAGMA writable_schema = ON")
+            raw.execute("DELETE FROM sqlite_master WHERE name = 'leases_user_id'")
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("UPDATE leases SET user_id = 'moved' WHERE id = 'l3'")
+            raw.execute("PRAGMA writable_schema = ON")
+            raw.execute(
+                "INSERT INTO sqlite_master VALUES ('index', 'leases_user_id', 'leases', ?, ?)",
+                (root, sql),
+            )
+        assert wrong(sqlite_url) == {"store.damage": FAILURE}
+        steps = [mended.step.what for mended in patient.doctor.repair()]
+        assert steps == ["Make the index leases_user_id anew from the rows."]
+        assert wrong(sqlite_url) == {}
+        assert not list(patient.doctor.repair())
+
+
+def test_a_damaged_page_is_told(sqlite_url: str) -> None:
+    """What only a backup mends is not tried."""
+    with ward(sqlite_url) as patient:
+        root = patient.ask("SELECT rootpage FROM sqlite_master WHERE name = 'webhooks'")
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    pages = bytearray(path.read_bytes())
+    pages[(root - 1) * 1_024 : root * 1_024] = b"\xff" * 1_024
+    path.write_bytes(pages)
+    found = seen(sqlite_url)["store.damage"]
+    assert found.finding.verdict is FAILURE
+    assert not found.steps
