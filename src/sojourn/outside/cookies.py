@@ -76,6 +76,10 @@ class CookieExaminer:
             found.append(self._check("secrets.cookie", title, self._signed, one))
         return found
 
+    def close(self) -> None:
+        """Forget the visit: another look visits again."""
+        self._visit.forget()
+
     def _check(
         self, name: str, title: str, look: Callable[[], Finding], needs: tuple[str, ...]
     ) -> Check:
@@ -91,6 +95,7 @@ class CookieExaminer:
     # Is there one?
 
     def _address(self) -> Finding:
+        self._visit.forget()  # the first question: what was seen before is old
         seen = self._visit.seen()
         if seen.front.status >= 500:
             return failure(

@@ -88,6 +88,9 @@ class Visit:
             self._seen = self._visit()
         return self._seen
 
+    def forget(self) -> None:
+        self._seen = None
+
     def _visit(self) -> Seen:
         jar = Jar()
         place = self.login.path if self.login else self.probe.url

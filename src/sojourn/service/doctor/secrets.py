@@ -72,8 +72,11 @@ class SecretsExaminer:
         made: bool,
         files: Sequence[Path] = (),
         ledger: Callable[[], Ledger] | None = None,
+        needs: tuple[str, ...] = (),
     ) -> None:
-        """`made`: where none is set, the first start of a server makes one."""
+        """`made`: where none is set, the first start of a server makes one. `needs`: the checks without
+        which the ledger is not looked at."""
+        self._needs = needs
         self._secrets = tuple(secrets)
         self._made = made
         self._files = Files(tuple(files))
@@ -100,7 +103,15 @@ class SecretsExaminer:
             ),
         ]
         found = [
-            Check(id=name, area=Area.SECRETS, title=title, looked_at=at, look=look, quick=quick)
+            Check(
+                id=name,
+                area=Area.SECRETS,
+                title=title,
+                looked_at=at,
+                look=look,
+                quick=quick,
+                needs=() if name == "secrets.set" else self._needs,
+            )
             for name, title, at, look, quick in here
         ]
         found.insert(
@@ -116,6 +127,9 @@ class SecretsExaminer:
             ),
         )
         return found
+
+    def close(self) -> None:
+        """Nothing of its own: the ledger is whoever's who opened it."""
 
     def _set(self) -> Finding:
         if not self._secrets and self._made:

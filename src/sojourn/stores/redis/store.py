@@ -171,6 +171,9 @@ class RedisStore:
             more=bool(more),
         )
 
+    def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
+        self._db.run(scripts.FORGET, [user_id, list(session_ids), list(pool_ids)])
+
     # For a recorder: see `store.Recorded`
 
     def attach(self, ledger: str, last_event_id: int) -> Attached:
