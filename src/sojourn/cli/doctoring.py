@@ -107,6 +107,10 @@ def examiners(settings: Settings, outside: Outside | None = None) -> list[Examin
     found = [open_examiner(store, place=mask_text(store))]
     if ledger != store:
         found.append(open_examiner(ledger, place=mask_text(ledger), ledger=True))
+    if settings.express:
+        from sojourn.adapters.express import open_examiner as open_express_examiner
+
+        found.append(open_express_examiner(settings.express, place=mask_text(settings.express)))
     found.append(_secrets(settings, opened))
     if outside is not None:
         found += _outside(settings, opened, outside)
