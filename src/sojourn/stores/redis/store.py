@@ -20,9 +20,10 @@ from sojourn.lease import (
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
 from sojourn.store import Action, Attached, Held, Outage, Swept
-from sojourn.stores.redis import events, health, scripts, seats
+from sojourn.stores.redis import events, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis.doctor import quick
 
 
 class RedisStore:
@@ -199,7 +200,7 @@ class RedisStore:
         return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
 
     def check(self) -> list[Finding]:
-        return health.check(self._db)
+        return quick(self._db)
 
     def now(self) -> int:
         return int(self._db.run(scripts.POOLS, ["now", []]))
