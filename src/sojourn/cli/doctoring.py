@@ -114,7 +114,7 @@ def examiners(settings: Settings, outside: Outside | None = None) -> list[Examin
     found.append(_secrets(settings, opened))
     if outside is not None:
         found += _outside(settings, opened, outside)
-    found.append(_round_trip(settings, opened))
+    found += [_round_trip(settings, opened), _seats(settings, opened)]
     found.append(Closing(opened))
     return [examiner for examiner in found if examiner is not None]
 
@@ -160,6 +160,20 @@ def _round_trip(settings: Settings, opened: Opened) -> Examiner | None:
     needs = needs_of(settings)
     place = mask_text(settings.store_url)
     return RoundTripExaminer(opened.store, opened.keyring, place=place, needs=needs)
+
+
+def _seats(settings: Settings, opened: Opened) -> Examiner | None:
+    from sojourn.service.doctor.seats import SeatExaminer
+
+    if settings.store_url.startswith("memory:"):
+        return None
+    return SeatExaminer(
+        opened.store,
+        opened.ledger,
+        sweep_interval=settings.sweep_interval,
+        place=mask_text(settings.store_url),
+        needs=needs_of(settings),
+    )
 
 
 def _outside(settings: Settings, opened: Opened, outside: Outside) -> list[Examiner]:
