@@ -7,6 +7,11 @@ from typing import Any
 
 from msgspec import Struct, field
 
+CANARY_USER = "sojourn:doctor:"
+"""What the ids of doctor's canaries begin with."""
+CANARY_LICENSE = "sojourn.doctor"
+"""The license of their pools. No ledger has it: only doctor gets at them."""
+
 
 class EventKind(StrEnum):
     """Stable names. A plain renewal is no event."""
@@ -46,3 +51,10 @@ class Event(Struct, frozen=True, kw_only=True):
     client_id: str | None = None
     actor: str | None = None  # who did it: "key:<id>", "system:sweep"; None: the holder itself
     data: dict[str, Any] = field(default_factory=dict)
+
+
+def of_canary(event: Event) -> bool:
+    """Tell whether it is about nobody: no stream tells of doctor's canaries, who leave no trace."""
+    if event.pool_id is not None:
+        return event.pool_id.startswith(CANARY_LICENSE + ":")
+    return event.user_id is not None and event.user_id.startswith(CANARY_USER)

@@ -13,8 +13,13 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from sojourn.clock import DAY
 from sojourn.event import Event
 from sojourn.license import License, LicenseStatus, Policy, Pool
+
+INSTANCE_KEPT = 8 * DAY
+"""As long as a session lives by default, and a day: so long it matters what a process signed with."""
+INSTANCES_MAX = 200
 
 
 class Role(StrEnum):
@@ -72,6 +77,23 @@ class SweepRun(Struct, frozen=True, kw_only=True):
     events_removed: int = 0
     error: str | None = None
     id: int = 0
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """A server process over this ledger: what it says of itself while it runs, and some days after.
+
+    Fingerprints are keyed hashes of its secrets, in their order: they tell whether two are the same, and
+    nothing else.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    fingerprints: tuple[str, ...]
+    started_at: int = 0  # given by the ledger
+    seen_at: int = 0  # likewise
+    stopped_at: int | None = None  # likewise, when it said goodbye; a crash says none
 
 
 class Ledger(Protocol):
@@ -143,6 +165,13 @@ class Ledger(Protocol):
 
     def sweeps(self, *, limit: int = 20) -> list[SweepRun]:
         """Return the latest sweeps, newest first."""
+
+    def register(self, instance: Instance, *, stopped: bool = False) -> None:
+        """Note that a server process runs, or has stopped, now. Forgets who was not seen for
+        `INSTANCE_KEPT`."""
+
+    def instances(self) -> list[Instance]:
+        """Return the server processes that run or ran, the latest seen first."""
 
     def mark(self) -> tuple[str, int]:
         """Return this ledger's own name, and the id of the last event it has of its store."""

@@ -85,6 +85,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
     log_format: str = "auto"  # auto | console | json
     log_level: str = "info"
+    express: str = ""  # an Express application's sessions, which doctor looks at too
     url: str = ""  # of the server, for commands that are its clients
     key: str = ""  # API key, for commands that are clients
 

@@ -259,6 +259,10 @@ class Store(Protocol):
         """Note expired leases, forget old tombstones and events: housekeeping, never needed for a
         right answer. Bounded; safe to run twice at once, and beside everything else."""
 
+    def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
+        """Remove every trace of a user who never was: these sessions of theirs, these pools and their
+        leases, live or ended. For doctor's canaries alone, of whom no event tells: `event.of_canary`."""
+
     def check(self) -> list[Finding]:
         """Say what doctor's quick checks find here: schema, durability, clock. Raises what keeps it
         from looking."""

@@ -133,6 +133,11 @@ class Keyring:
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
         self._keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
 
+    def fingerprints(self, name: str) -> tuple[str, ...]:
+        """Return what tells these secrets from others, in their order, under a name that salts it."""
+        salted = b"sojourn fingerprint v1 " + name.encode()
+        return tuple(hmac.digest(key, salted, "sha256")[:8].hex() for key in self._keys)
+
     def sign(self, claims: LeaseClaims) -> str:
         """Return the token that proves these claims."""
         payload = _encode(claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +61,57 @@ Yes = Annotated[
         "--yes", "-y", help="With --fix: do not ask for confirmation.", show_default=False
     ),
 ]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Address to look at as a browser does.", show_default=False
+    ),
+]
+Login = Annotated[
+    Path | None,
+    typer.Option(
+        "--login",
+        metavar="FILE",
+        help="With --url: the request that signs a canary in, as its text.",
+        show_default=False,
+    ),
+]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        "--page",
+        metavar="PATH",
+        help="With --url: a page that only who is signed in may see.",
+        show_default=False,
+    ),
+]
+Origin = Annotated[
+    str | None,
+    typer.Option(
+        "--origin",
+        metavar="ORIGIN",
+        help="With --url: another site whose pages use the cookie.",
+        show_default=False,
+    ),
+]
+Via = Annotated[
+    str | None,
+    typer.Option(
+        "--via",
+        metavar="HOST:PORT",
+        help="With --url: connect there, whatever the address says.",
+        show_default=False,
+    ),
+]
+Express = Annotated[
+    str | None,
+    typer.Option(
+        "--express",
+        metavar="URL",
+        help="An Express application's sessions: express+postgresql://…",
+        show_default=False,
+    ),
+]
 
 
 def doctor(
@@ -70,6 +122,12 @@ def doctor(
     store: Store = None,
     ledger: Ledger = None,
     data: Folder = None,
+    express: Express = None,
+    url: Url = None,
+    login: Login = None,
+    page: Page = None,
+    origin: Origin = None,
+    via: Via = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
@@ -86,9 +144,14 @@ def doctor(
     from sojourn.cli import doctoring
 
     areas = _areas(area or [])
-    settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
+    given = {"store": store, "ledger": ledger, "data": data, "express": express}
+    settings = source.read(given, config).settings
+    outside = None
+    if url is not None:
+        request = None if login is None else _read(login)
+        outside = doctoring.Outside(url=url, login=request, page=page, origin=origin, via=via)
     out = Output(as_json=as_json)
-    with contextlib.closing(doctoring.doctor(settings)) as opened:
+    with contextlib.closing(doctoring.doctor(settings, outside)) as opened:
         seen = _look(opened, areas, out)
         mended: list[Mended] = []
         if (fix or dry_run) and not as_json:
@@ -104,6 +167,16 @@ def doctor(
     else:
         _sum_up(seen, out, fix=fix)
     return int(CODES[_worst(seen)])
+
+
+def _read(login: Path) -> str:
+    try:
+        return login.read_text()
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(
+            f"The sign-in request {login} cannot be read: {error}.",
+            hint="Write it into a file: POST /login, an empty line, then name=canary&password=…",
+        ) from None
 
 
 def _areas(names: Sequence[str]) -> list[Area]:

@@ -5,30 +5,208 @@ Every part of doctor adds its examiners here, and nowhere else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from sojourn.cli.logs import mask_text
 from sojourn.settings import Settings
+from sojourn.stores.folder import DataFolder
 
 if TYPE_CHECKING:
     from sojourn.finding import Examiner
+    from sojourn.hooks.book import HookedLedger
     from sojourn.service.doctor.doctor import Doctor
+    from sojourn.store import Store
+    from sojourn.token import Keyring
 
 
-def doctor(settings: Settings) -> Doctor:
+class Outside(Struct, frozen=True, kw_only=True):
+    """An address to look at as a browser does.
+
+    Attributes:
+        login: the request that signs a canary in, as text: see `outside.visit.read_login`.
+        page: one that is another for who is signed in.
+        origin: another site whose pages may ask with cookies.
+        via: `host:port` to connect to, whatever the address says.
+    """
+
+    url: str
+    login: str | None = None
+    page: str | None = None
+    origin: str | None = None
+    via: str | None = None
+
+
+class Opened:
+    """The store and the ledger of some settings, opened when somebody first looks at them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store: Store | None = None
+        self._ledger: HookedLedger | None = None
+
+    def store(self) -> Store:
+        """Raises StoreError."""
+        from sojourn.stores.open import open_store
+
+        if self._store is None:
+            self._store = open_store(self._settings.store_url)
+        return self._store
+
+    def ledger(self) -> HookedLedger:
+        """Raises StoreError."""
+        from sojourn.stores.open import open_ledger
+
+        if self._ledger is None:
+            self._ledger = open_ledger(self._settings.ledger_url)
+        return self._ledger
+
+    def keyring(self) -> Keyring:
+        """Raises SettingsError if there is none."""
+        from sojourn.token import Keyring
+
+        return Keyring([each.encode() for each in secrets_of(self._settings)])
+
+    def close(self) -> None:
+        for each in (self._store, self._ledger):
+            if each is not None:
+                each.close()
+        self._store = self._ledger = None
+
+
+class Closing:
+    """Examines nothing; closes what the others have opened, last."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+
+    def checks(self) -> list[Any]:
+        return []
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def doctor(settings: Settings, outside: Outside | None = None) -> Doctor:
     """Return a doctor; it opens nothing before it looks, and is to be closed."""
     from sojourn.service.doctor.doctor import Doctor
     from sojourn.stores.open import repair_lock
 
-    return Doctor(examiners(settings), lambda: repair_lock(settings.ledger_url))
+    return Doctor(examiners(settings, outside), lambda: repair_lock(settings.ledger_url))
 
 
-def examiners(settings: Settings) -> list[Examiner]:
+def examiners(settings: Settings, outside: Outside | None = None) -> list[Examiner]:
     """Say who looks, in the order in which they do. Raises SettingsError for a URL that nothing opens."""
     from sojourn.stores.open import open_examiner
 
     store, ledger = settings.store_url, settings.ledger_url
+    opened = Opened(settings)
     found = [open_examiner(store, place=mask_text(store))]
     if ledger != store:
         found.append(open_examiner(ledger, place=mask_text(ledger), ledger=True))
+    if settings.express:
+        from sojourn.adapters.express import open_examiner as open_express_examiner
+
+        found.append(open_express_examiner(settings.express, place=mask_text(settings.express)))
+    found.append(_secrets(settings, opened))
+    if outside is not None:
+        found += _outside(settings, opened, outside)
+    found += [_round_trip(settings, opened), _seats(settings, opened)]
+    found.append(Closing(opened))
     return [examiner for examiner in found if examiner is not None]
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Return the secrets that a server with these settings has."""
+    if settings.secret or not settings.embedded:
+        return settings.secret
+    file = DataFolder(settings.data).secret_file
+    try:
+        return (file.read_text().strip(),)
+    except OSError:
+        return ()  # none has been made yet
+
+
+def needs_of(settings: Settings) -> tuple[str, ...]:
+    """Name the checks without which nothing can be asked of store and ledger."""
+    names = ["store.reachable", "schema.tables"]
+    if settings.ledger_url != settings.store_url:
+        names += ["store.ledger-reachable", "schema.ledger-tables", "store.redis"]
+    return tuple(names)
+
+
+def _secrets(settings: Settings, opened: Opened) -> Examiner:
+    from sojourn.service.doctor.secrets import SecretsExaminer
+
+    folder = DataFolder(settings.data)
+    files = [folder.secret_file, folder.server_file, Path("sojourn.toml"), Path(".env")]
+    return SecretsExaminer(
+        secrets_of(settings),
+        made=settings.embedded,
+        files=files,
+        ledger=opened.ledger,
+        needs=needs_of(settings),
+    )
+
+
+def _round_trip(settings: Settings, opened: Opened) -> Examiner | None:
+    from sojourn.service.doctor.roundtrip import RoundTripExaminer
+
+    if settings.store_url.startswith("memory:"):
+        return None  # of a process of its own: a trip through it would prove nothing
+    needs = needs_of(settings)
+    place = mask_text(settings.store_url)
+    return RoundTripExaminer(opened.store, opened.keyring, place=place, needs=needs)
+
+
+def _seats(settings: Settings, opened: Opened) -> Examiner | None:
+    from sojourn.service.doctor.seats import SeatExaminer
+
+    if settings.store_url.startswith("memory:"):
+        return None
+    return SeatExaminer(
+        opened.store,
+        opened.ledger,
+        sweep_interval=settings.sweep_interval,
+        place=mask_text(settings.store_url),
+        needs=needs_of(settings),
+    )
+
+
+def _outside(settings: Settings, opened: Opened, outside: Outside) -> list[Examiner]:
+    from sojourn.cookie import SignedTokens
+    from sojourn.outside.cookies import CookieExaminer, Opener
+    from sojourn.outside.probe import Probe
+    from sojourn.outside.server import ServerExaminer
+    from sojourn.outside.visit import Visit, read_login
+
+    probe = Probe(outside.url, via=outside.via)
+    login = None if outside.login is None else read_login(outside.login)
+    visit = Visit(probe, login=login, page=outside.page, names=(settings.cookie_name,))
+    opens: dict[str, Opener] = {}
+    if secrets := secrets_of(settings):
+        from sojourn.adapters.express.cookies import ExpressCookies
+
+        opens["Sojourn's"] = _opener(lambda: SignedTokens([each.encode() for each in secrets]))
+        opens["Express's"] = _opener(lambda: ExpressCookies(secrets))
+    key = settings.key or settings.admin_key or DataFolder(settings.data).recall().key
+    server = ServerExaminer(
+        probe, key=key, store=opened.store, keyring=opened.keyring, needs=needs_of(settings)
+    )
+    return [CookieExaminer(visit, origin=outside.origin, openers=opens), server]
+
+
+def _opener(make: Callable[[], Any]) -> Callable[[str], str]:
+    """Make the codec when it is first needed: a bad secret is another check's finding."""
+    from sojourn.errors import InvalidToken, SettingsError
+
+    def opens(value: str) -> str:
+        try:
+            return str(make().decode(value))
+        except SettingsError as error:
+            raise InvalidToken(error.message) from error
+
+    return opens

@@ -34,6 +34,11 @@ HELP: dict[str, tuple[str, str, str]] = {
     "data": (STORE, "DIR", "Folder for what this server keeps on this host."),
     "store": (STORE, "URL", "Live state: sqlite:///FILE, postgresql://, mysql:// or memory:"),
     "ledger": (STORE, "URL", "Durable record. Default: the store's database."),
+    "express": (
+        STORE,
+        "URL",
+        "An Express application's sessions, for doctor to look at: express+postgresql://…",
+    ),
     "event_retention_days": (STORE, "DAYS", "How long events are kept."),
     "secret": (
         SAFETY,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import structlog
 
+from sojourn.errors import StoreError
 from sojourn.hooks.book import HookedLedger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
+from sojourn.service.instances import REGISTER_INTERVAL, Presence
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
@@ -57,6 +60,7 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
+        self.presence = Presence(ledger, keyring)
         self.sessions = SessionService(
             store, complete=complete
         )  # never closed: the store is ours to close
@@ -84,6 +88,7 @@ class Services:
             Ticker("pulse", self.pulse, pulse_interval),
             Ticker("sweep", self.sweeper.run, sweep_interval),
             self._aftermath,
+            Ticker("presence", self.presence.register, REGISTER_INTERVAL),
         ]
         if self.recorder is not None:
             self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))
@@ -129,6 +134,7 @@ class Services:
         if self.recorder is not None:
             self.recorder.run()  # first: what a replaced store has lost is to be known before a grant
         self.licenses.reconcile()
+        self.presence.register()
         self.batcher.start()
         for ticker in self._tickers:
             ticker.start()
@@ -138,6 +144,8 @@ class Services:
         await self.batcher.close()
         for ticker in self._tickers:
             ticker.stop()
+        with contextlib.suppress(StoreError):  # the others see it by its silence
+            self.presence.leave()
 
     def close(self) -> None:
         self.store.close()

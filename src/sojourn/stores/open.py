@@ -131,8 +131,12 @@ def open_examiner(url: str, *, place: str, ledger: bool = False) -> Examiner | N
 
     `place` is how people may read of it. None: there is nothing of ours to look at.
     """
-    if scheme_of(url) in ("memory", *REDIS):
+    if scheme_of(url) == "memory":
         return None
+    if scheme_of(url) in REDIS:
+        from sojourn.stores.redis.doctor import RedisExaminer  # noqa: PLC0415  # only if asked for
+
+        return RedisExaminer(url, place=place)
     from sojourn.stores.sql.doctor.examiner import SqlExaminer  # noqa: PLC0415  # only if asked for
     from sojourn.stores.sql.doctor.source import Source  # noqa: PLC0415  # only if asked for
 

@@ -20,6 +20,7 @@ from sojourn.errors import SettingsError
 from sojourn.session import Sessions
 
 if TYPE_CHECKING:
+    from sojourn.finding import Examiner
     from sojourn.stores.sql.database import Database
 
 SCHEMES = {
@@ -96,6 +97,17 @@ def install(
         db.close()
 
 
+def open_examiner(url: str, *, place: str) -> Examiner | None:
+    """Return what looks at an Express application's table for doctor; opens nothing yet. None on Redis,
+    where there is no table. Raises SettingsError."""
+    scheme, target, options = _read(url, {})
+    if not scheme.startswith("postgres"):
+        return None
+    from sojourn.adapters.express.doctor.examiner import ExpressExaminer  # noqa: PLC0415  # if asked for
+
+    return ExpressExaminer(lambda: _database(target, STORE_CLOCK), options, place=place)
+
+
 def _read(url: str, given: Mapping[str, object]) -> tuple[str, str, Options]:
     scheme, target, options = read_url(url, given)
     if scheme not in SCHEMES:
@@ -131,4 +143,11 @@ def _database(url: str, clock: Clock) -> Database:
     return ServerDatabase(parsed, clock=clock, durable=True)
 
 
-__all__ = ["EXPRESS_COOKIE", "ExpressCookies", "Options", "install", "open_express"]
+__all__ = [
+    "EXPRESS_COOKIE",
+    "ExpressCookies",
+    "Options",
+    "install",
+    "open_examiner",
+    "open_express",
+]

@@ -429,7 +429,7 @@ class PostgresSessions:
             raise _zone_error(f"Express writes {other}, and we would read {rows[0][4]}.")
         if any(row[2] is not None for row in rows):
             return
-        shift = _shift([(row[0], row[1]) for row in rows])
+        shift = shift_of([(row[0], row[1]) for row in rows])
         if shift:
             raise _zone_error(f"The ends of its sessions are {shift / 3600:+g} h off.")
 
@@ -455,7 +455,7 @@ def _zone_error(message: str) -> SettingsError:
     )
 
 
-def _shift(rows: Sequence[tuple[str, float]]) -> int:
+def shift_of(rows: Sequence[tuple[str, float]]) -> int:
     """Return by how many seconds ends are off; 0 if that cannot be said.
 
     A touch moves `expire` and leaves `cookie.expires`, so that a later `expire` alone proves little:

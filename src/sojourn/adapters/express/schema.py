@@ -249,7 +249,7 @@ def require(db: Database, options: Options) -> Names:
 
 def install(db: Database, options: Options) -> Names:
     """Make what is missing, Express's own table included. Safe to repeat, and to run twice at once."""
-    names = find(db, options) or _make_express_table(db, options)
+    names = find(db, options) or make_express_table(db, options)
     _refuse_odd(db, names)
     db.transaction(lambda tx: _make_ours(tx, names, options))
     after: str | None = ""
@@ -260,7 +260,7 @@ def install(db: Database, options: Options) -> Names:
     return names
 
 
-def _make_express_table(db: Database, options: Options) -> Names:
+def make_express_table(db: Database, options: Options) -> Names:
     def work(tx: Tx) -> None:
         tx.rows("SELECT 1 FROM pg_advisory_xact_lock(:key)", {"key": LOCK})
         if not tx.rows(SCHEMA_OF, {"name": _given(options)}):

@@ -100,6 +100,17 @@ class MemoryStore(MemorySessions, MemorySeats):
                 more=limit in (silent, forgotten, cut, sessions, events, ips),
             )
 
+    def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
+        with self._lock:
+            for session_id in session_ids:
+                row = self._sessions.get(session_id)
+                if row is not None and row.session.user_id == user_id:
+                    self._remove(session_id)
+            for pool_id in pool_ids:
+                self._pools.pop(pool_id, None)
+                self._fences.pop(pool_id, None)
+                self._leases.pop(pool_id, None)
+
     def check(self) -> list[Finding]:
         return [volatile()]
 

@@ -344,11 +344,14 @@ class MemorySessions(MemoryStream):
         ]
         forgotten = sorted(dead)[:limit]
         for _, session_id in forgotten:
-            row = self._sessions.pop(session_id)
-            del self._hashes[row.token_hash]
-            if row.previous_hash is not None:
-                del self._hashes[row.previous_hash]
+            self._remove(session_id)
         return len(forgotten)
+
+    def _remove(self, session_id: str) -> None:
+        row = self._sessions.pop(session_id)
+        del self._hashes[row.token_hash]
+        if row.previous_hash is not None:
+            del self._hashes[row.previous_hash]
 
     def _forget_ips(self, until: int, limit: int) -> int:
         known = [

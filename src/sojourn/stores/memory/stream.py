@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sojourn.clock import DAY, Clock, host_now
 from sojourn.errors import InvalidInput
-from sojourn.event import Event
+from sojourn.event import Event, of_canary
 from sojourn.store import LIST_MAX
 
 EVENT_RETENTION = 30 * DAY
@@ -64,6 +64,8 @@ class MemoryStream:
 
     def _append(self, events: Iterable[Event], now: int) -> None:
         for event in events:
+            if of_canary(event):
+                continue
             self._last_event_id += 1
             data = copy_json(event.data)
             self._events.append(replace(event, id=self._last_event_id, at=now, data=data))

@@ -20,9 +20,10 @@ from sojourn.lease import (
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
 from sojourn.store import Action, Attached, Held, Outage, Swept
-from sojourn.stores.redis import events, health, scripts, seats
+from sojourn.stores.redis import events, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis.doctor import quick
 
 
 class RedisStore:
@@ -171,6 +172,9 @@ class RedisStore:
             more=bool(more),
         )
 
+    def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
+        self._db.run(scripts.FORGET, [user_id, list(session_ids), list(pool_ids)])
+
     # For a recorder: see `store.Recorded`
 
     def attach(self, ledger: str, last_event_id: int) -> Attached:
@@ -196,7 +200,7 @@ class RedisStore:
         return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
 
     def check(self) -> list[Finding]:
-        return health.check(self._db)
+        return quick(self._db)
 
     def now(self) -> int:
         return int(self._db.run(scripts.POOLS, ["now", []]))

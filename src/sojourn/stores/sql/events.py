@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 
 from sojourn.errors import StoreBroken
-from sojourn.event import Event
+from sojourn.event import Event, of_canary
 from sojourn.store import LIST_MAX
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Database, Tx
@@ -43,6 +43,7 @@ FROM mark, json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text,
 
 def append(tx: Tx, events: Sequence[Event], now: int) -> None:
     """Append events; the last thing a transaction does."""
+    events = [event for event in events if not of_canary(event)]
     if not events:
         return
     count = len(events)

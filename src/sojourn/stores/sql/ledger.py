@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from sojourn.errors import Conflict
 from sojourn.event import Event
-from sojourn.ledger import ApiKey, Audit, LicenseChange, Role, SweepRun
+from sojourn.ledger import ApiKey, Audit, Instance, LicenseChange, Role, SweepRun
 from sojourn.license import License, LicenseStatus, Policy, Pool
-from sojourn.stores.sql import recorded
+from sojourn.stores.sql import instances, recorded
 from sojourn.stores.sql.audits import audit as _audit
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded, bump
@@ -232,6 +232,14 @@ class SqlLedger:
         query = select(sweeps).order_by(sweeps.c.id.desc()).limit(bounded(limit))
         rows = self._db.read(lambda tx: tx.core(query).all())
         return [SweepRun(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public API
+
+    # Who serves
+
+    def register(self, instance: Instance, *, stopped: bool = False) -> None:
+        instances.register(self._db, instance, stopped=stopped)
+
+    def instances(self) -> list[Instance]:
+        return instances.listed(self._db)
 
     # The stream of a store that is not in this database
 

@@ -314,3 +314,18 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_state", "state", "webhook_id", "seq"),
     **IN_MYSQL,
 )
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Key(64), primary_key=True),
+    Column("host", Key(256), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("version", Key(64), nullable=False),
+    Column("fingerprints", JSON, nullable=False),
+    Column("started_at", INSTANT, nullable=False),
+    Column("seen_at", INSTANT, nullable=False),
+    Column("stopped_at", INSTANT),
+    Index("instances_seen", "seen_at"),
+    **IN_MYSQL,
+)

@@ -21,6 +21,7 @@ from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMan
 from sojourn.store import Action, Outage, Swept
 from sojourn.stores.sql import (
     acquires,
+    canaries,
     creates,
     cutoffs,
     ends,
@@ -185,6 +186,9 @@ class SqlStore:
             event_retention=self._event_retention,
             ip_retention=self._ip_retention,
         )
+
+    def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
+        canaries.forget(self._db, user_id, session_ids, pool_ids)
 
     def check(self) -> list[Finding]:
         return quick(self._db)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from sojourn.clock import DAY, SECOND, ManualClock
-from sojourn.event import EventKind
+from sojourn.event import CANARY_LICENSE, CANARY_USER, EventKind
 from sojourn.lease import EndReason, LeaseFilter
-from sojourn.session import TOMBSTONE
+from sojourn.session import TOMBSTONE, GoneReason
 from sojourn.store import Store, Swept
 from sojourn.testing.builders import (
     acquire,
     beat,
     give_back,
+    gone,
     latest,
     look_up,
     new_session,
     news,
     pool,
     read_at,
+    refused,
     sign_in,
     take,
+    token_hash,
     usage,
 )
 from sojourn.testing.contract.base import OnManualClock
@@ -186,3 +189,36 @@ class SweepMeaning(OnManualClock):
         now = clock.advance(milliseconds=40 * DAY)
         store.sweep()
         assert store.of("ann") == [read_at(now, session)]
+
+    def test_canaries_leave_no_trace(self, store: Store, clock: ManualClock) -> None:
+        """Doctor's own people come and go unseen: no event, no row, nobody else's seat."""
+        user, canary_pool = f"{CANARY_USER}1", f"{CANARY_LICENSE}:canary"
+        sign_in(store, "ann's")
+        store.define([pool(), pool(license_id=CANARY_LICENSE, feature="canary")])
+        take(store, lease_id="anns")
+        last = latest(store)
+        for name in ("bird", "other"):
+            sign_in(store, name, user)
+            take(store, user, name, pool_id=canary_pool, session_id=name)
+        refused(store, user, "third", pool_id=canary_pool)
+        assert store.rotate("bird", token_hash("second")) is not None
+        store.end(ids=["bird"])
+        clock.advance(milliseconds=LOST_AFTER)
+        store.forget(user, session_ids=["bird", "other", "ann's"], pool_ids=[canary_pool])
+        store.sweep()
+
+        assert {event.user_id for event in news(store, last)} == {"ann"}
+        assert [x and x.reason for x in store.gone(["bird", "other", "ann's"])] == [
+            GoneReason.ABSENT,
+            GoneReason.ABSENT,
+            None,
+        ]
+        for token in ("bird", "second", "other"):
+            assert gone(store, token).reason is GoneReason.ABSENT
+        assert store.of(user) == []
+        assert store.pools([canary_pool]) == [None]
+        assert store.leases(LeaseFilter(user_id=user, include_ended=True))[0] == []
+        assert look_up(store, "anns") is not None
+        sign_in(store, "bird", user)  # nothing of it is in the way
+        store.define([pool(license_id=CANARY_LICENSE, feature="canary")])
+        take(store, user, "bird", pool_id=canary_pool, session_id="bird")

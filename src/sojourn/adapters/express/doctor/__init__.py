@@ -1,0 +1,1 @@
+"""What doctor looks at beside Express: connect-pg-simple's table, and what mends it."""

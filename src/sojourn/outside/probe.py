@@ -1,0 +1,135 @@
+"""Asking an address over HTTP, each time on a connection of its own.
+
+A load balancer chooses a server by connection: so each request may meet another one, as requests of
+people do.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
+
+from sojourn.errors import SettingsError, StoreUnavailable
+
+TIMEOUT = 10.0  # seconds
+BODY_MAX = 262_144  # bytes of an answer that are looked at
+AGENT = "Mozilla/5.0 (compatible; sojourn-doctor)"
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Unreachable(StoreUnavailable):
+    """Nobody answered there."""
+
+    hint = "Check the address, and that the application runs."
+
+
+class Answer(Struct, frozen=True):
+    """What came back; headers as they came, doubles too."""
+
+    url: str
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def get(self, name: str) -> str | None:
+        return next((v for k, v in self.headers if k.lower() == name), None)
+
+    def all(self, name: str) -> list[str]:
+        return [v for k, v in self.headers if k.lower() == name]
+
+    @property
+    def goes_to(self) -> str | None:
+        """The address a browser goes on to, if it is sent elsewhere."""
+        place = self.get("location")
+        return (
+            urljoin(self.url, place) if place and self.status in (301, 302, 303, 307, 308) else None
+        )
+
+    @property
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+
+class Probe:
+    """Asks one origin. With `via`, connects to `host:port` instead of what the URL names: to one
+    server behind a balancer, or before its name is known to all."""
+
+    def __init__(
+        self, url: str, *, via: str | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"This is no address of a web page: {url!r}.")
+        self.url = url
+        self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.https = parts.scheme == "https"
+        self.host = parts.hostname
+        self._port = parts.port or (443 if self.https else 80)
+        self._via = via
+        self._context = context
+
+    def ask(
+        self,
+        method: str,
+        place: str,
+        *,
+        headers: Mapping[str, str] = NONE,
+        cookies: str = "",
+        body: bytes | None = None,
+    ) -> Answer:
+        """Ask this origin for a path or an address of its own. Raises Unreachable."""
+        url = urljoin(self.url, place)
+        parts = urlsplit(url)
+        sent = {"User-Agent": AGENT, "Accept": "text/html,*/*", "Connection": "close", **headers}
+        if cookies:
+            sent["Cookie"] = cookies
+        try:
+            connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
+            connection.sock = self._connect()
+            try:
+                path = parts.path or "/"
+                target = f"{path}?{parts.query}" if parts.query else path
+                connection.request(method, target, body=body, headers=sent)
+                said = connection.getresponse()
+                read = said.read(BODY_MAX)
+            finally:
+                connection.close()
+        except ssl.SSLError as error:
+            raise Unreachable(
+                f"{self.origin} has no certificate that is trusted here ({error.reason}).",
+                hint="Name its authority in SSL_CERT_FILE, or renew the certificate.",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.origin} does not answer ({type(error).__name__}).") from error
+        return Answer(url, said.status, tuple(said.getheaders()), read)
+
+    def ours(self, url: str) -> bool:
+        """Tell whether an address is of this very origin."""
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return (parts.scheme == "https", parts.hostname, port) == (
+            self.https,
+            self.host,
+            self._port,
+        )
+
+    def _connect(self) -> socket.socket:
+        host, port = self.host, self._port
+        if self._via is not None:
+            named, _, number = self._via.rpartition(":")
+            host, port = (named.strip("[]"), int(number)) if number.isdigit() else (self._via, port)
+        plain = socket.create_connection((host, port), timeout=TIMEOUT)
+        if not self.https:
+            return plain
+        context = self._context or ssl.create_default_context()
+        try:
+            return context.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise

@@ -1,0 +1,322 @@
+"""Do the store and the ledger agree on pools, is nobody on a seat that nobody knows of, is swept?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from sojourn.clock import HOUR, SECOND
+from sojourn.event import CANARY_LICENSE, EventKind
+from sojourn.finding import Area, Check, Finding, Fix, Step, failure, ok, skipped, warning
+from sojourn.lease import Lease, LeaseFilter
+from sojourn.ledger import Ledger
+from sojourn.license import Policy, Pool
+from sojourn.service.licenses import Licenses
+from sojourn.service.sweeper import Sweeper
+from sojourn.store import LIST_MAX, Action, Store
+
+SHOWN_MAX = 10
+LEASES_MAX = 50_000
+"""Leases that are looked at for orphans; of more, the first ones."""
+POOLS_MAX = 20_000
+DENIALS_MAX = 500
+ACTOR = "system:doctor"
+ORPHANED = "orphaned"
+
+
+class Seen(Struct, frozen=True):
+    """What was read: pools of the ledger, leases that nobody accounts for, and why."""
+
+    pools: tuple[Pool, ...]
+    strays: tuple[tuple[Lease, str], ...]
+    cut: bool  # there were more leases than were looked at
+
+
+class _Define:
+    """Gives the store the ledger's pools, as a server does at its start."""
+
+    def __init__(self, examiner: SeatExaminer) -> None:
+        self._examiner = examiner
+
+    def plan(self) -> Sequence[Step]:
+        wrong = self._examiner.differing()
+        if not wrong:
+            return []
+        return [
+            Step(
+                what="Define the ledger's pools in the store again.",
+                why="The store lacks some, or has them otherwise.",
+                rows=len(wrong),
+                undo="Nothing to undo: the ledger decides. Nobody loses a seat.",
+            )
+        ]
+
+    def apply(self) -> Iterator[Step]:
+        steps = self.plan()
+        Licenses(self._examiner.store(), self._examiner.ledger()).reconcile()
+        yield from steps
+
+
+class _End:
+    """Ends leases that belong to nothing any more."""
+
+    def __init__(self, examiner: SeatExaminer) -> None:
+        self._examiner = examiner
+
+    def plan(self) -> Sequence[Step]:
+        strays = self._examiner.seen().strays
+        if not strays:
+            return []
+        return [
+            Step(
+                what="End leases that belong to nothing any more.",
+                why="Their license or their session is gone; they hold seats all the same.",
+                rows=len(strays),
+                undo="A living client takes a seat again by itself, if it may.",
+            )
+        ]
+
+    def apply(self) -> Iterator[Step]:
+        steps = self.plan()
+        ids = [lease.id for lease, _ in self._examiner.seen().strays]
+        for start in range(0, len(ids), LIST_MAX):
+            which = LeaseFilter(ids=tuple(ids[start : start + LIST_MAX]))
+            self._examiner.store().revoke(which, Action(actor=ACTOR, name=ORPHANED))
+        yield from steps
+
+
+class _Sweep:
+    """Sweeps, as a server does by itself."""
+
+    def __init__(self, examiner: SeatExaminer) -> None:
+        self._examiner = examiner
+
+    def plan(self) -> Sequence[Step]:
+        return [
+            Step(
+                what="Sweep once.",
+                why="Nothing has, for long, or the last sweep failed.",
+                undo="Nothing to undo: only what is over is noted and forgotten.",
+            )
+        ]
+
+    def apply(self) -> Iterator[Step]:
+        Sweeper(self._examiner.store(), self._examiner.ledger()).run(actor=ACTOR)
+        yield from self.plan()
+
+
+class SeatExaminer:
+    """Looks at seats, by the contracts of store and ledger."""
+
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        ledger: Callable[[], Ledger],
+        *,
+        sweep_interval: float,
+        place: str,
+        needs: tuple[str, ...] = (),
+    ) -> None:
+        self.store = store
+        self.ledger = ledger
+        self._interval = round(sweep_interval * SECOND)
+        self._place = place
+        self._needs = needs
+
+    def checks(self) -> Sequence[Check]:
+        asked = (
+            ("pools", "Has the store the ledger's pools?", self._pools, _Define(self), False),
+            ("orphans", "Does every lease belong to somebody?", self._orphans, _End(self), False),
+            ("capacity", "Are there no more holders than seats?", self._capacity, None, False),
+            ("sweep", "Is it swept?", self._sweep, _Sweep(self), True),
+            ("denials", "Was anybody refused for a ghost?", self._denials, None, False),
+            ("policy", "Do policies contradict themselves?", self._policy, None, False),
+        )
+        return [
+            Check(
+                id=f"seats.{name}",
+                area=Area.SEATS,
+                title=title,
+                looked_at=self._place,
+                look=look,
+                repair=repair,
+                quick=quick,
+                needs=self._needs,
+            )
+            for name, title, look, repair, quick in asked
+        ]
+
+    def close(self) -> None:
+        """Nothing of its own: store and ledger are whoever's who opened them."""
+
+    def known(self) -> list[Pool]:
+        """Return the ledger's pools."""
+        found: list[Pool] = []
+        while page := self.ledger().pools(after=found[-1].id if found else None, limit=LIST_MAX):
+            found += page
+            if len(found) >= POOLS_MAX:
+                break
+        return found
+
+    def differing(self) -> list[str]:
+        """Name the pools that the store lacks, or has otherwise than the ledger."""
+        wrong, known = [], self.known()
+        for start in range(0, len(known), LIST_MAX):
+            page = known[start : start + LIST_MAX]
+            there = self.store().pools([pool.id for pool in page])
+            wrong += [pool.id for pool, other in zip(page, there, strict=True) if pool != other]
+        return wrong
+
+    def seen(self) -> Seen:
+        """Read the live leases, in pages, and hold them against the ledger and the sessions."""
+        store, pools = self.store(), self.known()
+        names = {pool.id for pool in pools}
+        strays: list[tuple[Lease, str]] = []
+        after: str | None = None
+        for _ in range(LEASES_MAX // LIST_MAX):
+            page, _ = store.leases(LeaseFilter(), after=after, limit=LIST_MAX)
+            if not page:
+                return Seen(tuple(pools), tuple(strays), cut=False)
+            after = page[-1].id
+            held = sorted({x.session_id for x in page if x.session_id is not None})
+            gone = {i for i, why in zip(held, store.gone(held), strict=True) if why is not None}
+            for lease in page:
+                if lease.pool_id.startswith(CANARY_LICENSE + ":"):
+                    continue  # another doctor's
+                if lease.pool_id not in names:
+                    strays.append((lease, "its license or feature is not in the ledger"))
+                elif lease.session_id in gone:
+                    strays.append((lease, "its session is gone"))
+        return Seen(tuple(pools), tuple(strays), cut=True)
+
+    def _pools(self) -> Finding:
+        wrong = self.differing()
+        if not wrong:
+            return ok(f"It has all {len(self.known()):,}, as they are there.")
+        return failure(
+            f"The store lacks {len(wrong):,} pools of the ledger, or has them otherwise.",
+            evidence=wrong[:SHOWN_MAX],
+            means="Who asks for a seat there is refused, or let in by rules that are no more.",
+            fix=Fix(
+                text="Define them again; every start of a server does.",
+                command="sojourn doctor --fix",
+            ),
+        )
+
+    def _orphans(self) -> Finding:
+        seen = self.seen()
+        if not seen.strays:
+            looked = f"The first {LEASES_MAX:,} leases do." if seen.cut else "All of them do."
+            return ok(looked)
+        return warning(
+            f"{len(seen.strays):,} leases belong to nothing any more.",
+            evidence=[
+                f"{lease.id} in {lease.pool_id}: {why}" for lease, why in seen.strays[:SHOWN_MAX]
+            ],
+            means="They hold seats until they fall silent.",
+            fix=Fix(text="End them.", command="sojourn doctor --fix"),
+        )
+
+    def _capacity(self) -> Finding:
+        known, over = self.known(), []
+        for start in range(0, len(known), LIST_MAX):
+            usages = self.store().usage([pool.id for pool in known[start : start + LIST_MAX]])
+            over += [x for x in usages if x is not None and x.in_use > x.capacity]
+        if not over:
+            return ok("There are not.", f"{len(known):,} pools")
+        return warning(
+            f"{len(over):,} pools have more holders than seats.",
+            evidence=[f"{x.pool_id}: {x.in_use} of {x.capacity}" for x in over[:SHOWN_MAX]],
+            means="Nobody who is in loses a seat, and nobody gets one until enough have left: a pool was "
+            "made smaller, or a store was replaced that had lost seats.",
+            fix=Fix(
+                text="Wait, raise the capacity, or end what looks dead.",
+                command="sojourn seats list --license LICENSE",
+            ),
+        )
+
+    def _sweep(self) -> Finding:
+        sweeps, now = self.ledger().sweeps(limit=1), self.ledger().now()
+        if not sweeps:
+            return skipped(
+                "Nothing has been swept yet: the first sweep comes a while after the start."
+            )
+        last, limit = sweeps[0], max(3 * self._interval, HOUR)
+        ago = (now - last.started_at) / HOUR
+        if last.error is not None:
+            return warning(
+                "The last sweep failed.",
+                evidence=[last.error],
+                means="Seats come free all the same; but what is over piles up.",
+                fix=Fix(text="See the store's findings; then sweep.", command="sojourn sweep run"),
+            )
+        if now - last.started_at > limit:
+            return warning(
+                f"Nothing was swept for {ago:.1f} hours.",
+                means="Seats come free all the same; but what is over piles up, and is told late.",
+                fix=Fix(text="See that a server runs. To sweep now:", command="sojourn sweep run"),
+            )
+        return ok("It is.", f"{ago:.1f} hours ago, in {last.took} ms")
+
+    def _denials(self) -> Finding:
+        """A holder past the linger after its suspicion held a seat while somebody was refused."""
+        events = self.store().events(
+            kinds=(EventKind.LEASE_DENIED,), limit=DENIALS_MAX, newest_first=True
+        )
+        policies = {pool.id: pool.policy for pool in self.known()}
+        ghosts, full = [], 0
+        for event in events:
+            policy = policies.get(event.pool_id or "")
+            full += event.data.get("reason") == "seat_limit"
+            if policy is None or policy.when_full == "deny":
+                continue
+            patience = policy.suspect_after_ms + policy.linger
+            silent = [
+                x for x in event.data.get("holders", ()) if int(x.get("lastBeatAgo", 0)) > patience
+            ]
+            if silent and event.data.get("suspect"):
+                ghosts.append(
+                    f"{event.pool_id}: {event.user_id} was refused, {len(silent)} were silent"
+                )
+        if ghosts:
+            return failure(
+                f"{len(ghosts)} of the last {len(events)} denials were for ghosts.",
+                evidence=ghosts[:SHOWN_MAX],
+                means="Somebody read that the limit is reached while nobody sat there.",
+                fix=Fix(
+                    text="Report it, with `sojourn seats debug`: an acquire takes such seats itself."
+                ),
+            )
+        return ok("Nobody.", f"{full} of the last {len(events)} denials found every seat held")
+
+    def _policy(self) -> Finding:
+        odd = [f"{pool.id}: {why}" for pool in self.known() for why in contradictions(pool.policy)]
+        if not odd:
+            return ok("They do not.")
+        return warning(
+            f"{len(odd):,} rules of pools work against each other.",
+            evidence=odd[:SHOWN_MAX],
+            means="Living people lose seats, or seats stay taken for longer than anybody means.",
+            fix=Fix(
+                text="Change them.", command="sojourn feature set LICENSE FEATURE --lost-after 90"
+            ),
+        )
+
+
+def contradictions(policy: Policy) -> list[str]:
+    """Say what in a valid policy works against itself."""
+    beat, found = policy.heartbeat_interval, []
+    if policy.lost_after < 2 * beat:
+        found.append(
+            "lost_after is under twice the heartbeat: one beat that is late costs the seat"
+        )
+    elif policy.suspect_after_ms < 3 * beat // 2:
+        found.append("suspect_after is under one and a half heartbeats: the living are doubted")
+    if policy.max_lease is not None and policy.max_lease <= policy.lost_after:
+        found.append("max_lease is not longer than lost_after: no beat ever prolongs a lease")
+    if policy.idle_after is not None and policy.idle_after < beat:
+        found.append("idle_after is under the heartbeat: nobody can tell in time of being active")
+    if policy.capacity == 0:
+        found.append("capacity is 0: nobody gets a seat")
+    return found

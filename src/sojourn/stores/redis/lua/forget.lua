@@ -1,0 +1,19 @@
+-- Store.forget. Asked: user, sessions, pools.
+local user, sessions, names = ASKED[1], ASKED[2], ASKED[3]
+
+for _, id in ipairs(sessions) do
+  local m = read_meta(id)
+  if m and m[USER] == user then forget_session(id, m) end
+end
+for _, name in ipairs(names) do
+  local p = pool_of(name)
+  for _, key in ipairs({p.L, p.T}) do
+    local rows = call('HGETALL', key)
+    for i = 1, #rows, 2 do forget(p, decode(p, rows[i], rows[i + 1])) end
+  end
+  call('DEL', p.key, p.L, p.Z, p.T, p.Y, p.K)
+  call('SREM', BASE .. 'pools', name)
+  call('ZREM', BASE .. 'pd', name)
+end
+tick()
+return 1

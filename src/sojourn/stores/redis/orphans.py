@@ -1,0 +1,215 @@
+"""What the older deployment left in Redis: session keys, sets of users' sessions, counters of features.
+
+It kept a set of session names for each user beside the sessions, and a counter for each feature, and
+forgot to take names and counts back. Of these, an orphan is what nobody can need:
+
+    a name in a user's set whose session is not there
+    a session that never ends, and nobody has used for a month
+    a counter that nobody has changed for a month
+
+What may still be in use is left alone, and told: another application may have keys of such names. What is
+taken out of the way is renamed, and gone a week later, so that it can be brought back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from msgspec import Struct
+
+from sojourn.finding import Finding, Fix, Step, ok, skipped, warning
+from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis.faults import DENIED, code_of, translated
+
+SESSIONS = ("session:*", "sessions:*", "sess:*")
+SETS = ("user_sessions:*", "user:*:sessions", "sessions:user:*", "user:sessions:*")
+COUNTERS = (
+    "feature:*:count",
+    "feature_count:*",
+    "feature:*:active",
+    "license:*:count",
+    "seats:*:count",
+)
+UNUSED = 30 * 86_400
+"""Seconds after which what never ends is taken to be forgotten."""
+KEPT = 7 * 86_400
+PAGE = 500
+KEYS_MAX = 2_000_000
+
+
+class Left(Struct):
+    """Attributes: names: of a user's set, those without a session; living: how many keys may be in use."""
+
+    names: dict[bytes, list[bytes]]
+    sessions: list[bytes]
+    counters: list[bytes]
+    living: int = 0
+
+    @property
+    def found(self) -> int:
+        return len(self.sessions) + len(self.counters) + sum(map(len, self.names.values()))
+
+
+def look(db: Connection) -> Left:
+    """Scan, in pieces, by the three kinds of names."""
+    left = Left({}, [], [])
+    with translated():
+        for pattern in SESSIONS:
+            for keys in _pages(db, pattern, "string", "hash"):
+                _unused(db, keys, left, left.sessions)
+        for pattern in COUNTERS:
+            for keys in _pages(db, pattern, "string"):
+                _unused(db, keys, left, left.counters)
+        for pattern in SETS:
+            for keys in _pages(db, pattern, "set"):
+                for key in keys:
+                    if dead := _dead(db, key):
+                        left.names[key] = dead
+    return left
+
+
+def _pages(db: Connection, pattern: str, *kinds: str) -> Iterator[list[bytes]]:
+    for kind in kinds:
+        page: list[bytes] = []
+        for number, key in enumerate(db.client.scan_iter(pattern, count=PAGE, _type=kind)):
+            if number >= KEYS_MAX:
+                break
+            if db.base.encode() not in key:
+                page.append(key)
+            if len(page) >= PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+
+def _unused(db: Connection, keys: list[bytes], left: Left, found: list[bytes]) -> None:
+    """Sort keys into those that nobody needs, and others."""
+    pipe = db.client.pipeline(transaction=False)
+    for key in keys:
+        pipe.ttl(key)
+        pipe.object("idletime", key)
+    answers = pipe.execute(raise_on_error=False)
+    for key, ttl, idle in zip(keys, answers[::2], answers[1::2], strict=True):
+        if ttl == -1 and isinstance(idle, int) and idle >= UNUSED:
+            found.append(key)
+        else:
+            left.living += 1
+
+
+def _dead(db: Connection, key: bytes) -> list[bytes]:
+    """Return the names in a user's set for which there is no session, under any name it could have."""
+    dead: list[bytes] = []
+    names = list(db.client.sscan_iter(key, count=PAGE))
+    heads = [pattern[:-1].encode() for pattern in SESSIONS]
+    for start in range(0, len(names), PAGE):
+        page = names[start : start + PAGE]
+        pipe = db.client.pipeline(transaction=False)
+        for name in page:
+            pipe.exists(name, *(head + name for head in heads))
+        dead += [name for name, there in zip(page, pipe.execute(), strict=True) if not there]
+    return dead
+
+
+def judge(db: Connection) -> Finding:
+    """Say what there is of it."""
+    if hasattr(db.client, "get_primaries"):
+        return skipped("The older layout was never on a Cluster.")
+    try:
+        left = look(db)
+    except Exception as error:
+        if code_of(error.__cause__ or error) in DENIED:
+            return skipped(
+                "The ACL lets us see our own keys only: run doctor with a user who sees all."
+            )
+        raise
+    names = sum(map(len, left.names.values()))
+    evidence = [
+        f"{len(left.sessions):,} session keys never end, and have not been used for a month.",
+        f"{names:,} names in {len(left.names):,} users' sets have no session.",
+        f"{len(left.counters):,} counters have not changed for a month.",
+    ]
+    if left.living:
+        evidence.append(f"{left.living:,} keys of such names may be in use; they are left alone.")
+    if not left.found:
+        return ok("Nothing that nobody needs.", *evidence[3:])
+    return warning(
+        "The older deployment has left keys behind that nobody needs.",
+        evidence=evidence,
+        means="They take memory, and its counters tell of people who are not there.",
+        fix=Fix(
+            text="Move them aside; they are gone a week later.", command="sojourn doctor --fix"
+        ),
+    )
+
+
+class Removal:
+    """Takes them out of the way: names from sets, keys aside for a week."""
+
+    def __init__(self, opened: Callable[[], Connection]) -> None:
+        self._open = opened
+
+    def plan(self) -> Sequence[Step]:
+        return _steps(look(self._open()))
+
+    def apply(self) -> Iterator[Step]:
+        db = self._open()
+        left = look(db)
+        with translated():
+            for key, names in left.names.items():
+                _keep(db, key, names)
+            for key in (*left.sessions, *left.counters):
+                _move(db, key)
+        yield from _steps(left)
+
+
+def _steps(left: Left) -> list[Step]:
+    steps = []
+    if left.names:
+        steps.append(
+            Step(
+                what="Take names without a session out of users' sets.",
+                why="Their sessions are not there.",
+                rows=sum(map(len, left.names.values())),
+                undo=f"They are kept a week in {_aside(b'THE-SET').decode()}: SUNIONSTORE.",
+            )
+        )
+    for kind, keys in (("session keys", left.sessions), ("counters", left.counters)):
+        if keys:
+            steps.append(
+                Step(
+                    what=f"Move {kind} aside that nobody has used for a month.",
+                    why="Nothing ends them.",
+                    rows=len(keys),
+                    undo=f"RENAME {_aside(b'KEY').decode()} KEY, and PERSIST KEY, within a week.",
+                )
+            )
+    return steps
+
+
+def _aside(key: bytes) -> bytes:
+    return f"sojourn-aside:{datetime.now(UTC):%Y%m%d}:".encode() + key
+
+
+def _keep(db: Connection, key: bytes, names: Sequence[Any]) -> None:
+    aside = _aside(key)
+    with db.client.pipeline(transaction=True) as pipe:
+        pipe.sadd(aside, *names)
+        pipe.expire(aside, KEPT)
+        pipe.srem(key, *names)
+        pipe.execute()
+
+
+def _move(db: Connection, key: bytes) -> None:
+    aside = _aside(key)
+    try:
+        with db.client.pipeline(transaction=True) as pipe:
+            pipe.rename(key, aside)
+            pipe.expire(aside, KEPT)
+            pipe.execute()
+    except redis.ResponseError as error:
+        if "no such key" not in str(error).lower():
+            raise  # gone meanwhile: then there is nothing to do

@@ -1,0 +1,130 @@
+"""Seats gone wrong, each made for real: found, mended, and whoever sits well stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from typing import Any
+
+import pytest
+
+from sojourn.clock import DAY, HOUR, ManualClock
+from sojourn.finding import Verdict
+from sojourn.lease import LeaseFilter
+from sojourn.ledger import Ledger, SweepRun
+from sojourn.license import Policy
+from sojourn.service.doctor.doctor import Doctor
+from sojourn.service.doctor.seats import SeatExaminer, contradictions
+from sojourn.service.licenses import Licenses
+from sojourn.store import Action, Store
+from sojourn.stores.open import open_ledger, open_store
+from sojourn.testing.builders import pool, sign_in, take
+
+POLICY = Policy(capacity=3)
+
+
+class World:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self.store, self.ledger = store, ledger
+        self.licenses = Licenses(store, ledger)
+        license_, _ = self.licenses.create("Acme", {"editor": POLICY}, actor="test")
+        self.license = license_.id
+        self.pool = f"{license_.id}:editor"
+        examiner = SeatExaminer(lambda: store, lambda: ledger, sweep_interval=900, place="here")
+        self.doctor = Doctor([examiner], nullcontext)
+
+    def wrong(self) -> dict[str, Any]:
+        return {x.check.id: x.finding for x in self.doctor.examine() if x.finding.verdict.rank}
+
+    def live(self) -> set[str]:
+        return {lease.id for lease in self.store.leases(LeaseFilter())[0]}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1_000 * DAY)
+
+
+@pytest.fixture
+def world(empty_sqlite: str, clock: ManualClock) -> Iterator[World]:
+    with (
+        closing(open_store(empty_sqlite, clock=clock)) as store,
+        closing(open_ledger(empty_sqlite, clock=clock)) as ledger,
+    ):
+        yield World(store, ledger)
+
+
+def test_healthy(world: World) -> None:
+    assert world.wrong() == {}
+    for n in range(4):
+        sign_in(world.store, f"s{n}", f"user {n}")
+    for n in range(3):
+        take(world.store, f"user {n}", pool_id=world.pool, session_id=f"s{n}")
+    assert world.wrong() == {}
+
+
+def test_a_store_that_lost_pools(world: World) -> None:
+    world.store.drop([world.pool], Action(actor="test"))
+    found = world.wrong()
+    assert set(found) == {"seats.pools"}
+    assert world.pool in found["seats.pools"].evidence
+    assert [x.step.rows for x in world.doctor.repair()] == [1]
+    assert list(world.doctor.repair()) == []
+    take(world.store, "ann", pool_id=world.pool)
+
+
+def test_a_policy_that_differs(world: World) -> None:
+    world.store.define([pool(9, license_id=world.license)])
+    assert set(world.wrong()) == {"seats.pools"}
+    assert list(world.doctor.repair())
+    assert world.wrong() == {}
+
+
+def test_orphans(world: World) -> None:
+    """A license that a restored ledger does not know; whoever sits well stays."""
+    keep = take(world.store, "ann", pool_id=world.pool)
+    world.store.define([pool(license_id="lic_lost")])
+    take(world.store, "bob", pool_id="lic_lost:editor")
+    found = world.wrong()
+    assert set(found) == {"seats.orphans"}
+    assert "lic_lost:editor" in found["seats.orphans"].evidence[0]
+    assert [x.step.rows for x in world.doctor.repair()] == [1]
+    assert world.wrong() == {}
+    assert world.live() == {keep.id}
+
+
+def test_more_holders_than_seats(world: World) -> None:
+    for n in range(3):
+        take(world.store, f"user {n}", pool_id=world.pool)
+    world.licenses.set_feature(world.license, "editor", Policy(capacity=2), actor="test")
+    found = world.wrong()
+    assert set(found) == {"seats.capacity"}
+    assert found["seats.capacity"].evidence == (f"{world.pool}: 3 of 2",)
+
+
+def test_sweeps_that_stopped_or_fail(world: World, clock: ManualClock) -> None:
+    assert list(world.doctor.repair()) == []  # nothing swept yet is no fault
+    world.ledger.record_sweep(SweepRun(started_at=clock.now(), took=5, actor="test"))
+    assert world.wrong() == {}
+    clock.advance(milliseconds=2 * HOUR)
+    assert set(world.wrong()) == {"seats.sweep"}
+    assert list(world.doctor.repair())
+    assert world.wrong() == {}
+    world.ledger.record_sweep(
+        SweepRun(started_at=clock.now(), took=5, actor="test", error="disk full")
+    )
+    assert world.wrong()["seats.sweep"].evidence == ("disk full",)
+
+
+def test_policies_that_contradict_themselves(world: World) -> None:
+    odd = Policy(capacity=3, heartbeat_interval=60_000)
+    world.licenses.set_feature(world.license, "editor", odd, actor="test")
+    found = world.wrong()
+    assert set(found) == {"seats.policy"}
+    assert found["seats.policy"].verdict is Verdict.WARNING
+    assert "under twice the heartbeat" in found["seats.policy"].evidence[0]
+    assert contradictions(POLICY) == []
+    assert contradictions(Policy(capacity=0, max_lease=60_000)) == [
+        "max_lease is not longer than lost_after: no beat ever prolongs a lease",
+        "capacity is 0: nobody gets a seat",
+    ]
