@@ -20,6 +20,7 @@ class Permission(StrEnum):
     SESSIONS_END = "sessions:end"
     SESSIONS_CUTOFF = "sessions:cutoff"  # everybody's at once
     WEBHOOKS = "webhooks"
+    DOCTOR_REPAIR = "doctor:repair"
     RELAY = "relay"
 
 
@@ -33,6 +34,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
             Permission.SESSIONS_READ,
             Permission.SESSIONS_END,
             Permission.WEBHOOKS,
+            Permission.DOCTOR_REPAIR,
         }
     ),
     Role.VIEWER: frozenset({Permission.READ, Permission.SESSIONS_READ}),
