@@ -15,6 +15,7 @@ from litestar.types import ASGIApp
 
 from sojourn.api import (
     active_sessions,
+    console,
     doctor,
     events,
     keys,
@@ -100,6 +101,7 @@ def _litestar(context: Context) -> Litestar:
         [
             *(_handler(call, context) for call in CALLS),
             *pages.handlers(context),
+            *console.handlers(context),
             HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
         ],
         openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire

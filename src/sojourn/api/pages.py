@@ -36,11 +36,11 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
             found = await context.blocking.run(settings.request_timeout, pages.page, asked)
         except (StoreError, Overloaded):  # it takes too long; the page itself asks nothing
             found = security_page(look, SECURITY_PATH)
-        return _reply(found)
+        return reply_of(found)
 
     async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
         name = request.path_params["name"]
-        return _reply(asset_page(name, request.headers.get("accept-encoding", "")))
+        return reply_of(asset_page(name, request.headers.get("accept-encoding", "")))
 
     return [
         HTTPRouteHandler(SECURITY_PATH, http_method="GET", name="security_page")(security),
@@ -48,7 +48,8 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     ]
 
 
-def _reply(page: Page | None) -> Reply:
+def reply_of(page: Page | None) -> Reply:
+    """Answer with a page; where there is none, with the problem that nothing is there."""
     if page is None:
         return answer_problem(problem("not_found", "There is nothing at this path."))
     headers = [(name.lower().encode(), value.encode()) for name, value in page.headers]

@@ -77,6 +77,13 @@ class Keys:
             )
         return found[0]
 
+    def known_by_id(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
+        """Look a key up by its id, valid or not: with its hash, and the ledger's now."""
+        return self._ledger.key(key_id)
+
+    def now(self) -> int:
+        return self._ledger.now()
+
     def grants(self, key: ApiKey, permission: Permission) -> bool:
         return permission in GRANTS[key.role]
 
