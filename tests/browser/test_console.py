@@ -116,7 +116,9 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
 def test_without_scripts(come: Come, place: Hospital) -> None:
     """All of it: signing in, looking, the plan, the repair, trying the browser, signing out."""
     it = come(scripts=False)
-    found(it, Role.OPERATOR)
+    place.falls_ill()
+    it.show_key(place.world.keys[Role.OPERATOR])
+    it.look()
     expect(it.check("schema.tables")).to_contain_text(
         "Copy what is readable to sessions_2025_11_22"
     )

@@ -144,3 +144,4 @@ def test_a_stop_ends_a_run_at_its_next_check(patient: Patient) -> None:
     assert run.over
     assert run.fault is not None
     assert "store.clock" not in patient.looked
+    assert patient.closed

@@ -120,7 +120,7 @@ class Console:
             return down_page(self._site, _plainly(fault))
         except SojournError as fault:
             return self._sign_in(_refused(fault), status=403 if fault.code == "forbidden" else 401)
-        log.info("console_sign_in", key=done.operator.key.id, ip=asked.origin.ip)
+        log.info("console_sign_in", key_id=done.operator.key.id, ip=asked.origin.ip)
         cookie = COOKIE.set(done.value, https=asked.origin.https, max_age=done.lifetime // 1_000)
         return redirect(BACK, cookie)
 

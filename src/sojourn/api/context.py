@@ -91,8 +91,8 @@ class Context:
         self.services.close()
 
     def _stop_doctor(self) -> None:
-        self.rounds.stop()
         self._quick.stop()
+        self.rounds.stop()
 
     def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:
         """Write down who had what mended. What is broken may be the very ledger: then the log has it."""

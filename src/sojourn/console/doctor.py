@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from sojourn.console.frame import Notice, rows
 from sojourn.console.pages import render
-from sojourn.errors import SojournError
+from sojourn.errors import RepairBusy, SojournError
 from sojourn.finding import Area, Check, Fix, Step, Verdict
-from sojourn.service.doctor.doctor import Mended, RepairBusy
+from sojourn.service.doctor.doctor import Mended
 from sojourn.service.doctor.rounds import Latest, Rounds, Run
 
 TITLES = {
@@ -74,6 +74,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     text: str
     figures: tuple[tuple[str, Verdict, int], ...]
     problems: tuple[Row, ...]
+    at: When | None = None  # the last look
     running: bool = False
     done: int = 0
     total: int = 0
@@ -145,7 +146,9 @@ def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
         )
         done, total = len(run.seen), len(run.checks)
         return Summary(title=title, text=text, running=True, done=done, total=total, **shown)
-    return Summary(title=_headline(problems, numbers), text=_rests_on(found), **shown)
+    times = [each.at for each in found if each.at is not None]
+    last = max(times, key=lambda at: at.iso, default=None)
+    return Summary(title=_headline(problems, numbers), text=_rests_on(found), at=last, **shown)
 
 
 def _headline(problems: Sequence[Row], numbers: dict[Verdict, int]) -> str:

@@ -107,4 +107,4 @@ _WHY = {
 
 
 def rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number:,} rows"
+    return {0: "no rows", 1: "1 row"}.get(number, f"{number:,} rows")

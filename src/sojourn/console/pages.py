@@ -130,6 +130,7 @@ def _templates() -> Environment:
         trim_blocks=False,
     )
     environment.filters["ticked"] = _ticked
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.globals["asset"] = lambda name: ASSETS + asset(name).name
     return environment
 

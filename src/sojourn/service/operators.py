@@ -80,7 +80,7 @@ class Operators:
         try:
             (begun,) = self._sessions.begin([begin])
         except StoreError as fault:
-            log.warning("console_without_sessions", key=key.id, error=fault.message)
+            log.warning("console_without_sessions", key_id=key.id, error=fault.message)
             return self._pass(key, key_hash)
         assert isinstance(begun, Begun)  # at the limit the oldest ends
         session = begun.session
@@ -123,7 +123,7 @@ class Operators:
         try:
             self._sessions.end([End(user_id=USER + key_id, reason=KEY_REVOKED, actor=actor)])
         except StoreError as fault:
-            log.warning("console_sessions_left", key=key_id, error=fault.message)
+            log.warning("console_sessions_left", key_id=key_id, error=fault.message)
 
     def _pass(self, key: ApiKey, key_hash: bytes) -> SignedIn:
         proof = f"{UNTIL}{self._keys.now() + PASS_LIFETIME}"

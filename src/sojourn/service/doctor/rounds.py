@@ -144,6 +144,7 @@ class Rounds:
         self._stopping.set()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT)
+        self._doctor.close()
 
     def _start(self, run: Run, work: Callable[[], None]) -> None:
         def carry_out() -> None:
