@@ -36,6 +36,23 @@ COPY = Step(
 )
 REBUILD = Step(what="Make the table sessions anew", why="It has lost its primary key.", rows=12_345)
 
+WELL = {
+    "schema.tables": ok("All 14 tables are there."),
+    "schema.keys": ok("Every table has its primary key."),
+    "store.speed": ok("A read takes 0.4 ms.", "The median of 20 reads was 0.4 ms."),
+    "store.clock": ok("The clocks agree to 3 ms."),
+    "secrets.shared": ok("Both instances have the same secrets.", "web-1 and web-2: k7Qf2m"),
+    "seats.capacity": skipped("There is no license yet."),
+}
+PLACES = {
+    "schema.tables": "the catalog of postgresql://app@db/app, schema public",
+    "schema.keys": "the constraints of its tables",
+    "store.speed": "20 reads of the row that marks the pulse",
+    "store.clock": "the database's clock and this host's",
+    "secrets.shared": "the fingerprints that running servers leave in the ledger",
+    "seats.capacity": "every pool and its live leases",
+}
+
 
 class Patient:
     """An examiner. Tests change what is wrong while others look.
@@ -102,14 +119,13 @@ class Patient:
             if gate is not None:
                 self.asked.set()
                 assert gate.wait(DEADLINE)
-            fine = "There are no seats." if name == "seats.capacity" else None
-            return self.wrong.get(name) or (skipped(fine) if fine else ok(f"{name} is well."))
+            return self.wrong.get(name) or WELL[name]
 
         return Check(
             id=name,
             area=Area(name.partition(".")[0]),
             title=title,
-            looked_at=f"What {name} is about",
+            looked_at=PLACES[name],
             look=look,
             repair=self if repair else None,
             quick=quick,

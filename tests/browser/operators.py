@@ -185,7 +185,7 @@ def down(it: Operator) -> None:
     it.sign_in()
     with it.place.without_ledger():
         it.page.reload()
-    expect(it.title()).to_have_text("The store does not answer")
+    expect(it.title()).to_have_text("The store cannot be used")
 
 
 def unlooked(it: Operator) -> None:
@@ -215,7 +215,9 @@ def found(it: Operator, role: Role | None = None) -> None:
 def found_by_viewer(it: Operator) -> None:
     found(it, Role.VIEWER)
     expect(it.button("Repair now")).to_have_count(0)
-    expect(it.check("schema.tables")).to_contain_text("Your key may look, and not repair")
+    said = it.page.get_by_text("Your key may look, and not repair")
+    expect(said).to_be_visible()
+    said.evaluate("it => it.scrollIntoView({ block: 'center' })")
 
 
 def repaired(it: Operator) -> None:

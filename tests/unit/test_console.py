@@ -14,6 +14,7 @@ from sqlalchemy import text
 from tests.api_harness import ADMIN, Answer, Api, api
 from tests.patient import MISSING, Patient
 
+from sojourn.api.console import COOKIE
 from sojourn.clock import HOUR, MINUTE
 from sojourn.console.doctor import ago, event
 from sojourn.console.probe import Sent, judge
@@ -104,6 +105,12 @@ class TestSigningIn:
         assert answer.header("referrer-policy") == "same-origin"
         assert b"<style" not in answer.body
         assert b" style=" not in answer.body
+
+
+def test_over_https_the_cookie_is_this_hosts_alone() -> None:
+    assert COOKIE.set("x", https=True, max_age=1) == (
+        "__Host-sojourn-console=x; Path=/; Max-Age=1; HttpOnly; Secure; SameSite=Lax"
+    )
 
 
 class TestWhereAChangeComesFrom:
@@ -256,7 +263,7 @@ def test_without_the_ledger_nobody_is_recognized(world: Api) -> None:
     database.transaction(lambda tx: tx.core(text("ALTER TABLE api_keys RENAME TO gone")))
     for answer in (get(world, "doctor", cookie), post(world, "sign-in", key=ADMIN)):
         assert answer.status == 503
-        assert b"The store does not answer" in answer.body
+        assert b"The store cannot be used" in answer.body
     assert b"nobody can be recognized" in get(world, "banner", cookie).body
 
 

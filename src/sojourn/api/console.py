@@ -40,7 +40,7 @@ from sojourn.console.frame import (
 from sojourn.console.pages import Page, asset_page
 from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.devices import recognize
-from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreError
+from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreBroken, StoreError
 from sojourn.finding import Verdict
 from sojourn.origin import is_elsewhere
 from sojourn.service.doctor.doctor import Examined
@@ -117,7 +117,7 @@ class Console:
         try:
             done = await self._thread(self._operators.sign_in, visitor.field("key").strip(), device)
         except (StoreError, Overloaded) as fault:
-            return down_page(self._site, _plainly(fault))
+            return self._down(fault)
         except SojournError as fault:
             return self._sign_in(_refused(fault), status=403 if fault.code == "forbidden" else 401)
         log.info("console_sign_in", key_id=done.operator.key.id, ip=asked.origin.ip)
@@ -132,7 +132,7 @@ class Console:
             try:
                 await self._thread(self._operators.sign_out, found)
             except (StoreError, Overloaded) as fault:
-                return down_page(self._site, _plainly(fault))
+                return self._down(fault)
         return redirect("sign-in", COOKIE.clear(https=visitor.asked.origin.https))
 
     async def show(self, visitor: Visitor) -> Answer:
@@ -274,7 +274,7 @@ class Console:
         try:
             await self._thread(self._context.services.keys.known_by_id, "")
         except (StoreError, Overloaded):
-            return down_page(self._site, _plainly(fault))
+            return self._down(fault)
         notice = Notice(
             verdict=Verdict.WARNING,
             title="Sessions cannot be read just now, so you have to show your key again.",
@@ -289,6 +289,11 @@ class Console:
         if isinstance(found, Page):
             return found
         return self._sign_in(signed_out(found), status=401)
+
+    def _down(self, fault: SojournError) -> Page:
+        broken = isinstance(fault, StoreBroken)
+        title = "The store cannot be used" if broken else "The store does not answer"
+        return down_page(self._site, title, _plainly(fault))
 
     def _sign_in(self, problem: Notice | None, *, status: int = 200) -> Page:
         return sign_in_page(self._site, problem=problem, status=status)

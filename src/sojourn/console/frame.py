@@ -70,10 +70,12 @@ def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = 
     return Page(status, headers, render("sign_in.html", site_name=site_name, problem=problem))
 
 
-def down_page(site_name: str, why: str) -> Page:
+def down_page(site_name: str, title: str, why: str) -> Page:
     """Return the page for when nobody can be recognized."""
     headers = [("Retry-After", "10"), *HEADERS]
-    return Page(503, headers, render("console_down.html", site_name=site_name, why=why))
+    return Page(
+        503, headers, render("console_down.html", site_name=site_name, title=title, why=why)
+    )
 
 
 def redirect(to: str, *cookies: str) -> Page:

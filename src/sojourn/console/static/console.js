@@ -58,14 +58,17 @@ if (waiting) {
   }, 10000);
 }
 
-// The button that asked for a repair goes away with what was wrong: the focus stays at its check.
+// How far it is, and what has become of it, stands at the top. The button that asked for a repair goes away with
+// what was wrong: the focus stays at its check.
 let asker = null;
-document.addEventListener("submit", ({ submitter }) => {
+document.addEventListener("submit", ({ submitter, target }) => {
   asker = submitter?.closest(".checks > li")?.id ?? null;
+  const top = document.getElementById("doctor");
+  if (target.matches("#look, #repair") && top.getBoundingClientRect().top < 0) top.scrollIntoView();
 });
 document.addEventListener("htmx:finally:request", () => {
   if (asker && document.activeElement === document.body) {
-    document.querySelector(`#${asker} summary`)?.focus();
+    document.querySelector(`#${asker} summary`)?.focus({ preventScroll: true });
   }
   asker = null;
 });
