@@ -20,6 +20,7 @@ from sojourn.clock import ManualClock
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.license import Policy
+from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.services import Services
 from sojourn.session import Begin, Begun
 from sojourn.settings import Settings
@@ -73,7 +74,14 @@ class World:
     Nothing ticks by itself: tests move the clock.
     """
 
-    def __init__(self, *, capacity: int = 2, queue_max: int = 10_000, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: int = 2,
+        queue_max: int = 10_000,
+        doctor: Doctor | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore(self.clock, max_pause=10**12)  # a moved clock is no outage
         self.ledger = open_ledger("memory:", clock=self.clock)
@@ -86,8 +94,10 @@ class World:
             pulse_interval=3_600,
             queue_max=queue_max,
         )
-        self.settings = Settings(queue_max=queue_max, **{"webhook_interval": 0} | settings)
-        self.app = create_app(self.services, self.settings)
+        self.settings = Settings(
+            queue_max=queue_max, **{"webhook_interval": 0, "doctor_interval": 0} | settings
+        )
+        self.app = create_app(self.services, self.settings, doctor)
         self.services.keys.ensure_admin(ADMIN)
         self.keys = {
             role: self.services.keys.create(role.value, role, actor="test")[1] for role in Role

@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, Route, expect  # noqa: E402 - the repository's root comes first
 from tests.browser import test_without_scripts as plain  # noqa: E402 - likewise
 from tests.browser.chromium import launched  # noqa: E402 - likewise
+from tests.browser.operators import STATES as CONSOLE  # noqa: E402 - likewise
+from tests.browser.operators import Operator, hospital  # noqa: E402 - likewise
 from tests.browser.person import Person  # noqa: E402 - likewise
 from tests.browser.stage import ORIGIN, Stage  # noqa: E402 - likewise
 from tests.browser.test_notices import NOTICES  # noqa: E402 - likewise
@@ -26,10 +28,19 @@ BOTH = (("light", 1280), ("dark", 390))
 ALL = (*BOTH, ("dark", 1280), ("light", 390))
 PLAIN = ("list", "asking", "said", "one device", "proof needed")
 HEIGHT = {1280: 600, 390: 760}
+TALL = {1280: 1000, 390: 844}  # of the console's pages
 
 
 def main() -> None:
-    with launched() as browser:
+    with launched() as browser, hospital() as place:
+        for name, reach_console in CONSOLE.items():
+            for theme, width in ALL if name == "doctor found" else BOTH:
+                operator = Operator(browser, place, theme=theme, width=width)
+                operator.page.set_viewport_size({"width": width, "height": TALL[width]})
+                reach_console(operator)
+                operator.page.evaluate("document.fonts.ready")
+                take(operator, name, width, theme)
+                place.reset()
         for name, (reach, shown) in STATES.items():
             for theme, width in ALL if name in {"list", "asking"} else BOTH:
                 stage = Stage(browser, theme=theme, width=width)
@@ -71,7 +82,7 @@ def answer(status: int, headers: dict[str, str], body: bytes) -> Callable[[Route
     return lambda route: route.fulfill(status=status, headers=headers, body=body)
 
 
-def take(stage: Stage, name: str, width: int, theme: str) -> None:
+def take(stage: Stage | Operator, name: str, width: int, theme: str) -> None:
     stage.page.mouse.move(0, HEIGHT[width] - 1)
     path = HERE / f"{name.replace(' ', '-')}-{width}-{theme}.png"
     stage.page.screenshot(path=path)

@@ -11,7 +11,7 @@
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known
     ├── Forbidden                     forbidden            known, but not allowed
     ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
-    │                                 | key_unknown
+    │                                 | key_unknown | check_unknown
     ├── Conflict                      conflict | repair_busy
     ├── Overloaded                    overloaded           the queue is full: come back after `retry_after`
     └── SettingsError                 settings             the process must not start

@@ -153,6 +153,9 @@ class Ledger(Protocol):
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
         """Look a key up, and the time of the ledger's clock with it."""
 
+    def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
+        """Look a key up by its id: with its hash, and the time of the ledger's clock."""
+
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         """Revoke; idempotent. None if there is no such key."""
 

@@ -71,6 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         0.0  # forget addresses of devices so long after the sign-in; 0: never
     )
     sweep_interval: float = 900.0
+    doctor_interval: float = 300.0  # between doctor's quick checks; 0: only when asked for
     pulse_interval: float = 2.0
     max_pause: float = 10.0  # a gap between pulses longer than this was an outage of ours
     event_retention_days: float = 30.0
@@ -191,6 +192,7 @@ def _check(settings: Settings) -> None:
         "port": (0, 65_535),
         "workers": (1, 256),
         "sweep_interval": (1, 86_400 * 7),
+        "doctor_interval": (0, 86_400),
         "pulse_interval": (0.05, 60),
         "max_pause": (0.2, 3_600),
         "event_retention_days": (0.01, 3_650),

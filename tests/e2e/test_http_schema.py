@@ -124,7 +124,8 @@ def test_with_a_proof_every_answer_is_as_described(
         response_schema_conformance,
         unsupported_method,
     ]
-    if "requestBody" in case.operation.definition.raw:
+    too_large = response.status_code == 413  # is refused, before anybody looks what it holds
+    if "requestBody" in case.operation.definition.raw and not too_large:
         checks.append(
             negative_data_rejection
         )  # a query that does not fit may look fitting once sent

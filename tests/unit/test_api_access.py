@@ -31,6 +31,7 @@ BODIES: dict[str, Any] = {
     "change_webhook": {},
     "rotate_webhook_secret": {},
     "replay_deliveries": {"dead": True},
+    "repair_with_doctor": {},
 }
 MAY = {
     "list_leases": Permission.READ,
@@ -76,6 +77,9 @@ MAY = {
     "list_deliveries": Permission.READ,
     "replay_deliveries": Permission.WEBHOOKS,
     "test_webhook": Permission.WEBHOOKS,
+    "get_doctor": Permission.READ,
+    "run_doctor": Permission.READ,
+    "repair_with_doctor": Permission.DOCTOR_REPAIR,
 }
 """Written out once more on purpose: a call whose permission changes by accident fails here."""
 

@@ -15,6 +15,8 @@ from litestar.types import ASGIApp
 
 from sojourn.api import (
     active_sessions,
+    console,
+    doctor,
     events,
     keys,
     licenses,
@@ -34,6 +36,7 @@ from sojourn.api.openapi import document
 from sojourn.api.problems import answer_problem, crash, problem
 from sojourn.api.reply import SECURITY, Reply, plain
 from sojourn.errors import SojournError
+from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.services import Services
 from sojourn.settings import Settings
 
@@ -49,6 +52,7 @@ CALLS: tuple[Call, ...] = (
     *events.CALLS,
     *sweeps.CALLS,
     *webhooks.CALLS,
+    *doctor.CALLS,
     *machines.CALLS,
 )
 
@@ -57,9 +61,12 @@ WHICH = "WHICH?"
 """A method that no path takes: Litestar's refusal says which ones it does take."""
 
 
-def create_app(services: Services, settings: Settings) -> FastLane:
-    """Make the ASGI application over these services. Its lifespan starts, stops and closes them."""
-    context = Context(services, settings, webhooks.letter_of)
+def create_app(services: Services, settings: Settings, examiner: Doctor | None = None) -> FastLane:
+    """Make the ASGI application over these services. Its lifespan starts, stops and closes them.
+
+    `examiner` looks after them; without one there is nothing to look at.
+    """
+    context = Context(services, settings, webhooks.letter_of, examiner)
     return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 
@@ -94,6 +101,7 @@ def _litestar(context: Context) -> Litestar:
         [
             *(_handler(call, context) for call in CALLS),
             *pages.handlers(context),
+            *console.handlers(context),
             HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
         ],
         openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire

@@ -31,7 +31,7 @@ from sojourn.api.problems import crash, invalid, refuse
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
 from sojourn.api.steps import Steps
-from sojourn.api.wire import camel
+from sojourn.api.wire import Done, camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
 from sojourn.service.keys import Permission
@@ -133,6 +133,8 @@ def operator(
 ) -> Callable[[Callable[..., Any]], Call]:
     """Make a call of a plain function that runs on a thread, for callers whose key permits it.
 
+    What it returns may have to be awaited: that is done on the event loop, for as long as it takes.
+
     `patience`: how long to wait for it, in seconds, instead of the setting `request_timeout`.
     """
 
@@ -147,12 +149,14 @@ def operator(
             if reader.body is not None:
                 body = await read_body(receive, content_type, settings.body_max)
 
-            def work() -> Reply:
+            def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.authenticate(presented)
                 context.services.keys.require(key, may)
-                return done(handler(Ask(context, key), **reader.read(scope, body)), status)
+                said = handler(Ask(context, key), **reader.read(scope, body))
+                return said if isinstance(said, Awaitable) else done(said, status)
 
-            return await context.blocking.run(patience or settings.request_timeout, work)
+            reply = await context.blocking.run(patience or settings.request_timeout, work)
+            return reply if isinstance(reply, Reply) else done(await reply, status)
 
         return Call(
             name=handler.__name__,
@@ -207,8 +211,11 @@ class Reader:
 
 
 def _outcome(hint: Any) -> Any:
-    """Return what a handler answers in the end: of steps, what they return."""
-    return typing.get_args(hint)[2] if typing.get_origin(hint) is Generator else hint
+    """Return what a handler answers in the end: of steps, what they return; or what is awaited."""
+    kind = typing.get_origin(hint)
+    if kind is Awaitable:
+        return typing.get_args(hint)[0]
+    return typing.get_args(hint)[2] if kind is Generator else hint
 
 
 def _piece(name: str, raw: str, kind: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import structlog
@@ -18,9 +19,14 @@ from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
+from sojourn.errors import StoreError
 from sojourn.event import Event
 from sojourn.hooks.webhook import Letter
+from sojourn.ledger import Audit
+from sojourn.service.doctor.doctor import Doctor, Mended
+from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
+from sojourn.service.ticker import Ticker
 from sojourn.service.visit import Rules
 from sojourn.settings import Settings
 
@@ -33,7 +39,11 @@ class Context:
     """One per application. Handlers are functions of it and of what the request says."""
 
     def __init__(
-        self, services: Services, settings: Settings, write: Callable[[Event], Letter]
+        self,
+        services: Services,
+        settings: Settings,
+        write: Callable[[Event], Letter],
+        doctor: Doctor | None = None,
     ) -> None:
         self.services = services
         self.settings = settings
@@ -45,7 +55,9 @@ class Context:
         self.metrics.bind(self)
         self.people = _people(services, settings)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
-        self.readiness = Readiness(services, queue_max=settings.queue_max)
+        self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair)
+        self._quick = Ticker("doctor", self.rounds.quick, settings.doctor_interval)
+        self.readiness = Readiness(services, self.rounds, queue_max=settings.queue_max)
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
@@ -56,6 +68,8 @@ class Context:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
         self.outbound.start()
+        if self.settings.doctor_interval > 0:
+            self._quick.start(at_once=True)
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -66,6 +80,7 @@ class Context:
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
                 await self.live.stop()
+                await asyncio.to_thread(self._stop_doctor)
                 await self.outbound.stop()
                 await self.services.stop()
                 await self.blocking.close()
@@ -74,6 +89,20 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
+
+    def _stop_doctor(self) -> None:
+        self._quick.stop()
+        self.rounds.stop()
+
+    def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:
+        """Write down who had what mended. What is broken may be the very ledger: then the log has it."""
+        for each in mended:
+            data = {"what": each.step.what, "rows": each.step.rows, "undo": each.step.undo}
+            audit = Audit(actor=actor, action="doctor.repair", subject=each.check.id, data=data)
+            try:
+                self.services.ledger.record(audit)
+            except StoreError as fault:
+                log.warning("repair_not_audited", check=each.check.id, error=fault.message)
 
 
 def _people(services: Services, settings: Settings) -> People:

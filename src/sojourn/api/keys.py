@@ -11,6 +11,7 @@ from sojourn.api.wire import Answer, Done, Instant, Name, Page, Wire, instant, r
 from sojourn.errors import InvalidInput
 from sojourn.ledger import ApiKey, Role
 from sojourn.service.keys import Permission
+from sojourn.service.operators import Operators
 
 
 class CreateKeyBody(Wire, frozen=True, kw_only=True):
@@ -52,8 +53,10 @@ def list_keys(ask: Ask) -> Done[Page[KeyBody]]:
 
 @operator("DELETE", "/api/keys/{keyId}", may=Permission.KEYS, problems=("key_unknown",))
 def revoke_key(ask: Ask, key_id: Name) -> Done[KeyBody]:
-    """Revoke an API key. It is refused from now on."""
-    key = ask.context.services.keys.revoke(key_id, actor=ask.actor)
+    """Revoke an API key. It is refused from now on, and whoever signed in to the console with it."""
+    services = ask.context.services
+    key = services.keys.revoke(key_id, actor=ask.actor)
+    Operators(services.keys, services.sessions, ()).dismiss(key_id, actor=ask.actor)
     return Done(data=key_body(key), message="The key is refused from now on.")
 
 

@@ -44,11 +44,19 @@ def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
 
 async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: int) -> bytes:
     """Return the whole body. Raises InvalidInput as soon as it is too large, or not JSON."""
+    body = await read_whole(receive, body_max)
+    check_body(body, content_type, body_max)
+    return body
+
+
+async def read_whole(receive: Callable[[], Any], body_max: int) -> bytes:
+    """Return the whole body, whatever it is. Raises InvalidInput if it is cut off, or too large."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body", False) or message["type"] != "http.request":
-        body = await _read_on(receive, message, body_max)
-    check_body(body, content_type, body_max)
+        return await _read_on(receive, message, body_max)
+    if len(body) > body_max:
+        raise too_large(body_max)
     return body
 
 

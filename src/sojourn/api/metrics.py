@@ -22,6 +22,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sojourn import __version__
+from sojourn.finding import Area, Verdict
+from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -54,6 +56,7 @@ class Watched(Protocol):
     """What is looked at when somebody scrapes."""
 
     services: Services
+    rounds: Rounds
     draining: bool
 
     @property
@@ -174,6 +177,7 @@ class Metrics(Collector):
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )
         yield from _webhooks(self._context.outbound.deliverer)
+        yield from _doctor(self._context.rounds)
 
 
 def _webhooks(deliverer: Delivering) -> Iterable[Metric]:
@@ -196,6 +200,26 @@ def _webhooks(deliverer: Delivering) -> Iterable[Metric]:
         "Age of the oldest event that waits for an enabled webhook.",
         value=deliverer.lag,
     )
+
+
+def _doctor(rounds: Rounds) -> Iterable[Metric]:
+    latest = list(rounds.latest().values())
+    findings = GaugeMetricFamily(
+        "sojourn_doctor_findings",
+        "Checks of doctor by where they look and what they found last.",
+        labels=("area", "verdict"),
+    )
+    found = Counter((each.seen.check.area, each.seen.finding.verdict) for each in latest)
+    for area in sorted({area for area, _ in found}):
+        for verdict in Verdict:
+            findings.add_metric((Area(area).value, verdict.value), found[area, verdict])
+    yield findings
+    if latest:
+        yield GaugeMetricFamily(
+            "sojourn_doctor_looked_timestamp_seconds",
+            "When a check of doctor last looked, as Unix time.",
+            value=max(each.at for each in latest) / 1_000,
+        )
 
 
 def _cumulative(tally: Tally) -> list[tuple[str, float]]:

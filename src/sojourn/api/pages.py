@@ -30,11 +30,11 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
         except (StoreError, Overloaded) as fault:  # it takes too long
             context.people.note(fault)
             found = pages.security.trouble(asked, SECURITY_PATH, fault)
-        return _reply(found)
+        return reply_of(found)
 
     async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
         name = request.path_params["name"]
-        return _reply(asset_page(name, request.headers.get("accept-encoding", "")))
+        return reply_of(asset_page(name, request.headers.get("accept-encoding", "")))
 
     return [
         HTTPRouteHandler(SECURITY_PATH, http_method=["GET", "POST"], name="security_page")(
@@ -44,7 +44,8 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     ]
 
 
-def _reply(page: Page | None) -> Reply:
+def reply_of(page: Page | None) -> Reply:
+    """Answer with a page; where there is none, with the problem that nothing is there."""
     if page is None:
         return answer_problem(problem("not_found", "There is nothing at this path."))
     headers = [(name.lower().encode(), value.encode()) for name, value in page.headers]

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
+from sojourn.finding import Verdict
+from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
 
 PATIENCE = 2.0  # seconds
@@ -25,11 +27,13 @@ class Readiness:
     """Probes the store and the ledger, one probe at a time.
 
     Without the store nothing can be decided: not ready. Without the ledger, beats and releases still
-    work, and taking this process out of service would end them: ready, but degraded.
+    work, and taking this process out of service would end them: ready, but degraded. So it is with what
+    doctor finds: it says where, and no more, since anybody may ask.
     """
 
-    def __init__(self, services: Services, *, queue_max: int) -> None:
+    def __init__(self, services: Services, rounds: Rounds, *, queue_max: int) -> None:
         self._services = services
+        self._rounds = rounds
         self._busy_at = queue_max * BUSY_SHARE
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="sojourn-probe")
         self._probe: asyncio.Task[State] | None = None
@@ -41,9 +45,12 @@ class Readiness:
         if self._probe is None or (self._probe.done() and loop.time() - self._ended_at > FRESH):
             self._probe = loop.create_task(self._ask())
         state = await asyncio.shield(self._probe)
+        reasons = list(state.reasons)
         if self._services.batcher.depth > self._busy_at:
-            return State(state.ready, (*state.reasons, "The queue is nearly full."))
-        return state
+            reasons.append("The queue is nearly full.")
+        if failing := self._rounds.areas(Verdict.FAILURE):
+            reasons.append(f"Doctor finds failures: {', '.join(failing)}. See /console/doctor.")
+        return State(state.ready, tuple(reasons))
 
     async def _ask(self) -> State:
         loop = asyncio.get_running_loop()

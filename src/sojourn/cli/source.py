@@ -74,6 +74,11 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "ip_shorten": (PEOPLE, "", "Keep addresses as networks: IPv4 /24, IPv6 /48."),
     "ip_retention_days": (PEOPLE, "DAYS", "Forget addresses so long after the sign-in; 0: never."),
+    "doctor_interval": (
+        PACE,
+        "SECONDS",
+        "How often doctor's quick checks look; 0: only when asked.",
+    ),
     "sweep_interval": (
         PACE,
         "SECONDS",

@@ -56,8 +56,9 @@ def build_services(settings: Settings) -> Services:
 
 def build_app(services: Services, settings: Settings) -> Any:
     from sojourn.api.app import create_app
+    from sojourn.cli.doctoring import doctor
 
-    return create_app(services, settings)
+    return create_app(services, settings, doctor(settings))
 
 
 def worker_app() -> Any:

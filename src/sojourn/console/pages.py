@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from msgspec import Struct
 
 from sojourn.console.assets import asset, find
@@ -133,6 +134,16 @@ def asset_page(name: str, accept_encoding: str = "") -> Page | None:
     return Page(200, headers, found.body)
 
 
+def _ticked(text: str) -> Markup:
+    """Show what stands between backticks as code."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup().join(
+        Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts)
+    )
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -142,14 +153,15 @@ def _templates() -> Environment:
         auto_reload=False,
         trim_blocks=False,
     )
+    environment.filters["ticked"] = _ticked
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.globals["asset"] = lambda name: ASSETS + asset(name).name
     return environment
 
 
 def _render(template: str, look: Look, path: str, **values: Any) -> bytes:
-    return (
-        _templates()
-        .get_template(template)
-        .render(site_name=look.site_name, sign_in_url=look.sign_in(path), **values)
-        .encode()
-    )
+    return render(template, site_name=look.site_name, sign_in_url=look.sign_in(path), **values)
+
+
+def render(template: str, **values: Any) -> bytes:
+    return _templates().get_template(template).render(**values).encode()

@@ -20,6 +20,7 @@ class Permission(StrEnum):
     SESSIONS_END = "sessions:end"
     SESSIONS_CUTOFF = "sessions:cutoff"  # everybody's at once
     WEBHOOKS = "webhooks"
+    DOCTOR_REPAIR = "doctor:repair"
     RELAY = "relay"
 
 
@@ -33,6 +34,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
             Permission.SESSIONS_READ,
             Permission.SESSIONS_END,
             Permission.WEBHOOKS,
+            Permission.DOCTOR_REPAIR,
         }
     ),
     Role.VIEWER: frozenset({Permission.READ, Permission.SESSIONS_READ}),
@@ -74,6 +76,13 @@ class Keys:
                 hint="Make one with `sojourn key create`.",
             )
         return found[0]
+
+    def known_by_id(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
+        """Look a key up by its id, valid or not: with its hash, and the ledger's now."""
+        return self._ledger.key(key_id)
+
+    def now(self) -> int:
+        return self._ledger.now()
 
     def grants(self, key: ApiKey, permission: Permission) -> bool:
         return permission in GRANTS[key.role]

@@ -35,6 +35,9 @@ BY_HASH = "SELECT key_hash, {columns} FROM licenses WHERE key_hash {in_hashes ha
 KEY_BY_HASH = "SELECT {now}, {columns} FROM api_keys WHERE key_hash = :hash".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
+KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM api_keys WHERE id = :id".replace(
+    "{columns}", ", ".join(ApiKey.__struct_fields__)
+)
 POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
@@ -182,6 +185,10 @@ class SqlLedger:
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
         rows = self._db.read(lambda tx: tx.rows(KEY_BY_HASH, {"now": tx.instant, "hash": key_hash}))
         return (_key(rows[0][1:]), rows[0][0]) if rows else None
+
+    def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
+        rows = self._db.read(lambda tx: tx.rows(KEY_BY_ID, {"now": tx.instant, "id": key_id}))
+        return (_key(rows[0][2:]), bytes(rows[0][1]), rows[0][0]) if rows else None
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         def work(tx: Tx) -> ApiKey | None:

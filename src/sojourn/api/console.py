@@ -1,0 +1,406 @@
+"""The operators' console, served: signing in by API key, and doctor's page.
+
+No calls, so the OpenAPI document leaves them out. Every change comes by POST from a page of our own: what a
+browser does not say to come from one is refused, since a cookie vouches for it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from sojourn.api.active_sessions import asked_by
+from sojourn.api.context import Context
+from sojourn.api.doctor import ended
+from sojourn.api.limits import read_whole, scan
+from sojourn.api.pages import reply_of
+from sojourn.api.people import PersonRequest
+from sojourn.api.problems import refuse
+from sojourn.api.streams import RunStream
+from sojourn.clock import host_now
+from sojourn.console import doctor, probe
+from sojourn.console.frame import (
+    CONSOLE,
+    Notice,
+    console_page,
+    down_page,
+    fragment,
+    redirect,
+    sign_in_page,
+    signed_out,
+)
+from sojourn.console.pages import Page, asset_page
+from sojourn.cookie import CookieOptions, cookie_values
+from sojourn.devices import recognize
+from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreBroken, StoreError
+from sojourn.finding import Verdict
+from sojourn.origin import is_elsewhere
+from sojourn.service.doctor.doctor import Examined
+from sojourn.service.doctor.rounds import Latest, Run
+from sojourn.service.keys import Permission
+from sojourn.service.operators import Operator, Operators
+from sojourn.session import Gone, Save
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
+FORM_MAX = 8_192  # bytes
+BACK = "sign-in?back=1"
+"""Where a sign-in leads: there, the cookie has come back, or it is said that it has not."""
+
+Answer = Page | RunStream
+Respond = Callable[["Visitor"], Awaitable[Answer]]
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """One request to the console.
+
+    Attributes:
+        partial: htmx asks, for pieces of a page that is open.
+    """
+
+    asked: PersonRequest
+    form: dict[str, list[str]]
+    agent: str
+    partial: bool
+
+    @property
+    def cookie(self) -> str | None:
+        name = COOKIE.sent_as(self.asked.origin.https)
+        return next(cookie_values(self.asked.cookies, name), None)
+
+    def field(self, name: str) -> str:
+        return self.form.get(name, [""])[0]
+
+    def query(self, name: str) -> str:
+        return parse_qs(self.asked.query).get(name, [""])[0]
+
+
+class Console:
+    """Answers requests for the console's pages."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        keys = [each.encode() for each in settings.secret] or [secrets.token_bytes(32)]
+        self._context = context
+        self._site = settings.site_name
+        self._operators = Operators(context.services.keys, context.services.sessions, keys)
+        domain = settings.cookie_domain or None
+        self._app_cookie = CookieOptions(name=settings.cookie_name, domain=domain)
+
+    async def front(self, visitor: Visitor) -> Answer:
+        return redirect("doctor" if visitor.asked.path.endswith("/") else "console/doctor")
+
+    async def sign_in_form(self, visitor: Visitor) -> Answer:
+        back = bool(visitor.query("back"))
+        if visitor.cookie is None:
+            return self._sign_in(_lost_cookie(visitor.asked)) if back else self._sign_in(None)
+        found = await self._admit(visitor)
+        if isinstance(found, Operator):
+            return redirect("doctor")
+        return found if isinstance(found, Page) else self._sign_in(signed_out(found))
+
+    async def sign_in(self, visitor: Visitor) -> Answer:
+        asked = visitor.asked
+        device = recognize(visitor.agent)
+        device = msgspec.structs.replace(device, ip=asked.origin.ip, user_agent=visitor.agent)
+        try:
+            done = await self._thread(self._operators.sign_in, visitor.field("key").strip(), device)
+        except (StoreError, Overloaded) as fault:
+            return self._down(fault)
+        except SojournError as fault:
+            return self._sign_in(_refused(fault), status=403 if fault.code == "forbidden" else 401)
+        log.info("console_sign_in", key_id=done.operator.key.id, ip=asked.origin.ip)
+        cookie = COOKIE.set(done.value, https=asked.origin.https, max_age=done.lifetime // 1_000)
+        return redirect(BACK, cookie)
+
+    async def sign_out(self, visitor: Visitor) -> Answer:
+        found = await self._admit(visitor) if visitor.cookie is not None else None
+        if isinstance(found, Page):
+            return found
+        if isinstance(found, Operator):
+            try:
+                await self._thread(self._operators.sign_out, found)
+            except (StoreError, Overloaded) as fault:
+                return self._down(fault)
+        return redirect("sign-in", COOKIE.clear(https=visitor.asked.origin.https))
+
+    async def show(self, visitor: Visitor) -> Answer:
+        found = await self._admit(visitor)
+        if not isinstance(found, Operator):
+            return self._turn_away(visitor, found)
+        browser, cookies = await self._probed(visitor, found)
+        if visitor.partial and browser is not None:
+            page = fragment("_browser.html", browser=browser, may_repair=False)
+        else:
+            page = self._page(found, browser=browser)
+        return msgspec.structs.replace(page, headers=[*page.headers, *cookies])
+
+    async def act(self, visitor: Visitor) -> Answer:
+        found = await self._admit(visitor)
+        if not isinstance(found, Operator):
+            return self._turn_away(visitor, found)
+        wish = visitor.field("do")
+        if wish == "probe":
+            return await self._probe(visitor, found)
+        if wish == "look":
+            return await self._follow(visitor, found, self._context.rounds.look())
+        if wish != "repair":
+            raise InvalidInput("do: look, repair or probe.")
+        if not self._may_repair(found):
+            notice = doctor.forbidden(found.key.role.value)
+            return self._tell(visitor, found, notice, status=403)
+        names = tuple(each for each in visitor.form.get("check", ()) if each)
+        return await self._follow(
+            visitor, found, self._context.rounds.mend(names, actor=found.actor)
+        )
+
+    async def banner(self, visitor: Visitor) -> Answer:
+        found = await self._admit(visitor)
+        if isinstance(found, Operator):
+            notice = doctor.changed(self._context.rounds, visitor.query("seen"))
+        elif isinstance(found, Page):
+            notice = _DOWN
+        else:
+            notice = _again(found)
+        return fragment("_banner.html", banner=notice)
+
+    async def _follow(self, visitor: Visitor, operator: Operator, run: Run) -> Answer:
+        may = self._may_repair(operator)
+        if visitor.partial:
+            return RunStream(doctor.Stream(self._context.rounds, run, may_repair=may), run)
+        try:
+            await ended(run)
+        except SojournError as fault:
+            if run.fault is None:  # it goes on; we only wait no longer
+                return self._tell(visitor, operator, _slow(fault), status=503)
+        return self._tell(visitor, operator, doctor.after(run))
+
+    async def _probe(self, visitor: Visitor, operator: Operator) -> Answer:
+        """Give the probing cookie, and note what is known now; the redirect shows the rest."""
+        asked, session = visitor.asked, operator.session
+        if session is None:
+            notice = Notice(
+                verdict=Verdict.SKIPPED,
+                title="Not tried: sessions cannot be kept just now, and this takes one.",
+                text="Repair the store first.",
+            )
+            return self._tell(visitor, operator, notice)
+        sent = probe.Sent(
+            nonce=secrets.token_hex(8),
+            https=asked.origin.https,
+            host=asked.host,
+            sender=asked.sender,
+        )
+        save = Save(id=session.id, set={probe.KEY: msgspec.to_builtins(sent)})
+        try:
+            await self._thread(self._context.services.sessions.save, [save])
+        except (StoreError, Overloaded) as fault:
+            return self._tell(visitor, operator, _slow(fault), status=503)
+        given = probe.probing(self._app_cookie)
+        cookie = given.set(sent.nonce, https=sent.https, max_age=probe.LIFETIME)
+        return redirect(f"doctor?probe={sent.nonce}", cookie)
+
+    async def _probed(
+        self, visitor: Visitor, operator: Operator
+    ) -> tuple[doctor.Row | None, list[tuple[str, str]]]:
+        sent = probe.remembered(operator.session.data) if operator.session else None
+        if sent is None or visitor.query("probe") != sent.nonce:
+            return None, []
+        finding = probe.judge(sent, visitor.asked.cookies, self._app_cookie)
+        examined = Examined(check=probe.check(), finding=finding, milliseconds=0)
+        now = host_now()
+        shown = msgspec.structs.replace(
+            doctor.row(examined.check, Latest(examined, now), now), took=""
+        )
+        return shown, [("Set-Cookie", probe.probing(self._app_cookie).clear(https=sent.https))]
+
+    def _tell(
+        self, visitor: Visitor, operator: Operator, notice: Notice, *, status: int = 200
+    ) -> Page:
+        if visitor.partial:
+            return fragment("_notice.html", notice=notice, status=status)
+        return self._page(operator, notice=notice, status=status)
+
+    def _page(
+        self,
+        operator: Operator,
+        *,
+        notice: Notice | None = None,
+        browser: doctor.Row | None = None,
+        status: int = 200,
+    ) -> Page:
+        rounds = self._context.rounds
+        found = doctor.all_rows(rounds, host_now())
+        return console_page(
+            "doctor.html",
+            site_name=self._site,
+            operator=operator,
+            here="doctor",
+            status=status,
+            seen=doctor.digest(rounds),
+            summary=doctor.summary(found, rounds.looking),
+            areas=doctor.by_area(found),
+            notice=notice,
+            browser=browser,
+            may_repair=self._may_repair(operator),
+        )
+
+    def _may_repair(self, operator: Operator) -> bool:
+        return self._context.services.keys.grants(operator.key, Permission.DOCTOR_REPAIR)
+
+    async def _admit(self, visitor: Visitor) -> Operator | Gone | Page | None:
+        """Say who asks; a page where that cannot be known; None where nothing says it."""
+        cookie = visitor.cookie
+        if cookie is None:
+            return None
+        try:
+            return await self._thread(self._operators.admit, cookie)
+        except (StoreError, Overloaded) as fault:
+            return await self._unknown(fault)
+
+    async def _unknown(self, fault: SojournError) -> Page:
+        """Offer the way in that needs no sessions, if the ledger still knows keys."""
+        try:
+            await self._thread(self._context.services.keys.known_by_id, "")
+        except (StoreError, Overloaded):
+            return self._down(fault)
+        notice = Notice(
+            verdict=Verdict.WARNING,
+            title="Sessions cannot be read just now, so you have to show your key again.",
+            text=f"{_plainly(fault)} Doctor tells more once you are in.",
+        )
+        return self._sign_in(notice, status=503)
+
+    def _turn_away(self, visitor: Visitor, found: Gone | Page | None) -> Page:
+        if visitor.partial:
+            notice = _DOWN if isinstance(found, Page) else _again(found)
+            return fragment("_notice.html", notice=notice, status=503 if notice is _DOWN else 401)
+        if isinstance(found, Page):
+            return found
+        return self._sign_in(signed_out(found), status=401)
+
+    def _down(self, fault: SojournError) -> Page:
+        broken = isinstance(fault, StoreBroken)
+        title = "The store cannot be used" if broken else "The store does not answer"
+        return down_page(self._site, title, _plainly(fault))
+
+    def _sign_in(self, problem: Notice | None, *, status: int = 200) -> Page:
+        return sign_in_page(self._site, problem=problem, status=status)
+
+    async def _thread(self, work: Callable[..., T], *args: object) -> T:
+        return await self._context.blocking.run(self._context.settings.request_timeout, work, *args)
+
+
+def handlers(context: Context) -> list[HTTPRouteHandler]:
+    """Return the routes of the console."""
+    console = Console(context)
+
+    def route(path: str, method: str, name: str, respond: Respond) -> HTTPRouteHandler:
+        async def endpoint(request: Request[Any, Any, Any]) -> ASGIApp:
+            try:
+                return await _answer(context, request, respond)
+            except SojournError as fault:
+                return refuse(fault)
+
+        return HTTPRouteHandler(CONSOLE + path, http_method=method, name=name)(endpoint)  # type: ignore[arg-type]  # GET or POST
+
+    async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
+        name = request.path_params["name"]
+        return reply_of(asset_page(name, request.headers.get("accept-encoding", "")))
+
+    assets = HTTPRouteHandler(
+        CONSOLE + "/assets/{name:str}", http_method="GET", name="console_asset"
+    )
+    return [
+        route("", "GET", "console", console.front),
+        route("/sign-in", "GET", "console_sign_in_form", console.sign_in_form),
+        route("/sign-in", "POST", "console_sign_in", console.sign_in),
+        route("/sign-out", "POST", "console_sign_out", console.sign_out),
+        route("/doctor", "GET", "console_doctor", console.show),
+        route("/doctor", "POST", "console_doctor_act", console.act),
+        route("/banner", "GET", "console_banner", console.banner),
+        assets(asset),
+    ]
+
+
+async def _answer(context: Context, request: Request[Any, Any, Any], respond: Respond) -> ASGIApp:
+    scope = request.scope
+    asked = asked_by(scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
+    form: dict[str, list[str]] = {}
+    scan(list(scope["headers"]), FORM_MAX)
+    if asked.method == "POST":
+        if not _from_here(asked):
+            problem = Notice(
+                verdict=Verdict.FAILURE,
+                title="This came from a page of another site, so nothing was done.",
+            )
+            return reply_of(sign_in_page(context.settings.site_name, problem=problem, status=403))
+        body = await read_whole(request.receive, FORM_MAX)
+        form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=250)
+    visitor = Visitor(
+        asked=asked,
+        form=form,
+        agent=request.headers.get("user-agent", ""),
+        partial=request.headers.get("hx-request") == "true",
+    )
+    answer = await respond(visitor)
+    return reply_of(answer) if isinstance(answer, Page) else answer
+
+
+def _from_here(asked: PersonRequest) -> bool:
+    """Tell whether a page of ours sends this. Unlike for people, a request that says nothing of where it
+    comes from is none: nobody but a browser has business here."""
+    said = bool(asked.site or asked.sender)
+    return said and not is_elsewhere(host=asked.host, site=asked.site, sender=asked.sender)
+
+
+def _refused(fault: SojournError) -> Notice:
+    return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
+
+
+def _lost_cookie(asked: PersonRequest) -> Notice:
+    """Say why a sign-in that succeeded led nowhere."""
+    text = (
+        "Behind a proxy that ends TLS, let it send X-Forwarded-Proto and name it in trusted_proxies. Else "
+        "look whether this browser refuses cookies."
+    )
+    if asked.origin.https:
+        text = "See whether this browser refuses cookies, or a proxy on the way changes Set-Cookie."
+    return Notice(
+        verdict=Verdict.FAILURE,
+        title="Your key is right, but your browser did not send the cookie back.",
+        text=text,
+    )
+
+
+def _again(gone: Gone | None) -> Notice:
+    said = signed_out(gone)
+    title = said.title if said is not None else "You are signed out."
+    text = "What you see is as it was. Sign in again to go on."
+    return Notice(verdict=Verdict.WARNING, title=title, text=text, link="sign-in", label="Sign in")
+
+
+def _slow(fault: SojournError) -> Notice:
+    return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
+
+
+def _plainly(fault: SojournError) -> str:
+    return fault.message if fault.message.endswith(".") else f"{fault.message}."
+
+
+_DOWN = Notice(
+    verdict=Verdict.FAILURE,
+    title="The store does not answer, so nobody can be recognized just now.",
+    text="What you see is as it was. On the server’s own host, `sojourn doctor` needs no sign-in.",
+)

@@ -1,0 +1,324 @@
+"""The page `/console/doctor`: what was found becomes words and pieces of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from msgspec import Struct
+
+from sojourn.console.frame import Notice, rows
+from sojourn.console.pages import render
+from sojourn.errors import RepairBusy, SojournError
+from sojourn.finding import Area, Check, Fix, Step, Verdict
+from sojourn.service.doctor.doctor import Mended
+from sojourn.service.doctor.rounds import Latest, Rounds, Run
+
+TITLES = {
+    Area.SCHEMA: "Tables",
+    Area.STORE: "Store",
+    Area.SECRETS: "Secrets and instances",
+    Area.COOKIES: "Cookies",
+    Area.ROUND_TRIP: "Round trip",
+    Area.SEATS: "Seats",
+}
+WORDS = {
+    Verdict.FAILURE: "Failure",
+    Verdict.WARNING: "Warning",
+    Verdict.OK: "Fine",
+    Verdict.SKIPPED: "Skipped",
+}
+WAITING = "waiting"
+FIGURES = (
+    ("Failures", Verdict.FAILURE),
+    ("Warnings", Verdict.WARNING),
+    ("Fine", Verdict.OK),
+    ("Skipped", Verdict.SKIPPED),
+)
+
+
+class When(Struct, frozen=True):
+    iso: str
+    exact: str
+    ago: str
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A check as it is shown. Without a finding it waits to be looked at."""
+
+    dom: str
+    check: str
+    area: str
+    area_title: str
+    question: str
+    looked_at: str
+    verdict: str = WAITING
+    word: str = "Not looked at yet:"
+    title: str
+    at: When | None = None
+    took: str = ""
+    evidence: tuple[str, ...] = ()
+    means: str = ""
+    fix: Fix | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def problem(self) -> bool:
+        return self.verdict in (Verdict.FAILURE, Verdict.WARNING)
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    title: str
+    text: str
+    figures: tuple[tuple[str, Verdict, int], ...]
+    problems: tuple[Row, ...]
+    at: When | None = None  # the last look
+    running: bool = False
+    done: int = 0
+    total: int = 0
+
+
+class AreaRows(Struct, frozen=True):
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+def row(check: Check, latest: Latest | None, now: int) -> Row:
+    """Show a check, and what it found last if it ever looked."""
+    shown: dict[str, Any] = {
+        "dom": "check-" + check.id.replace(".", "-"),
+        "check": check.id,
+        "area": check.area.value,
+        "area_title": TITLES[check.area],
+        "question": check.title,
+        "looked_at": check.looked_at,
+    }
+    if latest is None:
+        return Row(**shown, title=check.title)
+    seen, finding = latest.seen, latest.seen.finding
+    return Row(
+        **shown,
+        verdict=finding.verdict.value,
+        word=WORDS[finding.verdict] + ":",
+        title=finding.title,
+        at=when(latest.at, now),
+        took=f"took {_duration(seen.milliseconds)}",
+        evidence=finding.evidence,
+        means=finding.means,
+        fix=finding.fix,
+        steps=seen.steps,
+    )
+
+
+def all_rows(rounds: Rounds, now: int) -> list[Row]:
+    latest = rounds.latest()
+    return [row(check, latest.get(check.id), now) for check in rounds.checks()]
+
+
+def by_area(found: Sequence[Row]) -> list[AreaRows]:
+    return [
+        AreaRows(area.value, TITLES[area], mine)
+        for area in Area
+        if (mine := tuple(each for each in found if each.area == area.value))
+    ]
+
+
+def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
+    """Answer what the page's reader came for, in one sentence, and say what that rests on."""
+    problems = sorted(
+        (each for each in found if each.problem), key=lambda each: each.verdict == Verdict.WARNING
+    )
+    numbers = {v: sum(each.verdict == v for each in found) for _, v in FIGURES}
+    shown: dict[str, Any] = {
+        "figures": tuple((word, v, numbers[v]) for word, v in FIGURES),
+        "problems": tuple(problems) if len(problems) > 1 or run is not None else (),
+    }
+    if run is not None:
+        mending = run.repairs and not run.seen
+        title = "Repairing" if mending else f"Looking: {len(run.seen)} of {len(run.checks)} done"
+        text = (
+            "Doctor looks once more before it touches anything. You may leave: it goes on."
+            if mending
+            else "Nothing is changed by it. You may leave: it goes on, and what it finds is kept."
+        )
+        done, total = len(run.seen), len(run.checks)
+        return Summary(title=title, text=text, running=True, done=done, total=total, **shown)
+    times = [each.at for each in found if each.at is not None]
+    last = max(times, key=lambda at: at.iso, default=None)
+    return Summary(title=_headline(problems, numbers), text=_rests_on(found), at=last, **shown)
+
+
+def _headline(problems: Sequence[Row], numbers: dict[Verdict, int]) -> str:
+    if len(problems) == 1:
+        return problems[0].title
+    said = _headline_of(numbers[Verdict.FAILURE], numbers[Verdict.WARNING])
+    if said:
+        return said
+    if numbers[Verdict.OK]:
+        return "Sessions and seats are well."
+    return "Nothing has been looked at yet."
+
+
+def _headline_of(failures: int, warnings: int) -> str:
+    said = [_count(failures, "failure")] * bool(failures)
+    said += [_count(warnings, "warning")] * bool(warnings)
+    return f"{' and '.join(said)}." if said else ""
+
+
+def _rests_on(found: Sequence[Row]) -> str:
+    looked = [each for each in found if each.at is not None]
+    if not found:
+        return "There is nothing here to look at."
+    if not looked:
+        return "Run all checks to see how sessions and seats are."
+    text = f"{_count(len(looked), 'check')} looked at."
+    waiting = len(found) - len(looked)
+    if waiting:
+        text += f" {_count(waiting, 'more thorough one')} only when you run them all."
+    return text
+
+
+def after(run: Run) -> Notice:
+    """Say what has become of a run."""
+    steps = tuple(each.step for each in run.mended)
+    if isinstance(run.fault, RepairBusy):
+        return Notice(
+            verdict=Verdict.WARNING,
+            title="Somebody else repairs just now. Nothing was changed from here.",
+            text=f"{run.fault.message} {run.fault.hint}",
+        )
+    if run.fault is not None:
+        return _gave_way(run.fault, run.mended)
+    if not run.repairs:
+        found = [seen.finding.verdict for seen in run.seen]
+        said = _headline_of(found.count(Verdict.FAILURE), found.count(Verdict.WARNING))
+        title = f"{_count(len(found), 'check')} looked at. {said or 'All is well.'}"
+        return Notice(verdict=run.verdict, title=title, aloud=True)
+    if not steps:
+        return Notice(verdict=Verdict.OK, title="There was nothing left to repair.")
+    return Notice(
+        verdict=Verdict.OK,
+        title=f"Repaired. {_count(len(steps), 'step')} carried out, and everything looked at again.",
+        steps=steps,
+    )
+
+
+def _gave_way(fault: SojournError, mended: Sequence[Mended]) -> Notice:
+    done = tuple(each.step for each in mended)
+    text = f"{fault.message} {fault.hint}".strip()
+    if done:
+        text += " What is done stays done: repair again, and it goes on from here."
+    return Notice(
+        verdict=Verdict.FAILURE, title="This did not come to its end.", text=text, steps=done
+    )
+
+
+def forbidden(role: str) -> Notice:
+    return Notice(
+        verdict=Verdict.WARNING,
+        title=f"A key of role {role} may look, and not repair. Nothing was changed.",
+        text="Sign in with a key of role operator or admin.",
+    )
+
+
+def digest(rounds: Rounds) -> str:
+    """Name a state of findings, so that an open page learns whether it shows the present one."""
+    verdicts = sorted((name, x.seen.finding.verdict) for name, x in rounds.latest().items())
+    return sha256(repr(verdicts).encode()).hexdigest()[:16]
+
+
+def changed(rounds: Rounds, seen: str) -> Notice | None:
+    """Say so if something else is found now than what a page shows."""
+    if seen == digest(rounds) or rounds.looking is not None or rounds.repairing:
+        return None
+    failing = rounds.areas(Verdict.FAILURE)
+    return Notice(
+        verdict=Verdict.FAILURE if failing else Verdict.SKIPPED,
+        title="Doctor has found something else since this page was opened."
+        if not failing
+        else f"Doctor finds failures now: {', '.join(TITLES[each] for each in failing)}.",
+        link="doctor",
+        label="Show it",
+    )
+
+
+class Stream:
+    """A run, told to an open page piece by piece, as server-sent events that htmx puts into place."""
+
+    def __init__(self, rounds: Rounds, run: Run, *, may_repair: bool) -> None:
+        self._rounds = rounds
+        self._run = run
+        self._may_repair = may_repair
+        self._told = 0
+
+    def news(self, now: int) -> bytes:
+        """Tell what is new: each check that was looked at meanwhile, and how far it is."""
+        run = self._run
+        upto = len(run.seen)
+        pieces = []
+        for seen in run.seen[self._told : upto]:
+            shown = row(seen.check, Latest(seen, now), now)
+            html = self._render("_check.html", row=shown)
+            pieces.append(partial(f"#{shown.dom}", "outerMorph", html))
+        self._told = upto
+        found = all_rows(self._rounds, now)
+        html = self._render("_summary.html", summary=summary(found, run))
+        return event(*pieces, partial("#summary", "innerMorph", html))
+
+    def end(self, now: int) -> bytes:
+        """Tell how it ended. What is shown afterwards is what a page opened now would show."""
+        found = all_rows(self._rounds, now)
+        return event(
+            partial("#areas", "innerMorph", self._render("_areas.html", areas=by_area(found))),
+            partial(
+                "#summary", "innerMorph", self._render("_summary.html", summary=summary(found))
+            ),
+            partial("#notice", "innerHTML", self._render("_notice.html", notice=after(self._run))),
+        )
+
+    def _render(self, template: str, **values: Any) -> str:
+        return render(template, may_repair=self._may_repair, rows=rows, **values).decode()
+
+
+def partial(target: str, swap: str, html: str) -> str:
+    return f'<hx-partial hx-target="{target}" hx-swap="{swap}">{html}</hx-partial>'
+
+
+def event(*pieces: str) -> bytes:
+    """Write pieces of HTML as one server-sent event."""
+    lines = "".join(pieces).replace("\r", "").split("\n")
+    return ("".join(f"data: {line}\n" for line in lines) + "\n").encode()
+
+
+def when(at: int, now: int) -> When:
+    instant = datetime.fromtimestamp(at / 1000, UTC)
+    return When(
+        instant.isoformat(timespec="seconds"),
+        instant.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        ago(now - at),
+    )
+
+
+def ago(ms: int) -> str:
+    """Say how long ago, as the pages' script does."""
+    seconds = ms // 1000
+    if seconds < 45:
+        return "just now"
+    if seconds < 3_600:
+        return f"{_count(max(1, seconds // 60), 'minute')} ago"
+    if seconds < 86_400:
+        return f"{_count(seconds // 3_600, 'hour')} ago"
+    return f"{_count(seconds // 86_400, 'day')} ago"
+
+
+def _duration(ms: int) -> str:
+    if ms < 1:
+        return "less than 1 ms"
+    return f"{ms} ms" if ms < 1_000 else f"{ms / 1_000:.1f} s"
+
+
+def _count(number: int, one: str) -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {one}s"

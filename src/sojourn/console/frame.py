@@ -1,0 +1,112 @@
+"""The frame of the operators' console: signing in, what stands around every page, and what is said where
+no page can be shown. Every address in it is relative, as in the pages for people.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from sojourn.console.pages import SECURED, Page, render
+from sojourn.finding import Verdict
+from sojourn.service.operators import KEY_REVOKED, Operator
+from sojourn.session import Gone, GoneReason
+
+CONSOLE = "/console"
+PLACES = (("doctor", "Doctor", "doctor"),)
+"""The pages that there are: address, title, icon."""
+
+# Without a referrer a browser also hides the origin of a form that it sends, which is what tells our own
+# pages from others' where there is no Sec-Fetch-Site (HTTP).
+HEADERS = [(name, "same-origin" if name == "Referrer-Policy" else v) for name, v in SECURED]
+_CHALLENGE = ("WWW-Authenticate", 'Cookie realm="console"')  # a 401 must name a way
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """Something to tell, with a way on if there is one. `aloud`: to screen readers alone, since the page
+    itself shows it."""
+
+    verdict: Verdict
+    title: str
+    text: str = ""
+    link: str = ""
+    label: str = ""
+    steps: tuple[Any, ...] = ()
+    aloud: bool = False
+
+
+def console_page(
+    template: str,
+    *,
+    site_name: str,
+    operator: Operator,
+    here: str,
+    status: int = 200,
+    banner: Notice | None = None,
+    **values: Any,
+) -> Page:
+    """Return a page of the console for somebody who is signed in."""
+    body = render(
+        template,
+        site_name=site_name,
+        operator=operator,
+        here=here,
+        places=PLACES,
+        banner=banner,
+        rows=rows,
+        **values,
+    )
+    return Page(status, HEADERS, body)
+
+
+def fragment(template: str, *, status: int = 200, **values: Any) -> Page:
+    """Return a piece of a page, to be put into one that is open."""
+    return Page(status, HEADERS, render(template, rows=rows, **values))
+
+
+def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = None) -> Page:
+    headers = [_CHALLENGE, *HEADERS] if status == 401 else HEADERS
+    return Page(status, headers, render("sign_in.html", site_name=site_name, problem=problem))
+
+
+def down_page(site_name: str, title: str, why: str) -> Page:
+    """Return the page for when nobody can be recognized."""
+    headers = [("Retry-After", "10"), *HEADERS]
+    return Page(
+        503, headers, render("console_down.html", site_name=site_name, title=title, why=why)
+    )
+
+
+def redirect(to: str, *cookies: str) -> Page:
+    """Send the browser to another of our pages, by GET."""
+    given = [("Set-Cookie", each) for each in cookies]
+    return Page(303, [("Location", to), *given, *HEADERS], b"")
+
+
+def signed_out(gone: Gone | None) -> Notice | None:
+    """Say why somebody who brought a cookie is not signed in; None where nothing is to be said."""
+    if gone is None:
+        return None
+    if gone.end_reason == KEY_REVOKED:
+        return Notice(
+            verdict=Verdict.WARNING,
+            title="You were signed out: your API key was revoked, or has expired.",
+            text="Sign in with another one.",
+        )
+    if gone.end_reason == "signed_out":
+        return Notice(verdict=Verdict.OK, title="You are signed out.")
+    return Notice(verdict=Verdict.WARNING, title=_WHY[gone.reason], text="Sign in again to go on.")
+
+
+_WHY = {
+    GoneReason.IDLE: "You were signed out: the console had not been used for half an hour.",
+    GoneReason.EXPIRED: "You were signed out: a sign-in to the console ends after eight hours.",
+    GoneReason.ENDED: "You were signed out: your session was ended.",
+    GoneReason.ABSENT: "You are signed out: your session is not known any more.",
+    GoneReason.FORGED: "You are signed out: the cookie was not made here, or the secret has changed.",
+}
+
+
+def rows(number: int) -> str:
+    return {0: "no rows", 1: "1 row"}.get(number, f"{number:,} rows")

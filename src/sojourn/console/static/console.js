@@ -1,0 +1,74 @@
+// What a page of the console does beyond htmx: copy, let times pass, keep the focus, say when the server is
+// gone. Without it everything works that changes anything.
+const root = document.documentElement;
+if (navigator.clipboard) root.dataset.copies = "";
+
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest(".copy");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.closest(".copyable").querySelector("code").textContent);
+  const said = button.querySelector("span");
+  said.textContent = "Copied";
+  setTimeout(() => (said.textContent = "Copy"), 2000);
+});
+
+// A link to a check opens it.
+const unfold = () => {
+  const named = location.hash && document.getElementById(location.hash.slice(1));
+  const details = named && named.querySelector("details");
+  if (details) details.open = true;
+};
+addEventListener("hashchange", unfold);
+unfold();
+
+const count = (number, one) => (number === 1 ? `1 ${one}` : `${number} ${one}s`);
+const ago = (ms) => {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 45) return "just now";
+  if (seconds < 3600) return `${count(Math.max(1, Math.floor(seconds / 60)), "minute")} ago`;
+  if (seconds < 86400) return `${count(Math.floor(seconds / 3600), "hour")} ago`;
+  return `${count(Math.floor(seconds / 86400), "day")} ago`;
+};
+setInterval(() => {
+  for (const time of document.querySelectorAll("main time")) {
+    time.textContent = ago(Date.now() - Date.parse(time.dateTime));
+  }
+}, 30000);
+
+// A run is told by the answer to the request that asked for it. If that breaks off, the page says so.
+const lost = (place) => place.replaceChildren(document.getElementById("lost").content.cloneNode(true));
+document.addEventListener("htmx:error", ({ target }) => {
+  const place = target.closest("#doctor") ? "notice" : "banner";
+  lost(document.getElementById(place));
+});
+document.addEventListener("htmx:sse:close", () => {
+  const progress = document.querySelector("#summary progress");
+  if (!progress) return;
+  progress.remove();
+  lost(document.getElementById("notice"));
+});
+
+// Where nobody can be recognized: look whether that is over.
+const waiting = document.querySelector("[data-retry]");
+if (waiting) {
+  waiting.hidden = false;
+  setInterval(async () => {
+    const answer = await fetch("doctor", { method: "HEAD" }).catch(() => null);
+    if (answer && answer.status !== 503) location.assign("doctor");
+  }, 10000);
+}
+
+// How far it is, and what has become of it, stands at the top. The button that asked for a repair goes away with
+// what was wrong: the focus stays at its check.
+let asker = null;
+document.addEventListener("submit", ({ submitter, target }) => {
+  asker = submitter?.closest(".checks > li")?.id ?? null;
+  const top = document.getElementById("doctor");
+  if (target.matches("#look, #repair") && top.getBoundingClientRect().top < 0) top.scrollIntoView();
+});
+document.addEventListener("htmx:finally:request", () => {
+  if (asker && document.activeElement === document.body) {
+    document.querySelector(`#${asker} summary`)?.focus({ preventScroll: true });
+  }
+  asker = null;
+});

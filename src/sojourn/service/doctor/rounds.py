@@ -1,0 +1,199 @@
+"""The doctor in a server: quick checks every few minutes, a whole examination or a repair when asked for.
+
+What was found last is kept, check by check, for whoever asks how it goes. Runs have threads of their
+own: a store that hangs holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+from msgspec import Struct
+
+from sojourn.clock import host_now
+from sojourn.errors import SojournError
+from sojourn.finding import Area, Check, Verdict
+from sojourn.service.doctor.doctor import Doctor, Examined, Mended, worst
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT = 5.0
+"""Seconds to wait, when the server stops, for a run under way."""
+
+
+class Latest(Struct, frozen=True):
+    """What a check found last, and when; `at` in ms, by this host's clock: the store's may be down."""
+
+    seen: Examined
+    at: int
+
+
+class Run:
+    """An examination, or a repair and the examination after it. Safe from several threads.
+
+    Attributes:
+        checks: what it will look at.
+        seen: what it has looked at so far; `mended`: what it has mended.
+        fault: what kept it from its end, if anything did; nothing else is lost.
+    """
+
+    def __init__(self, checks: Sequence[Check], *, repairs: bool) -> None:
+        self.checks = tuple(checks)
+        self.repairs = repairs
+        self.seen: list[Examined] = []
+        self.mended: list[Mended] = []
+        self.fault: SojournError | None = None
+        self._over = threading.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def over(self) -> bool:
+        return self._over.is_set()
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst(self.seen)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end; tell whether it came."""
+        return self._over.wait(timeout)
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after each change, on whatever thread made it. Return what undoes this."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def end(self) -> None:
+        self._over.set()
+        self.tell()
+
+    def tell(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
+
+
+class Rounds:
+    """`note` is told of each repair that is asked for, and of what it mended: for the audit trail."""
+
+    def __init__(
+        self,
+        doctor: Doctor,
+        *,
+        note: Callable[[str, Sequence[Mended]], None] | None = None,
+        now: Callable[[], int] = host_now,
+    ) -> None:
+        self._doctor = doctor
+        self._note = note
+        self._now = now
+        self._lock = threading.Lock()
+        self._latest: dict[str, Latest] = {}
+        self._looking: Run | None = None
+        self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self.repairing = False
+
+    def checks(self) -> list[Check]:
+        """Say what there is to look at, in order."""
+        return self._doctor.checks()
+
+    def latest(self) -> dict[str, Latest]:
+        """Return what each check found last, by its id. Those that were never asked are missing."""
+        with self._lock:
+            return dict(self._latest)
+
+    @property
+    def looking(self) -> Run | None:
+        """Return the examination under way, if there is one."""
+        run = self._looking
+        return None if run is None or run.over else run
+
+    def areas(self, verdict: Verdict) -> list[Area]:
+        """Say in which areas something was found, last, to be so."""
+        found = {each.seen.check.area for each in self.latest().values() if _is(each, verdict)}
+        return [area for area in Area if area in found]
+
+    def quick(self) -> None:
+        """Look with the quick checks; the log is told of what has become worse or well."""
+        for seen in self._doctor.examine(quick=True):
+            if self._stopping.is_set():
+                return
+            self._keep(seen)
+
+    def look(self) -> Run:
+        """Examine everything, on a thread. Whoever asks while that is under way gets the same run."""
+        with self._lock:
+            run = self.looking
+            if run is None:
+                run = self._looking = Run(self.checks(), repairs=False)
+                self._start(run, lambda: self._examine(run))
+        return run
+
+    def mend(self, ids: Sequence[str] = (), *, actor: str) -> Run:
+        """Repair, on a thread, and examine everything afterwards. The run's fault is RepairBusy where
+        another doctor repairs: then nothing was done."""
+        run = Run(self.checks(), repairs=True)
+        with self._lock:
+            self._start(run, lambda: self._mend(run, ids, actor))
+        return run
+
+    def stop(self) -> None:
+        """Let runs end at their next check. A repair is waited for a little; killed, it resumes when
+        asked for again."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(STOP_TIMEOUT)
+        self._doctor.close()
+
+    def _start(self, run: Run, work: Callable[[], None]) -> None:
+        def carry_out() -> None:
+            try:
+                work()
+            except SojournError as fault:
+                run.fault = fault
+            except Exception:
+                log.exception("doctor_failed")
+                run.fault = SojournError("Doctor failed. The server's log tells more.")
+            finally:
+                run.end()
+
+        thread = threading.Thread(target=carry_out, name="sojourn-doctor", daemon=True)
+        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        thread.start()
+
+    def _examine(self, run: Run) -> None:
+        for seen in self._doctor.examine():
+            if self._stopping.is_set():
+                raise SojournError("The server stops.", code="shutting_down")
+            self._keep(seen)
+            run.seen.append(seen)
+            run.tell()
+        known = {seen.check.id for seen in run.seen}
+        with self._lock:
+            self._latest = {name: each for name, each in self._latest.items() if name in known}
+
+    def _mend(self, run: Run, ids: Sequence[str], actor: str) -> None:
+        self.repairing = True
+        try:
+            for mended in self._doctor.repair(ids):
+                run.mended.append(mended)
+                run.tell()
+        finally:
+            self.repairing = False
+            if self._note is not None and run.mended:
+                self._note(actor, run.mended)
+        self._examine(run)
+
+    def _keep(self, seen: Examined) -> None:
+        with self._lock:
+            before = self._latest.get(seen.check.id)
+            self._latest[seen.check.id] = Latest(seen, self._now())
+        now, was = seen.finding.verdict, before.seen.finding.verdict if before else Verdict.OK
+        if now.rank != was.rank:
+            tell = log.info if now.rank == 0 else log.warning
+            tell("doctor_found", check=seen.check.id, verdict=now.value, title=seen.finding.title)
+
+
+def _is(each: Latest, verdict: Verdict) -> bool:
+    return each.seen.finding.verdict is verdict

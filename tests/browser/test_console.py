@@ -1,0 +1,169 @@
+"""The operators' console in Chromium: every state, for axe too; by keyboard, without scripts, and what it
+keeps to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.api_harness import ADMIN
+from tests.browser.operators import STATES, Hospital, Operator, found, hospital, running
+from tests.patient import SLOW
+
+from sojourn.ledger import Role
+
+Come = Callable[..., Operator]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Hospital]:
+    with hospital() as place:
+        yield place
+
+
+@pytest.fixture
+def come(chromium: Browser, place: Hospital) -> Iterator[Come]:
+    """Makes operators; afterwards, checks that none asked another host or filled the browser's console."""
+    made: list[Operator] = []
+
+    def make(**look: object) -> Operator:
+        made.append(Operator(chromium, place, **look))  # type: ignore[arg-type]  # as Operator takes them
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    place.reset()
+    assert [said for each in made for said in each.said] == []
+    assert [url for each in made for url in each.elsewhere] == []
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state(come: Come, name: str) -> None:
+    """It is reached, and axe finds nothing wrong with it: wide and light, narrow and dark."""
+    it = come()
+    STATES[name](it)
+    seen = {}
+    for width, theme in ((1280, "light"), (390, "dark")):
+        it.page.set_viewport_size({"width": width, "height": 844})
+        it.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]  # as above
+        seen[theme] = [*it.violations(), *["overflows"] * it.overflows()]
+    assert seen == {"light": [], "dark": []}
+
+
+def test_what_is_open_stays_open_while_checks_come_in(come: Come, place: Hospital) -> None:
+    """A row keeps its focus and its place; what has become worse opens by itself."""
+    it = come()
+    running(it)
+    keys = it.check("schema.keys")
+    keys.locator("summary").click()
+    expect(keys).to_contain_text("Has every table its primary key?")
+    place.patient.wrong["seats.capacity"] = SLOW
+    place.patient.gates["store.clock"].set()
+    expect(it.title()).to_have_text("1 failure and 2 warnings.")
+    expect(keys.get_by_text("Has every table its primary key?")).to_be_visible()
+    expect(keys.locator("summary")).to_be_focused()
+    expect(it.check("seats.capacity").get_by_text("Bring the database nearer.")).to_be_visible()
+    expect(it.check("store.clock")).to_contain_text("Fine: The clocks agree to 3 ms.")
+
+
+def test_a_second_page_follows_the_run_under_way(come: Come, place: Hospital) -> None:
+    first, second = come(), come()
+    running(first)
+    second.sign_in(Role.VIEWER)
+    expect(second.title()).to_have_text("Looking: 3 of 6 done")
+    place.patient.gates["store.clock"].set()
+    for each in (first, second):
+        expect(each.title()).to_have_text("1 failure and 1 warning.")
+    assert place.patient.looked.count("secrets.shared") == 1
+
+
+def test_by_keyboard(come: Come, place: Hospital) -> None:
+    """From the key to the repair; afterwards the focus is at what was repaired."""
+    place.falls_ill()
+    it = come()
+    it.page.goto("/console")
+    expect(it.page.get_by_label("API key of an operator")).to_be_focused()
+    it.page.keyboard.type(ADMIN)
+    it.page.keyboard.press("Enter")
+    expect(it.title()).to_have_text("Nothing has been looked at yet.")
+    walked = []
+    for _ in range(6):
+        it.page.keyboard.press("Tab")
+        walked.append(
+            it.page.evaluate(
+                "document.activeElement.ariaLabel || document.activeElement.textContent"
+            )
+        )
+    assert [each.strip() for each in walked] == [
+        "Skip to the content",
+        "As the system",
+        "Doctor",
+        "Sign out",
+        "Run all checks",
+        "Copy the command",
+    ]
+    it.page.keyboard.press("Shift+Tab")
+    it.page.keyboard.press("Enter")
+    expect(it.title()).to_have_text("1 failure and 1 warning.")
+    it.button("Repair now").focus()
+    it.page.keyboard.press("Enter")
+    expect(it.page.locator("#notice")).to_contain_text("Repaired.")
+    expect(it.check("schema.tables").locator("summary")).to_be_focused()
+    expect(it.page.locator("#notice .notice")).to_be_in_viewport()
+
+
+def test_without_scripts(come: Come, place: Hospital) -> None:
+    """All of it: signing in, looking, the plan, the repair, trying the browser, signing out."""
+    it = come(scripts=False)
+    place.falls_ill()
+    it.show_key(place.world.keys[Role.OPERATOR])
+    it.look()
+    expect(it.check("schema.tables")).to_contain_text(
+        "Copy what is readable to sessions_2025_11_22"
+    )
+    it.button("Repair now").click()
+    expect(it.page.get_by_text("Repaired. 2 steps carried out")).to_be_visible()
+    it.button("Try with this browser").click()
+    expect(it.page.locator("#browser")).to_contain_text("Fine: Your browser keeps the cookie")
+    it.button("Sign out").click()
+    expect(it.title()).to_have_text("Sign in to the console")
+    it.page.goto("/console/doctor")
+    expect(it.title()).to_have_text("Sign in to the console")
+
+
+def test_copying(come: Come) -> None:
+    it = come()
+    found(it)
+    button = it.check("schema.tables").get_by_role("button", name="Copy the SQL")
+    button.click()
+    expect(button).to_contain_text("Copied")
+    copied = it.page.evaluate("navigator.clipboard.readText()")
+    assert copied == "CREATE TABLE sessions (\n    id text PRIMARY KEY\n);"
+
+
+def test_the_sheet_on_a_phone(come: Come) -> None:
+    it = come(width=390).sign_in(Role.VIEWER)
+    expect(it.page.get_by_role("link", name="Doctor")).to_be_hidden()
+    it.button("Menu").click()
+    expect(it.page.get_by_role("link", name="Doctor")).to_be_visible()
+    expect(it.page.get_by_text("API key, role viewer")).to_be_visible()
+    assert it.violations() == []
+    it.page.keyboard.press("Escape")
+    expect(it.page.get_by_role("link", name="Doctor")).to_be_hidden()
+
+
+def test_a_revoked_key_opens_nothing_any_more(come: Come, place: Hospital) -> None:
+    """The open page says so at its next step, and why."""
+    key, secret = place.world.services.keys.create("ops", Role.OPERATOR, actor="test")
+    place.world.keys[Role.OPERATOR], kept = secret, place.world.keys[Role.OPERATOR]
+    it = come()
+    found(it, Role.OPERATOR)
+    place.world.keys[Role.OPERATOR] = kept
+    place.world.services.keys.revoke(key.id, actor="test")
+    it.button("Repair now").click()
+    expect(it.page.locator("#notice")).to_contain_text("your API key was revoked")
+    assert "schema.tables" in place.patient.wrong
+    it.page.get_by_role("link", name="Sign in").click()
+    expect(it.title()).to_have_text("Sign in to the console")
