@@ -70,6 +70,13 @@ LONG = (
     "test_a_ghosts_seat_goes_to_the_next_in_line",
     "test_an_outage_longer_than_the_lease_is_the_servers_fault_not_the_holders",
     "test_kept_for_longer_than_it_lives",
+    "test_every_fault_is_found_and_mended",
+    "test_killed_at_every_step",
+    "test_four_doctors_beside_live_load",
+    "test_two_servers_side_by_side",
+    "test_killed_between_delivery_and_mark",
+    "test_recorder_killed_under_load",
+    "test_a_store_that_dies",
 )
 """What takes more than about five seconds; much of it is waiting, during which others can work."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,10 @@ from sojourn.testing.servers import Server, fresh_database
 def migrated(url: str) -> str:
     stores.migrate(url)
     return url
+
+
+EXAMPLES = int(os.environ.get("SOJOURN_EXAMPLES", "12"))
+"""`make campaign-machine` takes many more, and draws them anew each time."""
 
 
 class SqlContract(StoreContract):
@@ -45,7 +50,7 @@ class SqlContract(StoreContract):
 
     def test_against_memory(self, emptied: Callable[[], str]) -> None:
         """Whatever is asked of it, in any order, it answers as the reference model does."""
-        drive(lambda clock: stores.open_store(emptied(), clock=clock))
+        drive(lambda clock: stores.open_store(emptied(), clock=clock), examples=EXAMPLES)
 
 
 class OnSqlite:

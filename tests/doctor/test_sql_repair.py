@@ -130,8 +130,10 @@ def test_four_doctors_beside_live_load(kind: str, request: pytest.FixtureRequest
         assert not list(patient.doctor.repair())
 
 
-def test_one_doctor_at_a_time(sqlite_url: str) -> None:
-    with ward(sqlite_url) as patient, stores.repair_lock(sqlite_url):
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_doctor_at_a_time(kind: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(f"{kind}_url")
+    with ward(url) as patient, stores.repair_lock(url):
         patient.execute("DROP TABLE sweeps")
         with pytest.raises(RepairBusy):
             list(patient.doctor.repair())

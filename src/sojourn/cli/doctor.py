@@ -246,12 +246,13 @@ def _show(seen: Examined, out: Output) -> None:
 
 
 def _show_plan(seen: Sequence[Examined], out: Output, *, dry_run: bool) -> None:
-    steps = [(each, step) for each in seen for step in each.steps]
+    # What mends two faults at once is said once.
+    steps = {step.what: (each, step) for each in reversed(seen) for step in reversed(each.steps)}
     if not steps:
         out.say("\nThere is nothing that doctor could mend.", style="bold")
         return
     out.say("\nThe plan:", style="bold")
-    for number, (each, step) in enumerate(steps, 1):
+    for number, (each, step) in enumerate(reversed(steps.values()), 1):
         rows = "" if step.rows is None else f" ({count(step.rows, 'row')})"
         out.say(f"{number}. {step.what}{rows}")
         out.say(f"{INDENT}why   {step.why}", style="dim")
@@ -263,7 +264,7 @@ def _show_plan(seen: Sequence[Examined], out: Output, *, dry_run: bool) -> None:
 
 
 def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mended]:
-    """Mend what was planned, and what comes to light when that is done."""
+    """Mend what was planned, and no more: what comes to light by it has not been shown yet."""
     mended = []
     if not out.as_json:
         out.say("\nMending.", style="bold")

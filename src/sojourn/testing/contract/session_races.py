@@ -274,7 +274,7 @@ class SessionRaces(Crowds):
                 assert len(store.of(user_id)) <= 4
                 last = name
 
-        crowd(12, live)
+        crowd(8, live)
         for user in range(3):
             assert len(stores[0].of(f"user-{user}")) <= 4
         stores[0].cut_off(None)
