@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sojourn.cli.doctoring import examiners
+from sojourn.cli.doctoring import Outside, examiners
 from sojourn.cli.failure import ExitCode
+from sojourn.console import probe
 from sojourn.finding import Area
 from sojourn.settings import Settings
 
@@ -14,8 +15,14 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "doctor.md").read_text()
 SETTINGS = (
     Settings(store="sqlite:////nowhere/sojourn.db"),
     Settings(store="postgresql://nobody@127.0.0.1:1/x", ledger="mysql://nobody@127.0.0.1:1/x"),
-    Settings(store="redis://127.0.0.1:1", ledger="sqlite:////nowhere/ledger.db"),
+    Settings(
+        store="redis://127.0.0.1:1",
+        ledger="sqlite:////nowhere/ledger.db",
+        secret=("a-secret-of-forty-characters-0123456789-",),
+        express="express+postgresql://nobody@127.0.0.1:1/x",
+    ),
 )
+OUTSIDE = Outside(url="http://127.0.0.1:1/")
 
 
 def test_every_check_has_a_heading() -> None:
@@ -23,9 +30,10 @@ def test_every_check_has_a_heading() -> None:
     checks = [
         check
         for settings in SETTINGS
-        for examiner in examiners(settings)
+        for examiner in examiners(settings, OUTSIDE)
         for check in examiner.checks()
     ]
+    checks.append(probe.check())  # asked by the console, of one's own browser
     ids = {re.sub(r"\.ledger-", ".", check.id) for check in checks}
     assert set(re.findall(r"^### (\S+)$", GUIDE, re.MULTILINE)) == ids
     for check in checks:
@@ -38,7 +46,7 @@ def test_every_check_has_a_heading() -> None:
 
 def test_ids_of_one_run_differ() -> None:
     for settings in SETTINGS:
-        ids = [check.id for examiner in examiners(settings) for check in examiner.checks()]
+        ids = [check.id for examiner in examiners(settings, OUTSIDE) for check in examiner.checks()]
         assert len(ids) == len(set(ids))
 
 
