@@ -162,29 +162,33 @@ def test_story_multiple_primary_keys(kind: str, request: pytest.FixtureRequest) 
         assert patient.ask("SELECT count(*) FROM sessions WHERE id LIKE 's%'") == PEOPLE
 
 
+DOCTOR = ("doctor", "--area", "schema", "--area", "store")
+"""The seats of the ward are of no license, which would be told, too."""
+
+
 def test_the_command(tmp_path: Path) -> None:
     """Look, plan, mend, look again; the exit code says the worst; JSON for machines; a server goes on."""
     url = f"sqlite:///{tmp_path}/sojourn-data/sojourn.db"
     with serving(tmp_path), ward(url) as patient:
-        assert "All is well" in run(tmp_path, "doctor").stdout
+        assert "All is well" in run(tmp_path, *DOCTOR).stdout
         keyless("sessions", twice=True)(patient)
         patient.execute("DROP INDEX leases_session")
-        seen = code_of(tmp_path, "doctor", "--area", "schema", code=8)
+        seen = code_of(tmp_path, *DOCTOR, code=8)
         assert "sessions has no primary key" in seen
-        plan = code_of(tmp_path, "doctor", "--dry-run", code=8)
+        plan = code_of(tmp_path, *DOCTOR, "--dry-run", code=8)
         assert "Nothing was changed" in plan
         assert "sessions_before_" in plan
         assert set(patient.wrong()) == {"schema.keys", "schema.duplicates", "schema.indexes"}
-        run(tmp_path, "doctor", "--fix", code=2)  # nobody is there to be asked
-        mended = run(tmp_path, "doctor", "--fix", "--yes").stdout
+        run(tmp_path, *DOCTOR, "--fix", code=2)  # nobody is there to be asked
+        mended = run(tmp_path, *DOCTOR, "--fix", "--yes").stdout
         assert "Rebuilt sessions" in mended
         assert "All is well" in mended
-        document = json.loads(run(tmp_path, "doctor", "--fix", "--json").stdout)
+        document = json.loads(run(tmp_path, *DOCTOR, "--fix", "--json").stdout)
         assert document["worst"] == Verdict.OK
         assert document["mended"] == []
         patient.check_on_everybody()
         patient.execute("DROP INDEX leases_session")
-        assert json.loads(code_of(tmp_path, "doctor", "--json", code=7))["worst"] == Verdict.WARNING
+        assert json.loads(code_of(tmp_path, *DOCTOR, "--json", code=7))["worst"] == Verdict.WARNING
 
 
 def code_of(folder: Path, *arguments: str, code: int) -> str:
