@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench campaign-doctor campaign-machine screenshots component demo lock clean dev servers
+.PHONY: help run test coverage check bench campaign-doctor campaign-machine campaign-parallel screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -52,7 +52,11 @@ check: dev ## Lint, check formatting, types and the direction of imports
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
 
-campaign-machine: dev servers ## Hold SQL stores to the reference model over some hundred random stories (minutes)
+campaign-parallel: dev servers ## Race for seats and for session data many times over (minutes)
+	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/adapters tests/contract \
+		-k "Parallel or crowd or race or racing" $(ARGS)
+
+campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py -k test_against_memory $(ARGS)
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)

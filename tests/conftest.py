@@ -65,7 +65,7 @@ LONG = (
     "test_server_away_for_longer_than_lost_after",
     "test_ghosts_are_reclaimed_and_nothing_is_granted_twice",
     "test_200_threads_on_capacity_5_over_two_servers",
-    "test_a_thousand_parallel_writes_lose_nothing",
+    "test_parallel_writes_lose_nothing",
     "test_the_readmes_story_runs",
     "test_a_ghosts_seat_goes_to_the_next_in_line",
     "test_an_outage_longer_than_the_lease_is_the_servers_fault_not_the_holders",

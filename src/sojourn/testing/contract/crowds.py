@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from sojourn.testing.contract.base import OnManualClock
 T = TypeVar("T")
 
 START_TIMEOUT = 30.0  # seconds until every thread stands ready
-ROUNDS = 5
+ROUNDS = 20 if os.environ.get("SOJOURN_CAMPAIGN") else 2
 
 
 def together(work: Sequence[Callable[[], T]]) -> list[T]:
