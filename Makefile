@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench campaign-doctor campaign-machine campaign-parallel screenshots component demo lock clean dev servers
+.PHONY: help run test coverage check bench campaign-browser campaign-doctor campaign-machine campaign-parallel screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -51,6 +51,9 @@ check: dev ## Lint, check formatting, types and the direction of imports
 
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+campaign-browser: dev servers ## Ask axe about every state in every look (minutes)
+	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/browser $(ARGS)
 
 campaign-parallel: dev servers ## Race for seats and for session data many times over (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/adapters tests/contract \

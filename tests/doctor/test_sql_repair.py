@@ -72,7 +72,7 @@ def test_killed_at_every_step(
         statements = int(whole.stdout.split()[-1])
         assert statements > 3
         steps = range(1, statements + 1)
-        for last in steps if LONG else steps[1 :: max(1, statements // 3)]:
+        for last in steps if LONG else steps[1 :: max(1, statements // 2)]:
             damage(patient)
             dead = mend(patient.url, last)
             assert dead.returncode == -signal.SIGKILL, (last, dead.stderr)
