@@ -122,11 +122,13 @@ def load(
     environ: Mapping[str, str] | None = None,
     toml: str | None = None,
     toml_name: str = "sojourn.toml",
+    any_secret: bool = False,
 ) -> Loaded:
     """Merge flags over environment over file over defaults. Raises SettingsError, naming the culprit.
 
     Flags that are None were not given. In the environment, lists are separated by commas and
-    SOJOURN_JWT_ISSUERS is JSON.
+    SOJOURN_JWT_ISSUERS is JSON. `any_secret`: a bad secret passes, for who only looks, and says so
+    (doctor); nothing that signs or verifies may read its settings like this.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -149,6 +151,8 @@ def load(
         if value is not None and name in names:
             values[name], origins[name] = value, "--" + name.replace("_", "-")
     settings = _convert(values, origins)
+    for secret in () if any_secret else settings.secret:
+        check_secret(secret)
     return Loaded(settings, {n: origins.get(n, "default") for n in Settings.__struct_fields__})
 
 
@@ -218,8 +222,6 @@ def _check(settings: Settings) -> None:
             "SOJOURN_ADMIN_KEY is shorter than 32 characters.",
             hint="Make a good one with `sojourn secret new`.",
         )
-    for secret in settings.secret:
-        check_secret(secret)
 
 
 def check_secret(secret: str) -> str:

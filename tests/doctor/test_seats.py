@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from typing import Any
 
 import pytest
 
-from sojourn.clock import DAY, HOUR, ManualClock
+from sojourn.clock import DAY, HOUR, SECOND, ManualClock
 from sojourn.finding import Verdict
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Ledger, SweepRun
 from sojourn.license import Policy
+from sojourn.seating import _Decision
 from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.doctor.seats import SeatExaminer, contradictions
 from sojourn.service.licenses import Licenses
 from sojourn.store import Action, Store
 from sojourn.stores.open import open_ledger, open_store
-from sojourn.testing.builders import pool, sign_in, take
+from sojourn.testing.builders import pool, refused, sign_in, take
 
 POLICY = Policy(capacity=3)
 
@@ -91,6 +93,43 @@ def test_orphans(world: World) -> None:
     assert [x.step.rows for x in world.doctor.repair()] == [1]
     assert world.wrong() == {}
     assert world.live() == {keep.id}
+
+
+def test_orphans_of_sessions_that_are_gone(world: World, empty_sqlite: str) -> None:
+    """Somebody deleted rows by hand, which takes nobody off a seat; whoever sits well stays."""
+    for n in (1, 2):
+        sign_in(world.store, f"s{n}", f"user {n}")
+    keep = take(world.store, "user 1", pool_id=world.pool, session_id="s1")
+    lost = take(world.store, "user 2", pool_id=world.pool, session_id="s2")
+    free = take(world.store, "user 3", pool_id=world.pool)  # of no session
+    with closing(sqlite3.connect(empty_sqlite.removeprefix("sqlite:///"))) as database, database:
+        assert database.execute("DELETE FROM sessions WHERE id = 's2'").rowcount == 1
+    found = world.wrong()
+    assert set(found) == {"seats.orphans"}
+    assert found["seats.orphans"].evidence == (f"{lost.id} in {world.pool}: its session is gone",)
+    assert [x.step.rows for x in world.doctor.repair()] == [1]
+    assert list(world.doctor.repair()) == []
+    assert world.wrong() == {}
+    assert world.live() == {keep.id, free.id}
+
+
+def test_somebody_was_refused_for_ghosts(
+    world: World, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that forgets to take the seats of those who fell silent; and one that does not."""
+    for n in range(3):
+        take(world.store, f"user {n}", pool_id=world.pool)
+    refused(world.store, "early", pool_id=world.pool)
+    assert world.wrong() == {}  # everybody lived
+    clock.advance(milliseconds=POLICY.suspect_after_ms + POLICY.linger + SECOND)
+    with monkeypatch.context() as broken:
+        broken.setattr(_Decision, "_victims", lambda _: [])
+        refused(world.store, "late", pool_id=world.pool)
+    found = world.wrong()
+    assert set(found) == {"seats.denials"}
+    assert found["seats.denials"].verdict is Verdict.FAILURE
+    assert found["seats.denials"].evidence == (f"{world.pool}: late was refused, 3 were silent",)
+    take(world.store, "late", pool_id=world.pool)  # as it must be
 
 
 def test_more_holders_than_seats(world: World) -> None:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from tests.doctor.planted import PEOPLE, Plant, Ward, token_hash, ward
 from tests.doctor.sql_faults import columns, keyless
-from tests.e2e.cli_harness import run, serving
+from tests.e2e.cli_harness import environment, run, serving
 
 from sojourn.errors import RepairBusy
 from sojourn.finding import Verdict
@@ -191,7 +191,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert json.loads(code_of(tmp_path, *DOCTOR, "--json", code=7))["worst"] == Verdict.WARNING
 
 
-def code_of(folder: Path, *arguments: str, code: int) -> str:
+def code_of(folder: Path, *arguments: str, code: int, env: Mapping[str, str] | None = None) -> str:
     """Run a command whose exit code is its answer: nothing is said on stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "sojourn", *arguments],
@@ -200,7 +200,7 @@ def code_of(folder: Path, *arguments: str, code: int) -> str:
         text=True,
         timeout=DEADLINE,
         check=False,
-        env={k: v for k, v in os.environ.items() if not k.startswith("SOJOURN_")},
+        env=environment(env),
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stderr == ""

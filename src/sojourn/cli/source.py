@@ -119,8 +119,13 @@ Config = Annotated[
 ]
 
 
-def read(flags: dict[str, Any] | None = None, config: Path | None = None) -> Loaded:
-    """Merge flags, environment and file. Raises SettingsError, naming the culprit."""
+def read(
+    flags: dict[str, Any] | None = None, config: Path | None = None, *, any_secret: bool = False
+) -> Loaded:
+    """Merge flags, environment and file. Raises SettingsError, naming the culprit.
+
+    `any_secret`: see `load`.
+    """
     path = config if config is not None else Path(FILE)
     text: str | None = None
     if config is not None or path.exists():
@@ -134,7 +139,9 @@ def read(flags: dict[str, Any] | None = None, config: Path | None = None) -> Loa
                 exit_code=ExitCode.USAGE,
             ) from None
     given = {name: _parsed(name, value) for name, value in (flags or {}).items()}
-    return load(flags=given, environ=os.environ, toml=text, toml_name=str(path))
+    return load(
+        flags=given, environ=os.environ, toml=text, toml_name=str(path), any_secret=any_secret
+    )
 
 
 def _parsed(name: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from sojourn.errors import SettingsError
 from sojourn.event import CANARY_LICENSE, CANARY_USER
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped
 from sojourn.lease import Acquire, Lease
@@ -68,7 +69,11 @@ class ServerExaminer:
 
     def _signed(self) -> Finding:
         """Take a seat in the store, sign its token here, and beat with it there."""
-        store, keyring = self._store(), self._keyring()
+        try:
+            keyring = self._keyring()
+        except SettingsError:
+            return skipped("There is no good secret here to sign with: see secrets.set.")
+        store = self._store()
         name = secrets.token_hex(6)
         pool = Pool(license_id=CANARY_LICENSE, feature=f"canary-{name}", policy=POLICY)
         user = CANARY_USER + name

@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct
 
 from sojourn.errors import RepairBusy as RepairBusy
-from sojourn.errors import StoreError
+from sojourn.errors import SettingsError, StoreError
 from sojourn.finding import (
     Area,
     Check,
@@ -107,7 +107,7 @@ def worst(seen: Sequence[Examined]) -> Verdict:
 def _look(check: Check) -> Finding:
     try:
         return check.look()
-    except StoreError as error:
+    except (StoreError, SettingsError) as error:
         return failure(
             f"This could not be looked at: {error}",
             fix=Fix(text=error.hint) if error.hint else None,

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct
 
 from sojourn.clock import SECOND
+from sojourn.errors import SettingsError
 from sojourn.event import CANARY_LICENSE, CANARY_USER
-from sojourn.finding import Area, Check, Finding, Fix, failure, ok
+from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped
 from sojourn.lease import Acquire, Beat, Denied, Lease, Release, Renew, Renewal
 from sojourn.license import Policy, Pool
 from sojourn.service.sessions import SessionService
@@ -98,6 +99,8 @@ class RoundTripExaminer:
         store, canary = self._store(), hatch()
         try:
             way(store, canary)
+        except SettingsError:
+            return skipped("There is no good secret to sign a token with: see secrets.set.")
         except Astray as error:
             return failure(
                 f"It went astray. {error}",

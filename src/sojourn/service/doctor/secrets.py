@@ -22,6 +22,11 @@ NEW = Fix(
     "nobody notices.",
     command='export SOJOURN_SECRET="$(sojourn secret new),$SOJOURN_SECRET"',
 )
+INSTEAD = Fix(
+    text="Make a good one in its place, and give it to every server: none starts while this one is there, "
+    "not even behind another. A line of sojourn.toml gives way to the environment.",
+    command='export SOJOURN_SECRET="$(sojourn secret new)"',
+)
 SAME = Fix(
     text="Give every server the same list of secrets, in the same order: the first signs, all verify. To "
     "lose nobody, give each of them all secrets that are in use now, and drop the others a week later.",
@@ -153,7 +158,7 @@ class SecretsExaminer:
                         f"It is number {number} of {len(self._secrets)}; {len(secret)} characters."
                     ],
                     means="Who guesses it makes tokens and cookies for anybody. The server does not start.",
-                    fix=NEW,
+                    fix=INSTEAD,
                 )
         return ok(
             f"{len(self._secrets)} secret{'s' if len(self._secrets) > 1 else ''}, long and random."
