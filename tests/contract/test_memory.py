@@ -17,7 +17,7 @@ class TestMemory(StoreContract):
         return MemoryStore(clock)
 
 
-TestMemoryAgainstOracle = machine_for(MemoryStore, examples=100)
+TestMemoryAgainstOracle = machine_for(MemoryStore, examples=40)
 
 
 def test_wall_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:

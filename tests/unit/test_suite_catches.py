@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -478,8 +479,12 @@ def test_no_test_hides_another() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+RARE = () if os.environ.get("SOJOURN_EXAMPLES") else (EvictsTheWrongOne, EvictsTooEarly)
+"""What the machine needs half a minute for; `make campaign-machine` gives it that."""
+
+
 @pytest.mark.parametrize(
-    "bug", [x for x in BUGS if x not in UNSEEN_ALONE], ids=lambda b: b.__name__
+    "bug", [x for x in BUGS if x not in (*UNSEEN_ALONE, *RARE)], ids=lambda b: b.__name__
 )
 def test_machine_finds(bug: Callable[..., MemoryStore]) -> None:
     """The state machine finds it too, without having been told what to look for."""
