@@ -4,8 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Test workers. One more than two cores: many tests wait for a server, a lease or a process to end.
-JOBS ?= 3
+# Test workers. Each keeps the database servers busy too, so more than the cores gains nothing.
+JOBS ?= 2
 
 # The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
 # The test is what making .venv takes: Debian ships Python without ensurepip until asked for it.

@@ -359,8 +359,8 @@ class TestWellFormed:
     def test_a_long_train_of_requests(self, server: Served, token: str) -> None:
         with Client(server) as client:
             request = head("POST", BEAT, "Content-Length: 2", bearer=token) + b"{}"
-            client.send(request * 1_000)
-            assert {getattr(client.read(), "status", None) for _ in range(1_000)} == {200}
+            client.send(request * 200)
+            assert {getattr(client.read(), "status", None) for _ in range(200)} == {200}
 
     def test_a_body_in_chunks(self, server: Served, token: str) -> None:
         with Client(server) as client:
