@@ -7,7 +7,7 @@ to Secure, to Path=/ and to this very host (RFC 6265bis, 4.1.3.2; ASVS 5.0 3.3.1
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hmac
 import re
 from collections.abc import Iterator, Sequence
@@ -28,6 +28,8 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e]*\Z")
 _DOMAIN = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 _SIGNATURE_LENGTH = 43  # base64url of 32 bytes
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_SESSION = TokenKind.SESSION.value
 
 
 class Codec(Protocol):
@@ -51,19 +53,21 @@ class SignedTokens:
                 f"A secret is shorter than {SECRET_MIN} bytes.",
                 hint="Make a good one with `sojourn secret new`.",
             )
-        self._keys = [hmac.digest(s, b"sojourn session cookie v1", "sha256") for s in secret_list]
+        keys = [hmac.digest(s, b"sojourn session cookie v1", "sha256") for s in secret_list]
+        # With each key worked in: every request is checked.
+        self._keyed = [hmac.new(key, digestmod="sha256") for key in keys]
 
     def encode(self, token: str) -> str:
-        return f"{token}.{_sign(self._keys[0], token)}"
+        return f"{token}.{_sign(self._keyed[0], token)}"
 
     def decode(self, value: str) -> str:
         token, _, signature = value.rpartition(".")
         if len(signature) != _SIGNATURE_LENGTH or not value.isascii():
             raise InvalidToken("The cookie is garbled.")
-        if not token.startswith(TokenKind.SESSION):  # its checksum is less than our signature
+        if not token.startswith(_SESSION):  # its checksum is less than our signature
             check_token(token, TokenKind.SESSION)
-        for key in self._keys:
-            if hmac.compare_digest(signature, _sign(key, token)):
+        for keyed in self._keyed:
+            if hmac.compare_digest(signature, _sign(keyed, token)):
                 return token
         raise InvalidToken(
             "The cookie was not signed here.",
@@ -72,9 +76,11 @@ class SignedTokens:
         )
 
 
-def _sign(key: bytes, token: str) -> str:
-    mac = hmac.digest(key, token.encode(), "sha256")
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+def _sign(keyed: hmac.HMAC, token: str) -> str:
+    mac = keyed.copy()
+    mac.update(token.encode())
+    text = binascii.b2a_base64(mac.digest(), newline=False)
+    return text.translate(_URLSAFE, b"=").decode()
 
 
 class CookieOptions(Struct, frozen=True, kw_only=True):

@@ -69,6 +69,8 @@ class SessionData(dict[str, Any]):
     @property
     def looks_modified(self) -> bool:
         """As `modified`, but never raises: what cannot be stored is a change, too."""
+        if not self._encoded and not self._assigned:
+            return False  # as `delta` does; most requests only read
         try:
             return self.modified
         except InvalidInput:

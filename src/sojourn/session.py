@@ -187,11 +187,13 @@ class Check(_Secretive, frozen=True):
 
     `adopted`: it is the token of a system that was here before us, so it has no checksum of ours; only
     a session that was taken over from there can answer to it.
+    `signed`: it came under a signature of ours that was verified, so its checksum tells nothing more.
     """
 
     token: str
     touch: bool = True
     adopted: bool = False
+    signed: bool = False
 
 
 class Begin(Struct, frozen=True, kw_only=True):

@@ -67,14 +67,13 @@ def desk(request: pytest.FixtureRequest) -> Desk:
 
 def sign_in(desk: Desk, user: str, peer: str = PROXY, **headers: str) -> Begun:
     """Sign in as an adapter does, through a proxy that is believed or one that is not."""
-    said = {name.replace("_", "-"): value for name, value in headers.items()}
+    said = {"user-agent": AGENT} | {name.replace("_", "-"): v for name, v in headers.items()}
     visit = desk.visit(
         cookies="",
         path="/",
         peer=peer,
         scheme="https",
         forwarded_for="192.0.2.77",
-        user_agent=AGENT,
         header=said.get,
     )
     desk.run(visit.begin(user))

@@ -18,6 +18,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -75,10 +76,30 @@ class SessionMiddleware:
         self._lanes = Lanes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._other(scope, receive, send)
+            return
+        try:
+            desk = self._desk.opened or await self._open()
+            if self._account and await self._account.serve(desk, scope, receive, send):
+                return
+            batcher = self._lanes.of(desk)
+            visit = _visit(desk, scope)
+            check = visit.check
+            if check is not None:  # `visit.open()` in so many words: every request passes here
+                rest = visit.found(await batcher.submit("check", check))
+                if rest is not None:
+                    await run_async(rest, batcher.submit)
+        except (StoreError, Overloaded) as fault:
+            await _refuse(scope, send, fault)
+            return
+        scope["session"] = visit.data
+        scope.setdefault("state", {})["sojourn"] = AsyncVisit(visit, batcher)
+        await self.app(scope, receive, _Commit(scope, send, visit, batcher))
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif scope["type"] in ("http", "websocket"):
-            await self._serve(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -99,24 +120,11 @@ class SessionMiddleware:
         opened = self._desk.opened
         return await asyncio.to_thread(self._desk.get) if opened is None else opened
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            desk = self._desk.opened or await self._open()
-            if self._account and await self._account.serve(desk, scope, receive, send):
-                return
-            batcher = self._lanes.of(desk)
-            visit = _visit(desk, scope)
-            await run_async(visit.open(), batcher.submit)
-        except (StoreError, Overloaded) as fault:
-            await _refuse(scope, send, fault)
-            return
-        scope["session"] = visit.data
-        scope.setdefault("state", {})["sojourn"] = AsyncVisit(visit, batcher)
-        await self.app(scope, receive, _Commit(scope, send, visit, batcher))
-
 
 class AsyncVisit:
     """The session of one request: `request.state.sojourn`."""
+
+    __slots__ = ("_batcher", "_visit")
 
     def __init__(self, visit: Visit, batcher: Batcher) -> None:
         self._visit = visit
@@ -207,6 +215,8 @@ class AsyncVisit:
 class _Commit:
     """A `send` that commits before the response starts."""
 
+    __slots__ = ("_batcher", "_refused", "_scope", "_send", "_streams", "_visit")
+
     def __init__(self, scope: Scope, send: Send, visit: Visit, batcher: Batcher) -> None:
         self._scope = scope
         self._send = send
@@ -294,9 +304,6 @@ def _visit(desk: Desk, scope: Scope) -> Visit:
         elif name in _JOINED:
             headers[name] += _JOINED[name] + value
 
-    def header(name: str) -> str:
-        return headers.get(name.encode(), b"").decode("latin-1")
-
     client = scope.get("client")
     return desk.visit(
         cookies=headers.get(b"cookie", b"").decode("latin-1"),
@@ -305,9 +312,12 @@ def _visit(desk: Desk, scope: Scope) -> Visit:
         scheme=scope.get("scheme", "http"),
         forwarded_for=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
         forwarded_proto=headers.get(b"x-forwarded-proto", b"").decode("latin-1"),
-        user_agent=header("user-agent") or None,
-        header=header,
+        header=partial(_header, headers),
     )
+
+
+def _header(headers: dict[bytes, bytes], name: str) -> str:
+    return headers.get(name.encode(), b"").decode("latin-1")
 
 
 async def _refuse(scope: Scope, send: Send, fault: StoreError | Overloaded) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -76,23 +77,22 @@ class Desk:
         scheme: str,
         forwarded_for: str = "",
         forwarded_proto: str = "",
-        user_agent: str | None = None,
         header: Header = _no_header,
     ) -> Visit:
         """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
         request says, of the device it comes from, by names in lower case."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
-
-        def describe() -> Device:
-            return self._devices.of_request(
-                ip=origin.ip,
-                user_agent=user_agent,
-                header=header,
-                trusted=self._hops.trusts(peer),
-            )
-
+        describe = partial(self._device, origin.ip, peer, header)
         request = Request(cookies=cookies, origin=origin, path=path, describe=describe)
         return Visit(self.rules, self.codec, request)
+
+    def _device(self, ip: str | None, peer: str | None, header: Header) -> Device:
+        return self._devices.of_request(
+            ip=ip,
+            user_agent=header("user-agent") or None,
+            header=header,
+            trusted=self._hops.trusts(peer),
+        )
 
     def origin(
         self, peer: str | None, scheme: str, forwarded_for: str = "", forwarded_proto: str = ""

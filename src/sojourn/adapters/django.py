@@ -279,7 +279,6 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 scheme=request.scheme,  # Django's own word, SECURE_PROXY_SSL_HEADER included
                 forwarded_for=meta.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=meta.get("HTTP_X_FORWARDED_PROTO", ""),
-                user_agent=meta.get("HTTP_USER_AGENT"),
                 header=lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"),
             )
 

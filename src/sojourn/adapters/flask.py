@@ -241,7 +241,6 @@ class SojournSessions(SessionInterface):
                 scheme=environ.get("wsgi.url_scheme", "http"),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=environ.get("HTTP_X_FORWARDED_PROTO", ""),
-                user_agent=environ.get("HTTP_USER_AGENT"),
                 header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
             )
 

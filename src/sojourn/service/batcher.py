@@ -98,7 +98,8 @@ class Batcher:
 
         Raises as `put` does.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = self._loop or asyncio.get_running_loop()  # asking which one runs is a system call
+        future: asyncio.Future[Any] = loop.create_future()
         self.put(verb, request, partial(_settle, future))
         return future
 

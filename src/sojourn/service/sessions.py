@@ -194,6 +194,8 @@ _FORGED = Gone(reason=GoneReason.FORGED)
 def _may_be_known(check: Check) -> bool:
     if check.adopted:
         return is_foreign(check.token)
+    if check.signed:
+        return True
     try:
         check_token(check.token, TokenKind.SESSION)
     except InvalidToken:

@@ -171,22 +171,36 @@ class Visit:
 
     def open(self) -> Step[None]:
         """Look the session up, if the request brought a cookie that was signed here."""
-        if self._token is None:
+        check = self.check
+        if check is None:
             return
+        rest = self.found((yield "check", check))
+        if rest is not None:
+            yield from rest
+
+    @property
+    def check(self) -> Check | None:
+        """What `open` asks, for who asks without it; None: there is nothing to look up."""
+        if self._token is None:
+            return None
         touch = not self._request.path.startswith(self.rules.no_touch) or not self.rules.no_touch
-        found = yield "check", Check(self._token, touch, adopted=self._adopted is not None)
+        signed = self._request.token is None
+        return Check(self._token, touch, self._adopted is not None, signed)
+
+    def found(self, found: Session | Gone) -> Step[Any] | None:
+        """Take what `check` was answered; return what is left to do, hardly ever anything."""
         if isinstance(found, Gone):
             self.gone = found
             self._token = None
             # Of one that nobody knows, the session may be taken over yet.
             if found.reason not in (GoneReason.ABSENT, GoneReason.FORGED):
                 self._let_go()
-            return
+            return None
         self.session = found
         self.data.replace(found.data)
-        if self._adopted is not None:
-            token = successor(self._codec, self._token)
-            yield from self._rotate(self.rules.grace, None, token)
+        if self._adopted is None or self._token is None:
+            return None
+        return self._rotate(self.rules.grace, None, successor(self._codec, self._token))
 
     def _let_go(self) -> None:
         """Take the old cookie back with the response; unless ours, of the same name, replaces it."""

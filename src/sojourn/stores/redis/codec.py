@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,7 +146,7 @@ def leases_of(flat: Sequence[bytes]) -> list[Lease]:
 
 
 def hash_text(token_hash: bytes) -> str:
-    return base64.b64encode(token_hash).decode()
+    return binascii.b2a_base64(token_hash, newline=False).decode()
 
 
 def _pairs(data: Any) -> list[str]:
