@@ -87,7 +87,12 @@ def _row(
 ) -> Row:
     """Measure a case beside the empty application."""
     nothing = request("POST", HEARTBEAT, token="x" * 120)
-    run = compare((empty, nothing), (port, scripts), connections=connections, rounds=rounds)
+    run = compare(
+        (empty, lambda _: repeat([nothing])),
+        (port, scripts),
+        connections=connections,
+        rounds=rounds,
+    )
     good = {200, 201} | ({409} if call.endswith("full") else set())
     return Row(
         store=store,

@@ -151,15 +151,19 @@ class Compared(Struct, frozen=True, kw_only=True):
     statuses: Counter[int]  # of all rounds
 
 
+Side = tuple[int, Callable[[int], Script]]
+"""A port, and what each connection sends to it."""
+
+
 def compare(
-    yardstick: tuple[int, bytes],
-    case: tuple[int, Callable[[int], Script]],
+    yardstick: Side,
+    case: Side,
     *,
     connections: int,
     rounds: int,
     seconds: float = SLICE,
 ) -> Compared:
-    """Drive the yardstick (port, request) and the case (port, scripts) in turns.
+    """Drive the yardstick and the case in turns.
 
     The turns are short and many: a machine that others use changes its speed by half within seconds, and
     what changes for both at once drops out of the ratio.
@@ -170,14 +174,11 @@ def compare(
             "127.0.0.1", port, scripts, connections=connections, seconds=seconds, warmup=WARMUP
         )
 
-    def nothing(_: int) -> Script:
-        return repeat([yardstick[1]])
-
     runs: list[tuple[float, Load]] = []
-    before = run(yardstick[0], nothing)
+    before = run(*yardstick)
     for _ in range(rounds):
         load = run(*case)
-        after = run(yardstick[0], nothing)
+        after = run(*yardstick)
         runs.append((2 * load.rate / (before.rate + after.rate), load))
         before = after
     runs.sort(key=lambda one: one[0])

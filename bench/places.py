@@ -59,6 +59,23 @@ def free_port() -> int:
 @contextlib.contextmanager
 def serving(*arguments: str) -> Iterator[int]:
     """Run `bench/server.py` on the server's core; give its port."""
+    with started(*arguments) as (port, _):
+        yield port
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process and its children have used; 0.0 where nothing tells."""
+    ticks = 0
+    for one in processes.tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(") ")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime: proc_pid_stat(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[tuple[int, int]]:
+    """As `serving`; give its port and its process id."""
     port = free_port()
     child = subprocess.Popen(
         [sys.executable, str(HERE / "server.py"), f"--port={port}", *arguments]
@@ -72,7 +89,7 @@ def serving(*arguments: str) -> Iterator[int]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.02)
-        yield port
+        yield port, child.pid
     finally:
         child.terminate()
         child.wait(20)

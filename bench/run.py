@@ -2,7 +2,7 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions people redis
+make bench ARGS="--only http"  one of: http stores contended sessions versus people redis
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import http_seats
 import msgspec
 import redis_leases
 import stores
+import versus
 import web_sessions
 from places import machine
 from rich.console import Console
@@ -32,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
-        "--only", choices=["http", "stores", "contended", "sessions", "people", "redis"]
+        "--only", choices=["http", "stores", "contended", "sessions", "versus", "people", "redis"]
     )
     given = parser.parse_args()
     console = Console()
@@ -46,6 +47,7 @@ def main() -> None:
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
+        "versus": lambda say: versus.measure(rounds, say),
     }
     for name, run in runs.items():
         if given.only in (None, name):

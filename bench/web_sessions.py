@@ -123,7 +123,7 @@ def measure(rounds: int, say: Callable[[str], None]) -> list[Row]:
                 url = redis.url
                 if peer.store == "postgres":
                     url = stack.enter_context(fresh_database(sql))
-                port = stack.enter_context(_running(peer, url))
+                port, _ = stack.enter_context(running(peer, url))
                 rows += _peer(peer, port, empty, rounds)
     return rows
 
@@ -132,23 +132,29 @@ def _sojourn(url: str, empty: int, every_touch: bool, rounds: int) -> list[Row]:
     options = ["--every-touch"] if every_touch else []
     name = "sojourn http, every touch" if every_touch else "sojourn http"
     with serving(f"--store={url}", *options) as port:
-        tokens = []
-        for n in range(SESSIONS):
-            body = json.dumps({"userId": f"user-{n}", "data": {"n": 0}})
-            _, answer, _ = _ask(port, "POST", "/api/sessions", _key(), body)
-            tokens.append(json.loads(answer)["data"]["token"])
-        check = [_raw("GET", "/api/sessions/current", _key(token)) for token in tokens]
-        write = [
-            _raw("PATCH", "/api/sessions/current", _key(token), b'{"set":{"n":1}}')
-            for token in tokens
-        ]
+        check, write = http_requests(port)
         return [
             _row(name, "postgres", "check", port, empty, check, rounds),
             *([] if every_touch else [_row(name, "postgres", "write", port, empty, write, rounds)]),
         ]
 
 
-def _peer(peer: Peer, port: int, empty: int, rounds: int) -> list[Row]:
+def http_requests(port: int) -> tuple[list[bytes], list[bytes]]:
+    """Begin sessions on Sojourn's server; return requests that check each, and that write to it."""
+    tokens = []
+    for n in range(SESSIONS):
+        body = json.dumps({"userId": f"user-{n}", "data": {"n": 0}})
+        _, answer, _ = _ask(port, "POST", "/api/sessions", _key(), body)
+        tokens.append(json.loads(answer)["data"]["token"])
+    check = [_raw("GET", "/api/sessions/current", _key(token)) for token in tokens]
+    write = [
+        _raw("PATCH", "/api/sessions/current", _key(token), b'{"set":{"n":1}}') for token in tokens
+    ]
+    return check, write
+
+
+def peer_requests(port: int) -> tuple[list[bytes], list[bytes]]:
+    """Sign in on a peer; return requests that read each session, and that write to it."""
     cookies = []
     for n in range(SESSIONS):
         body = json.dumps({"user": f"user-{n}"})
@@ -158,6 +164,11 @@ def _peer(peer: Peer, port: int, empty: int, rounds: int) -> list[Row]:
         cookies.append(cookie)
     read = [_raw("GET", "/me", cookie) for cookie in cookies]
     write = [_raw("POST", "/set", cookie, b'{"n": 1}') for cookie in cookies]
+    return read, write
+
+
+def _peer(peer: Peer, port: int, empty: int, rounds: int) -> list[Row]:
+    read, write = peer_requests(port)
     return [
         _row(peer.name, peer.store, call, port, empty, requests, rounds)
         for call, requests in (("read", read), ("write", write))
@@ -168,7 +179,7 @@ def _row(
     name: str, store: str, call: str, port: int, empty: int, requests: list[bytes], rounds: int
 ) -> Row:
     run = compare(
-        (empty, _raw("GET", "/", {})),
+        (empty, lambda _: repeat([_raw("GET", "/", {})])),
         (port, lambda n: repeat(requests[n::CONNECTIONS])),
         connections=CONNECTIONS,
         rounds=rounds,
@@ -186,8 +197,8 @@ def _row(
 
 
 @contextlib.contextmanager
-def _running(peer: Peer, url: str) -> Iterator[int]:
-    """Run a peer on the server's core; give its port."""
+def running(peer: Peer, url: str) -> Iterator[tuple[int, int]]:
+    """Run a peer on the server's core; give its port and its process id."""
     port = free_port()
     env = os.environ | {"STORE": url, "SECRETS": SECRET, "CREATE": "1", "PORT": str(port)}
     if peer.prepare is not None:
@@ -202,7 +213,7 @@ def _running(peer: Peer, url: str) -> Iterator[int]:
             port = json.loads(child.stdout.readline())["port"]
         _await(child, port, peer.name)
         pin(child.pid, SERVER_CORE)  # its workers, too
-        yield port
+        yield port, child.pid
     finally:
         child.terminate()
         child.wait(20)
