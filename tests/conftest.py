@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -85,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest tests start first, so that no worker is left alone with one at the end."""
     rank = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Take thousands of tests and all modules out of the collector's rounds: each would walk them."""
+    gc.collect()
+    gc.freeze()
 
 
 # As `sojourn serve` logs: to draw a traceback with everybody's variables in it takes seconds.
