@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sojourn.clock import STORE_CLOCK, host_now
+from sojourn.ledger import ApiKey, Role
 from sojourn.stores import open as stores
 from sojourn.stores.sql import file
 from sojourn.stores.sql.file import FileDatabase
@@ -152,3 +153,18 @@ def test_interrupted_statement(store: SqlStore) -> None:
     assert beat(store, lease) is not None
     assert store.touch(["none"]) == [False]
     assert store.load([token_hash("none")])
+
+
+def test_private_databases_have_a_schema_and_nothing_in_common() -> None:
+    def make(name: str) -> None:
+        key = ApiKey(id=f"key_{name}", name=name, role=Role.ADMIN)
+        ledger.create_key(key, name.encode(), actor="test")
+
+    with closing(stores.open_ledger("memory:")) as ledger:
+        make("one")
+        with closing(stores.open_ledger("memory:")) as other:
+            assert other.keys() == []
+        make("two")
+        assert len(ledger.keys()) == 2
+    with closing(stores.open_ledger("memory:")) as ledger:
+        assert ledger.keys() == []

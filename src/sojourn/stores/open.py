@@ -188,11 +188,14 @@ def scheme_of(url: str) -> str:
 
 def _database(url: str, *, clock: Clock, durable: bool, migrate: bool) -> Database:
     """Open a database, and see that its schema is in place."""
-    from sojourn.stores.sql import migrations  # noqa: PLC0415  # only if asked for
+    from sojourn.stores.sql import migrations, private  # noqa: PLC0415  # only if asked for
+    from sojourn.stores.sql.file import FileDatabase  # noqa: PLC0415  # likewise
 
     db = _connected(url, clock=clock, durable=durable)
     try:
-        if migrate or db.private:
+        if isinstance(db, FileDatabase) and db.private:
+            private.prepare(db)
+        elif migrate:
             migrations.migrate(db)
         migrations.require(db)
     except BaseException:

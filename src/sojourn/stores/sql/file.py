@@ -125,6 +125,12 @@ class FileDatabase(Database):
                 # A reader was in the way: let the log grow a little before the next try.
                 self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
 
+    def raw(self) -> sqlite3.Connection:
+        """Return the driver's own connection, of who holds `writing`."""
+        connection = self._writer.connection.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
     def close(self) -> None:
         self._close()
 
