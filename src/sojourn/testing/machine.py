@@ -251,12 +251,13 @@ class StoreMachine(SessionRules):
         ]
         now = self.clock.now()
         answers = self.both(lambda store: store.renew(batch))
-        for renew, answer in zip(batch, answers, strict=True):
-            if answer is not None:
-                self.oracle.heard(renew.lease_id, now)
+        alive = [
+            answer is not None and self.oracle.heard(renew.lease_id, now)
+            for renew, answer in zip(batch, answers, strict=True)
+        ]
         self.oracle.read(self.news())
-        for renew, answer in zip(batch, answers, strict=True):
-            self.oracle.beat(renew.lease_id, answer, now)
+        for renew, answer, was in zip(batch, answers, alive, strict=True):
+            self.oracle.beat(renew.lease_id, answer, now, alive=was)
 
     @rule(asked=marks)
     def release(self, asked: list[tuple[int, int]]) -> None:

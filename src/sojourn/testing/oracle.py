@@ -43,12 +43,16 @@ class Oracle:
         self.held: dict[str, Held] = {}
         self.fences: dict[str, int] = {}  # the highest of each pool
         self.last_event_id = 0
+        self.graced: dict[
+            str, int
+        ] = {}  # lease id -> the outage it was given back, in what was read last
 
     def define(self, pool: Pool) -> None:
         self.pools[pool.id] = pool
 
     def read(self, events: Iterable[Event]) -> None:
         """Follow the stream. A grant counts from its event on, and lives as its answer says."""
+        self.graced = {}
         for event in events:
             assert event.id == self.last_event_id + 1, f"a gap before event {event.id}"
             self.last_event_id = event.id
@@ -83,15 +87,12 @@ class Oracle:
 
     def _give_grace(self, event: Event) -> None:
         last_pulse = event.at - event.data["lasted"]
-        for held in self.held.values():
+        for lease_id, held in self.held.items():
             survived = held.expires_at > max(last_pulse + self.max_pause, held.heard_at)
             if survived and held.heard_at > held.graced_at and held.pool_id in self.pools:
-                policy = self.pools[held.pool_id].policy
-                given = min(held.expires_at + event.data["lasted"], event.at + policy.lost_after)
-                if policy.max_lease is not None:
-                    given = min(given, held.acquired_at + policy.max_lease)
-                held.expires_at = max(held.expires_at, given)
+                self._extend(held, event.data["lasted"], event.at)
                 held.graced_at = event.at
+                self.graced[lease_id] = event.data["lasted"]
 
     def told(self, lease: Lease, now: int) -> None:
         """A holder was granted this lease."""
@@ -101,19 +102,32 @@ class Oracle:
             held.expires_at = lease.expires_at
             held.acquired_at = lease.acquired_at
 
-    def heard(self, lease_id: str, now: int) -> None:
-        """A beat counted; if it found its lease alive, it did so before any grace was given."""
+    def heard(self, lease_id: str, now: int) -> bool:
+        """A beat counted. Tell whether it found its lease alive: then before any grace was given."""
         held = self.held.get(lease_id)
-        if held is not None and held.expires_at > now:
+        alive = held is not None and held.expires_at > now
+        if held is not None and alive:
             held.heard_at = now
+        return alive
 
-    def beat(self, lease_id: str, renewal: Renewal | None, now: int) -> None:
-        """A holder's beat was answered."""
+    def beat(self, lease_id: str, renewal: Renewal | None, now: int, *, alive: bool) -> None:
+        """A holder's beat was answered; `alive` as it was `heard`. Where the same step gave grace after
+        it, that goes beyond what was answered: to a goodbye, which takes time back."""
         held = self.held.get(lease_id)
-        if renewal is not None:
-            assert held is not None, f"a beat brought {lease_id} back"
-            assert held.expires_at > now, f"a beat revived {lease_id}"
-            held.expires_at, held.heard_at = now + renewal.expires_in, now
+        if renewal is None:
+            return
+        assert held is not None, f"a beat brought {lease_id} back"
+        assert held.expires_at > now, f"a beat revived {lease_id}"
+        held.expires_at, held.heard_at = now + renewal.expires_in, now
+        if alive and lease_id in self.graced and renewal.expires_in > 0:
+            self._extend(held, self.graced[lease_id], now)
+
+    def _extend(self, held: Held, lasted: int, now: int) -> None:
+        policy = self.pools[held.pool_id].policy
+        given = min(held.expires_at + lasted, now + policy.lost_after)
+        if policy.max_lease is not None:
+            given = min(given, held.acquired_at + policy.max_lease)
+        held.expires_at = max(held.expires_at, given)
 
     def in_use(self, pool_id: str, now: int) -> int:
         """Count the seats that are held."""
