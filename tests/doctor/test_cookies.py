@@ -15,6 +15,7 @@ from sojourn.errors import SettingsError
 from sojourn.finding import Finding, Verdict
 from sojourn.outside import visit as visits
 from sojourn.outside.cookies import CookieExaminer
+from sojourn.outside.jar import read
 from sojourn.outside.probe import Probe
 from sojourn.outside.visit import Visit, read_login
 from sojourn.service.doctor.doctor import Doctor
@@ -36,14 +37,18 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
 
 
 def examine(
-    where: str, *, context: ssl.SSLContext | None = None, origin: str | None = None
+    where: str,
+    *,
+    context: ssl.SSLContext | None = None,
+    origin: str | None = None,
+    page: str | None = "/me",
 ) -> dict[str, Finding]:
     """Return every finding that is not fine, by check."""
     scheme = "http" if context is None else "https"
     probe = Probe(f"{scheme}://{HOST}/", via=where, context=context)
     opens = {"Sojourn's": SignedTokens([SECRET.encode()]).decode}
     examiner = CookieExaminer(
-        Visit(probe, login=LOGIN, page="/me", names=("sid",)), origin=origin, openers=opens
+        Visit(probe, login=LOGIN, page=page, names=("sid",)), origin=origin, openers=opens
     )
     seen = Doctor([examiner], nullcontext).examine()
     return {x.check.id: x.finding for x in seen if x.finding.verdict is not Verdict.OK}
@@ -242,6 +247,25 @@ def test_a_login_request_is_read() -> None:
     for text in ("", "POST", "POST login", "POST /login\nno colon\n\n"):
         with pytest.raises(SettingsError):
             read_login(text)
+
+
+def test_a_sign_in_that_leads_elsewhere(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """The cookie is judged by the application's own pages, not by where people go on to."""
+    server, client = tls
+    app = App(attributes=HTTPS, insists="https://elsewhere.test/welcome")
+    with serving(app, context=server) as where:
+        assert wrong(examine(where, context=client, page=None)) == set()
+
+
+@pytest.mark.parametrize(("said", "kept"), [("-5", -5), ("0", 0), ("--5", None), ("²", None)])
+def test_an_odd_age(said: str, kept: int | None) -> None:
+    assert read(f"sid=x; Max-Age={said}", "https://app.test/").max_age == kept
+
+
+@pytest.mark.parametrize("url", ["https://app.test:x/", "ftp://app.test/", "https:///"])
+def test_no_address(url: str) -> None:
+    with pytest.raises(SettingsError):
+        Probe(url)
 
 
 def test_a_certificate_that_nobody_trusts(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:

@@ -6,6 +6,7 @@ RFC 6265bis, 5.6 and 5.7, as Chromium and Firefox have it.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 PAIR_MAX = 4_096
 """Bytes of name and value together, of which browsers drop more."""
 ATTRIBUTE_MAX = 1_024
+_AGE = re.compile(r"-?[0-9]{1,18}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -99,7 +101,7 @@ def read(line: str, url: str) -> Cookie:
         http_only="httponly" in found,
         same_site=same_site if same_site in ("lax", "strict", "none") else None,
         partitioned="partitioned" in found,
-        max_age=int(age) if age.lstrip("-").isdigit() else None,
+        max_age=int(age) if _AGE.fullmatch(age) else None,
         expires=_instant(found.get("expires", "")),
     )
     why = drops(cookie, https=parts.scheme == "https")

@@ -189,8 +189,7 @@ def lifetime(visit: Visit) -> Finding:
 
 
 def _past(cookie: Cookie) -> bool:
-    """By the clock of the answer's own Date header, where it has one: else a wrong clock there would
-    look like one here. A browser's clock is right more often than either."""
+    """By the clock here, as by a person's: a wrong one there is what this finds."""
     if cookie.expires is None or cookie.max_age is not None:
         return False
     return cookie.expires.timestamp() <= time.time()

@@ -64,13 +64,17 @@ class Probe:
         self, url: str, *, via: str | None = None, context: ssl.SSLContext | None = None
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             raise SettingsError(f"This is no address of a web page: {url!r}.")
         self.url = url
         self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self.https = parts.scheme == "https"
         self.host = parts.hostname
-        self._port = parts.port or (443 if self.https else 80)
+        self._port = port or (443 if self.https else 80)
         self._via = via
         self._context = context
 

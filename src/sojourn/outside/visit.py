@@ -99,7 +99,7 @@ class Visit:
         answers, said, gone_to = [front], front, front.url
         if self.login is not None:
             said, answers, gone_to = self._sign_in(self.login, front, jar)
-        page = self._page or (gone_to if self.login else self.probe.url)
+        page = self._page or (gone_to if self.probe.ours(gone_to) else self.probe.url)
         read = Jar()
         lines = [read.take(each.all("set-cookie"), each.url) for each in answers]
         set_now = {x.name: x for line in lines for x in line}
