@@ -1,6 +1,6 @@
 """A doctor that kills itself before its nth change: `child.py URL N`. With 0 it says how many there are.
 
-URL: a SQL store, or `express+…` for connect-pg-simple's table.
+URL: a SQL store, `express+…` for connect-pg-simple's table, or a Redis.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from typing import Any
 
+from redis.client import Pipeline
 from sqlalchemy import Engine, event
 
 from sojourn.adapters.express import open_examiner as open_express_examiner
@@ -40,7 +42,21 @@ def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         step()
 
 
+def count_pipeline(pipeline: Any, *arguments: Any, **named: Any) -> Any:
+    """Count what changes something on a Redis: doctor only reads outside MULTI."""
+    if pipeline.explicit_transaction or pipeline.transaction:
+        step()
+    return execute(pipeline, *arguments, **named)
+
+
+pipelines: Any = Pipeline
+execute = pipelines.execute
+pipelines.execute = count_pipeline
+
+
 def examiner_and_lock() -> tuple[Examiner | None, Any]:
+    if URL.startswith("redis:"):
+        return stores.open_examiner(URL, place="here"), nullcontext()
     if URL.startswith("express+"):
         lock = stores.repair_lock(URL.removeprefix("express+"))
         return open_express_examiner(URL, place="here"), lock

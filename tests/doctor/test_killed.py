@@ -5,14 +5,20 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
+import redis
 from tests.adapters.express.pg import express_set, rows
 from tests.doctor.test_express import FAULTS, PEOPLE, TABLE, Fault
 from tests.doctor.test_express import Ward as Express
+from tests.doctor.test_redis import examined, forgotten, wrong
 from tests.doctor.test_sql_repair import LONG, mend
 
 from sojourn.adapters.express import install
+from sojourn.stores.open import open_store
+from sojourn.testing.builders import sign_in
+from sojourn.testing.redis_server import RedisServer, redis_server
 
 RUNS_MAX = 3
 MENDED = {fault.name: fault for fault in FAULTS if fault.mended}
@@ -75,3 +81,65 @@ def test_express_killed_at_every_step(names: tuple[str, ...], postgres_url: str)
             dead = mend(f"express+{ward.url}", last)
             assert dead.returncode == -signal.SIGKILL, (last, dead.stderr)
             healed(ward, before, lost)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def leave_behind(client: Any, server: RedisServer) -> dict[bytes, Any]:
+    """What an older deployment left, beside somebody who is signed in; by key, what it holds."""
+    client.flushall()
+    with closing(open_store(server.url)) as store:
+        sign_in(store, "ours", "ann")
+    for n in range(3):
+        forgotten(client, f"session:old-{n}", lambda key: client.set(key, key))
+    forgotten(client, "feature:editor:count", lambda key: client.set(key, 7))
+    client.set("session:live", "{}", ex=600)
+    client.sadd("user_sessions:ann", "live", "gone-1", "gone-2")
+    client.sadd("user_sessions:bob", "gone-3")
+    return contents(client)
+
+
+def contents(client: Any) -> dict[bytes, Any]:
+    """Return the older layout's keys, and its sets; what was moved aside counts as there.
+
+    Reads no value that may be an orphan: it would have been used, then.
+    """
+    found: dict[bytes, Any] = {}
+    for key in client.scan_iter():
+        if key.startswith(b"sojourn:"):
+            continue
+        name = key.split(b":", 2)[2] if key.startswith(b"sojourn-aside:") else key
+        if client.type(key) == b"set":
+            found[name] = found.get(name, set()) | client.smembers(key)
+        else:
+            assert name not in found
+            found[name] = None
+    return found
+
+
+def test_redis_orphans_killed_at_every_step(server: RedisServer) -> None:
+    """Each name is in its set or aside, each key here or aside, whenever doctor dies; then it goes on."""
+    with redis.Redis.from_url(server.url) as client:
+        before = leave_behind(client, server)
+        steps = steps_of(server.url)
+        assert steps == 8  # two sets in two steps each, three sessions, a counter
+        for last in killed_at(steps):
+            assert leave_behind(client, server) == before
+            dead = mend(server.url, last)
+            assert dead.returncode == -signal.SIGKILL, (last, dead.stderr)
+            assert contents(client) == before
+            assert set(wrong(server.url)) == {"store.redis-orphans"}
+            with closing(examined(server.url)) as doctor:
+                assert list(doctor.repair())
+                assert list(doctor.repair()) == []
+            assert wrong(server.url) == {}
+            assert contents(client) == before
+            assert client.smembers("user_sessions:ann") == {b"live"}
+            (aside,) = client.keys("sojourn-aside:*:session:old-1")
+            assert client.get(aside) == b"session:old-1"
+            with closing(open_store(server.url)) as store:
+                assert len(store.sessions()) == 1

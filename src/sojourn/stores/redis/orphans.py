@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import redis
@@ -184,32 +185,50 @@ def _steps(left: Left) -> list[Step]:
                     what=f"Move {kind} aside that nobody has used for a month.",
                     why="Nothing ends them.",
                     rows=len(keys),
-                    undo=f"RENAME {_aside(b'KEY').decode()} KEY, and PERSIST KEY, within a week.",
+                    undo=f"RENAME {_aside(b'KEY').decode()} KEY, and PERSIST KEY, within a week. A "
+                    "second copy of a day is under another name: KEYS sojourn-aside:*:KEY.",
                 )
             )
     return steps
 
 
-def _aside(key: bytes) -> bytes:
-    return f"sojourn-aside:{datetime.now(UTC):%Y%m%d}:".encode() + key
+def _aside(key: bytes, number: int = 1) -> bytes:
+    """Name what a key is moved to; the number where that name is somebody else's copy already."""
+    day = f"{datetime.now(UTC):%Y%m%d}" + (f"-{number}" if number > 1 else "")
+    return f"sojourn-aside:{day}:".encode() + key
 
 
 def _keep(db: Connection, key: bytes, names: Sequence[Any]) -> None:
-    aside = _aside(key)
-    with db.client.pipeline(transaction=True) as pipe:
-        pipe.sadd(aside, *names)
-        pipe.expire(aside, KEPT)
-        pipe.srem(key, *names)
-        pipe.execute()
+    """Take names out of a set once they are in another: a transaction of Redis's undoes nothing."""
+    for number in count(1):
+        aside = _aside(key, number)
+        try:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.sadd(aside, *names)
+                pipe.expire(aside, KEPT)
+                pipe.execute()
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        else:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.srem(key, *names)
+                pipe.execute()
+            return
 
 
 def _move(db: Connection, key: bytes) -> None:
-    aside = _aside(key)
-    try:
-        with db.client.pipeline(transaction=True) as pipe:
-            pipe.rename(key, aside)
-            pipe.expire(aside, KEPT)
-            pipe.execute()
-    except redis.ResponseError as error:
-        if "no such key" not in str(error).lower():
-            raise  # gone meanwhile: then there is nothing to do
+    """Rename a key to a name that is free: of the same day there may be a copy."""
+    for number in count(1):
+        aside = _aside(key, number)
+        try:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.renamenx(key, aside)
+                pipe.expire(aside, KEPT)
+                moved, _ = pipe.execute()
+        except redis.ResponseError as error:
+            if "no such key" not in str(error).lower():
+                raise
+            return  # gone meanwhile: then there is nothing to do
+        if moved:
+            return
