@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,7 @@ def test_nothing_that_was_moved_aside_is_overwritten(server: RedisServer, client
 
     key = "sessions:user:ann"  # a name for a session's key, and for a user's set
     for value in ("one", "two", "three"):
-        forgotten(client, key, lambda name, value=value: client.set(name, value))
+        forgotten(client, key, partial(client.set, value=value))
         mended()
     asides = client.keys(f"sojourn-aside:*:{key}")
     assert {client.get(each) for each in asides} == {b"one", b"two", b"three"}
