@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.doctor.conftest import CHILD
 from tests.doctor.planted import PEOPLE, Plant, Ward, ward
 from tests.doctor.sql_faults import columns, keyless
 from tests.e2e.cli_harness import environment, run, serving
@@ -20,7 +20,6 @@ from sojourn.errors import RepairBusy
 from sojourn.finding import Verdict
 from sojourn.stores import open as stores
 
-CHILD = (sys.executable, str(Path(__file__).with_name("child.py")))
 DEADLINE = 60.0  # seconds
 BATCH = 1_000
 LONG = bool(os.environ.get("SOJOURN_CAMPAIGN"))
@@ -43,39 +42,6 @@ def break_keys(patient: Ward) -> None:
         }[patient.kind],
         "INSERT INTO sessions SELECT * FROM sessions",
     )
-
-
-def break_columns(patient: Ward) -> None:
-    patient.execute("ALTER TABLE sessions DROP COLUMN ended_at", "DROP TABLE sweeps")
-
-
-def mend(url: str, last: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CHILD, url, str(last)], capture_output=True, text=True, timeout=DEADLINE, check=False
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("damage", [break_keys, break_columns])
-def test_killed_at_every_step(
-    kind: str, damage: Callable[[Ward], None], request: pytest.FixtureRequest
-) -> None:
-    """A doctor that dies before any statement of a repair loses nothing; the next one heals."""
-    with ward(request.getfixturevalue(f"{kind}_url")) as patient:
-        damage(patient)
-        whole = mend(patient.url, 0)
-        assert whole.returncode == 0, whole.stderr
-        assert not patient.wrong()
-        statements = int(whole.stdout.split()[-1])
-        assert statements > 3
-        steps = range(1, statements + 1)
-        for last in steps if LONG else steps[1 :: max(1, statements // 2)]:
-            damage(patient)
-            dead = mend(patient.url, last)
-            assert dead.returncode == -signal.SIGKILL, (last, dead.stderr)
-            list(patient.doctor.repair())  # its lock went with it
-            assert not patient.wrong(), last
-            patient.check_on_everybody()
 
 
 SUFFERED: dict[str, Plant] = {
