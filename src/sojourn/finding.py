@@ -16,6 +16,7 @@ from msgspec import Struct
 class Area(StrEnum):
     """Where a check looks, in the order in which people read them."""
 
+    SETTINGS = "settings"
     SCHEMA = "schema"
     STORE = "store"
     SECRETS = "secrets"

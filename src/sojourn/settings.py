@@ -7,7 +7,8 @@ prints each value and where it came from.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -112,8 +113,28 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Loaded(Struct, frozen=True):
+    """Attributes: faults: what is wrong, by the setting's name; "" is the file as a whole."""
+
     settings: Settings
     origins: dict[str, str] = field(default_factory=dict)  # name -> "flag", the variable, the file
+    faults: dict[str, SettingsError] = field(default_factory=dict)
+
+
+class _Faults(dict[str, SettingsError]):
+    """Keeps what is wrong, or lets it stop whoever reads the settings."""
+
+    def __init__(self, *, lenient: bool) -> None:
+        super().__init__()
+        self.lenient = lenient
+
+    @contextmanager
+    def about(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except SettingsError as fault:
+            if not self.lenient:
+                raise
+            self.setdefault(name, fault)
 
 
 def load(
@@ -122,38 +143,47 @@ def load(
     environ: Mapping[str, str] | None = None,
     toml: str | None = None,
     toml_name: str = "sojourn.toml",
-    any_secret: bool = False,
+    lenient: bool = False,
 ) -> Loaded:
     """Merge flags over environment over file over defaults. Raises SettingsError, naming the culprit.
 
     Flags that are None were not given. In the environment, lists are separated by commas and
-    SOJOURN_JWT_ISSUERS is JSON. `any_secret`: a bad secret passes, for who only looks, and says so
-    (doctor); nothing that signs or verifies may read its settings like this.
+    SOJOURN_JWT_ISSUERS is JSON. `lenient`: what is wrong is told in `faults`, with its default in its
+    place, and a bad secret passes: for who only looks, and says so (doctor). Nothing that signs or
+    verifies may read its settings like this.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     names = set(Settings.__struct_fields__)
-    for name, value in _parse_toml(toml, toml_name).items():
-        if name not in names:
-            raise SettingsError(
-                f"{toml_name}: there is no setting {name!r}.",
-                hint="See `sojourn settings`.",
-            )
-        values[name], origins[name] = value, toml_name
+    faults = _Faults(lenient=lenient)
+    parsed: dict[str, Any] = {}
+    with faults.about(""):
+        parsed = _parse_toml(toml, toml_name)
+    for name, value in parsed.items():
+        with faults.about(name):
+            if name not in names:
+                raise SettingsError(
+                    f"{toml_name}: there is no setting {name!r}.",
+                    hint="See `sojourn settings`.",
+                )
+            values[name], origins[name] = value, toml_name
     for name in sorted(names):
         variable = PREFIX + name.upper()
         if environ and environ.get(variable, "") != "":
-            values[name], origins[name] = (
-                _from_text(name, environ[variable], variable),
-                variable,
-            )
+            with faults.about(name):
+                values[name], origins[name] = (
+                    _from_text(name, environ[variable], variable),
+                    variable,
+                )
     for name, value in (flags or {}).items():
         if value is not None and name in names:
             values[name], origins[name] = value, "--" + name.replace("_", "-")
-    settings = _convert(values, origins)
-    for secret in () if any_secret else settings.secret:
+    places = {name: f"{o}, {name}" if o == toml_name else o for name, o in origins.items()}
+    settings = _convert(values, places, faults)
+    for secret in () if lenient else settings.secret:
         check_secret(secret)
-    return Loaded(settings, {n: origins.get(n, "default") for n in Settings.__struct_fields__})
+    told = {n: origins.get(n, "default") for n in Settings.__struct_fields__}
+    return Loaded(settings, told, dict(faults))
 
 
 def _parse_toml(text: str | None, name: str) -> dict[str, Any]:
@@ -176,22 +206,29 @@ def _from_text(name: str, text: str, variable: str) -> Any:
     return text
 
 
-def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
+def _convert(values: dict[str, Any], places: dict[str, str], faults: _Faults) -> Settings:
     converted: dict[str, Any] = {}
-    types = {f.name: f.type for f in msgspec.structs.fields(Settings)}
+    fields = {f.name: f for f in msgspec.structs.fields(Settings)}
     for name, value in values.items():
-        try:
-            converted[name] = msgspec.convert(value, types[name], strict=False)
-        except msgspec.ValidationError as fault:
-            raise SettingsError(
-                f"{origins[name]}: {fault}.", hint="See `sojourn settings`."
-            ) from None
+        with faults.about(name):
+            try:
+                converted[name] = msgspec.convert(value, fields[name].type, strict=False)
+            except msgspec.ValidationError as fault:
+                hint = "See `sojourn settings`."
+                if name in LISTS and isinstance(value, str):
+                    hint = f'Write a list: {name} = ["…"]'
+                    converted[name] = (value,)  # for who is lenient
+                raise SettingsError(f"{places[name]}: {fault}.", hint=hint) from None
     settings = Settings(**converted)
-    _check(settings)
-    return settings
+    for name, wrong in _wrong(settings):
+        with faults.about(name):
+            raise wrong
+    return msgspec.structs.replace(
+        settings, **{n: fields[n].default for n in faults if n in fields and n not in LISTS}
+    )
 
 
-def _check(settings: Settings) -> None:
+def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
     bounds: dict[str, tuple[float, float]] = {
         "port": (0, 65_535),
         "workers": (1, 256),
@@ -212,15 +249,21 @@ def _check(settings: Settings) -> None:
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
-            raise SettingsError(f"{name} must lie between {low:g} and {high:g}.")
+            yield name, SettingsError(f"{name} must lie between {low:g} and {high:g}.")
     if settings.webhook_reach not in ("public", "loopback", "private"):
-        raise SettingsError("webhook_reach must be public, loopback or private.")
+        yield (
+            "webhook_reach",
+            SettingsError("webhook_reach must be public, loopback or private."),
+        )
     if settings.max_pause < 2 * settings.pulse_interval:
-        raise SettingsError("max_pause must be at least twice pulse_interval.")
+        yield "max_pause", SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:
-        raise SettingsError(
-            "SOJOURN_ADMIN_KEY is shorter than 32 characters.",
-            hint="Make a good one with `sojourn secret new`.",
+        yield (
+            "admin_key",
+            SettingsError(
+                "SOJOURN_ADMIN_KEY is shorter than 32 characters.",
+                hint="Make a good one with `sojourn secret new`.",
+            ),
         )
 
 

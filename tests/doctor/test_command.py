@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from tests.doctor.app import App, serving
 from tests.doctor.test_sql_repair import code_of
 from tests.e2e.cli_harness import run
+
+from sojourn.cli import doctoring
+from sojourn.finding import Verdict
+from sojourn.settings import load
 
 BAD = {"short": "a-short-secret-1", "well-known": "keyboard cat", "guessed": "ab" * 20}
 
@@ -49,6 +54,39 @@ def test_a_secret_that_no_server_starts_with(where: str, kind: str, tmp_path: Pa
     assert secret not in str(found)
     for name in ("schema.tables", "round-trip.session", "seats.orphans"):
         assert found[name]["verdict"] == "ok", found[name]
+
+
+def test_settings_that_no_server_starts_with(tmp_path: Path) -> None:
+    """All of them are named, none is shown; and all the rest is looked at, with what is left of them."""
+    run(tmp_path, "migrate")
+    file, env = tmp_path / "sojourn.toml", {"SOJOURN_ADMIN_KEY": "too-short-a-key"}
+    file.touch(0o600)
+    file.write_text('secret = "a-text-and-no-list-of-secrets"\nport = "many"\ncolour = 3\n')
+    found = doctor(tmp_path, env=env, code=8)
+    assert worst(found) == {"settings.valid", "secrets.set"}
+    told = found["settings.valid"]
+    for name in ("SOJOURN_ADMIN_KEY", "secret", "port", "'colour'"):
+        assert any(name in line for line in told["evidence"]), (name, told)
+    assert "shorter than 32 bytes" in found["secrets.set"]["finding"]
+    assert "a-text-and" not in str(found)
+    assert "too-short" not in str(found)
+    for name in ("schema.tables", "round-trip.session", "seats.orphans"):
+        assert found[name]["verdict"] == "ok", found[name]
+    file.write_text("store = 5")
+    assert worst(doctor(tmp_path, "--area", "schema", code=8)) == {"settings.valid"}
+
+
+@pytest.mark.parametrize(
+    "text", ["store = 5", "not toml", 'store = "postgrse://here/there"', 'data = ["."]']
+)
+def test_settings_that_do_not_say_where_to_look(text: str) -> None:
+    """Then no other database is looked at in its place."""
+    loaded = load(toml=text, lenient=True)
+    with closing(doctoring.doctor(loaded.settings, faults=loaded.faults)) as opened:
+        [seen] = opened.examine()
+    assert seen.check.id == "settings.valid"
+    assert seen.finding.verdict is Verdict.FAILURE
+    assert "Nothing else was looked at" in seen.finding.evidence[-1]
 
 
 def test_no_secret_for_a_shared_store(postgres_url: str, tmp_path: Path) -> None:

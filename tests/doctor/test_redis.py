@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,25 @@ def test_orphans_of_the_older_layout(server: RedisServer, client: Any) -> None:
     (aside,) = client.keys("sojourn-aside:*:feature:editor:count")
     assert client.get(aside) == b"7"
     assert 0 < client.ttl(aside) <= 7 * 86_400
+
+
+def test_nothing_that_was_moved_aside_is_overwritten(server: RedisServer, client: Any) -> None:
+    """The same key again on the same day, and one of another kind under its name: each is kept."""
+
+    def mended() -> None:
+        with closing(examined(server.url)) as doctor:
+            assert list(doctor.repair())
+        assert wrong(server.url) == {}
+
+    key = "sessions:user:ann"  # a name for a session's key, and for a user's set
+    for value in ("one", "two", "three"):
+        forgotten(client, key, partial(client.set, value=value))
+        mended()
+    asides = client.keys(f"sojourn-aside:*:{key}")
+    assert {client.get(each) for each in asides} == {b"one", b"two", b"three"}
+    for name in ("gone-1", "gone-2"):
+        client.sadd(key, name)
+        mended()
+    (kept,) = set(client.keys(f"sojourn-aside:*:{key}")) - set(asides)
+    assert client.smembers(kept) == {b"gone-1", b"gone-2"}
+    assert all(client.ttl(each) > 6 * 86_400 for each in (*asides, kept))

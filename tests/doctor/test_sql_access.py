@@ -7,25 +7,29 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import Struct
 from sqlalchemy import make_url
-from tests.doctor.planted import ward
+from tests.doctor.planted import Ward, ward
 
 from sojourn.clock import HOUR, host_now
 from sojourn.finding import Verdict
 from sojourn.service.doctor.doctor import Doctor, Examined
 from sojourn.stores import open as stores
 from sojourn.stores.sql.doctor.examiner import SqlExaminer
+from sojourn.testing import processes
 from sojourn.testing.proxy import FaultProxy
-from sojourn.testing.servers import Server, fresh_database
+from sojourn.testing.servers import Server, fresh_database, mariadb, postgres
 
 FAILURE, WARNING = Verdict.FAILURE, Verdict.WARNING
+BOUND = 15.0  # seconds
 Statements = tuple[str, ...]
 
 
@@ -42,6 +46,11 @@ def seen(url: str, **changed: Any) -> dict[str, Examined]:
 def wrong(url: str, **changed: Any) -> dict[str, Verdict]:
     found = seen(url, **changed)
     return {name: x.finding.verdict for name, x in found.items() if x.finding.verdict.rank}
+
+
+def soon(happened: Callable[[], bool]) -> bool:
+    """A server reads its configuration again when it comes to it."""
+    return processes.wait_until(happened, BOUND)
 
 
 def told(url: str) -> str:
@@ -166,10 +175,32 @@ def test_an_encoding_that_cannot_hold_every_name(postgres_server: Server) -> Non
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def test_settings_of_mariadb(own_mariadb: Server) -> None:
+def restarted(server: Server, before: str, after: str) -> None:
+    """Start it again with another setting of its command line."""
+    server.stop()
+    argv = [each.replace(before, after) for each in server.plan.argv]
+    assert argv != server.plan.argv
+    server.plan = msgspec.structs.replace(server.plan, argv=argv)
+    server.start()
+
+
+def test_settings_of_mariadb() -> None:
     """They are the server's: hence one for this test alone."""
-    with fresh_database(own_mariadb) as url, ward(url) as patient:
+    log = {"log-bin": "changes", "server-id": "1", "sync-binlog": "1"}
+    settings = {**log, "innodb-doublewrite": "OFF"}
+    with mariadb(settings) as server, fresh_database(server) as url:
+        stores.migrate(url)
+        assert wrong(url) == {"store.durability": FAILURE}
+        assert "doublewrite" in seen(url)["store.durability"].finding.title
+        restarted(server, "doublewrite=OFF", "doublewrite=ON")
+        assert wrong(url) == {}
+        mend_settings_of_mariadb(url)
+
+
+def mend_settings_of_mariadb(url: str) -> None:
+    with ward(url) as patient:
         planted = {
+            "sync_binlog": ("0", "1", {"store.durability": WARNING}),
             "innodb_flush_log_at_trx_commit": ("2", "1", {"store.durability": WARNING}),
             "read_only": ("ON", "OFF", {"store.writable": FAILURE}),
         }
@@ -183,6 +214,47 @@ def test_settings_of_mariadb(own_mariadb: Server) -> None:
         )
         assert wrong(str(make_url(url).set(username="reader"))) == {"store.grants": FAILURE}
         assert wrong(url) == {}
+
+
+def test_a_server_of_postgres_set_up_wrongly() -> None:
+    """What is a whole server's: it does not wait for the disk; it wants a password; it is a standby."""
+    with postgres({"fsync": "off"}) as server, fresh_database(server) as url:
+        stores.migrate(url)
+        assert wrong(url) == {"store.durability": FAILURE}
+        assert "fsync" in seen(url)["store.durability"].finding.title
+        restarted(server, "fsync=off", "fsync=on")
+        with ward(url) as patient:
+            patient.execute("ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+            assert soon(lambda: wrong(url) == {"store.durability": FAILURE})
+            patient.execute("ALTER SYSTEM RESET full_page_writes", "SELECT pg_reload_conf()")
+            assert soon(lambda: wrong(url) == {})
+            for method in ("scram-sha-256", "md5"):
+                refused(patient, server, method)
+        server.stop()
+        (server.plan.root / "data" / "standby.signal").touch()
+        server.start()
+        assert wrong(url) == {"store.writable": FAILURE}
+        assert "standby" in seen(url)["store.writable"].finding.title
+        server.stop()  # it lets nobody drop the database
+
+
+def refused(patient: Ward, server: Server, method: str) -> None:
+    """Let a server ask for a password; who has another is told so, and no password is shown."""
+    role = method.partition("-")[0]
+    patient.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'right'")
+    hba = server.plan.root / "data" / "pg_hba.conf"
+    hba.write_text(f"host all {role} 127.0.0.1/32 {method}\n{hba.read_text()}")
+    patient.execute("SELECT pg_reload_conf()")
+    bad, good = (
+        make_url(patient.url).set(username=role, password=password).render_as_string(False)
+        for password in ("hidden", "right")
+    )
+    assert soon(lambda: wrong(bad) == {"store.reachable": FAILURE})
+    said = told(bad)
+    assert "does not let us in" in said
+    assert "password authentication failed" in said
+    assert "hidden" not in said
+    assert wrong(good) == {}
 
 
 def test_grants_of_postgres(postgres_url: str) -> None:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.doctor.planted import PEOPLE, Plant, Ward, token_hash, ward
+from tests.doctor.conftest import CHILD
+from tests.doctor.planted import PEOPLE, Plant, Ward, ward
 from tests.doctor.sql_faults import columns, keyless
 from tests.e2e.cli_harness import environment, run, serving
 
 from sojourn.errors import RepairBusy
 from sojourn.finding import Verdict
-from sojourn.session import NewSession
 from sojourn.stores import open as stores
 
-CHILD = (sys.executable, str(Path(__file__).with_name("child.py")))
 DEADLINE = 60.0  # seconds
 BATCH = 1_000
-FULL_RUN_MAX = 10.0  # seconds
 LONG = bool(os.environ.get("SOJOURN_CAMPAIGN"))
 """`make campaign-doctor`: kill at every statement, with more people."""
 KINDS = ("sqlite", "postgres", "mariadb")
@@ -46,39 +42,6 @@ def break_keys(patient: Ward) -> None:
         }[patient.kind],
         "INSERT INTO sessions SELECT * FROM sessions",
     )
-
-
-def break_columns(patient: Ward) -> None:
-    patient.execute("ALTER TABLE sessions DROP COLUMN ended_at", "DROP TABLE sweeps")
-
-
-def mend(url: str, last: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CHILD, url, str(last)], capture_output=True, text=True, timeout=DEADLINE, check=False
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("damage", [break_keys, break_columns])
-def test_killed_at_every_step(
-    kind: str, damage: Callable[[Ward], None], request: pytest.FixtureRequest
-) -> None:
-    """A doctor that dies before any statement of a repair loses nothing; the next one heals."""
-    with ward(request.getfixturevalue(f"{kind}_url")) as patient:
-        damage(patient)
-        whole = mend(patient.url, 0)
-        assert whole.returncode == 0, whole.stderr
-        assert not patient.wrong()
-        statements = int(whole.stdout.split()[-1])
-        assert statements > 3
-        steps = range(1, statements + 1)
-        for last in steps if LONG else steps[1 :: max(1, statements // 2)]:
-            damage(patient)
-            dead = mend(patient.url, last)
-            assert dead.returncode == -signal.SIGKILL, (last, dead.stderr)
-            list(patient.doctor.repair())  # its lock went with it
-            assert not patient.wrong(), last
-            patient.check_on_everybody()
 
 
 SUFFERED: dict[str, Plant] = {
@@ -205,26 +168,3 @@ def code_of(folder: Path, *arguments: str, code: int, env: Mapping[str, str] | N
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_false_alarm_with_many_sessions(kind: str, request: pytest.FixtureRequest) -> None:
-    """A full run over a well store with 100,000 sessions takes under 10 s, and finds nothing."""
-    many = 100_000 if LONG else 3_000
-    with ward(request.getfixturevalue(f"{kind}_url")) as patient:
-        for start in range(0, many, BATCH):
-            numbers = range(100_000 + start, 100_000 + min(start + BATCH, many))
-            patient.store.create(
-                [
-                    NewSession(
-                        id=f"many{n}",
-                        token_hash=token_hash(n),
-                        user_id=f"One of many {n}",
-                        data={"cart": [n] * 20},
-                    )
-                    for n in numbers
-                ]
-            )
-        began = time.monotonic()
-        assert not patient.wrong()
-        assert time.monotonic() - began < FULL_RUN_MAX

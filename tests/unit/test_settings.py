@@ -56,6 +56,28 @@ def test_what_is_wrong_stops_the_start(environ: dict[str, str], toml: str) -> No
         load(environ=environ, toml=toml)
 
 
+def test_what_is_wrong_is_told_to_who_only_looks() -> None:
+    """Each fault by the setting's name, with its default in its place; what is right stays."""
+    loaded = load(
+        environ={
+            "SOJOURN_ADMIN_KEY": "short",
+            "SOJOURN_JWT_ISSUERS": "{",
+            "SOJOURN_PULSE_INTERVAL": "30",
+        },
+        toml='secret = "short"\nport = "many"\nhost = "::1"\ncolour = 1\nworkers = 0',
+        lenient=True,
+    )
+    wrong = {"admin_key", "jwt_issuers", "max_pause", "secret", "port", "colour", "workers"}
+    assert loaded.faults.keys() == wrong
+    assert loaded.faults["port"].message.startswith("sojourn.toml, port: ")
+    settings = loaded.settings
+    assert (settings.port, settings.workers, settings.host) == (8700, 1, "::1")
+    assert (settings.admin_key, settings.secret) == ("", ("short",))
+    assert (
+        load(environ={"SOJOURN_SECRET": "short"}, lenient=True).faults == {}
+    )  # told by doctor itself
+
+
 def test_lists_and_issuers_come_from_the_environment() -> None:
     """Secrets are a comma-separated list, issuers are JSON."""
     first, second = "a1b2c3d4" * 5, "z9y8x7w6" * 5

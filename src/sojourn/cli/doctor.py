@@ -145,13 +145,13 @@ def doctor(
 
     areas = _areas(area or [])
     given = {"store": store, "ledger": ledger, "data": data, "express": express}
-    settings = source.read(given, config, any_secret=True).settings  # a bad one is a finding
+    loaded = source.read(given, config, lenient=True)  # what is wrong with them is a finding
     outside = None
     if url is not None:
         request = None if login is None else _read(login)
         outside = doctoring.Outside(url=url, login=request, page=page, origin=origin, via=via)
     out = Output(as_json=as_json)
-    with contextlib.closing(doctoring.doctor(settings, outside)) as opened:
+    with contextlib.closing(doctoring.doctor(loaded.settings, outside, loaded.faults)) as opened:
         seen = _look(opened, areas, out)
         mended: list[Mended] = []
         if (fix or dry_run) and not as_json:
@@ -185,7 +185,8 @@ def _areas(names: Sequence[str]) -> list[Area]:
         raise InvalidInput(
             f"There is no area {unknown[0]!r}.", hint=f"Use one of: {', '.join(Area)}."
         )
-    return [Area(name) for name in names]
+    # What is wrong with the settings keeps others from being looked at: nothing is well without them.
+    return [Area.SETTINGS, *map(Area, names)] if names else []
 
 
 def _worst(seen: Sequence[Examined]) -> Verdict:

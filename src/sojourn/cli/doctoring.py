@@ -5,13 +5,15 @@ Every part of doctor adds its examiners here, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from sojourn.cli.logs import mask_text
+from sojourn.errors import SettingsError
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from sojourn.service.doctor.doctor import Doctor
     from sojourn.store import Store
     from sojourn.token import Keyring
+
+NO_FAULTS: Mapping[str, SettingsError] = MappingProxyType({})
 
 
 class Outside(Struct, frozen=True, kw_only=True):
@@ -90,33 +94,56 @@ class Closing:
         self._opened.close()
 
 
-def doctor(settings: Settings, outside: Outside | None = None) -> Doctor:
+def doctor(
+    settings: Settings,
+    outside: Outside | None = None,
+    faults: Mapping[str, SettingsError] = NO_FAULTS,
+) -> Doctor:
     """Return a doctor; it opens nothing before it looks, and is to be closed."""
     from sojourn.service.doctor.doctor import Doctor
     from sojourn.stores.open import repair_lock
 
-    return Doctor(examiners(settings, outside), lambda: repair_lock(settings.ledger_url))
+    found = examiners(settings, outside, faults)
+    return Doctor(found, lambda: repair_lock(settings.ledger_url))
 
 
-def examiners(settings: Settings, outside: Outside | None = None) -> list[Examiner]:
-    """Say who looks, in the order in which they do. Raises SettingsError for a URL that nothing opens."""
+def examiners(
+    settings: Settings,
+    outside: Outside | None = None,
+    faults: Mapping[str, SettingsError] = NO_FAULTS,
+) -> list[Examiner]:
+    """Say who looks, in the order in which they do. `faults`: what is wrong with the settings."""
+    from sojourn.adapters.express import open_examiner as open_express_examiner
+    from sojourn.cli.doctor_settings import FILE, WHERE, SettingsExaminer
     from sojourn.stores.open import open_examiner
 
-    store, ledger = settings.store_url, settings.ledger_url
-    opened = Opened(settings)
-    found = [open_examiner(store, place=mask_text(store))]
-    if ledger != store:
-        found.append(open_examiner(ledger, place=mask_text(ledger), ledger=True))
-    if settings.express:
-        from sojourn.adapters.express import open_examiner as open_express_examiner
+    store, ledger, express = settings.store_url, settings.ledger_url, settings.express
+    amiss = dict(faults)
 
-        found.append(open_express_examiner(settings.express, place=mask_text(settings.express)))
+    def tried(name: str, examiner: Callable[[], Examiner | None]) -> list[Examiner | None]:
+        try:
+            return [examiner()]
+        except SettingsError as fault:
+            amiss[name] = fault
+            return []
+
+    found = tried("store", lambda: open_examiner(store, place=mask_text(store)))
+    if ledger != store:
+        place = mask_text(ledger)
+        found += tried("ledger", lambda: open_examiner(ledger, place=place, ledger=True))
+    if express:
+        place = mask_text(express)
+        found += tried("express", lambda: open_express_examiner(express, place=place))
+    blind = any(name in amiss for name in WHERE) or (FILE in amiss and not settings.store)
+    said = SettingsExaminer(amiss, blind=blind)
+    if blind:
+        return [said]
+    opened = Opened(settings)
     found.append(_secrets(settings, opened))
     if outside is not None:
         found += _outside(settings, opened, outside)
-    found += [_round_trip(settings, opened), _seats(settings, opened)]
-    found.append(Closing(opened))
-    return [examiner for examiner in found if examiner is not None]
+    found += [_round_trip(settings, opened), _seats(settings, opened), Closing(opened)]
+    return [said, *(examiner for examiner in found if examiner is not None)]
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

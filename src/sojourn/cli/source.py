@@ -120,11 +120,11 @@ Config = Annotated[
 
 
 def read(
-    flags: dict[str, Any] | None = None, config: Path | None = None, *, any_secret: bool = False
+    flags: dict[str, Any] | None = None, config: Path | None = None, *, lenient: bool = False
 ) -> Loaded:
     """Merge flags, environment and file. Raises SettingsError, naming the culprit.
 
-    `any_secret`: see `load`.
+    `lenient`: see `load`.
     """
     path = config if config is not None else Path(FILE)
     text: str | None = None
@@ -139,9 +139,7 @@ def read(
                 exit_code=ExitCode.USAGE,
             ) from None
     given = {name: _parsed(name, value) for name, value in (flags or {}).items()}
-    return load(
-        flags=given, environ=os.environ, toml=text, toml_name=str(path), any_secret=any_secret
-    )
+    return load(flags=given, environ=os.environ, toml=text, toml_name=str(path), lenient=lenient)
 
 
 def _parsed(name: str, value: Any) -> Any:

@@ -17,6 +17,7 @@ from sojourn.service.doctor.doctor import Mended
 from sojourn.service.doctor.rounds import Latest, Rounds, Run
 
 TITLES = {
+    Area.SETTINGS: "Settings",
     Area.SCHEMA: "Tables",
     Area.STORE: "Store",
     Area.SECRETS: "Secrets and instances",

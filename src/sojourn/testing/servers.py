@@ -114,7 +114,7 @@ def _postgres_ready(plan: Plan) -> bool:
         lines = (plan.root / "data" / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return False
-    return len(lines) > 7 and lines[7].strip() == "ready"
+    return len(lines) > 7 and lines[7].strip() in ("ready", "standby")
 
 
 def _mariadb_ready(plan: Plan) -> bool:

@@ -22,7 +22,11 @@ LAG_MAX = 10  # s
 BEHIND_MAX = 1_048_576  # bytes that a replica has not got
 HERE = "store.redis"
 FIXED: dict[str, dict[tuple[int, ...], int]] = {
-    "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
+    # https://github.com/docker-library/official-images/pull/20011; later branches never had it:
+    # https://github.com/redis/redis/pull/14485
+    "redis": {(7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
+    # https://github.com/valkey-io/valkey/releases/tag/8.1.4, https://osv.dev/vulnerability/BIT-valkey-2025-46818
+    # (mended together with it); 9.0 before it was released: …/releases/tag/9.0.0-rc3
     "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
 }
 """By branch, the first release without CVE-2025-49844: who may run a script takes over the server."""

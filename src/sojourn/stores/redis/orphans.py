@@ -13,8 +13,11 @@ taken out of the way is renamed, and gone a week later, so that it can be brough
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import redis
@@ -37,7 +40,16 @@ UNUSED = 30 * 86_400
 """Seconds after which what never ends is taken to be forgotten."""
 KEPT = 7 * 86_400
 PAGE = 500
+SCANNED = 2_000
 KEYS_MAX = 2_000_000
+
+
+def _matcher(*patterns: str) -> Callable[[bytes], object]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)).encode()).match
+
+
+IS_SESSION, IS_SET, IS_COUNTER = _matcher(*SESSIONS), _matcher(*SETS), _matcher(*COUNTERS)
+ANY = _matcher(*SESSIONS, *SETS, *COUNTERS)
 
 
 class Left(Struct):
@@ -54,50 +66,50 @@ class Left(Struct):
 
 
 def look(db: Connection) -> Left:
-    """Scan, in pieces, by the three kinds of names."""
+    """Scan all names once for each kind of value, and look closer at those of the older layout."""
     left = Left({}, [], [])
     with translated():
-        for pattern in SESSIONS:
-            for keys in _pages(db, pattern, "string", "hash"):
-                _unused(db, keys, left, left.sessions)
-        for pattern in COUNTERS:
-            for keys in _pages(db, pattern, "string"):
-                _unused(db, keys, left, left.counters)
-        for pattern in SETS:
-            for keys in _pages(db, pattern, "set"):
-                for key in keys:
-                    if dead := _dead(db, key):
-                        left.names[key] = dead
+        for keys in _pages(db, "string"):
+            _unused(db, [key for key in keys if IS_SESSION(key)], left, left.sessions)
+            _unused(db, [key for key in keys if IS_COUNTER(key)], left, left.counters)
+        for keys in _pages(db, "hash"):
+            _unused(db, [key for key in keys if IS_SESSION(key)], left, left.sessions)
+        for keys in _pages(db, "set"):
+            for key in filter(IS_SET, keys):
+                if dead := _dead(db, key):
+                    left.names[key] = dead
     return left
 
 
-def _pages(db: Connection, pattern: str, *kinds: str) -> Iterator[list[bytes]]:
-    for kind in kinds:
-        page: list[bytes] = []
-        for number, key in enumerate(db.client.scan_iter(pattern, count=PAGE, _type=kind)):
-            if number >= KEYS_MAX:
-                break
-            if db.base.encode() not in key:
-                page.append(key)
-            if len(page) >= PAGE:
-                yield page
-                page = []
-        if page:
-            yield page
+def _pages(db: Connection, kind: str) -> Iterator[list[bytes]]:
+    """Yield the names of one kind that are none of ours; each once, as a scan may not."""
+    ours, seen = db.base.encode(), 0
+    told: set[bytes] = set()
+    cursor = -1
+    while cursor and seen < KEYS_MAX:
+        cursor, keys = db.client.scan(max(cursor, 0), count=SCANNED, _type=kind)
+        seen += len(keys)
+        page = [key for key in dict.fromkeys(keys) if ours not in key and ANY(key)]
+        fresh = [key for key in page if key not in told]
+        told.update(fresh)
+        if fresh:
+            yield fresh
 
 
 def _unused(db: Connection, keys: list[bytes], left: Left, found: list[bytes]) -> None:
     """Sort keys into those that nobody needs, and others."""
+    if not keys:
+        return
     pipe = db.client.pipeline(transaction=False)
     for key in keys:
         pipe.ttl(key)
+    endless = [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == -1]
+    for key in endless:
         pipe.object("idletime", key)
-    answers = pipe.execute(raise_on_error=False)
-    for key, ttl, idle in zip(keys, answers[::2], answers[1::2], strict=True):
-        if ttl == -1 and isinstance(idle, int) and idle >= UNUSED:
-            found.append(key)
-        else:
-            left.living += 1
+    idle = pipe.execute(raise_on_error=False) if endless else []
+    unused = [k for k, i in zip(endless, idle, strict=True) if isinstance(i, int) and i >= UNUSED]
+    found += unused
+    left.living += len(keys) - len(unused)
 
 
 def _dead(db: Connection, key: bytes) -> list[bytes]:
@@ -184,32 +196,50 @@ def _steps(left: Left) -> list[Step]:
                     what=f"Move {kind} aside that nobody has used for a month.",
                     why="Nothing ends them.",
                     rows=len(keys),
-                    undo=f"RENAME {_aside(b'KEY').decode()} KEY, and PERSIST KEY, within a week.",
+                    undo=f"RENAME {_aside(b'KEY').decode()} KEY, and PERSIST KEY, within a week. A "
+                    "second copy of a day is under another name: KEYS sojourn-aside:*:KEY.",
                 )
             )
     return steps
 
 
-def _aside(key: bytes) -> bytes:
-    return f"sojourn-aside:{datetime.now(UTC):%Y%m%d}:".encode() + key
+def _aside(key: bytes, number: int = 1) -> bytes:
+    """Name what a key is moved to; the number where that name is somebody else's copy already."""
+    day = f"{datetime.now(UTC):%Y%m%d}" + (f"-{number}" if number > 1 else "")
+    return f"sojourn-aside:{day}:".encode() + key
 
 
 def _keep(db: Connection, key: bytes, names: Sequence[Any]) -> None:
-    aside = _aside(key)
-    with db.client.pipeline(transaction=True) as pipe:
-        pipe.sadd(aside, *names)
-        pipe.expire(aside, KEPT)
-        pipe.srem(key, *names)
-        pipe.execute()
+    """Take names out of a set once they are in another: a transaction of Redis's undoes nothing."""
+    for number in count(1):
+        aside = _aside(key, number)
+        try:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.sadd(aside, *names)
+                pipe.expire(aside, KEPT)
+                pipe.execute()
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        else:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.srem(key, *names)
+                pipe.execute()
+            return
 
 
 def _move(db: Connection, key: bytes) -> None:
-    aside = _aside(key)
-    try:
-        with db.client.pipeline(transaction=True) as pipe:
-            pipe.rename(key, aside)
-            pipe.expire(aside, KEPT)
-            pipe.execute()
-    except redis.ResponseError as error:
-        if "no such key" not in str(error).lower():
-            raise  # gone meanwhile: then there is nothing to do
+    """Rename a key to a name that is free: of the same day there may be a copy."""
+    for number in count(1):
+        aside = _aside(key, number)
+        try:
+            with db.client.pipeline(transaction=True) as pipe:
+                pipe.renamenx(key, aside)
+                pipe.expire(aside, KEPT)
+                moved, _ = pipe.execute()
+        except redis.ResponseError as error:
+            if "no such key" not in str(error).lower():
+                raise
+            return  # gone meanwhile: then there is nothing to do
+        if moved:
+            return
