@@ -79,6 +79,36 @@ def test_a_second_page_follows_the_run_under_way(come: Come, place: Hospital) ->
     assert place.patient.looked.count("secrets.shared") == 1
 
 
+def test_a_repair_pressed_while_checks_run_comes_next(come: Come, place: Hospital) -> None:
+    """It waits its turn, and the page says so; what was found meanwhile is told all the same."""
+    it = come()
+    running(it)
+    it.button("Repair now").click()
+    expect(it.title()).to_have_text("The repair comes next.")
+    expect(it.page.locator("#summary")).to_contain_text("3 of 6 checks are done.")
+    assert "schema.tables" in place.patient.wrong
+    it.button("Repair now").click()  # as people do who see nothing happen
+    place.patient.gates["store.clock"].set()
+    notice = it.page.locator("#notice")
+    expect(notice).to_contain_text("Repaired. 2 steps carried out")
+    expect(it.title()).to_have_text(
+        "A read takes 48 ms, more than the 20 ms that leave requests quick."
+    )
+    expect(it.check("schema.tables").locator("summary")).to_be_focused()
+    expect(notice).not_to_contain_text("does not answer")
+
+
+def test_a_repair_pressed_while_checks_run_without_scripts(come: Come, place: Hospital) -> None:
+    first, it = come(), come(scripts=False)
+    running(first)
+    it.sign_in()
+    expect(it.title()).to_have_text("Looking: 3 of 6 done")
+    with it.page.expect_request("**/console/doctor"):
+        it.button("Repair now").click(no_wait_after=True)
+    place.patient.gates["store.clock"].set()
+    expect(it.page.get_by_text("Repaired. 2 steps carried out")).to_be_visible()
+
+
 def test_by_keyboard(come: Come, place: Hospital) -> None:
     """From the key to the repair; afterwards the focus is at what was repaired."""
     place.falls_ill()
