@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sojourn.clock import host_now
 from sojourn.errors import RepairBusy, SojournError
-from sojourn.finding import Area, Check, Verdict
+from sojourn.finding import Area, Board, Check, Posted, Verdict
 from sojourn.service.doctor.doctor import Doctor, Examined, Mended, worst
 
 log = structlog.get_logger(__name__)
@@ -101,17 +101,22 @@ class Run:
 
 
 class Rounds:
-    """`note` is told of each repair that is asked for, and of what it mended: for the audit trail."""
+    """`note` is told of each repair that is asked for, and of what it mended: for the audit trail. What
+    was found last is what any process found that posts to the same `board`."""
 
     def __init__(
         self,
         doctor: Doctor,
         *,
         note: Callable[[str, Sequence[Mended]], None] | None = None,
+        board: Board | None = None,
         now: Callable[[], int] = host_now,
     ) -> None:
         self._doctor = doctor
         self._note = note
+        self._board = board
+        self._posted: tuple[Posted, ...] = ()
+        self._shared: dict[str, Latest] = {}  # of the posted, the latest
         self._now = now
         self._lock = threading.Lock()
         self._latest: dict[str, Latest] = {}
@@ -128,7 +133,27 @@ class Rounds:
     def latest(self) -> dict[str, Latest]:
         """Return what each check found last, by its id. Those that were never asked are missing."""
         with self._lock:
-            return dict(self._latest)
+            self._look_at_board()
+            return _later(self._shared, self._latest)
+
+    def _look_at_board(self) -> None:
+        posted = self._board.read() if self._board is not None else ()
+        if posted is self._posted:
+            return
+        checks = {check.id: check for check in self.checks()}
+        found = [_latest(each, checks[each.check]) for each in posted if each.check in checks]
+        self._shared = {}
+        for each in found:
+            self._shared = _later(self._shared, {each.seen.check.id: each})
+        self._posted = posted
+
+    def _post(self) -> None:
+        """Show the other processes what this one found."""
+        if self._board is None:
+            return
+        with self._lock:
+            latest = list(self._latest.values())
+        self._board.post([_posted(each) for each in latest])
 
     @property
     def looking(self) -> Run | None:
@@ -147,6 +172,7 @@ class Rounds:
             if self._stopping.is_set():
                 return
             self._keep(seen)
+        self._post()
 
     def look(self) -> Run:
         """Examine everything, on a thread. Whoever asks while that is under way gets the same run."""
@@ -224,6 +250,7 @@ class Rounds:
         known = {seen.check.id for seen in run.seen}
         with self._lock:
             self._latest = {name: each for name, each in self._latest.items() if name in known}
+        self._post()
 
     def _mend(self, run: Run) -> None:
         assert run.repairs is not None
@@ -253,6 +280,32 @@ def _refused(checks: Sequence[Check], repairs: Repairs) -> Run:
     run.fault = RepairBusy(f"{QUEUE_MAX} others wait for their turn already.")
     run.end()
     return run
+
+
+def _later(one: dict[str, Latest], other: dict[str, Latest]) -> dict[str, Latest]:
+    newer = {n: each for n, each in other.items() if n not in one or each.at >= one[n].at}
+    return one | newer
+
+
+def _latest(posted: Posted, check: Check) -> Latest:
+    seen = Examined(
+        check=check,
+        finding=posted.finding,
+        milliseconds=posted.milliseconds,
+        steps=posted.steps,
+    )
+    return Latest(seen, posted.at)
+
+
+def _posted(latest: Latest) -> Posted:
+    seen = latest.seen
+    return Posted(
+        check=seen.check.id,
+        finding=seen.finding,
+        milliseconds=seen.milliseconds,
+        at=latest.at,
+        steps=seen.steps,
+    )
 
 
 def _is(each: Latest, verdict: Verdict) -> bool:
