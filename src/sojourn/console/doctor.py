@@ -152,9 +152,9 @@ def _under_way(run: Run) -> tuple[str, str]:
     mending = now.repairs and not now.seen
     if now is not run:
         title = "The repair comes next." if run.repairs else "The look comes next."
-        other = f"First a look is carried through: {done} of {total} checks are done."
+        other = f"The checks under way end first: {done} of {total} are done."
         if now.repairs:
-            other = "First another repair is carried through."
+            other = "The repair under way ends first."
         return title, f"{other} You may leave: it goes on."
     if mending:
         text = "Doctor looks once more before it touches anything. You may leave: it goes on."
