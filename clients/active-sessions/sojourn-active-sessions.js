@@ -66,6 +66,7 @@ color: var(--dim); background: var(--ground); }
 @container (max-width: 639px) {
 header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .row { grid-template-columns: 40px minmax(0, 1fr) auto; align-items: start; column-gap: 12px; }
+.row > .icon { grid-area: 1 / 1 / 3; }
 .times { grid-area: 2 / 2; }
 .times, .why { text-align: start; }
 .row > :is(button, a) { grid-area: 1 / 3 / 3; }

@@ -9,7 +9,7 @@
     │   ├── InvalidPolicy             invalid_policy
     │   └── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known
-    ├── Forbidden                     forbidden            known, but not allowed
+    ├── Forbidden                     forbidden | not_dev  known, but not allowed
     ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
     │                                 | key_unknown | check_unknown
     ├── Conflict                      conflict | repair_busy

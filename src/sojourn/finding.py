@@ -110,6 +110,26 @@ class Examiner(Protocol):
         """Give back what looking took; another look takes it again. Idempotent."""
 
 
+class Posted(Struct, frozen=True, kw_only=True):
+    """What a check found, as other processes may read it; `at` in ms, by the host's clock."""
+
+    check: str
+    finding: Finding
+    milliseconds: int
+    at: int
+    steps: tuple[Step, ...] = ()
+
+
+class Board(Protocol):
+    """Where the processes of one server show each other what doctor found. Raises nothing."""
+
+    def post(self, found: Sequence[Posted]) -> None:
+        """Show what this process found last, instead of what it showed before."""
+
+    def read(self) -> tuple[Posted, ...]:
+        """Return what all of them show; the same object as long as nothing has changed."""
+
+
 def ok(title: str, *evidence: str) -> Finding:
     return Finding(verdict=Verdict.OK, title=title, evidence=evidence)
 

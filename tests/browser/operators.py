@@ -201,6 +201,12 @@ def running(it: Operator) -> None:
     expect(it.title()).to_have_text("Looking: 3 of 6 done")
 
 
+def repair_next(it: Operator) -> None:
+    running(it)
+    it.button("Repair now").click()
+    expect(it.title()).to_have_text("The repair comes next.")
+
+
 def fine(it: Operator) -> None:
     it.sign_in().look()
     expect(it.title()).to_have_text("Sessions and seats are well.")
@@ -277,6 +283,7 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "console down": down,
     "doctor unlooked": unlooked,
     "doctor running": running,
+    "doctor repair next": repair_next,
     "doctor fine": fine,
     "doctor found": found,
     "doctor viewer": found_by_viewer,

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.api_harness import ADMIN
-from tests.browser.operators import STATES, Hospital, Operator, found, hospital, running
+from tests.browser.operators import (
+    STATES,
+    Hospital,
+    Operator,
+    found,
+    hospital,
+    repair_next,
+    running,
+)
 from tests.patient import SLOW
 
 from sojourn.ledger import Role
@@ -77,6 +85,34 @@ def test_a_second_page_follows_the_run_under_way(come: Come, place: Hospital) ->
     for each in (first, second):
         expect(each.title()).to_have_text("1 failure and 1 warning.")
     assert place.patient.looked.count("secrets.shared") == 1
+
+
+def test_a_repair_pressed_while_checks_run_comes_next(come: Come, place: Hospital) -> None:
+    """It waits its turn, and the page says so; what was found meanwhile is told all the same."""
+    it = come()
+    repair_next(it)
+    expect(it.page.locator("#summary")).to_contain_text("3 of 6 are done.")
+    assert "schema.tables" in place.patient.wrong
+    it.button("Repair now").click()  # as people do who see nothing happen
+    place.patient.gates["store.clock"].set()
+    notice = it.page.locator("#notice")
+    expect(notice).to_contain_text("Repaired. 2 steps carried out")
+    expect(it.title()).to_have_text(
+        "A read takes 48 ms, more than the 20 ms that leave requests quick."
+    )
+    expect(it.check("schema.tables").locator("summary")).to_be_focused()
+    expect(notice).not_to_contain_text("does not answer")
+
+
+def test_a_repair_pressed_while_checks_run_without_scripts(come: Come, place: Hospital) -> None:
+    first, it = come(), come(scripts=False)
+    running(first)
+    it.sign_in()
+    expect(it.title()).to_have_text("Looking: 3 of 6 done")
+    with it.page.expect_request("**/console/doctor"):
+        it.button("Repair now").click(no_wait_after=True)
+    place.patient.gates["store.clock"].set()
+    expect(it.page.get_by_text("Repaired. 2 steps carried out")).to_be_visible()
 
 
 def test_by_keyboard(come: Come, place: Hospital) -> None:

@@ -203,7 +203,7 @@ STATES: dict[str, tuple[Callable[[Person], None], list[str]]] = {
     "one device": (
         one_device,
         [
-            "status:\n  - paragraph: 2 other sessions are signed out. 1 seat is free again.",
+            "status:\n  - paragraph: 2 other devices are signed out. 1 seat is free again.",
             (
                 "paragraph: 1 active session. This is the only place where you are signed in. Whenever you"
                 " sign in on another device, it appears here."

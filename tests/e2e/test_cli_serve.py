@@ -135,9 +135,19 @@ def shared(postgres_url: str) -> dict[str, str]:
 
 
 def test_workers_share_a_shared_store(tmp_path: Path, shared: dict[str, str]) -> None:
-    """Two processes on one port, over tables that the first start made."""
+    """Two processes on one port, over tables that the first start made. What doctor found in one of them
+    both show: every connection may be another process's."""
+    shared |= {"SOJOURN_DOCTOR_INTERVAL": "0"}
     with serving(tmp_path, env=shared) as (server, url):
-        assert len(KEY.findall("\n".join(server.lines))) == 1
+        (admin,) = KEY.findall("\n".join(server.lines))
+        proof = {"Authorization": f"Bearer {admin}"}
+        ran = httpx.post(f"{url}/api/doctor/run", headers=proof, timeout=30).json()["data"]
+        assert len(ran["checks"]) > 30
+        for _ in range(16):
+            shown = httpx.get(f"{url}/api/doctor", headers=proof).json()["data"]
+            assert (shown["checks"], shown["waiting"]) == (ran["checks"], [])
+        (file,) = (tmp_path / "sojourn-data" / "findings").iterdir()
+        assert mode(file) == 0o600
         _, key = make_license(tmp_path, "editor=2")
         with holder(tmp_path, key, "ada") as ada:
             ada.wait_state("safe")

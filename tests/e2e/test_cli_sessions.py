@@ -115,3 +115,12 @@ def test_a_device_cannot_steer_the_terminal(folder: Path, sign_in: SignIn) -> No
     begun = sign_in("gil", device=Device(user_agent="Moz\u202eilla [bold]x[/bold]"))
     shown = run(folder, "sessions", "show", begun.session.id).stdout
     assert "Mozilla [bold]x[/bold]" in shown
+
+
+def test_a_server_for_people_makes_no_samples(folder: Path, tmp_path: Path) -> None:
+    said = run(folder, "sample-sessions", code=5).stderr
+    assert "this one is not" in said
+    assert "sojourn serve --dev" in said
+    run(folder, "sample-sessions", "--remove")
+    url = (folder / "url").read_text()
+    assert "SOJOURN_KEY" in run(tmp_path, "sample-sessions", "--url", url, code=5).stderr

@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "rotate_webhook_secret": {},
     "replay_deliveries": {"dead": True},
     "repair_with_doctor": {},
+    "make_sample_sessions": {},
 }
 MAY = {
     "list_leases": Permission.READ,
@@ -80,6 +81,8 @@ MAY = {
     "get_doctor": Permission.READ,
     "run_doctor": Permission.READ,
     "repair_with_doctor": Permission.DOCTOR_REPAIR,
+    "make_sample_sessions": Permission.SESSIONS,
+    "remove_sample_sessions": Permission.SESSIONS_END,
 }
 """Written out once more on purpose: a call whose permission changes by accident fails here."""
 
@@ -90,7 +93,7 @@ def name(call: Call) -> str:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Api]:
-    with api() as world:
+    with api(dev=True, secret=("a-secret-for-tests-0123456789-abcdefghij",)) as world:
         yield world
 
 

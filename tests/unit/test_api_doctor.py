@@ -8,8 +8,9 @@ import pytest
 from tests.api_harness import ADMIN, Answer, Api, api, send
 from tests.patient import DEADLINE, GONE, MISSING, SLOW, Patient
 
+from sojourn.errors import RepairBusy
 from sojourn.ledger import Role
-from sojourn.service.doctor.rounds import Rounds
+from sojourn.service.doctor.rounds import QUEUE_MAX, Rounds
 
 
 @pytest.fixture
@@ -49,6 +50,9 @@ def test_a_run_finds_everything(world: Api, patient: Patient) -> None:
     assert answer.data["counts"] == {"failure": 1, "warning": 1, "ok": 2, "skipped": 2}
     missing = answer.data["checks"][0]
     assert missing["title"] == "Are all tables there?"
+    assert answer.data["checks"][1]["finding"] == (
+        "Not looked at: “Are all tables there?” comes first."
+    )
     assert missing["finding"] == "The table sessions is missing."
     assert missing["evidence"] == list(MISSING.evidence)
     assert missing["fix"]["command"] == "sojourn migrate --store postgresql://app@db/app"
@@ -92,6 +96,28 @@ def test_a_repair_mends_says_what_it_did_and_is_audited(world: Api, patient: Pat
     again = world.call("POST", path, bearer=operator, json={})
     assert again.data["mended"] == []
     assert again.json["message"] == "There was nothing to repair."
+
+
+def test_repairs_take_their_turn(world: Api, patient: Patient) -> None:
+    """What is asked for while a run is under way comes after it, once however often the same is asked
+    for; what is too much is refused, and says so."""
+    rounds = world.app.context.rounds
+    gate = patient.hold("store.clock")
+    look = rounds.look()
+    assert patient.asked.wait(DEADLINE)
+    first = rounds.mend(("schema.tables",), actor="ann")
+    assert first.current is look
+    assert rounds.mend(("schema.tables",), actor="ann") is first
+    others = [rounds.mend((), actor=f"bob-{n}") for n in range(QUEUE_MAX - 1)]
+    refused = rounds.mend((), actor="too many")
+    assert isinstance(refused.fault, RepairBusy)
+    assert "schema.tables" in patient.wrong
+    gate.set()
+    for run in (look, first, *others):
+        run.wait_for_end()
+        assert run.fault is None
+        assert run.current is run
+    assert [len(run.mended) for run in (first, *others)] == [2] + [0] * len(others)
 
 
 def test_refusals_of_a_repair(world: Api, patient: Patient) -> None:

@@ -181,7 +181,7 @@ class TestEnding:
         world.seat(sessionId=others[0].session.id)
         answer = world.call("POST", f"{BASE}/logout-others", bearer=mine.token)
         assert answer.data == {"ended": 3, "seats": 1}
-        assert answer.json["message"] == "3 other sessions are signed out. 1 seat is free again."
+        assert answer.json["message"] == "3 other devices are signed out. 1 seat is free again."
         assert ids(shown(world, mine)) == [mine.session.id]
 
     def test_an_impersonator_ends_nobody_elses(self, world: Api) -> None:

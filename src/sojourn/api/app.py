@@ -23,6 +23,7 @@ from sojourn.api import (
     machines,
     operations,
     pages,
+    samples,
     seats,
     sessions,
     sweeps,
@@ -36,6 +37,7 @@ from sojourn.api.openapi import document
 from sojourn.api.problems import answer_problem, crash, problem
 from sojourn.api.reply import SECURITY, Reply, plain
 from sojourn.errors import SojournError
+from sojourn.finding import Board
 from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.services import Services
 from sojourn.settings import Settings
@@ -46,6 +48,7 @@ CALLS: tuple[Call, ...] = (
     *seats.CALLS,
     *sessions.CALLS,
     *active_sessions.CALLS,
+    *samples.CALLS,
     *operations.CALLS,
     *licenses.CALLS,
     *keys.CALLS,
@@ -61,12 +64,18 @@ WHICH = "WHICH?"
 """A method that no path takes: Litestar's refusal says which ones it does take."""
 
 
-def create_app(services: Services, settings: Settings, examiner: Doctor | None = None) -> FastLane:
+def create_app(
+    services: Services,
+    settings: Settings,
+    examiner: Doctor | None = None,
+    board: Board | None = None,
+) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them.
 
-    `examiner` looks after them; without one there is nothing to look at.
+    `examiner` looks after them; without one there is nothing to look at. `board`: where it shows what it
+    found to the other processes of this server, if there are any.
     """
-    context = Context(services, settings, webhooks.letter_of, examiner)
+    context = Context(services, settings, webhooks.letter_of, examiner, board)
     return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
 
 

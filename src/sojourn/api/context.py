@@ -21,6 +21,7 @@ from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.errors import StoreError
 from sojourn.event import Event
+from sojourn.finding import Board
 from sojourn.hooks.webhook import Letter
 from sojourn.ledger import Audit
 from sojourn.service.doctor.doctor import Doctor, Mended
@@ -44,6 +45,7 @@ class Context:
         settings: Settings,
         write: Callable[[Event], Letter],
         doctor: Doctor | None = None,
+        board: Board | None = None,
     ) -> None:
         self.services = services
         self.settings = settings
@@ -55,7 +57,7 @@ class Context:
         self.metrics.bind(self)
         self.people = _people(services, settings)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
-        self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair)
+        self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
         self._quick = Ticker("doctor", self.rounds.quick, settings.doctor_interval)
         self.readiness = Readiness(services, self.rounds, queue_max=settings.queue_max)
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`

@@ -33,7 +33,7 @@ def get_doctor(ask: Ask) -> Done[DoctorBody]:
     """Show what doctor found last.
 
     The quick checks look at start and every few minutes (`doctor_interval`); all of them when somebody
-    asks. Each says when it looked. What was found is of the process that answers.
+    asks. Each says when it looked. What one worker found all of them show.
     """
     return Done(data=body_of(ask.context))
 

@@ -53,6 +53,7 @@ STATUS: dict[str, int] = {
     "session_gone": 403,
     "reauth_required": 403,
     "cross_origin": 403,
+    "not_dev": 403,
     "not_found": 404,
     "license_unknown": 404,
     "feature_unknown": 404,

@@ -48,7 +48,7 @@ class CheckBody(Answer, frozen=True, kw_only=True):
 
 
 class DoctorBody(Answer, frozen=True, kw_only=True):
-    """`worst` is the worst verdict of all; `waiting` names the checks that this process has not asked yet."""
+    """`worst` is the worst verdict of all; `waiting` names the checks that were not asked yet."""
 
     worst: Verdict
     counts: dict[str, int]

@@ -132,9 +132,9 @@ def words_of_ending(ending: Ending, *, others: bool, device: str = "That device"
     elif not ending.ended:
         said = "You are not signed in anywhere else."
     elif ending.ended == 1:
-        said = "1 other session is signed out."
+        said = "1 other device is signed out."
     else:
-        said = f"{ending.ended} other sessions are signed out."
+        said = f"{ending.ended} other devices are signed out."
     if ending.seats:
         freed = "1 seat is" if ending.seats == 1 else f"{ending.seats} seats are"
         said += f" {freed} free again."

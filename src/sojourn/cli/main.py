@@ -21,6 +21,7 @@ from sojourn.cli import (
     license,
     migrate,
     reconcile,
+    samples,
     seats,
     secret,
     serve,
@@ -42,7 +43,7 @@ RUN, OPERATE, TRY = "Run a server", "Operate one", "Try it"
 
 
 ORDER = (
-    *("demo", "hold"),
+    *("demo", "hold", "sample-sessions"),
     *(
         "serve",
         "doctor",
@@ -101,6 +102,7 @@ app.add_typer(secret.app, name="secret", rich_help_panel=RUN)
 add(app, "version", version, panel=RUN)
 add(app, "demo", demo, panel=TRY)
 add(app, "hold", hold.hold, panel=TRY)
+samples.register(app, TRY)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

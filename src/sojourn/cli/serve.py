@@ -104,6 +104,7 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
             listen.run(wiring.build_app(services, settings), options, listener, ready)
         else:
             services.close()  # the workers open their own
+            wiring.findings(settings).clear()  # of the last time it ran
             listen.run_workers(settings, options, listener, ready)
         structlog.get_logger(__name__).info("stopped", url=url)
     finally:

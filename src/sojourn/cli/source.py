@@ -104,7 +104,7 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
-    "dev": (LOG, "", "For developing: readable logs, and the database is migrated unasked."),
+    "dev": (LOG, "", "For developing: readable logs, tables migrated unasked, sample sessions."),
 }
 """Of each setting: the section of --help it stands in, what its value is called, and what it does."""
 

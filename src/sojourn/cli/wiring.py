@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from sojourn.settings import Settings
 
 if TYPE_CHECKING:
     from sojourn.service.services import Services
+    from sojourn.stores.findings import FindingsFolder
 
 WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 """How `serve --workers` hands every worker the settings as they were read: as JSON, in the environment."""
@@ -58,7 +60,15 @@ def build_app(services: Services, settings: Settings) -> Any:
     from sojourn.api.app import create_app
     from sojourn.cli.doctoring import doctor
 
-    return create_app(services, settings, doctor(settings))
+    board = findings(settings) if settings.workers > 1 else None
+    return create_app(services, settings, doctor(settings), board)
+
+
+def findings(settings: Settings) -> FindingsFolder:
+    """Return where the workers of a server show each other what doctor found."""
+    from sojourn.stores.findings import FindingsFolder
+
+    return FindingsFolder(Path(settings.data) / "findings")
 
 
 def worker_app() -> Any:

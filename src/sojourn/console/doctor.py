@@ -138,18 +138,30 @@ def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
         "problems": tuple(problems) if len(problems) > 1 or run is not None else (),
     }
     if run is not None:
-        mending = run.repairs and not run.seen
-        title = "Repairing" if mending else f"Looking: {len(run.seen)} of {len(run.checks)} done"
-        text = (
-            "Doctor looks once more before it touches anything. You may leave: it goes on."
-            if mending
-            else "Nothing is changed by it. You may leave: it goes on, and what it finds is kept."
-        )
-        done, total = len(run.seen), len(run.checks)
+        title, text = _under_way(run)
+        done, total = len(run.current.seen), len(run.checks)
         return Summary(title=title, text=text, running=True, done=done, total=total, **shown)
     times = [each.at for each in found if each.at is not None]
     last = max(times, key=lambda at: at.iso, default=None)
     return Summary(title=_headline(problems, numbers), text=_rests_on(found), at=last, **shown)
+
+
+def _under_way(run: Run) -> tuple[str, str]:
+    """Say what a run does, or what it waits for."""
+    now = run.current
+    done, total = len(now.seen), len(now.checks)
+    mending = now.repairs and not now.seen
+    if now is not run:
+        title = "The repair comes next." if run.repairs else "The look comes next."
+        other = f"The checks under way end first: {done} of {total} are done."
+        if now.repairs:
+            other = "The repair under way ends first."
+        return title, f"{other} You may leave: it goes on."
+    if mending:
+        text = "Doctor looks once more before it touches anything. You may leave: it goes on."
+        return "Repairing", text
+    text = "Nothing is changed by it. You may leave: it goes on, and what it finds is kept."
+    return f"Looking: {done} of {total} done", text
 
 
 def _headline(problems: Sequence[Row], numbers: dict[Verdict, int]) -> str:
@@ -253,11 +265,24 @@ class Stream:
         self._rounds = rounds
         self._run = run
         self._may_repair = may_repair
+        self._current = run.current
         self._told = 0
 
     def news(self, now: int) -> bytes:
-        """Tell what is new: each check that was looked at meanwhile, and how far it is."""
-        run = self._run
+        """Tell what is new: each check that was looked at meanwhile, and how far it is; while the run
+        waits, of the one that it waits for."""
+        pieces = self._looked_at(self._current, now)
+        current = self._run.current
+        if current is not self._current:
+            if self._current.repairs:  # who asked for it follows this run by now
+                pieces.append(self._notice(self._current))
+            self._current, self._told = current, 0
+            pieces += self._looked_at(current, now)
+        found = all_rows(self._rounds, now)
+        html = self._render("_summary.html", summary=summary(found, self._run))
+        return event(*pieces, partial("#summary", "innerMorph", html))
+
+    def _looked_at(self, run: Run, now: int) -> list[str]:
         upto = len(run.seen)
         pieces = []
         for seen in run.seen[self._told : upto]:
@@ -265,9 +290,7 @@ class Stream:
             html = self._render("_check.html", row=shown)
             pieces.append(partial(f"#{shown.dom}", "outerMorph", html))
         self._told = upto
-        found = all_rows(self._rounds, now)
-        html = self._render("_summary.html", summary=summary(found, run))
-        return event(*pieces, partial("#summary", "innerMorph", html))
+        return pieces
 
     def end(self, now: int) -> bytes:
         """Tell how it ended. What is shown afterwards is what a page opened now would show."""
@@ -277,8 +300,11 @@ class Stream:
             partial(
                 "#summary", "innerMorph", self._render("_summary.html", summary=summary(found))
             ),
-            partial("#notice", "innerHTML", self._render("_notice.html", notice=after(self._run))),
+            self._notice(self._run),
         )
+
+    def _notice(self, run: Run) -> str:
+        return partial("#notice", "innerHTML", self._render("_notice.html", notice=after(run)))
 
     def _render(self, template: str, **values: Any) -> str:
         return render(template, may_repair=self._may_repair, rows=rows, **values).decode()

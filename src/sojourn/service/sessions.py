@@ -74,12 +74,13 @@ class SessionService:
             ]
         return answers
 
-    def begin(self, begins: Sequence[Begin]) -> list[Begun | TooMany]:
-        """Begin sessions, each under a token of its own. Raises InvalidInput."""
+    def begin(self, begins: Sequence[Begin], *, prefix: str = "ses_") -> list[Begun | TooMany]:
+        """Begin sessions, each under a token of its own; their ids begin with `prefix`. Raises
+        InvalidInput."""
         tokens = [new_token(TokenKind.SESSION) for _ in begins]
         created = self._store.create(
             [
-                _new(self._completed(begin), token)
+                _new(self._completed(begin), token, prefix)
                 for begin, token in zip(begins, tokens, strict=True)
             ]
         )
@@ -221,7 +222,7 @@ def _touched(session: Session) -> Session:
     )
 
 
-def _new(begin: Begin, token: str) -> NewSession:
+def _new(begin: Begin, token: str, prefix: str) -> NewSession:
     lifetime, idle_timeout = begin.timeouts.lifetime, begin.timeouts.idle_timeout
     if not (0 < lifetime <= LIFETIME_MAX and 0 < idle_timeout <= LIFETIME_MAX):
         raise InvalidInput("A session's timeouts lie between 1 ms and 400 days.")
@@ -232,7 +233,7 @@ def _new(begin: Begin, token: str) -> NewSession:
             raise InvalidInput("Only a user can be impersonated.")
         lifetime = min(lifetime, IMPERSONATION_MAX)
     return NewSession(
-        id=new_id("ses_"),
+        id=new_id(prefix),
         token_hash=hash_token(token),
         user_id=begin.user_id,
         data=begin.data,

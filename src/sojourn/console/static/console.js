@@ -35,15 +35,22 @@ setInterval(() => {
   }
 }, 30000);
 
-// A run is told by the answer to the request that asked for it. If that breaks off, the page says so.
+// A run is told by the answer to the request that asked for it. If that breaks off, the page says so; but not
+// where the page has let go of it for another request, which is told how that run goes, too.
+let asked = null, stream = null;
+const ofDoctor = (target) => target.matches("#look, #repair");
+document.addEventListener("htmx:before:request", ({ target, detail }) => {
+  if (ofDoctor(target)) [asked, stream] = [detail.ctx, null];
+});
+document.addEventListener("htmx:sse:before:connection", ({ detail }) => (stream = detail.connection));
 const lost = (place) => place.replaceChildren(document.getElementById("lost").content.cloneNode(true));
 document.addEventListener("htmx:error", ({ target }) => {
   const place = target.closest("#doctor") ? "notice" : "banner";
   lost(document.getElementById(place));
 });
-document.addEventListener("htmx:sse:close", () => {
+document.addEventListener("htmx:sse:close", ({ detail }) => {
   const progress = document.querySelector("#summary progress");
-  if (!progress) return;
+  if (!progress || detail.connection !== stream) return;
   progress.remove();
   lost(document.getElementById("notice"));
 });
@@ -66,7 +73,8 @@ document.addEventListener("submit", ({ submitter, target }) => {
   const top = document.getElementById("doctor");
   if (target.matches("#look, #repair") && top.getBoundingClientRect().top < 0) top.scrollIntoView();
 });
-document.addEventListener("htmx:finally:request", () => {
+document.addEventListener("htmx:finally:request", ({ detail }) => {
+  if (detail.ctx !== asked) return;
   if (asker && document.activeElement === document.body) {
     document.querySelector(`#${asker} summary`)?.focus({ preventScroll: true });
   }

@@ -65,10 +65,12 @@ class Doctor:
     def examine(self, *, quick: bool = False, areas: Sequence[Area] = ()) -> Iterator[Examined]:
         """Look, and yield each finding as soon as it is there. Never raises for what it looks at."""
         verdicts: dict[str, Verdict] = {}
+        titles: dict[str, str] = {}
         for check in self.checks(quick=quick, areas=areas):
             began = time.perf_counter()
             before = unmet(check, verdicts)
-            finding = skipped(f"Not looked at: {before} comes first.") if before else _look(check)
+            finding = skipped(_later(titles[before])) if before else _look(check)
+            titles[check.id] = check.title
             verdicts[check.id] = finding.verdict
             yield Examined(
                 check=check,
@@ -102,6 +104,10 @@ class Doctor:
 def worst(seen: Sequence[Examined]) -> Verdict:
     """Say the worst of what was found; OK if there is nothing."""
     return max((each.finding.verdict for each in seen), key=lambda v: v.rank, default=Verdict.OK)
+
+
+def _later(first: str) -> str:
+    return f"Not looked at: “{first}” comes first."
 
 
 def _look(check: Check) -> Finding:

@@ -1,7 +1,8 @@
 """The doctor in a server: quick checks every few minutes, a whole examination or a repair when asked for.
 
 What was found last is kept, check by check, for whoever asks how it goes. Runs have threads of their
-own: a store that hangs holds up nobody else.
+own: a store that hangs holds up nobody else. They take turns: what is asked for while one is under way
+comes after it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import structlog
 from msgspec import Struct
 
 from sojourn.clock import host_now
-from sojourn.errors import SojournError
-from sojourn.finding import Area, Check, Verdict
+from sojourn.errors import RepairBusy, SojournError
+from sojourn.finding import Area, Board, Check, Posted, Verdict
 from sojourn.service.doctor.doctor import Doctor, Examined, Mended, worst
 
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT = 5.0
 """Seconds to wait, when the server stops, for a run under way."""
+QUEUE_MAX = 8
+"""Runs that may wait for their turn."""
 
 
 class Latest(Struct, frozen=True):
@@ -30,18 +33,34 @@ class Latest(Struct, frozen=True):
     at: int
 
 
+class Repairs(Struct, frozen=True):
+    """Whose repair of what: of these checks' findings, or of whatever can be."""
+
+    actor: str
+    ids: tuple[str, ...] = ()
+
+
 class Run:
     """An examination, or a repair and the examination after it. Safe from several threads.
 
     Attributes:
         checks: what it will look at.
+        repairs: which checks' findings it is to repair, and for whom; None: it only looks.
+        ahead: the run that has to end before this one begins.
         seen: what it has looked at so far; `mended`: what it has mended.
         fault: what kept it from its end, if anything did; nothing else is lost.
     """
 
-    def __init__(self, checks: Sequence[Check], *, repairs: bool) -> None:
+    def __init__(
+        self,
+        checks: Sequence[Check],
+        *,
+        repairs: Repairs | None = None,
+        ahead: Run | None = None,
+    ) -> None:
         self.checks = tuple(checks)
         self.repairs = repairs
+        self.ahead = ahead
         self.seen: list[Examined] = []
         self.mended: list[Mended] = []
         self.fault: SojournError | None = None
@@ -56,9 +75,16 @@ class Run:
     def verdict(self) -> Verdict:
         return worst(self.seen)
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for its end; tell whether it came."""
-        return self._over.wait(timeout)
+    @property
+    def current(self) -> Run:
+        """Return the run that it waits for and that is under way; itself, once its turn has come."""
+        run, ahead = self, self.ahead
+        while ahead is not None and not ahead.over:
+            run, ahead = ahead, ahead.ahead
+        return run
+
+    def wait_for_end(self) -> None:
+        self._over.wait()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after each change, on whatever thread made it. Return what undoes this."""
@@ -75,21 +101,27 @@ class Run:
 
 
 class Rounds:
-    """`note` is told of each repair that is asked for, and of what it mended: for the audit trail."""
+    """`note` is told of each repair that is asked for, and of what it mended: for the audit trail. What
+    was found last is what any process found that posts to the same `board`."""
 
     def __init__(
         self,
         doctor: Doctor,
         *,
         note: Callable[[str, Sequence[Mended]], None] | None = None,
+        board: Board | None = None,
         now: Callable[[], int] = host_now,
     ) -> None:
         self._doctor = doctor
         self._note = note
+        self._board = board
+        self._posted: tuple[Posted, ...] = ()
+        self._shared: dict[str, Latest] = {}  # of the posted, the latest
         self._now = now
         self._lock = threading.Lock()
         self._latest: dict[str, Latest] = {}
         self._looking: Run | None = None
+        self._last: Run | None = None  # of the queue
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self.repairing = False
@@ -101,7 +133,27 @@ class Rounds:
     def latest(self) -> dict[str, Latest]:
         """Return what each check found last, by its id. Those that were never asked are missing."""
         with self._lock:
-            return dict(self._latest)
+            self._look_at_board()
+            return _later(self._shared, self._latest)
+
+    def _look_at_board(self) -> None:
+        posted = self._board.read() if self._board is not None else ()
+        if posted is self._posted:
+            return
+        checks = {check.id: check for check in self.checks()}
+        found = [_latest(each, checks[each.check]) for each in posted if each.check in checks]
+        self._shared = {}
+        for each in found:
+            self._shared = _later(self._shared, {each.seen.check.id: each})
+        self._posted = posted
+
+    def _post(self) -> None:
+        """Show the other processes what this one found."""
+        if self._board is None:
+            return
+        with self._lock:
+            latest = list(self._latest.values())
+        self._board.post([_posted(each) for each in latest])
 
     @property
     def looking(self) -> Run | None:
@@ -120,23 +172,28 @@ class Rounds:
             if self._stopping.is_set():
                 return
             self._keep(seen)
+        self._post()
 
     def look(self) -> Run:
         """Examine everything, on a thread. Whoever asks while that is under way gets the same run."""
         with self._lock:
             run = self.looking
             if run is None:
-                run = self._looking = Run(self.checks(), repairs=False)
-                self._start(run, lambda: self._examine(run))
+                run = self._looking = self._start(None, self._examine)
         return run
 
     def mend(self, ids: Sequence[str] = (), *, actor: str) -> Run:
         """Repair, on a thread, and examine everything afterwards. The run's fault is RepairBusy where
-        another doctor repairs: then nothing was done."""
-        run = Run(self.checks(), repairs=True)
+        another doctor repairs: then nothing was done. Who asks for the same twice gets the same run."""
+        repairs = Repairs(actor, tuple(ids))
         with self._lock:
-            self._start(run, lambda: self._mend(run, ids, actor))
-        return run
+            queue = self._queue()
+            for run in queue:
+                if run.repairs == repairs:
+                    return run
+            if len(queue) > QUEUE_MAX:
+                return _refused(self.checks(), repairs)
+            return self._start(repairs, self._mend)
 
     def stop(self) -> None:
         """Let runs end at their next check. A repair is waited for a little; killed, it resumes when
@@ -146,10 +203,27 @@ class Rounds:
             thread.join(STOP_TIMEOUT)
         self._doctor.close()
 
-    def _start(self, run: Run, work: Callable[[], None]) -> None:
+    def _queue(self) -> list[Run]:
+        """Return the runs that are not over, the last one first."""
+        found, run = [], self._last
+        while run is not None and not run.over:
+            found.append(run)
+            run = run.ahead
+        return found
+
+    def _start(self, repairs: Repairs | None, work: Callable[[Run], None]) -> Run:
+        ahead = next(iter(self._queue()), None)
+        run = self._last = Run(self.checks(), repairs=repairs, ahead=ahead)
+
         def carry_out() -> None:
             try:
-                work()
+                if ahead is not None:
+                    forget = ahead.listen(run.tell)
+                    ahead.wait_for_end()
+                    forget()
+                    run.ahead = None
+                self._stop_if_asked()
+                work(run)
             except SojournError as fault:
                 run.fault = fault
             except Exception:
@@ -161,28 +235,34 @@ class Rounds:
         thread = threading.Thread(target=carry_out, name="sojourn-doctor", daemon=True)
         self._threads = [each for each in self._threads if each.is_alive()] + [thread]
         thread.start()
+        return run
+
+    def _stop_if_asked(self) -> None:
+        if self._stopping.is_set():
+            raise SojournError("The server stops.", code="shutting_down")
 
     def _examine(self, run: Run) -> None:
         for seen in self._doctor.examine():
-            if self._stopping.is_set():
-                raise SojournError("The server stops.", code="shutting_down")
+            self._stop_if_asked()
             self._keep(seen)
             run.seen.append(seen)
             run.tell()
         known = {seen.check.id for seen in run.seen}
         with self._lock:
             self._latest = {name: each for name, each in self._latest.items() if name in known}
+        self._post()
 
-    def _mend(self, run: Run, ids: Sequence[str], actor: str) -> None:
+    def _mend(self, run: Run) -> None:
+        assert run.repairs is not None
         self.repairing = True
         try:
-            for mended in self._doctor.repair(ids):
+            for mended in self._doctor.repair(run.repairs.ids):
                 run.mended.append(mended)
                 run.tell()
         finally:
             self.repairing = False
             if self._note is not None and run.mended:
-                self._note(actor, run.mended)
+                self._note(run.repairs.actor, run.mended)
         self._examine(run)
 
     def _keep(self, seen: Examined) -> None:
@@ -193,6 +273,39 @@ class Rounds:
         if now.rank != was.rank:
             tell = log.info if now.rank == 0 else log.warning
             tell("doctor_found", check=seen.check.id, verdict=now.value, title=seen.finding.title)
+
+
+def _refused(checks: Sequence[Check], repairs: Repairs) -> Run:
+    run = Run(checks, repairs=repairs)
+    run.fault = RepairBusy(f"{QUEUE_MAX} others wait for their turn already.")
+    run.end()
+    return run
+
+
+def _later(one: dict[str, Latest], other: dict[str, Latest]) -> dict[str, Latest]:
+    newer = {n: each for n, each in other.items() if n not in one or each.at >= one[n].at}
+    return one | newer
+
+
+def _latest(posted: Posted, check: Check) -> Latest:
+    seen = Examined(
+        check=check,
+        finding=posted.finding,
+        milliseconds=posted.milliseconds,
+        steps=posted.steps,
+    )
+    return Latest(seen, posted.at)
+
+
+def _posted(latest: Latest) -> Posted:
+    seen = latest.seen
+    return Posted(
+        check=seen.check.id,
+        finding=seen.finding,
+        milliseconds=seen.milliseconds,
+        at=latest.at,
+        steps=seen.steps,
+    )
 
 
 def _is(each: Latest, verdict: Verdict) -> bool:
