@@ -16,6 +16,7 @@ from sojourn.lease import Lease, LeaseFilter, Resume
 from sojourn.store import Recorded, Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_store
+from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.health import SAMPLE
 from sojourn.testing.builders import acquire, beat, give_back, pool, sign_in, take
 from sojourn.testing.redis_server import RedisServer, redis_server
@@ -130,3 +131,39 @@ def test_another_layout_is_refused(server: RedisServer, client: Any) -> None:
         assert "prefix" in refused.value.hint
     with closing(open_store(f"{server.url}?prefix=free")):
         pass
+
+
+def crowded(store: Store, clock: ManualClock) -> list[Any]:
+    """Everything that lists a user's sessions, of whom some are as old as others, and some have ended."""
+    store.define([pool(9)])
+    for number, name in enumerate("qwertyuiopasdf"):
+        sign_in(store, f"ses_{name}", idle_timeout=DAY if name in "wtu" else 2 * DAY)
+        if number not in {1, 2, 3, 4, 5, 9}:
+            clock.advance(milliseconds=1)
+    take(store, "ann", "first", session_id="ses_q")
+    take(store, "ann", "last", session_id="ses_f")
+    store.end(ids=["ses_i"])
+    clock.advance(milliseconds=DAY)
+    told: list[Any] = [store.of("ann", limit=n) for n in (0, 1, 3, 5, 50)]
+    told += [store.sessions(user_id="ann", limit=n) for n in (0, 4, 50)]
+    told.append(store.sessions(user_id="ann", after="ses_f", limit=4))
+    told.append(sorted(store.held(user_id="ann").items()))
+    after = None
+    while (page := store.page("ann", after=after, limit=4)).sessions:
+        told.append(page)
+        after = (page.sessions[-1].created_at, page.sessions[-1].id)
+    return told
+
+
+def test_many_sessions_are_read_in_pieces(
+    server: RedisServer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the pieces end makes no difference to what is told; others get in between."""
+    clocks = [ManualClock() for _ in range(4)]
+    expected = crowded(MemoryStore(clocks[0]), clocks[0])
+    assert expected[-1].total == 10
+    for clock, piece in zip(clocks[1:], (1, 3, 1_000), strict=True):
+        client.flushall()
+        monkeypatch.setattr(session_verbs, "PIECE", piece)
+        with closing(open_store(server.url, clock=clock)) as store:
+            assert crowded(store, clock) == expected
