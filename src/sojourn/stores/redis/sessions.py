@@ -113,7 +113,9 @@ def rotate(
     return session_of(shown, now)
 
 
-def _pieces(db: Connection, verb: str, user_id: str, *asked: Any) -> Iterator[tuple[int, list[Any]]]:
+def _pieces(
+    db: Connection, verb: str, user_id: str, *asked: Any
+) -> Iterator[tuple[int, list[Any]]]:
     """Ask about all sessions of a user, some at a time, newest first; yield the instant and what is said."""
     place: str | None = None
     while place != "":
