@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from load import Script, compare, drive, repeat, request
 from places import ADMIN_KEY, BACKENDS, OTHER_CORE, backend, pin, serving
 
+from sojourn.testing.redis_server import redis_server
+
+STORES = ("memory", *BACKENDS, "valkey")
+KEPT = {"appendfsync": "everysec"}  # as the guide has it
 CONNECTIONS = 64
 LEASES = 1_024
 HEARTBEAT = "/api/licenses/sessions/heartbeat"
@@ -33,26 +38,35 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-def measure(rounds: int, say: Callable[[str], None]) -> list[Row]:
+def measure(rounds: int, say: Callable[[str], None], stores: Sequence[str] = STORES) -> list[Row]:
     """Run every case; the median of `rounds` is kept."""
     pin(os.getpid(), OTHER_CORE)
     rows: list[Row] = []
-    for store in ("memory", *BACKENDS):
+    for store in stores:
         say(f"http · {store}")
-        rows += _store(store, rounds)
+        with _place(store) as where:
+            rows += _cases(store, where, rounds)
     return rows
 
 
-def _store(store: str, rounds: int) -> list[Row]:
+@contextmanager
+def _place(store: str) -> Iterator[list[str]]:
+    """Give what a server is told of its store."""
     if store == "memory":
-        return _cases("memory", "memory:", rounds)
-    with backend(store) as url:
-        return _cases(store, url, rounds)
+        yield ["--store=memory:"]
+    elif store == "valkey":
+        with redis_server(options=KEPT) as server, backend("sqlite") as ledger:
+            assert server.pid is not None
+            pin(server.pid, OTHER_CORE)
+            yield [f"--store={server.url}", f"--ledger={ledger}"]
+    else:
+        with backend(store) as url:
+            yield [f"--store={url}"]
 
 
-def _cases(store: str, url: str, rounds: int) -> list[Row]:
+def _cases(store: str, where: list[str], rounds: int) -> list[Row]:
     rows = []
-    with serving("--empty") as empty, serving(f"--store={url}") as port:
+    with serving("--empty") as empty, serving(*where) as port:
         key = _license(port, {"beat": LEASES, "cycle": 10_000, "full": 5})
         tokens = _take(port, key, "beat", LEASES)
         beats = [request("POST", HEARTBEAT, token=t) for t in tokens]
@@ -65,7 +79,7 @@ def _cases(store: str, url: str, rounds: int) -> list[Row]:
         ]
         for call, connections, scripts in cases:
             rows.append(_row(store, call, empty, port, connections, scripts, rounds))
-    with serving("--empty") as empty, serving(f"--store={url}", "--unbatched") as port:
+    with serving("--empty") as empty, serving(*where, "--unbatched") as port:
         key = _license(port, {"beat": LEASES})
         beats = [request("POST", HEARTBEAT, token=t) for t in _take(port, key, "beat", LEASES)]
         for connections in (1, CONNECTIONS):

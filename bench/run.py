@@ -3,6 +3,7 @@
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
 make bench ARGS="--only http"  one of: http stores contended sessions versus people redis
+make bench ARGS="--only http --store valkey"  and of that one store, beside what is known of the others
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["http", "stores", "contended", "sessions", "versus", "people", "redis"]
     )
+    parser.add_argument("--store", choices=http_seats.STORES, help="of http only this one")
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 3) if given.quick else (3.0, 11)
@@ -43,7 +45,9 @@ def main() -> None:
         "stores": lambda say: stores.measure(
             (100, 10_000 if given.quick else 100_000), seconds, say
         ),
-        "http": lambda say: http_seats.measure(rounds, say),
+        "http": lambda say: http_seats.measure(
+            rounds, say, [given.store] if given.store else http_seats.STORES
+        ),
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
@@ -55,7 +59,7 @@ def main() -> None:
                 rows = run(lambda text, status=status: status.update(text))
             console.print(table(name, rows))
             if not given.quick:
-                save(name, rows)
+                save(name, rows, only=given.store)
 
 
 def table(name: str, rows: list[Any]) -> Table:
@@ -75,15 +79,21 @@ def figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def save(name: str, rows: list[Any]) -> None:
+def save(name: str, rows: list[Any], *, only: str | None) -> None:
+    """Write what was measured; where only one store was, keep the rows of the others."""
     RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    kept = msgspec.json.decode(path.read_bytes())["rows"] if only else []
     document = {
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
-        "rows": [msgspec.to_builtins(row) for row in rows],
+        "rows": [
+            *(row for row in kept if row["store"] != only),
+            *(msgspec.to_builtins(row) for row in rows),
+        ],
     }
     text = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    (RESULTS / f"{name}.json").write_bytes(text + b"\n")
+    path.write_bytes(text + b"\n")
 
 
 if __name__ == "__main__":

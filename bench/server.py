@@ -16,7 +16,7 @@ from sojourn.api.server import server_config
 from sojourn.service.services import Services
 from sojourn.session import Session
 from sojourn.settings import Settings
-from sojourn.stores.open import migrate, open_ledger, open_store
+from sojourn.stores.open import migrate, open_ledger, open_store, recorder_of
 from sojourn.token import Keyring
 
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--store", default="memory:")
+    parser.add_argument("--ledger", help="where the record is, if not beside the store")
     parser.add_argument("--empty", action="store_true")
     parser.add_argument("--unbatched", action="store_true")
     parser.add_argument(
@@ -70,10 +71,12 @@ def main() -> None:
             log_level="warning",
         )
         return
-    if not given.store.startswith("memory:"):
-        migrate(given.store)
-    store, ledger = open_store(given.store), open_ledger(given.store)
-    services = Services(store, ledger, Keyring([SECRET.encode()]))
+    record = given.ledger or given.store
+    if not record.startswith("memory:"):
+        migrate(record)
+    store, ledger = open_store(given.store), open_ledger(record)
+    keyring = Keyring([SECRET.encode()])
+    services = Services(store, ledger, keyring, recorder=recorder_of(store, ledger))
     services.keys.ensure_admin(ADMIN_KEY)
     if given.unbatched:
         seats = services.seats

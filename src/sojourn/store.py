@@ -81,6 +81,13 @@ class Lag(Struct, frozen=True):
     milliseconds: int = 0  # the age of the oldest event that it did not have
 
 
+class Sizes(Struct, frozen=True):
+    """How many bytes of memory one takes, with what finds it, by a sample; 0 where there is none."""
+
+    lease: int = 0
+    session: int = 0
+
+
 class Held(Struct, frozen=True):
     """Leases of a pool that a ledger knows as held."""
 
@@ -292,12 +299,19 @@ class Recorded(Protocol):
     def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
         """Tell of those of these leases (pool, id) that are not known here that they are over."""
 
+    def sizes(self) -> Sizes:
+        """Look at a few leases and sessions."""
+
 
 class Recorder(Protocol):
     """Carries the events of such a store into a ledger."""
 
     @property
     def lag(self) -> Lag: ...
+
+    @property
+    def sizes(self) -> Sizes:
+        """What they were when that was last looked at, within the last minute."""
 
     def run(self) -> int:
         """Carry what there is, each event once, and make good what the store has lost since the
@@ -323,6 +337,7 @@ __all__ = [
     "Release",
     "Renew",
     "Renewal",
+    "Sizes",
     "Store",
     "Swept",
     "Usage",

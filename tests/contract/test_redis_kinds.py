@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from tests.doctor.app import certificate
+from tests.serving import free_port
 
 from sojourn.clock import ManualClock
 from sojourn.errors import SettingsError, StoreBroken, StoreUnavailable
@@ -29,6 +31,7 @@ from sojourn.testing.contract.pools import PoolMeaning
 from sojourn.testing.contract.sweep import SweepMeaning
 from sojourn.testing.machine import drive
 from sojourn.testing.redis_server import (
+    NO_OPTIONS,
     RedisServer,
     redis_cluster,
     redis_program,
@@ -222,13 +225,13 @@ def test_a_socket_and_a_prefix(tmp_path: Path) -> None:
 
 
 @contextmanager
-def sentinel_of(primary: RedisServer, folder: Path) -> Iterator[int]:
-    """Run a Sentinel that watches a primary; answer with its port."""
-    port = primary.port + 1
+def sentinel_of(primary: int, folder: Path, tls: Mapping[str, str] = NO_OPTIONS) -> Iterator[int]:
+    """Run a Sentinel that watches the primary at a port; answer with its own."""
+    port = free_port()
+    own = {"port": "0", "tls-port": str(port), **tls} if tls else {"port": str(port)}
+    own |= {"dir": str(folder), "sentinel monitor": f"mine 127.0.0.1 {primary} 1"}
     configuration = folder / "sentinel.conf"
-    configuration.write_text(
-        f"port {port}\ndir {folder}\nsentinel monitor mine 127.0.0.1 {primary.port} 1\n"
-    )
+    configuration.write_text("".join(f"{name} {value}\n" for name, value in own.items()))
     argv = [str(redis_program()), str(configuration), "--sentinel"]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
         try:
@@ -240,15 +243,37 @@ def sentinel_of(primary: RedisServer, folder: Path) -> Iterator[int]:
 def test_by_sentinel(redis7: RedisServer, tmp_path: Path) -> None:
     """The primary that a Sentinel names is the one that serves."""
     emptied(redis7)
-    with sentinel_of(redis7, tmp_path) as port:
-
-        def there() -> bool:
-            with suppress(StoreUnavailable):
-                with closing(open_store(f"redis+sentinel://127.0.0.1:{port}/mine/0")) as store:
-                    sign_in(store)
-                return True
-            return False
-
-        assert processes.wait_until(there, BOUND)
+    with sentinel_of(redis7.port, tmp_path) as port:
+        works_within_bound(lambda: signed_in(f"redis+sentinel://127.0.0.1:{port}/mine/0"))
     with closing(open_store(redis7.url)) as store:
         assert present(store).user_id == "ann"
+
+
+def signed_in(url: str) -> None:
+    with closing(open_store(url)) as store:
+        sign_in(store)
+
+
+def test_tls(tmp_path: Path) -> None:
+    """By TLS, to a server and through a Sentinel, both of which ask for a certificate of ours too; and not
+    to one that we have no reason to trust."""
+    certificate(tmp_path)
+    pem, port = tmp_path / "certificate.pem", free_port()
+    names = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file")
+    tls = dict.fromkeys(names, str(pem)) | {"tls-replication": "yes"}
+    options = {"tls-port": str(port), **tls}
+    ours = f"ssl_ca_certs={pem}&ssl_certfile={pem}&ssl_keyfile={pem}"
+    with redis_server(program=redis_program(), options=options) as server:
+        with closing(open_store(f"rediss://127.0.0.1:{port}/0?{ours}&prefix=direct")) as store:
+            sign_in(store)
+        with sentinel_of(port, tmp_path, tls) as watcher:
+            found = f"rediss+sentinel://127.0.0.1:{watcher}/mine/0?{ours}"
+            works_within_bound(lambda: signed_in(f"{found}&prefix=found"))
+        for prefix in ("direct", "found"):
+            with closing(open_store(f"{server.url}?prefix={prefix}")) as store:
+                assert present(store).user_id == "ann"
+        with pytest.raises(StoreUnavailable) as refused:
+            open_store(f"rediss://127.0.0.1:{port}/0?ssl_certfile={pem}&ssl_keyfile={pem}")
+        assert "ssl_ca_certs" in str(refused.value.hint)
+        with pytest.raises(StoreUnavailable):
+            open_store(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={pem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -303,7 +304,8 @@ def test_reconcile(
     reconciler = Reconciler(pair.store, pair.live, pair.ledger, pair.recorder)
     assert reconciler.compare() == []
     with redis.Redis.from_url(store_url) as client:  # as a bug, or a hand, would
-        client.hdel(f"sojourn:{{s}}:l:{POOL}", lost.id)
+        for rows in client.scan_iter(f"sojourn:{{s}}:l:{POOL}:*"):
+            client.hdel(rows, lost.id)
         client.zrem(f"sojourn:{{s}}:z:{POOL}", lost.id)
     plan = reconciler.compare()
     assert [(x.lease_id, x.why) for x in plan] == [(lost.id, Why.LOST)]
@@ -323,6 +325,8 @@ def test_serving_on_redis_with_a_ledger(store_url: str, tmp_path: Path) -> None:
     """`sojourn serve --store redis://…` end to end: a seat, an emptied Redis, the seat again, the record."""
     ledger_url = f"sqlite:///{tmp_path}/ledger.db"
     migrate(ledger_url)
+    with closing(open_store(store_url)) as store:
+        sign_in(store)
     environ = {"SOJOURN_LEDGER": ledger_url}
     with (
         served(tmp_path / "data", store=store_url, environ=environ) as server,
@@ -334,7 +338,11 @@ def test_serving_on_redis_with_a_ledger(store_url: str, tmp_path: Path) -> None:
         token = answer.json()["data"]["token"]
         assert http_beat(http, server.url, token).status_code == 200
         assert http_acquire(http, server.url, key, "editor", "bob").status_code == 409
-        recorded(ledger_url, 2)
+        recorded(ledger_url, 3)
+        with server.admin() as admin:
+            said = admin.get("/metrics").text
+        [taken] = re.findall(r'^sojourn_store_bytes{of="session"} ([\d.]+)', said, re.MULTILINE)
+        assert 200 < float(taken) < 2_000
         with redis.Redis.from_url(store_url) as client:
             client.flushall()
         lost = http_beat(http, server.url, token)
@@ -345,9 +353,9 @@ def test_serving_on_redis_with_a_ledger(store_url: str, tmp_path: Path) -> None:
         back = http.post(f"{server.url}/api/licenses/sessions", headers=headers, json={})
         assert back.status_code == 201, back.text
         assert http_beat(http, server.url, back.json()["data"]["token"]).status_code == 200
-        kinds = [event.kind.value for event in recorded(ledger_url, 5)]
-    assert kinds[:3] == ["lease.acquired", "lease.denied", "store.replaced"]
-    assert kinds[3:] == ["lease.denied", "lease.acquired"]
+        kinds = [event.kind.value for event in recorded(ledger_url, 6)]
+    assert kinds[:4] == ["session.created", "lease.acquired", "lease.denied", "store.replaced"]
+    assert kinds[4:] == ["lease.denied", "lease.acquired"]
 
 
 def recorded(ledger_url: str, count: int) -> list[Event]:

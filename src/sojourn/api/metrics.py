@@ -173,6 +173,14 @@ class Metrics(Collector):
                 "The age of the oldest of them.",
                 value=recorder.lag.milliseconds / 1_000,
             )
+            sizes = GaugeMetricFamily(
+                "sojourn_store_bytes",
+                "Memory of the store that one takes, by a sample of each minute.",
+                labels=("of",),
+            )
+            sizes.add_metric(("lease",), recorder.sizes.lease)
+            sizes.add_metric(("session",), recorder.sizes.session)
+            yield sizes
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )

@@ -8,6 +8,7 @@ the seats of leases that are missing are kept for a while for those who held the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import structlog
@@ -17,13 +18,14 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Ledger
 from sojourn.license import Pool
-from sojourn.store import LIST_MAX, Action, Attached, Held, Lag, Recorded, Store
+from sojourn.store import LIST_MAX, Action, Attached, Held, Lag, Recorded, Sizes, Store
 
 PAGE = 1_000
 PAGES_MAX = 100
 """A run ends after so many pages; what is left waits for the next one."""
 REPLAYED = 10 * MINUTE
 """How far back ends are looked at that a replaced server may have lost."""
+WEIGHED = 60.0  # seconds
 ACTOR = "system:recorder"
 
 GRANTS = frozenset({EventKind.LEASE_ACQUIRED, EventKind.LEASE_RESUMED, EventKind.LEASE_TAKEN_OVER})
@@ -72,11 +74,14 @@ class LedgerRecorder:
         self._live = live
         self._ledger = ledger
         self._epoch: tuple[str, int] | None = None
+        self._sized_at: float | None = None
         self.lag = Lag()
+        self.sizes = Sizes()
 
     def run(self) -> int:
         """Carry what there is, or as much as one run may. Return how many events."""
         done = 0
+        self._weigh()
         for _ in range(PAGES_MAX):
             name, mark = self._ledger.mark()
             attached = self._live.attach(name, mark)
@@ -94,6 +99,12 @@ class LedgerRecorder:
             if len(page) < PAGE:
                 break
         return done
+
+    def _weigh(self) -> None:
+        """Once a minute: nobody needs to know it sooner."""
+        if self._sized_at is None or time.monotonic() - self._sized_at > WEIGHED:
+            self.sizes = self._live.sizes()
+            self._sized_at = time.monotonic()
 
     def _measure(self, attached: Attached, mark: int, page: list[Event]) -> None:
         behind = len(page) if len(page) < PAGE else max(PAGE, attached.last_event_id - mark)

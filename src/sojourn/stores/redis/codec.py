@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +16,19 @@ from sojourn.lease import Acquire, EndReason, Lease, Origin
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
 from sojourn.session import NewSession, Save, Session, check_size
 
-NUMBER = 6  # bytes of each of the seven numbers that a lease's row begins with
-HEAD = 7 * NUMBER
+NUMBER = 6  # bytes of each of the seven numbers that a lease's row of the full form begins with
+FULL = 2
+FULL_SIZE = 1 + 7 * NUMBER
+SHORT = struct.Struct(">BIHIIii")  # its third and fourth are one number
+IDLE = struct.Struct(">BIHIIiiI")
 ORIGINS = (Origin.GRANTED, Origin.RESUMED, Origin.TAKEN_OVER)
 REASONS = tuple(EndReason)
 COUNTS = (CountBy.LEASE, CountBy.USER, CountBy.CLIENT)
 WHENS = (WhenFull.DENY, WhenFull.RECLAIM_SUSPECT, WhenFull.EVICT_IDLE)
 STATUSES = (LicenseStatus.ACTIVE, LicenseStatus.SUSPENDED)
 BUCKET = 48
-"""Leases per small hash of a pool's index: few enough that it stays one compact block."""
-BUCKETS_MAX = 8_192
+"""Leases per small hash of a pool: few enough that it stays one compact block, and quickly searched."""
+BUCKETS_MAX = 65_536
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -110,13 +114,31 @@ def request_row(request: Acquire) -> list[Any]:
     ]
 
 
+def _head_of(raw: bytes) -> tuple[int, ...]:
+    """Read the numbers that a row begins with: its kind, seven more, where the rest of it begins."""
+    form = raw[0] % 4
+    if form == FULL:
+        numbers = (
+            int.from_bytes(raw[at : at + NUMBER], "big", signed=True)
+            for at in range(1, FULL_SIZE, NUMBER)
+        )
+        return raw[0], *numbers, FULL_SIZE
+    read = IDLE if form else SHORT
+    kind, fence, high, low, since, suspect, expires, *idle = read.unpack_from(raw)
+    acquired_at = (high << 32) + low
+    beat_at = acquired_at + since
+    idle_since = beat_at - idle[0] if idle else 0
+    times = (acquired_at, beat_at, beat_at + suspect, beat_at + expires)
+    return kind, fence, *times, idle_since, 0, read.size
+
+
 def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
-    fence, acquired_at, last_beat_at, suspect_at, expires_at, idle_since, graced_at = (
-        int.from_bytes(raw[at : at + NUMBER], "big", signed=True) for at in range(0, HEAD, NUMBER)
-    )
-    tail: list[Any] = _unpack(raw[HEAD:])
-    user_id, client_id, origin = tail[:3]
-    session_id, device, ended_at, reason = (tail[3:] + [None] * 4)[:4]
+    """Read a row as lua/leases.lua describes it."""
+    kind, fence, acquired_at, last_beat_at, suspect_at, expires_at, *odd = _head_of(raw)
+    idle_since, graced_at, rest = odd
+    tail: list[Any] = _unpack(raw[rest:])
+    user_id, client_id = tail[:2]
+    session_id, device, ended_at, reason = (tail[2:] + [None] * 4)[:4]
     return Lease(
         id=lease_id.decode(),
         pool_id=pool_id.decode(),
@@ -127,7 +149,7 @@ def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
         last_beat_at=last_beat_at,
         suspect_at=suspect_at,
         expires_at=expires_at,
-        origin=ORIGINS[origin],
+        origin=ORIGINS[kind // 4],
         session_id=session_id or None,
         idle_since=idle_since or None,
         device=_device(device) if device else None,

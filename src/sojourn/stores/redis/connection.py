@@ -10,6 +10,7 @@ import redis
 from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.connection import parse_url
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -96,10 +97,13 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
     if not service:
         raise SettingsError("The store's URL names no service of the Sentinels.", hint=FORMS)
     secrets = {"username": unquote(user) or None, "password": unquote(password) or None}
-    tls = {"ssl": True} if parts.scheme == "rediss" else {}
-    sentinel: Any = Sentinel  # untyped, as the driver has it
-    found = sentinel(places, sentinel_kwargs=options | tls, **options)
-    return found.master_for(service, db=int(database or 0), **tls, **secrets)
+    read: Any = parse_url  # untyped, as the driver has it
+    asked: dict[str, Any] = dict(read(f"{parts.scheme}://?{parts.query}"))
+    options |= {"ssl": True} if asked.pop("connection_class", None) else {}
+    options |= asked
+    sentinel: Any = Sentinel
+    found = sentinel(places, sentinel_kwargs=options, **options)
+    return found.master_for(service, **options | {"db": int(database or 0)}, **secrets)
 
 
 class Connection:

@@ -158,7 +158,7 @@ class RedisExaminer:
         said = info(self._open(), "memory")
         used, most = int(said.get("used_memory", 0)), int(said.get("maxmemory", 0))
         title = f"{used / 1_048_576:.0f} MiB of memory are in use."
-        told = [each for each in (health.sizes(self._open()),) if each]
+        told = health.told(health.sizes(self._open()))
         if most and used > FULL * most:
             return warning(
                 title,

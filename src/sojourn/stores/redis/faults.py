@@ -6,6 +6,7 @@ trying again would only hide it.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,10 @@ HINTS = {
     "CLUSTERDOWN": "Part of the Cluster has no primary: see `CLUSTER INFO`.",
 }
 PERMIT = "Check the user, the password and the ACL of the store's URL: see the guide to Redis."
+CERTIFICATE = (
+    "TLS did not come about: check `ssl_ca_certs`, and `ssl_certfile` and `ssl_keyfile` if the server "
+    "asks for a certificate, in the store's URL."
+)
 BROKEN = "Run `sojourn doctor`, and look at the server's log."
 _BY_CLASS: dict[type[Exception], str] = {
     driver.ReadOnlyError: "READONLY",
@@ -57,6 +62,12 @@ def code_of(error: BaseException) -> str:
     return ""
 
 
+def _distrusted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def translate(error: Exception) -> Exception:
     """Return what the store's caller is to see."""
     code = code_of(error)
@@ -68,7 +79,8 @@ def translate(error: Exception) -> Exception:
         return StoreBroken(f"Redis is not as it must be ({code}).", hint=BROKEN)
     if isinstance(error, (driver.RedisClusterException, driver.RedisError, OSError)):
         # No server spoke: it is down, the connection was cut, or an answer never came.
-        return StoreUnavailable(f"Redis is not available ({type(error).__name__}).")
+        hint = CERTIFICATE if _distrusted(error) else None
+        return StoreUnavailable(f"Redis is not available ({type(error).__name__}).", hint=hint)
     return error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sojourn.errors import SettingsError, StoreBroken
+from sojourn.store import Sizes
+from sojourn.stores.redis import scripts
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.faults import translated
 
 SAMPLE = 20
-INDEX = 60
-"""Bytes of a lease's entry in the small hashes that find it by its holder."""
+LAYOUT = b"2"
+"""As lua/identity.lua writes it."""
 OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
 POLICY_FIX = (
     "In its configuration write `maxmemory-policy noeviction`, and run: "
@@ -51,28 +53,29 @@ def require(db: Connection) -> None:
         )
 
 
+def require_layout(db: Connection) -> None:
+    """Refuse keys that a version of ours wrote which has them otherwise. Raises StoreBroken."""
+    with translated():
+        run, layout = db.client.hmget(db.key("m"), "run", "layout")
+    if run is not None and layout != LAYOUT:
+        raise StoreBroken(
+            "Another version of Sojourn wrote what is in this Redis, and we cannot read it.",
+            hint="Serve with that version, or name a `?prefix=` that is free.",
+        )
+
+
 def version_of(server: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
     name = "valkey" if server.get("server_name") == "valkey" else "redis"
     text = str(server.get("valkey_version" if name == "valkey" else "redis_version", "0"))
     return name, tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
-def sizes(db: Connection) -> str:
+def sizes(db: Connection) -> Sizes:
     """Say how many bytes a lease and a session take here, by a sample of each."""
-    leases, lease_bytes, session_bytes = 0, 0, []
-    with translated():
-        for pool_id in db.client.srandmember(db.key("pools"), SAMPLE):
-            name = pool_id.decode()
-            leases += db.client.zcard(db.key(f"z:{name}"))
-            for kind in ("l", "z"):
-                used = db.client.memory_usage(db.key(f"{kind}:{name}"), samples=100)
-                lease_bytes += used or 0
-        for session_id in db.client.zrandmember(db.key("i"), SAMPLE) or ():
-            used = db.client.memory_usage(db.key(f"s:{session_id.decode()}"), samples=0)
-            session_bytes.append(used or 0)
-    said = []
-    if leases:
-        said.append(f"A lease takes about {lease_bytes // leases + INDEX} bytes.")
-    if session_bytes:
-        said.append(f"A session takes about {sum(session_bytes) // len(session_bytes)} bytes.")
-    return " ".join(said)
+    return Sizes(*db.run(scripts.SIZES, [SAMPLE, SAMPLE]))
+
+
+def told(sizes: Sizes) -> list[str]:
+    """Put it into words; nothing, where there is none."""
+    kinds = (("lease", sizes.lease), ("session", sizes.session))
+    return [f"A {name} takes about {size} bytes." for name, size in kinds if size]

@@ -23,6 +23,7 @@ def open_redis(
     db = Connection(client, address, clock=clock, max_pause=max_pause)
     try:
         health.require(db)
+        health.require_layout(db)
     except BaseException:
         db.close()
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sojourn.errors import Conflict, InvalidInput
@@ -22,6 +22,8 @@ from sojourn.stores.redis.codec import hash_text, new_session_row, save_row, ses
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.seats import bounded
 
+PIECE = 1_000
+"""Sessions of a user that one script looks at: others wait meanwhile, about 10 ms."""
 _ABSENT = Gone(reason=GoneReason.ABSENT)
 _REASONS = {reason.value: reason for reason in GoneReason}
 
@@ -111,21 +113,42 @@ def rotate(
     return session_of(shown, now)
 
 
+def _pieces(
+    db: Connection, verb: str, user_id: str, *asked: Any
+) -> Iterator[tuple[int, list[Any]]]:
+    """Ask about all sessions of a user, some at a time, newest first; yield the instant and what is said."""
+    place: str | None = None
+    while place != "":
+        now, on, *said = db.run(scripts.VISITS, [verb, [user_id, place, PIECE, *asked]])
+        place = on.decode()
+        yield now, said
+
+
 def of(db: Connection, user_id: str, *, limit: int) -> list[Session]:
-    now, *found = db.run(scripts.VISITS, ["of", [user_id, bounded(limit)]])
-    return [session_of(each, now) for each in found]
+    found: list[Session] = []
+    for now, said in _pieces(db, "of", user_id, limit := bounded(limit)):
+        found += (session_of(each, now) for each in said)
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def page(db: Connection, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
-    asked = [user_id, bounded(limit), *(after or (None, None))]
-    now, total, *found = db.run(scripts.VISITS, ["page", asked])
-    return SessionPage(sessions=tuple(session_of(each, now) for each in found), total=total)
+    found: list[Session] = []
+    total, limit = 0, bounded(limit)
+    for now, (count, *said) in _pieces(db, "page", user_id, limit, *(after or (None, None))):
+        total += count
+        found += (session_of(each, now) for each in said[: limit - len(found)])
+    return SessionPage(sessions=tuple(found), total=total)
 
 
 def held(db: Connection, *, ids: Sequence[str] | None, user_id: str | None) -> dict[str, int]:
     if (ids is None) == (user_id is None):
         raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
-    flat = db.run(scripts.VISITS, ["held", [user_id, None if ids is None else list(ids)]])
+    if user_id is not None:
+        flat = [each for _, said in _pieces(db, "held", user_id) for each in said]
+    else:
+        flat = db.run(scripts.VISITS, ["held", [False, False, False, list(ids or ())]])[2:]
     return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
 
 
@@ -138,7 +161,12 @@ def gone(db: Connection, ids: Sequence[str]) -> list[Gone | None]:
 def sessions(
     db: Connection, *, after: str | None, limit: int, user_id: str | None
 ) -> list[Session]:
-    now, *found = db.run(scripts.VISITS, ["sessions", [after or "", bounded(limit), user_id]])
+    limit = bounded(limit)
+    if user_id is not None:
+        pieces = _pieces(db, "of_by_id", user_id, limit, after or "")
+        named = [session_of(each, now) for now, said in pieces for each in said]
+        return sorted(named, key=lambda each: each.id)[:limit]
+    now, *found = db.run(scripts.VISITS, ["sessions", [after or "", limit]])
     return [session_of(each, now) for each in found]
 
 

@@ -19,11 +19,12 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
-from sojourn.store import Action, Attached, Held, Outage, Swept
+from sojourn.store import Action, Attached, Held, Outage, Sizes, Swept
 from sojourn.stores.redis import events, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.doctor import quick
+from sojourn.stores.redis.health import sizes
 
 
 class RedisStore:
@@ -198,6 +199,9 @@ class RedisStore:
 
     def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
         return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
+
+    def sizes(self) -> Sizes:
+        return sizes(self._db)
 
     def check(self) -> list[Finding]:
         return quick(self._db)

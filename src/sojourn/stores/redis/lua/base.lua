@@ -8,7 +8,6 @@ local NOW = ARGV[1]
 local MAX_PAUSE = tonumber(ARGV[2])
 local ASKED = cmsgpack.unpack(ARGV[3])
 local CLOCKED = NOW ~= ''
-local LUA_MAX = 4000 -- values that a call may have: Lua's stack is bounded
 
 local now
 if CLOCKED then
@@ -49,10 +48,4 @@ local function flush()
     call('XADD', BASE .. 'ev', (first + i) .. '-0', 'e', pending[i])
   end
   pending = {}
-end
-
-local function some(list, from)
-  local part = {}
-  for i = from, math.min(from + LUA_MAX - 1, #list) do part[#part + 1] = list[i] end
-  return part
 end

@@ -7,11 +7,13 @@ for _, id in ipairs(sessions) do
 end
 for _, name in ipairs(names) do
   local p = pool_of(name)
-  for _, key in ipairs({p.L, p.T}) do
-    local rows = call('HGETALL', key)
-    for i = 1, #rows, 2 do forget(p, decode(p, rows[i], rows[i + 1])) end
+  for _, key in ipairs({p.Z, p.Y}) do
+    for _, id in ipairs(call('ZRANGE', key, 0, -1)) do
+      local row = find(p, id)
+      if row then forget(p, row) end
+    end
   end
-  call('DEL', p.key, p.L, p.Z, p.T, p.Y, p.K)
+  call('DEL', p.key, p.Z, p.Y, p.K)
   call('SREM', BASE .. 'pools', name)
   call('ZREM', BASE .. 'pd', name)
 end

@@ -22,7 +22,7 @@ local function grace_in(p, lasted, served_until)
   local extended = 0
   for _, row in ipairs(rows_between(p, '(' .. served_until, '+inf')) do
     if grace(p, row, lasted) then
-      call('HSET', p.L, row.id, encode(row))
+      write_row(p, p.L, row)
       call('ZADD', p.Z, row.expires, row.id)
       note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires)
       extended = extended + 1

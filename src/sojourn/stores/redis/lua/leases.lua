@@ -1,18 +1,27 @@
 -- Pools and their leases. Of a pool <p>:
---   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: buckets of h;
---                 g s u: the widest gap and span of a lease that is not as the policy has it, until when
---   l:<p> hash    lease id -> row, of leases that have not ended
+--   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: how many small
+--                 hashes each of l, t and h is spread over; g s u: the widest gap and span of a lease
+--                 that is not as the policy has it, until when
+--   l:<p>:<n>     small hashes: lease id -> row, of leases that have not ended
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
---   t:<p> y:<p>   the same for those that have ended, by ended_at
+--   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
 --   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept
 --   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
 -- and of the shard: pools (their ids), pd (pools by when something in them may be due), x:<n> (small
 -- hashes: digest of session, lease id -> pool).
+-- Redis keeps a small hash as one block without a pointer in it, as long as no value in it is longer
+-- than 64 bytes: a row whose user and client have up to 37 characters together is not.
 -- Under 'g s' any live lease has expires_at - suspect_at <= gap, and expires_at - last_beat_at <= span:
 -- so suspects and the most silent are found from the end of z where they must lie.
-local HEAD = '>i6i6i6i6i6i6i6'
-local HEAD_SIZE = 42
-local DIGEST = 8 -- characters: of user and client together 64 bits, within one pool
+-- A row: a byte for form and origin, numbers, and packed: user, client, and where there are any session,
+-- device, ended_at, reason. Of the numbers fence and acquired_at are as they are, last_beat_at lies so
+-- many ms after that, and the others after last_beat_at, or idle_since before it. What does not fit into
+-- the first two forms has the third. codec.py reads it, too.
+local SHORT, IDLE, FULL = 0, 1, 2
+local FORMS = {[SHORT] = '>BI4I6I4i4i4', [IDLE] = '>BI4I6I4i4i4I4', [FULL] = '>Bi6i6i6i6i6i6i6'}
+local I4 = 2 ^ 31
+local U4 = 2 ^ 32
+local DIGEST = 4 -- bytes: of user and client together 64 bits, within one pool
 local SESSION_BUCKETS = 16384
 local RELEASED, EXPIRED, EVICTED, MOVED, REVOKED, SESSION_ENDED = 1, 2, 3, 4, 5, 6
 local REASONS = {'released', 'expired', 'evicted', 'moved', 'revoked', 'session_ended'}
@@ -39,8 +48,8 @@ local function pool_of(id)
   if p then return p end
   local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u')
   p = {
-    id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id, Z = BASE .. 'z:' .. id,
-    T = BASE .. 't:' .. id, Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
+    id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
+    T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
     K = BASE .. 'k:' .. id,
     fence = tonumber(r[2] or 0), buckets = tonumber(r[4] or 1),
     gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
@@ -65,14 +74,40 @@ local function refusal(p)
   return nil
 end
 
+-- Return form and origin, the numbers (0: none), and where the rest of the row begins.
+local function read_head(raw)
+  local form = string.byte(raw) % 4
+  if form == FULL then return struct.unpack(FORMS[FULL], raw) end
+  local kind, fence, acquired, since, suspect, expires, idle, rest = struct.unpack(FORMS[form], raw)
+  local beat = acquired + since
+  if form == SHORT then idle, rest = 0, idle else idle = beat - idle end
+  return kind, fence, acquired, beat, beat + suspect, beat + expires, idle, 0, rest
+end
+
+local function head_of(origin, fence, acquired, beat, suspect, expires, idle, graced)
+  local since, s, e, i = beat - acquired, suspect - beat, expires - beat, beat - idle
+  local kind = 4 * origin
+  if graced == 0 and fence < U4 and since >= 0 and since < U4 and s >= -I4 and s < I4 and e >= -I4
+    and e < I4
+  then
+    if idle == 0 then return struct.pack(FORMS[SHORT], kind, fence, acquired, since, s, e) end
+    if i >= 0 and i < U4 then
+      return struct.pack(FORMS[IDLE], kind + IDLE, fence, acquired, since, s, e, i)
+    end
+  end
+  return struct.pack(FORMS[FULL], kind + FULL, fence, acquired, beat, suspect, expires, idle, graced)
+end
+
 local function decode(p, id, raw)
   local row = {id = id, pool = p.id, raw = raw}
-  row.fence, row.acquired, row.beat, row.suspect, row.expires, row.idle, row.graced =
-    struct.unpack(HEAD, raw)
-  local t = cmsgpack.unpack(string.sub(raw, HEAD_SIZE + 1))
-  row.user, row.client, row.origin = t[1], t[2], t[3]
-  row.session, row.device = t[4] or nil, t[5] or nil
-  row.ended, row.reason = t[6] or nil, t[7] or nil
+  local kind, rest
+  kind, row.fence, row.acquired, row.beat, row.suspect, row.expires, row.idle, row.graced, rest =
+    read_head(raw)
+  local t = cmsgpack.unpack(string.sub(raw, rest))
+  row.origin = math.floor(kind / 4)
+  row.user, row.client = t[1], t[2]
+  row.session, row.device = t[3] or nil, t[4] or nil
+  row.ended, row.reason = t[5] or nil, t[6] or nil
   if row.idle == 0 then row.idle = nil end
   if row.graced == 0 then row.graced = nil end
   if as_if then as_if(p, row) end
@@ -80,27 +115,39 @@ local function decode(p, id, raw)
 end
 
 local function encode(row)
-  local tail = {row.user, row.client, row.origin}
+  local tail = {row.user, row.client}
   if row.session or row.device or row.ended then
-    tail[4], tail[5] = row.session or false, row.device or false
-    if row.ended then tail[6], tail[7] = row.ended, row.reason end
+    tail[3], tail[4] = row.session or false, row.device or false
+    if row.ended then tail[5], tail[6] = row.ended, row.reason end
   end
-  row.raw = struct.pack(HEAD, row.fence, row.acquired, row.beat, row.suspect, row.expires,
+  row.raw = head_of(row.origin, row.fence, row.acquired, row.beat, row.suspect, row.expires,
     row.idle or 0, row.graced or 0) .. cmsgpack.pack(tail)
   return row.raw
 end
 
 local function digest(text)
-  return string.sub(redis.sha1hex(text), 1, DIGEST)
+  return struct.pack('>I4', tonumber(string.sub(redis.sha1hex(text), 1, 2 * DIGEST), 16))
 end
 
 local function bucket(p, user_digest)
-  return p.H .. (tonumber(string.sub(user_digest, 1, 7), 16) % p.buckets)
+  return p.H .. (struct.unpack('>I4', user_digest) % p.buckets)
 end
 
 local function session_bucket(session_digest)
-  return BASE .. 'x:' .. (tonumber(string.sub(session_digest, 1, 4), 16) % SESSION_BUCKETS)
+  return BASE .. 'x:' .. (struct.unpack('>I4', session_digest) % SESSION_BUCKETS)
 end
+
+-- The small hash that has a lease's row: of p.L or p.T. Ids end at random.
+local function place_of(p, keys, id)
+  local a, b, c = string.byte(id, -3, -1)
+  return keys .. (((a or 0) * 131 + (b or 0)) * 131 + (c or 0)) % p.buckets
+end
+
+local function row_of(p, keys, id) return call('HGET', place_of(p, keys, id), id) end
+
+local function write_row(p, keys, row) call('HSET', place_of(p, keys, row.id), row.id, encode(row)) end
+
+local function drop_row(p, keys, id) call('HDEL', place_of(p, keys, id), id) end
 
 local function index_session(row)
   if row.session then
@@ -121,7 +168,7 @@ local function live(p, row)
 end
 
 local function find(p, id)
-  local raw = call('HGET', p.L, id) or call('HGET', p.T, id)
+  local raw = row_of(p, p.L, id) or row_of(p, p.T, id)
   return raw and decode(p, id, raw) or nil
 end
 
@@ -136,12 +183,9 @@ end
 -- Read many rows of l; ids whose row is gone are left out.
 local function rows_of(p, ids)
   local found = {}
-  for from = 1, #ids, LUA_MAX do
-    local part = some(ids, from)
-    local raws = call('HMGET', p.L, unpack(part))
-    for i = 1, #part do
-      if raws[i] then found[#found + 1] = decode(p, part[i], raws[i]) end
-    end
+  for _, id in ipairs(ids) do
+    local raw = row_of(p, p.L, id)
+    if raw then found[#found + 1] = decode(p, id, raw) end
   end
   return found
 end
@@ -196,11 +240,11 @@ end
 -- Write a lease that has not ended, in the place of what its holder had.
 local function put(p, row, old)
   if old and old.id ~= row.id then
-    call('HDEL', p.L, old.id)
+    drop_row(p, p.L, old.id)
     call('ZREM', p.Z, old.id)
   end
   if old and (old.ended or old.id ~= row.id) then
-    call('HDEL', p.T, old.id)
+    drop_row(p, p.T, old.id)
     call('ZREM', p.Y, old.id)
   end
   if not old or old.id ~= row.id then
@@ -211,7 +255,7 @@ local function put(p, row, old)
     if old then unindex_session(old) end
     index_session(row)
   end
-  call('HSET', p.L, row.id, encode(row))
+  write_row(p, p.L, row)
   call('ZADD', p.Z, row.expires, row.id)
   due(p, row.expires)
   if p.def then note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires) end
@@ -220,17 +264,17 @@ end
 -- Change a lease to one that has ended; it is forgotten a day later.
 local function bury(p, row, at, reason)
   row.ended, row.reason = at, reason
-  call('HDEL', p.L, row.id)
+  drop_row(p, p.L, row.id)
   call('ZREM', p.Z, row.id)
-  call('HSET', p.T, row.id, encode(row))
+  write_row(p, p.T, row)
   call('ZADD', p.Y, at, row.id)
   due(p, at + TOMBSTONE)
 end
 
 local function forget(p, row)
-  call('HDEL', p.L, row.id)
+  drop_row(p, p.L, row.id)
   call('ZREM', p.Z, row.id)
-  call('HDEL', p.T, row.id)
+  drop_row(p, p.T, row.id)
   call('ZREM', p.Y, row.id)
   local d = digest(row.user)
   local key, field = bucket(p, d), d .. digest(row.client)
@@ -264,16 +308,14 @@ local known_pools
 local function locate(id, hint)
   if hint then
     local p = pool_of(hint)
-    local raw = call('HGET', p.L, id)
+    local raw = row_of(p, p.L, id)
     return p, raw and decode(p, id, raw)
   end
   known_pools = known_pools or all_pools()
   for i = 1, #known_pools do
-    local raw = call('HGET', BASE .. 'l:' .. known_pools[i], id)
-    if raw then
-      local p = pool_of(known_pools[i])
-      return p, decode(p, id, raw)
-    end
+    local p = pool_of(known_pools[i])
+    local raw = row_of(p, p.L, id)
+    if raw then return p, decode(p, id, raw) end
   end
   return nil, nil
 end

@@ -25,12 +25,16 @@ end
 
 -- Read on in a pool; return where to go on, or nil at its end.
 local function scan(p, part, cursor)
-  local keys = {p.L, p.T}
+  local indexes, keys = {p.Z, p.Y}, {p.L, p.T}
   while part <= (ended and 2 or 1) do
     repeat
-      local step = call('HSCAN', keys[part], cursor, 'COUNT', 500)
+      local step = call('ZSCAN', indexes[part], cursor, 'COUNT', 500)
       cursor = step[1]
-      for i = 1, #step[2], 2 do add(p, decode(p, step[2][i], step[2][i + 1])) end
+      for i = 1, #step[2], 2 do
+        local id = step[2][i]
+        local raw = row_of(p, keys[part], id)
+        if raw then add(p, decode(p, id, raw)) end
+      end
       budget = budget - #step[2] / 2
     until cursor == '0' or budget <= 0
     if cursor ~= '0' then return {part, cursor} end

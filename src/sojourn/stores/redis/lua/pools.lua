@@ -16,7 +16,7 @@ function verbs.define()
     if asked[2][3] > longest then call('HSET', SELF, 'lost', asked[2][3]) end
     call('HSET', p.key, 'd', packed)
     define(p, packed)
-    if #last == 0 and call('EXISTS', p.L, p.T) == 0 then
+    if #last == 0 and call('EXISTS', p.Y) == 0 then
       p.buckets = asked[3]
       call('HSET', p.key, 'n', p.buckets)
     elseif last[2] and gap then

@@ -3,14 +3,14 @@ local function renew(asked)
   local p, raw
   if asked[6] then
     p = pool_of(asked[6])
-    raw = call('HGET', p.L, asked[1])
+    raw = row_of(p, p.L, asked[1])
   else
     local row
     p, row = locate(asked[1])
     raw = row and row.raw
   end
   if not raw then return 0 end
-  local fence, acquired, beat, suspect, expires, idle, graced = struct.unpack(HEAD, raw)
+  local kind, fence, acquired, beat, suspect, expires, idle, graced, rest = read_head(raw)
   local at = p.now
   if fence ~= asked[2] or expires <= at or not p.def then return 0 end
   if p.refused == nil then p.refused = refusal(p) or false end
@@ -20,9 +20,9 @@ local function renew(asked)
   suspect, expires = beat_times(p, row, asked[4] or nil, asked[5], at)
   if beat < at then beat = at end
   if asked[3] then idle = at - asked[3] end
-  call('HSET', p.L, asked[1],
-    struct.pack(HEAD, fence, acquired, beat, suspect, expires, idle, graced)
-      .. string.sub(raw, HEAD_SIZE + 1))
+  call('HSET', place_of(p, p.L, asked[1]), asked[1],
+    head_of(math.floor(kind / 4), fence, acquired, beat, suspect, expires, idle, graced)
+      .. string.sub(raw, rest))
   if expires ~= before then
     call('ZADD', p.Z, expires, asked[1])
     if expires < before then due(p, expires) end

@@ -125,7 +125,7 @@ local function leases_of_session(session)
     if string.sub(entries[i], 1, DIGEST) == d then
       local p = pool_of(entries[i + 1])
       local id = string.sub(entries[i], DIGEST + 1)
-      local raw = call('HGET', p.L, id)
+      local raw = row_of(p, p.L, id)
       local row = raw and decode(p, id, raw)
       if row and row.session == session and live(p, row) then found[#found + 1] = row end
     end

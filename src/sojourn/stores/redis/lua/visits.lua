@@ -118,23 +118,40 @@ function verbs.rotate()
   return {now, shown(id)}
 end
 
--- Asked: user, limit.
-function verbs.of()
-  local found = sessions_of(ASKED[1])
+-- Some of a user's live sessions, newest first: at most so many are looked at, and those that began in the
+-- same ms; then where to go on, or '' at the end. `from`: what the piece before said.
+local function piece_of(user, from, most)
+  local key, low = BASE .. 'u:' .. user, ''
+  local entries = call('ZREVRANGEBYSCORE', key, from or '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, most)
+  if #entries == 2 * most then
+    low = entries[#entries]
+    entries = call('ZREVRANGEBYSCORE', key, from or '+inf', low, 'WITHSCORES')
+    low = '(' .. low
+  end
+  local found = {}
+  for i = 1, #entries, 2 do
+    local m = read_live(entries[i])
+    if m then found[#found + 1] = {id = entries[i], m = m} end
+  end
   table.sort(found, newest_first)
-  local out = {now}
-  for i = 1, math.min(ASKED[2], #found) do out[i + 1] = shown(found[i].id) end
+  return found, low
+end
+
+-- Asked: user, where to go on, how many to look at, limit.
+function verbs.of()
+  local found, on = piece_of(ASKED[1], ASKED[2], ASKED[3])
+  local out = {now, on}
+  for i = 1, math.min(ASKED[4], #found) do out[i + 2] = shown(found[i].id) end
   return out
 end
 
--- Asked: user, limit, created_at and id of the one before.
+-- Asked: user, where to go on, how many to look at, limit, created_at and id of the one before.
 function verbs.page()
-  local user, limit, created, before = unpack(ASKED, 1, 4)
-  local found = sessions_of(user)
-  table.sort(found, newest_first)
-  local out = {now, #found}
+  local user, from, most, limit, created, before = unpack(ASKED, 1, 6)
+  local found, on = piece_of(user, from, most)
+  local out = {now, on, #found}
   for _, each in ipairs(found) do
-    if #out - 2 >= limit then break end
+    if #out - 3 >= limit then break end
     local at = each.m[CREATED]
     if not created or at < created or (at == created and each.id > before) then
       out[#out + 1] = {each.id, call('HGET', key_of_session(each.id), 'm')}
@@ -143,14 +160,15 @@ function verbs.page()
   return out
 end
 
--- Asked: user, ids.
+-- Asked: user, where to go on, how many to look at; or false, false, false, ids.
 function verbs.held()
-  local user, ids = ASKED[1], ASKED[2]
+  local user, from, most, ids = unpack(ASKED, 1, 4)
+  local out = {now, ''}
   if user then
-    ids = {}
-    for i, each in ipairs(sessions_of(user)) do ids[i] = each.id end
+    local found, on = piece_of(user, from, most)
+    ids, out[2] = {}, on
+    for i, each in ipairs(found) do ids[i] = each.id end
   end
-  local out = {}
   for _, id in ipairs(ids) do
     local count = #leases_of_session(id)
     if count > 0 then out[#out + 1], out[#out + 2] = id, count end
@@ -169,19 +187,23 @@ function verbs.gone()
   return out
 end
 
--- Asked: after, limit, user.
-function verbs.sessions()
-  local after, limit, user = ASKED[1], ASKED[2], ASKED[3]
-  local out = {now}
-  if user then
-    local found = sessions_of(user)
-    table.sort(found, function(a, b) return a.id < b.id end)
-    for _, each in ipairs(found) do
-      if #out > limit then break end
-      if each.id > after then out[#out + 1] = shown(each.id) end
-    end
-    return out
+-- Asked: user, where to go on, how many to look at, limit, after: in the order of ids.
+function verbs.of_by_id()
+  local user, from, most, limit, after = unpack(ASKED, 1, 5)
+  local found, on = piece_of(user, from, most)
+  table.sort(found, function(a, b) return a.id < b.id end)
+  local out = {now, on}
+  for _, each in ipairs(found) do
+    if #out - 2 >= limit then break end
+    if each.id > after then out[#out + 1] = shown(each.id) end
   end
+  return out
+end
+
+-- Asked: after, limit.
+function verbs.sessions()
+  local after, limit = ASKED[1], ASKED[2]
+  local out = {now}
   local from = after == '' and '-' or '(' .. after
   while #out <= limit do
     local ids = call('ZRANGEBYLEX', BASE .. 'i', from, '+', 'LIMIT', 0, limit)
