@@ -51,7 +51,7 @@ def main() -> None:
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
-        "versus": lambda say: versus.measure(rounds, say),
+        "versus": lambda say: versus.measure(2 * rounds, say),
     }
     for name, run in runs.items():
         if given.only in (None, name):
