@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sojourn.clock import ManualClock
 from sojourn.errors import SettingsError, StoreBroken, StoreUnavailable
 from sojourn.finding import Verdict
 from sojourn.store import Recorded, Store
-from sojourn.stores.open import open_store
+from sojourn.stores.open import open_examiner, open_store
 from sojourn.testing import processes
 from sojourn.testing.builders import POOL, acquire, beat, pool, present, sign_in, take, usage
 from sojourn.testing.contract import StoreProcesses
@@ -126,6 +126,11 @@ def works_within_bound(work: Any) -> None:
     assert processes.wait_until(tried, BOUND)
 
 
+def test_a_cluster_that_is_away() -> None:
+    with pytest.raises(StoreUnavailable):
+        open_store(f"redis+cluster://127.0.0.1:{free_port()}")
+
+
 def test_one_shard_of_a_cluster_killed() -> None:
     """Where another shard dies all goes on; where ours dies its replica takes over, and all is there."""
     with redis_cluster(3, replicas=3) as nodes:
@@ -189,26 +194,58 @@ def test_a_server_that_takes_no_writes_is_away(
         assert usage(store).in_use == 1
 
 
-def test_the_user_that_the_guide_describes(redis7: RedisServer) -> None:
-    """The ACL of docs/guide/redis.md is enough for every verb and for doctor; a wrong password is told."""
-    emptied(redis7)
+@pytest.fixture(params=["one server", "a Cluster"])
+def place(request: pytest.FixtureRequest) -> tuple[list[RedisServer], str]:
+    """Servers, and the URL of a store on them."""
+    if request.param == "a Cluster":
+        nodes: list[RedisServer] = request.getfixturevalue("cluster")
+        return nodes, cluster_url(nodes)
+    server: RedisServer = request.getfixturevalue("redis7")
+    return [server], server.url
+
+
+def test_the_user_that_the_guide_describes(place: tuple[list[RedisServer], str]) -> None:
+    """The ACL of docs/guide/redis.md is enough for every verb and for doctor, and for little else; a wrong
+    password is told."""
+    servers, plain = place
+    emptied(*servers)
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "redis.md").read_text()
     found = re.search(r"^user sojourn on >password (.+)$", guide, re.MULTILINE)
     assert found is not None
-    with redis.Redis.from_url(redis7.url) as client:
-        client.execute_command("ACL", "SETUSER", "sojourn", "on", ">password", *found[1].split())
-        url = redis7.url.replace("redis://", "redis://sojourn:password@")
-        try:
-            with closing(open_store(url)) as store:
-                for name, verb in VERBS.items():
-                    assert verb(store) is not NotImplemented, name
-                assert not [x for x in store.check() if x.verdict is Verdict.FAILURE]
-                assert isinstance(store, Recorded)
-                assert store.attach("ledger", 0).last_event_id > 0
-            with pytest.raises(StoreBroken, match=r"NOAUTH|WRONGPASS"):
-                open_store(url.replace("password", "wrong"))
-        finally:
-            client.execute_command("ACL", "DELUSER", "sojourn")
+    url = plain.replace("://", "://sojourn:password@")
+    with ExitStack() as stack:
+        for server in servers:
+            client = stack.enter_context(redis.Redis.from_url(server.url))
+            client.execute_command(
+                "ACL", "SETUSER", "sojourn", "on", ">password", *found[1].split()
+            )
+            stack.callback(client.execute_command, "ACL", "DELUSER", "sojourn")
+        with closing(open_store(url)) as store:
+            for name, verb in VERBS.items():
+                assert verb(store) is not NotImplemented, name
+            assert isinstance(store, Recorded)
+            assert store.attach("ledger", 0).last_event_id > 0
+            assert store.sizes().session > 0
+            store.sweep()
+        examiner = open_examiner(url, place="the store")
+        assert examiner is not None
+        with closing(examiner):
+            found_by = {check.id: check.look().verdict for check in examiner.checks()}
+        assert Verdict.FAILURE not in found_by.values()
+        assert len(found_by) == 10
+        with pytest.raises(StoreBroken, match=r"NOAUTH|WRONGPASS"):
+            open_store(url.replace("password", "wrong"))
+        with redis.Redis.from_url(servers[0].url, username="sojourn", password="password") as user:
+            for command in (
+                "KEYS *",
+                "SCAN 0",
+                "FLUSHALL",
+                "CONFIG GET *",
+                "GET other",
+                "SCRIPT FLUSH",
+            ):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    user.execute_command(*command.split())
 
 
 def test_a_socket_and_a_prefix(tmp_path: Path) -> None:

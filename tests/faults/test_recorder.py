@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -42,7 +43,7 @@ from sojourn.testing.builders import (
 )
 from sojourn.testing.redis_server import RedisServer, redis_server
 
-KILLS = 50
+KILLS = 500 if os.environ.get("SOJOURN_CAMPAIGN") else 50
 CHILD = Path(__file__).with_name("recorder_child.py")
 HOLDERS = 1_000
 
@@ -126,7 +127,7 @@ def test_recorder_killed_under_load(store_url: str, ledger_url: str, pair: Pair)
     writer.start()
     command = [sys.executable, str(CHILD), store_url, ledger_url, str(KILLS)]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        said = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     finally:
         done.set()
         writer.join()

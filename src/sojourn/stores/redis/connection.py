@@ -87,6 +87,16 @@ def connect(address: Address) -> Any:
     return redis.Redis(connection_pool=pool)
 
 
+def asked_of(url: str) -> dict[str, Any]:
+    """Return what a URL says to the driver beside place, service and login: TLS, time limits."""
+    parts = urlsplit(url)
+    read: Any = parse_url  # untyped, as the driver has it
+    asked: dict[str, Any] = dict(read(f"{parts.scheme}://?{parts.query}"))
+    for name in ("connection_class", "path"):
+        asked.pop(name, None)
+    return asked | ({"ssl": True} if parts.scheme == "rediss" else {})
+
+
 def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
@@ -97,11 +107,8 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
     if not service:
         raise SettingsError("The store's URL names no service of the Sentinels.", hint=FORMS)
     secrets = {"username": unquote(user) or None, "password": unquote(password) or None}
-    read: Any = parse_url  # untyped, as the driver has it
-    asked: dict[str, Any] = dict(read(f"{parts.scheme}://?{parts.query}"))
-    options |= {"ssl": True} if asked.pop("connection_class", None) else {}
-    options |= asked
-    sentinel: Any = Sentinel
+    options |= asked_of(url)
+    sentinel: Any = Sentinel  # untyped, as the driver has it
     found = sentinel(places, sentinel_kwargs=options, **options)
     return found.master_for(service, **options | {"db": int(database or 0)}, **secrets)
 

@@ -70,6 +70,9 @@ def _distrusted(error: BaseException | None) -> bool:
 
 def translate(error: Exception) -> Exception:
     """Return what the store's caller is to see."""
+    cause = error.__cause__
+    if isinstance(error, driver.RedisClusterException) and isinstance(cause, driver.RedisError):
+        return translate(cause)  # what a node of it said
     code = code_of(error)
     if code in PASSING:
         return StoreUnavailable(f"Redis is not available ({code}).", hint=HINTS.get(code))
@@ -88,5 +91,5 @@ def translate(error: Exception) -> Exception:
 def translated() -> Iterator[None]:
     try:
         yield
-    except (driver.RedisError, OSError) as error:
+    except (driver.RedisError, driver.RedisClusterException, OSError) as error:
         raise translate(error) from error

@@ -15,6 +15,7 @@ from sojourn.stores.redis.connection import (
     SENTINEL_PORT,
     Address,
     Connection,
+    asked_of,
 )
 from sojourn.stores.redis.faults import translated
 from sojourn.stores.redis.health import info
@@ -48,7 +49,7 @@ def judge(db: Connection, address: Address) -> Finding:
     ]
     if not known:
         return skipped("It knows no other server; who else is a primary, only Sentinels could say.")
-    claims = [x for x in known if _role(x["ip"], int(x["port"]), *_login(address.url)) == "master"]
+    claims = [x for x in known if _role(x["ip"], int(x["port"]), _asked(address)) == "master"]
     if claims:
         return _two([f"{x['ip']}:{x['port']}" for x in claims])
     return ok("As far as it knows its replicas.")
@@ -58,16 +59,16 @@ def _by_sentinels(address: Address) -> Finding:
     """Ask every Sentinel whom it takes for the primary, and whether its other servers think so too."""
     parts = urlsplit(address.url)
     service = parts.path.strip("/").partition("/")[0]
-    user, password = _login(address.url)
+    asked = asked_of(address.url)
     said: dict[tuple[str, int], list[str]] = {}
     for each in parts.netloc.rpartition("@")[2].split(","):
         host, _, port = each.rpartition(":")
         place = (host or port, int(port) if host else SENTINEL_PORT)
-        for primary in _told_by(place, service):
+        for primary in _told_by(place, service, asked):
             said.setdefault(primary, []).append(f"{place[0]}:{place[1]}")
     if not said:
         return skipped("No Sentinel answers.")
-    writable = [place for place in said if _role(*place, user, password) == "master"]
+    writable = [place for place in said if _role(*place, _asked(address)) == "master"]
     if len(writable) > 1:
         return _two(
             [f"{host}:{port}, as {', '.join(said[host, port])} says" for host, port in writable]
@@ -75,9 +76,9 @@ def _by_sentinels(address: Address) -> Finding:
     return ok("There is.", *(f"{host}:{port}" for host, port in writable))
 
 
-def _told_by(place: tuple[str, int], service: str) -> list[tuple[str, int]]:
+def _told_by(place: tuple[str, int], service: str, asked: dict[str, Any]) -> list[tuple[str, int]]:
     """Return what a Sentinel takes for the primary, and for its replicas; nothing if it is away."""
-    with contextlib.suppress(redis.RedisError, OSError), _client(*place) as sentinel:
+    with contextlib.suppress(redis.RedisError, OSError), _client(*place, asked) as sentinel:
         found = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         others = sentinel.sentinel_slaves(service)
         places = [(_text(found[0]), int(found[1]))] if found else []
@@ -121,32 +122,23 @@ def _two(places: list[str]) -> Finding:
     )
 
 
-def _role(host: str, port: int, user: str | None, password: str | None) -> str | None:
-    with (
-        contextlib.suppress(redis.RedisError, OSError),
-        _client(host, port, user, password) as client,
-    ):
+def _role(host: str, port: int, asked: dict[str, Any]) -> str | None:
+    with contextlib.suppress(redis.RedisError, OSError), _client(host, port, asked) as client:
         return str(client.info("replication").get("role"))
     return None
 
 
-def _client(
-    host: str, port: int, user: str | None = None, password: str | None = None
-) -> redis.Redis:
+def _client(host: str, port: int, asked: dict[str, Any]) -> redis.Redis:
+    bounds = {"socket_connect_timeout": TIMEOUT, "socket_timeout": TIMEOUT}
     return redis.Redis(
-        host=host,
-        port=port,
-        username=user,
-        password=password,
-        socket_connect_timeout=TIMEOUT,
-        socket_timeout=TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
+        **{"host": host, "port": port, "retry": Retry(NoBackoff(), 0), **asked, **bounds}
     )
 
 
-def _login(url: str) -> tuple[str | None, str | None]:
-    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
-    return unquote(user) or None, unquote(password) or None
+def _asked(address: Address) -> dict[str, Any]:
+    user, _, password = urlsplit(address.url).netloc.rpartition("@")[0].partition(":")
+    login = {"username": unquote(user) or None, "password": unquote(password) or None}
+    return asked_of(address.url) | login
 
 
 def _text(value: str | bytes) -> str:
