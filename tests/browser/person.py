@@ -6,7 +6,7 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser, BrowserContext, Page
-from tests.browser.chromium import AXE_LOOKS
+from tests.browser.chromium import axe_looks
 from tests.browser.stage import Theme
 from tests.serving import SECRET, Served
 
@@ -80,7 +80,7 @@ class Person:
             found.value.wait_for_event("framereceived")
 
     def looks(self) -> dict[tuple[int, str], list[str]]:
-        """Ask axe about everything it knows, and what sticks out, in every look (see `AXE_LOOKS`).
+        """Ask axe about everything it knows, and what sticks out, in every look (see `axe_looks`).
 
         Axe is a script itself: it is asked about a copy of the page, whose own scripts are not loaded."""
         page = self._copy()
@@ -89,7 +89,7 @@ class Person:
             for theme in THEMES:
                 page.set_viewport_size({"width": width, "height": 844})
                 page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-                asked = (width, str(theme)) in AXE_LOOKS
+                asked = (width, str(theme)) in axe_looks()
                 violations = Axe().run(page).response["violations"] if asked else []
                 said = [
                     f"{each['id']}: {node['html']}" for each in violations for node in each["nodes"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.chromium import AXE_LOOKS
+from tests.browser.chromium import axe_looks
 from tests.browser.conftest import Stages
 from tests.browser.stage import Stage, refuse, session
 
@@ -27,13 +27,13 @@ HEADER = """
 
 
 def looks_right(stage: Stage) -> None:
-    """Ask axe (see `AXE_LOOKS`), and for what would have to be scrolled sideways in every look."""
+    """Ask axe (see `axe_looks`), and for what would have to be scrolled sideways in every look."""
     found = {}
     for width in (1280, 390):
         for theme in ("light", "dark"):
             stage.page.set_viewport_size({"width": width, "height": 844})
             stage.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            violations = stage.violations() if (width, theme) in AXE_LOOKS else []
+            violations = stage.violations() if (width, theme) in axe_looks() else []
             found[width, theme] = [*violations, *["overflows"] * stage.overflows()]
     assert found == {key: [] for key in found}
 

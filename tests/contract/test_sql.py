@@ -13,6 +13,7 @@ from tests.databases import Reused, copied
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
+from sojourn.stores.sql import server as sql_server
 from sojourn.testing.contract import StoreContract, StoreFaults
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
@@ -116,6 +117,12 @@ class TestSqliteInMemory(StoreContract):
 
 class SqlFaults(StoreFaults):
     """A server of one's own, to kill."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wait for a network that swallows everything less than in earnest, as `test_paused_server` does."""
+        if request.function.__name__ == "test_network_fault":
+            monkeypatch.setattr(sql_server, "REPLY_TIMEOUT", 2)
 
     @pytest.fixture
     def open_at(self) -> Callable[[str], Store]:

@@ -212,7 +212,7 @@ def test_killed_at_every_step(
                 assert all(before[table] - {None} <= left[table] for table in before), last
     if LONG:
         with capsys.disabled():
-            print(f"\n{kind}, {name}: killed {len(deaths)} times of {steps}, healed")  # noqa: T201
+            print(f"\n{kind}, {name}: killed {len(deaths)} times of {steps}, healed")  # noqa: T201 - a campaign's figure
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from tests.e2e.cli_harness import environment, run, serving
 from sojourn.errors import RepairBusy
 from sojourn.finding import Verdict
 from sojourn.stores import open as stores
+from sojourn.stores.sql import server
+from sojourn.stores.sql.doctor import lock
 
 DEADLINE = 60.0  # seconds
 BATCH = 1_000
@@ -94,7 +96,11 @@ def test_four_doctors_beside_live_load(kind: str, request: pytest.FixtureRequest
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_doctor_at_a_time(kind: str, request: pytest.FixtureRequest) -> None:
+def test_one_doctor_at_a_time(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOCK_TIMEOUT", 1)  # seconds until the second one gives up
+    monkeypatch.setattr(lock, "NAME", lock.NAME | {"timeout": 1})
     url = request.getfixturevalue(f"{kind}_url")
     with ward(url) as patient, stores.repair_lock(url):
         patient.execute("DROP TABLE sweeps")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymysql.connections import Connection
 from pymysql.constants import SERVER_STATUS
@@ -31,6 +31,7 @@ def texts(written: str) -> str:
     return written.replace(" ", "")
 
 
+@settings(max_examples=40)
 @given(LISTS, st.booleans())
 def test_writes_what_pymysql_writes(values: list[Any], backslashes: bool) -> None:  # drawn
     quick = connection(QuickConnection, backslashes=backslashes)
