@@ -171,6 +171,20 @@ def test_what_is_not_recorded_is_not_forgotten(pair: Pair, store_url: str) -> No
     assert len(pair.recorded()) == 1
 
 
+def test_a_user_who_may_not_weigh_keys(store_url: str, ledger_url: str) -> None:
+    """What a lease takes stays unknown; events are carried all the same."""
+    with redis.Redis.from_url(store_url) as admin:
+        admin.execute_command("ACL", "SETUSER", "thin", "on", ">pw", "~*", "+@all", "-memory")
+        try:
+            with paired(store_url.replace("redis://", "redis://thin:pw@"), ledger_url) as pair:
+                pair.license(5)
+                take(pair.store, "ann")
+                assert pair.recorder.run() == 1
+                assert pair.recorder.sizes.lease == 0
+        finally:
+            admin.execute_command("ACL", "DELUSER", "thin")
+
+
 def again(lease: Lease) -> Acquire:
     """What a client asks whose beat was not known."""
     return Acquire(

@@ -8,12 +8,14 @@ the seats of leases that are missing are kept for a while for those who held the
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import structlog
 
 from sojourn.clock import MINUTE
+from sojourn.errors import StoreError
 from sojourn.event import Event, EventKind
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Ledger
@@ -101,10 +103,11 @@ class LedgerRecorder:
         return done
 
     def _weigh(self) -> None:
-        """Once a minute: nobody needs to know it sooner."""
+        """Once a minute: nobody needs to know it sooner. Who may not ask is not kept from recording."""
         if self._sized_at is None or time.monotonic() - self._sized_at > WEIGHED:
-            self.sizes = self._live.sizes()
             self._sized_at = time.monotonic()
+            with contextlib.suppress(StoreError):
+                self.sizes = self._live.sizes()
 
     def _measure(self, attached: Attached, mark: int, page: list[Event]) -> None:
         behind = len(page) if len(page) < PAGE else max(PAGE, attached.last_event_id - mark)
