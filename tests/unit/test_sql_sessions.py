@@ -16,7 +16,7 @@ from sojourn.clock import ManualClock
 from sojourn.errors import StoreUnavailable
 from sojourn.service.sessions import SessionService
 from sojourn.session import AtLimit, End, Gone, Save, Session
-from sojourn.stores.open import migrate, open_store
+from sojourn.stores.open import open_store
 from sojourn.stores.sql import cutoffs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.file import FileDatabase
@@ -31,18 +31,17 @@ WAIT = 10.0  # seconds
 Statement = tuple[str, Any]
 
 
-@pytest.fixture(params=["sqlite_url", "postgres_url", "mariadb_url"])
+@pytest.fixture(params=["empty_sqlite", "empty_postgres", "empty_mariadb"])
 def store(request: pytest.FixtureRequest) -> Iterator[SqlStore]:
     url = request.getfixturevalue(request.param)
-    with closing(open_store(url, migrate=True, clock=ManualClock())) as store:
+    with closing(open_store(url, clock=ManualClock())) as store:
         assert isinstance(store, SqlStore)
         yield store
 
 
-@pytest.fixture(params=["postgres_url", "mariadb_url"])
+@pytest.fixture(params=["empty_postgres", "empty_mariadb"])
 def server_url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(request.param)
-    migrate(found)
     return found
 
 

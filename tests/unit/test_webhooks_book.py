@@ -40,11 +40,11 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory:", "sqlite_url", "postgres_url", "mariadb_url"])
+@pytest.fixture(params=["memory:", "empty_sqlite", "empty_postgres", "empty_mariadb"])
 def ledger(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[HookedLedger]:
     named = request.param != "memory:"
     url = request.getfixturevalue(request.param) if named else request.param
-    with closing(open_ledger(url, clock=clock, migrate=True)) as ledger:
+    with closing(open_ledger(url, clock=clock)) as ledger:
         yield ledger
 
 
