@@ -219,7 +219,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
-            self._due = self.loop.time() + self._bounds.receive_timeout  # it could not go on
+            if self._phase is not Phase.IDLE:  # else nothing has begun to arrive that could be late
+                self._due = self.loop.time() + self._bounds.receive_timeout  # it could not go on
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
