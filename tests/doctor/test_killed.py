@@ -143,7 +143,7 @@ EACH = [
 PARTS = 4 if LONG else 1
 """The campaign's kills are shared out, every fourth statement to each."""
 LEFT = (
-    "DELETE FROM sessions WHERE id IN ('spare', 'short')",
+    "DELETE FROM sessions WHERE id IN ('spare', 'short') OR id LIKE 'old%'",
     "ALTER TABLE sessions DROP COLUMN theirs",
     "ALTER TABLE leases DROP INDEX holder",
 )
