@@ -12,7 +12,7 @@ import uvicorn
 from places import ADMIN_KEY, SECRET
 
 from sojourn.api.app import create_app
-from sojourn.api.server import server_config
+from sojourn.api.server import server_config, settle_down
 from sojourn.service.services import Services
 from sojourn.session import Session
 from sojourn.settings import Settings
@@ -86,7 +86,9 @@ def main() -> None:
     if given.every_touch:
         Session.touch_due = property(lambda _: True)  # type: ignore[assignment,method-assign]  # to measure it
     settings = Settings(port=given.port, log_level="warning")
-    uvicorn.run(create_app(services, settings), **server_config(settings))
+    app = create_app(services, settings)
+    settle_down()  # as `sojourn serve` does
+    uvicorn.run(app, **server_config(settings))
 
 
 if __name__ == "__main__":

@@ -322,15 +322,16 @@ def seconds(ms: int) -> float:
     return ms / 1000
 
 
+@lru_cache(maxsize=4_096)
 def rfc3339(ms: int) -> str:
-    """Write an instant as RFC 3339, in UTC, to the millisecond."""
+    """Write an instant as RFC 3339, in UTC, to the millisecond. An answer has several, often the same."""
     seconds, rest = divmod(ms, 1000)
     return f"{_second(seconds)}.{rest:03}Z"
 
 
 @lru_cache(maxsize=4_096)
 def _second(since_1970: int) -> str:
-    """Write a second; an answer has several instants, and most requests share some."""
+    """Write a second, which many instants share."""
     return datetime.fromtimestamp(since_1970, UTC).isoformat().removesuffix("+00:00")
 
 

@@ -58,10 +58,13 @@ def build_services(settings: Settings) -> Services:
 
 def build_app(services: Services, settings: Settings) -> Any:
     from sojourn.api.app import create_app
+    from sojourn.api.server import settle_down
     from sojourn.cli.doctoring import doctor
 
     board = findings(settings) if settings.workers > 1 else None
-    return create_app(services, settings, doctor(settings), board)
+    app = create_app(services, settings, doctor(settings), board)
+    settle_down()
+    return app
 
 
 def findings(settings: Settings) -> FindingsFolder:
