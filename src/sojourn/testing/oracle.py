@@ -43,9 +43,7 @@ class Oracle:
         self.held: dict[str, Held] = {}
         self.fences: dict[str, int] = {}  # the highest of each pool
         self.last_event_id = 0
-        self.graced: dict[
-            str, int
-        ] = {}  # lease id -> the outage it was given back, in what was read last
+        self.graced: dict[str, int] = {}  # of what was read last: lease id -> outage given back
 
     def define(self, pool: Pool) -> None:
         self.pools[pool.id] = pool
