@@ -26,6 +26,7 @@ from sojourn.errors import InvalidToken, SettingsError
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY_LENGTH = 43  # base62 digits that hold 256 bits
 CHECK_LENGTH = 6
+TOKEN_LENGTH = 4 + BODY_LENGTH + CHECK_LENGTH
 LEASE_TOKEN_MAX = 2_048
 SECRET_MIN = 32  # bytes
 
@@ -67,14 +68,18 @@ def check_token(token: str, kind: TokenKind) -> str:
     """Return the token if it is whole and of this kind; raise InvalidToken otherwise."""
     if not token.startswith(kind.value):
         raise InvalidToken(f"This is not a {kind.name.lower()} token.", code="token_wrong_kind")
-    body, check = token[:-CHECK_LENGTH], token[-CHECK_LENGTH:]
-    if (
-        len(token) != len(kind) + BODY_LENGTH + CHECK_LENGTH
-        or not token.isascii()
-        or not hmac.compare_digest(check, _checksum(body))
-    ):
+    if not is_whole(token):
         raise InvalidToken("The token is garbled.", hint="Copy it again, whole.")
     return token
+
+
+def is_whole(token: str) -> bool:
+    """Tell whether a token is as long as those of ours, and its checksum right."""
+    return (
+        len(token) == TOKEN_LENGTH
+        and token.isascii()
+        and hmac.compare_digest(token[-CHECK_LENGTH:], _checksum(token[:-CHECK_LENGTH]))
+    )
 
 
 def mask(token: str) -> str:

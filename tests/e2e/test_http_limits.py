@@ -371,6 +371,21 @@ class TestWellFormed:
             assert answer is not None
             assert answer.status == 200
 
+    def test_trailers_are_no_headers(self, server: Served, token: str) -> None:
+        """What comes behind a body proves nothing: whoever is in between may not have looked at it
+        (RFC 9110, 6.5.1)."""
+        proof = f"Authorization: Bearer {token}\r\n".encode()
+        with Client(server) as client:
+            request = head("POST", BEAT, "Transfer-Encoding: chunked")
+            answer = client.send(request + b"2\r\n{}\r\n0\r\n" + proof + b"\r\n").read()
+            assert answer is not None
+            assert (answer.status, answer.code) == (401, "unauthenticated")
+        with Client(server) as client:
+            request = head("POST", BEAT, "Transfer-Encoding: chunked", bearer=token)
+            answer = client.send(request + b"2\r\n{}\r\n0\r\n" + proof + b"\r\n").read()
+            assert answer is not None
+            assert answer.status == 200
+
     def test_continue_when_asked(self, server: Served, token: str) -> None:
         with Client(server) as client:
             lines = ("Content-Length: 2", "Expect: 100-continue")

@@ -13,16 +13,25 @@ from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.call import Call, Method, Reader, Receive, Scope, Who, words
+from sojourn.api.call import (
+    Call,
+    Method,
+    Reader,
+    Receive,
+    Respond,
+    Scope,
+    Who,
+    answered,
+    words,
+)
 from sojourn.api.context import Context
 from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
-from sojourn.api.reply import Headers, Reply, done
-from sojourn.api.steps import Asked, Awaited, Steps, walk
+from sojourn.api.reply import Reply, done
+from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
 from sojourn.api.wire import Done, retry_after_header
 from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
-from sojourn.errors import InvalidInput
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
 from sojourn.service.sessions import FOREIGN_MAX
@@ -32,109 +41,58 @@ from sojourn.token import TokenKind
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
-Handler = Callable[..., Steps[Done[Any]]]
+Handler = Callable[..., Asked]
 
 
-class Refused(Exception):
-    """Ends a handler with an answer that is not a success."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.code)
-        self.reply = reply
-
-
-class Knock(Struct, frozen=True):
+class Knock(Struct, frozen=True, gc=False):
     """What a handler is given besides its parameters: who asks, and with whose token."""
 
-    context: Context
     key_hash: bytes
     token: str | None
     may: Permission
 
-    def submit(self, verb: str, request: Any, *, current: bool = False) -> Steps[Any]:
-        """Carry a request out; with `current`, about the session that the token stands for.
-
-        Raises Refused where there is no such session, and where a user has too many.
-        """
-        call = BackendCall(
-            key_hash=self.key_hash,
-            request=request,
-            token=self.token if current else None,
-            may=self.may,
+    def wants(self, verb: str, request: Any, *, current: bool = False) -> Asked:
+        """Have a request carried out; with `current`, about the session that the token stands for."""
+        token = self.token if current else None
+        return Asked(
+            verb, BackendCall(key_hash=self.key_hash, request=request, token=token, may=self.may)
         )
-        outcome = yield Asked(verb, call)
-        if isinstance(outcome, Gone):
-            raise Refused(refuse_gone(outcome))
-        if isinstance(outcome, TooMany):
-            retry = retry_after_header(room_in(outcome)).encode()
-            raise Refused(answer_problem(limit_problem(outcome), (b"retry-after", retry)))
-        return outcome
-
-
-def refuse_gone(gone: Gone) -> Reply:
-    return answer_problem(gone_problem(gone), _CHALLENGE)
 
 
 def backend(
     method: Method,
     path: str,
     *,
+    tell: Callable[[Any], Done[Any]],
     who: Who = Who.BACKEND,
     may: Permission = Permission.SESSIONS,
     status: int = 200,
     body_required: bool = True,
     problems: tuple[str, ...] = (),
 ) -> Callable[[Handler], Call]:
-    """Make a call of a function that returns its steps, which run on the event loop."""
+    """Make a call of a function that says what is to be asked, and of one that tells the outcome.
+
+    `tell` is given no outcome that is a refusal: where there is no such session, and where a user has
+    too many, the answer is the same for all calls.
+    """
 
     def decorate(handler: Handler) -> Call:
         reader = Reader(handler, path)
-
-        def key(context: Context, headers: Headers) -> tuple[bytes, bytes]:
-            authorization, content_type = scan(headers, context.settings.body_max)
-            presented = bearer(authorization, "<API key>")
-            return context.services.keys.recognize(presented), content_type
-
-        def steps(context: Context, scope: Scope, body: bytes) -> Steps[Reply]:
-            headers = scope["headers"]
-            key_hash, content_type = key(context, headers)
-            if reader.body is not None:
-                check_body(body, content_type, context.settings.body_max)
-                if not body and not body_required:
-                    body = b"{}"
-            given = reader.read(scope, body)
-            token = None if who is Who.BACKEND else session_token(headers)
-            if token is None and who is Who.PERSON:
-                token = NO_TOKEN  # refused further on: whether the key may ask comes first
-            if key_hash not in context.admitted:
-                yield Awaited(partial(_admit, context, key_hash))
-            try:
-                knock = Knock(context, key_hash, token, may)
-                return done((yield from handler(knock, **given)), status)
-            except Refused as refused:
-                return refused.reply
-
-        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
-            _, content_type = key(context, scope["headers"])
-            body = b""
-            if reader.body is not None:
-                body = await read_body(receive, content_type, context.settings.body_max)
-            scope.setdefault("path_params", {})
-            return await walk(steps(context, scope, body), context)
-
+        ask = _asking(handler, reader, who, may, body_required=body_required)
+        hot = Hot(ask, _telling(tell, status))
         return Call(
             name=handler.__name__,
             method=method,
             path=path,
             who=who,
             may=may,
-            respond=respond,
-            steps=steps,
+            respond=_responding(hot, reader),
+            hot=hot,
             body=reader.body,
             body_required=body_required,
             query=reader.query,
             params=reader.params,
-            answer=reader.answer,
+            answer=answered(tell),
             status=status,
             problems=problems,
             words=words(handler),
@@ -143,17 +101,66 @@ def backend(
     return decorate
 
 
-def session_token(headers: Headers) -> str | None:
+def _asking(
+    handler: Handler, reader: Reader, who: Who, may: Permission, *, body_required: bool
+) -> Callable[[Context, Incoming, bytes], Step]:
+    def ask(context: Context, incoming: Incoming, body: bytes) -> Step:
+        key_hash = _key_of(context, incoming)
+        if reader.body is not None:
+            content_type = incoming.by_name.get(b"content-type", b"")
+            check_body(body, content_type, context.settings.body_max)
+            if not body and not body_required:
+                body = b"{}"
+        given = reader.read(incoming.params, incoming.query, body)
+        token = None if who is Who.BACKEND else session_token(incoming)
+        if token is None and who is Who.PERSON:
+            token = NO_TOKEN  # refused further on: whether the key may ask comes first
+        knock = Knock(key_hash, token, may)
+        if key_hash in context.admitted:
+            return handler(knock, **given)
+        return Awaited(partial(_admit, context, key_hash), lambda _: handler(knock, **given))
+
+    return ask
+
+
+def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context, Any], Reply]:
+    def told(_context: Context, outcome: Any) -> Reply:
+        if isinstance(outcome, Gone):
+            return refuse_gone(outcome)
+        if isinstance(outcome, TooMany):
+            retry = retry_after_header(room_in(outcome)).encode()
+            return answer_problem(limit_problem(outcome), (b"retry-after", retry))
+        return done(tell(outcome), status)
+
+    return told
+
+
+def _responding(hot: Hot, reader: Reader) -> Respond:
+    async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+        incoming = Incoming.of(scope)
+        _, content_type = scan(incoming.headers, context.settings.body_max)
+        _key_of(context, incoming)  # before any of the body is taken
+        body = b""
+        if reader.body is not None:
+            body = await read_body(receive, content_type, context.settings.body_max)
+        return await hot.walk(context, hot.ask(context, incoming, body))
+
+    return respond
+
+
+def _key_of(context: Context, incoming: Incoming) -> bytes:
+    presented = bearer(incoming.one(b"authorization"), "<API key>")
+    return context.services.keys.recognize(presented)
+
+
+def refuse_gone(gone: Gone) -> Reply:
+    return answer_problem(gone_problem(gone), _CHALLENGE)
+
+
+def session_token(incoming: Incoming) -> str | None:
     """Return the person's token; of what no system would make, only that it is none. It is judged by
     the service: a call may be about the token of a system that was here before us."""
-    token: bytes | None = None
-    for name, value in headers:
-        if name == b"x-session-token":
-            if token is not None:
-                raise InvalidInput(
-                    "X-Session-Token: given more than once.", hint="Send the header once."
-                )
-            token = value
+    token = incoming.one(b"x-session-token")
     if not token:
         return None
     if len(token) > FOREIGN_MAX or not token.isascii():
@@ -169,4 +176,4 @@ async def _admit(context: Context, key_hash: bytes) -> None:
     context.admitted.add(key_hash)
 
 
-__all__ = ["Knock", "Refused", "backend"]
+__all__ = ["Knock", "backend"]

@@ -15,7 +15,7 @@ import inspect
 import re
 import time
 import typing
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from sojourn.api.metrics import Tally
 from sojourn.api.problems import crash, invalid, refuse
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
-from sojourn.api.steps import Steps
+from sojourn.api.steps import Hot
 from sojourn.api.wire import Done, camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
@@ -66,7 +66,7 @@ class Words(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One method of one path. `respond` and `steps` may raise a SojournError; `answer` may not."""
+    """One method of one path. `respond` and `hot` may raise a SojournError; `answer` may not."""
 
     name: str
     method: Method
@@ -74,8 +74,8 @@ class Call(Struct, frozen=True, kw_only=True):
     who: Who
     respond: Respond
     words: Words
-    steps: Callable[[Context, Scope, bytes], Steps[Reply]] | None = None  # of a hot call
-    looks_at_client: bool = False  # its steps want to know the client's address
+    hot: Hot | None = None
+    looks_at_client: bool = False  # it wants to know the client's address
     may: Permission | None = None
     body: Any = None
     body_required: bool = True
@@ -152,7 +152,8 @@ def operator(
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.authenticate(presented)
                 context.services.keys.require(key, may)
-                said = handler(Ask(context, key), **reader.read(scope, body))
+                given = reader.read(scope["path_params"], scope["query_string"], body)
+                said = handler(Ask(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
             reply = await context.blocking.run(patience or settings.request_timeout, work)
@@ -177,6 +178,11 @@ def operator(
     return decorate
 
 
+def answered(tell: Callable[..., Any]) -> Any:
+    """Return what a function answers, as its signature says."""
+    return typing.get_type_hints(tell)["return"]
+
+
 def words(handler: Callable[..., Any]) -> Words:
     """Split a docstring into the summary and the description of a call."""
     summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n")
@@ -188,7 +194,7 @@ class Reader:
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         hints = typing.get_type_hints(handler, include_extras=True)
-        self.answer = _outcome(hints.pop("return"))
+        self.answer = _outcome(hints.pop("return"))  # not of a hot call, which `tell` answers
         del hints["ask"]  # what it is given besides
         self.body = hints.pop("body", None)
         self.query = hints.pop("query", None)
@@ -197,12 +203,12 @@ class Reader:
         assert set(re.findall(r"{(\w+)}", path)) == set(self.params), path
         self._decode = msgspec.json.Decoder(self.body).decode if self.body else None
 
-    def read(self, scope: Scope, body: bytes) -> dict[str, Any]:
+    def read(self, pieces: Mapping[str, str], query: bytes, body: bytes) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for name, raw in scope["path_params"].items():
+        for name, raw in pieces.items():
             values[self._names[name]] = _piece(name, raw, self.params[name])
         if self.query is not None:
-            values["query"] = read_query(scope["query_string"], self.query)
+            values["query"] = read_query(query, self.query)
         if self._decode is not None:
             if not body:
                 raise InvalidInput("The body is empty; JSON is expected.")
@@ -211,11 +217,8 @@ class Reader:
 
 
 def _outcome(hint: Any) -> Any:
-    """Return what a handler answers in the end: of steps, what they return; or what is awaited."""
-    kind = typing.get_origin(hint)
-    if kind is Awaitable:
-        return typing.get_args(hint)[0]
-    return typing.get_args(hint)[2] if kind is Generator else hint
+    """Return what a handler answers in the end, perhaps after it has been awaited."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Awaitable else hint
 
 
 def _piece(name: str, raw: str, kind: Any) -> Any:

@@ -1,9 +1,9 @@
 """The direct lane: hot calls answered by the protocol itself, with neither a task nor ASGI between.
 
-A hot call is steps that ask the batcher once. Walking them needs no task: the batcher calls back with
-the outcome, and the answer is written in the same moment. What cannot be had like that (a step that
-is not the batcher's) goes on in a task from there. The steps are those of the other lanes, so the
-bytes of the answer are the same.
+A hot call asks the batcher once, which needs no task: the batcher calls back with the outcome, and the
+answer is written in the same moment. What cannot be had like that (a step that is not the batcher's)
+goes on in a task from there. The two parts of a call are those of the other lanes, so the bytes of
+the answer are the same.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import asyncio
 import time
 from typing import Any, Protocol
 
-from sojourn.api.call import Call, excuse
+from sojourn.api.call import excuse
 from sojourn.api.fast import FastLane
 from sojourn.api.limits import too_slow
 from sojourn.api.metrics import Tally
-from sojourn.api.reply import Headers, Reply, render
-from sojourn.api.steps import Asked, Step, Steps, walk
-from sojourn.errors import SojournError
+from sojourn.api.reply import Headers, Reply
+from sojourn.api.steps import Asked, Hot, Incoming, Step
 
 DIRECT_MAX = 16_384
 """Bytes of the largest body that is taken here. Larger ones, and those of unknown size, take the lane
@@ -56,22 +55,22 @@ class Lane:
         inner = getattr(app, "app", app)
         return cls(inner, proxied=inner is not app) if isinstance(inner, FastLane) else None
 
-    def enter(self, connection: Connection) -> Direct | None:
+    def enter(
+        self, connection: Connection, method: bytes, by_name: dict[bytes, bytes]
+    ) -> Direct | None:
         """Return the request whose headers have arrived, if it is one for this lane."""
-        path, _, query = connection.url.partition(b"?")
-        found = self.fast.find(path, connection.parser.get_method().decode("ascii"))
+        query = b""
+        found = self.fast.find(method, connection.url)
+        if found is None:
+            path, _, query = connection.url.partition(b"?")
+            found = self.fast.find(method, path)
         if found is None:
             return None
-        call, tally, session_id = found
-        if call.steps is None or (self._proxied and call.looks_at_client):
+        call, tally, pieces = found
+        if call.hot is None or (self._proxied and call.looks_at_client):
             return None
-        scope = {
-            "headers": connection.headers,
-            "client": connection.client,
-            "query_string": query,
-            "path_params": {} if session_id is None else {"sessionId": session_id},
-        }
-        return Direct(connection, self.fast, call, tally, scope)
+        incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
+        return Direct(connection, self.fast, call.hot, tally, incoming)
 
 
 class _Unheard:
@@ -85,12 +84,12 @@ class Direct:
     """One request. To the protocol it looks like uvicorn's cycle."""
 
     __slots__ = (
+        "_asking",
         "_began",
-        "_call",
         "_connection",
         "_fast",
-        "_scope",
-        "_steps",
+        "_hot",
+        "_incoming",
         "_tally",
         "body",
         "disconnected",
@@ -103,15 +102,15 @@ class Direct:
     message_event = _Unheard()
 
     def __init__(
-        self, connection: Connection, fast: FastLane, call: Call, tally: Tally, scope: Any
+        self, connection: Connection, fast: FastLane, hot: Hot, tally: Tally, incoming: Incoming
     ) -> None:
         self._connection = connection
         self._fast = fast
-        self._call = call
+        self._hot = hot
         self._tally = tally
-        self._scope = scope
+        self._incoming = incoming
         self._began = time.perf_counter()
-        self._steps: Steps[Reply] | None = None
+        self._asking = False
         self.body = b""
         self.more_body = True
         self.disconnected = False
@@ -122,29 +121,18 @@ class Direct:
     def start(self) -> None:
         """Carry the call out: the body has arrived."""
         context = self._fast.context
-        assert self._call.steps is not None  # else it would not be here
         try:
-            self._steps = self._call.steps(context, self._scope, self.body)
-            step = next(self._steps)
-        except StopIteration as end:
-            self._finish(end.value)
+            step = self._hot.ask(context, self._incoming, self.body)
+            if type(step) is not Asked:
+                self._hand_over(step)
+                return
+            context.services.batcher.put(step.verb, step.request, self._answered)
         except Exception as fault:  # noqa: BLE001 - the last resort
             self._finish(excuse(fault))
-        else:
-            self._wait(step)
-
-    def _wait(self, step: Step) -> None:
-        context = self._fast.context
-        if not isinstance(step, Asked):
-            self._hand_over(step)
             return
-        try:
-            context.services.batcher.put(step.verb, step.request, self._answered)
-        except SojournError as fault:
-            self._answered(fault)
-        else:
-            context.deadlines.watch(self, self._connection.loop)
-            self._connection.tasks.add(self)
+        self._asking = True
+        context.deadlines.watch(self, self._connection.loop)
+        self._connection.tasks.add(self)
 
     def give_up(self) -> None:
         """Answer that the store took too long."""
@@ -156,21 +144,20 @@ class Direct:
         self._connection.loop.call_soon(self._answered, asyncio.CancelledError(msg))
 
     def _answered(self, outcome: Any) -> None:
-        """Go on with the outcome of the step."""
-        self._fast.context.deadlines.forget(self)
-        self._connection.tasks.discard(self)
-        steps = self._steps
-        if steps is None:
+        """Tell the outcome."""
+        if not self._asking:
             return  # given up before
+        self._asking = False
+        context = self._fast.context
+        context.deadlines.forget(self)
+        self._connection.tasks.discard(self)
         try:
-            failed = isinstance(outcome, BaseException)
-            step = steps.throw(outcome) if failed else steps.send(outcome)
-        except StopIteration as end:
-            self._finish(end.value)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            reply = self._hot.tell(context, outcome)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
-            self._finish(excuse(fault))
-        else:
-            self._wait(step)
+            reply = excuse(fault)
+        self._finish(reply)
 
     def _hand_over(self, step: Step) -> None:
         """Go on in a task."""
@@ -180,22 +167,20 @@ class Direct:
         task.add_done_callback(tasks.discard)
 
     async def _go_on(self, step: Step) -> None:
-        assert self._steps is not None  # it has yielded this step
         try:
-            reply = await walk(self._steps, self._fast.context, step)
+            reply = await self._hot.walk(self._fast.context, step)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
             reply = excuse(fault)
         self._finish(reply)
 
     def _finish(self, reply: Reply) -> None:
-        self._steps = None
         self._tally.add(reply.code, time.perf_counter() - self._began)
         if self.disconnected:
             return
         connection = self._connection
         self.response_started = self.response_complete = True
         headers = connection.server_state.default_headers
-        connection.transport.write(render(reply, headers, close=not self.keep_alive))
+        connection.transport.write(self._fast.render(reply, headers, close=not self.keep_alive))
         if not self.keep_alive:
             connection.transport.close()
         connection.on_response_complete()

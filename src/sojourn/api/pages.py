@@ -49,5 +49,4 @@ def reply_of(page: Page | None) -> Reply:
     if page is None:
         return answer_problem(problem("not_found", "There is nothing at this path."))
     headers = [(name.lower().encode(), value.encode()) for name, value in page.headers]
-    length = (b"content-length", b"%d" % len(page.body))
-    return Reply(page.status, [*headers, length], page.body)
+    return Reply(page.status, headers, page.body)

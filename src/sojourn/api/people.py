@@ -224,7 +224,7 @@ class People:
         if isinstance(reply, Gone):
             return answer_problem(gone_problem(reply), _CHALLENGE)
         headers = [(b"set-cookie", each.encode()) for each in cookies]
-        return msgspec.structs.replace(reply, headers=[*reply.headers, *headers])
+        return msgspec.structs.replace(reply, own=[*reply.own, *headers])
 
     def _list(self, visit: Visit, query: ActiveSessionsQuery) -> Step[Reply]:
         found = yield from listing(visit, after=query.cursor, limit=query.limit)

@@ -62,9 +62,7 @@ _FIELD = re.compile(rf"\b(?:{'|'.join(_FIELDS)})\b")
 
 
 def answer_problem(problem: Problem, *extra: tuple[bytes, bytes]) -> Reply:
-    body = encode(problem)
-    headers = [*_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
-    return Reply(problem.status, headers, body, problem.code)
+    return Reply(problem.status, [*_HEADERS, *extra], encode(problem), problem.code)
 
 
 def problem(code: str, error: str, details: str = "", *, instance: str | None = None) -> Problem:

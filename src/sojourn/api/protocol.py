@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 from sojourn.api.direct import DIRECT_MAX, Direct, Lane
 from sojourn.api.metrics import REFUSED
 from sojourn.api.problems import answer_problem, problem
-from sojourn.api.reply import render
+from sojourn.api.reply import Renderer
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
@@ -80,12 +80,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._bounds = bounds
         self._phase = Phase.IDLE
         self._due = NEVER
-        self._head_size = 0
-        self._head_count = 0
+        self._piece = 0  # bytes of what has just arrived
         self._fed = 0  # bytes of this request, but for the piece in which it began
         self._began = False
-        self._length = 0  # of the body, as announced
-        self._chunked = False
         self._deaf = False  # answered and closing: what still arrives is dropped
         self._stalled_at: float | None = None
         self._running: Cycle | None = None  # `cycle` is the last one received
@@ -104,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        self._piece = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -121,15 +119,18 @@ class GuardedProtocol(HttpToolsProtocol):
             else:
                 self._refuse("invalid_request", "This is not HTTP as this server understands it.")
             return
+        if self._phase is Phase.IDLE:
+            self._began = False
+            return
         if self._began:
             self._began = False
-        elif self._phase is not Phase.IDLE:
+        else:
             self._fed += len(data)
-            self._check_size()
+        self._check_size()
 
     def _check_size(self) -> None:
         if self._phase is Phase.HEAD:
-            if self._fed > self._bounds.header_max:
+            if self._fed > self._bounds.header_max or self._head_too_large():
                 self._refuse("headers_too_large", "The headers are larger than this server takes.")
         elif self._fed > self._bounds.wire_max:
             if self.cycle.response_complete:
@@ -140,52 +141,48 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
-        self._length, self._chunked = 0, False
         self._phase = Phase.HEAD
         self._began = True
-        self._fed = self._head_size = self._head_count = 0
+        self._fed = 0
         self._due = self.loop.time() + self._bounds.receive_timeout
 
-    def on_url(self, url: bytes) -> None:
-        self._head_size += len(url)
-        if self._head_size > self._bounds.header_max:
-            raise TooLarge
-        self.url += url
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_count += 1
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._bounds.header_max or self._head_count > self._bounds.headers_max:
-            raise TooLarge
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        elif name == b"content-length" and value.isdigit():
-            self._length = int(value)
-        elif name == b"transfer-encoding":
-            self._chunked = True
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self.parser.get_http_version() not in VERSIONS:
+        parser = self.parser
+        if parser.get_http_version() not in VERSIONS:
             raise ValueError  # the parser takes 0.9 as well, which has neither headers nor an end
-        if self.parser.should_upgrade():
+        bounds = self._bounds
+        whole = self._began and self._piece <= bounds.header_max  # then so is the head
+        if not (whole and len(self.headers) <= bounds.headers_max) and self._head_too_large():
+            raise TooLarge
+        if parser.should_upgrade():
             return  # the parser drops the body of such a request: see `_decline_upgrade`
         self._phase = Phase.BODY
-        if self._lane is not None and self._at_rest():
-            direct = self._lane.enter(self)
+        by_name = dict(self.headers)
+        self.expect_100_continue = by_name.get(b"expect", b"").lower() == b"100-continue"
+        if self._lane is not None and self._at_rest(by_name):
+            direct = self._lane.enter(self, parser.get_method(), by_name)
             if direct is not None:
                 self.cycle = self._running = direct
                 return
         self._describe()
         super().on_headers_complete()
+        self.headers = []  # what comes from here on are trailers, which nobody here takes for headers
 
-    def _at_rest(self) -> bool:
+    def _head_too_large(self) -> bool:
+        """Tell whether what there is of the head is more than this server takes."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return size > self._bounds.header_max or len(self.headers) > self._bounds.headers_max
+
+    def _at_rest(self, by_name: dict[bytes, bytes]) -> bool:
         """Tell whether this request can be answered in one go: it is small, and none is before it."""
+        length = by_name.get(b"content-length", b"0")
         return (
-            self._length <= DIRECT_MAX
-            and not self._chunked
+            length.isdigit()
+            and int(length) <= DIRECT_MAX
+            and b"transfer-encoding" not in by_name
             and not self.expect_100_continue
             and not self._busy
             and not self.pipeline
@@ -207,11 +204,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._phase = Phase.IDLE
-        answered = self.cycle.response_complete
-        self._due = self.loop.time() + KEEP_ALIVE if answered else NEVER
-        super().on_message_complete()
-        if type(self.cycle) is Direct and not answered:
-            self.cycle.start()
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._due = self.loop.time() + KEEP_ALIVE
+            return
+        self._due = NEVER
+        cycle.more_body = False
+        if type(cycle) is Direct:
+            cycle.start()
+        else:
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Do as uvicorn does, but for its timer."""
@@ -309,7 +311,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
             self._give_up()
         reply = answer_problem(problem(code, error))
-        self.transport.write(render(reply, self.server_state.default_headers, close=True))
+        headers = self.server_state.default_headers
+        self.transport.write(Renderer().render(reply, headers, close=True))
         self._close_softly()
 
     def _close_softly(self) -> None:

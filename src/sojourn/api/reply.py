@@ -22,7 +22,7 @@ SECURITY: Headers = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 _JSON: Headers = [(b"content-type", b"application/json"), *SECURITY]
-_JSON_LINES = b"".join(b"%b: %b\r\n" % header for header in _JSON)
+NO_CONTENT = 204
 
 encode = msgspec.json.Encoder().encode
 
@@ -31,10 +31,16 @@ class Reply(Struct, frozen=True, gc=False):
     """An answer, ready to send. It is itself an ASGI application, as Litestar expects of a response."""
 
     status: int
-    headers: Headers
+    own: Headers  # all but the length; not to be changed, for answers share it
     body: bytes
     code: str = ""  # of the problem; empty on success
-    lines: bytes = b""  # all headers but the length as they go over the wire, where that is known
+
+    @property
+    def headers(self) -> Headers:
+        """All headers. An answer without content has no length either (RFC 9110, 8.6)."""
+        if self.status == NO_CONTENT:
+            return self.own
+        return [*self.own, (b"content-length", b"%d" % len(self.body))]
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -43,26 +49,34 @@ class Reply(Struct, frozen=True, gc=False):
 
 def done(answer: Done[Any], status: int = 200) -> Reply:
     """Answer a success."""
-    body = encode(answer)
-    headers = [*_JSON, (b"content-length", b"%d" % len(body))]
-    return Reply(status, headers, body, lines=_JSON_LINES)
-
-
-def render(reply: Reply, default_headers: Headers, *, close: bool) -> bytes:
-    """Write a whole answer as it goes over the wire, in HTTP/1.1."""
-    parts = [STATUS_LINE[reply.status]]
-    headers = default_headers
-    if reply.lines:
-        parts += (reply.lines, b"content-length: %d\r\n" % len(reply.body))
-    else:
-        headers = [*default_headers, *reply.headers]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (b"connection: close\r\n\r\n" if close else b"\r\n", reply.body)
-    return b"".join(parts)
+    return Reply(status, _JSON, encode(answer))
 
 
 def plain(body: bytes, content_type: bytes, status: int = 200) -> Reply:
     """Answer something that is not one of ours, such as the text Prometheus reads."""
-    length = (b"content-length", b"%d" % len(body))
-    return Reply(status, [(b"content-type", content_type), *SECURITY, length], body)
+    return Reply(status, [(b"content-type", content_type), *SECURITY], body)
+
+
+class Renderer:
+    """Writes whole answers as they go over the wire, in HTTP/1.1."""
+
+    def __init__(self) -> None:
+        self._defaults: Headers = []  # the server's own headers, of which the lines below were written
+        self._begins: dict[int, bytes] = {}  # all lines of a success but its length, by its status
+
+    def render(self, reply: Reply, default_headers: Headers, *, close: bool) -> bytes:
+        if default_headers is not self._defaults:  # a new list comes with every second's date
+            self._defaults = default_headers
+            self._begins.clear()
+        if reply.own is not _JSON:
+            begin = _begin(reply.status, [*default_headers, *reply.own])
+        elif (known := self._begins.get(reply.status)) is not None:
+            begin = known
+        else:
+            begin = self._begins[reply.status] = _begin(reply.status, [*default_headers, *_JSON])
+        ending = b"\r\nconnection: close\r\n\r\n" if close else b"\r\n\r\n"
+        return b"%bcontent-length: %d%b%b" % (begin, len(reply.body), ending, reply.body)
+
+
+def _begin(status: int, headers: Headers) -> bytes:
+    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers)

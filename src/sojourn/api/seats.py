@@ -1,7 +1,7 @@
 """Seats: acquire, heartbeat, release, which are hot; and the operators' view of them.
 
 A hot handler is a function of the context and of what the request says. It runs on the event loop and
-yields its request to the batcher (see `steps`), so it must not do anything else that takes time.
+returns what the batcher is to be asked (see `steps`), so it must not do anything that takes time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done
-from sojourn.api.steps import Asked, Awaited, Steps, walk
+from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
 from sojourn.api.wire import (
     AcquireBody,
     BeatBody,
@@ -45,10 +45,11 @@ from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
-from sojourn.service.seats import BeatCall, Seat, SeatCall
+from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 
-Hot = Callable[[Context, bytes, bytes, Scope], Steps[Reply]]
+Handler = Callable[[Context, bytes, bytes, Incoming], Step]
+Tell = Callable[[Context, Any], Reply]
 
 TEXT_MAX = 256
 LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
@@ -63,36 +64,38 @@ def hot(
     method: Method,
     path: str,
     *,
+    tell: Tell,
     who: Who,
     answer: Any,
     body: Any = None,
     status: int = 200,
     problems: tuple[str, ...] = (),
     looks_at_client: bool = False,
-) -> Callable[[Hot], Call]:
-    """Make a call of a function that returns its steps."""
+) -> Callable[[Handler], Call]:
+    """Make a call of a function that says what is to be asked, and of one that tells the outcome."""
 
-    def decorate(handler: Hot) -> Call:
-        def steps(context: Context, scope: Scope, content: bytes) -> Steps[Reply]:
-            body_max = context.settings.body_max
-            authorization, content_type = scan(scope["headers"], body_max)
+    def decorate(handler: Handler) -> Call:
+        def ask(context: Context, incoming: Incoming, content: bytes) -> Step:
             if body is not None and content:
-                check_body(content, content_type, body_max)
-            return handler(context, authorization, content, scope)
+                content_type = incoming.by_name.get(b"content-type", b"")
+                check_body(content, content_type, context.settings.body_max)
+            return handler(context, incoming.one(b"authorization"), content, incoming)
 
         async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
             body_max = context.settings.body_max
-            _, content_type = scan(scope["headers"], body_max)
+            incoming = Incoming.of(scope)
+            _, content_type = scan(incoming.headers, body_max)
             content = b"" if body is None else await read_body(receive, content_type, body_max)
-            return await walk(steps(context, scope, content), context)
+            return await parts.walk(context, ask(context, incoming, content))
 
+        parts = Hot(ask, tell)
         return Call(
             name=handler.__name__,
             method=method,
             path=path,
             who=who,
             respond=respond,
-            steps=steps,
+            hot=parts,
             looks_at_client=looks_at_client,
             body=body,
             body_required=False,
@@ -105,9 +108,16 @@ def hot(
     return decorate
 
 
+def _seated(context: Context, outcome: Seat | Denied) -> Reply:
+    if isinstance(outcome, Denied):
+        return deny(outcome, show_holders=context.settings.show_holders)
+    return done(Done(data=_seat_body(outcome)), 201)
+
+
 @hot(
     "POST",
     "/api/licenses/sessions",
+    tell=_seated,
     who=Who.CLIENT,
     body=AcquireBody,
     answer=Done[SeatBody],
@@ -125,7 +135,7 @@ def hot(
     ),
     looks_at_client=True,
 )
-def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -> Steps[Reply]:
+def acquire(context: Context, authorization: bytes, body: bytes, incoming: Incoming) -> Step:
     """Take a seat.
 
     The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose
@@ -138,26 +148,37 @@ def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -
     asked = decode(_decode_acquire, body) if body else _NOTHING
     kind = kind_of(token)
     if kind is TokenKind.LEASE:
-        call = _resume(context.services.keyring.verify(token), asked, scope)
-    elif kind is TokenKind.LICENSE:
+        return Asked("acquire", _resume(context.services.keyring.verify(token), asked, incoming))
+    if kind is TokenKind.LICENSE:
         check_token(token, kind)
-        call = _wish(asked, scope, key_hash=hash_token(token), license_id=asked.license_id)
-    elif kind is not None:
+        wish = _wish(asked, incoming, key_hash=hash_token(token), license_id=asked.license_id)
+        return Asked("acquire", wish)
+    if kind is not None:
         raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
-    elif context.issuers and token.count(".") == 2:
-        user = yield Awaited(partial(context.issuers.verify, token))
-        call = _wish(_as(asked, user), scope, license_id=user.license_id, trusted=True)
-    else:
-        raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
-    outcome = yield Asked("acquire", call)
-    if isinstance(outcome, Denied):
-        return deny(outcome, show_holders=context.settings.show_holders)
-    return done(Done(data=_seat_body(outcome)), 201)
+    if context.issuers and token.count(".") == 2:
+        return Awaited(
+            partial(context.issuers.verify, token), partial(_acquire_as, asked, incoming)
+        )
+    raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
+
+
+def _acquire_as(asked: AcquireBody, incoming: Incoming, user: UserProof) -> Asked:
+    """Ask for the user whom a JWT proves."""
+    wish = _wish(_as(asked, user), incoming, license_id=user.license_id, trusted=True)
+    return Asked("acquire", wish)
+
+
+def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
+    if isinstance(outcome, Lost):
+        return lost(outcome)
+    answer = BeatBody(expires_in=seconds(outcome.expires_in), state=outcome.state.value)
+    return done(Done(data=answer))
 
 
 @hot(
     "POST",
     "/api/licenses/sessions/heartbeat",
+    tell=_kept,
     who=Who.HOLDER,
     body=HeartbeatBody,
     answer=Done[BeatBody],
@@ -168,7 +189,7 @@ def acquire(context: Context, authorization: bytes, body: bytes, scope: Scope) -
         "license_not_yet_valid",
     ),
 )
-def heartbeat(context: Context, authorization: bytes, body: bytes, _scope: Scope) -> Steps[Reply]:
+def heartbeat(context: Context, authorization: bytes, body: bytes, _incoming: Incoming) -> Step:
     """Keep a seat.
 
     `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
@@ -188,15 +209,21 @@ def heartbeat(context: Context, authorization: bytes, body: bytes, _scope: Scope
             next_in=None if said.next_in is None else round(said.next_in * 1000),
             closing=said.closing,
         )
-    outcome = yield Asked("renew", BeatCall(claims=claims, beat=beat))
-    if type(outcome) is Renewal:
-        answer = BeatBody(expires_in=seconds(outcome.expires_in), state=outcome.state.value)
-        return done(Done(data=answer))
-    return lost(outcome)
+    return Asked("renew", BeatCall(claims=claims, beat=beat))
 
 
-@hot("DELETE", "/api/licenses/sessions/current", who=Who.HOLDER, answer=Done[ReleasedBody])
-def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope) -> Steps[Reply]:
+def _given_back(_context: Context, released: bool) -> Reply:
+    return done(Done(data=ReleasedBody(released=released)))
+
+
+@hot(
+    "DELETE",
+    "/api/licenses/sessions/current",
+    tell=_given_back,
+    who=Who.HOLDER,
+    answer=Done[ReleasedBody],
+)
+def release(context: Context, authorization: bytes, _body: bytes, _incoming: Incoming) -> Step:
     """Give a seat back.
 
     `released` is false when there was nothing left to give back, which is as good.
@@ -205,8 +232,7 @@ def release(context: Context, authorization: bytes, _body: bytes, _scope: Scope)
     if token[:4] != "sjl_":
         raise wrong_kind(LEASE_TOKEN)
     claims = context.services.keyring.verify(token)
-    released = yield Asked("release", claims)
-    return done(Done(data=ReleasedBody(released=released)))
+    return Asked("release", claims)
 
 
 def _seat_body(seat: Seat) -> SeatBody:
@@ -223,7 +249,7 @@ def _seat_body(seat: Seat) -> SeatBody:
 
 def _wish(
     asked: AcquireBody,
-    scope: Scope,
+    incoming: Incoming,
     *,
     license_id: str | None,
     key_hash: bytes | None = None,
@@ -237,7 +263,7 @@ def _wish(
         user_id=_given(asked.user_id, "userId"),
         client_id=_given(asked.client_id, "clientId"),
         session_id=asked.session_id,
-        device=_device(asked, scope),
+        device=_device(asked, incoming),
         takeover=asked.takeover,
     )
 
@@ -249,14 +275,14 @@ def _as(asked: AcquireBody, user: UserProof) -> AcquireBody:
     return msgspec.structs.replace(asked, user_id=user.user_id)
 
 
-def _resume(claims: LeaseClaims, asked: AcquireBody, scope: Scope) -> SeatCall:
+def _resume(claims: LeaseClaims, asked: AcquireBody, incoming: Incoming) -> SeatCall:
     """Return the wish to come back to a lease."""
     license_id, feature = split_pool_id(claims.pool_id)
     _agree("licenseId", asked.license_id, license_id)
     _agree("feature", asked.feature, feature)
     _agree("userId", asked.user_id, claims.user_id)
     _agree("clientId", asked.client_id, claims.client_id)
-    return SeatCall(claims=claims, device=_device(asked, scope))
+    return SeatCall(claims=claims, device=_device(asked, incoming))
 
 
 def _agree(name: str, said: str | None, proved: str) -> None:
@@ -275,16 +301,16 @@ def _given(value: str | None, name: str) -> str:
     return value
 
 
-def _device(asked: AcquireBody, scope: Scope) -> Device:
+def _device(asked: AcquireBody, incoming: Incoming) -> Device:
     """Describe the client: by its own words, its User-Agent, and where it called from."""
-    said, client = asked.device, scope.get("client")
+    said, client = asked.device, incoming.client
     return Device(
         name=said.name if said else None,
         browser=said.browser if said else None,
         os=said.os if said else None,
         kind=said.kind if said else None,
         ip=client[0] if client else None,
-        user_agent=_user_agent(scope["headers"]),
+        user_agent=_user_agent(incoming.headers),
     )
 
 

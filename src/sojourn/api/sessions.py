@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
-from sojourn.api.steps import Steps
+from sojourn.api.steps import Asked
 from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.api.wire_sessions import (
     BeginBody,
@@ -36,7 +36,7 @@ from sojourn.api.wire_sessions import (
 from sojourn.errors import InvalidInput, NotFound
 from sojourn.service.backends import CURRENT, EndOwn, EndSome
 from sojourn.service.keys import Permission
-from sojourn.session import ROTATION_GRACE, Check, End, Rotate, Save, Session
+from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
 
 BASE = "/api/sessions"
 GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")
@@ -49,10 +49,20 @@ class CheckQuery(Wire, frozen=True, kw_only=True):
     adopted: bool = False
 
 
+def _begun(begun: Begun) -> Done[BegunAnswer]:
+    return Done(data=begun_answer(begun))
+
+
 @backend(
-    "POST", BASE, who=Who.SIGN_IN, status=201, body_required=False, problems=("session_limit",)
+    "POST",
+    BASE,
+    tell=_begun,
+    who=Who.SIGN_IN,
+    status=201,
+    body_required=False,
+    problems=("session_limit",),
 )
-def begin_session(ask: Knock, body: BeginBody) -> Steps[Done[BegunAnswer]]:
+def begin_session(ask: Knock, body: BeginBody) -> Asked:
     """Begin a session.
 
     With `userId`: a user signs in; without: a visitor's, for its data alone. The session whose token
@@ -62,12 +72,15 @@ def begin_session(ask: Knock, body: BeginBody) -> Steps[Done[BegunAnswer]]:
     oldest is ended, as `atLimit` says; `ask` answers which there are, to begin again with some of them
     in `ending`. The answer holds the token, this once.
     """
-    begun = yield from ask.submit("begin", body.begin(), current=True)
-    return Done(data=begun_answer(begun))
+    return ask.wants("begin", body.begin(), current=True)
 
 
-@backend("GET", BASE + "/current", who=Who.PERSON, problems=GONE)
-def check_session(ask: Knock, query: CheckQuery) -> Steps[Done[SessionAnswer]]:
+def _checked(session: Session) -> Done[SessionAnswer]:
+    return Done(data=SessionAnswer(session=session_body(session, data=True)))
+
+
+@backend("GET", BASE + "/current", tell=_checked, who=Who.PERSON, problems=GONE)
+def check_session(ask: Knock, query: CheckQuery) -> Asked:
     """Check a person's token.
 
     Marks the session as used, if that is due, unless `touch` is false. `adopted`: it is the token of a
@@ -75,12 +88,19 @@ def check_session(ask: Knock, query: CheckQuery) -> Steps[Done[SessionAnswer]]:
     with `session_` says that it is the person who must sign in again, and why; any other 401 is about
     the API key.
     """
-    session = yield from ask.submit("check", Check(ask.token or "", query.touch, query.adopted))
-    return Done(data=SessionAnswer(session=session_body(session, data=True)))
+    return ask.wants("check", Check(ask.token or "", query.touch, query.adopted))
 
 
-@backend("PATCH", BASE + "/current", who=Who.PERSON, problems=(*GONE, "data_too_large"))
-def save_current(ask: Knock, body: SaveBody) -> Steps[Done[SavedAnswer]]:
+def _saved(revision: int | None) -> Done[SavedAnswer]:
+    if revision is None:
+        raise unknown()
+    return Done(data=SavedAnswer(revision=revision))
+
+
+@backend(
+    "PATCH", BASE + "/current", tell=_saved, who=Who.PERSON, problems=(*GONE, "data_too_large")
+)
+def save_current(ask: Knock, body: SaveBody) -> Asked:
     """Change keys of the session's data.
 
     Keys named by neither `set` nor `unset` stay as they are: parallel requests lose nothing.
@@ -88,28 +108,34 @@ def save_current(ask: Knock, body: SaveBody) -> Steps[Done[SavedAnswer]]:
     return _save(ask, CURRENT, body)
 
 
-@backend("PATCH", BASE + "/{sessionId}", problems=("session_unknown", "data_too_large"))
-def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Steps[Done[SavedAnswer]]:
+@backend(
+    "PATCH", BASE + "/{sessionId}", tell=_saved, problems=("session_unknown", "data_too_large")
+)
+def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Asked:
     """Change keys of a session's data, by its id."""
     return _save(ask, session_id, body)
 
 
-def _save(ask: Knock, session_id: str, body: SaveBody) -> Steps[Done[SavedAnswer]]:
+def _save(ask: Knock, session_id: str, body: SaveBody) -> Asked:
     save = Save(id=session_id, set=storable(body.set), unset=body.unset)
-    revision = yield from ask.submit("save", save, current=session_id == CURRENT)
-    if revision is None:
+    return ask.wants("save", save, current=session_id == CURRENT)
+
+
+def _rotated(begun: Begun | None) -> Done[BegunAnswer]:
+    if begun is None:
         raise unknown()
-    return Done(data=SavedAnswer(revision=revision))
+    return _begun(begun)
 
 
 @backend(
     "POST",
     BASE + "/current/rotate",
+    tell=_rotated,
     who=Who.PERSON,
     body_required=False,
     problems=(*GONE, "conflict"),
 )
-def rotate_current(ask: Knock, body: RotateBody) -> Steps[Done[BegunAnswer]]:
+def rotate_current(ask: Knock, body: RotateBody) -> Asked:
     """Give the session a new token.
 
     The old one works for `grace` seconds more, 20 unless said otherwise, for tabs whose requests are
@@ -122,51 +148,63 @@ def rotate_current(ask: Knock, body: RotateBody) -> Steps[Done[BegunAnswer]]:
 @backend(
     "POST",
     BASE + "/{sessionId}/rotate",
+    tell=_rotated,
     body_required=False,
     problems=("session_unknown", "conflict"),
 )
-def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Steps[Done[BegunAnswer]]:
+def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Asked:
     """Give a session a new token, by its id."""
     return _rotate(ask, session_id, body)
 
 
-def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Steps[Done[BegunAnswer]]:
+def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Asked:
     grace = ROTATION_GRACE if isinstance(body.grace, UnsetType) else round(body.grace * 1000)
     rotation = Rotate(id=session_id, grace=grace, level=body.level, token=whole(body.token))
-    begun = yield from ask.submit("rotate", rotation, current=session_id == CURRENT)
-    if begun is None:
-        raise unknown()
-    return Done(data=begun_answer(begun))
+    return ask.wants("rotate", rotation, current=session_id == CURRENT)
+
+
+def _ended(ended: list[str]) -> Done[EndedAnswer]:
+    return Done(data=EndedAnswer(ended=len(ended)))
 
 
 @backend(
     "DELETE",
     BASE + "/current",
+    tell=_ended,
     who=Who.PERSON,
     body_required=False,
     problems=("session_absent", "session_forged"),
 )
-def end_current(ask: Knock, body: EndBody) -> Steps[Done[EndedAnswer]]:
+def end_current(ask: Knock, body: EndBody) -> Asked:
     """Sign a person out.
 
     The session and the seats that belong to it end. `ended` is 0 when it was over already, which is as
     good.
     """
     reason = optional(body.reason) or "signed_out"
-    ended = yield from ask.submit("end", EndOwn(reason=reason), current=True)
-    return Done(data=EndedAnswer(ended=len(ended)))
+    return ask.wants("end", EndOwn(reason=reason), current=True)
 
 
-@backend("POST", BASE + "/current/end-others", who=Who.PERSON, body_required=False, problems=GONE)
-def end_others(ask: Knock, body: EndBody) -> Steps[Done[EndedAnswer]]:
+@backend(
+    "POST",
+    BASE + "/current/end-others",
+    tell=_ended,
+    who=Who.PERSON,
+    body_required=False,
+    problems=GONE,
+)
+def end_others(ask: Knock, body: EndBody) -> Asked:
     """Sign a person out everywhere else."""
     reason = optional(body.reason) or "signed_out_elsewhere"
-    ended = yield from ask.submit("end", EndOwn(reason=reason, others=True), current=True)
-    return Done(data=EndedAnswer(ended=len(ended)))
+    return ask.wants("end", EndOwn(reason=reason, others=True), current=True)
 
 
-@backend("POST", BASE + "/end", may=Permission.SESSIONS_END)
-def end_sessions(ask: Knock, body: EndManyBody) -> Steps[Done[EndedIdsAnswer]]:
+def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
+    return Done(data=EndedIdsAnswer(ended=len(ended), ids=ended))
+
+
+@backend("POST", BASE + "/end", tell=_ended_ids, may=Permission.SESSIONS_END)
+def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
     """End sessions by their ids, or all of a user's but some.
 
     `actor` is for backends, which know who asked them; whoever else asks is named by their key.
@@ -178,8 +216,7 @@ def end_sessions(ask: Knock, body: EndManyBody) -> Steps[Done[EndedIdsAnswer]]:
     if isinstance(body.actor, str) and body.actor.startswith(("key:", "system:")):
         raise InvalidInput("actor: must not begin with key: or system:.")
     end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
-    ended = yield from ask.submit("end", EndSome(end=end, actor=body.actor))
-    return Done(data=EndedIdsAnswer(ended=len(ended), ids=ended))
+    return ask.wants("end", EndSome(end=end, actor=body.actor))
 
 
 class SessionsQuery(Wire, frozen=True, kw_only=True):

@@ -1,24 +1,48 @@
-"""A hot call as steps: a generator that yields what it waits for and is sent the outcome.
+"""A hot call in two parts: what it asks of the batcher, and how it tells the outcome.
 
-    def release(context, authorization, body, scope) -> Steps[Reply]:
-        released = yield Asked("release", claims)
-        return done(...)
+    def ask(context, incoming, body) -> Asked("release", claims)
+    def tell(context, released) -> Reply
 
-The same steps are walked in a task, behind ASGI, or without one, by `api.direct`: which of the two is
-no business of theirs.
+Both are plain functions, so the two can be carried out by a task, behind ASGI, or by `api.direct`
+without one: which it is is no business of theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from sojourn.api.context import Context
-from sojourn.api.reply import Reply
+from sojourn.api.reply import Headers, Reply
+from sojourn.errors import InvalidInput
 
-T = TypeVar("T")
+
+class Incoming(Struct, frozen=True, gc=False):
+    """What a request says besides its body. `params`: pieces of the path that have names."""
+
+    headers: Headers
+    query: bytes
+    params: dict[str, str]
+    client: Any
+    by_name: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, scope: Any) -> Incoming:
+        """Read an ASGI scope."""
+        headers = list(scope["headers"])
+        pieces = scope.get("path_params") or {}
+        return cls(headers, scope["query_string"], pieces, scope.get("client"), dict(headers))
+
+    def one(self, name: bytes) -> bytes:
+        """Return the value of a header, or nothing. Raises InvalidInput if it was sent twice: two
+        parties on the way might believe different ones."""
+        value = self.by_name.get(name, b"")
+        if len(self.by_name) != len(self.headers) and sum(n == name for n, _ in self.headers) > 1:
+            shown = name.decode("latin-1").title()
+            raise InvalidInput(f"{shown}: given more than once.", hint="Send the header once.")
+        return value
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -29,34 +53,24 @@ class Asked(Struct, frozen=True, gc=False):
 
 
 class Awaited(Struct, frozen=True):
-    """Whatever else takes time. Rare: only a task can wait for it."""
+    """Whatever else takes time, and what to do then. Rare: only a task can wait for it."""
 
     work: Callable[[], Awaitable[Any]]
+    then: Callable[[Any], Step]
 
 
 Step: TypeAlias = Asked | Awaited
-Steps: TypeAlias = Generator[Step, Any, T]
 
 
-async def walk(steps: Steps[Reply], context: Context, step: Step | None = None) -> Reply:
-    """Carry steps out in a task, from the first one or from `step`, which has been yielded."""
-    try:
-        if step is None:
-            step = next(steps)
-        while True:
-            try:
-                outcome = await _carry_out(step, context)
-            except Exception as fault:  # noqa: BLE001 - whatever it is, the steps may know what to do
-                step = steps.throw(fault)
-            else:
-                step = steps.send(outcome)
-    except StopIteration as end:
-        reply: Reply = end.value
-        return reply
+class Hot(Struct, frozen=True):
+    """The two parts of a hot call. Both may raise a SojournError."""
 
+    ask: Callable[[Context, Incoming, bytes], Step]
+    tell: Callable[[Context, Any], Reply]
 
-async def _carry_out(step: Step, context: Context) -> Any:
-    if isinstance(step, Asked):
+    async def walk(self, context: Context, step: Step) -> Reply:
+        """Carry the call out in a task, from a step on."""
+        while isinstance(step, Awaited):
+            step = step.then(await step.work())
         asked = context.services.batcher.submit(step.verb, step.request)
-        return await context.deadlines.wait(asked)
-    return await step.work()
+        return self.tell(context, await context.deadlines.wait(asked))

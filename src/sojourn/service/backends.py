@@ -71,11 +71,13 @@ class Backends:
         self._sessions = sessions
         self._keys = keys
 
-    def check(self, calls: Sequence[BackendCall]) -> list[Session | Gone | SojournError]:
+    def check(self, calls: Sequence[BackendCall]) -> Sequence[Session | Gone | SojournError]:
         """Look tokens up."""
-        requests, answers = self._admit(calls)
-        found = self._look_up([request for _, request, _ in requests])
-        for (i, _, _), each in zip(requests, found, strict=True):
+        admitted, answers = self._admit(calls)
+        found = self._look_up([request for _, request, _ in admitted])
+        if len(found) == len(calls):
+            return found
+        for (i, _, _), each in zip(admitted, found, strict=True):
             answers[i] = each
         return answers
 
@@ -156,26 +158,38 @@ class Backends:
         self, calls: Sequence[BackendCall]
     ) -> tuple[list[tuple[int, Any, ApiKey]], list[Any]]:
         """Sort calls into those whose key permits them, by position, and the answers to the others."""
-        known = {key_hash: self._key(key_hash) for key_hash in {call.key_hash for call in calls}}
         answers: list[Any] = [None] * len(calls)
         admitted = []
+        known: dict[bytes, ApiKey | Unauthenticated] = {}
+        last: BackendCall | None = None
+        verdict: ApiKey | SojournError | None = None
         for i, call in enumerate(calls):
-            key = known[call.key_hash]
-            try:
-                if isinstance(key, Unauthenticated):
-                    raise key
-                self._keys.require(key, call.may)
-            except (Unauthenticated, Forbidden) as fault:
-                answers[i] = fault
+            # Nearly always all of a batch come from one backend, and want the same.
+            if last is None or call.may is not last.may or call.key_hash != last.key_hash:
+                last, verdict = call, self._judge(call, known)
+            if isinstance(verdict, ApiKey):
+                admitted.append((i, call.request, verdict))
             else:
-                admitted.append((i, call.request, key))
+                answers[i] = verdict
         return admitted, answers
 
-    def _key(self, key_hash: bytes) -> ApiKey | Unauthenticated:
+    def _judge(
+        self, call: BackendCall, known: dict[bytes, ApiKey | Unauthenticated]
+    ) -> ApiKey | SojournError:
+        """Return a call's key, or why it is turned away. `known`: what has been looked up."""
+        key = known.get(call.key_hash)
         try:
-            return self._keys.known(key_hash)
+            if key is None:
+                key = known[call.key_hash] = self._keys.known(call.key_hash)
+            if isinstance(key, Unauthenticated):
+                return key
+            self._keys.require(key, call.may)
         except Unauthenticated as fault:
+            known[call.key_hash] = fault
             return fault
+        except Forbidden as fault:
+            return fault
+        return key
 
     def _present(
         self, calls: Sequence[BackendCall], which: Iterable[int]

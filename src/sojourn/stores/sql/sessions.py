@@ -32,6 +32,7 @@ SELECT {now}, s.previous_hash, s.ended_at, s.ended_by, s.end_reason, {cuts}, {se
 FROM sessions AS s {join_cuts}
 WHERE s.previous_hash {in_hashes hashes} AND s.previous_until > {now}
 """.replace("{cuts}", CUTS)
+TOKEN_HASH, ENDED_AT, CUT_AT, CUT_ALL_AT = 1, 2, 5, 8  # in LOAD
 FIRST = 11  # of the columns of a session in LOAD
 CREATED_AT = FIRST + SESSION_COLUMNS.index("created_at")
 IDLE_AT = FIRST + SESSION_COLUMNS.index("idle_at")
@@ -113,23 +114,25 @@ def load(db: Database, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return []
     hashes = db.dialect.hashes(token_hashes)
     rows = db.read(lambda tx: tx.rows(LOAD, {"now": tx.instant, "hashes": hashes}))
-    found = {bytes(row[1]): _session_or_gone(row) for row in rows}
+    found = {bytes(row[TOKEN_HASH]): _session_or_gone(row) for row in rows}
     absent = Gone(reason=GoneReason.ABSENT)
     return [found.get(token_hash, absent) for token_hash in token_hashes]
 
 
 def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
     """Read a row of LOAD."""
+    if row[ENDED_AT] is row[CUT_AT] is row[CUT_ALL_AT] is None and row[IDLE_AT] > row[0]:
+        return session_of(row[FIRST:], row[0])  # as nearly all are
     why = _why_gone(row, row[CREATED_AT], row[IDLE_AT], row[EXPIRES_AT])
     return session_of(row[FIRST:], row[0]) if why is None else why
 
 
 def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int) -> Gone | None:
     """Read what LOAD and GONE begin with; a session that is gone went by whatever came first."""
-    now, _, ended_at, ended_by, end_reason = row[:5]
+    now, _, ended_at, ended_by, end_reason = row[:CUT_AT]
     if ended_at is not None:
         return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at)
-    cut = cut_of(created_at, (cut_from(row[5:8]), cut_from(row[8:11])))
+    cut = cut_of(created_at, (cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])))
     if cut is not None and cut.ended(idle_at, now):
         return Gone(reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at)
     if idle_at <= now:
