@@ -37,8 +37,9 @@ class SessionData(dict[str, Any]):
     """A dict of JSON values. `accessed` tells whether anybody looked inside."""
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
-        super().__init__(values or {})
-        self._before: dict[str, Any] = dict(values or {})
+        if values:
+            super().__init__(values)
+        self._before: dict[str, Any] = dict(values) if values else {}
         self._encoded: dict[str, bytes] | None = None
         self.accessed = False
         self._assigned = False  # a key of ours was set or removed; what it holds may change without

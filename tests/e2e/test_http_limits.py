@@ -371,6 +371,14 @@ class TestWellFormed:
             assert answer is not None
             assert answer.status == 200
 
+    def test_a_proof_that_is_given_twice_is_none(self, server: Served, token: str) -> None:
+        with Client(server) as client:
+            second = "authorization: Bearer sjl_another"
+            request = head("POST", BEAT, "Content-Length: 2", second, bearer=token)
+            answer = client.send(request + b"{}").read()
+            assert answer is not None
+            assert (answer.status, answer.code) == (400, "invalid_request")
+
     def test_trailers_are_no_headers(self, server: Served, token: str) -> None:
         """What comes behind a body proves nothing: whoever is in between may not have looked at it
         (RFC 9110, 6.5.1)."""

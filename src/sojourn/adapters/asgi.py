@@ -225,29 +225,38 @@ class _Commit:
         self._refused = False
         self._streams = False
 
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+    def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
+        """Send a message on. What needs no waiting of ours is left to whom it is sent to."""
+        kind = message["type"]
         if self._refused:
-            return  # the rest of a response whose place has been taken
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            try:
-                status = message.get("status", STARTED_OK)
-                if self._visit.unchanged:
-                    headers = self._visit.finish(status)
-                else:
-                    headers = await run_async(self._visit.commit(status), self._batcher.submit)
-            except (StoreError, Overloaded) as fault:
-                self._refused = True
-                await _refuse(self._scope, self._send, fault)
-                return
-            if headers:
-                raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
-                message["headers"] = [*message.get("headers", ()), *raw]
-        elif message["type"] == "http.response.body":
+            return _nothing()  # the rest of a response whose place has been taken
+        if kind in ("http.response.start", "websocket.accept"):
+            if not self._visit.unchanged:
+                return self._save(message)
+            self._put(self._visit.finish(message.get("status", STARTED_OK)), message)
+        elif kind == "http.response.body":
             if message.get("more_body", False):
                 self._streams = True
             elif self._streams:
                 self._warn()
+        return self._send(message)
+
+    async def _save(self, message: MutableMapping[str, Any]) -> None:
+        status = message.get("status", STARTED_OK)
+        try:
+            headers = await run_async(self._visit.commit(status), self._batcher.submit)
+        except (StoreError, Overloaded) as fault:
+            self._refused = True
+            await _refuse(self._scope, self._send, fault)
+            return
+        self._put(headers, message)
         await self._send(message)
+
+    def _put(self, headers: list[tuple[str, str]], message: MutableMapping[str, Any]) -> None:
+        """Add headers to a response."""
+        if headers:
+            raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
+            message["headers"] = [*message.get("headers", ()), *raw]
 
     def _warn(self) -> None:
         """Say so if something was changed too late; but not what, nor at the price of the response."""
@@ -258,6 +267,10 @@ class _Commit:
                 hint="The response had started. Change the session before you return a streaming "
                 "response, or call `await request.state.sojourn.save()`.",
             )
+
+
+async def _nothing() -> None:
+    """Send nothing."""
 
 
 class Lanes:

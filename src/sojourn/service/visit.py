@@ -370,10 +370,8 @@ class Visit:
     def finish(self, status: int = 200) -> list[tuple[str, str]]:
         """Return the headers of the response, once there is nothing left to save; see `commit`."""
         self._committed, self._saves = True, status < FAULT_STATUS
-        headers = []
-        if self.data.accessed or self._set_cookie is not None or self._clear_cookie is not None:
-            headers.append(("Vary", "Cookie"))
         given = [each for each in (self._set_cookie, self._clear_cookie) if each is not None]
+        headers = [("Vary", "Cookie")] if given or self.data.accessed else []
         if given and self._request.token is None:
             headers += [("Set-Cookie", each) for each in given]
             headers.append(("Cache-Control", 'no-cache="Set-Cookie"'))
