@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Response, expect
 from tests.api_harness import ADMIN
 from tests.browser.chromium import LOOKS, axe_looks
 from tests.browser.operators import (
@@ -78,10 +78,16 @@ def test_what_is_open_stays_open_while_checks_come_in(come: Come, place: Hospita
     expect(it.check("store.clock")).to_contain_text("Fine: The clocks agree to 3 ms.")
 
 
+def _follows(said: Response) -> bool:
+    """Tell whether a page has been answered that asks to look or to repair: it follows that run now."""
+    return said.request.method == "POST" and said.url.endswith("/console/doctor")
+
+
 def test_a_second_page_follows_the_run_under_way(come: Come, place: Hospital) -> None:
     first, second = come(), come()
     running(first)
-    second.sign_in(Role.VIEWER)
+    with second.page.expect_response(_follows):
+        second.sign_in(Role.VIEWER)
     expect(second.title()).to_have_text("Looking: 3 of 6 done")
     place.patient.gates["store.clock"].set()
     for each in (first, second):
@@ -95,7 +101,7 @@ def test_a_repair_pressed_while_checks_run_comes_next(come: Come, place: Hospita
     repair_next(it)
     expect(it.page.locator("#summary")).to_contain_text("3 of 6 are done.")
     assert "schema.tables" in place.patient.wrong
-    with it.page.expect_response(lambda said: said.request.method == "POST"):
+    with it.page.expect_response(_follows):
         it.button("Repair now").click()  # as people do who see nothing happen
     place.patient.gates["store.clock"].set()
     notice = it.page.locator("#notice")
