@@ -26,7 +26,7 @@ from sojourn.errors import InvalidToken, SettingsError
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY_LENGTH = 43  # base62 digits that hold 256 bits
 CHECK_LENGTH = 6
-TOKEN_LENGTH = len("sjs_") + BODY_LENGTH + CHECK_LENGTH
+TOKEN_LENGTH = 4 + BODY_LENGTH + CHECK_LENGTH
 LEASE_TOKEN_MAX = 2_048
 SECRET_MIN = 32  # bytes
 

@@ -233,7 +233,7 @@ class _Commit:
         if kind in ("http.response.start", "websocket.accept"):
             if not self._visit.unchanged:
                 return self._save(message)
-            _put(self._visit.finish(message.get("status", STARTED_OK)), message)
+            self._put(self._visit.finish(message.get("status", STARTED_OK)), message)
         elif kind == "http.response.body":
             if message.get("more_body", False):
                 self._streams = True
@@ -249,8 +249,14 @@ class _Commit:
             self._refused = True
             await _refuse(self._scope, self._send, fault)
             return
-        _put(headers, message)
+        self._put(headers, message)
         await self._send(message)
+
+    def _put(self, headers: list[tuple[str, str]], message: MutableMapping[str, Any]) -> None:
+        """Add headers to a response."""
+        if headers:
+            raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
+            message["headers"] = [*message.get("headers", ()), *raw]
 
     def _warn(self) -> None:
         """Say so if something was changed too late; but not what, nor at the price of the response."""
@@ -261,13 +267,6 @@ class _Commit:
                 hint="The response had started. Change the session before you return a streaming "
                 "response, or call `await request.state.sojourn.save()`.",
             )
-
-
-def _put(headers: list[tuple[str, str]], message: MutableMapping[str, Any]) -> None:
-    """Add headers to a response."""
-    if headers:
-        raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
-        message["headers"] = [*message.get("headers", ()), *raw]
 
 
 async def _nothing() -> None:

@@ -13,9 +13,19 @@ from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.call import Call, Method, Reader, Who, answered, words
+from sojourn.api.call import (
+    Call,
+    Method,
+    Reader,
+    Receive,
+    Respond,
+    Scope,
+    Who,
+    answered,
+    words,
+)
 from sojourn.api.context import Context
-from sojourn.api.limits import check_body
+from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
@@ -69,14 +79,14 @@ def backend(
     def decorate(handler: Handler) -> Call:
         reader = Reader(handler, path)
         ask = _asking(handler, reader, who, may, body_required=body_required)
-        hot = Hot(ask, _telling(tell, status), reader.body is not None, prove=_key_of)
+        hot = Hot(ask, _telling(tell, status))
         return Call(
             name=handler.__name__,
             method=method,
             path=path,
             who=who,
             may=may,
-            respond=hot.respond,
+            respond=_responding(hot, reader),
             hot=hot,
             body=reader.body,
             body_required=body_required,
@@ -123,6 +133,19 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
         return done(tell(outcome), status)
 
     return told
+
+
+def _responding(hot: Hot, reader: Reader) -> Respond:
+    async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+        incoming = Incoming.of(scope)
+        _, content_type = scan(incoming.headers, context.settings.body_max)
+        _key_of(context, incoming)  # before any of the body is taken
+        body = b""
+        if reader.body is not None:
+            body = await read_body(receive, content_type, context.settings.body_max)
+        return await hot.walk(context, hot.ask(context, incoming, body))
+
+    return respond
 
 
 def _key_of(context: Context, incoming: Incoming) -> bytes:

@@ -59,8 +59,11 @@ class Lane:
         self, connection: Connection, method: bytes, by_name: dict[bytes, bytes]
     ) -> Direct | None:
         """Return the request whose headers have arrived, if it is one for this lane."""
-        path, _, query = connection.url.partition(b"?")
-        found = self.fast.find(method, path)
+        query = b""
+        found = self.fast.find(method, connection.url)
+        if found is None:
+            path, _, query = connection.url.partition(b"?")
+            found = self.fast.find(method, path)
         if found is None:
             return None
         call, tally, pieces = found

@@ -31,18 +31,15 @@ def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
     for name, value in headers:
         if name == b"authorization":
             if authorization:
-                raise given_twice(name)
+                raise InvalidInput(
+                    "Authorization: given more than once.", hint="Send the header once."
+                )
             authorization = value
         elif name == b"content-type":
             content_type = value
         elif name == b"content-length" and value.isdigit() and int(value) > body_max:
             raise too_large(body_max)
     return authorization, content_type
-
-
-def given_twice(header: bytes) -> InvalidInput:
-    name = header.decode("latin-1").title()
-    return InvalidInput(f"{name}: given more than once.", hint="Send the header once.")
 
 
 async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: int) -> bytes:

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, Call, Method, Who, decode, operator, words
+from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, operator, words
 from sojourn.api.context import Context
 from sojourn.api.jwt import UserProof
-from sojourn.api.limits import check_body
+from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done
@@ -81,13 +81,20 @@ def hot(
                 check_body(content, content_type, context.settings.body_max)
             return handler(context, incoming.one(b"authorization"), content, incoming)
 
-        parts = Hot(ask, tell, body is not None)
+        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
+            body_max = context.settings.body_max
+            incoming = Incoming.of(scope)
+            _, content_type = scan(incoming.headers, body_max)
+            content = b"" if body is None else await read_body(receive, content_type, body_max)
+            return await parts.walk(context, ask(context, incoming, content))
+
+        parts = Hot(ask, tell)
         return Call(
             name=handler.__name__,
             method=method,
             path=path,
             who=who,
-            respond=parts.respond,
+            respond=respond,
             hot=parts,
             looks_at_client=looks_at_client,
             body=body,

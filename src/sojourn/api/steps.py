@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from sojourn.api.context import Context
-from sojourn.api.limits import given_twice, read_body, scan
 from sojourn.api.reply import Headers, Reply
+from sojourn.errors import InvalidInput
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -40,7 +40,8 @@ class Incoming(Struct, frozen=True, gc=False):
         parties on the way might believe different ones."""
         value = self.by_name.get(name, b"")
         if len(self.by_name) != len(self.headers) and sum(n == name for n, _ in self.headers) > 1:
-            raise given_twice(name)
+            shown = name.decode("latin-1").title()
+            raise InvalidInput(f"{shown}: given more than once.", hint="Send the header once.")
         return value
 
 
@@ -62,27 +63,10 @@ Step: TypeAlias = Asked | Awaited
 
 
 class Hot(Struct, frozen=True):
-    """The two parts of a hot call. Both may raise a SojournError.
-
-    Attributes:
-        reads_body: whether it takes a body.
-        prove: looks at the proof, before any of a body is taken that may be large.
-    """
+    """The two parts of a hot call. Both may raise a SojournError."""
 
     ask: Callable[[Context, Incoming, bytes], Step]
     tell: Callable[[Context, Any], Reply]
-    reads_body: bool
-    prove: Callable[[Context, Incoming], object] | None = None
-
-    async def respond(self, context: Context, scope: Any, receive: Callable[[], Any]) -> Reply:
-        """Carry the call out in a task, from the headers on."""
-        incoming = Incoming.of(scope)
-        body_max = context.settings.body_max
-        _, content_type = scan(incoming.headers, body_max)
-        if self.prove is not None:
-            self.prove(context, incoming)
-        body = await read_body(receive, content_type, body_max) if self.reads_body else b""
-        return await self.walk(context, self.ask(context, incoming, body))
 
     async def walk(self, context: Context, step: Step) -> Reply:
         """Carry the call out in a task, from a step on."""
