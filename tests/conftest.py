@@ -40,6 +40,8 @@ def know_the_fetched() -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(FETCHED / "bin")])
     if (FETCHED / "root/usr/sbin/mariadbd").exists():
         os.environ.setdefault("MARIADB_BASEDIR", str(FETCHED / "root" / "usr"))
+    if libraries := sorted(FETCHED.glob("root/usr/lib/*/faketime/libfaketimeMT.so.1")):
+        os.environ.setdefault("FAKETIME_LIBRARY", str(libraries[0]))
     on_mac = next(filter(os.path.exists, BROWSERS), None)
     if browser := shutil.which("chromium") or on_mac:
         os.environ.setdefault("CHROMIUM", browser)

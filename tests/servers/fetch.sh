@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that the programs are there which the tests start and no Python package holds: the servers
-# of MariaDB and Redis, and the browser Chromium. Starts nothing itself, and lets nothing be started:
+# of MariaDB and Redis, the browser Chromium, and faketime, which sets a server's clock. Starts nothing itself, and lets nothing be started:
 # Debian's redis-server would run a service, so its program is taken from redis-tools, which has it
 # under another name. As root it installs Debian's packages, otherwise it unpacks them and the libraries
 # they lack into .cache/servers, which tests/conftest.py knows. Quick when all are present.
@@ -8,7 +8,7 @@ set -eu
 
 cd "$(dirname "$0")/../.."
 copy="$PWD/.cache/servers"
-programs="mariadbd redis-server chromium"
+programs="mariadbd redis-server chromium faketime"
 folders="/usr/sbin /usr/bin /usr/local/sbin /usr/local/bin /opt/homebrew/bin"
 
 package() { # the Debian package that holds a program
@@ -16,6 +16,7 @@ package() { # the Debian package that holds a program
     mariadbd) echo mariadb-server-core ;;
     redis-server) echo redis-tools ;;
     chromium) echo chromium ;;
+    faketime) echo libfaketime faketime ;;
     esac
 }
 
@@ -109,7 +110,7 @@ launch() { # its name, where it is
 [ -z "$(missing)" ] && exit 0
 lacking="These programs were not found: $(missing | tr '\n' ' ')"
 case $(uname -s) in
-Darwin) refuse "$lacking" "Run: brew install mariadb redis && brew install --cask chromium" ;;
+Darwin) refuse "$lacking" "Run: brew install mariadb redis libfaketime && brew install --cask chromium" ;;
 esac
 command -v apt-get >/dev/null ||
     refuse "$lacking" "Install your system's packages that hold them."

@@ -25,6 +25,7 @@ from typing import Any
 from sojourn.testing import processes
 from sojourn.testing.binaries import MissingServer
 from sojourn.testing.plans import _free_port
+from sojourn.testing.wall_clock import WallClock
 
 PROGRAMS = ("valkey-server", "redis-server")
 START_TIMEOUT = 20.0  # seconds
@@ -45,11 +46,18 @@ class RedisServer:
     """Attributes: url: its database 0; port: the same for as long as its folder exists."""
 
     def __init__(
-        self, folder: Path, port: int, *, program: Path, options: Mapping[str, str]
+        self,
+        folder: Path,
+        port: int,
+        *,
+        program: Path,
+        options: Mapping[str, str],
+        wall: WallClock | None = None,
     ) -> None:
         self.folder = folder
         self.port = port
         self._program = program
+        self._wall = wall
         self.options = options
         self.url = f"redis://127.0.0.1:{port}/0"
 
@@ -67,7 +75,8 @@ class RedisServer:
             str(self._program),
             *(x for key, value in options.items() for x in (f"--{key}", value)),
         ]
-        pid = processes.detach(argv, folder=self.folder)
+        env = {**os.environ, **self._wall.environ} if self._wall else None
+        pid = processes.detach(argv, folder=self.folder, env=env)
         processes.wait_until(lambda: not processes.alive(pid) or self._ready(), START_TIMEOUT)
         if not processes.alive(pid) or not self._ready():
             processes.end(self.folder, signal.SIGKILL)
@@ -129,9 +138,12 @@ def redis_program() -> Path:
 
 @contextlib.contextmanager
 def redis_server(
-    *, program: Path | None = None, options: Mapping[str, str] = NO_OPTIONS
+    *,
+    program: Path | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
+    wall: WallClock | None = None,
 ) -> Iterator[RedisServer]:
-    """Run a server of one's own."""
+    """Run a server of one's own. It goes by `wall`, if there is one."""
     folder = Path(tempfile.mkdtemp(prefix="sojourn-redis-")).resolve()
     (folder / "lock").touch()
     (folder / "data").mkdir(mode=0o700)
@@ -140,7 +152,11 @@ def redis_server(
     with lock:
         processes.start_keeper(folder, signal.SIGKILL)
         server = RedisServer(
-            folder, _free_port(), program=program or valkey_program(), options=options
+            folder,
+            _free_port(),
+            program=program or valkey_program(),
+            options=options,
+            wall=wall,
         )
         try:
             server.start()

@@ -23,6 +23,7 @@ import msgspec
 from sojourn.testing import processes
 from sojourn.testing.binaries import MissingServer
 from sojourn.testing.plans import POSTGRES_USER, Kind, Plan, Settings, new_folder, prepare
+from sojourn.testing.wall_clock import WallClock
 
 __all__ = ["Kind", "MissingServer", "Server", "fresh_database", "mariadb", "postgres", "shared"]
 
@@ -50,8 +51,9 @@ class Server:
         port: the same for as long as the server's folder exists.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, wall: WallClock | None = None) -> None:
         self.plan = plan
+        self._wall = wall
         self.kind = plan.kind
         self.port = plan.port
         self.url = self.database_url("postgres" if plan.kind is Kind.POSTGRES else "mysql")
@@ -75,7 +77,7 @@ class Server:
             plan.argv,
             folder=plan.root,
             owner=plan.owner,
-            env=plan.environment,
+            env=plan.environment | (self._wall.environ if self._wall else {}),
         )
         ready = _postgres_ready if self.kind is Kind.POSTGRES else _mariadb_ready
         processes.wait_until(lambda: not processes.alive(pid) or ready(plan), START_TIMEOUT)
@@ -127,16 +129,20 @@ def _mariadb_ready(plan: Plan) -> bool:
 
 
 @contextlib.contextmanager
-def postgres(settings: Settings | None = None) -> Iterator[Server]:
-    """Run a PostgreSQL server of one's own; `settings` are as in postgresql.conf."""
-    with _own(Kind.POSTGRES, settings) as server:
+def postgres(
+    settings: Settings | None = None, *, wall: WallClock | None = None
+) -> Iterator[Server]:
+    """Run a PostgreSQL server of one's own; `settings` are as in postgresql.conf. It goes by
+    `wall`, if there is one."""
+    with _own(Kind.POSTGRES, settings, wall) as server:
         yield server
 
 
 @contextlib.contextmanager
-def mariadb(settings: Settings | None = None) -> Iterator[Server]:
-    """Run a MariaDB server of one's own; `settings` are as in my.cnf."""
-    with _own(Kind.MARIADB, settings) as server:
+def mariadb(settings: Settings | None = None, *, wall: WallClock | None = None) -> Iterator[Server]:
+    """Run a MariaDB server of one's own; `settings` are as in my.cnf. It goes by `wall`, if
+    there is one."""
+    with _own(Kind.MARIADB, settings, wall) as server:
         yield server
 
 
@@ -169,8 +175,8 @@ def _join(note: Path, stack: contextlib.ExitStack) -> Server | None:
 
 
 @contextlib.contextmanager
-def _own(kind: Kind, settings: Settings | None) -> Iterator[Server]:
-    with _created(kind, settings or {}) as server:
+def _own(kind: Kind, settings: Settings | None, wall: WallClock | None) -> Iterator[Server]:
+    with _created(kind, settings or {}, wall) as server:
         try:
             yield server
         finally:
@@ -178,7 +184,7 @@ def _own(kind: Kind, settings: Settings | None) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _created(kind: Kind, settings: Settings) -> Iterator[Server]:
+def _created(kind: Kind, settings: Settings, wall: WallClock | None = None) -> Iterator[Server]:
     """Make a folder, its keeper, and a running server. Letting go leaves the rest to the keeper."""
     folder = new_folder(kind)
     lock = processes.hold(folder)
@@ -186,7 +192,7 @@ def _created(kind: Kind, settings: Settings) -> Iterator[Server]:
         raise FileNotFoundError(folder)
     with lock:
         processes.start_keeper(folder, _last_signal(kind))
-        server = Server(prepare(kind, folder, settings))
+        server = Server(prepare(kind, folder, settings), wall)
         server.start()
         yield server
 
