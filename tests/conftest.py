@@ -20,7 +20,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import settings
 from tests.databases import Reused, copied, migrated_file
 
@@ -94,15 +93,6 @@ def pytest_collection_finish() -> None:
     """Take thousands of tests and all modules out of the collector's rounds: each would walk them."""
     gc.collect()
     gc.freeze()
-
-
-# As `sojourn serve` logs: to draw a traceback with everybody's variables in it takes seconds.
-structlog.configure(
-    processors=[
-        *structlog.get_config()["processors"][:-1],
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-    ]
-)
 
 
 @pytest.fixture(autouse=True)

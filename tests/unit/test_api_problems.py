@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 from tests.api_harness import ADMIN, BEAT, CURRENT, SEATS, Answer, Api, api, encode, send
 
 from sojourn.api.wire import STATUS, Problem
@@ -137,15 +136,7 @@ def logged() -> Iterator[io.StringIO]:
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    before = structlog.get_config()
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(text),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        cache_logger_on_first_use=False,
-    )
     yield text
-    structlog.configure(**before)
     root.removeHandler(handler)
     root.setLevel(level)
 

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from sojourn.cli import logs
-from sojourn.cli.logs import mask_text
 from sojourn.errors import SettingsError
+from sojourn.log import get_logger, mask_text
 from sojourn.settings import Settings
 from sojourn.token import TokenKind
 
@@ -25,7 +24,6 @@ def log(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[st
     """What goes to stderr; everything is as before afterwards."""
     root, level = list(logging.root.handlers), logging.root.level
     yield capsys
-    structlog.reset_defaults()
     logging.root.handlers[:] = root
     logging.root.setLevel(level)
     for name in logs.CHATTY:
@@ -53,6 +51,9 @@ def test_tokens_keep_their_kind_and_lose_the_rest(token: str) -> None:
         "sent Bearer an-admin-key-of-my-own to it",
         "postgresql://me:an-admin-key-of-my-own@db/x",
         "postgresql://:YWRtaW46aHVzaA==@db/x",
+        "postgresql://me:my@an-admin-key-of-my-own@db/x",
+        "postgresql://me:my/an-admin-key-of-my-own@db:5432/x",
+        "cannot read redis://:7@an-admin-key-of-my-own@db:6379/0, it says",
     ],
 )
 def test_credentials_are_masked_in_any_spelling(text: str) -> None:
@@ -68,6 +69,7 @@ def test_credentials_are_masked_in_any_spelling(text: str) -> None:
         "lease lse_7Hs expired after 90 s",
         "http://127.0.0.1:8700/readyz",
         "the cookie jar is empty",
+        "http://127.0.0.1:8700/users/ann@example.org",
         "sqlite:///./sojourn-data/sojourn.db",
     ],
 )
@@ -80,13 +82,13 @@ def test_every_way_into_the_log_is_masked(log: pytest.CaptureFixture[str], form:
     """Ours and other libraries': messages, fields, nested fields, exceptions."""
     logs.configure(Settings(log_format=form, log_level="debug"))
     token = TOKENS[0]
-    structlog.get_logger("ours").info(f"saw {token}", field=token, deep={"list": [token]})
-    structlog.get_logger("ours").info("by_name", key="hush-hush", headers={"Cookie": "hush-hush"})
+    get_logger("ours").info(f"saw {token}", field=token, deep={"list": [token]})
+    get_logger("ours").info("by_name", key="hush-hush", headers={"Cookie": "hush-hush"})
     logging.getLogger("uvicorn.error").warning("it sent %s", token, extra={"more": token})
     try:
         raise ValueError(f"bad token {token}")
     except ValueError:
-        structlog.get_logger("ours").exception("failed")
+        get_logger("ours").exception("failed")
         logging.getLogger("other").exception("failed")
     text = log.readouterr().err
     assert text.count("…") >= 8
@@ -97,7 +99,7 @@ def test_every_way_into_the_log_is_masked(log: pytest.CaptureFixture[str], form:
 def test_machines_get_one_object_a_line(log: pytest.CaptureFixture[str]) -> None:
     """Beginning with when, how bad, and what."""
     logs.configure(Settings(log_format="json"))
-    structlog.get_logger("ours").warning("returned_after_outage", seconds=1.5)
+    get_logger("ours").warning("returned_after_outage", seconds=1.5)
     logging.getLogger("uvicorn.error").info("chatter")
     (line,) = log.readouterr().err.splitlines()
     said = json.loads(line)

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 from tests.mmdb import write_mmdb
 
 from sojourn.device import Device
@@ -238,19 +237,20 @@ class TestPlaces:
             places.append(device.place)
         assert places == ["Berlin, Germany", None, "France", None, None]
 
-    def test_a_new_file_is_read_without_a_restart(self, tmp_path: Path) -> None:
+    def test_a_new_file_is_read_without_a_restart(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """And a broken or missing one costs the place alone, and one line in the log."""
         file = tmp_path / "places.mmdb"
         places = Places(str(file), look_every=0)
-        with capture_logs() as logs:
-            assert places.of("192.0.2.1") is places.of("192.0.2.1") is None
-            write_mmdb(file, {"192.0.2.0/24": ("Oslo", "Norway")})
-            assert places.of("192.0.2.1") == "Oslo, Norway"
-            file.write_bytes(file.read_bytes()[:40])
-            assert places.of("192.0.2.1") is places.of("192.0.2.1") is None
-            write_mmdb(file, {"192.0.2.0/24": ("Bergen", "Norway")})
-            assert places.of("192.0.2.1") == "Bergen, Norway"
-        said = [entry["event"] for entry in logs]
+        assert places.of("192.0.2.1") is places.of("192.0.2.1") is None
+        write_mmdb(file, {"192.0.2.0/24": ("Oslo", "Norway")})
+        assert places.of("192.0.2.1") == "Oslo, Norway"
+        file.write_bytes(file.read_bytes()[:40])
+        assert places.of("192.0.2.1") is places.of("192.0.2.1") is None
+        write_mmdb(file, {"192.0.2.0/24": ("Bergen", "Norway")})
+        assert places.of("192.0.2.1") == "Bergen, Norway"
+        said = [getattr(record, "event", None) for record in caplog.records]
         assert said == ["geo_database_unusable", "geo_database_unusable"]
 
     def test_headers_count_only_from_trusted_proxies(self) -> None:

@@ -21,19 +21,18 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 
-import structlog
-
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi_account import AsgiAccount
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
 from sojourn.adapters.outage import outage
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, StoreError
+from sojourn.log import get_logger
 from sojourn.service.batcher import Batcher
 from sojourn.service.visit import Rules, Step, T, Visit, run_async
 from sojourn.session import Gone, Session, Timeouts, TooMany
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

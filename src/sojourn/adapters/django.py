@@ -17,7 +17,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -37,11 +36,12 @@ from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
 from sojourn.errors import InvalidToken, Overloaded, SojournError, StoreError
+from sojourn.log import get_logger
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.service.visit import FAULT_STATUS, Visit
 from sojourn.session import Check, End, Session, Timeouts, TooMany
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 EXPIRY = "_session_expiry"
 """The key under which Django keeps what `set_expiry` was given."""

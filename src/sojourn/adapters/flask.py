@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
-import structlog
 from flask import Blueprint, Flask, abort, current_app, has_request_context, redirect, request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
@@ -37,10 +36,11 @@ from sojourn.clock import MINUTE
 from sojourn.console.account import METHODS, PATHS
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, SettingsError, SojournError, StoreError, Unauthenticated
+from sojourn.log import get_logger
 from sojourn.service.visit import Rules, Visit
 from sojourn.session import Session, Timeouts, TooMany
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,6 @@ import threading
 from functools import cache
 from typing import Any
 
-import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
@@ -38,11 +37,12 @@ from sojourn.api.problems import answer_problem, crash, problem
 from sojourn.api.reply import SECURITY, Reply, plain
 from sojourn.errors import SojournError
 from sojourn.finding import Board
+from sojourn.log import get_logger
 from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.services import Services
 from sojourn.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CALLS: tuple[Call, ...] = (
     *seats.CALLS,

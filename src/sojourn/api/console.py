@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
-import structlog
 from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
@@ -42,6 +41,7 @@ from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.devices import recognize
 from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreBroken, StoreError
 from sojourn.finding import Verdict
+from sojourn.log import get_logger
 from sojourn.origin import is_elsewhere
 from sojourn.service.doctor.doctor import Examined
 from sojourn.service.doctor.rounds import Latest, Run
@@ -51,7 +51,7 @@ from sojourn.session import Gone, Save
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
 FORM_MAX = 8_192  # bytes

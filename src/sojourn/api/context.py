@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-import structlog
-
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.live import Live
@@ -24,6 +22,7 @@ from sojourn.event import Event
 from sojourn.finding import Board
 from sojourn.hooks.webhook import Letter
 from sojourn.ledger import Audit
+from sojourn.log import get_logger
 from sojourn.service.doctor.doctor import Doctor, Mended
 from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
@@ -33,7 +32,7 @@ from sojourn.settings import Settings
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Context:

@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 import msgspec
-import structlog
 from msgspec import Struct
 
 from sojourn.api.limits import Blocking
 from sojourn.api.wire import Name
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
+from sojourn.log import get_logger
 from sojourn.settings import JwtIssuer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 FAMILIES = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from sojourn.api.people import People, PersonRequest
 from sojourn.api.problems import refuse
@@ -30,11 +29,12 @@ from sojourn.api.reply import Reply
 from sojourn.api.wire_people import for_people
 from sojourn.errors import Forbidden, Overloaded, SojournError, StoreError
 from sojourn.event import Event, EventKind
+from sojourn.log import get_logger
 from sojourn.service.sessions import SessionService
 from sojourn.service.visit import run
 from sojourn.session import Gone, GoneReason, Session
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

@@ -18,7 +18,6 @@ from typing import TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from sojourn.api.person_verbs import verbs
@@ -45,13 +44,14 @@ from sojourn.errors import (
     TableMissing,
     Unauthenticated,
 )
+from sojourn.log import get_logger
 from sojourn.origin import Origin, is_elsewhere
 from sojourn.service.people import end_one, end_others, listing
 from sojourn.service.visit import Request, Rules, Step, Visit, run
 from sojourn.session import Gone, Sessions
 from sojourn.token import TokenKind
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 BASE = "/api/user/active-sessions"
 OTHERS = BASE + "/logout-others"

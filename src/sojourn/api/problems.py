@@ -11,7 +11,6 @@ import traceback
 import uuid
 
 import msgspec
-import structlog
 
 from sojourn.api.reply import SECURITY, Headers, Reply, encode
 from sojourn.api.wire import (
@@ -27,9 +26,10 @@ from sojourn.api.wire import (
 from sojourn.errors import InvalidInput, Overloaded, SojournError
 from sojourn.lease import DenialReason, Denied
 from sojourn.license import Policy
+from sojourn.log import get_logger
 from sojourn.service.seats import Lost
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _HEADERS: Headers = [(b"content-type", b"application/problem+json"), *SECURITY]
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn"')

@@ -14,9 +14,9 @@ from sojourn.cli import source
 from sojourn.cli.adopting import SECRET, guard, opened, run, secrets_of, target_of, usage, zone_of
 from sojourn.cli.command import Json
 from sojourn.cli.failure import Failure, reason
-from sojourn.cli.logs import mask_text
 from sojourn.cli.output import Column, Output, count, span
 from sojourn.cli.source import Config
+from sojourn.log import mask_text
 
 if TYPE_CHECKING:
     from sojourn.moving.adopt import Tally

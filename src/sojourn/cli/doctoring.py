@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from sojourn.cli.logs import mask_text
 from sojourn.errors import SettingsError
+from sojourn.log import mask_text
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder
 

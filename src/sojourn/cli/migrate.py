@@ -8,9 +8,9 @@ import typer
 
 from sojourn.cli import source
 from sojourn.cli.command import Json
-from sojourn.cli.logs import mask_text
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
+from sojourn.log import mask_text
 from sojourn.settings import Settings
 
 Store = Annotated[

@@ -15,6 +15,7 @@ from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
 from sojourn.errors import SettingsError, SojournError, StoreError, StoreUnavailable
+from sojourn.log import get_logger, mask_text
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, Remembered, with_secret
 
@@ -87,8 +88,6 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
 
 def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     """Listen, prepare, say so, serve."""
-    import structlog
-
     from sojourn.api.server import server_config
     from sojourn.cli import listen, wiring
 
@@ -106,7 +105,7 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
             services.close()  # the workers open their own
             wiring.findings(settings).clear()  # of the last time it ran
             listen.run_workers(settings, options, listener, ready)
-        structlog.get_logger(__name__).info("stopped", url=url)
+        get_logger(__name__).info("stopped", url=url)
     finally:
         listener.close()
         folder.forget_process(os.getpid())
@@ -126,7 +125,6 @@ def prepare(settings: Settings, *, migrate: bool) -> Services:
 
 
 def store_failure(settings: Settings, error: StoreError) -> Failure:
-    from sojourn.cli.logs import mask_text
 
     down = isinstance(error, StoreUnavailable)
     url = " with ".join(dict.fromkeys(map(mask_text, (settings.store_url, settings.ledger_url))))
@@ -166,8 +164,6 @@ def _accepted(services: Services, key: str) -> bool:
 
 def announce(settings: Settings, url: str, secret: str | None, folder: DataFolder) -> None:
     """Say what runs, and show a new admin key this once."""
-    from sojourn.cli.logs import mask_text
-
     out = Output()
     out.say(f"Sojourn {__version__}", style="bold")
     facts = [
@@ -207,10 +203,9 @@ def show_key(out: Output, secret: str, folder: DataFolder) -> None:
 
 def _ready(url: str) -> Callable[[], None]:
     """Return what to do once requests are answered: say so, to scripts and in the log."""
-    import structlog
 
     def ready() -> None:
-        structlog.get_logger(__name__).info("serving", url=url)
+        get_logger(__name__).info("serving", url=url)
         with contextlib.suppress(BrokenPipeError):  # whoever started this does not wait for it
             typer.echo(f"READY {url} pid {os.getpid()}")
 

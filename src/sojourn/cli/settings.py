@@ -8,9 +8,9 @@ import msgspec
 
 from sojourn.cli import source
 from sojourn.cli.command import Json
-from sojourn.cli.logs import MASK, mask_text
 from sojourn.cli.output import Column, Output
 from sojourn.cli.source import Config, with_settings
+from sojourn.log import MASK, mask_text
 from sojourn.settings import Loaded, Settings
 
 HIDDEN = ("secret", "admin_key", "key")

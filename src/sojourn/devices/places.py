@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import structlog
+from sojourn.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LOOK_EVERY = 5.0
 """Seconds between looks at whether the file has changed."""

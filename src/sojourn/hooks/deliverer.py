@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-import structlog
-
 from sojourn.clock import SECOND
 from sojourn.errors import StoreError
 from sojourn.event import Event
@@ -28,9 +26,10 @@ from sojourn.hooks.book import Backlog, Batch, Book, Claim
 from sojourn.hooks.reach import Reach
 from sojourn.hooks.sender import Line
 from sojourn.hooks.webhook import DeliveryState, Letter, Outcome, Webhook, judge
+from sojourn.log import get_logger
 from sojourn.store import Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PAGE = 500  # events read at once
 PAGES_MAX = 10  # of each stretch, in one tick

@@ -20,14 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-import structlog
-
 from sojourn.errors import Overloaded, SojournError, StoreBroken, StoreUnavailable
+from sojourn.log import get_logger
 
 QUEUE_MAX = 10_000
 BATCH_MAX = 512
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _Item: TypeAlias = tuple[Any, Callable[[Any], None]]
 type_verb = Callable[[Sequence[Any]], Sequence[Any]]

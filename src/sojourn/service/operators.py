@@ -16,18 +16,18 @@ import base64
 import hmac
 from collections.abc import Sequence
 
-import structlog
 from msgspec import Struct
 
 from sojourn.clock import MINUTE
 from sojourn.device import Device
 from sojourn.errors import StoreError
 from sojourn.ledger import ApiKey
+from sojourn.log import get_logger
 from sojourn.service.keys import Keys, Permission
 from sojourn.service.sessions import SessionService
 from sojourn.session import PRESETS, Begin, Begun, Check, End, Gone, GoneReason, Session
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 USER = "operator:"
 TIMEOUTS = PRESETS["office-day"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 
-import structlog
-
 from sojourn.errors import StoreError
 from sojourn.hooks.book import HookedLedger
+from sojourn.log import get_logger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.instances import REGISTER_INTERVAL, Presence
@@ -22,7 +21,7 @@ from sojourn.service.ticker import Ticker
 from sojourn.store import Recorder, Store, Swept
 from sojourn.token import Keyring
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 FOLLOW_INTERVAL = 30.0
 """Seconds until a sweep after a cutoff that failed is tried again."""

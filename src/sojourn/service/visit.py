@@ -17,13 +17,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-import structlog
 from msgspec import Struct
 
 from sojourn.cookie import Codec, CookieOptions, cookie_values
 from sojourn.data import SessionData
 from sojourn.device import Device
 from sojourn.errors import Conflict, InvalidInput, InvalidToken, Unauthenticated
+from sojourn.log import get_logger
 from sojourn.origin import Origin
 from sojourn.service.adopted import AdoptedCookie as AdoptedCookie
 from sojourn.service.adopted import RawTokens as RawTokens
@@ -45,7 +45,7 @@ from sojourn.session import (
     TooMany,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 Step: TypeAlias = Generator[tuple[str, Any], Any, T]

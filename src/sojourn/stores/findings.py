@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
-import structlog
 
 from sojourn.finding import Posted
+from sojourn.log import get_logger
 from sojourn.stores.folder import write_private
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SIZE_MAX = 262_144
 """Bytes of a file. What would be more is posted without its evidence and plans, or not at all."""

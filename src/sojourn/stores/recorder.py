@@ -12,14 +12,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-import structlog
-
 from sojourn.clock import MINUTE
 from sojourn.errors import StoreError
 from sojourn.event import Event, EventKind
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Ledger
 from sojourn.license import Pool
+from sojourn.log import get_logger
 from sojourn.store import LIST_MAX, Action, Attached, Held, Lag, Recorded, Sizes, Store
 
 PAGE = 1_000
@@ -65,7 +64,7 @@ def held_in(ledger: Ledger, pool_id: str) -> dict[str, int]:
     return held
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class LedgerRecorder:

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import structlog
-
 from sojourn.adapters.express import payload
 from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import Known, public_id, seconds
 from sojourn.adapters.express.schema import Names, adopt
 from sojourn.adapters.express.sids import new_sid, touched
 from sojourn.errors import InvalidInput, SettingsError, StoreBroken
+from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX
 from sojourn.session import (
     TOMBSTONE,
@@ -38,7 +37,7 @@ from sojourn.session import (
 )
 from sojourn.stores.sql.database import Database, Tx
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 FORGET = 1_000
 """Tombstones that are forgotten at once, when they are a day old."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-import structlog
 from msgspec import Struct
 
 from sojourn.errors import RepairBusy as RepairBusy
@@ -23,8 +22,9 @@ from sojourn.finding import (
     skipped,
     unmet,
 )
+from sojourn.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Lock = Callable[[], AbstractContextManager[None]]
 """Held while one doctor repairs. Raises RepairBusy if another one does."""

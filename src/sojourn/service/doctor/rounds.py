@@ -10,15 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-import structlog
 from msgspec import Struct
 
 from sojourn.clock import host_now
 from sojourn.errors import RepairBusy, SojournError
 from sojourn.finding import Area, Board, Check, Posted, Verdict
+from sojourn.log import get_logger
 from sojourn.service.doctor.doctor import Doctor, Examined, Mended, worst
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 STOP_TIMEOUT = 5.0
 """Seconds to wait, when the server stops, for a run under way."""
