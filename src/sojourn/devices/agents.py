@@ -141,7 +141,8 @@ def _recognize(agent: str, hints: Hints) -> Device:
 def recognize(user_agent: str, hints: Hints = NO_HINTS) -> Device:
     """Name a device. `hints` are the values of HINTS, in their order; what is missing is empty."""
     cut = tuple(_unquoted(i, value[:AGENT_MAX]) for i, value in enumerate(hints))
-    return _recognize(user_agent[:AGENT_MAX], cut)
+    # A lone surrogate, which JSON can name and no header can hold, is no text to the parser.
+    return _recognize(user_agent[:AGENT_MAX].encode(errors="replace").decode(), cut)
 
 
 def _unquoted(index: int, value: str) -> str:
