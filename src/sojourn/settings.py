@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from sojourn.address import spelled
 from sojourn.errors import SettingsError
 
 WELL_KNOWN_SECRETS = frozenset(
@@ -93,13 +94,13 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def store_url(self) -> str:
-        return self.store or f"sqlite:///{self.data}/sojourn.db"
+        return spelled(self.store) if self.store else f"sqlite:///{self.data}/sojourn.db"
 
     @property
     def ledger_url(self) -> str:
         if self.ledger:
-            return self.ledger
-        sql = ("sqlite:", "postgresql:", "postgres:", "mysql:", "mariadb:", "memory:")
+            return spelled(self.ledger)
+        sql = ("sqlite:", "postgresql:", "mysql:", "mariadb:", "memory:")
         return (
             self.store_url
             if self.store_url.startswith(sql)
@@ -250,6 +251,12 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             yield name, SettingsError(f"{name} must lie between {low:g} and {high:g}.")
+    for name in ("store", "ledger"):
+        try:
+            if url := getattr(settings, name):
+                spelled(url)
+        except SettingsError as fault:
+            yield name, fault
     if settings.webhook_reach not in ("public", "loopback", "private"):
         yield (
             "webhook_reach",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from msgspec import Struct
 
+from sojourn.address import spelled, spread
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.output import Output
 from sojourn.settings import Settings
@@ -49,7 +50,8 @@ def usage(why: str, todo: str) -> Failure:
 @contextlib.contextmanager
 def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterator[Origin]:
     """Open the old sessions, and say what they are."""
-    scheme = url.partition(":")[0].lower()
+    url = spelled(url)
+    scheme = url.partition(":")[0].partition("+")[0]
     if scheme in ("redis", "rediss", "valkey", "valkeys"):
         if kind not in (None, "flask-session"):
             raise usage("On Redis, only Flask-Session's sessions are known.", "Leave --kind out.")
@@ -66,7 +68,7 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
     if known == "memory":
         raise usage("Nothing can be adopted from memory:.", "Name a database with --from.")
     try:
-        parsed = make_url(url).set(drivername="postgresql" if known == "postgres" else known)
+        parsed = make_url(spread(url))
     except ArgumentError:
         raise usage("--from cannot be read as a URL.", "It is like postgresql://…/db") from None
     old = SqlSource(parsed)

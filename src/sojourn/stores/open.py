@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sojourn.address import REDIS, SCHEMES, spelled, spread
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.finding import Examiner
@@ -26,14 +27,8 @@ if TYPE_CHECKING:
 MAX_PAUSE = 10_000
 EVENT_RETENTION = 30 * DAY
 
-SCHEMES = (
-    "memory:, sqlite:///file, postgresql://, mysql://, mariadb://, redis://, valkey://, "
-    "redis+cluster://, redis+sentinel://"
-)
-REDIS = ("redis", "rediss", "valkey", "valkeys")
 DRIVERS = {
     "postgresql": ("psycopg", "postgres"),
-    "postgres": ("psycopg", "postgres"),
     "mysql": ("pymysql", "mysql"),
     "mariadb": ("pymysql", "mysql"),
     **dict.fromkeys(REDIS, ("redis", "redis")),
@@ -65,7 +60,7 @@ def open_store(
         from sojourn.stores.redis.open import open_redis  # noqa: PLC0415  # only if asked for
 
         return open_redis(
-            url,
+            spelled(url),
             clock=clock,
             max_pause=max_pause,
             event_retention=event_retention,
@@ -136,7 +131,7 @@ def open_examiner(url: str, *, place: str, ledger: bool = False) -> Examiner | N
     if scheme_of(url) in REDIS:
         from sojourn.stores.redis.doctor import RedisExaminer  # noqa: PLC0415  # only if asked for
 
-        return RedisExaminer(url, place=place)
+        return RedisExaminer(spelled(url), place=place)
     from sojourn.stores.sql.doctor.examiner import SqlExaminer  # noqa: PLC0415  # only if asked for
     from sojourn.stores.sql.doctor.source import Source  # noqa: PLC0415  # only if asked for
 
@@ -170,9 +165,8 @@ def repair_lock(ledger: str) -> Iterator[None]:
 
 def scheme_of(url: str) -> str:
     """Return a store URL's scheme; raise SettingsError if nothing can open it."""
-    scheme = url.partition(":")[0].partition("+")[0].lower()
-    nameless = scheme in REDIS and "://" not in url
-    if nameless or scheme not in ("memory", "sqlite", *DRIVERS):
+    scheme = spelled(url).partition(":")[0].partition("+")[0]
+    if scheme not in ("memory", "sqlite", *DRIVERS):
         raise SettingsError(
             f"A store URL cannot begin with {scheme + ':'!r}.", hint=f"Use one of {SCHEMES}."
         )
@@ -219,10 +213,8 @@ def _parsed(url: str) -> URL:
     from sqlalchemy import make_url  # noqa: PLC0415  # only if asked for
     from sqlalchemy.exc import ArgumentError  # noqa: PLC0415  # only if asked for
 
-    scheme = scheme_of(url)
     try:
-        # Not the scheme as given: SQLAlchemy would take it for the name of a dialect of its own.
-        return make_url(url).set(drivername="postgresql" if scheme == "postgres" else scheme)
+        return make_url(spread(spelled(url)))
     except ArgumentError:
         raise SettingsError(
             "The store's URL cannot be read.", hint=f"Use one of {SCHEMES}."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.adapters.express.cookies import EXPRESS_COOKIE, ExpressCookies
 from sojourn.adapters.express.options import Options, read_url
+from sojourn.address import spread
 from sojourn.clock import STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.session import Sessions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMES = {
     "postgresql": ("psycopg", "postgres"),
-    "postgres": ("psycopg", "postgres"),
     "redis": ("redis", "redis"),
     "rediss": ("redis", "redis"),
     "valkey": ("redis", "redis"),
@@ -137,7 +137,7 @@ def _database(url: str, clock: Clock) -> Database:
             hint="Unset it. Set the time zone where both obey: ALTER ROLE … SET timezone.",
         )
     try:
-        parsed = make_url(url).set(drivername="postgresql")
+        parsed = make_url(spread(url))
     except ArgumentError:
         raise SettingsError("The store's URL cannot be read.") from None
     return ServerDatabase(parsed, clock=clock, durable=True)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 from msgspec import Struct
 
+from sojourn.address import spelled
 from sojourn.clock import DAY
 from sojourn.errors import SettingsError
 
@@ -93,8 +94,8 @@ def read_url(url: str, given: Mapping[str, Any]) -> tuple[str, str, Options]:
 
     Raises SettingsError, naming the culprit.
     """
-    parts = urlsplit(url)
-    scheme = parts.scheme.removeprefix("express+")
+    parts = urlsplit(spelled(url.removeprefix("express+")))
+    scheme = parts.scheme
     names = set(Options.__struct_fields__)
     query = parse_qsl(parts.query, keep_blank_values=True)
     values: dict[str, Any] = {name: _value(name, text) for name, text in query if name in names}

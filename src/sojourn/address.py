@@ -1,0 +1,146 @@
+"""How the URL of a store is spelled.
+
+Each spelling that people use means one thing everywhere, or is refused in words that say how it is written:
+
+    memory:    sqlite:///file    sqlite:////absolute/file    postgresql://    mysql://    redis://
+    POSTGRES://    postgresql+psycopg://    mysql+pymysql://    sqlite+pysqlite:///file    the same
+
+A file that is served from memory because a slash was missing, or a record of licenses that lands in another
+database because of a capital letter, loses data without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sojourn.errors import SettingsError
+
+SCHEMES = (
+    "memory:, sqlite:///file, postgresql://, mysql://, mariadb://, redis://, valkey://, "
+    "redis+cluster://, redis+sentinel://"
+)
+ELSEWHERE = ("http", "https")  # a Sojourn server
+BESIDE = "express+"  # an Express application's table or keys
+ALIASES = {"postgres": "postgresql", "sqlite3": "sqlite"}
+SQL = {
+    "sqlite": ("pysqlite", "aiosqlite", "pysqlcipher"),
+    "postgresql": ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_async", "asyncpg", "pg8000"),
+    "mysql": ("pymysql", "mysqldb", "mysqlconnector", "aiomysql", "asyncmy", "mariadbconnector"),
+    "mariadb": ("pymysql", "mysqldb", "mysqlconnector", "aiomysql", "asyncmy", "mariadbconnector"),
+}
+"""By scheme: the drivers that SQLAlchemy's users name. We bring our own; the database is the same."""
+REDIS = ("redis", "rediss", "valkey", "valkeys")
+REDIS_KINDS = ("", "unix", "cluster", "sentinel")
+PORT_MAX = 65_535
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.-]+(\+[A-Za-z0-9_.+-]+)?(?=:)")
+
+
+def spelled(url: str) -> str:
+    """Return the one spelling of a store's URL: scheme in small letters, without a driver.
+
+    URLs of Sojourn servers and of Express applications' sessions stay as they are. Raises SettingsError for
+    what names no store, with the way to write it.
+    """
+    url = url.strip()
+    if url.lower().startswith(BESIDE):
+        return BESIDE + url[len(BESIDE) :]
+    found = SCHEME.match(url)
+    if found is None:
+        raise _not_a_url(url)
+    scheme, _, kind = found[0].lower().partition("+")
+    rest = url[found.end() + 1 :]
+    scheme = ALIASES.get(scheme, scheme)
+    if scheme in ELSEWHERE and not kind:
+        return f"{scheme}:{rest}"
+    if scheme == "memory":
+        return "memory:"
+    if scheme in SQL:
+        if kind and kind not in SQL[scheme]:
+            raise SettingsError(
+                f"The store's URL names {kind!r}, which is no driver of {scheme} that is known here.",
+                hint=f"Leave it out: {scheme}:// brings its own.",
+            )
+        return _file(rest) if scheme == "sqlite" else _server(scheme, "", rest)
+    if scheme in REDIS and kind in REDIS_KINDS:
+        return f"{scheme}+unix:{rest}" if kind == "unix" else _server(scheme, kind, rest)
+    raise SettingsError(
+        f"A store URL cannot begin with {found[0] + ':'!r}.", hint=f"Use one of {SCHEMES}."
+    )
+
+
+def hosts(url: str) -> tuple[str, ...]:
+    """Return the `host:port`s that a server's URL names; a port may be missing."""
+    return tuple(_parts(url)[0].rpartition("@")[2].split(","))
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Take a server's URL apart: who at which hosts, the path, the query."""
+    rest, _, query = url.partition("://")[2].partition("#")[0].partition("?")
+    place, slash, path = rest.partition("/")
+    return place, slash + path, query
+
+
+def _not_a_url(text: str) -> SettingsError:
+    if text.startswith(("/", "./", "../", "~")) or text.endswith((".db", ".sqlite", ".sqlite3")):
+        return SettingsError("The store is given as a path.", hint=f"Write sqlite:///{text}")
+    return SettingsError("The store's URL has no scheme.", hint=f"Use one of {SCHEMES}.")
+
+
+def _file(rest: str) -> str:
+    """Take sqlite:///file, and nothing that only looks like it."""
+    if rest.startswith("///") and rest.strip("/"):
+        return f"sqlite:{rest}"
+    path = rest.removeprefix("//") if rest.startswith("//") else rest
+    if not path.strip("/"):
+        raise SettingsError(
+            "The store's URL names no file.",
+            hint="Write sqlite:///file.db; for a store that ends with the process, memory:",
+        )
+    raise SettingsError(
+        "The URL of a SQLite file has three slashes before the path, four where it begins with one.",
+        hint=f"Write sqlite:///{path}",
+    )
+
+
+def _server(scheme: str, kind: str, rest: str) -> str:
+    name = f"{scheme}+{kind}" if kind else scheme
+    if not rest.startswith("//"):
+        raise SettingsError(
+            f"The store's URL has no // after {name}:", hint=f"Write {name}://user@host:port/name"
+        )
+    url = f"{name}:{rest}"
+    named = hosts(url)
+    if len(named) > 1 and scheme != "postgresql" and kind not in ("sentinel", "cluster"):
+        raise SettingsError(
+            f"A {scheme}:// URL names one host, and this one names {len(named)}.",
+            hint="Name the one that leads to the primary: a proxy, or a name that follows it.",
+        )
+    for port in filter(None, map(_port, named)):
+        if not port.isdigit() or not 0 < int(port) <= PORT_MAX:
+            raise SettingsError(
+                f"The store's URL names the port {port!r}, which is none.",
+                hint="A port is a number up to 65535. In a password, write @ as %40, : as %3A and / as %2F.",
+            )
+    return url
+
+
+def _port(host: str) -> str:
+    """Return the port that stands after a host's name or address; an IPv6 one is in brackets."""
+    return host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+
+
+def spread(url: str) -> str:
+    """Write a URL of several PostgreSQL servers as the driver takes it: `?host=…&host=…`."""
+    named = hosts(url)
+    if len(named) < 2:  # one host is written as ever
+        return url
+    place, path, query = _parts(url)
+    user, at, _ = place.rpartition("@")
+    told = "&".join([*filter(None, [query]), *_each(named)])
+    return f"{url.partition(':')[0]}://{user}{at}{path or '/'}?{told}"
+
+
+def _each(named: tuple[str, ...]) -> Iterator[str]:
+    for host in named:
+        yield f"host={host}" if _port(host) else f"host={host}:5432"
