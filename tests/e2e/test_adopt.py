@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,16 @@ import pytest
 import redis
 from flask import Flask, session
 from flask_session import Session as FlaskSession  # type: ignore[import-untyped]  # ships no types
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import make_url, text
 from tests.adapters.express import node
 from tests.e2e.cli_harness import Program, environment, run, run_json
+from tests.e2e.old_tables import (
+    add_user_sessions,
+    engine_of,
+    executing,
+    in_days,
+    make_user_sessions,
+)
 
 from sojourn.adapters.express.cookies import ExpressCookies
 from sojourn.clock import DAY
@@ -59,23 +66,6 @@ for user in ("1", "2", None):
     keys.append(store.session_key)
 print(json.dumps(keys))
 """
-
-
-def engine_of(url: str) -> Engine:
-    driver = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-    parsed = make_url(url)
-    name = parsed.get_backend_name()
-    return create_engine(parsed.set(drivername=driver.get(name, name)))
-
-
-@contextlib.contextmanager
-def executing(url: str) -> Iterator[Callable[..., Any]]:
-    engine = engine_of(url)
-    try:
-        with engine.begin() as connection:
-            yield lambda sql, rows=None: connection.execute(text(sql), rows or {})
-    finally:
-        engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
@@ -117,41 +107,38 @@ def accounted(report: dict[str, Any]) -> None:
     assert report["read"] == report["taken"] + report["already_there"] + skipped
 
 
-def in_days(days: float) -> str:
-    at = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=days)
-    return at.isoformat(" ", "seconds")
-
-
-TYPES = {
-    "sqlite": ("INTEGER PRIMARY KEY", "TEXT", "TEXT", "BOOLEAN"),
-    "postgresql": ("BIGINT PRIMARY KEY", "TEXT", "TIMESTAMPTZ", "BOOLEAN"),
-    "mysql": ("BIGINT PRIMARY KEY", "VARCHAR(2000)", "DATETIME(3)", "BOOLEAN"),
+OVER_COLUMNS = {  # a word, a time, a flag
+    "sqlite": ("TEXT", "TEXT", "BOOLEAN"),
+    "postgresql": ("TEXT", "TIMESTAMPTZ", "BOOLEAN"),
+    "mysql": ("ENUM('active', 'ended', 'paused')", "DATETIME(3)", "BIT(1)"),
 }
+THEN = "'2026-01-02 00:00:00'"
+WORDS = [f"status = '{word}'" for word in ("active", "ended", "paused")]
+SAID = [
+    *WORDS,
+    f"ended_at = {THEN}",
+    f"revokedAt = {THEN}",
+    "is_revoked = (1 = 1)",
+    "is_revoked = (1 = 0)",
+]
 
 
-def make_user_sessions(url: str) -> None:
-    key, word, when, flag = TYPES[make_url(url).get_backend_name()]
-    with executing(url) as execute:
-        execute(
-            f"CREATE TABLE user_sessions (id {key}, user_id {word}, session_token {word},"
-            f" created_at {when}, last_used_at {when}, expires_at {when}, ip_address {word},"
-            f" user_agent {word}, is_active {flag}, is_current {flag})"
-        )
-
-
-def add_user_sessions(url: str, rows: list[dict[str, Any]]) -> None:
-    whole = [
-        {"user": f"user-{each['id']}", "token": f"old-token-{each['id']:08}", "active": True}
-        | {"expires": in_days(2), "created": in_days(-3), "used": in_days(-1)}
-        | each
-        for each in rows
-    ]
-    with executing(url) as execute:
-        execute(
-            "INSERT INTO user_sessions VALUES (:id, :user, :token, :created, :used, :expires,"
-            " '10.0.0.1', 'Firefox', :active, false)",
-            whole,
-        )
+def test_what_was_ended_stays_so(old_url: str, tmp_path: Path) -> None:
+    """By whatever column the old system says so."""
+    make_user_sessions(old_url)
+    add_user_sessions(old_url, [{"id": i} for i in range(1, 8)])
+    word, when, flag = OVER_COLUMNS[make_url(old_url).get_backend_name()]
+    columns = (("status", word), ("ended_at", when), ("revokedAt", when), ("is_revoked", flag))
+    with executing(old_url) as execute:
+        for column, kind in columns:
+            execute(f"ALTER TABLE user_sessions ADD COLUMN {column} {kind}")
+        for number, said in enumerate(SAID, start=1):
+            execute(f"UPDATE user_sessions SET {said} WHERE id = {number}")
+    done = run_json(tmp_path, "adopt", "--from", old_url, "--apply")
+    accounted(done)
+    reasons = {name: x["examples"] for name, x in done["skipped"].items()}
+    assert done["taken"] == 2
+    assert reasons == {"inactive": [f"id {i}" for i in (2, 4, 5, 6)], "unclear_status": ["id 3"]}
 
 
 def test_user_sessions(old_url: str, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session")
 
 WHY = {
     "expired": "Their time is over.",
-    "inactive": "The old system had ended them (is_active is false).",
+    "inactive": "The old system had ended them (is_active, status, ended_at …).",
+    "unclear_status": "Their status is a word that says neither that they go on nor that they are over.",
     "no_user": "Nobody is signed in. For visitors' sessions too: --visitors.",
     "bad_user": "The user is no plain id, or longer than 256 characters. See --user-path.",
     "no_token": "They have no token, so no cookie leads to them.",

@@ -1,7 +1,9 @@
 """Moving in: the rows of another session table become sessions of ours, so that nobody is signed out.
 
 Pure: rows come in as mappings, and what becomes of each is counted. A row has `name` (what a report may
-call it), `token`, and, as far as the table has them, `user data created used expires active ip agent`.
+call it), `token`, and, as far as the table has them, `user data created used expires ip agent`, and what says
+whether the session is over: `active` and `over`, lists of values of which one false, or one true, says so;
+`status`, a word.
 Whatever its kind, a row is taken, or is there already, or is skipped for a reason; never lost.
 
 A session keeps its times and ends when the old system would have ended it. When its user proved who
@@ -37,6 +39,40 @@ EXAMPLES = 5
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 QUARTER = 15 * MINUTE  # time zones lie this far apart
 TOLERANCE = 2_000  # ms
+LIVE = frozenset(
+    {
+        "",
+        "active",
+        "live",
+        "alive",
+        "valid",
+        "open",
+        "online",
+        "current",
+        "ok",
+        "enabled",
+        "1",
+        "true",
+        "t",
+    }
+)
+"""Words in a column `status` of sessions that go on; none at all says nothing."""
+OVER = frozenset(
+    {
+        *(
+            "ended",
+            "expired",
+            "revoked",
+            "inactive",
+            "closed",
+            "terminated",
+            "invalid",
+            "invalidated",
+        ),
+        *("logged_out", "loggedout", "signed_out", "signedout", "logout", "offline", "deleted"),
+        *("disabled", "destroyed", "killed", "evicted", "timeout", "timed_out", "0", "false", "f"),
+    }
+)
 UNITS = (1e11, 1_000), (1e14, 1), (1e17, 1e-3), (float("inf"), 1e-6)
 """Numbers up to so many are instants in s, ms, µs or ns: times so many, ms."""
 
@@ -167,8 +203,7 @@ def _put(batch: Sequence[Adopted], target: Target, tally: Tally, *, write: bool)
 
 def read(row: Mapping[str, Any], terms: Terms, now: int) -> Adopted:
     """Make a session of a row. Raises Unreadable."""
-    if not _truth(row.get("active", True)):
-        raise Unreadable(Reason.INACTIVE)
+    _require_live(row)
     expires = _instant(row.get("expires"), terms.zone, Reason.BAD_DATE)
     if expires is not None and expires <= now:
         raise Unreadable(Reason.EXPIRED)
@@ -299,6 +334,27 @@ def _past(value: Any, terms: Terms, now: int, remarks: list[str]) -> int | None:
     if "date_ignored" not in remarks:
         remarks.append("date_ignored")
     return None
+
+
+def _require_live(row: Mapping[str, Any]) -> None:
+    """Raise Unreadable for what the old system has ended: nobody's ended session lives again by a move."""
+    if any(value is not None and not _truth(value) for value in row.get("active", ())):
+        raise Unreadable(Reason.INACTIVE)
+    if any(_set(value) for value in row.get("over", ())):
+        raise Unreadable(Reason.INACTIVE)
+    status = row.get("status")
+    word = "" if status is None else str(status).strip().lower().replace("-", "_")
+    if word in LIVE:
+        return
+    # A word that is not known may mean either: its row is told of, not revived.
+    raise Unreadable(Reason.INACTIVE if word in OVER else Reason.UNCLEAR)
+
+
+def _set(value: Any) -> bool:
+    """Tell whether a column such as ended_at or is_revoked says anything."""
+    if value is None or str(value).strip() == "" or str(value).startswith("0000-00-00"):
+        return False
+    return _truth(value)
 
 
 def _truth(value: Any) -> bool:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
 
     EXPIRED = "expired"
     INACTIVE = "inactive"
+    UNCLEAR = "unclear_status"
     NO_USER = "no_user"
     BAD_USER = "bad_user"
     NO_TOKEN = "no_token"  # noqa: S105 - the name of a reason

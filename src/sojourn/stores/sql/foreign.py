@@ -91,13 +91,44 @@ SHAPES: Mapping[str, Shape] = {
             "user": ("user_id",),
             "created": ("created_at",),
             "used": ("last_used_at", "last_active_at"),
-            "expires": ("expires_at",),
-            "active": ("is_active",),
+            "expires": ("expires_at", "expired_at"),
             "ip": ("ip_address", "ip"),
             "agent": ("user_agent",),
         },
     ),
 }
+
+
+ACTIVE = frozenset({"isactive", "active", "isvalid", "valid", "enabled", "isenabled"})
+"""Columns that say that a session is over when they are false; their names in small letters without `_`."""
+OVER = frozenset(
+    {
+        *(
+            "endedat",
+            "revokedat",
+            "deletedat",
+            "loggedoutat",
+            "logoutat",
+            "signedoutat",
+            "terminatedat",
+        ),
+        *(
+            "closedat",
+            "invalidatedat",
+            "logouttime",
+            "endtime",
+            "isrevoked",
+            "revoked",
+            "isdeleted",
+        ),
+        *("deleted", "isended", "ended", "isloggedout", "loggedout", "isexpired", "isblacklisted"),
+        *("blacklisted", "isinvalidated", "invalidated", "isterminated", "terminated"),
+    }
+)
+"""Those that say so when they are true, or say when."""
+STATUS = frozenset({"status", "state", "sessionstatus"})
+JUDGED = {"active": ACTIVE, "over": OVER, "status": STATUS}
+MANY = ("active", "over")  # of which a table may have several: their roles are numbered
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -288,8 +319,8 @@ class SqlSource:
         if role == "data":
             whole = column(name) if found.binary or self._backend == "sqlite" else self._text(name)
             return func.substr(whole, 1, DATA_READ)
-        if role == "active":
-            return column(name)
+        if role.partition(" ")[0] in MANY and self._backend != "postgresql":
+            return column(name)  # MySQL's BIT(1) is a byte, and a text of it nothing
         if self._backend == "sqlite":
             return column(name)
         return func.substr(self._text(name), 1, TEXT_READ)
@@ -303,8 +334,14 @@ class SqlSource:
 
 
 def _columns(shape: Shape, columns: Mapping[str, Any]) -> dict[str, str]:
-    found = {role: [n for n in names if n in columns] for role, names in shape.columns.items()}
-    return {role: names[0] for role, names in found.items() if names}
+    """Say which columns hold what: of each role the first, and all that say that a session is over."""
+    named = {role: [n for n in names if n in columns] for role, names in shape.columns.items()}
+    found = {role: names[0] for role, names in named.items() if names}
+    for role, known in JUDGED.items():
+        judged = [n for n in columns if n.lower().replace("_", "") in known]
+        numbered = role in MANY
+        found |= {f"{role} {i}" if numbered else role: n for i, n in enumerate(judged)}
+    return found
 
 
 def _listed(tables: Sequence[Found]) -> str:
@@ -312,7 +349,9 @@ def _listed(tables: Sequence[Found]) -> str:
 
 
 def _row(found: Found, values: Sequence[Any]) -> dict[str, Any]:
-    row = dict(zip(found.columns, values, strict=False))
+    row: dict[str, Any] = dict(zip(found.columns, values, strict=False))
+    for role in MANY:
+        row[role] = [row.pop(each) for each in found.columns if each.startswith(f"{role} ")]
     row["name"] = masked(row["token"]) if found.label is None else f"id {values[-1]}"
     return row
 
