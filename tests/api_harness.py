@@ -106,6 +106,7 @@ class World:
             "Acme", {FEATURE: Policy(capacity=capacity)}, actor="test"
         )
         self.license_id = license_.id
+        self.license_name = license_.name
 
     def session(self, user: str = "ann") -> str:
         """Sign somebody in; return the session's id."""

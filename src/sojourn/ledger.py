@@ -146,6 +146,12 @@ class Ledger(Protocol):
     ) -> list[Pool]:
         """Return the pools that the licenses open, by pool id, after a pool id."""
 
+    def features(self, license_id: str | None = None, *, limit: int = 100) -> list[str]:
+        """Name the features of a license, or of all, each once, by name."""
+
+    def license_names(self, license_ids: Sequence[str]) -> dict[str, str]:
+        """Return the names of licenses; those that are not there are left out."""
+
     def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey: ...
 
     def keys(self) -> list[ApiKey]: ...

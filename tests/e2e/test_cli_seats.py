@@ -142,6 +142,36 @@ def test_keys_and_their_roles(folder: Path) -> None:
     run(folder, "key", "revoke", "key_unknown", "--yes", code=4)
 
 
+def test_each_seat_names_its_license_and_only_what_is_meant_is_freed(folder: Path) -> None:
+    """Two customers have the same feature, and a user of the same name."""
+    (one, key), (other, other_key) = (make_license(folder, "editor=1") for _ in range(2))
+    with holder(folder, key, "kim") as kim, holder(folder, other_key, "kim") as namesake:
+        kim.wait_state("safe")
+        namesake.wait_state("safe")
+        columns = run(folder, "seats", "list", "--user", "kim").stdout
+        assert columns.count("Acme") == 2
+        freed = run_json(folder, "seats", "release", "-u", "kim", "-f", "editor", "-l", other)
+        assert [x["licenseId"] for x in freed["leases"]] == [other]
+        assert namesake.wait() == 3
+        assert {x["licenseId"] for x in run_json(folder, "seats", "list", "-u", "kim")} == {one}
+        assert kim.end() == 0
+    assert "There are: " in run(folder, "seats", "debug", "-u", "kim", "-f", "editr", code=4).stderr
+
+
+def test_a_seat_that_could_not_be_given_back_is_not_said_to_be(tmp_path: Path) -> None:
+    """Its server has died. Whoever waits for the seat is told for how long."""
+    with serving(tmp_path) as (server, _):
+        _, key = make_license(tmp_path, "editor=1,lost_after=30")
+        with holder(tmp_path, key, "lee") as lee:
+            lee.wait_state("safe")
+            server.end(signal.SIGKILL)
+            assert lee.end() == 6
+            last = json.loads(lee.lines[-1])
+            assert (last["state"], last["givenBack"]) == ("released", False)
+            assert_three_lines(lee.stderr)
+            assert "not given back" in lee.stderr
+
+
 def test_events_can_be_followed(folder: Path) -> None:
     """One line each, as they happen; Ctrl-C ends it."""
     _, key = make_license(folder, "editor=1,lost_after=30")

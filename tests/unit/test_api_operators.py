@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api
+from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api, encode
 
 from sojourn.api.events import in_seconds
 from sojourn.event import EventKind
@@ -27,10 +27,81 @@ class TestOperations:
         assert answer.data["ended"] == 1
         assert answer.data["leases"][0]["userId"] == "ann"
         assert answer.json["message"] == (
-            "Ended 1 lease of user ann on editor; none remain in this scope."
+            f"Ended 1 lease of user ann on editor ({world.license_name}); none remain in this scope."
         )
         assert world.beat(seat["token"]).status == 410
         assert world.admin("DELETE", f"{SEATS}/force-cleanup/ann/{FEATURE}").data["ended"] == 0
+
+    def test_force_cleanup_of_one_license_leaves_the_others(self, world: Api) -> None:
+        """User ids are each customer's own: `ann` of another license is somebody else."""
+        made = world.admin(
+            "POST",
+            "/api/licenses",
+            json={"name": "Beta Works", "features": {FEATURE: {"capacity": 2}}},
+        )
+        other_id, other_key = made.data["licenseId"], made.data["key"]
+        seat = world.seat("ann")
+        body = encode({"feature": FEATURE, "userId": "ann", "clientId": "c"})
+        other = world.call("POST", SEATS, bearer=other_key, body=body).data
+        path = f"{SEATS}/force-cleanup/ann/{FEATURE}"
+        answer = world.admin("DELETE", f"{path}?licenseId={other_id}")
+        assert answer.data["ended"] == 1
+        assert answer.data["leases"][0]["licenseName"] == "Beta Works"
+        assert "on editor (Beta Works);" in answer.json["message"]
+        assert world.beat(other["token"]).status == 410
+        assert world.beat(seat["token"]).status == 200
+        names = {x["licenseName"] for x in world.admin("GET", SEATS).data["items"]}
+        assert names == {world.license_name}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("DELETE", f"{SEATS}/force-cleanup/ann/editr", None),
+            ("DELETE", f"{SEATS}/force-cleanup/ann/editr?licenseId={{license}}", None),
+            ("GET", f"{SEATS}/debug?userId=ann&feature=editr", None),
+            ("GET", f"{SEATS}/debug?userId=ann&feature=editr&licenseId={{license}}", None),
+            ("POST", "/api/licenses/cleanup-sessions", {"feature": "editr"}),
+        ],
+    )
+    def test_a_feature_that_is_not_there_is_named(
+        self, world: Api, method: str, path: str, body: dict[str, str] | None
+    ) -> None:
+        """An answer of nothing would pass for good news."""
+        given = None if body is None else {**body, "licenseId": world.license_id}
+        answer = world.admin(method, path.format(license=world.license_id), json=given)
+        assert (answer.status, answer.code) == (404, "feature_unknown")
+        assert "'editr'" in answer.json["error"]
+        assert answer.json["details"] == f"There are: {FEATURE}."
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("DELETE", f"{SEATS}/force-cleanup/ann/{FEATURE}?licenseId=lic_no"),
+            ("GET", f"{SEATS}/debug?userId=ann&feature={FEATURE}&licenseId=lic_no"),
+        ],
+    )
+    def test_a_license_that_is_not_there_is_refused(
+        self, world: Api, method: str, path: str
+    ) -> None:
+        assert world.admin(method, path).code == "license_unknown"
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("DELETE", f"{SEATS}/force-cleanup/ann/{FEATURE}?license=x"),
+            ("DELETE", f"{SEATS}/lse_x?dryRun=true"),
+            ("GET", f"{SEATS}?user=ann"),
+            ("GET", "/api/licenses/lic_x/session-stats?feature=editor"),
+            ("POST", "/api/licenses?dryRun=1"),
+        ],
+    )
+    def test_parameters_that_nobody_reads_are_refused(
+        self, world: Api, method: str, path: str
+    ) -> None:
+        """A misspelled one would widen what a call does."""
+        body = {"name": "x", "features": {}} if method == "POST" else None
+        answer = world.admin(method, path, json=body)
+        assert (answer.status, answer.code) == (400, "invalid_request")
 
     @pytest.mark.parametrize(
         ("user", "encoded"),

@@ -18,7 +18,7 @@ def test_release_is_tried_three_times_five_seconds_apart() -> None:
     with scene() as s:
         seat = s.seat().acquire()
         s.server.always = refused
-        seat.release()
+        assert not seat.release()
         assert seat.state is SeatState.RELEASED
         s.world.advance(600)
         assert s.server.times("release") == [0, 5, 10]
@@ -40,17 +40,31 @@ def test_a_refused_release_is_left_at_that() -> None:
     with scene() as s:
         seat = s.seat().acquire()
         s.server.always = answers(lambda: problem(401, "token_forged"))
-        seat.release()
+        assert not seat.release()
         s.world.advance(60)
         assert s.server.times("release") == [0]
+        assert s.client.close() == 1
 
 
 def test_release_twice_is_release_once() -> None:
     with scene() as s:
         seat = s.seat().acquire()
-        seat.release()
-        seat.release()
+        assert seat.release()
+        assert seat.release()
         assert s.server.times("release") == [0]
+
+
+def test_closing_tells_what_was_not_given_back() -> None:
+    """Whoever stops can say so: the seat is taken until its time is over."""
+    with scene(server={"capacity": 2}) as s:
+        s.seat(user="ann", client_id="a").acquire()
+        s.seat(user="bob", client_id="b").acquire()
+        assert s.client.close() == 0
+    with scene() as s:
+        s.seat(user="ann").acquire()
+        s.server.always = refused
+        assert s.client.close() == 1
+        assert s.client.close() == 1
 
 
 def test_the_block_that_fails_gives_its_seat_back() -> None:

@@ -152,6 +152,8 @@ def operator(
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.authenticate(presented)
                 context.services.keys.require(key, may)
+                if reader.query is None and scope["query_string"]:
+                    raise InvalidInput("This call takes no parameters after `?`.")
                 given = reader.read(scope["path_params"], scope["query_string"], body)
                 said = handler(Ask(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)

@@ -84,23 +84,39 @@ class DebugQuery(Wire, frozen=True, kw_only=True):
     license_id: Name | UnsetType = UNSET
 
 
+class ForceQuery(Wire, frozen=True, kw_only=True):
+    license_id: Name | UnsetType = UNSET
+
+
 @operator(
     "DELETE",
     "/api/licenses/sessions/force-cleanup/{userId}/{feature}",
     may=Permission.SEATS_END,
+    problems=("license_unknown", "feature_unknown"),
     patience=PATIENCE,
 )
-def force_cleanup(ask: Ask, user_id: Name, feature: Feature) -> Done[CleanupAnswer]:
-    """End all of a user's leases on a feature, living ones too, on every license.
+def force_cleanup(
+    ask: Ask, user_id: Name, feature: Feature, query: ForceQuery
+) -> Done[CleanupAnswer]:
+    """End all of a user's leases on a feature, living ones too, on one license or on every one.
 
-    A user id that holds a slash is sent percent-encoded.
+    User ids are each customer's own: name the license where several have the feature. A user id that holds a
+    slash is sent percent-encoded.
     """
-    ended = ask.context.services.operations.force_cleanup(user_id, feature, actor=ask.actor)
-    what = f"of user {user_id} on {feature}"
+    ended = ask.context.services.operations.force_cleanup(
+        user_id, feature, license_id=optional(query.license_id), actor=ask.actor
+    )
+    on = f" ({', '.join(sorted(ended.names.values()))})" if ended.names else ""
+    what = f"of user {user_id} on {feature}{on}"
     return Done(data=cleanup_answer(ended), message=_ended(ended, what))
 
 
-@operator("GET", "/api/licenses/sessions/debug", may=Permission.READ)
+@operator(
+    "GET",
+    "/api/licenses/sessions/debug",
+    may=Permission.READ,
+    problems=("license_unknown", "feature_unknown"),
+)
 def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
     """Show everything about a user and a feature: what is held, what was refused, and why."""
     debug = ask.context.services.operations.debug(
@@ -111,7 +127,7 @@ def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
             at=rfc3339(debug.at),
             user_id=debug.user_id,
             feature=debug.feature,
-            leases=[lease_body(lease, debug.at) for lease in debug.leases],
+            leases=[lease_body(lease, debug.at, debug.names) for lease in debug.leases],
             pools=[_pool_debug(view) for view in debug.pools],
             denials=[event_body(event) for event in debug.denials],
         ),
@@ -123,7 +139,7 @@ def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
     "POST",
     "/api/licenses/cleanup-sessions",
     may=Permission.SEATS_END,
-    problems=("license_unknown",),
+    problems=("license_unknown", "feature_unknown"),
     patience=PATIENCE,
 )
 def cleanup_sessions(ask: Ask, body: CleanupBody) -> Done[CleanupAnswer]:

@@ -342,13 +342,13 @@ def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
         client_id=optional(query.client_id),
         include_ended=query.include_ended,
     )
-    leases, now = ask.context.services.operations.leases(
-        which, after=optional(query.after), limit=query.limit
-    )
+    operations = ask.context.services.operations
+    leases, now = operations.leases(which, after=optional(query.after), limit=query.limit)
+    names = operations.names(leases)
     full = len(leases) == query.limit
     return Done(
         data=Page(
-            items=[lease_body(lease, now) for lease in leases],
+            items=[lease_body(lease, now, names) for lease in leases],
             next=leases[-1].id if full else None,
         )
     )

@@ -169,6 +169,7 @@ class LeaseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 
     lease_id: str
     license_id: str
+    license_name: str | None = None
     feature: str
     user_id: str
     client_id: str
@@ -346,13 +347,14 @@ def instant(value: datetime | None) -> int | None:
     return ms
 
 
-def lease_body(lease: Lease, now: int) -> LeaseBody:
+def lease_body(lease: Lease, now: int, names: dict[str, str] | None = None) -> LeaseBody:
     license_id, _, feature = lease.pool_id.partition(":")
     live = lease.live(now)
     gone_at = lease.ended_at if lease.ended_at is not None else lease.expires_at
     return LeaseBody(
         lease_id=lease.id,
         license_id=license_id,
+        license_name=names.get(license_id) if names else None,
         feature=feature,
         user_id=lease.user_id,
         client_id=lease.client_id,
@@ -394,7 +396,7 @@ def cleanup_answer(cleanup: Cleanup) -> CleanupAnswer:
     return CleanupAnswer(
         ended=cleanup.ended_count,
         remaining=cleanup.remaining,
-        leases=[lease_body(lease, cleanup.at) for lease in cleanup.ended],
+        leases=[lease_body(lease, cleanup.at, cleanup.names) for lease in cleanup.ended],
     )
 
 

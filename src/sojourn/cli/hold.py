@@ -23,7 +23,7 @@ from sojourn.errors import InvalidToken, SojournError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from sojourn.client import Change, Seat, SeatDenied, Waiting
+    from sojourn.client import Change, Client, Seat, SeatDenied, Waiting
 
 TICK = 0.2  # seconds between two looks at the live line
 HOLDERS_MAX = 10  # rows of a denial
@@ -155,7 +155,7 @@ class Keeper:
                     seat.acquire()
                     self._stay()
             except Stopped:
-                self._give_back(seat)
+                self._give_back(seat, client)
             except SeatDenied as denied:
                 raise self._denied(denied) from None
             except SojournError as error:
@@ -167,14 +167,22 @@ class Keeper:
         while not self._over.wait(TICK):
             pass  # signals interrupt the wait; the client's threads do the rest
 
-    def _give_back(self, seat: Seat) -> None:
-        held, before = seat.held, seat.state
+    def _give_back(self, seat: Seat, client: Client) -> None:
+        """Give the seat back, and say so only if the server has confirmed it. Raises Failure otherwise."""
+        held, before, left = seat.held, seat.state, seat.expires_in
         last = self._as_json(seat, "released", before, "released")
-        seat.release()
+        given = seat.release() or client.close() == 0 or not held
         if self.out.as_json:
-            self.out.json(last, lines=True)
-        else:
+            self.out.json({**last, "givenBack": given}, lines=True)
+        elif given:
             self.out.say("Gave the seat back." if held else "Stopped; no seat was held.")
+        if not given:
+            raise Failure(
+                f"The seat on {self.feature} was not given back.",
+                why="The server did not answer.",
+                todo=f"Wait: it is free by itself in {span(max(0.0, left))} at most.",
+                exit_code=ExitCode.UNAVAILABLE,
+            )
 
     # --- what becomes of it ---
 

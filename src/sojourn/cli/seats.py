@@ -33,6 +33,7 @@ License = Annotated[
 
 COLUMNS = [
     Column("User"),
+    Column("License", drop=5),
     Column("Feature", drop=2),
     Column("State"),
     Column("Held", figure=True, drop=3),
@@ -43,10 +44,21 @@ COLUMNS = [
 ]
 
 
+def show_leases(out: Output, leases: list[dict[str, Any]]) -> None:
+    """Print leases as a table. Where they are of several licenses, it always says of which."""
+    several = len({lease["licenseId"] for lease in leases}) > 1
+    columns = [
+        Column(each.head, drop=0) if several and each.head == "License" else each
+        for each in COLUMNS
+    ]
+    out.table(columns, [row(lease) for lease in leases])
+
+
 def row(lease: dict[str, Any]) -> tuple[Any, ...]:
     ended = lease.get("endedAt")
     return (
         lease["userId"],
+        lease.get("licenseName") or lease["licenseId"],
         lease["feature"],
         lease.get("endReason", "ended") if ended else lease["state"],
         span(lease["heldFor"]),
@@ -96,7 +108,7 @@ def list_(
     doubt = f", {suspect} of them suspect" if suspect else ""
     gone = f"; {len(found) - len(live):,} ended" if ended else ""
     out.say(f"{count(len(live), 'seat')} held{doubt}{gone}.")
-    out.table(COLUMNS, [row(x) for x in found])
+    show_leases(out, found)
 
 
 @command(app, "release")
@@ -108,16 +120,19 @@ def release(
     ] = None,
     user: User = None,
     feature: Feature = None,
+    license_id: License = None,
 ) -> None:
-    """Free a seat: one lease by its id, or all that a user holds on a feature.
+    """Free a seat: one lease by its id, or all that a user holds on a feature (of one license: --license).
 
     Its holder is told with its next heartbeat, and cannot come back to the lease by itself.
     """
-    if lease_id is not None and user is None and feature is None:
+    scoped = any(each is not None for each in (user, feature, license_id))
+    if lease_id is not None and not scoped:
         reply = server.ask("DELETE", f"{SEATS}/{segment(lease_id)}")
     elif lease_id is None and user is not None and feature is not None:
         path = f"{SEATS}/force-cleanup/{segment(user)}/{segment(feature)}"
-        reply = server.ask("DELETE", path, timeout=PATIENCE)
+        query = {"licenseId": license_id}
+        reply = server.ask("DELETE", path, query=query, timeout=PATIENCE)
     else:
         raise Failure(
             "Which seat to free was not said.",
@@ -149,7 +164,7 @@ def _ended(out: Output, reply: Reply) -> None:
         return
     out.say(reply.message)
     if reply.data["leases"]:
-        out.table(COLUMNS, [row(x) for x in reply.data["leases"]])
+        show_leases(out, reply.data["leases"])
 
 
 @command(app, "debug")
@@ -202,7 +217,7 @@ def show_debug(out: Output, reply: Reply) -> None:
     if data["leases"]:
         out.say()
         out.say("Leases of this user, ended ones included:", style="bold")
-        out.table(COLUMNS, [row(x) for x in data["leases"]])
+        show_leases(out, data["leases"])
     if data["denials"]:
         out.say()
         out.say("Refused lately:", style="bold")

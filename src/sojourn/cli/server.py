@@ -37,7 +37,6 @@ TODO = {
     "unauthenticated": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
     "forbidden": "Use a key with a role that may do this; see `sojourn key list`.",
     "license_unknown": "List licenses with `sojourn license list`.",
-    "feature_unknown": "See the license's features with `sojourn license show LICENSE`.",
     "lease_unknown": "List seats with `sojourn seats list`.",
     "session_unknown": "List sessions with `sojourn sessions list`.",
     "webhook_unknown": "List webhooks with `sojourn webhook list`.",

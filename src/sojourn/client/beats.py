@@ -68,6 +68,7 @@ class Beats:
         self._away_until = -math.inf
         self._join: Join | None = None
         self._closed = False
+        self._left = 0  # seats that are asked for back no more, and were not given back
 
     # --- for the thread that wants a seat ---
 
@@ -140,13 +141,13 @@ class Beats:
                 if hold.turn != turn:
                     raise SeatLost("released")
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: Hold) -> bool:
+        """End a hold, and give its seat back. False where the server has not confirmed it yet."""
         with self.lock:
             grant = hold.ended()
             self._holds.discard(hold)
             self.lock.notify_all()
-        if grant is not None:
-            self._give_back(Return(grant.token))
+        return grant is None or self._give_back(Return(grant.token))
 
     def say_goodbye(self, hold: Hold) -> bool:
         with self.lock:
@@ -283,7 +284,7 @@ class Beats:
         share = left / TRIES_PER_LEASE if left > 0 else self.timeout
         return min(self.timeout, max(TIMEOUT_MIN, share))
 
-    def _give_back(self, task: Return) -> None:
+    def _give_back(self, task: Return) -> bool:
         try:
             self._http.release(task.token, timeout=self.timeout)
         except SojournError as fault:
@@ -292,8 +293,11 @@ class Beats:
                 if passing(fault) and task.tries and not self._closed:
                     self._plan(task, self.world.now() + RELEASE_PAUSE)
                     self._start()
-                    return
+                    return False
+                self._left += 1
             _log.info("A seat was not given back: %s It expires by itself.", fault)
+            return False
+        return True
 
     # --- the agenda; all under the lock ---
 
@@ -319,11 +323,12 @@ class Beats:
 
     # --- the end ---
 
-    def close(self, timeout: float) -> None:
-        """Give everything back, within `timeout` seconds; what could not be expires by itself."""
+    def close(self, timeout: float) -> int:
+        """Give everything back, within `timeout` seconds. Return how many seats this client has not given
+        back, all told: those expire by themselves."""
         with self.lock:
             if self._closed:
-                return
+                return self._left
             self._closed = True
             tokens = [e[3].token for e in self._agenda if isinstance(e[3], Return)]
             tokens += [grant.token for hold in self._holds if (grant := hold.ended())]
@@ -337,8 +342,11 @@ class Beats:
         for join in (self._join, self.notes.close):
             if join is not None:
                 join(max(0.1, deadline - self.world.now()))
+        self._left += len(tokens)
+        return self._left
 
     def _give_all_back(self, tokens: list[Secret], deadline: float) -> None:
+        """Take out of `tokens` what was given back."""
         for tries_left in reversed(range(RELEASE_TRIES)):
             while tokens and (left := deadline - self.world.now()) > 0:
                 try:
@@ -347,6 +355,7 @@ class Beats:
                 except SojournError as fault:
                     if passing(fault):
                         break
+                    self._left += 1
                 tokens.pop()
             if not tokens or not tries_left:
                 break

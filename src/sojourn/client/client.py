@@ -129,9 +129,12 @@ class Client:
             on_wait=on_wait,
         )
 
-    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Give all seats back and disconnect. Takes `timeout` seconds at most; also done at exit."""
-        self._beats.close(timeout)
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> int:
+        """Give all seats back and disconnect. Takes `timeout` seconds at most; also done at exit.
+
+        Return how many seats the server has not taken back: those expire by themselves.
+        """
+        return self._beats.close(timeout)
 
     def __enter__(self) -> Self:
         return self

@@ -150,9 +150,12 @@ class Seat:
             self._beats.done(self._hold)
         return self
 
-    def release(self) -> None:
-        """Give the seat back. Never raises: tries once now, then in the background."""
-        self._beats.release(self._hold)
+    def release(self) -> bool:
+        """Give the seat back. Never raises: tries once now, then in the background.
+
+        True: the server has confirmed it, or there was none to give back. False: it has not answered yet.
+        """
+        return self._beats.release(self._hold)
 
     def closing(self) -> bool:
         """Say goodbye without giving the seat up: it lingers for a few seconds, for whoever comes

@@ -6,6 +6,8 @@ it did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from sojourn.errors import NotFound
@@ -16,6 +18,8 @@ from sojourn.license import License, Pool, check_feature, pool_id
 from sojourn.store import LIST_MAX, Action, Store
 from sojourn.token import new_id
 
+NAMED_MAX = 100
+"""Features that a hint names."""
 ROUNDS_MAX = 1_000
 """Bound on the batches of one call: a million leases."""
 
@@ -27,6 +31,7 @@ class Cleanup(Struct, frozen=True, kw_only=True):
     ended_count: int
     remaining: int  # live leases in the same scope afterwards
     at: int
+    names: dict[str, str] = {}  # of the licenses whose leases are among `ended`
 
 
 class PoolView(Struct, frozen=True, kw_only=True):
@@ -46,6 +51,7 @@ class Debug(Struct, frozen=True, kw_only=True):
     leases: tuple[Lease, ...]  # the user's, ended ones included
     pools: tuple[PoolView, ...]
     denials: tuple[Event, ...]  # recent, newest first
+    names: dict[str, str] = {}  # of the licenses of these leases
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -62,9 +68,15 @@ class Operations:
         self._store = store
         self._ledger = ledger
 
-    def force_cleanup(self, user_id: str, feature: str, *, actor: str) -> Cleanup:
-        """End all of a user's leases on a feature, on every license."""
-        which = LeaseFilter(user_id=user_id, feature=check_feature(feature))
+    def force_cleanup(
+        self, user_id: str, feature: str, *, license_id: str | None = None, actor: str
+    ) -> Cleanup:
+        """End all of a user's leases on a feature, on one license or on every one.
+
+        Raises NotFound where there is no such license, or no such feature on it.
+        """
+        self._require(feature, license_id)
+        which = LeaseFilter(user_id=user_id, feature=feature, license_id=license_id)
         return self._end(which, Action(actor=actor, name="force_cleanup"))
 
     def cleanup(
@@ -76,9 +88,7 @@ class Operations:
         actor: str,
     ) -> Cleanup:
         """End what looks dead on a license: leases whose holders have fallen silent. The living stay."""
-        self._license(license_id)
-        if feature is not None:
-            check_feature(feature)
+        self._require(feature, license_id)
         which = LeaseFilter(license_id=license_id, user_id=user_id, feature=feature)
         return self._end(which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True)
 
@@ -88,7 +98,7 @@ class Operations:
 
     def debug(self, user_id: str, feature: str, *, license_id: str | None = None) -> Debug:
         """Show everything about a user and a feature: what is held, what was refused, and why."""
-        check_feature(feature)
+        self._require(feature, license_id)
         which = LeaseFilter(
             user_id=user_id, feature=feature, license_id=license_id, include_ended=True
         )
@@ -110,6 +120,7 @@ class Operations:
             leases=tuple(leases),
             pools=tuple(self._views(pools, user_id)),
             denials=tuple(denials),
+            names=self.names(leases),
         )
 
     def stats(self, license_id: str) -> Stats:
@@ -149,7 +160,36 @@ class Operations:
             if len(batch) < LIST_MAX:
                 break
         remaining, now = self._store.leases(which, limit=LIST_MAX)
-        return Cleanup(ended=tuple(ended), ended_count=count, remaining=len(remaining), at=now)
+        return Cleanup(
+            ended=tuple(ended),
+            ended_count=count,
+            remaining=len(remaining),
+            at=now,
+            names=self.names(ended),
+        )
+
+    def names(self, leases: Sequence[Lease]) -> dict[str, str]:
+        """Return the names of the licenses that these leases are of, by license id."""
+        return self._ledger.license_names([x.pool_id.partition(":")[0] for x in leases])
+
+    def _require(self, feature: str | None, license_id: str | None) -> None:
+        """Refuse what is not there: an answer of nothing would be taken for good news."""
+        if license_id is not None:
+            self._license(license_id)
+        if feature is None:
+            return
+        check_feature(feature)
+        known = self._ledger.features(license_id)
+        if feature not in known and (
+            len(known) < NAMED_MAX
+            or feature not in self._ledger.features(license_id, limit=LIST_MAX)
+        ):
+            where = "on this license" if license_id else "on any license"
+            raise NotFound(
+                f"There is no feature {feature!r} {where}.",
+                code="feature_unknown",
+                hint=f"There are: {', '.join(known) or 'none'}.",
+            )
 
     def _license(self, license_id: str) -> License:
         license_ = self._ledger.license(license_id)

@@ -166,6 +166,20 @@ class SqlLedger:
             query = query.where(after < POOL_ID)
         return [_pool(row) for row in self._db.read(lambda tx: tx.core(query).all())]
 
+    def features(self, license_id: str | None = None, *, limit: int = 100) -> list[str]:
+        query = select(features.c.feature).distinct().order_by(features.c.feature)
+        if license_id is not None:
+            query = query.where(features.c.license_id == license_id)
+        query = query.limit(max(0, limit))
+        return [str(row[0]) for row in self._db.read(lambda tx: tx.core(query).all())]
+
+    def license_names(self, license_ids: Sequence[str]) -> dict[str, str]:
+        ids = sorted(set(license_ids))
+        if not ids:
+            return {}
+        query = select(licenses.c.id, licenses.c.name).where(licenses.c.id.in_(ids))
+        return {row[0]: row[1] for row in self._db.read(lambda tx: tx.core(query).all())}
+
     # API keys
 
     def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey:
