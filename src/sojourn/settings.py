@@ -1,14 +1,16 @@
 """Settings: each is a flag, `SOJOURN_<NAME>` in the environment, or a line of `sojourn.toml`, in that order.
 
-`load` is pure: it is handed the flags, the environment and the text of the file. `sojourn settings`
-prints each value and where it came from.
+`SOJOURN_<NAME>_FILE` names a file that holds the value, as containers hand secrets over: so none stands in
+an environment or a list of processes. `load` is handed the flags, the environment, the text of sojourn.toml,
+and what reads such a file. `sojourn settings` prints each value and where it came from.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +31,8 @@ WELL_KNOWN_SECRETS = frozenset(
     }
 )
 PREFIX = "SOJOURN_"
+FILE_MAX = 65_536
+"""Characters of a file that holds a setting's value."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
 
@@ -145,13 +149,14 @@ def load(
     toml: str | None = None,
     toml_name: str = "sojourn.toml",
     lenient: bool = False,
+    read: Callable[[str], str] | None = None,
 ) -> Loaded:
     """Merge flags over environment over file over defaults. Raises SettingsError, naming the culprit.
 
-    Flags that are None were not given. In the environment, lists are separated by commas and
-    SOJOURN_JWT_ISSUERS is JSON. `lenient`: what is wrong is told in `faults`, with its default in its
-    place, and a bad secret passes: for who only looks, and says so (doctor). Nothing that signs or
-    verifies may read its settings like this.
+    Flags that are None were not given. In the environment, lists are separated by commas (in a file of
+    their own by lines, too) and SOJOURN_JWT_ISSUERS is JSON. `lenient`: what is wrong is told in `faults`,
+    with its default in its place, and a bad secret passes: for who only looks, and says so (doctor).
+    Nothing that signs or verifies may read its settings like this.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -169,13 +174,10 @@ def load(
                 )
             values[name], origins[name] = value, toml_name
     for name in sorted(names):
-        variable = PREFIX + name.upper()
-        if environ and environ.get(variable, "") != "":
-            with faults.about(name):
-                values[name], origins[name] = (
-                    _from_text(name, environ[variable], variable),
-                    variable,
-                )
+        with faults.about(name):
+            if found := _from_environment(name, environ or {}, read or _read_file):
+                text, variable = found
+                values[name], origins[name] = _from_text(name, text, variable), variable
     for name, value in (flags or {}).items():
         if value is not None and name in names:
             values[name], origins[name] = value, "--" + name.replace("_", "-")
@@ -194,6 +196,41 @@ def _parse_toml(text: str | None, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         raise SettingsError(f"{name} cannot be read: {fault}.") from None
+
+
+def _from_environment(
+    name: str, environ: Mapping[str, str], read: Callable[[str], str]
+) -> tuple[str, str] | None:
+    """Return a setting's text and the variable that says it, or that names the file which does."""
+    variable = PREFIX + name.upper()
+    file = f"{variable}_FILE"
+    given, path = environ.get(variable, ""), environ.get(file, "")
+    if given and path:
+        raise SettingsError(f"Both {variable} and {file} are set.", hint="Unset one of them.")
+    if not path:
+        return (given, variable) if given else None
+    text = read(path)
+    if name in LISTS:
+        text = ",".join(text.splitlines())
+    if not text.strip():
+        raise SettingsError(f"{file}: the file {path} is empty.")
+    return text.strip(), file
+
+
+def _read_file(path: str) -> str:
+    """Read the file that a variable names. Raises SettingsError, which shows nothing that is in it."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(FILE_MAX + 1)
+    except (OSError, UnicodeError) as fault:
+        why = getattr(fault, "strerror", None) or "it is no text"
+        raise SettingsError(
+            f"The file {path} cannot be read: {why}.",
+            hint="See that it exists, and that this user may read it.",
+        ) from None
+    if len(text) > FILE_MAX:
+        raise SettingsError(f"The file {path} is larger than {FILE_MAX} characters.")
+    return text
 
 
 def _from_text(name: str, text: str, variable: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sojourn.errors import SettingsError
@@ -96,3 +98,45 @@ def test_a_guessable_secret_is_refused() -> None:
     with pytest.raises(SettingsError):
         check_secret("a" * 64)
     assert check_secret("0123456789abcdef" * 2)
+
+
+def test_a_value_may_be_in_a_file_that_a_variable_names(tmp_path: Path) -> None:
+    """As containers hand secrets over: each setting, lists by lines, and the origin says so."""
+    one, other = "0123456789abcdef" * 2 + "x", "fedcba9876543210" * 2 + "y"
+    (tmp_path / "secret").write_text(f"{one}\n{other}\n")
+    (tmp_path / "key").write_text("an-admin-key-of-more-than-32-characters\n")
+    (tmp_path / "store").write_text("postgresql://me:pw@db/x\n")
+    environ = {
+        "SOJOURN_SECRET_FILE": f"{tmp_path}/secret",
+        "SOJOURN_ADMIN_KEY_FILE": f"{tmp_path}/key",
+        "SOJOURN_STORE_FILE": f"{tmp_path}/store",
+    }
+    loaded = load(environ=environ)
+    assert loaded.settings.secret == (one, other)
+    assert loaded.settings.admin_key == "an-admin-key-of-more-than-32-characters"
+    assert loaded.settings.ledger_url == "postgresql://me:pw@db/x"
+    assert loaded.origins["secret"] == "SOJOURN_SECRET_FILE"
+    assert load(flags={"store": "memory:"}, environ=environ).settings.store == "memory:"
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "says"),
+    [
+        (b"", {}, "is empty"),
+        (b" \n", {}, "is empty"),
+        (b"\xff\xfe", {}, "cannot be read"),
+        (b"x" * 70_000, {}, "larger than"),
+        (None, {}, "cannot be read"),
+        (b"0123456789abcdef0123456789abcdef0", {"SOJOURN_SECRET": "another"}, "Both"),
+        (b"hush-hush", {}, "guess"),
+    ],
+)
+def test_a_file_that_is_no_good_is_named_and_not_shown(
+    tmp_path: Path, content: bytes | None, more: dict[str, str], says: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=says) as refused:
+        load(environ={"SOJOURN_SECRET_FILE": str(file), **more})
+    assert "hush" not in str(refused.value)
