@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from sojourn.cli import source
+from sojourn.cli.called import Called
 from sojourn.cli.command import Json, confirm
 from sojourn.cli.failure import ExitCode
 from sojourn.cli.output import STYLES, Output, count, span
@@ -151,21 +153,23 @@ def doctor(
         request = None if login is None else _read(login)
         outside = doctoring.Outside(url=url, login=request, page=page, origin=origin, via=via)
     out = Output(as_json=as_json)
+    places = {"url": url, "login": login, "page": page, "origin": origin, "via": via}
+    called = Called({**given, **places, "config": config})
     with contextlib.closing(doctoring.doctor(loaded.settings, outside, loaded.faults)) as opened:
-        seen = _look(opened, areas, out)
+        seen = _look(opened, areas, out, called)
         mended: list[Mended] = []
         if (fix or dry_run) and not as_json:
-            _show_plan(seen, out, dry_run=dry_run)
+            _show_plan(seen, out, called, dry_run=dry_run)
         planned = [each for each in seen if each.steps]
         if fix and not dry_run and planned:
             if not as_json:
                 confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)
             mended = _mend(opened, planned, out)
-            seen = _look(opened, areas, out, again=True)
+            seen = _look(opened, areas, out, called, again=True)
     if as_json:
         out.json(_document(seen, mended))
     else:
-        _sum_up(seen, out, fix=fix)
+        _sum_up(seen, out, called, fix=fix)
     return int(CODES[_worst(seen)])
 
 
@@ -196,7 +200,7 @@ def _worst(seen: Sequence[Examined]) -> Verdict:
 
 
 def _look(
-    doctor: Doctor, areas: Sequence[Area], out: Output, *, again: bool = False
+    doctor: Doctor, areas: Sequence[Area], out: Output, called: Called, *, again: bool = False
 ) -> list[Examined]:
     """Look, and show each finding as soon as it is there; after mending, only what is still wrong."""
     seen = []
@@ -205,6 +209,7 @@ def _look(
     found = doctor.examine(areas=areas)
     left_out = 0
     while (each := _next(found, out)) is not None:
+        each = _completed(each, called)
         seen.append(each)
         waits = each.finding.title.startswith("Not looked at: ")  # others say why they were skipped
         left_out += bool(waits)
@@ -215,6 +220,15 @@ def _look(
             f"{MARKS[Verdict.SKIPPED]} {count(left_out, 'check')} not made: what they need comes first."
         )
     return seen
+
+
+def _completed(seen: Examined, called: Called) -> Examined:
+    """Let the command that mends a finding work as it is printed, on what was looked at."""
+    fix = seen.finding.fix
+    if fix is None or not fix.command:
+        return seen
+    told = replace(fix, command="\n".join(map(called.again, fix.command.splitlines())))
+    return replace(seen, finding=replace(seen.finding, fix=told))
 
 
 def _next(found: Iterator[Examined], out: Output) -> Examined | None:
@@ -246,7 +260,7 @@ def _show(seen: Examined, out: Output) -> None:
         out.console.print(line, soft_wrap=whole, markup=False)
 
 
-def _show_plan(seen: Sequence[Examined], out: Output, *, dry_run: bool) -> None:
+def _show_plan(seen: Sequence[Examined], out: Output, called: Called, *, dry_run: bool) -> None:
     # What mends two faults at once is said once.
     steps = {step.what: (each, step) for each in reversed(seen) for step in reversed(each.steps)}
     if not steps:
@@ -261,7 +275,7 @@ def _show_plan(seen: Sequence[Examined], out: Output, *, dry_run: bool) -> None:
             out.say(f"{INDENT}undo  {step.undo}", style="dim")
         out.say(f"{INDENT}for   {each.check.id}", style="dim")
     if dry_run:
-        out.say("\nNothing was changed. To mend: sojourn doctor --fix")
+        out.say(f"\nNothing was changed. To mend: {called.again('sojourn doctor --fix')}")
 
 
 def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mended]:
@@ -278,7 +292,7 @@ def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mend
     return mended
 
 
-def _sum_up(seen: Sequence[Examined], out: Output, *, fix: bool) -> None:
+def _sum_up(seen: Sequence[Examined], out: Output, called: Called, *, fix: bool) -> None:
     said = []
     for verdict, noun in ((Verdict.FAILURE, "failure"), (Verdict.WARNING, "warning")):
         number = sum(each.finding.verdict is verdict for each in seen)
@@ -291,7 +305,7 @@ def _sum_up(seen: Sequence[Examined], out: Output, *, fix: bool) -> None:
         return
     hint = ""
     if not fix and any(each.steps for each in seen):
-        hint = " To see what doctor would do: sojourn doctor --dry-run"
+        hint = f" To see what doctor would do: {called.again('sojourn doctor --dry-run')}"
     out.say(f"\n{' and '.join(said)} in {looked}.{hint}", style="bold")
 
 

@@ -23,8 +23,18 @@ Ledger = Annotated[
 ]
 
 
+Folder = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+]
+
+
 def migrate(
-    store: Store = None, ledger: Ledger = None, config: Config = None, as_json: Json = False
+    store: Store = None,
+    ledger: Ledger = None,
+    data: Folder = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Bring the database up to date.
 
@@ -35,9 +45,10 @@ def migrate(
     from sojourn.cli.serve import open_folder, store_failure
     from sojourn.errors import StoreError
 
-    settings = source.read({"store": store, "ledger": ledger}, config).settings
-    if settings.embedded:
-        open_folder(settings)
+    settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
+    own = f"sqlite:///{settings.data}/"
+    if any(url.startswith(own) for url in (settings.store_url, settings.ledger_url)):
+        open_folder(settings)  # or it would be made where nothing is to be kept in it
     try:
         urls = bring_up_to_date(settings)
     except StoreError as error:

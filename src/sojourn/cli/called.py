@@ -1,0 +1,42 @@
+"""Commands that one command prints for somebody to run: they must find what it was called for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from sojourn.log import mask_text
+
+OPENERS = frozenset({"data", "store", "ledger", "config"})
+TAKEN = {
+    "doctor": OPENERS | {"express", "url", "login", "page", "origin", "via"},
+    "migrate": OPENERS,
+    "serve": OPENERS,
+    "settings": OPENERS,
+}
+"""By command: the flags that say what it works on. All others find a server by its data folder."""
+FOLDER = frozenset({"data"})
+
+
+class Called(Struct, frozen=True):
+    """The flags that a command was called with, by name; those left out are None."""
+
+    flags: Mapping[str, object]
+
+    def again(self, command: str) -> str:
+        """Complete a command of ours with the flags that lead it to the same place.
+
+        What is not ours stays as it is. A password in a URL is not repeated: `…` stands for it.
+        """
+        program, _, rest = command.partition(" ")
+        if program != "sojourn":
+            return command
+        taken = TAKEN.get(rest.partition(" ")[0], FOLDER)
+        said = [
+            f"--{name} {shlex.quote(mask_text(str(value)))}"
+            for name, value in self.flags.items()
+            if value is not None and name in taken and f"--{name} " not in command
+        ]
+        return " ".join([command, *said])
