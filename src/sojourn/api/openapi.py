@@ -10,6 +10,7 @@ import msgspec
 
 from sojourn import __version__
 from sojourn.api.call import Call, Who
+from sojourn.api.examples import example
 from sojourn.api.reply import encode
 from sojourn.api.wire import STATUS, Problem, title
 from sojourn.api.wire_sessions import SessionProblem
@@ -102,6 +103,7 @@ SESSION_COOKIE = {
 def document(calls: Iterable[Call]) -> bytes:
     """Write the document. The same calls always give the same bytes."""
     described = tuple(calls)
+    schemas = _schemas(described)
     return encode(
         {
             "openapi": "3.1.0",
@@ -111,9 +113,10 @@ def document(calls: Iterable[Call]) -> bytes:
                 "description": "Sessions of users, and seats on licenses as leases kept by heartbeats.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "paths": _paths(described),
+            "servers": [{"url": "/", "description": "This server."}],
+            "paths": _with_examples(_paths(described), schemas),
             "components": {
-                "schemas": _schemas(described),
+                "schemas": schemas,
                 "securitySchemes": {
                     name: {
                         "type": "http",
@@ -133,6 +136,20 @@ def _paths(calls: tuple[Call, ...]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for call in calls:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
+    return paths
+
+
+def _with_examples(paths: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Give each body and each answer of a call that succeeds an example."""
+    for operations in paths.values():
+        for operation in operations.values():
+            good = [x for status, x in operation["responses"].items() if status.startswith("2")]
+            for part in [*good, *filter(None, [operation.get("requestBody")])]:
+                for kind, content in part["content"].items():
+                    if kind == "application/json":
+                        content["example"] = example(content["schema"], schemas)
+                    else:
+                        content["example"] = "sojourn_build_info 1.0\n"
     return paths
 
 
