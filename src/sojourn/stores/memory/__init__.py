@@ -55,9 +55,7 @@ class MemoryStore(MemorySessions, MemorySeats):
             now = self.now()
 
             def decide(_: list[int]) -> list[list[str]]:
-                return [
-                    self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
-                ]
+                return [self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)]
 
             answer: list[str] | Repeated = self._once([idempotency], decide, now)[0]
             return answer

@@ -53,7 +53,9 @@ class MemoryRepeats(MemoryStream):
         return answers
 
     def _known(self, keys: Iterable[IdempotencyKey], now: int) -> dict[bytes, Kept]:
-        firsts = {key.digest: self._firsts[key.digest] for key in keys if key.digest in self._firsts}
+        firsts = {
+            key.digest: self._firsts[key.digest] for key in keys if key.digest in self._firsts
+        }
         fresh = {i: x for i, x in firsts.items() if x.at > now - ANSWERS_KEPT}
         sessions = self._shown(sessions_in(x.answer for x in fresh.values()), now)
         told = {i: (x, answer_of(x.answer, sessions)) for i, x in fresh.items()}

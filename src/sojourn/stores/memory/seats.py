@@ -77,21 +77,21 @@ class MemorySeats(MemoryRepeats):
         with self._lock:
             now = self.now()
             keys = [request.idempotency for request in requests]
-            return self._once(keys, lambda some: self._acquire([requests[i] for i in some]), now)
+            return self._once(
+                keys, lambda some: self._acquire([requests[i] for i in some], now), now
+            )
 
-    def _acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
-        with self._lock:
-            now = self.now()
-            if requests and self._pulse_is_stale(now):
-                self._give_grace(now)
-            by_pool: dict[str, list[int]] = {}
-            for i, request in enumerate(requests):
-                by_pool.setdefault(request.pool_id, []).append(i)
-            answers: dict[int, Lease | Denied] = {}
-            for pool, indexes in by_pool.items():
-                decided = self._acquire_in(pool, [requests[i] for i in indexes], now)
-                answers.update(zip(indexes, decided, strict=True))
-            return [answers[i] for i in range(len(requests))]
+    def _acquire(self, requests: Sequence[Acquire], now: int) -> list[Lease | Denied]:
+        if requests and self._pulse_is_stale(now):
+            self._give_grace(now)
+        by_pool: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            by_pool.setdefault(request.pool_id, []).append(i)
+        answers: dict[int, Lease | Denied] = {}
+        for pool, indexes in by_pool.items():
+            decided = self._acquire_in(pool, [requests[i] for i in indexes], now)
+            answers.update(zip(indexes, decided, strict=True))
+        return [answers[i] for i in range(len(requests))]
 
     def _acquire_in(
         self, pool_id: str, requests: list[Acquire], now: int
@@ -127,7 +127,7 @@ class MemorySeats(MemoryRepeats):
                 _places=dict(self._places),
                 _decided_at=dict(self._decided_at),
             )
-            return trial._acquire(requests)  # noqa: SLF001  # a copy of ourselves
+            return trial._acquire(requests, self.now())  # noqa: SLF001  # a copy of ourselves
 
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
         """Decide first, and give grace only if somebody would be turned away: see `Store.pulse`."""

@@ -201,9 +201,11 @@ def _forget_answers(db: Database, until: int, limit: int) -> int:
     if not digests:
         return 0
     return db.transaction(
-        lambda tx: tx.core(
-            delete(requests).where(column.digest.in_(sorted(digests)), column.at <= until)
-        ).rowcount
+        lambda tx: (
+            tx.core(
+                delete(requests).where(column.digest.in_(sorted(digests)), column.at <= until)
+            ).rowcount
+        )
     )
 
 

@@ -67,9 +67,7 @@ def answered(db: Database, keys: Sequence[IdempotencyKey]) -> list[Repeated | No
     ]
 
 
-def _read(
-    tx: Tx, keys: Sequence[IdempotencyKey]
-) -> tuple[int, dict[bytes, Kept], set[bytes]]:
+def _read(tx: Tx, keys: Sequence[IdempotencyKey]) -> tuple[int, dict[bytes, Kept], set[bytes]]:
     """Return now, what is known of these keys, and which are there although nothing is known any more."""
     digests = sorted({key.digest for key in keys})
     params = {"now": tx.instant, "digests": tx.dialect.hashes(digests)}
