@@ -140,15 +140,13 @@ def answer_once(
             new[digest] = Kept(key.fingerprint, answers[i], key.note)
     for i, key in copies:
         place = first[key.digest]
-        kept = new.get(key.digest) or Kept(_of(keys[place]), answers[place], "")
-        again = kept.again(key, now)
-        kept_not = key.digest not in new and isinstance(again, Replayed)
-        answers[i] = answers[place] if kept_not else again
+        kept = new.get(key.digest)
+        if kept is not None:
+            answers[i] = kept.again(key, now)
+        else:
+            same = (one := keys[place]) is not None and one.fingerprint == key.fingerprint
+            answers[i] = answers[place] if same else KeyReused()
     return answers, new
-
-
-def _of(key: IdempotencyKey | None) -> bytes:
-    return b"" if key is None else key.fingerprint
 
 
 def reused() -> InvalidInput:

@@ -248,7 +248,12 @@ class Seats:
         if isinstance(outcome, KeyReused):
             return reused()
         if isinstance(outcome, Replayed):
-            first = self._answer(request, outcome.answer)
+            try:
+                first = self._answer(request, outcome.answer)
+            except NotFound as fault:  # the pool is gone since
+                return fault
+            if isinstance(first, SojournError):
+                return first
             return replace(outcome, answer=_aged(first, outcome.at))
         if isinstance(outcome, Denied):
             if outcome.reason is DenialReason.FEATURE_UNKNOWN:
@@ -314,7 +319,8 @@ def _once(call: SeatCall, request: Acquire) -> Acquire:
     """Give a request its key: of all who hold the license key; of one user, where a JWT proves who that
     is; of one lease, where its token is the proof."""
     assert call.once is not None  # the caller looks
-    said = [call.once.fingerprint, request.pool_id.encode(), request.user_id.encode()]
+    said = [call.once.fingerprint]
+    said += [x.encode() for x in (request.pool_id, request.user_id, request.client_id)]
     scope = f"license:{split_pool_id(request.pool_id)[0]}"
     if call.claims is not None:
         scope = f"lease:{call.claims.lease_id}"
