@@ -30,6 +30,9 @@ class Presented(Struct, frozen=True, gc=False):
     value: bytes
     fingerprint: bytes
 
+    def __repr__(self) -> str:
+        return f"Presented({self.fingerprint.hex()})"
+
 
 class IdempotencyKey(Struct, frozen=True, kw_only=True, gc=False):
     """A key as a store knows it.
@@ -45,6 +48,9 @@ class IdempotencyKey(Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: bytes
     note: str = ""
     seed: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"IdempotencyKey({self.digest.hex()})"  # the seed is nobody's to see
 
 
 class Replayed(Struct, frozen=True, kw_only=True):

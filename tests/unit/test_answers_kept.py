@@ -16,8 +16,7 @@ from sojourn.idempotency import ANSWERS_KEPT, Replayed
 from sojourn.lease import Denied, Lease
 from sojourn.stores import open as stores
 from sojourn.stores.memory import MemoryStore, repeats
-from sojourn.testing.builders import acquire, new_session, pool, take
-from sojourn.testing.contract.repeats import key
+from sojourn.testing.builders import acquire, key, new_session, pool, take
 from sojourn.testing.redis_server import redis_server
 
 REQUESTS = 5

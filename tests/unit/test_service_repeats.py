@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from sojourn.clock import ManualClock
 from sojourn.errors import InvalidInput, NotFound
-from sojourn.idempotency import Presented, Replayed
+from sojourn.idempotency import Presented, Replayed, key_of
 from sojourn.ledger import Ledger
 from sojourn.license import Policy
 from sojourn.service.licenses import Licenses
 from sojourn.service.seats import Seat, SeatCall, Seats
+from sojourn.session import Begin
 from sojourn.store import Action
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
@@ -105,6 +106,16 @@ def test_after_the_secret_was_replaced(
     (again,) = Seats(store, ledger, newer).acquire([call])
     assert isinstance(again, Replayed)
     assert newer.verify(again.answer.token) == newer.verify(first.token)
+
+
+def test_what_is_derived_from_a_key_is_not_shown() -> None:
+    """Neither the value that a caller sent nor the seed of tokens gets into a log."""
+    made = key_of("api:key_1", "begin", ONCE)
+    assert made is not None
+    shown = repr([ONCE, made, SeatCall(once=ONCE), Begin(idempotency=made)])
+    assert "key" not in shown.replace("IdempotencyKey", "").replace("key_hash", "")
+    assert repr(made.seed) not in shown
+    assert made.seed.hex() not in shown
 
 
 def test_of_a_pool_that_is_gone(

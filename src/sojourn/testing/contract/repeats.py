@@ -10,12 +10,8 @@ from sojourn.clock import ManualClock
 from sojourn.event import EventKind
 from sojourn.idempotency import (
     ANSWERS_KEPT,
-    IdempotencyKey,
     KeyReused,
-    Presented,
     Replayed,
-    fingerprint_of,
-    key_of,
 )
 from sojourn.lease import Acquire, DenialReason, Denied, Lease, Resume
 from sojourn.session import AtLimit, NewSession, Save, Session, TooMany
@@ -26,6 +22,7 @@ from sojourn.testing.builders import (
     beat,
     give_back,
     granted,
+    key,
     latest,
     look_up,
     new_session,
@@ -39,14 +36,6 @@ from sojourn.testing.builders import (
 )
 from sojourn.testing.contract.base import OnManualClock
 from sojourn.testing.contract.crowds import ROUNDS, Crowds, crowd
-
-
-def key(name: str = "key", said: str = "this", note: str = "") -> IdempotencyKey:
-    """Make the key of a request that says this."""
-    presented = Presented(name.encode(), fingerprint_of(said.encode()))
-    made = key_of("test", "verb", presented)
-    assert made is not None
-    return IdempotencyKey(digest=made.digest, fingerprint=made.fingerprint, note=note)
 
 
 def replayed(answer: Any) -> Any:
