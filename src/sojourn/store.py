@@ -256,8 +256,9 @@ class Store(Protocol):
     # Both
 
     def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
-        """Say what was answered first to requests with these keys; None where none was kept. For whoever
-        cannot name any more what a request was about, because its first copy has ended it."""
+        """Say what was answered first to saves, rotations and ends with these keys; None where none was kept.
+        For whoever cannot name the session any more, because the first copy has ended it, or has given it
+        another token."""
 
     def events(
         self,

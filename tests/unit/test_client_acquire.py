@@ -94,6 +94,9 @@ def test_a_grant_that_was_never_heard_of_may_be_over() -> None:
         seat.acquire()
         assert (seat.fence, len({call.key for call in s.server.calls})) == (2, 2)
         seat.check()
+        seat.release()
+        seat.acquire()
+        assert seat.fence == 3, "an answered request is over and done with"
 
 
 def test_the_second_try_is_the_one_that_trust_counts_from() -> None:

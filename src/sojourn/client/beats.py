@@ -120,18 +120,19 @@ class Beats:
             raise
 
     def _acquire(self, hold: Hold, proof: Secret, body: dict[str, Any], timeout: float) -> Grant:
-        """Acquire, under the same key for as long as nobody has answered."""
-        try:
-            grant = self._http.acquire(proof, body, timeout=timeout, key=hold.key_for(body))
-        except SojournError as fault:
-            if not passing(fault):
-                hold.unanswered = None
-            raise
-        hold.unanswered = None
-        if grant.expires_in > 0:
-            return grant
-        # It was granted to a request whose answer was lost, so long ago that it is over.
-        return self._http.acquire(proof, body, timeout=timeout, key=hold.key_for(body))
+        """Acquire, under the same key for as long as nobody has answered. What was granted to a request whose
+        answer was lost may be over by now: then once more, under another."""
+        for again in (True, False):
+            try:
+                grant = self._http.acquire(proof, body, timeout=timeout, key=hold.key_for(body))
+            except SojournError as fault:
+                if not passing(fault):
+                    hold.unanswered = None
+                raise
+            hold.unanswered = None
+            if grant.expires_in > 0 or not again:
+                break
+        return grant
 
     def granted(self, hold: Hold, turn: int, grant: Grant, *, resumed: bool) -> bool:
         """Keep a new lease from now on; give it back if nobody wants it any more (False)."""
