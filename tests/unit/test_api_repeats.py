@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
-from tests.api_harness import BEAT, CURRENT, FEATURE, SEATS, Answer, Api, api
+from tests.api_harness import BEAT, CURRENT, FEATURE, SEATS, Answer, Api, World, api, served
 from tests.session_harness import BASE, Backend
 from tests.session_harness import CURRENT as SESSION
 
@@ -254,6 +255,25 @@ def test_key_is_nowhere_in_the_store(world: Api) -> None:
     kept = repr(world.store._firsts)
     assert KEY[1].strip('"') not in kept
     assert answer.data["token"] not in kept
+
+
+def test_over_the_wire() -> None:
+    """The protocol's own lane says the same: the first answer, once more, and marked as such."""
+    world = World(capacity=2)
+    with served(world) as server, httpx.Client(base_url=server.url) as http:
+        proof = ("Authorization", f"Bearer {world.license_key}")
+        wish = world.wish("ann", "tab-1")
+        first, copy, twice = (
+            http.post(SEATS, json=wish, headers=[proof, *keys])
+            for keys in ([KEY], [KEY], [KEY, KEY])
+        )
+        assert (first.status_code, copy.status_code) == (201, 201)
+        assert first.content == copy.content
+        told = {"idempotency-replayed": "true"}
+        assert {**first.headers, **told, "date": ""} == {**copy.headers, "date": ""}
+        assert (twice.status_code, twice.json()["code"]) == (400, "invalid_request")
+        other = http.post(SEATS, json={**wish, "takeover": True}, headers=[proof, KEY])
+        assert other.status_code == 422
 
 
 def test_document_lists_the_header(world: Api) -> None:
