@@ -6,6 +6,7 @@
     │   └── StoreBroken               store_broken         do not: schema missing, wrong version, corrupt
     │       └── TableMissing          store_broken         nobody has made the table, or somebody dropped it
     ├── InvalidInput                  invalid_request      the caller's values are wrong
+    │   │                             | idempotency_key_reused
     │   ├── InvalidPolicy             invalid_policy
     │   └── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known

@@ -17,6 +17,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sojourn.device import Device
+from sojourn.idempotency import IdempotencyKey
 from sojourn.license import CountBy, Policy
 
 
@@ -150,6 +151,7 @@ class Acquire(Struct, frozen=True, kw_only=True):
     resume: Resume | None = (
         None  # set when the proof is an old lease token: only that lease will do
     )
+    idempotency: IdempotencyKey | None = None
 
 
 class Release(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from msgspec import Struct, field
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
+from sojourn.idempotency import IdempotencyKey
 from sojourn.token import mask
 
 LIFETIME = 7 * DAY
@@ -114,6 +115,7 @@ class NewSession(Struct, frozen=True, kw_only=True):
     ending: tuple[str, ...] = ()
     limit: int | None = None
     at_limit: AtLimit = AtLimit.END_OLDEST
+    idempotency: IdempotencyKey | None = None
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -168,6 +170,7 @@ class Save(Struct, frozen=True, kw_only=True):
     id: str
     set: dict[str, Any] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    idempotency: IdempotencyKey | None = None
 
 
 class _Secretive(Struct, frozen=True):
@@ -209,6 +212,7 @@ class Begin(Struct, frozen=True, kw_only=True):
     ending: tuple[str, ...] = ()
     limit: int | None = None
     at_limit: AtLimit = AtLimit.END_OLDEST
+    idempotency: IdempotencyKey | None = None
 
 
 class Begun(_Secretive, frozen=True, kw_only=True):
@@ -229,6 +233,7 @@ class Rotate(_Secretive, frozen=True, kw_only=True):
     grace: int = ROTATION_GRACE
     level: int | None = None
     token: str | None = None
+    idempotency: IdempotencyKey | None = None
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -240,6 +245,7 @@ class End(Struct, frozen=True, kw_only=True):
     keep: tuple[str, ...] = ()
     reason: str = "ended"
     actor: str | None = None
+    idempotency: IdempotencyKey | None = None
 
 
 class Sessions(Protocol):

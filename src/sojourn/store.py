@@ -4,6 +4,12 @@ Every verb is one atomic decision. Hot verbs take a batch and answer in its orde
 one request never depends on whether its neighbors could be carried out. Outcomes are values; faults
 are `StoreUnavailable` (try again; the outcome may be unknown) and `StoreBroken` (do not).
 
+A request may have an `idempotency` key. Where one with the same key was decided within the last
+`ANSWERS_KEPT`, nothing is done, and the answer is that first one, as `Replayed`: a lease as it was
+granted, though it may be over by now; a session by its id, as it is by now; refusals without their
+evidence. One that said something else is `KeyReused`. What changed nothing and will not (no such
+session, no such pool) is decided each time. What is kept is written in the step that decided.
+
 No verb takes `now`: a store asks its `Clock`, and where that answers None, its own database.
 Stores are synchronous and may be called from several threads. What is answered is committed, and
 durable unless the store was opened otherwise. `sojourn.testing` holds every store to this contract.
@@ -18,6 +24,7 @@ from msgspec import Struct, field
 
 from sojourn.event import Event
 from sojourn.finding import Finding
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -105,7 +112,7 @@ class Store(Protocol):
 
     # Sessions
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         """Create sessions. None where the id or the token hash exists already: nothing is overwritten.
         Raises InvalidInput, and creates none, if the data of one is no JSON or too much (`DATA_MAX`).
 
@@ -124,7 +131,7 @@ class Store(Protocol):
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         """Look sessions up by token hash, changing nothing."""
 
-    def save(self, saves: Sequence[Save]) -> list[int | None]:
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
         """Merge top-level keys; return the new revision. None if the session is not live: never revives.
 
         Two saves of one session in a batch are applied in order. Raises InvalidInput, and saves nothing,
@@ -136,8 +143,14 @@ class Store(Protocol):
         never past `expires_at`. False where there is no live session."""
 
     def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
-    ) -> Session | None:
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
         """Replace the token in one step. The old one works for `grace` ms more, then never again.
 
         With `level`, the user has just been authenticated again, at that level: `authenticated_at` is
@@ -152,7 +165,8 @@ class Store(Protocol):
         keep: Sequence[str] = (),
         reason: str = "ended",
         actor: str | None = None,
-    ) -> list[str]:
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
         """End sessions by id, or all of a user's but `keep`, and release the leases that belong to them.
 
         Idempotent: returns the ids this call ended. With `ids` and `user_id` both, those of the ids that
@@ -204,7 +218,7 @@ class Store(Protocol):
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
         """Look pools up."""
 
-    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
         """Grant seats, under the pool's lock; see `seating` for the rules.
 
         Live leases never exceed a pool's capacity in any committed state. Several requests of one
@@ -240,6 +254,11 @@ class Store(Protocol):
         """Count seats now."""
 
     # Both
+
+    def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
+        """Say what was answered first to saves, rotations and ends with these keys; None where none was kept.
+        For whoever cannot name the session any more, because the first copy has ended it, or has given it
+        another token."""
 
     def events(
         self,

@@ -123,6 +123,15 @@ _decode = msgspec.msgpack.Decoder(LeaseClaims).decode
 _MAC_LENGTH = 32
 
 
+def _token_again(key: bytes, seed: bytes, nonce: str) -> str:
+    return token_of(TokenKind.SESSION, hmac.digest(key, seed + nonce.encode(), "sha256"))
+
+
+def _mark(token: str) -> str:
+    """Return the beginning of a token's hash: it tells under which of a few secrets it was made."""
+    return hash_token(token)[:8].hex()
+
+
 class Keyring:
     """Secrets in order: the first signs, all verify, so a secret can be rotated without a sign-out."""
 
@@ -137,6 +146,7 @@ class Keyring:
                 )
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
         self._keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
+        self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
 
     def fingerprints(self, name: str) -> tuple[str, ...]:
         """Return what tells these secrets from others, in their order, under a name that salts it."""
@@ -148,6 +158,19 @@ class Keyring:
         payload = _encode(claims)
         mac = hmac.digest(self._keys[0], payload, "sha256")
         return TokenKind.LEASE + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
+
+    def mint(self, seed: bytes) -> tuple[str, str]:
+        """Make a session token that can be made again from the seed and a note, which is no secret."""
+        nonce = new_id("")
+        token = _token_again(self._again[0], seed, nonce)
+        return token, f"{nonce}.{_mark(token)}"
+
+    def mint_again(self, seed: bytes, note: str) -> str | None:
+        """Return the token that was minted with this note, under whichever secret; None if that secret is
+        no longer there."""
+        nonce, _, mark = note.partition(".")
+        tokens = (_token_again(key, seed, nonce) for key in self._again)
+        return next((x for x in tokens if hmac.compare_digest(_mark(x), mark)), None)
 
     def verify(self, token: str) -> LeaseClaims:
         """Return the claims of a token that one of the secrets signed; raise InvalidToken otherwise."""

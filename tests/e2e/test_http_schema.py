@@ -48,6 +48,7 @@ BEYOND_A_SCHEMA = (
     "its checksum is wrong",
     "A webhook's URL",
     "Give one of deliveryId",
+    "was used before",  # the key of another request
 )
 """Words of refusals that no schema could have foretold."""
 PEOPLE = frozenset({Who.SIGN_IN, Who.PERSON})

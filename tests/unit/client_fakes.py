@@ -82,6 +82,7 @@ class Call:
     bearer: str
     body: dict[str, Any]
     timeout: float
+    key: str | None = None
 
     @property
     def verb(self) -> str:
@@ -115,6 +116,7 @@ class FakeServer:
     always: Fault | None = None  # for every request, once `faults` are used up
     fence: int = 0
     secret: str = "s1"
+    firsts: dict[str, tuple[dict[str, Any], float]] = field(default_factory=dict)  # by key
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         call = Call(
@@ -124,6 +126,7 @@ class FakeServer:
             bearer=request.headers["Authorization"].removeprefix("Bearer "),
             body=json.loads(request.content) if request.content else {},
             timeout=request.extensions["timeout"]["read"],
+            key=request.headers.get("Idempotency-Key"),
         )
         self.calls.append(call)
         fault = self.faults.pop(0) if self.faults else self.always
@@ -137,6 +140,9 @@ class FakeServer:
         return answer
 
     def acquire(self, call: Call) -> httpx.Response:
+        if call.key in self.firsts:
+            granted, until = self.firsts[call.key]
+            return success(201, **{**granted, "expiresIn": max(0.0, until - self.world.time)})
         if call.bearer.startswith("sjl_"):
             lease = self._of(call.bearer)
             if lease is None:
@@ -163,11 +169,14 @@ class FakeServer:
         lease.expires_at = self.world.time + self.lost_after
         if lease not in self.leases:
             self.leases.append(lease)
-        return success(
-            201, leaseId=lease.id, token=f"sjl_{lease.id}.{lease.fence}.{self.secret}",
-            fence=lease.fence, heartbeatInterval=self.interval, lostAfter=self.lost_after,
-            expiresIn=self.lost_after, resumed=resumed,
-        )  # fmt: skip
+        granted = {
+            "leaseId": lease.id, "token": f"sjl_{lease.id}.{lease.fence}.{self.secret}",
+            "fence": lease.fence, "heartbeatInterval": self.interval, "lostAfter": self.lost_after,
+            "expiresIn": self.lost_after, "resumed": resumed,
+        }  # fmt: skip
+        if call.key is not None:
+            self.firsts[call.key] = (granted, lease.expires_at)
+        return success(201, **granted)
 
     def beat(self, call: Call) -> httpx.Response:
         lease = self._of(call.bearer)

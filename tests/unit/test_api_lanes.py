@@ -93,8 +93,27 @@ def acquire(**request: Any) -> Callable[[Api], tuple[str, str, dict[str, Any]]]:
     return lambda w: ("POST", SEATS, {"bearer": w.license_key, **request})
 
 
+def keyed(*keys: str) -> list[tuple[str, str]]:
+    return [("idempotency-key", key) for key in keys]
+
+
+def again(make: Callable[[Api], tuple[str, str, dict[str, Any]]]) -> Any:
+    """A call that was made before."""
+
+    def made(world: Api) -> tuple[str, str, dict[str, Any]]:
+        method, path, request = make(world)
+        world.call(method, path, **request)
+        return method, path, request
+
+    return made
+
+
 def beat(**request: Any) -> Callable[[Api], tuple[str, str, dict[str, Any]]]:
     return lambda w: ("POST", BEAT, {"bearer": live(w), **request})
+
+
+def _same(token: str, **request: Any) -> Callable[[Api], tuple[str, str, dict[str, Any]]]:
+    return lambda _: ("POST", SEATS, {"bearer": token, **request})
 
 
 WISH = {"feature": FEATURE, "userId": "ann", "clientId": "tab-1"}
@@ -116,6 +135,9 @@ GOOD = {
     "acquire with charset": acquire(
         json=WISH, headers=[("content-type", "Application/JSON; charset=utf-8")]
     ),
+    "acquire with a key": acquire(json=WISH, headers=keyed("k1")),
+    "acquire twice with a key": again(acquire(json=WISH, headers=keyed('"k2"'))),
+    "resume twice with a key": lambda w: again(_same(live(w), headers=keyed("k3")))(w),
     "resume": lambda w: ("POST", SEATS, {"bearer": live(w)}),
     "beat": beat(),
     "beat with {}": beat(json={}),
@@ -136,6 +158,23 @@ BAD: dict[str, tuple[Callable[[Api], tuple[str, str, dict[str, Any]]], str]] = {
         lambda w: (live(w), acquire(json={**WISH, "userId": "bob"})(w))[1],
         "seat_limit",
     ),
+    "seat limit twice with a key": (
+        lambda w: (live(w), again(acquire(json={**WISH, "userId": "cy"}, headers=keyed("d")))(w))[
+            1
+        ],
+        "seat_limit",
+    ),
+    "key of another request": (
+        lambda w: (
+            w.call("POST", SEATS, bearer=w.license_key, json=WISH, headers=keyed("o")),
+            acquire(json={**WISH, "takeover": True}, headers=keyed("o"))(w),
+        )[1],
+        "idempotency_key_reused",
+    ),
+    "two idempotency keys": (acquire(json=WISH, headers=keyed("a", "b")), "invalid_request"),
+    "empty idempotency key": (acquire(json=WISH, headers=keyed("")), "invalid_request"),
+    "long idempotency key": (acquire(json=WISH, headers=keyed("x" * 256)), "invalid_request"),
+    "idempotency key with a space": (acquire(json=WISH, headers=keyed("a b")), "invalid_request"),
     "session gone": (acquire(json={**WISH, "sessionId": "never"}), "session_gone"),
     "lost": (lambda w: ("POST", BEAT, {"bearer": w.keyring.sign(CLAIMS)}), "lease_lost"),
     "ended": (lambda w: ("POST", SEATS, {"bearer": w.keyring.sign(CLAIMS)}), "token_expired"),

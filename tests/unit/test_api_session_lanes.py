@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.api_harness import Api
-from tests.unit.test_api_lanes import Twins
+from tests.unit.test_api_lanes import Twins, again, keyed
 
 from sojourn.api.wire import STATUS
 from sojourn.errors import StoreUnavailable
@@ -91,6 +91,10 @@ def begun_again(world: Api) -> tuple[str, str, dict[str, Any]]:
     return "POST", BASE, {"bearer": world.keys[Role.APP], "json": wish}
 
 
+def _sign_out(own: str, *headers: tuple[str, str]) -> Make:
+    return app("DELETE", CURRENT, headers=[*token(own), *headers])
+
+
 GOOD: dict[str, Make] = {
     "begin": app("POST", BASE, json={"userId": "ann"}),
     "begin a visitor's": app("POST", BASE),
@@ -113,6 +117,21 @@ GOOD: dict[str, Make] = {
     "begin by a preset": app("POST", BASE, json={"userId": "cy", "timeouts": "aal2"}),
     "begin in place of another": person("POST", BASE, json={"userId": "ann"}),
     "begin with a token that is gone": after_end("POST", BASE, json={"userId": "ann"}),
+    "begin twice with a key": again(app("POST", BASE, json={"userId": "di"}, headers=keyed("b"))),
+    "save twice with a key": again(by_id("PATCH", json={"set": {"n": 1}}, headers=keyed("s"))),
+    "rotate twice with a key": again(by_id("POST", "/rotate", headers=keyed("r"))),
+    "end twice with a key": again(
+        app("POST", BASE + "/end", json={"userId": "di"}, headers=keyed("e"))
+    ),
+    "sign out twice with a key": lambda w: again(_sign_out(begun(w).token, *keyed("o")))(w),
+    "check with a key": lambda w: (
+        "GET",
+        CURRENT,
+        {
+            "bearer": w.keys[Role.APP],
+            "headers": [*token(begun(w).token), *keyed("not read", "at all")],
+        },
+    ),
     "check": person("GET", CURRENT),
     "check without a touch": person("GET", CURRENT + "?touch=false"),
     "save": person("PATCH", CURRENT, json={"set": {"b": 2}, "unset": ["a"]}),
@@ -154,6 +173,15 @@ BAD: dict[str, tuple[Make, str]] = {
     ),
     "a forged token to end": (app("DELETE", CURRENT, headers=token("sjs_x")), "session_forged"),
     "two tokens": (app("GET", CURRENT, headers=token(whole()) * 2), "invalid_request"),
+    "two idempotency keys": (app("POST", BASE, headers=keyed("a", "b")), "invalid_request"),
+    "no idempotency key": (app("POST", BASE, headers=keyed("ä")), "invalid_request"),
+    "key of another request": (
+        lambda w: (
+            w.call("POST", BASE, bearer=w.keys[Role.APP], headers=keyed("x")),
+            app("POST", BASE, json={"userId": "ann"}, headers=keyed("x"))(w),
+        )[1],
+        "idempotency_key_reused",
+    ),
     "ended": (after_end("GET", CURRENT), "session_ended"),
     "save after the end": (after_end("PATCH", CURRENT, json={"set": {"a": 1}}), "session_ended"),
     "rotate after the end": (after_end("POST", CURRENT + "/rotate"), "session_ended"),

@@ -60,8 +60,43 @@ def test_a_lost_answer_leads_to_the_same_seat() -> None:
         seat = s.seat().acquire()
         assert len(s.server.calls) == 2
         assert len(s.server.live()) == 1
-        assert seat.fence == 2
+        assert seat.fence == 1, "the second is the first, come again"
+        assert seat.expires_in < 90 - s.server.calls[0].timeout, "and is no younger"
         seat.check()
+
+
+def test_the_key_lasts_until_there_is_an_answer() -> None:
+    """The same for a request that is sent again; another for the next one."""
+    with scene() as s:
+        s.server.faults = [refused, s.blackhole, answers(lambda: problem(503, "overloaded"))]
+        s.server.occupy(seconds=40)
+        seat = s.seat(wait=math.inf).acquire()
+        keys = [call.key for call in s.server.calls]
+        assert len(set(keys[:4])) == 1, "refused, lost, busy, denied"
+        assert len(set(keys[3:])) == len(keys[3:]) > 1, "each time that it asks for a seat anew"
+        assert None not in keys
+        s.world.advance(40)
+        assert {call.key for call in s.server.calls if call.verb == "beat"} == {None}
+        seat.release()
+        s.world.settle()
+        seat.acquire()
+        assert s.server.calls[-1].key not in keys
+
+
+def test_a_grant_that_was_never_heard_of_may_be_over() -> None:
+    """A seat granted to a request whose answer was lost, longer ago than a lease lives, is asked for anew."""
+    with scene(retries=1) as s:
+        s.server.faults = [s.answer_lost, s.blackhole]
+        seat = s.seat()
+        with pytest.raises(ServerUnreachable):
+            seat.acquire()
+        s.world.sleep(200)
+        seat.acquire()
+        assert (seat.fence, len({call.key for call in s.server.calls})) == (2, 2)
+        seat.check()
+        seat.release()
+        seat.acquire()
+        assert seat.fence == 3, "an answered request is over and done with"
 
 
 def test_the_second_try_is_the_one_that_trust_counts_from() -> None:

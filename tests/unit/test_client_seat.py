@@ -260,16 +260,22 @@ def test_a_loss_somebody_meant_is_final(reason: str) -> None:
 
 
 def test_its_own_late_acquire_is_not_somebody_elses() -> None:
-    """An acquire whose answer was lost may reach the server after its retry, and takes over."""
+    """An acquire whose answer was lost may reach the server after its retry: it takes nothing over,
+    unless the server's store has lost the memory of its key."""
     with scene(server={"interval": 10.0}) as s:
         s.server.faults = [s.blackhole]
         seat = s.seat().acquire()
         late = s.server.calls[0]
+        assert s.server.acquire(late).status_code == 201  # the answer to its retry, once more
+        s.world.advance(10)
+        assert (seat.state, seat.fence) == (SAFE, 1)
+        s.server.firsts.clear()
         assert s.server.acquire(late).status_code == 201  # only now
         s.world.advance(10)
         assert seat.state is SAFE
         assert seat.fence == 3
         assert len(s.server.live()) == 1
+        s.server.firsts.clear()
         s.server.acquire(late)  # but only once
         s.world.advance(10)
         assert seat.state is LOST

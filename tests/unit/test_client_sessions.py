@@ -1,7 +1,8 @@
-"""Sessions kept by a server, over connections that break: what is asked again, and what never is."""
+"""Sessions kept by a server, over connections that break: what is asked again, and how."""
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 import traceback
@@ -51,19 +52,19 @@ TIMEOUT = 0.3
 
 Ask = Callable[[RemoteSessions], Any]
 
-SAFE: dict[str, Ask] = {
+READS: dict[str, Ask] = {
     "check": lambda s: s.check([Check(TOKEN)]),
-    "end": lambda s: s.end([End(user_id="ann")]),
     "of": lambda s: s.of("ann"),
 }
 """Asked again: done twice is as good as once."""
-UNSAFE: dict[str, Ask] = {
+KEYED: dict[str, Ask] = {
+    "end": lambda s: s.end([End(user_id="ann")]),
     "begin": lambda s: s.begin([Begin(user_id="ann")]),
     "save": lambda s: s.save([Save(id="ses_x", set={"a": 1})]),
     "rotate": lambda s: s.rotate([Rotate(id="ses_x")]),
 }
-"""Never asked again once it may have arrived: it might undo what somebody else has done since."""
-EVERY = SAFE | UNSAFE
+"""Asked again under the key of the first time: a late copy must not undo what was done since."""
+EVERY = READS | KEYED
 
 
 @contextmanager
@@ -88,7 +89,30 @@ def test_a_broken_connection_is_an_outage(name: str, behavior: Any) -> None:
     with serving(server) as url, remote(url) as sessions:
         with pytest.raises(StoreUnavailable, match="broke"):
             EVERY[name](sessions)
-        assert server.connections == (2 if name in SAFE else 1)
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_asked_again_has_one_key(name: str) -> None:
+    """Both times the same, the next time another; reads have none."""
+    keys: list[str | None] = []
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers.get("Idempotency-Key"))
+        raise httpx.ReadError("broke", request=request)
+
+    transport = httpx.MockTransport(broken)
+    with closing(RemoteSessions("http://127.0.0.1:1", KEY, transport=transport)) as sessions:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                EVERY[name](sessions)
+    first, again, second, _ = keys
+    if name in READS:
+        assert keys == [None] * 4
+    else:
+        assert first is not None
+        assert re.fullmatch(r'"[0-9a-f-]{36}"', first)
+        assert first == again != second
 
 
 @pytest.mark.parametrize("behavior", [silent, drop_by_drop])

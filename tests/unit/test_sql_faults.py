@@ -32,7 +32,7 @@ from sojourn.stores import open as stores
 from sojourn.stores.sql import filelock, migrations
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.store import SqlStore
-from sojourn.testing.builders import pool
+from sojourn.testing.builders import key, pool
 from sojourn.testing.servers import Server
 
 HASH = b"h" * 32
@@ -44,6 +44,8 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "touch": lambda s: s.touch(["a"]),
     "rotate": lambda s: s.rotate("a", b"r" * 32),
     "end": lambda s: s.end(ids=["a"]),
+    "end_once": lambda s: s.end(user_id="ann", idempotency=key()),
+    "answered": lambda s: s.answered([key()]),
     "of": lambda s: s.of("ann"),
     "page": lambda s: s.page("ann"),
     "held": lambda s: s.held(user_id="ann"),
@@ -68,6 +70,7 @@ LACKING = {
     "pools": ("define", "pools", "acquire", "renew", "drop"),
     "marks": ("pulse", "acquire", "sweep"),
     "events": ("events", "revoke"),
+    "requests": ("end_once", "answered", "sweep"),
 }
 
 

@@ -329,10 +329,10 @@ class SweepIgnoresCutoff(MemoryStore):
 
 
 class RotationKeepsOldToken(MemoryStore):
-    def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
+    def _rotate(
+        self, session_id: str, new_token_hash: bytes, grace: int, level: int | None, now: int
     ) -> Session | None:
-        return super().rotate(session_id, new_token_hash, grace=max(grace, DAY), level=level)
+        return super()._rotate(session_id, new_token_hash, max(grace, DAY), level, now)
 
 
 class EndKeepsSeats(MemoryStore):

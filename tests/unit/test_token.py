@@ -186,6 +186,19 @@ def test_overlong_token_is_not_even_read() -> None:
         Keyring([OLD]).verify(TokenKind.LEASE + "A" * LEASE_TOKEN_MAX)
 
 
+def test_minted_token_can_be_made_again() -> None:
+    """From seed and note, under whichever secret of the list it was made; each one is another."""
+    old, new = b"o" * 32, b"n" * 32
+    token, note = Keyring([old]).mint(b"seed")
+    assert check_token(token, TokenKind.SESSION) == token
+    assert token not in note
+    assert Keyring([new, old]).mint_again(b"seed", note) == token
+    assert Keyring([new]).mint_again(b"seed", note) is None
+    assert Keyring([old]).mint_again(b"another", note) is None
+    assert Keyring([old]).mint_again(b"seed", "") is None
+    assert len({Keyring([old]).mint(b"seed")[0] for _ in range(50)}) == 50
+
+
 def test_keyring_needs_good_secrets() -> None:
     """No secret, or a short one among several, stops the start with a way out."""
     for secrets in ([], [b"short"], [NEW, b"s" * 31]):

@@ -28,10 +28,11 @@ from sojourn.api.context import Context
 from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
-from sojourn.api.reply import Reply, done
+from sojourn.api.reply import Reply, done, replayed
 from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
 from sojourn.api.wire import Done, retry_after_header
 from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
+from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
 from sojourn.service.sessions import FOREIGN_MAX
@@ -50,13 +51,15 @@ class Knock(Struct, frozen=True, gc=False):
     key_hash: bytes
     token: str | None
     may: Permission
+    once: Presented | None = None
 
     def wants(self, verb: str, request: Any, *, current: bool = False) -> Asked:
         """Have a request carried out; with `current`, about the session that the token stands for."""
         token = self.token if current else None
-        return Asked(
-            verb, BackendCall(key_hash=self.key_hash, request=request, token=token, may=self.may)
+        call = BackendCall(
+            key_hash=self.key_hash, request=request, token=token, may=self.may, once=self.once
         )
+        return Asked(verb, call)
 
 
 def backend(
@@ -78,7 +81,8 @@ def backend(
 
     def decorate(handler: Handler) -> Call:
         reader = Reader(handler, path)
-        ask = _asking(handler, reader, who, may, body_required=body_required)
+        takes_key = method != "GET"
+        ask = _asking(handler, reader, who, may, body_required=body_required, takes_key=takes_key)
         hot = Hot(ask, _telling(tell, status))
         return Call(
             name=handler.__name__,
@@ -88,6 +92,7 @@ def backend(
             may=may,
             respond=_responding(hot, reader),
             hot=hot,
+            takes_key=takes_key,
             body=reader.body,
             body_required=body_required,
             query=reader.query,
@@ -102,7 +107,13 @@ def backend(
 
 
 def _asking(
-    handler: Handler, reader: Reader, who: Who, may: Permission, *, body_required: bool
+    handler: Handler,
+    reader: Reader,
+    who: Who,
+    may: Permission,
+    *,
+    body_required: bool,
+    takes_key: bool,
 ) -> Callable[[Context, Incoming, bytes], Step]:
     def ask(context: Context, incoming: Incoming, body: bytes) -> Step:
         key_hash = _key_of(context, incoming)
@@ -115,7 +126,8 @@ def _asking(
         token = None if who is Who.BACKEND else session_token(incoming)
         if token is None and who is Who.PERSON:
             token = NO_TOKEN  # refused further on: whether the key may ask comes first
-        knock = Knock(key_hash, token, may)
+        once = incoming.once(handler.__name__, body) if takes_key else None
+        knock = Knock(key_hash, token, may, once)
         if key_hash in context.admitted:
             return handler(knock, **given)
         return Awaited(partial(_admit, context, key_hash), lambda _: handler(knock, **given))
@@ -124,7 +136,9 @@ def _asking(
 
 
 def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context, Any], Reply]:
-    def told(_context: Context, outcome: Any) -> Reply:
+    def told(context: Context, outcome: Any) -> Reply:
+        if isinstance(outcome, Replayed):
+            return replayed(told(context, outcome.answer))
         if isinstance(outcome, Gone):
             return refuse_gone(outcome)
         if isinstance(outcome, TooMany):

@@ -75,6 +75,7 @@ class Call(Struct, frozen=True, kw_only=True):
     respond: Respond
     words: Words
     hot: Hot | None = None
+    takes_key: bool = False  # an Idempotency-Key
     looks_at_client: bool = False  # it wants to know the client's address
     may: Permission | None = None
     body: Any = None

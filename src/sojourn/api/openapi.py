@@ -12,8 +12,10 @@ from sojourn import __version__
 from sojourn.api.call import Call, Who
 from sojourn.api.examples import example
 from sojourn.api.reply import encode
+from sojourn.api.steps import KEY_MAX
 from sojourn.api.wire import STATUS, Problem, title
 from sojourn.api.wire_sessions import SessionProblem
+from sojourn.idempotency import ANSWERS_KEPT
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
@@ -91,6 +93,20 @@ SESSION_TOKEN = {
     "name": "X-Session-Token",
     "description": "A person's session token (sjs_…), which proves nothing without the API key.",
 }
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Names this request, of all that its caller sends: a UUID. A copy under the same key, "
+    f"within {ANSWERS_KEPT // 60_000} minutes, is given the first answer, and does nothing.",
+    "schema": {"type": "string", "pattern": f"^[!-~]{{1,{KEY_MAX}}}$"},
+}
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true`: this is the first answer to a request that came again.",
+        "schema": {"type": "string", "const": "true"},
+    }
+}
 SESSION_COOKIE = {
     "type": "apiKey",
     "in": "cookie",
@@ -165,7 +181,8 @@ def _operation(call: Call) -> dict[str, Any]:
         operation["description"] = call.words.description
     if call.may is not None:
         operation["x-permission"] = call.may.value
-    if parameters := [*_path_parameters(call), *_query_parameters(call)]:
+    own = [KEY] if call.takes_key else []
+    if parameters := [*_path_parameters(call), *_query_parameters(call), *own]:
         operation["parameters"] = parameters
     if call.body is not None:
         operation["requestBody"] = {
@@ -214,6 +231,8 @@ def _responses(call: Call) -> dict[str, Any]:
     else:
         content = {"application/json": {"schema": _schema(call.answer)}}
     responses: dict[str, Any] = {str(call.status): {"description": "Done.", "content": content}}
+    if call.takes_key:
+        responses[str(call.status)]["headers"] = REPLAYED
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys((*EVERY, *OF_WHO[call.who], *_of_shape(call), *call.problems)):
         by_status.setdefault(STATUS[code], []).append(code)
@@ -223,7 +242,8 @@ def _responses(call: Call) -> dict[str, Any]:
 
 
 def _of_shape(call: Call) -> tuple[str, ...]:
-    return ("unsupported_media_type",) if call.body is not None else ()
+    codes = ("unsupported_media_type",) if call.body is not None else ()
+    return (*codes, "idempotency_key_reused") if call.takes_key else codes
 
 
 def _refusal(status: int, codes: list[str]) -> dict[str, Any]:

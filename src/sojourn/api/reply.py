@@ -21,6 +21,7 @@ SECURITY: Headers = [
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
+REPLAYED = (b"idempotency-replayed", b"true")
 _JSON: Headers = [(b"content-type", b"application/json"), *SECURITY]
 NO_CONTENT = 204
 
@@ -50,6 +51,11 @@ class Reply(Struct, frozen=True, gc=False):
 def done(answer: Done[Any], status: int = 200) -> Reply:
     """Answer a success."""
     return Reply(status, _JSON, encode(answer))
+
+
+def replayed(reply: Reply) -> Reply:
+    """Say of an answer that it is the first one to a request which came again."""
+    return Reply(reply.status, [*reply.own, REPLAYED], reply.body, reply.code)
 
 
 def plain(body: bytes, content_type: bytes, status: int = 200) -> Reply:

@@ -19,7 +19,7 @@ from sojourn.api.jwt import UserProof
 from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
-from sojourn.api.reply import Headers, Reply, done
+from sojourn.api.reply import Headers, Reply, done, replayed
 from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
 from sojourn.api.wire import (
     AcquireBody,
@@ -42,6 +42,7 @@ from sojourn.api.wire import (
 )
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
@@ -70,6 +71,7 @@ def hot(
     body: Any = None,
     status: int = 200,
     problems: tuple[str, ...] = (),
+    takes_key: bool = False,
     looks_at_client: bool = False,
 ) -> Callable[[Handler], Call]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome."""
@@ -96,6 +98,7 @@ def hot(
             who=who,
             respond=respond,
             hot=parts,
+            takes_key=takes_key,
             looks_at_client=looks_at_client,
             body=body,
             body_required=False,
@@ -108,7 +111,9 @@ def hot(
     return decorate
 
 
-def _seated(context: Context, outcome: Seat | Denied) -> Reply:
+def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
+    if isinstance(outcome, Replayed):
+        return replayed(_seated(context, outcome.answer))
     if isinstance(outcome, Denied):
         return deny(outcome, show_holders=context.settings.show_holders)
     return done(Done(data=_seat_body(outcome)), 201)
@@ -133,6 +138,7 @@ def _seated(context: Context, outcome: Seat | Denied) -> Reply:
         "lease_ended",
         "issuer_unavailable",
     ),
+    takes_key=True,
     looks_at_client=True,
 )
 def acquire(context: Context, authorization: bytes, body: bytes, incoming: Incoming) -> Step:
@@ -146,26 +152,33 @@ def acquire(context: Context, authorization: bytes, body: bytes, incoming: Incom
     """
     token = bearer(authorization, "<license key>")
     asked = decode(_decode_acquire, body) if body else _NOTHING
+    once = incoming.once("acquire", body)
     kind = kind_of(token)
     if kind is TokenKind.LEASE:
-        return Asked("acquire", _resume(context.services.keyring.verify(token), asked, incoming))
+        return _take(_resume(context.services.keyring.verify(token), asked, incoming), once)
     if kind is TokenKind.LICENSE:
         check_token(token, kind)
         wish = _wish(asked, incoming, key_hash=hash_token(token), license_id=asked.license_id)
-        return Asked("acquire", wish)
+        return _take(wish, once)
     if kind is not None:
         raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
     if context.issuers and token.count(".") == 2:
         return Awaited(
-            partial(context.issuers.verify, token), partial(_acquire_as, asked, incoming)
+            partial(context.issuers.verify, token), partial(_acquire_as, asked, incoming, once)
         )
     raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
 
 
-def _acquire_as(asked: AcquireBody, incoming: Incoming, user: UserProof) -> Asked:
+def _acquire_as(
+    asked: AcquireBody, incoming: Incoming, once: Presented | None, user: UserProof
+) -> Asked:
     """Ask for the user whom a JWT proves."""
     wish = _wish(_as(asked, user), incoming, license_id=user.license_id, trusted=True)
-    return Asked("acquire", wish)
+    return _take(wish, once)
+
+
+def _take(wish: SeatCall, once: Presented | None) -> Asked:
+    return Asked("acquire", wish if once is None else msgspec.structs.replace(wish, once=once))
 
 
 def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:

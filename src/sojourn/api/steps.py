@@ -9,6 +9,7 @@ without one: which it is is no business of theirs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -17,6 +18,14 @@ from msgspec import Struct
 from sojourn.api.context import Context
 from sojourn.api.reply import Headers, Reply
 from sojourn.errors import InvalidInput
+from sojourn.idempotency import Presented, fingerprint_of
+
+IDEMPOTENCY_KEY = b"idempotency-key"
+KEY_MAX = 255
+"""Characters of an idempotency key."""
+_KEY = re.compile(
+    rb"[!-~]{1,%d}" % KEY_MAX
+)  # visible ASCII; the quotes of an sf-string belong to it
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -43,6 +52,21 @@ class Incoming(Struct, frozen=True, gc=False):
             shown = name.decode("latin-1").title()
             raise InvalidInput(f"{shown}: given more than once.", hint="Send the header once.")
         return value
+
+    def once(self, call: str, body: bytes) -> Presented | None:
+        """Return the key that the request came with, and a digest of what else it says; None if it came
+        with none. Raises InvalidInput if it is no key."""
+        if IDEMPOTENCY_KEY not in self.by_name:
+            return None
+        value = self.one(IDEMPOTENCY_KEY)
+        if _KEY.fullmatch(value) is None:
+            raise InvalidInput(
+                f"Idempotency-Key: 1 to {KEY_MAX} visible ASCII characters.",
+                hint="Send a UUID of its own with each request.",
+            )
+        token = self.by_name.get(b"x-session-token", b"")
+        named = (piece.encode() for _, piece in sorted(self.params.items()))
+        return Presented(value, fingerprint_of(call.encode(), body, token, self.query, *named))
 
 
 class Asked(Struct, frozen=True, gc=False):

@@ -74,6 +74,7 @@ STATUS: dict[str, int] = {
     "body_too_large": 413,
     "data_too_large": 413,
     "unsupported_media_type": 415,
+    "idempotency_key_reused": 422,
     "too_many_requests": 429,
     "headers_too_large": 431,
     "internal": 500,

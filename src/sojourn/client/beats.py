@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sojourn.client.errors import (
     ClientClosed,
@@ -106,18 +107,33 @@ class Beats:
         try:
             if old is not None:
                 try:
-                    return self._http.acquire(old.token, hold.wish.device_body(), timeout=timeout)
+                    return self._acquire(hold, old.token, hold.wish.device_body(), timeout)
                 except SojournError as fault:
                     if passing(fault) or isinstance(fault, SeatDenied):
                         raise
                     hold.resumable = False
             body = hold.wish.body(takeover=takeover)
-            return self._http.acquire(self._proof(), body, timeout=timeout)
+            return self._acquire(hold, self._proof(), body, timeout)
         except SojournError as fault:
             unsent = isinstance(fault, ServerUnreachable) and not fault.sent
             if passing(fault) and not unsent and not isinstance(fault, Overloaded):
                 hold.in_doubt = True
             raise
+
+    def _acquire(self, hold: Hold, proof: Secret, body: dict[str, Any], timeout: float) -> Grant:
+        """Acquire, under the same key for as long as nobody has answered. What was granted to a request whose
+        answer was lost may be over by now: then once more, under another."""
+        for again in (True, False):
+            try:
+                grant = self._http.acquire(proof, body, timeout=timeout, key=hold.key_for(body))
+            except SojournError as fault:
+                if not passing(fault):
+                    hold.unanswered = None
+                raise
+            hold.unanswered = None
+            if grant.expires_in > 0 or not again:
+                break
+        return grant
 
     def granted(self, hold: Hold, turn: int, grant: Grant, *, resumed: bool) -> bool:
         """Keep a new lease from now on; give it back if nobody wants it any more (False)."""

@@ -1,8 +1,9 @@
 """Requests of an application's backend to a Sojourn server: bounded in time and size, over connections
 that are kept.
 
-A request is sent again only where that cannot do harm: when none of it left this process, or when doing
-it twice is as good as once. Tokens and the key travel in headers only, and no error of ours holds one.
+A request is sent again where that cannot do harm: when none of it left this process, when doing it twice
+is as good as once, or when it has a key, under which a server carries it out once. Tokens and the key
+travel in headers only, and no error of ours holds one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import msgspec
 from msgspec import Struct
 
 from sojourn import __version__
-from sojourn.client.http import IDLE_CONNECTION, PLAIN_HOSTS, SENT_NOTHING, Secret, bounded
+from sojourn.client.http import (
+    IDLE_CONNECTION,
+    PLAIN_HOSTS,
+    SENT_NOTHING,
+    Secret,
+    bounded,
+    new_key,
+)
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
 
 ATTEMPTS = 2
@@ -54,7 +62,7 @@ class Refusal(Exception):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """One request. `again`: being carried out twice is as good as once."""
+    """One request. `again`: being carried out twice is as good as once; all others have a key."""
 
     method: str
     path: str
@@ -103,15 +111,15 @@ class Connection:
         """
         content = None if question.body is None else _encoded(question.body)
         deadline = time.monotonic() + self._timeout
+        key = None if question.again else new_key()
         for left in reversed(range(ATTEMPTS)):
             try:
-                response, raw = self._exchange(question, content, deadline)
+                response, raw = self._exchange(question, content, deadline, key)
                 break
             except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as error:
                 # RuntimeError: the connections were closed meanwhile.
-                harmless = question.again or isinstance(error, SENT_NOTHING)
                 slow = isinstance(error, httpx.TimeoutException)
-                if left and harmless and not slow and not self._closed:
+                if left and not slow and not self._closed:
                     continue
                 fault = self._away(error)
             raise fault  # outside the block: a traceback that shows locals shows no token
@@ -154,7 +162,7 @@ class Connection:
         )
 
     def _exchange(
-        self, question: Question, content: bytes | None, deadline: float
+        self, question: Question, content: bytes | None, deadline: float, key: str | None
     ) -> tuple[httpx.Response, bytes]:
         client = self._opened()
         headers = {"Authorization": f"Bearer {self._key.reveal()}"}
@@ -162,6 +170,8 @@ class Connection:
             headers["X-Session-Token"] = question.token.reveal()
         if content is not None:
             headers["Content-Type"] = "application/json"
+        if key is not None:
+            headers["Idempotency-Key"] = key
         request = client.build_request(
             question.method,
             question.path,

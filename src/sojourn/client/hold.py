@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from sojourn.client.errors import FINAL
-from sojourn.client.http import Grant, Pulse
+from sojourn.client.http import Grant, Pulse, new_key
 from sojourn.device import Device
 
 MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
@@ -105,11 +105,18 @@ class Hold:
         self.gone = False  # the server said so: a beat is of no use, only a new acquire
         self.resumable = False
         self.failures = 0
+        self.unanswered: tuple[Any, str] | None = None  # the last acquire, and its key
         self.in_doubt = False  # an acquire of unknown outcome may still arrive at the server
         self.doubt_until = -math.inf
         self.idle: Callable[[], float | None] | None = None
         self._resume = resume
         self._tell = tell
+
+    def key_for(self, body: Any) -> str:
+        """Return the key of an acquire: a new one, unless the same one has not been answered yet."""
+        if self.unanswered is None or self.unanswered[0] != body:
+            self.unanswered = (body, new_key())
+        return self.unanswered[1]
 
     def seen(self, now: float) -> SeatState:
         """Return the state as of now, whether or not anybody has been told yet."""

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import platform
 import ssl
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -98,6 +99,11 @@ class _Success(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
+def new_key() -> str:
+    """Make an Idempotency-Key: a string of RFC 8941, as draft-ietf-httpapi-idempotency-key-header has it."""
+    return f'"{uuid.uuid4()}"'
+
+
 def bounded(
     response: httpx.Response, limit: int, deadline: float, now: Callable[[], float]
 ) -> bytes:
@@ -172,8 +178,12 @@ class Http:
             self._abandoned.append(self._client)
             self._client = None
 
-    def acquire(self, proof: Secret, body: dict[str, Any], *, timeout: float) -> Grant:
-        sent_at, raw = self._ask("POST", SEATS, proof, body, timeout)
+    def acquire(
+        self, proof: Secret, body: dict[str, Any], *, timeout: float, key: str | None = None
+    ) -> Grant:
+        """Acquire. Under the key of an earlier request, it is that one, come again: what was granted to it is
+        told, and nothing is taken over."""
+        sent_at, raw = self._ask("POST", SEATS, proof, body, timeout, key=key)
         told = self._read(raw, _Granted)
         return Grant(
             lease_id=told.lease_id,
@@ -200,12 +210,21 @@ class Http:
         self._ask("DELETE", SEATS + "/current", token, None, timeout)
 
     def _ask(
-        self, method: str, path: str, proof: Secret, body: dict[str, Any] | None, timeout: float
+        self,
+        method: str,
+        path: str,
+        proof: Secret,
+        body: dict[str, Any] | None,
+        timeout: float,
+        *,
+        key: str | None = None,
     ) -> tuple[float, bytes]:
         """Send one request; return when it left, and the answer's data. Raises SojournError."""
         sent_at = self._now()
         try:
-            response, content = self._exchange(method, path, proof, body, sent_at + timeout)
+            response, content = self._exchange(
+                method, path, proof, body, sent_at + timeout, key=key
+            )
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as e:
             # RuntimeError: the pool was closed meanwhile.
             fault: SojournError = self._unreachable(e, timeout)
@@ -217,15 +236,25 @@ class Http:
         raise fault
 
     def _exchange(
-        self, method: str, path: str, proof: Secret, body: dict[str, Any] | None, deadline: float
+        self,
+        method: str,
+        path: str,
+        proof: Secret,
+        body: dict[str, Any] | None,
+        deadline: float,
+        *,
+        key: str | None,
     ) -> tuple[httpx.Response, bytes]:
         assert self._client is not None
         content = None if body is None else msgspec.json.encode(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         request = self._client.build_request(
             method,
             path,
             content=content,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers=headers,
             timeout=max(0.001, deadline - self._now()),
         )
         response = self._client.send(request, auth=Bearer(proof), stream=True)

@@ -156,7 +156,7 @@ class RemoteSessions:
         return self._in_order(self._rotate, rotations)
 
     def end(self, ends: Sequence[End]) -> list[list[str]]:
-        """End sessions. Those whose end was carried out, but not answered, may not be named."""
+        """End sessions, and say which."""
         return self._each(self._end, ends)
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
@@ -269,7 +269,7 @@ class RemoteSessions:
             "reason": end.reason,
             "actor": end.actor,
         }
-        question = Question(method="POST", path=BASE + "/end", body=body, again=True)
+        question = Question(method="POST", path=BASE + "/end", body=body)
         return self._connection.ask(question, _Ended).ids
 
     def _each(self, verb: Callable[[_Q], _A], requests: Sequence[_Q]) -> list[_A]:

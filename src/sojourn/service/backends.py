@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from sojourn.errors import Forbidden, SojournError, StoreError, Unauthenticated
+from sojourn.idempotency import IdempotencyKey, Presented, Repeated, key_of
 from sojourn.ledger import ApiKey
 from sojourn.service.keys import Keys, Permission
 from sojourn.service.sessions import SessionService
@@ -48,6 +49,7 @@ class BackendCall(Struct, frozen=True, kw_only=True):
     request: Any
     token: str | None = None
     may: Permission = Permission.SESSIONS
+    once: Presented | None = None  # the key that it came with
 
 
 class EndSome(Struct, frozen=True, kw_only=True):
@@ -81,40 +83,49 @@ class Backends:
             answers[i] = each
         return answers
 
-    def begin(self, calls: Sequence[BackendCall]) -> list[Begun | TooMany | SojournError]:
+    def begin(
+        self, calls: Sequence[BackendCall]
+    ) -> list[Begun | TooMany | Repeated | SojournError]:
         """Begin sessions. One with a token takes the place of the token's session, if that is live."""
         requests, answers = self._admit(calls)
         present = self._present(calls, (i for i, _, _ in requests))
-        begins = [_replacing(request, present.get(i)) for i, request, _ in requests]
+        begins = [
+            _once(_replacing(request, present.get(i)), _key(calls[i], "begin", key))
+            for i, request, key in requests
+        ]
         begun = self._sessions.begin(begins) if begins else []
         for (i, _, _), each in zip(requests, begun, strict=True):
             answers[i] = each
         return answers
 
-    def save(self, calls: Sequence[BackendCall]) -> list[int | Gone | None | SojournError]:
+    def save(
+        self, calls: Sequence[BackendCall]
+    ) -> list[int | Gone | Repeated | None | SojournError]:
         """Merge top-level keys. None: there is no such session; Gone: why the token has none."""
 
         def saves(requests: list[Any]) -> Sequence[Any]:
             return self._sessions.save(requests)
 
-        return self._carry(calls, _named_save, saves)
+        return self._carry("save", calls, _named_save, saves)
 
-    def rotate(self, calls: Sequence[BackendCall]) -> list[Begun | Gone | None | SojournError]:
+    def rotate(
+        self, calls: Sequence[BackendCall]
+    ) -> list[Begun | Gone | Repeated | None | SojournError]:
         """Replace tokens. None: there is no such session; Gone: why the token has none."""
 
         def rotations(requests: list[Any]) -> Sequence[Any]:
             return _one_by_one(lambda each: self._sessions.rotate([each])[0], requests)
 
-        return self._carry(calls, _named_rotation, rotations)
+        return self._carry("rotate", calls, _named_rotation, rotations)
 
-    def end(self, calls: Sequence[BackendCall]) -> list[list[str] | Gone | SojournError]:
+    def end(self, calls: Sequence[BackendCall]) -> list[list[str] | Gone | Repeated | SojournError]:
         """End sessions, and say which. A token whose session is over already ends nothing, which is
         as good; one that is forged is told so."""
 
         def ends(requests: list[Any]) -> Sequence[Any]:
             return _one_by_one(lambda each: self._sessions.end([each])[0], requests)
 
-        answers: list[Any] = self._carry(calls, self._named_end, ends)
+        answers: list[Any] = self._carry("end", calls, self._named_end, ends)
         return [
             [] if isinstance(each, Gone) and _once_was(call, each) else each
             for call, each in zip(calls, answers, strict=True)
@@ -122,26 +133,34 @@ class Backends:
 
     def _carry(
         self,
+        named: str,
         calls: Sequence[BackendCall],
         name: Callable[[Any, ApiKey, Session | None], Any],
         verb: Callable[[list[Any]], Sequence[Any]],
     ) -> list[Any]:
         """Carry out what concerns a session that exists: `name` puts the session's id into a request.
 
-        One look-up for all tokens, and then the verb, once for all.
+        One look-up for all tokens, and then the verb, once for all. Where a token's session is gone, a
+        copy of this very request may have ended it, or have given it another token.
         """
         admitted, answers = self._admit(calls)
         present = self._present(calls, (i for i, _, _ in admitted))
         requests: list[tuple[int, Any]] = []
+        before: dict[int, IdempotencyKey] = {}
         for i, request, key in admitted:
             own = present.get(i)
+            once = _key(calls[i], named, key)
             if isinstance(own, Gone):
                 answers[i] = own
+                if once is not None:
+                    before[i] = once
                 continue
             try:
-                requests.append((i, name(request, key, own)))
+                requests.append((i, _once(name(request, key, own), once)))
             except SojournError as fault:
                 answers[i] = fault
+        if before:
+            self._recall(calls, before, answers)
         outcomes = verb([request for _, request in requests]) if requests else ()
         lost = []
         for (i, _), outcome in zip(requests, outcomes, strict=True):
@@ -153,6 +172,15 @@ class Backends:
         ).items():  # it ended since it was looked up: say how
             answers[i] = gone if isinstance(gone, Gone) else _ABSENT
         return answers
+
+    def _recall(
+        self, calls: Sequence[BackendCall], keys: dict[int, IdempotencyKey], answers: list[Any]
+    ) -> None:
+        """Give those calls that came before their first answer."""
+        asked = [(key, getattr(calls[i].request, "token", None)) for i, key in keys.items()]
+        for i, answer in zip(keys, self._sessions.answered(asked), strict=True):
+            if answer is not None:
+                answers[i] = answer
 
     def _admit(
         self, calls: Sequence[BackendCall]
@@ -221,6 +249,15 @@ class Backends:
 
 
 _ABSENT = Gone(reason=GoneReason.ABSENT)
+
+
+def _key(call: BackendCall, verb: str, key: ApiKey) -> IdempotencyKey | None:
+    """Return the key of a request: no other API key's can be the same."""
+    return None if call.once is None else key_of(f"api:{key.id}", verb, call.once)
+
+
+def _once(request: T, key: IdempotencyKey | None) -> T:
+    return request if key is None else replace(request, idempotency=key)  # type: ignore[type-var]  # a Struct
 
 
 def _replacing(begin: Begin, own: Session | Gone | None) -> Begin:

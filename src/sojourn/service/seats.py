@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.clock import DAY
 from sojourn.device import Device
@@ -19,6 +21,15 @@ from sojourn.errors import (
     NotFound,
     SojournError,
     Unauthenticated,
+)
+from sojourn.idempotency import (
+    KeyReused,
+    Presented,
+    Repeated,
+    Replayed,
+    fingerprint_of,
+    key_of,
+    reused,
 )
 from sojourn.lease import (
     Acquire,
@@ -61,6 +72,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     device: Device | None = None
     takeover: bool = False
+    once: Presented | None = None  # the key that it came with
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -97,14 +109,15 @@ class Seats:
         self._recorder = recorder
         self._pools: dict[str, tuple[float, Pool]] = {}
 
-    def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | SojournError]:
+    def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | Repeated | SojournError]:
         """Take seats. Unknown keys and features, and foreign licenses, are errors; denials are values."""
-        answers: list[Seat | Denied | SojournError | None] = [None] * len(calls)
+        answers: list[Seat | Denied | Repeated | SojournError | None] = [None] * len(calls)
         licenses = self._licenses(calls)
         requests: list[tuple[int, Acquire]] = []
         for i, call in enumerate(calls):
             try:
-                requests.append((i, self._request(call, licenses)))
+                request = self._request(call, licenses)
+                requests.append((i, request if call.once is None else _once(call, request)))
             except SojournError as fault:
                 answers[i] = fault
         for (i, request), outcome in zip(
@@ -198,7 +211,7 @@ class Seats:
                 hint="Acquire a new lease with the license key.",
             )
 
-    def _decide(self, requests: list[Acquire]) -> list[Lease | Denied]:
+    def _decide(self, requests: list[Acquire]) -> list[Lease | Denied | Repeated]:
         if not requests:
             return []
         outcomes = self._store.acquire(requests)
@@ -229,7 +242,19 @@ class Seats:
         self._store.define(found)
         return bool(found)
 
-    def _answer(self, request: Acquire, outcome: Lease | Denied) -> Seat | Denied | SojournError:
+    def _answer(
+        self, request: Acquire, outcome: Lease | Denied | Repeated
+    ) -> Seat | Denied | Repeated | SojournError:
+        if isinstance(outcome, KeyReused):
+            return reused()
+        if isinstance(outcome, Replayed):
+            try:
+                first = self._answer(request, outcome.answer)
+            except NotFound as fault:  # the pool is gone since
+                return fault
+            if isinstance(first, SojournError):
+                return first
+            return replace(outcome, answer=_aged(first, outcome.at))
         if isinstance(outcome, Denied):
             if outcome.reason is DenialReason.FEATURE_UNKNOWN:
                 feature = split_pool_id(request.pool_id)[1]
@@ -288,6 +313,32 @@ class Seats:
             (c.lease_id, c.fence): _why(c, by_id.get(c.lease_id), pools[c.pool_id], now)
             for c in missed
         }
+
+
+def _once(call: SeatCall, request: Acquire) -> Acquire:
+    """Give a request its key: of all who hold the license key; of one user, where a JWT proves who that
+    is; of one lease, where its token is the proof."""
+    assert call.once is not None  # the caller looks
+    said = [call.once.fingerprint]
+    said += [x.encode() for x in (request.pool_id, request.user_id, request.client_id)]
+    scope = f"license:{split_pool_id(request.pool_id)[0]}"
+    if call.claims is not None:
+        scope = f"lease:{call.claims.lease_id}"
+        said.append(str(call.claims.fence).encode())
+    elif call.trusted:
+        scope = f"user:{split_pool_id(request.pool_id)[0]}:{request.user_id}"
+    presented = replace(call.once, fingerprint=fingerprint_of(*said))
+    return replace(request, idempotency=key_of(scope, "acquire", presented))
+
+
+def _aged(answer: Any, now: int) -> Any:
+    """Return a first answer with the times that it tells as they are by now."""
+    if isinstance(answer, Seat):
+        return replace(answer, expires_in=max(0, answer.lease.expires_at - now))
+    if isinstance(answer, Denied):
+        left = answer.at + answer.retry_after - now
+        return replace(answer, at=now, retry_after=max(0, left))
+    return answer
 
 
 def _of_pool(pool_id: str, *ids: str) -> LeaseFilter:

@@ -61,7 +61,7 @@ class Services:
         self.sweeper = Sweeper(store, ledger)
         self.presence = Presence(ledger, keyring)
         self.sessions = SessionService(
-            store, complete=complete
+            store, complete=complete, keyring=keyring
         )  # never closed: the store is ours to close
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end

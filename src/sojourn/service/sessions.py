@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sojourn.device import Device
 from sojourn.errors import Conflict, InvalidInput, StoreBroken
 from sojourn.event import Event
+from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed, reused
 from sojourn.session import (
     IMPERSONATION_MAX,
     Begin,
@@ -26,7 +27,7 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.store import Store
-from sojourn.token import TokenKind, check_token, hash_token, is_whole, new_id, new_token
+from sojourn.token import Keyring, TokenKind, check_token, hash_token, is_whole, new_id, new_token
 
 LIFETIME_MAX = 400 * 86_400_000
 """ms; browsers keep no cookie for longer (RFC 6265bis, 5.5)."""
@@ -44,8 +45,11 @@ class SessionService:
         ended: called whenever sessions were ended through this object, on whatever thread did it.
     """
 
-    def __init__(self, store: Store, *, complete: Complete | None = None) -> None:
+    def __init__(
+        self, store: Store, *, complete: Complete | None = None, keyring: Keyring | None = None
+    ) -> None:
         self._store = store
+        self._keyring = keyring  # to make a token again: without it, keys of requests mean nothing
         self.parallel = store.parallel
         self._complete = complete  # what is known of a device beyond what it says
         self.ended: list[Callable[[], None]] = []
@@ -74,50 +78,75 @@ class SessionService:
             ]
         return answers
 
-    def begin(self, begins: Sequence[Begin], *, prefix: str = "ses_") -> list[Begun | TooMany]:
+    def begin(
+        self, begins: Sequence[Begin], *, prefix: str = "ses_"
+    ) -> list[Begun | TooMany | Repeated]:
         """Begin sessions, each under a token of its own; their ids begin with `prefix`. Raises
         InvalidInput."""
-        tokens = [new_token(TokenKind.SESSION) for _ in begins]
+        minted = [self._mint(begin.idempotency) for begin in begins]
         created = self._store.create(
             [
-                _new(self._completed(begin), token, prefix)
-                for begin, token in zip(begins, tokens, strict=True)
+                _new(self._completed(begin), token, prefix, key)
+                for begin, (token, key) in zip(begins, minted, strict=True)
             ]
         )
-        answers: list[Begun | TooMany] = []
-        for token, session in zip(tokens, created, strict=True):
-            if session is None:
-                raise StoreBroken(
-                    "The store already holds a session under an id that was just made."
+        if None in created:
+            raise StoreBroken("The store already holds a session under an id that was just made.")
+        return [
+            self._begun(session, token, key)
+            for session, (token, key) in zip(created, minted, strict=True)
+        ]
+
+    def _mint(self, key: IdempotencyKey | None) -> tuple[str, IdempotencyKey | None]:
+        """Make a token; and if its request may come again, one that can be made again."""
+        if key is None or self._keyring is None:
+            return new_token(TokenKind.SESSION), None
+        token, note = self._keyring.mint(key.seed)
+        return token, replace(key, note=note)
+
+    def _begun(self, found: Any, token: str | None, key: IdempotencyKey | None) -> Any:
+        """Put the token beside the session of an answer. `token`: None if it must be made again."""
+        if isinstance(found, Session) and token is not None:
+            return Begun(token=token, session=found)
+        if not isinstance(found, Replayed) or not isinstance(found.answer, Session):
+            return _settled(found)
+        if found.note and key is not None and self._keyring is not None:
+            token = self._keyring.mint_again(key.seed, found.note)
+            if token is None:
+                return Conflict(
+                    "This request was answered before, under a secret that the server no longer has.",
+                    hint="Send it again under a new Idempotency-Key.",
                 )
-            if isinstance(session, TooMany):
-                answers.append(session)
-            else:
-                answers.append(Begun(token=token, session=session))
-        return answers
+        return replace(found, answer=Begun(token=token or "", session=found.answer))
 
     def _completed(self, begin: Begin) -> Begin:
         if self._complete is None or begin.device is None:
             return begin
         return replace(begin, device=self._complete(begin.device))
 
-    def save(self, saves: Sequence[Save]) -> list[int | None]:
-        return self._store.save(saves)
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
+        return [_settled(each) for each in self._store.save(saves)]
 
     def touch(self, ids: Sequence[str]) -> list[bool]:
         return self._store.touch(ids)
 
-    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
+    def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | Repeated | None]:
         return [self._rotate(each) for each in rotations]
 
-    def _rotate(self, rotation: Rotate) -> Begun | None:
+    def _rotate(self, rotation: Rotate) -> Begun | Repeated | None:
         if not 0 <= rotation.grace <= GRACE_MAX:
             raise InvalidInput(f"A rotated token is good for {GRACE_MAX // 1000} s at most.")
-        token = rotation.token or new_token(TokenKind.SESSION)
+        token, key = rotation.token, rotation.idempotency
+        if token is None:
+            token, key = self._mint(key)
         token_hash = hash_token(check_token(token, TokenKind.SESSION))
         try:
             session = self._store.rotate(
-                rotation.id, token_hash, grace=rotation.grace, level=rotation.level
+                rotation.id,
+                token_hash,
+                grace=rotation.grace,
+                level=rotation.level,
+                idempotency=key,
             )
         except Conflict:
             # A request in parallel has just made it this session's token.
@@ -125,22 +154,33 @@ class SessionService:
             if not isinstance(found, Session) or found.id != rotation.id:
                 raise
             session = found
-        return None if session is None else Begun(token=token, session=session)
+        return self._begun(session, token, key)
 
-    def end(self, ends: Sequence[End]) -> list[list[str]]:
+    def end(self, ends: Sequence[End]) -> list[list[str] | Repeated]:
         try:
             return [
-                self._store.end(
-                    ids=each.ids,
-                    user_id=each.user_id,
-                    keep=each.keep,
-                    reason=each.reason,
-                    actor=each.actor,
+                _settled(
+                    self._store.end(
+                        ids=each.ids,
+                        user_id=each.user_id,
+                        keep=each.keep,
+                        reason=each.reason,
+                        actor=each.actor,
+                        idempotency=each.idempotency,
+                    )
                 )
                 for each in ends
             ]
         finally:
             self._tell()
+
+    def answered(self, asked: Sequence[tuple[IdempotencyKey, str | None]]) -> list[Repeated | None]:
+        """Say what was answered first to requests that cannot be carried out any more; see
+        `Store.answered`. Each comes with the token that it wished for, if it did."""
+        found = self._store.answered([key for key, _ in asked])
+        return [
+            self._begun(each, token, key) for each, (key, token) in zip(found, asked, strict=True)
+        ]
 
     def cut_off(self, user_id: str | None, *, reason: str, actor: str | None) -> int:
         """End everything begun up to now, of a user or of everybody; see `Store.cut_off`."""
@@ -217,7 +257,12 @@ def _touched(session: Session) -> Session:
     )
 
 
-def _new(begin: Begin, token: str, prefix: str) -> NewSession:
+def _settled(found: Any) -> Any:
+    """Turn a key that was used for another request into the fault of this one alone."""
+    return reused() if isinstance(found, KeyReused) else found
+
+
+def _new(begin: Begin, token: str, prefix: str, key: IdempotencyKey | None) -> NewSession:
     lifetime, idle_timeout = begin.timeouts.lifetime, begin.timeouts.idle_timeout
     if not (0 < lifetime <= LIFETIME_MAX and 0 < idle_timeout <= LIFETIME_MAX):
         raise InvalidInput("A session's timeouts lie between 1 ms and 400 days.")
@@ -241,4 +286,5 @@ def _new(begin: Begin, token: str, prefix: str) -> NewSession:
         ending=begin.ending,
         limit=begin.limit,
         at_limit=begin.at_limit,
+        idempotency=key,
     )

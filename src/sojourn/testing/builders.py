@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sojourn.event import Event
+from sojourn.idempotency import IdempotencyKey, Presented, fingerprint_of, key_of
 from sojourn.lease import (
     Acquire,
     Beat,
@@ -56,6 +57,14 @@ def acquire(user_id: str = "ann", client_id: str = "tab", **fields: Any) -> Acqu
     """Build a request with a lease id of its own."""
     fields = {"pool_id": POOL, "lease_id": f"lea_{next(_numbers):06}"} | fields
     return Acquire(user_id=user_id, client_id=client_id, **fields)
+
+
+def key(name: str = "key", said: str = "this", note: str = "") -> IdempotencyKey:
+    """Make the key of a request that says this."""
+    presented = Presented(name.encode(), fingerprint_of(said.encode()))
+    made = key_of("test", "verb", presented)
+    assert made is not None
+    return IdempotencyKey(digest=made.digest, fingerprint=made.fingerprint, note=note)
 
 
 def take(store: Store, user_id: str = "ann", client_id: str = "tab", **fields: Any) -> Lease:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sojourn.clock import STORE_CLOCK, Clock
 from sojourn.errors import InvalidInput
 from sojourn.finding import Finding, Fix, warning
+from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Repeated
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.session import TOMBSTONE
 from sojourn.store import Swept
@@ -46,12 +47,18 @@ class MemoryStore(MemorySessions, MemorySeats):
         keep: Sequence[str] = (),
         reason: str = "ended",
         actor: str | None = None,
-    ) -> list[str]:
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
         if ids is None and user_id is None:
             raise InvalidInput("Name sessions by their ids, or by their user.")
         with self._lock:
             now = self.now()
-            return self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)
+
+            def decide(_: list[int]) -> list[list[str]]:
+                return [self._end_sessions(ids, user_id, keep, reason=reason, actor=actor, now=now)]
+
+            answer: list[str] | Repeated = self._once([idempotency], decide, now)[0]
+            return answer
 
     def _in_session(self, session_id: str, now: int) -> bool:
         return self._live_session(session_id, now) is not None
@@ -82,12 +89,13 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._give_grace(now)  # or a lease that is owed grace would be noted as expired
             silent = self._note_silent(which, now, limit)
             forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
-            cut = sessions = events = ips = 0
+            cut = sessions = events = ips = answers = 0
             if which is None:
                 cut = self._end_behind(now, limit)
                 if cut < limit:  # what a cutoff has ended is told of before it is forgotten
                     sessions = self._forget_sessions(now - TOMBSTONE, limit)
                 events = self._forget_events(now - self._event_retention, limit)
+                answers = self._forget_answers(now - ANSWERS_KEPT, limit)
                 if self._ip_retention is not None:
                     ips = self._forget_ips(now - self._ip_retention, limit)
             return Swept(
@@ -97,7 +105,7 @@ class MemoryStore(MemorySessions, MemorySeats):
                 sessions_removed=sessions,
                 events_removed=events,
                 ips_forgotten=ips,
-                more=limit in (silent, forgotten, cut, sessions, events, ips),
+                more=limit in (silent, forgotten, cut, sessions, events, ips, answers),
             )
 
     def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from sojourn.clock import Clock
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -27,12 +28,13 @@ from sojourn.license import Policy, Pool, split_pool_id
 from sojourn.seating import denial_event, end_event, refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage
 from sojourn.stores.memory.pool import Holder, PoolView
-from sojourn.stores.memory.stream import MemoryStream, bounded
+from sojourn.stores.memory.repeats import MemoryRepeats
+from sojourn.stores.memory.stream import bounded
 
 MAX_PAUSE = 10_000
 
 
-class MemorySeats(MemoryStream):
+class MemorySeats(MemoryRepeats):
     def __init__(self, clock: Clock, *, max_pause: int) -> None:
         super().__init__(clock)
         self._max_pause = max_pause
@@ -71,19 +73,25 @@ class MemorySeats(MemoryStream):
         with self._lock:
             return [self._pools.get(pool) for pool in pool_ids]
 
-    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
         with self._lock:
             now = self.now()
-            if requests and self._pulse_is_stale(now):
-                self._give_grace(now)
-            by_pool: dict[str, list[int]] = {}
-            for i, request in enumerate(requests):
-                by_pool.setdefault(request.pool_id, []).append(i)
-            answers: dict[int, Lease | Denied] = {}
-            for pool, indexes in by_pool.items():
-                decided = self._acquire_in(pool, [requests[i] for i in indexes], now)
-                answers.update(zip(indexes, decided, strict=True))
-            return [answers[i] for i in range(len(requests))]
+            keys = [request.idempotency for request in requests]
+            return self._once(
+                keys, lambda some: self._acquire([requests[i] for i in some], now), now
+            )
+
+    def _acquire(self, requests: Sequence[Acquire], now: int) -> list[Lease | Denied]:
+        if requests and self._pulse_is_stale(now):
+            self._give_grace(now)
+        by_pool: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            by_pool.setdefault(request.pool_id, []).append(i)
+        answers: dict[int, Lease | Denied] = {}
+        for pool, indexes in by_pool.items():
+            decided = self._acquire_in(pool, [requests[i] for i in indexes], now)
+            answers.update(zip(indexes, decided, strict=True))
+        return [answers[i] for i in range(len(requests))]
 
     def _acquire_in(
         self, pool_id: str, requests: list[Acquire], now: int
@@ -119,7 +127,7 @@ class MemorySeats(MemoryStream):
                 _places=dict(self._places),
                 _decided_at=dict(self._decided_at),
             )
-            return trial.acquire(requests)
+            return trial._acquire(requests, self.now())  # noqa: SLF001  # a copy of ourselves
 
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
         """Decide first, and give grace only if somebody would be turned away: see `Store.pulse`."""

@@ -13,6 +13,7 @@ from sojourn.clock import Clock
 from sojourn.device import new_device_data
 from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.session import (
     AtLimit,
     Gone,
@@ -24,7 +25,8 @@ from sojourn.session import (
     TooMany,
     check_size,
 )
-from sojourn.stores.memory.stream import MemoryStream, bounded, copy_json
+from sojourn.stores.memory.repeats import MemoryRepeats
+from sojourn.stores.memory.stream import bounded, copy_json
 
 SHOWN_MAX = 100
 """The most sessions that are shown to somebody who has too many."""
@@ -53,7 +55,7 @@ class _Cut(Struct, frozen=True):
     reason: str
 
 
-class MemorySessions(MemoryStream):
+class MemorySessions(MemoryRepeats):
     _ips_in_events = True
 
     def __init__(self, clock: Clock, **options: int) -> None:
@@ -62,14 +64,18 @@ class MemorySessions(MemoryStream):
         self._hashes: dict[bytes, str] = {}  # present and previous ones: the session they open
         self._cuts: dict[str | None, _Cut] = {}  # by user; None: of everybody
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         if any(new.limit is not None and new.limit < 1 for new in sessions):
             raise InvalidInput("A user needs room for one session at least.")
         with self._lock:
             now = self.now()
-            for new in sessions:  # all of them first: it is all or nothing
-                check_size(msgspec.json.encode(self._data(new, now)))
-            return [self._create(new, now) for new in sessions]
+
+            def decide(some: list[int]) -> list[Session | TooMany | None]:
+                for i in some:  # all of them first: it is all or nothing
+                    check_size(msgspec.json.encode(self._data(sessions[i], now)))
+                return [self._create(sessions[i], now) for i in some]
+
+            return self._once([new.idempotency for new in sessions], decide, now)
 
     def _data(self, new: NewSession, now: int) -> dict[str, Any]:
         """Return what a session begins with: its own, over that of the session it replaces."""
@@ -168,11 +174,15 @@ class MemorySessions(MemoryStream):
             return Gone(reason=GoneReason.ABSENT)
         return self._gone(row, now) or _shown(row.session, now)
 
-    def save(self, saves: Sequence[Save]) -> list[int | None]:
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
         with self._lock:
             now = self.now()
-            self._check_sizes(saves, now)
-            return [self._save(save, now) for save in saves]
+
+            def decide(some: list[int]) -> list[int | None]:
+                self._check_sizes([saves[i] for i in some], now)
+                return [self._save(saves[i], now) for i in some]
+
+            return self._once([save.idempotency for save in saves], decide, now)
 
     def _save(self, save: Save, now: int) -> int | None:
         row = self._live_session(save.id, now)
@@ -210,27 +220,47 @@ class MemorySessions(MemoryStream):
         return True
 
     def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
-    ) -> Session | None:
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
         with self._lock:
             now = self.now()
-            row = self._live_session(session_id, now)
-            if row is None:
-                return None
-            if new_token_hash in self._hashes:
-                raise Conflict("The new token's hash is in use already.")
-            if row.previous_hash is not None:
-                del self._hashes[row.previous_hash]
-            if grace <= 0:  # forgotten, so that no clock that is set back revives it
-                del self._hashes[row.token_hash]
-            row.previous_hash = row.token_hash if grace > 0 else None
-            row.previous_until = now + grace
-            row.token_hash = new_token_hash
-            self._hashes[new_token_hash] = session_id
-            if level is not None:
-                row.session = replace(row.session, level=level, authenticated_at=now)
-            self._append([_event(EventKind.SESSION_ROTATED, row.session)], now)
-            return _shown(row.session, now)
+
+            def decide(_: list[int]) -> list[Session | None]:
+                return [self._rotate(session_id, new_token_hash, grace, level, now)]
+
+            answer: Session | Repeated | None = self._once([idempotency], decide, now)[0]
+            return answer
+
+    def _rotate(
+        self, session_id: str, new_token_hash: bytes, grace: int, level: int | None, now: int
+    ) -> Session | None:
+        row = self._live_session(session_id, now)
+        if row is None:
+            return None
+        if new_token_hash in self._hashes:
+            raise Conflict("The new token's hash is in use already.")
+        if row.previous_hash is not None:
+            del self._hashes[row.previous_hash]
+        if grace <= 0:  # forgotten, so that no clock that is set back revives it
+            del self._hashes[row.token_hash]
+        row.previous_hash = row.token_hash if grace > 0 else None
+        row.previous_until = now + grace
+        row.token_hash = new_token_hash
+        self._hashes[new_token_hash] = session_id
+        if level is not None:
+            row.session = replace(row.session, level=level, authenticated_at=now)
+        self._append([_event(EventKind.SESSION_ROTATED, row.session)], now)
+        return _shown(row.session, now)
+
+    def _shown(self, ids: Iterable[str], now: int) -> dict[str, Session]:
+        rows = {session_id: self._sessions.get(session_id) for session_id in ids}
+        return {i: _shown(row.session, now) for i, row in rows.items() if row is not None}
 
     def cut_off(
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None

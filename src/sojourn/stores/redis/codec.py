@@ -12,6 +12,7 @@ import msgspec
 from sojourn.device import Device, new_device_data
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
 from sojourn.session import NewSession, Save, Session, check_size
@@ -102,6 +103,13 @@ def pool_of(pool_id: str, raw: bytes) -> Pool:
     )
 
 
+# Requests that come twice
+
+
+def key_row(key: IdempotencyKey | None) -> list[str] | None:
+    return None if key is None else [hash_text(key.digest), hash_text(key.fingerprint), key.note]
+
+
 # Leases
 
 
@@ -111,6 +119,7 @@ def request_row(request: Acquire) -> list[Any]:
         *(request.pool_id, request.user_id, request.client_id, request.lease_id),
         *(request.session_id, device_text(request.device), request.takeover),
         *((None, None) if resume is None else (resume.lease_id, resume.fence)),
+        key_row(request.idempotency),
     ]
 
 
@@ -192,6 +201,7 @@ def new_session_row(new: NewSession, *, deny: bool, ips: bool) -> list[Any]:
         *(new.idle_timeout, device_text(new.device), new.level, new.impersonator, new.replaces),
         *(list(new.ending), new.limit, deny, said),
         device is not None and device.ip is not None,
+        key_row(new.idempotency),
     ]
 
 
@@ -202,7 +212,8 @@ def save_row(save: Save) -> list[Any]:
         for key, value in _parts(encoded).items()
         for part in (to_json(key).decode(), bytes(value).decode())
     ]
-    return [save.id, pairs, [to_json(key).decode() for key in save.unset]]
+    unset = [to_json(key).decode() for key in save.unset]
+    return [save.id, pairs, unset, key_row(save.idempotency)]
 
 
 def session_of(shown: Sequence[bytes], at: int) -> Session:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from sojourn.idempotency import KeyReused, Repeated, Replayed
 from sojourn.lease import (
     Acquire,
     DenialReason,
@@ -36,6 +37,8 @@ from sojourn.stores.redis.connection import Connection
 
 READ_MAX = 5_000
 """Rows that one script reads of a long list: others wait meanwhile."""
+DENIED, GRANTED, BEFORE, OTHERS = range(4)
+"""How acquire.lua answers: now, or as before; or that the key was another request's."""
 _STATES = (LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.SUSPECT, LeaseState.EXPIRED)
 _DENIALS = {reason.value: reason for reason in DenialReason}
 
@@ -62,16 +65,24 @@ def pools(db: Connection, pool_ids: Sequence[str]) -> list[Pool | None]:
 
 def acquire(
     db: Connection, requests: Sequence[Acquire], *, dry: bool = False
-) -> list[Lease | Denied]:
+) -> list[Lease | Denied | Repeated]:
     if not requests:
         return []
-    packed, flat = db.run(
+    packed, flat, now = db.run(
         scripts.ACQUIRE, [dry, [request_row(each) for each in requests], db.strict]
     )
     rows = leases_of(flat)
-    return [
-        rows[answer[1] - 1] if answer[0] else _denied(answer[1:], rows) for answer in unpack(packed)
-    ]
+    return [_answer(answer, rows, now) for answer in unpack(packed)]
+
+
+def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Denied | Repeated:
+    if said[0] == GRANTED:
+        return rows[said[1] - 1]
+    if said[0] == DENIED:
+        return _denied(said[1:], rows)
+    if said[0] == OTHERS:
+        return KeyReused()
+    return Replayed(answer=_answer(said[2], rows, now), at=now, note=said[1])
 
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:

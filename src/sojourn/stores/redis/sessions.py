@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sojourn.errors import Conflict, InvalidInput
+from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed
 from sojourn.session import (
     DATA_MAX,
     AtLimit,
@@ -18,7 +19,14 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.stores.redis import scripts
-from sojourn.stores.redis.codec import hash_text, new_session_row, save_row, session_of, unpack
+from sojourn.stores.redis.codec import (
+    hash_text,
+    key_row,
+    new_session_row,
+    save_row,
+    session_of,
+    unpack,
+)
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.seats import bounded
 
@@ -37,7 +45,7 @@ def _too_large(size: int) -> InvalidInput:
 
 def create(
     db: Connection, sessions: Sequence[NewSession], *, ips: bool
-) -> list[Session | TooMany | None]:
+) -> list[Session | TooMany | Repeated | None]:
     if any(new.limit is not None and new.limit < 1 for new in sessions):
         raise InvalidInput("A user needs room for one session at least.")
     if not sessions:
@@ -49,16 +57,23 @@ def create(
     if said[0] == b"large":
         raise _too_large(said[1])
     now = said[1]
-    answers: list[Session | TooMany | None] = []
-    for new, (outcome, *shown) in zip(sessions, said[2], strict=True):
-        if outcome == 1:
-            answers.append(session_of(shown[0], now))
-        elif outcome and new.limit is not None:
-            live = tuple(session_of(each, now) for each in shown)
-            answers.append(TooMany(limit=new.limit, sessions=live))
-        else:
-            answers.append(None)
-    return answers
+    return [_created(each, now) for each in said[2]]
+
+
+def _created(said: Sequence[Any], now: int) -> Session | TooMany | Repeated | None:
+    outcome, *told = said
+    if outcome == 0:
+        return None
+    if outcome == 1:
+        return session_of(told[0], now)
+    if outcome == 2:
+        limit, *shown = told
+        return TooMany(limit=limit, sessions=tuple(session_of(each, now) for each in shown))
+    if outcome == 5:
+        return KeyReused()
+    note, *told = told
+    first = _created([outcome - 2, *told], now)
+    return Replayed(answer=first, at=now, note=note.decode())
 
 
 def load(db: Connection, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
@@ -86,13 +101,19 @@ def _gone(said: Any) -> Gone:
     )
 
 
-def save(db: Connection, saves: Sequence[Save]) -> list[int | None]:
+def save(db: Connection, saves: Sequence[Save]) -> list[int | Repeated | None]:
     if not saves:
         return []
-    outcome, said = db.run(scripts.VISITS, ["save", [DATA_MAX, *map(save_row, saves)]])
+    outcome, said, *now = db.run(scripts.VISITS, ["save", [DATA_MAX, *map(save_row, saves)]])
     if outcome == b"large":
         raise _too_large(said)
-    return [revision or None for revision in said]
+    return [_saved(each, now[0]) for each in said]
+
+
+def _saved(said: Any, now: int) -> int | Repeated | None:
+    if isinstance(said, list):
+        return Replayed(answer=said[1], at=now, note=said[0].decode())
+    return KeyReused() if said < 0 else said or None
 
 
 def touch(db: Connection, ids: Sequence[str]) -> list[bool]:
@@ -102,15 +123,43 @@ def touch(db: Connection, ids: Sequence[str]) -> list[bool]:
 
 
 def rotate(
-    db: Connection, session_id: str, new_hash: bytes, *, grace: int, level: int | None
-) -> Session | None:
-    said = db.run(scripts.VISITS, ["rotate", [session_id, hash_text(new_hash), grace, level]])
+    db: Connection,
+    session_id: str,
+    new_hash: bytes,
+    *,
+    grace: int,
+    level: int | None,
+    idempotency: IdempotencyKey | None,
+) -> Session | Repeated | None:
+    asked = [session_id, hash_text(new_hash), grace, level, key_row(idempotency)]
+    said = db.run(scripts.VISITS, ["rotate", asked])
     if said == 0:
         return None
     if said == 1:
         raise Conflict("The new token's hash is in use already.")
-    now, shown = said
-    return session_of(shown, now)
+    if said == 2:
+        return KeyReused()
+    now, shown, *note = said
+    session = session_of(shown, now)
+    return Replayed(answer=session, at=now, note=note[0].decode()) if note else session
+
+
+def answered(db: Connection, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
+    if not keys:
+        return []
+    now, *found = db.run(scripts.VISITS, ["answered", [*map(key_row, keys)]])
+    return [_answered(said, now) for said in found]
+
+
+def _answered(said: Any, now: int) -> Repeated | None:
+    if not isinstance(said, list):
+        return KeyReused() if said else None
+    note, kind, answer = said
+    if kind == b"session":
+        answer = session_of(answer, now)
+    elif kind == b"ended":
+        answer = [each.decode() for each in answer]
+    return Replayed(answer=answer, at=now, note=note.decode())
 
 
 def _pieces(
@@ -178,12 +227,19 @@ def end(
     keep: Sequence[str],
     reason: str,
     actor: str | None,
-) -> list[str]:
+    idempotency: IdempotencyKey | None = None,
+) -> list[str] | Repeated:
     if ids is None and user_id is None:
         raise InvalidInput("Name sessions by their ids, or by their user.")
     named = None if ids is None else list(ids)
-    ended = db.run(scripts.ENDING, ["end", [user_id, named, list(keep), reason, actor]])
-    return [each.decode() for each in ended]
+    asked = [user_id, named, list(keep), reason, actor, key_row(idempotency)]
+    outcome, *told = db.run(scripts.ENDING, ["end", asked])
+    if outcome == 2:
+        return KeyReused()
+    ended = [each.decode() for each in told[0]]
+    if outcome == 1:
+        return Replayed(answer=ended, at=0, note=told[1].decode())
+    return ended
 
 
 def cut_off(db: Connection, user_id: str | None, *, reason: str, actor: str | None) -> int:

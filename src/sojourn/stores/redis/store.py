@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sojourn.event import Event
 from sojourn.finding import Finding
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -40,22 +41,35 @@ class RedisStore:
 
     # Sessions
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         return session_verbs.create(self._db, sessions, ips=self._ips_in_events)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
 
-    def save(self, saves: Sequence[Save]) -> list[int | None]:
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
         return session_verbs.save(self._db, saves)
 
     def touch(self, ids: Sequence[str]) -> list[bool]:
         return session_verbs.touch(self._db, ids)
 
     def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
-    ) -> Session | None:
-        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace, level=level)
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
+        return session_verbs.rotate(
+            self._db,
+            session_id,
+            new_token_hash,
+            grace=grace,
+            level=level,
+            idempotency=idempotency,
+        )
 
     def end(
         self,
@@ -65,9 +79,16 @@ class RedisStore:
         keep: Sequence[str] = (),
         reason: str = "ended",
         actor: str | None = None,
-    ) -> list[str]:
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
         return session_verbs.end(
-            self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor
+            self._db,
+            ids=ids,
+            user_id=user_id,
+            keep=keep,
+            reason=reason,
+            actor=actor,
+            idempotency=idempotency,
         )
 
     def cut_off(
@@ -107,7 +128,7 @@ class RedisStore:
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
         return seats.pools(self._db, pool_ids)
 
-    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
         return seats.acquire(self._db, requests)
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
@@ -133,6 +154,9 @@ class RedisStore:
         return seats.usage(self._db, pool_ids)
 
     # Both
+
+    def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
+        return session_verbs.answered(self._db, keys)
 
     def events(
         self,

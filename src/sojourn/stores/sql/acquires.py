@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.event import Event
+from sojourn.idempotency import Repeated
 from sojourn.lease import Acquire, DenialReason, Denied, Lease
 from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
@@ -25,6 +26,7 @@ from sojourn.stores.sql import cutoffs, events, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
+from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
 
 LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id {update}"
@@ -101,14 +103,26 @@ class _Decided(Struct, kw_only=True):
 
 def acquire(
     db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
-) -> list[Lease | Denied]:
+) -> list[Lease | Denied | Repeated]:
     """Grant seats; see `Store.acquire`."""
     if not requests:
         return []
-    decided = db.transaction(lambda tx: _acquire(tx, certificates, requests, max_pause))
-    for pool_id, certificate in decided.counted.items():
+    keys = [request.idempotency for request in requests]
+
+    def work(tx: Tx) -> tuple[list[Lease | Denied | Repeated], dict[str, Certificate]]:
+        counted: dict[str, Certificate] = {}
+
+        def decide(some: list[int]) -> list[Lease | Denied]:
+            decided = _acquire(tx, certificates, [requests[i] for i in some], max_pause)
+            counted.update(decided.counted)
+            return decided.answers
+
+        return once(tx, keys, decide), counted
+
+    answers, counted = db.transaction(work)
+    for pool_id, certificate in counted.items():
         certificates.keep(pool_id, certificate)
-    return decided.answers
+    return answers
 
 
 def preview(

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import Repeated
 from sojourn.session import AtLimit, NewSession, Session, TooMany
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE, Cut
@@ -25,6 +26,7 @@ from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.newcomers import tell_new_devices
+from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, device_to_json, session_of
 from sojourn.stores.sql.sessions import TAKEN
 
@@ -71,14 +73,22 @@ class _Refused(Struct):
 
 def create(
     db: Database, new: Sequence[NewSession], *, ips_in_events: bool = True
-) -> list[Session | TooMany | None]:
+) -> list[Session | TooMany | Repeated | None]:
     """Create sessions, overwriting none; see `Store.create`."""
     if not new:
         return []
     if any(each.limit is not None and each.limit < 1 for each in new):
         raise InvalidInput("A user needs room for one session at least.")
     texts = [data_to_json(each.data) for each in new]
-    return db.transaction(lambda tx: _create(tx, new, texts, ips_in_events))
+    keys = [each.idempotency for each in new]
+
+    def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
+        def decide(some: list[int]) -> list[Session | TooMany | None]:
+            return _create(tx, [new[i] for i in some], [texts[i] for i in some], ips_in_events)
+
+        return once(tx, keys, decide)
+
+    return db.transaction(work)
 
 
 def _create(

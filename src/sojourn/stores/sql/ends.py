@@ -8,11 +8,13 @@ from msgspec import Struct
 
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import EndReason
 from sojourn.seating import end_event
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import EVERYBODY, LIVE
 from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
 
 OF_USER = """
@@ -52,7 +54,8 @@ def end(
     keep: Sequence[str],
     reason: str,
     actor: str | None,
-) -> list[str]:
+    idempotency: IdempotencyKey | None = None,
+) -> list[str] | Repeated:
     """End sessions, and release the leases that belong to them; see `Store.end`."""
     if ids is None and user_id is None:
         raise InvalidInput("Name sessions by their ids, or by their user.")
@@ -78,7 +81,11 @@ def end(
             events.append(tx, happened + end_sessions(tx, endings, now), now)
         return [each.id for each in endings]
 
-    return db.transaction(work)
+    def first_of(tx: Tx) -> list[str] | Repeated:
+        answer: list[str] | Repeated = once(tx, [idempotency], lambda _: [work(tx)])[0]
+        return answer
+
+    return db.transaction(first_of)
 
 
 def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:

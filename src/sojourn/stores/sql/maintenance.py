@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, delete, func, select
 
+from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.seating import end_event
 from sojourn.session import TOMBSTONE
@@ -21,7 +22,7 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
 from sojourn.stores.sql.schema import events as event_table
-from sojourn.stores.sql.schema import leases, sessions
+from sojourn.stores.sql.schema import leases, requests, sessions
 from sojourn.stores.sql.seats import lock_pools_of, matching
 
 CHUNK = 250
@@ -63,7 +64,7 @@ def sweep(
     forgotten = _in_chunks(
         db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
     )
-    cut = gone = old = ips = 0
+    cut = gone = old = ips = answers = 0
     if which is None:
         cut = _in_chunks(
             db,
@@ -74,6 +75,7 @@ def sweep(
         if cut < limit:  # what a cutoff has ended is told of before it is forgotten
             gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)
+        answers = _forget_answers(db, now - ANSWERS_KEPT, limit)
         if ip_retention is not None:
             ips = _in_chunks(db, _with_ip(now - ip_retention), limit, _forget_ips)
     return Swept(
@@ -83,7 +85,7 @@ def sweep(
         sessions_removed=gone,
         events_removed=old,
         ips_forgotten=ips,
-        more=limit in (silent, forgotten, cut, gone, old, ips),
+        more=limit in (silent, forgotten, cut, gone, old, ips, answers),
     )
 
 
@@ -189,6 +191,22 @@ def _forget(lock: str, forget: str, until: int) -> Callable[[Tx, Sequence[str]],
         return len(rows)
 
     return work
+
+
+def _forget_answers(db: Database, until: int, limit: int) -> int:
+    """Forget the oldest of what is kept for requests that come again."""
+    column = requests.c
+    oldest = select(column.digest).where(column.at <= until).order_by(column.at).limit(limit)
+    digests = list(db.read(lambda tx: tx.core(oldest).scalars().all()))
+    if not digests:
+        return 0
+    return db.transaction(
+        lambda tx: (
+            tx.core(
+                delete(requests).where(column.digest.in_(sorted(digests)), column.at <= until)
+            ).rowcount
+        )
+    )
 
 
 def _forget_events(db: Database, until: int, limit: int) -> int:

@@ -65,6 +65,7 @@ def byte_collation(dialect: Dialect) -> str:
 
 INSTANT = BigInteger()
 JSON = Text().with_variant(mysql.LONGTEXT(), *MYSQL_FAMILY)
+DIGEST = LargeBinary().with_variant(mysql.BINARY(16), *MYSQL_FAMILY)
 HASH = LargeBinary().with_variant(mysql.BINARY(32), *MYSQL_FAMILY)
 IN_MYSQL: dict[str, Any] = {
     "mysql_engine": "InnoDB",
@@ -208,6 +209,18 @@ marks = Table(
     ),  # of `pulse` its instant, of `events audits sweeps` the last id given
     **IN_MYSQL,
     postgresql_with={"fillfactor": 10},
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("digest", DIGEST, primary_key=True),
+    Column("fingerprint", DIGEST, nullable=False),
+    Column("note", Key(128), nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("at", INSTANT, nullable=False),
+    Index("requests_at", "at"),
+    **IN_MYSQL,
 )
 
 licenses = Table(

@@ -11,12 +11,14 @@ from msgspec.structs import replace
 
 from sojourn.errors import Conflict
 from sojourn.event import Event, EventKind
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.session import Gone, GoneReason, Save, Session, SessionPage
 from sojourn.stores.sql import events
 from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from, cut_of
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.events import bounded
+from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
 TAKEN = """
@@ -152,12 +154,20 @@ def gone(db: Database, ids: Sequence[str]) -> list[Gone | None]:
     return [found.get(session_id, absent) for session_id in ids]
 
 
-def save(db: Database, saves: Sequence[Save]) -> list[int | None]:
+def save(db: Database, saves: Sequence[Save]) -> list[int | Repeated | None]:
     """Merge top-level keys; see `Store.save`."""
     if not saves:
         return []
     sets = [_parts.decode(to_json(each.set)) for each in saves]
-    return db.transaction(lambda tx: _save(tx, saves, sets))
+    keys = [each.idempotency for each in saves]
+
+    def work(tx: Tx) -> list[int | Repeated | None]:
+        def decide(some: list[int]) -> list[int | None]:
+            return _save(tx, [saves[i] for i in some], [sets[i] for i in some])
+
+        return once(tx, keys, decide)
+
+    return db.transaction(work)
 
 
 def _save(
@@ -233,8 +243,14 @@ def touch(db: Database, ids: Sequence[str]) -> list[bool]:
 
 
 def rotate(
-    db: Database, session_id: str, new_hash: bytes, *, grace: int, level: int | None
-) -> Session | None:
+    db: Database,
+    session_id: str,
+    new_hash: bytes,
+    *,
+    grace: int,
+    level: int | None,
+    idempotency: IdempotencyKey | None,
+) -> Session | Repeated | None:
     """Replace the token; see `Store.rotate`."""
 
     def work(tx: Tx) -> Session | None:
@@ -261,7 +277,11 @@ def rotate(
         events.append(tx, [rotated], now)
         return session
 
-    return db.transaction(work)
+    def first_of(tx: Tx) -> Session | Repeated | None:
+        answer: Session | Repeated | None = once(tx, [idempotency], lambda _: [work(tx)])[0]
+        return answer
+
+    return db.transaction(first_of)
 
 
 def of(db: Database, user_id: str, *, limit: int) -> list[Session]:

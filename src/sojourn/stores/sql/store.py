@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sojourn.event import Event
 from sojourn.finding import Finding
+from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
@@ -29,6 +30,7 @@ from sojourn.stores.sql import (
     maintenance,
     outages,
     renewals,
+    requests,
     seats,
 )
 from sojourn.stores.sql import sessions as session_verbs
@@ -60,22 +62,35 @@ class SqlStore:
 
     # Sessions
 
-    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | None]:
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         return creates.create(self._db, sessions, ips_in_events=self._ips_in_events)
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         return session_verbs.load(self._db, token_hashes)
 
-    def save(self, saves: Sequence[Save]) -> list[int | None]:
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
         return session_verbs.save(self._db, saves)
 
     def touch(self, ids: Sequence[str]) -> list[bool]:
         return session_verbs.touch(self._db, ids)
 
     def rotate(
-        self, session_id: str, new_token_hash: bytes, *, grace: int = 0, level: int | None = None
-    ) -> Session | None:
-        return session_verbs.rotate(self._db, session_id, new_token_hash, grace=grace, level=level)
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
+        return session_verbs.rotate(
+            self._db,
+            session_id,
+            new_token_hash,
+            grace=grace,
+            level=level,
+            idempotency=idempotency,
+        )
 
     def end(
         self,
@@ -85,8 +100,17 @@ class SqlStore:
         keep: Sequence[str] = (),
         reason: str = "ended",
         actor: str | None = None,
-    ) -> list[str]:
-        return ends.end(self._db, ids=ids, user_id=user_id, keep=keep, reason=reason, actor=actor)
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
+        return ends.end(
+            self._db,
+            ids=ids,
+            user_id=user_id,
+            keep=keep,
+            reason=reason,
+            actor=actor,
+            idempotency=idempotency,
+        )
 
     def cut_off(
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
@@ -125,7 +149,7 @@ class SqlStore:
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
         return seats.pools(self._db, pool_ids)
 
-    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
         return acquires.acquire(self._db, self._certificates, requests, max_pause=self._max_pause)
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
@@ -151,6 +175,9 @@ class SqlStore:
         return seats.usage(self._db, pool_ids)
 
     # Both
+
+    def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
+        return requests.answered(self._db, keys)
 
     def events(
         self,

@@ -15,7 +15,16 @@ opens the same data once more, on the same clock; leave the fixture out where th
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
+MORE = (
+    "sign_ins",
+    "people",
+    "repeats",
+    "cutoffs",
+    "session_races",
+    "concurrency",
+    "faults",
+    "processes",
+)
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -30,6 +39,10 @@ from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.repeats import (  # noqa: E402  # after the above
+    RepeatMeaning,
+    RepeatRaces,
+)
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
@@ -49,11 +62,12 @@ class StoreMeaning(
     SweepMeaning,
     PulseMeaning,
     JumpMeaning,
+    RepeatMeaning,
 ):
     """Every sentence of the contract, on a clock that the tests move."""
 
 
-class StoreContract(StoreMeaning, StoreConcurrency):
+class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces):
     """What every store must pass, wherever it keeps its data."""
 
 

@@ -26,7 +26,7 @@ local by_pool, order = {}, {}
 for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
-    resume_id = q[8] or nil, resume_fence = q[9] or nil}
+    resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool
@@ -56,6 +56,26 @@ local function placed(list)
   local found = {}
   for i, row in ipairs(list) do found[i] = place(row) end
   return found
+end
+
+-- Answer a request that came before as it was answered then: {2, note, answer}, or {3}.
+local function repeated(kept)
+  if not kept then return {3} end
+  local answer = {0, unpack(kept, 5)}
+  if kept[4] == 'lease' then
+    for i = 5, 7 do rows[#rows + 1] = kept[i] end
+    answer = {1, #rows / 3}
+  end
+  return {2, kept[3], answer}
+end
+
+local function keep(r, said, what)
+  if said == 1 then
+    keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
+  elseif what.reason ~= 'feature_unknown' then -- which may be known in a moment
+    keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
+      what.retry, {}, {})
+  end
 end
 
 local function holders_of(denied)
@@ -112,17 +132,23 @@ for _, id in ipairs(order) do
     D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
   end
   for _, r in ipairs(by_pool[id]) do
-    local said = answer(D, r)
-    local what = said[2]
-    if said[1] == 1 then
-      answers[r.index] = {1, place(what)}
+    local kept = r.once and first_answer(r.once)
+    if kept ~= nil and r.once then
+      answers[r.index] = repeated(kept)
     else
-      answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
-        what.retry, placed(what.mine), placed(what.evidence)}
+      local said = answer(D, r)
+      local what = said[2]
+      if said[1] == 1 then
+        answers[r.index] = {1, place(what)}
+      else
+        answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
+          what.retry, placed(what.mine), placed(what.evidence)}
+      end
+      if r.once then keep(r, said[1], what) end
     end
   end
   if not dry then commit(p, D) end
 end
 flush()
 if not dry then tick() end
-return {cmsgpack.pack(answers), rows}
+return {cmsgpack.pack(answers), rows, now}

@@ -1,6 +1,6 @@
 -- Store.create. Asked: most bytes, {id, hash, user, {key, value, ...}, lifetime, idle_timeout, device,
 -- level, impersonator, replaces, {ending, ...}, limit, deny, what is said of a new device, whether it has
--- an address}, ...
+-- an address, key}, ...
 local data_max = table.remove(ASKED, 1)
 
 local function data_of_replaced(new)
@@ -77,8 +77,8 @@ local function going_for(new, replaced)
     local over = math.max(0, #counted + 1 - new.limit)
     if over > 0 and new.deny then
       table.sort(counted, newest_first)
-      local said = {2}
-      for i = 1, math.min(SHOWN_MAX, #counted) do said[i + 1] = shown(counted[i].id) end
+      local said = {2, new.limit}
+      for i = 1, math.min(SHOWN_MAX, #counted) do said[i + 2] = shown(counted[i].id) end
       return nil, said
     end
     table.sort(counted, oldest_first)
@@ -87,6 +87,28 @@ local function going_for(new, replaced)
     end
   end
   return going
+end
+
+-- Answer a request that came before: {3, note, session}, {4, note, limit, session, ...}, or {5}: another's.
+-- Nil if its session was forgotten meanwhile.
+local function repeated(kept)
+  if not kept then return {5} end
+  local out, ids = {3, kept[3]}, {kept[5]}
+  if kept[4] == 'limit' then out, ids = {4, kept[3], kept[5]}, kept[6] end
+  for _, id in ipairs(ids) do
+    if read_meta(id) then out[#out + 1] = shown(id) end
+  end
+  return (kept[4] == 'limit' or out[3]) and out or nil
+end
+
+local function keep(new, said)
+  if said[1] == 1 then
+    keep_answer(new.once, 'session', new.id)
+  elseif said[1] == 2 then
+    local ids = {}
+    for i = 3, #said do ids[i - 2] = said[i][1] end
+    keep_answer(new.once, 'limit', new.limit, ids)
+  end
 end
 
 local function create(new)
@@ -104,12 +126,17 @@ for i, q in ipairs(ASKED) do
   news[i] = {id = q[1], hash = q[2], user = q[3] or nil, own = q[4], lifetime = q[5],
     idle_timeout = q[6], device = q[7] or nil, level = q[8], impersonator = q[9] or nil,
     replaces = q[10] or nil, ending = q[11], limit = q[12] or nil, deny = q[13],
-    said = q[14], ip = q[15]}
+    said = q[14], ip = q[15], once = q[16] or nil}
   local size = size_of(data_of_replaced(news[i]))
   if size > data_max then return {'large', size} end
 end
 local answers = {}
-for i, new in ipairs(news) do answers[i] = create(new) end
+for i, new in ipairs(news) do
+  local kept
+  if new.once then kept = first_answer(new.once) end
+  answers[i] = kept ~= nil and repeated(kept) or create(new)
+  if new.once and answers[i][1] < 3 then keep(new, answers[i]) end
+end
 flush()
 tick()
 return {'done', now, answers}

@@ -3,9 +3,14 @@ local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
 
--- Asked: user, ids, {to keep, ...}, reason, actor. With both, those of the ids that are the user's.
+-- Asked: user, ids, {to keep, ...}, reason, actor, key. With both, those of the ids that are the user's.
+-- Answer: 0 and which were ended; 1, which were ended when it came before, and its note; 2: it was another's.
 verbs['end'] = function()
-  local user, ids, keep, reason, actor = unpack(ASKED, 1, 5)
+  local user, ids, keep, reason, actor, once = unpack(ASKED, 1, 6)
+  local before
+  if once then before = first_answer(once) end
+  if before == false then return {2} end
+  if before then return {1, before[5], before[3]} end
   local kept, done, ended = {}, {}, {}
   for _, id in ipairs(keep) do kept[id] = true end
   if not ids then ids = call('ZRANGE', BASE .. 'u:' .. user, 0, -1) end
@@ -19,7 +24,8 @@ verbs['end'] = function()
       end
     end
   end
-  return ended
+  if once then keep_answer(once, 'ended', ended) end
+  return {0, ended}
 end
 
 -- Asked: user, reason, actor. It lies after every one before it that may have pushed a session.

@@ -1,4 +1,4 @@
--- Store.load, save, touch, rotate, of, page, held, gone and sessions.
+-- Store.load, save, touch, rotate, answered, of, page, held, gone and sessions.
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
@@ -40,17 +40,37 @@ local function data_of(id)
   return data
 end
 
--- Asked: most bytes, {id, {key, value, ...}, {key to go, ...}}, ... It is all or nothing.
+-- Tell what was answered first to each request of a save that has a key: false where it is another's. A copy
+-- within the call is known by the place of the first.
+local function repeats()
+  local found, first = {}, {}
+  for i, asked in ipairs(ASKED) do
+    local key = asked[4]
+    if key then
+      local before = first[key[1]]
+      found[i] = first_answer(key)
+      if found[i] == nil and before then
+        found[i] = ASKED[before][4][2] == key[2] and {place = before}
+      elseif found[i] == nil then
+        first[key[1]] = i
+      end
+    end
+  end
+  return found
+end
+
+-- Asked: most bytes, {id, {key, value, ...}, {key to go, ...}, key}, ... It is all or nothing. Answers: the
+-- revision; 0: gone; {note, the first revision}: it was saved before; -1: that was another's.
 function verbs.save()
   local data_max = table.remove(ASKED, 1)
-  local metas, datas = {}, {}
-  for _, asked in ipairs(ASKED) do
+  local metas, datas, before = {}, {}, repeats()
+  for i, asked in ipairs(ASKED) do
     local id = asked[1]
-    if metas[id] == nil then
+    if before[i] == nil and metas[id] == nil then
       metas[id] = read_live(id) or false
       if metas[id] then datas[id] = data_of(id) end
     end
-    if metas[id] then
+    if before[i] == nil and metas[id] then
       for _, key in ipairs(asked[3]) do datas[id][key] = nil end
       for k = 1, #asked[2], 2 do datas[id][asked[2][k]] = asked[2][k + 1] end
     end
@@ -63,18 +83,25 @@ function verbs.save()
   for i, asked in ipairs(ASKED) do
     local m, key = metas[asked[1]], key_of_session(asked[1])
     answers[i] = 0
-    if m then
+    if before[i] == false then
+      answers[i] = -1
+    elseif before[i] then
+      local place = before[i].place
+      local said = place and answers[place] or before[i][5]
+      answers[i] = said == 0 and 0 or {place and ASKED[place][4][3] or before[i][3], said}
+    elseif m then
       for _, gone_key in ipairs(asked[3]) do call('HDEL', key, gone_key) end
       for k = 1, #asked[2], 2 do call('HSET', key, asked[2][k], asked[2][k + 1]) end
       m[REVISION] = m[REVISION] + 1
       answers[i] = m[REVISION]
+      if asked[4] then keep_answer(asked[4], 'revision', answers[i]) end
     end
   end
   for id, m in pairs(metas) do
     if m then write_meta(id, m) end
   end
   tick()
-  return {'saved', answers}
+  return {'saved', answers, now}
 end
 
 -- Asked: id, ...
@@ -93,9 +120,13 @@ function verbs.touch()
   return answers
 end
 
--- Asked: id, the new hash, grace, level.
+-- Asked: id, the new hash, grace, level, key.
 function verbs.rotate()
-  local id, hash, grace, level = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
+  local id, hash, grace, level, once = unpack(ASKED, 1, 5)
+  local kept
+  if once then kept = first_answer(once) end
+  if kept == false then return 2 end
+  if kept and read_meta(kept[5]) then return {now, shown(kept[5]), kept[3]} end
   local m, key = read_live(id), key_of_session(id)
   if not m then return 0 end
   if call('HEXISTS', BASE .. 'tok', hash) == 1 then return 1 end
@@ -112,10 +143,27 @@ function verbs.rotate()
   call('HSET', BASE .. 'tok', hash, id)
   if level then m[LEVEL], m[AUTHENTICATED] = level, now end
   write_meta(id, m)
+  if once then keep_answer(once, 'session', id) end
   tell(now, 'session.rotated', nil, id, m[USER])
   flush()
   tick()
   return {now, shown(id)}
+end
+
+-- Asked: key, ... Answers, each: 0: nothing is kept; 1: it was another's; or note, kind and answer.
+function verbs.answered()
+  local out = {now}
+  for i, key in ipairs(ASKED) do
+    local kept = first_answer(key)
+    local said = kept and {kept[3], kept[4], kept[5]} or (kept == false and 1 or 0)
+    if kept and kept[4] == 'session' then
+      said = read_meta(kept[5]) and {kept[3], kept[4], shown(kept[5])} or 0
+    elseif kept and (kept[4] == 'lease' or kept[4] == 'denied' or kept[4] == 'limit') then
+      said = 0 -- who asks so can name what these were about, and is told by the verb
+    end
+    out[i + 1] = said
+  end
+  return out
 end
 
 -- Some of a user's live sessions, newest first: at most so many are looked at, and those that began in the
