@@ -1,6 +1,7 @@
 -- What every script begins with: the clock, the arguments, the stream of events.
 -- KEYS[1]: the shard's own hash; all other keys of the shard have its prefix, and so its slot.
--- ARGV: now ('' = this server's clock), max_pause, the arguments as msgpack.
+-- ARGV: now ('' = this server's clock), max_pause, the arguments as msgpack, what the caller takes the
+-- store's now to be by a clock that nobody sets ('' = it cannot say).
 local SELF = KEYS[1]
 local BASE = string.sub(SELF, 1, -2)
 local call = redis.call
@@ -9,19 +10,38 @@ local MAX_PAUSE = tonumber(ARGV[2])
 local ASKED = cmsgpack.unpack(ARGV[3])
 local CLOCKED = NOW ~= ''
 
-local now
-if CLOCKED then
-  now = tonumber(NOW)
-else
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local seen = tonumber(call('HGET', SELF, 'now') or 0)
-  if now < seen then now = seen end -- a clock that was set back revives nothing
+-- Of the shard's own hash: now: the latest instant that anything was decided at; shift: how far the
+-- store's time is ahead of this server's clock, since that was set. See docs/adr/0021.
+local now, seen, shift, reset = tonumber(NOW), 0, 0, false
+if not CLOCKED then
+  local STEP = 1000 -- ms: a clock that lies back by less is waited for
+  local JUMP = 5000 -- ms that a clock is ahead of what a caller expects, when it was set
+  local time, expected = call('TIME'), tonumber(ARGV[4])
+  time = time[1] * 1000 + math.floor(time[2] / 1000)
+  local known = call('HMGET', SELF, 'now', 'shift')
+  seen, shift = tonumber(known[1] or 0), tonumber(known[2] or 0)
+  local before = shift
+  now = time + shift
+  if now < seen then -- it was set back: time goes on from where it was
+    local on = math.max(seen, expected or 0)
+    if seen - now > STEP then shift = on - time end
+    now = on
+  elseif seen > 0 and now - seen > MAX_PAUSE then -- it was set ahead, or we were away
+    if expected and now - expected > JUMP then
+      shift = math.max(seen, expected) - time
+    elseif shift ~= 0 and time >= seen and not (expected and time - expected > JUMP) then
+      shift = 0 -- it was put right again
+    end
+    if math.abs(shift) < STEP and time >= seen then shift = 0 end
+    now = time + shift
+  end
+  reset = shift ~= before
 end
 
 -- Whatever writes notes the instant at which it did: no later call decides at an earlier one.
 local function tick()
-  if not CLOCKED then call('HSET', SELF, 'now', now) end
+  if CLOCKED then return end
+  if reset then call('HSET', SELF, 'now', now, 'shift', shift) else call('HSET', SELF, 'now', now) end
 end
 
 local pending = {}
