@@ -69,7 +69,7 @@ class RedisServer:
         """Start it; answer once it has loaded its data."""
         if self.pid is not None:
             return
-        own = {"port": str(self.port), "dir": str(self.folder / "data")}
+        own = {"port": str(self.port), "dir": str(self._data)}
         options = {**OPTIONS, **self.options, **own}
         argv = [
             str(self._program),
@@ -97,6 +97,30 @@ class RedisServer:
         """Let it go on after `pause`."""
         if (pid := self.pid) is not None:
             processes.signal_all([pid], signal.SIGCONT)
+
+    def remember(self) -> None:
+        """Keep a copy of its data as they are now."""
+        self.pause()  # a file that grows meanwhile is no copy of one instant
+        try:
+            shutil.rmtree(self._copy, ignore_errors=True)
+            shutil.copytree(self._data, self._copy)
+        finally:
+            self.resume()
+
+    def lose(self) -> None:
+        """Kill it, and start it with the data it had at `remember`: what it answered since is lost."""
+        self.kill()
+        shutil.rmtree(self._data)
+        shutil.copytree(self._copy, self._data)
+        self.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "copy"
 
     def _ready(self) -> bool:
         try:

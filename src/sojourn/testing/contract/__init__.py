@@ -6,17 +6,19 @@
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
+| StoreRestarts      | is a restart of its server no event?     | `server`, `database_url`, `open_at`  |
+| StoreLosses        | and if it loses what was answered?       | these and `ledger_url`               |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
 opens the same data once more, on the same clock; leave the fixture out where that cannot be.
-`StoreContract` is the first two tiers. See `faults` for the third.
+`StoreContract` is the first two tiers. See `faults`, `restarts` and `losses` for those that break things.
 """
 
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
 MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
-for _name in (*NOUNS, *MORE):
+for _name in (*NOUNS, *MORE, "restarts", "losses"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
@@ -26,10 +28,12 @@ from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after 
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.losses import StoreLosses  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.restarts import StoreRestarts  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
@@ -61,6 +65,8 @@ __all__ = [
     "StoreConcurrency",
     "StoreContract",
     "StoreFaults",
+    "StoreLosses",
     "StoreMeaning",
     "StoreProcesses",
+    "StoreRestarts",
 ]
