@@ -46,6 +46,8 @@ end
 
 local pending = {}
 local identify
+local DENIED = 'lease.denied'
+local INDEXED_MAX = 100 -- denials of a pool, and of a user, that are found without a search
 
 local function starts(text, with) return text and string.sub(text, 1, #with) == with end
 
@@ -54,8 +56,36 @@ local function tell(at, kind, pool, subject, user, client, actor, data)
   if pool and starts(pool, 'sojourn.doctor:') or not pool and starts(user, 'sojourn:doctor:') then
     return
   end
-  pending[#pending + 1] = cmsgpack.pack({at, kind, pool or false, subject or false, user or false,
+  local packed = cmsgpack.pack({at, kind, pool or false, subject or false, user or false,
     client or false, actor or false, data or false})
+  pending[#pending + 1] = {packed, kind == DENIED and pool, kind == DENIED and user}
+end
+
+-- Note the latest denials of a pool and of a user by their ids. Of the shard's own hash: indexed: the
+-- first event that may be noted so; kept: for how long events are remembered. A list that is not added
+-- to is gone when its events are.
+local function index(first)
+  local ids = {}
+  for i = #pending, 1, -1 do
+    for k = 2, 3 do
+      if pending[i][k] then
+        local key = BASE .. (k == 2 and 'dp:' or 'du:') .. pending[i][k]
+        ids[key] = ids[key] or {}
+        if #ids[key] < 2 * INDEXED_MAX then
+          table.insert(ids[key], first + i)
+          table.insert(ids[key], first + i)
+        end
+      end
+    end
+  end
+  if next(ids) == nil then return end
+  call('HSETNX', SELF, 'indexed', first + 1)
+  local till = tonumber(call('HGET', SELF, 'kept') or 2592000000) + 86400000
+  for key, added in pairs(ids) do
+    call('ZREMRANGEBYRANK', key, 0, #added / 2 - INDEXED_MAX - 1) -- first: Redis keeps a short list small
+    call('ZADD', key, unpack(added))
+    call('PEXPIRE', key, math.max(till, 86400000))
+  end
 end
 
 -- Give the events their numbers, without a gap, in the step that made them.
@@ -65,7 +95,8 @@ local function flush()
   local count = #pending
   local first = call('HINCRBY', SELF, 'events', count) - count
   for i = 1, count do
-    call('XADD', BASE .. 'ev', (first + i) .. '-0', 'e', pending[i])
+    call('XADD', BASE .. 'ev', (first + i) .. '-0', 'e', pending[i][1])
   end
+  index(first)
   pending = {}
 end

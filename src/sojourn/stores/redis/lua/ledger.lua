@@ -12,7 +12,8 @@ local function renumber(by)
     local number = tonumber(string.match(entry[1], '^%d+')) + by
     call('XADD', BASE .. 'ev', number .. '-0', 'e', entry[2][2])
   end
-  call('HINCRBY', SELF, 'events', by)
+  local last = call('HINCRBY', SELF, 'events', by)
+  if call('HEXISTS', SELF, 'indexed') == 1 then call('HSET', SELF, 'indexed', last + 1) end
 end
 
 -- Asked: the ledger's name, the last event it has, a name for this store if it has none yet.
