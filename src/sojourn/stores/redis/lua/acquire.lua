@@ -104,10 +104,7 @@ local function commit(p, D)
     call('ZREM', p.K, back)
     call('HDEL', p.J, back)
   end
-  if p.def then
-    fences.write(p, D.fence)
-    call('HSET', p.key, 't', D.now)
-  end
+  if p.def then fences.write(p, D.fence, 't', D.now) end
   tell_all(p, D)
 end
 

@@ -26,17 +26,18 @@ function fences.read(p)
   end
 end
 
-function fences.write(p, fence)
+-- Write the last one that was given out, and other fields with it.
+function fences.write(p, fence, ...)
   p.fence = fence
   if p.raise or p.lost_ranges then
-    call('HSET', p.key, 'f', fence, 'e', p.raised)
+    call('HSET', p.key, 'f', fence, 'e', p.raised, ...)
     if #p.ranges > 0 then
       call('HSET', p.key, 'b', cmsgpack.pack(p.ranges))
     else
       call('HDEL', p.key, 'b')
     end
   else
-    call('HSET', p.key, 'f', fence)
+    call('HSET', p.key, 'f', fence, ...)
   end
 end
 
