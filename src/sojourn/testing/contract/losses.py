@@ -121,6 +121,30 @@ class StoreLosses:
         grant(GRANTS)
         assert fences == sorted(set(fences))
 
+    def test_two_losses_in_a_row(self, server: Forgetful, store: Store) -> None:
+        """After another one it is still known who may come back from the first, and who may not."""
+        self.with_capacity(store, 2)
+        kept = take(store, "kept")
+        server.remember()
+        unknown = take(store, "unknown")
+        server.lose()
+        works_within_bound(store.pulse)
+        released = take(store, "released")
+        give_back(store, released)
+        again = take(store, "released")
+        give_back(store, again)
+        holder = take(store, "holder")
+        server.kill()
+        server.start()
+        works_within_bound(store.pulse)
+        for lease in (kept, holder):
+            beats_on(store, lease)
+        for lease in (released, again):
+            denied(store.acquire([by_token(lease)])[0], DenialReason.LEASE_ENDED)
+        back = granted(store.acquire([by_token(unknown)])[0])
+        assert (back.id, usage(store).in_use) == (unknown.id, 3)
+        refused(store, "somebody else")
+
     def test_event_ids_never_repeat(
         self, server: Forgetful, store: Store, ledger: Ledger, recorder: LedgerRecorder
     ) -> None:
