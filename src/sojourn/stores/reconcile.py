@@ -61,7 +61,7 @@ class Reconciler:
         return [found for pool in pools(self._ledger) for found in self._compare(pool.id)]
 
     def _compare(self, pool_id: str) -> Iterator[Difference]:
-        held, _ = held_in(self._ledger, pool_id)
+        held = held_in(self._ledger, pool_id).held
         known = {
             str(event.subject): int(event.data["fence"])
             for event in history(self._ledger, pool_id=pool_id)

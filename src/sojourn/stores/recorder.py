@@ -67,17 +67,37 @@ def history(ledger: Ledger, *, pool_id: str | None = None, after: int = 0) -> It
         after = page[-1].id
 
 
-def held_in(ledger: Ledger, pool_id: str) -> tuple[dict[str, int], int]:
-    """Replay a pool's history: which leases are held, under which fence; and the highest fence."""
-    held: dict[str, int] = {}
-    highest = 0
-    for event in history(ledger, pool_id=pool_id):
+class Holders:
+    """Follows a stream: which leases are held, under which fence. A holder has one lease of a pool: the
+    one before it is over, even where a store that has lost it could not say so."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.highest = 0  # fence of all grants
+        self._by_holder: dict[tuple[str | None, str | None], str] = {}
+
+    def follow(self, event: Event) -> None:
+        """Take in the next event of the pool."""
+        lease_id, holder = str(event.subject), (event.user_id, event.client_id)
         if event.kind in GRANTS:
-            held[str(event.subject)] = fence = int(event.data["fence"])
-            highest = max(highest, fence)
+            before = self._by_holder.get(holder, lease_id)
+            if before != lease_id:
+                self.held.pop(before, None)
+            self._by_holder[holder] = lease_id
+            self.held[lease_id] = fence = int(event.data["fence"])
+            self.highest = max(self.highest, fence)
         elif event.kind in ENDS:
-            held.pop(str(event.subject), None)
-    return held, highest
+            self.held.pop(lease_id, None)
+            if self._by_holder.get(holder) == lease_id:
+                del self._by_holder[holder]
+
+
+def held_in(ledger: Ledger, pool_id: str) -> Holders:
+    """Replay a pool's history."""
+    holders = Holders()
+    for event in history(ledger, pool_id=pool_id):
+        holders.follow(event)
+    return holders
 
 
 def end_of(event: Event) -> Ended | None:
@@ -87,6 +107,12 @@ def end_of(event: Event) -> Ended | None:
         return None
     reason = EndReason(str(event.data.get("reason", EndReason.REVOKED.value)))
     return Ended(Known(event.pool_id, str(event.subject), int(fence)), reason)
+
+
+def _known_of(pool: Pool, holders: Holders) -> Iterator[Held]:
+    if holders.highest:
+        leases = tuple(holders.held.items())
+        yield Held(pool.id, pool.policy.lost_after, holders.highest, leases)
 
 
 log = structlog.get_logger(__name__)
@@ -148,23 +174,13 @@ class LedgerRecorder:
         """List by pool what was granted after an event and is held, and the pool's highest fence."""
         if not intact:
             for pool in pools(self._ledger):
-                held, highest = held_in(self._ledger, pool.id)
-                if highest:
-                    yield Held(pool.id, pool.policy.lost_after, highest, tuple(held.items()))
+                yield from _known_of(pool, held_in(self._ledger, pool.id))
             return
-        leases: dict[str, dict[str, int]] = {}
-        fences: dict[str, int] = {}
+        holders: dict[str | None, Holders] = {}
         for event in history(self._ledger, after=intact):
-            of_pool = leases.setdefault(str(event.pool_id), {})
-            if event.kind in GRANTS:
-                of_pool[str(event.subject)] = fence = int(event.data["fence"])
-                fences[str(event.pool_id)] = max(fences.get(str(event.pool_id), 0), fence)
-            elif event.kind in ENDS:
-                of_pool.pop(str(event.subject), None)
+            holders.setdefault(event.pool_id, Holders()).follow(event)
         for pool in pools(self._ledger):
-            if pool.id in fences:
-                found = tuple(leases[pool.id].items())
-                yield Held(pool.id, pool.policy.lost_after, fences[pool.id], found)
+            yield from _known_of(pool, holders.get(pool.id, Holders()))
 
     def _end_again(self, intact: int) -> int:
         """End sessions and leases whose end the ledger has, and the store has forgotten."""

@@ -71,3 +71,12 @@ function fences.kept(p, id)
   if not till or tonumber(till) <= now then return nil end
   return tonumber(call('HGET', p.J, id) or 0)
 end
+
+-- Keep no seat any more for a lease under this fence, or an older one.
+function fences.give_up(p, id, fence)
+  local kept = call('HGET', p.J, id)
+  if call('ZSCORE', p.K, id) and tonumber(kept or 0) <= fence then
+    call('ZREM', p.K, id)
+    call('HDEL', p.J, id)
+  end
+end

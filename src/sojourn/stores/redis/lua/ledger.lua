@@ -64,7 +64,10 @@ function verbs.hold()
       if row and row.fence < leases[i + 1] and live(p, row) then
         row.fence = leases[i + 1]
         write_row(p, p.L, row)
-      elseif (not row or row.fence < leases[i + 1]) and doubted_until > now then
+        fences.give_up(p, row.id, row.fence)
+      elseif row and row.fence >= leases[i + 1] then
+        fences.give_up(p, row.id, row.fence)
+      elseif doubted_until > now then
         call('ZADD', p.K, till, leases[i])
         call('HSET', p.J, leases[i], leases[i + 1])
         kept = kept + 1
@@ -90,6 +93,7 @@ function verbs.end_again()
     local id, fence, why = ASKED[i][2], ASKED[i][3], ASKED[i][4]
     local p = pool_of(ASKED[i][1])
     local row = find(p, id)
+    fences.give_up(p, id, fence)
     if row and live(p, row) and row.fence <= fence then
       local reason = REVOKED
       for number, name in ipairs(REASONS) do
@@ -123,8 +127,7 @@ function verbs.note_lost()
     elseif not row or row.fence < fence then
       tell(now, 'lease.expired', p.id, id, nil, nil, ASKED[1],
         {reason = 'expired', fence = fence, lost = true})
-      call('ZREM', p.K, id)
-      call('HDEL', p.J, id)
+      fences.give_up(p, id, fence)
       noted = noted + 1
     end
   end

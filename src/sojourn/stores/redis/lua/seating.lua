@@ -161,13 +161,13 @@ local function come_back(D, r, key)
   return true
 end
 
-local function find_seat(D, r, row)
+local function find_seat(D, r, lost)
   local key = key_of(D.p, r.user, r.client)
   if shares(D, key) then
     D.taken[key] = true
     return true
   end
-  if forgotten(D, r, row) then return come_back(D, r, key) end
+  if lost then return come_back(D, r, key) end
   if D.strict then return false end
   if D.surely_room == nil then
     D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
@@ -256,9 +256,10 @@ function answer(D, r)
     if row.suspect <= D.now and D.p.count_by == BY_LEASE then D.restored = D.restored + 1 end
     return grant(D, r, row, TAKEN_OVER)
   end
-  if not find_seat(D, r, row) then return deny(D, r, 'seat_limit') end
+  local lost = forgotten(D, r, row)
+  if not find_seat(D, r, lost) then return deny(D, r, 'seat_limit') end
   if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
-  if row and resumable(D.p, row) then return grant(D, r, row, RESUMED) end
+  if row and resumable(D.p, row) and not (lost and row.id ~= r.resume_id) then return grant(D, r, row, RESUMED) end
   return grant(D, r, nil, GRANTED)
 end
 
