@@ -18,7 +18,7 @@ import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
 MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
-for _name in (*NOUNS, *MORE, "restarts", "losses"):
+for _name in (*NOUNS, *MORE, "restarts", "losses", "loss_walk"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above

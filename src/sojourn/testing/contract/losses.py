@@ -8,9 +8,9 @@ migrated database for the record.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Protocol
 
 import pytest
 
@@ -37,20 +37,13 @@ from sojourn.testing.builders import (
     usage,
 )
 from sojourn.testing.contract.faults import works_within_bound
+from sojourn.testing.contract.loss_walk import Forgetful, Walk
 from sojourn.testing.contract.restarts import EVICTING, by_token, evict
 
 BEATS = 3
+SEEDS = range(40) if os.environ.get("SOJOURN_CAMPAIGN") else (2, 24)
+STEPS = 150
 GRANTS = 5
-
-
-class Forgetful(Protocol):
-    def remember(self) -> None: ...
-
-    def lose(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def start(self) -> None: ...
 
 
 def beats_on(store: Store, lease: Lease) -> None:
@@ -355,3 +348,24 @@ class StoreLosses:
         assert told.subject == unknown.id
         beats_on(store, back)
         beats_on(store, holder)
+
+    # All of it
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_in_any_order(
+        self,
+        server: Forgetful,
+        database_url: str,
+        open_at: Callable[[str], Store],
+        ledger: Ledger,
+        seed: int,
+    ) -> None:
+        """Whatever is done, restarted and lost: the living have their seats, and nobody else has."""
+        server.remember()  # with nothing in it: to lose all is one of what may happen
+        three = pool(3, **EVICTING)
+        with closing(open_at(database_url)) as store:
+            assert isinstance(store, Recorded)
+            recorder = LedgerRecorder(store, store, ledger)
+            recorder.run()
+            store.define([three])
+            Walk(store, server, recorder, three, seed).go(STEPS)
