@@ -79,6 +79,8 @@ class Attached(Struct, frozen=True):
     doubtful_until: (
         int  # whom it does not know may come back until then, over the capacity if need be
     )
+    intact_until: int = 0  # the last event before those that it may have lost
+    settled: bool = True  # all that the ledger knows of them was told: see `Recorded.settle`
 
 
 class Lag(Struct, frozen=True):
@@ -96,11 +98,27 @@ class Sizes(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """Leases of a pool that a ledger knows as held."""
+    """Leases of a pool that a ledger knows as held, each under its fence."""
 
     pool_id: str
     lost_after: int
-    leases: tuple[str, ...]
+    fence: int  # the highest of the pool: every grant up to it is in the ledger
+    leases: tuple[tuple[str, int], ...] = ()
+
+
+class Known(Struct, frozen=True):
+    """A lease as a ledger knows it: under the fence that it had last."""
+
+    pool_id: str
+    lease_id: str
+    fence: int
+
+
+class Ended(Struct, frozen=True):
+    """A lease of which a ledger knows the end."""
+
+    lease: Known
+    reason: EndReason
 
 
 class Store(Protocol):
@@ -312,11 +330,22 @@ class Recorded(Protocol):
         """Let go of events up to here, when they are old."""
 
     def hold(self, held: Sequence[Held]) -> int:
-        """While in doubt, keep seats for those of these leases that are not known here, for as long
-        as their holders may live; return for how many."""
+        """Take in what a ledger knows of pools: a lease that lives here under an earlier fence is given
+        the one it had last, and, while in doubt, seats are kept for those that are not here, for as
+        long as their holders may live. Return for how many."""
 
-    def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
-        """Tell of those of these leases (pool, id) that are not known here that they are over."""
+    def end_again(self, ended: Sequence[Ended], action: Action) -> int:
+        """End those of these leases that live here under the fence they ended with, or an earlier one;
+        one that was resumed since is not touched. Return how many, with one OPERATOR_ACTED event."""
+
+    def note_lost(self, leases: Sequence[Known], *, actor: str) -> int:
+        """Tell of those of these leases that are not known here under that fence, or a later one, that
+        they are over; one that lives under an earlier fence is given it. Return how many."""
+
+    def settle(self, epoch: int) -> None:
+        """Say that the ledger has told all that it knows of what was lost. Until then what hangs on it
+        (acquire, renew, release, and sessions' load, save, touch and rotate) is unavailable, for some
+        seconds at most: a token that was refused before the loss must not count after it."""
 
     def sizes(self) -> Sizes:
         """Look at a few leases and sessions."""
@@ -344,8 +373,10 @@ __all__ = [
     "Attached",
     "Denied",
     "EndReason",
+    "Ended",
     "Event",
     "Held",
+    "Known",
     "Lag",
     "Lease",
     "LeaseFilter",

@@ -12,7 +12,13 @@ import redis
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores.open import open_store
-from sojourn.testing.contract import StoreContract, StoreFaults, StoreProcesses
+from sojourn.testing.contract import (
+    StoreContract,
+    StoreFaults,
+    StoreLosses,
+    StoreProcesses,
+    StoreRestarts,
+)
 from sojourn.testing.machine import drive
 from sojourn.testing.redis_server import RedisServer, redis_server
 
@@ -66,16 +72,32 @@ class TestValkeyProcesses(OnValkey, StoreProcesses):
     pass
 
 
-class TestValkeyFaults(StoreFaults):
+class OwnValkey:
+    """A server of one's own, to kill."""
+
     @pytest.fixture
     def server(self) -> Iterator[Any]:
         with redis_server() as server:
             yield server
 
     @pytest.fixture
-    def open_at(self) -> Callable[[str], Store]:
+    def open_at(self) -> Callable[..., Store]:
         return open_store
 
     @pytest.fixture
     def database_url(self, server: RedisServer) -> str:
         return f"{server.url}?socket_timeout=1"  # or these tests wait for most of their time
+
+
+class TestValkeyFaults(OwnValkey, StoreFaults):
+    pass
+
+
+class TestValkeyRestarts(OwnValkey, StoreRestarts):
+    pass
+
+
+class TestValkeyLosses(OwnValkey, StoreLosses):
+    @pytest.fixture
+    def ledger_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sojourn.store import Recorded, Store
 from sojourn.stores.open import open_examiner, open_store
 from sojourn.testing import processes
 from sojourn.testing.builders import POOL, acquire, beat, pool, present, sign_in, take, usage
-from sojourn.testing.contract import StoreProcesses
+from sojourn.testing.contract import StoreLosses, StoreProcesses, StoreRestarts
 from sojourn.testing.contract.faults import VERBS
 from sojourn.testing.contract.pools import PoolMeaning
 from sojourn.testing.contract.sweep import SweepMeaning
@@ -80,6 +80,33 @@ class TestRedis7(Subset):
             return open_store(redis7.url, clock=clock)
 
         drive(fresh, examples=8, steps=50)
+
+
+class OwnRedis7:
+    """A server of one's own, to start again."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[RedisServer]:
+        with redis_server(program=redis_program()) as server:
+            yield server
+
+    @pytest.fixture
+    def open_at(self) -> Callable[..., Store]:
+        return open_store
+
+    @pytest.fixture
+    def database_url(self, server: RedisServer) -> str:
+        return f"{server.url}?socket_timeout=1"
+
+
+class TestRedis7Restarts(OwnRedis7, StoreRestarts):
+    pass
+
+
+class TestRedis7Losses(OwnRedis7, StoreLosses):
+    @pytest.fixture
+    def ledger_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite
 
 
 def cluster_url(nodes: list[RedisServer]) -> str:

@@ -14,7 +14,7 @@ from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
 from sojourn.stores.sql import server as sql_server
-from sojourn.testing.contract import StoreContract, StoreFaults
+from sojourn.testing.contract import StoreContract, StoreFaults, StoreRestarts
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
 from sojourn.testing.servers import Server, fresh_database
@@ -141,6 +141,31 @@ class TestPostgresFaults(SqlFaults):
 
 
 class TestMariadbFaults(SqlFaults):
+    @pytest.fixture
+    def server(self, own_mariadb: Server) -> Server:
+        return own_mariadb
+
+
+class SqlRestarts(StoreRestarts):
+    """A server of one's own, to start again."""
+
+    @pytest.fixture
+    def open_at(self) -> Callable[..., Store]:
+        return stores.open_store
+
+    @pytest.fixture
+    def database_url(self, server: Server) -> Iterator[str]:
+        with fresh_database(server) as url:
+            yield migrated(url)
+
+
+class TestPostgresRestarts(SqlRestarts):
+    @pytest.fixture
+    def server(self, own_postgres: Server) -> Server:
+        return own_postgres
+
+
+class TestMariadbRestarts(SqlRestarts):
     @pytest.fixture
     def server(self, own_mariadb: Server) -> Server:
         return own_mariadb

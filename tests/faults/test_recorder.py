@@ -230,6 +230,23 @@ def test_emptied_under_holders(pair: Pair, store_url: str) -> None:
     assert after[len(before) :] == pair.stream()
 
 
+def test_emptied_again_and_again(pair: Pair, store_url: str) -> None:
+    """No fence is handed out twice, whether its grant was recorded or not."""
+    fences = []
+    for emptied in range(4):
+        pair.license(1)
+        for number in range(5 + 20 * (emptied == 0)):
+            lease = take(pair.store, "ann")
+            fences.append(lease.fence)
+            assert give_back(pair.store, lease)
+            if number == 2:
+                pair.recorder.run()
+        with redis.Redis.from_url(store_url) as client:
+            client.flushall()
+        pair.recorder.run()
+    assert fences == sorted(set(fences))
+
+
 def replicated(client: Any) -> None:
     """Wait until the replica has everything; WAIT asks for what its own connection wrote last."""
     client.set("replicated", 1)
@@ -371,6 +388,43 @@ def test_serving_on_redis_with_a_ledger(store_url: str, tmp_path: Path) -> None:
         kinds = [event.kind.value for event in recorded(ledger_url, 6)]
     assert kinds[:4] == ["session.created", "lease.acquired", "lease.denied", "store.replaced"]
     assert kinds[4:] == ["lease.denied", "lease.acquired"]
+
+
+def test_served_through_a_loss(tmp_path: Path) -> None:
+    """Over HTTP, from the instant of the restart on: the token that was refused never counts again, and
+    its successor is never refused."""
+    ledger_url = f"sqlite:///{tmp_path}/ledger.db"
+    migrate(ledger_url)
+    with (
+        redis_server() as valkey,
+        served(
+            tmp_path / "data", store=valkey.url, environ={"SOJOURN_LEDGER": ledger_url}
+        ) as server,
+        new_client() as http,
+    ):
+        _, key = server.license(editor={"capacity": 1})
+
+        def taken() -> str:
+            answer = http_acquire(http, server.url, key, "editor", "ann")
+            return str(answer.json()["data"]["token"])
+
+        stale = taken()
+        valkey.remember()
+        holder = taken()
+        assert http_beat(http, server.url, stale).status_code == 410
+        recorded(ledger_url, 2)
+        valkey.lose()
+        said: dict[str, list[int]] = {stale: [], holder: []}
+
+        def counted() -> bool:
+            for token, codes in said.items():
+                codes.append(http_beat(http, server.url, token).status_code)
+            return said[holder].count(200) >= 20
+
+        assert processes.wait_until(counted, 15)
+        assert set(said[holder]) <= {200, 503}
+        assert set(said[stale]) <= {410, 503}
+        assert 410 in said[stale]
 
 
 def recorded(ledger_url: str, count: int) -> list[Event]:

@@ -2,30 +2,43 @@
 
 The ledger says how far it has them, and takes the next ones in one step, by their ids: so whichever
 side is killed, and however many servers record at once, ledger and stream agree. Where a server was
-replaced by one that may lack something, the ledger says what: sessions that had ended end again, and
-the seats of leases that are missing are kept for a while for those who held them.
+replaced by one that may lack something, the ledger, once it has all that there is, says what: leases get
+the fences back that they had, the seats of those that are missing are kept for a while for those who held
+them, and sessions and leases that had ended end again. All of it goes by fences: what was granted or
+resumed meanwhile is not touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 
 from sojourn.clock import MINUTE
 from sojourn.errors import StoreError
 from sojourn.event import Event, EventKind
-from sojourn.lease import LeaseFilter
+from sojourn.lease import EndReason
 from sojourn.ledger import Ledger
 from sojourn.license import Pool
 from sojourn.log import get_logger
-from sojourn.store import LIST_MAX, Action, Attached, Held, Lag, Recorded, Sizes, Store
+from sojourn.store import (
+    Action,
+    Attached,
+    Ended,
+    Held,
+    Known,
+    Lag,
+    Recorded,
+    Sizes,
+    Store,
+)
 
 PAGE = 1_000
 PAGES_MAX = 100
 """A run ends after so many pages; what is left waits for the next one."""
 REPLAYED = 10 * MINUTE
-"""How far back ends are looked at that a replaced server may have lost."""
+"""How far back ends are looked at where a store cannot say which events it has lost."""
 WEIGHED = 60.0  # seconds
 ACTOR = "system:recorder"
 
@@ -53,15 +66,52 @@ def history(ledger: Ledger, *, pool_id: str | None = None, after: int = 0) -> It
         after = page[-1].id
 
 
-def held_in(ledger: Ledger, pool_id: str) -> dict[str, int]:
-    """Replay a pool's history: which leases are held, under which fence."""
-    held: dict[str, int] = {}
-    for event in history(ledger, pool_id=pool_id):
+class Holders:
+    """Follows a stream: which leases are held, under which fence. A holder has one lease of a pool: the
+    one before it is over, even where a store that has lost it could not say so."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.highest = 0  # fence of all grants
+        self._by_holder: dict[tuple[str | None, str | None], str] = {}
+
+    def follow(self, event: Event) -> None:
+        """Take in the next event of the pool."""
+        lease_id, holder = str(event.subject), (event.user_id, event.client_id)
         if event.kind in GRANTS:
-            held[str(event.subject)] = int(event.data["fence"])
+            before = self._by_holder.get(holder, lease_id)
+            if before != lease_id:
+                self.held.pop(before, None)
+            self._by_holder[holder] = lease_id
+            self.held[lease_id] = fence = int(event.data["fence"])
+            self.highest = max(self.highest, fence)
         elif event.kind in ENDS:
-            held.pop(str(event.subject), None)
-    return held
+            self.held.pop(lease_id, None)
+            if self._by_holder.get(holder) == lease_id:
+                del self._by_holder[holder]
+
+
+def held_in(ledger: Ledger, pool_id: str) -> Holders:
+    """Replay a pool's history."""
+    holders = Holders()
+    for event in history(ledger, pool_id=pool_id):
+        holders.follow(event)
+    return holders
+
+
+def end_of(event: Event) -> Ended | None:
+    """Read the end of a lease; None where the event says no fence, as older ones of lost leases do."""
+    fence = event.data.get("fence")
+    if event.pool_id is None or fence is None:
+        return None
+    reason = EndReason(str(event.data.get("reason", EndReason.REVOKED.value)))
+    return Ended(Known(event.pool_id, str(event.subject), int(fence)), reason)
+
+
+def _known_of(pool: Pool, holders: Holders) -> Iterator[Held]:
+    if holders.highest:
+        leases = tuple(holders.held.items())
+        yield Held(pool.id, pool.policy.lost_after, holders.highest, leases)
 
 
 log = get_logger(__name__)
@@ -74,7 +124,6 @@ class LedgerRecorder:
         self._store = store
         self._live = live
         self._ledger = ledger
-        self._epoch: tuple[str, int] | None = None
         self._sized_at: float | None = None
         self.lag = Lag()
         self.sizes = Sizes()
@@ -86,18 +135,16 @@ class LedgerRecorder:
         for _ in range(PAGES_MAX):
             name, mark = self._ledger.mark()
             attached = self._live.attach(name, mark)
-            self._notice(attached)
             page = self._store.events(after=mark, limit=PAGE)
             self._measure(attached, mark, page)
-            if not page:
-                break
-            if self._live.attach(name, mark).name != attached.name:
+            if page and self._live.attach(name, mark).name != attached.name:
                 continue  # it was emptied meanwhile: these ids are of another stream
-            if self._ledger.append(page, after=mark):
+            if page and self._ledger.append(page, after=mark):
                 done += len(page)
                 self._live.recorded(page[-1].id)
                 self.lag = Lag()
             if len(page) < PAGE:
+                self._make_good(attached)  # now that the ledger has all that the store has
                 break
         return done
 
@@ -113,44 +160,49 @@ class LedgerRecorder:
         age = max(0, self._store.now() - page[0].at) if page else 0
         self.lag = Lag(behind, age)
 
-    def _notice(self, attached: Attached) -> None:
-        """See whether the store's server was replaced, and make good what the ledger knows of."""
-        epoch = (attached.name, attached.epoch)
-        if self._epoch == epoch:
+    def _make_good(self, attached: Attached) -> None:
+        """If the store may have lost something, tell it what the ledger knows of that."""
+        if attached.settled:
             return
-        if attached.doubtful_until > self._store.now():
-            held = self._live.hold(self._held())
-            ended = self._end_again()
-            log.warning("store_replaced", epoch=attached.epoch, held=held, ended=ended)
-        self._epoch = epoch
+        held = sum(self._live.hold([each]) for each in self._held(attached.intact_until))
+        ended = self._end_again(attached.intact_until)
+        self._live.settle(attached.epoch)
+        log.warning("store_replaced", epoch=attached.epoch, held=held, ended=ended)
 
-    def _held(self) -> list[Held]:
-        """List by pool what the ledger knows as held; the store says which of it it has."""
-        return [
-            Held(pool.id, pool.policy.lost_after, tuple(held))
-            for pool in pools(self._ledger)
-            if (held := held_in(self._ledger, pool.id))
-        ]
+    def _held(self, intact: int) -> Iterator[Held]:
+        """List by pool what was granted after an event and is held, and the pool's highest fence."""
+        if not intact:
+            for pool in pools(self._ledger):
+                yield from _known_of(pool, held_in(self._ledger, pool.id))
+            return
+        holders: dict[str | None, Holders] = {}
+        for event in history(self._ledger, after=intact):
+            holders.setdefault(event.pool_id, Holders()).follow(event)
+        for pool in pools(self._ledger):
+            yield from _known_of(pool, holders.get(pool.id, Holders()))
 
-    def _end_again(self) -> int:
+    def _end_again(self, intact: int) -> int:
         """End sessions and leases whose end the ledger has, and the store has forgotten."""
+        done = 0
+        lost = history(self._ledger, after=intact) if intact else self._recent()
+        while page := list(itertools.islice(lost, PAGE)):
+            sessions: dict[tuple[str, str | None], list[str]] = {}
+            leases: list[Ended] = []
+            for event in page:
+                if event.kind is EventKind.SESSION_ENDED:
+                    said = (str(event.data.get("reason", "ended")), event.actor)
+                    sessions.setdefault(said, []).append(str(event.subject))
+                elif event.kind in ENDS and (end := end_of(event)) is not None:
+                    leases.append(end)
+            for (reason, actor), ids in sessions.items():
+                done += len(self._store.end(ids=ids, reason=reason, actor=actor))
+            if leases:
+                done += self._live.end_again(leases, Action(actor=ACTOR, name="end_again"))
+        return done
+
+    def _recent(self) -> Iterator[Event]:
         since = self._store.now() - REPLAYED
         _, mark = self._ledger.mark()
-        sessions: dict[tuple[str, str | None], list[str]] = {}
-        leases: list[str] = []
-        for event in self._recent(mark, since):
-            subject = str(event.subject)
-            if event.kind is EventKind.SESSION_ENDED:
-                said = (str(event.data.get("reason", "ended")), event.actor)
-                sessions.setdefault(said, []).append(subject)
-            elif event.kind in ENDS:
-                leases.append(subject)
-        ended = 0
-        for (reason, actor), ids in sessions.items():
-            ended += len(self._store.end(ids=ids, reason=reason, actor=actor))
-        return ended + self._end_leases(leases)
-
-    def _recent(self, mark: int, since: int) -> Iterator[Event]:
         after = max(0, mark - PAGE)
         while after > 0:  # find a place before `since`
             first = self._ledger.history(after=after, limit=1)
@@ -158,15 +210,3 @@ class LedgerRecorder:
                 break
             after = max(0, after - 10 * PAGE)
         return (event for event in history(self._ledger, after=after) if event.at >= since)
-
-    def _end_leases(self, ids: list[str]) -> int:
-        ended = 0
-        for start in range(0, len(ids), LIST_MAX):
-            which = LeaseFilter(ids=tuple(ids[start : start + LIST_MAX]))
-            live, _ = self._store.leases(which, limit=LIST_MAX)
-            held = {pool: held_in(self._ledger, pool) for pool in {x.pool_id for x in live}}
-            gone = tuple(x.id for x in live if x.id not in held[x.pool_id])
-            if gone:
-                action = Action(actor=ACTOR, name="end_again")
-                ended += len(self._store.revoke(LeaseFilter(ids=gone), action))
-        return ended

@@ -29,6 +29,7 @@ from sojourn.testing.wall_clock import WallClock
 
 PROGRAMS = ("valkey-server", "redis-server")
 START_TIMEOUT = 20.0  # seconds
+STARTS_MAX = 3
 SLOTS = 16_384
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 OPTIONS = {
@@ -69,19 +70,26 @@ class RedisServer:
         """Start it; answer once it has loaded its data."""
         if self.pid is not None:
             return
-        own = {"port": str(self.port), "dir": str(self.folder / "data")}
+        own = {"port": str(self.port), "dir": str(self._data)}
         options = {**OPTIONS, **self.options, **own}
         argv = [
             str(self._program),
             *(x for key, value in options.items() for x in (f"--{key}", value)),
         ]
         env = {**os.environ, **self._wall.environ} if self._wall else None
-        pid = processes.detach(argv, folder=self.folder, env=env)
+        for _ in range(
+            STARTS_MAX
+        ):  # threads of one that was killed may hold its port a little longer
+            if self._is_up(processes.detach(argv, folder=self.folder, env=env)):
+                return
+        processes.end(self.folder, signal.SIGKILL)
+        log = (self.folder / "log").read_text(errors="replace")[-4_000:]
+        raise RuntimeError(f"Valkey did not start; its log ends:\n{log}")
+
+    def _is_up(self, pid: int) -> bool:
+        """Wait until it answers, or is gone."""
         processes.wait_until(lambda: not processes.alive(pid) or self._ready(), START_TIMEOUT)
-        if not processes.alive(pid) or not self._ready():
-            processes.end(self.folder, signal.SIGKILL)
-            log = (self.folder / "log").read_text(errors="replace")[-4_000:]
-            raise RuntimeError(f"Valkey did not start; its log ends:\n{log}")
+        return processes.alive(pid) and self._ready()
 
     def kill(self) -> None:
         """End it at once, with SIGKILL."""
@@ -97,6 +105,30 @@ class RedisServer:
         """Let it go on after `pause`."""
         if (pid := self.pid) is not None:
             processes.signal_all([pid], signal.SIGCONT)
+
+    def remember(self) -> None:
+        """Keep a copy of its data as they are now."""
+        self.pause()  # a file that grows meanwhile is no copy of one instant
+        try:
+            shutil.rmtree(self._copy, ignore_errors=True)
+            shutil.copytree(self._data, self._copy)
+        finally:
+            self.resume()
+
+    def lose(self) -> None:
+        """Kill it, and start it with the data it had at `remember`: what it answered since is lost."""
+        self.kill()
+        shutil.rmtree(self._data)
+        shutil.copytree(self._copy, self._data)
+        self.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "copy"
 
     def _ready(self) -> bool:
         try:

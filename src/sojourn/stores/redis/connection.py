@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
+import structlog
 from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
@@ -15,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from sojourn.clock import Clock
+from sojourn.clock import SECOND, Clock, uptime
 from sojourn.errors import SettingsError
 from sojourn.stores.redis.codec import pack
 from sojourn.stores.redis.faults import translated
@@ -23,6 +25,9 @@ from sojourn.stores.redis.scripts import Script
 
 CONNECT_TIMEOUT = 4.0  # seconds
 REPLY_TIMEOUT = 6.0
+TOLD_WITHIN = 500
+"""What the store's now was is not clear enough after an answer that took longer (ms)."""
+SHIFT_TOLD = SECOND
 CONNECTIONS_MAX = 64
 PREFIX = "sojourn"
 SENTINEL_PORT = 26379
@@ -30,6 +35,9 @@ FORMS = (
     "redis://host:6379/0, rediss://…, redis+unix:///path/to.sock, redis+cluster://host:6379, "
     "redis+sentinel://host:26379,host2:26379/service, and valkey… the same"
 )
+
+
+log = structlog.get_logger(__name__)
 
 
 class Address(Struct, frozen=True):
@@ -124,19 +132,34 @@ class Connection:
         self.base = f"{address.prefix}:{{s}}:"
         """One hash tag, and so one slot, for all keys: see docs/adr/0016."""
         self._self = self.base + "m"
+        self._ahead: int | None = None  # how far the store's now is ahead of `uptime`
+        self._shift = 0  # as the log knows it
 
     def key(self, name: str) -> str:
         return self.base + name
 
-    def run(self, script: Script, asked: Any) -> Any:
-        """Run a script: one atomic step."""
-        now = self.clock.now()
-        head = (1, self._self, "" if now is None else now, self._max_pause, pack(asked))
+    def run(self, script: Script, asked: Any, *, now_in: Callable[[Any], int] | None = None) -> Any:
+        """Run a script: one atomic step. `now_in` finds the store's now in its answer: by that, and by a
+        clock that nobody sets, the store is told from then on what its now should be."""
+        now, ahead, began = self.clock.now(), self._ahead, uptime()
+        expected: int | str = "" if ahead is None else began + ahead
+        own = "" if now is None else now
+        head = (1, self._self, own, self._max_pause, pack(asked), expected)
         with translated():
             try:
-                return self.client.execute_command("EVALSHA", script.sha, *head)
+                said = self.client.execute_command("EVALSHA", script.sha, *head)
             except NoScriptError:
-                return self.client.execute_command("EVAL", script.text, *head)
+                said = self.client.execute_command("EVAL", script.text, *head)
+        if now is None and now_in is not None and uptime() - began <= TOLD_WITHIN:
+            self._ahead = now_in(said) - began
+        return said
+
+    def shifted(self, shift: int) -> None:
+        """Tell the log, once, that the server's clock was set, and the store's time is ahead of it by
+        `shift` ms."""
+        if abs(shift - self._shift) >= SHIFT_TOLD:
+            log.warning("store_clock_was_set", ahead_of_it=shift / SECOND)
+            self._shift = shift
 
     def close(self) -> None:
         with contextlib.suppress(RedisError, OSError):

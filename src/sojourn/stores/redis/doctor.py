@@ -8,9 +8,21 @@ from collections.abc import Callable, Sequence
 
 from sojourn.clock import SECOND, STORE_CLOCK, host_now
 from sojourn.errors import StoreBroken, StoreError
-from sojourn.finding import Area, Check, Finding, Fix, Repair, failure, ok, skipped, unmet, warning
-from sojourn.stores.redis import health, orphans, primaries, scripts
-from sojourn.stores.redis.connection import Address, Connection, connect, read_url
+from sojourn.finding import (
+    Area,
+    Check,
+    Finding,
+    Fix,
+    Repair,
+    clock_set_back,
+    failure,
+    ok,
+    skipped,
+    unmet,
+    warning,
+)
+from sojourn.stores.redis import health, orphans, primaries, seats
+from sojourn.stores.redis.connection import SHIFT_TOLD, Address, Connection, connect, read_url
 from sojourn.stores.redis.faults import translated
 from sojourn.stores.redis.health import OLDEST, POLICY_FIX, info, version_of
 
@@ -55,7 +67,7 @@ class RedisExaminer:
             ("redis-replicas", "Do its replicas follow?", self._replicas, True, None),
             ("redis-primaries", "Is there one primary?", self._primaries, False, None),
             ("redis-latency", "Does it answer quickly?", self._latency, True, None),
-            ("redis-clock", "Do its clock and this host's agree?", self._clock, True, None),
+            ("clock", "Do its clock and this host's agree?", self._clock, True, None),
             (
                 "redis-orphans",
                 "Is anything left of the older layout?",
@@ -250,7 +262,9 @@ class RedisExaminer:
         if db.clock.now() is not None:
             return skipped("A test's clock decides.")
         before = host_now()
-        there = int(db.run(scripts.POOLS, ["now", []]))
+        there, shift = seats.now(db)
+        if abs(shift) >= SHIFT_TOLD:
+            return _was_set(shift)
         ahead = there - (before + host_now()) // 2
         told = f"Redis's is {ahead / SECOND:+.1f} s off this host's."
         if abs(ahead) <= CLOCK_TOLERANCE:
@@ -264,6 +278,23 @@ class RedisExaminer:
 
     def _orphans(self) -> Finding:
         return orphans.judge(self._open())
+
+
+def _was_set(shift: int) -> Finding:
+    """Say that the server's clock was set, and the store's time is ahead of it by `shift` ms."""
+    if shift > 0:
+        return clock_set_back("The Redis server's", shift)
+    by = f"{-shift / SECOND:.1f} s"
+    return warning(
+        f"The Redis server's clock was set ahead by {by}; Sojourn goes on by its own time.",
+        evidence=[f"it lies {by} ahead of the store's time"],
+        means="Nobody loses a seat or a session by it; instants that are shown lie back by as much.",
+        fix=Fix(
+            text="Set it right, and let it keep time by NTP. If it is right, because all of this had"
+            " been asleep, stop every server for a minute: then the store goes by it again.",
+            command="timedatectl set-ntp true",
+        ),
+    )
 
 
 def quick(db: Connection) -> list[Finding]:

@@ -18,6 +18,7 @@ PASSING = frozenset(
     {
         *("LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"),
         *("READONLY", "NOREPLICAS", "MISCONF", "OOM", "UNBLOCKED", "NOGOODSLAVE", "FAILOVER"),
+        "SETTLING",  # our own: see lua/identity.lua
     }
 )
 """Passes by itself, or when somebody has seen to the server."""
@@ -27,6 +28,7 @@ HINTS = {
     "MISCONF": "The server cannot write to its disk: see its log.",
     "READONLY": "This server is a replica: name the primary, or use redis+sentinel://.",
     "NOREPLICAS": "Too few replicas are connected for `min-replicas-to-write`.",
+    "SETTLING": "The server was replaced; the ledger first tells it what it has lost. Ask again at once.",
     "CLUSTERDOWN": "Part of the Cluster has no primary: see `CLUSTER INFO`.",
 }
 PERMIT = "Check the user, the password and the ACL of the store's URL: see the guide to Redis."

@@ -28,7 +28,9 @@ def _script(name: str, *pieces: str) -> Script:
 _BASE = ("base", "identity", "leases")
 _SEATS = (*_BASE, "grace")
 
-ACQUIRE = _script("acquire", *_SEATS, "counting", "sessions", "repeats", "seating", "acquire")
+ACQUIRE = _script(
+    "acquire", *_SEATS, "fences", "counting", "sessions", "repeats", "seating", "acquire"
+)
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "pools")
@@ -36,7 +38,8 @@ LIST = _script("list", *_BASE, "list")
 VISITS = _script("visits", *_BASE, "sessions", "repeats", "visits")
 CREATE = _script("create", *_BASE, "sessions", "repeats", "create")
 ENDING = _script("ending", *_BASE, "sessions", "repeats", "ending")
-LEDGER = _script("ledger", *_BASE, "ledger")
+LEDGER = _script("ledger", *_SEATS, "fences", "ledger")
 SWEEP = _script("sweep", *_SEATS, "sessions", "sweep")
 SIZES = _script("sizes", *_BASE, "sessions", "sizes")
 FORGET = _script("forget", *_BASE, "sessions", "forget")
+DENIALS = _script("denials", "base", "identity", "denials")

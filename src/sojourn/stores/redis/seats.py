@@ -152,7 +152,7 @@ def leases(
     place: Any = None
     while True:
         asked = [*filter_row(which), which.include_ended, after, limit, _named(which), place]
-        now, more, flat = db.run(scripts.LIST, [*asked, READ_MAX])
+        now, more, flat = db.run(scripts.LIST, [*asked, READ_MAX], now_in=lambda said: int(said[0]))
         found |= {
             lease_id: (pool_id, raw)
             for lease_id, pool_id, raw in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
@@ -197,5 +197,12 @@ def usage(db: Connection, pool_ids: Sequence[str]) -> list[Usage | None]:
 
 
 def pulse(db: Connection) -> Outage | None:
-    said = db.run(scripts.POOLS, ["pulse", []])
-    return Outage(lasted=said[0], extended=said[1]) if said else None
+    _, shift, *outage = db.run(scripts.POOLS, ["pulse", []], now_in=lambda said: int(said[0]))
+    db.shifted(int(shift))
+    return Outage(lasted=outage[0], extended=outage[1]) if outage else None
+
+
+def now(db: Connection) -> tuple[int, int]:
+    """Read the clock that decides, and how far it is ahead of the server's own."""
+    at, shift = db.run(scripts.POOLS, ["now", []], now_in=lambda said: int(said[0]))
+    return int(at), int(shift)

@@ -79,7 +79,8 @@ def _created(said: Sequence[Any], now: int) -> Session | TooMany | Repeated | No
 def load(db: Connection, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
     if not token_hashes:
         return []
-    now, *found = db.run(scripts.VISITS, ["load", [*map(hash_text, token_hashes)]])
+    asked = ["load", [*map(hash_text, token_hashes)]]
+    now, *found = db.run(scripts.VISITS, asked, now_in=lambda said: int(said[0]))
     return [_session_or_gone(said, now) for said in found]
 
 

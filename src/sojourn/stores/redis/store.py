@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
 from sojourn.event import Event
@@ -20,8 +19,8 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
-from sojourn.store import Action, Attached, Held, Outage, Sizes, Swept
-from sojourn.stores.redis import events, scripts, seats
+from sojourn.store import Action, Attached, Ended, Held, Known, Outage, Sizes, Swept
+from sojourn.stores.redis import events, recording, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.doctor import quick
@@ -203,26 +202,22 @@ class RedisStore:
     # For a recorder: see `store.Recorded`
 
     def attach(self, ledger: str, last_event_id: int) -> Attached:
-        asked = [ledger, last_event_id, secrets.token_hex(8)]
-        name, *numbers = self._db.run(scripts.LEDGER, ["attach", asked])
-        return Attached(name.decode(), *numbers)
+        return recording.attach(self._db, ledger, last_event_id)
 
     def recorded(self, last_event_id: int) -> None:
-        self._db.run(scripts.LEDGER, ["recorded", [last_event_id]])
+        recording.recorded(self._db, last_event_id)
 
     def hold(self, held: Sequence[Held]) -> int:
-        return (
-            int(
-                self._db.run(
-                    scripts.LEDGER, ["hold", [(x.pool_id, x.lost_after, x.leases) for x in held]]
-                )
-            )
-            if held
-            else 0
-        )
+        return recording.hold(self._db, held)
 
-    def note_lost(self, leases: Sequence[tuple[str, str]], *, actor: str) -> int:
-        return int(self._db.run(scripts.LEDGER, ["note_lost", [actor, leases]]))
+    def end_again(self, ended: Sequence[Ended], action: Action) -> int:
+        return recording.end_again(self._db, ended, action)
+
+    def note_lost(self, leases: Sequence[Known], *, actor: str) -> int:
+        return recording.note_lost(self._db, leases, actor=actor)
+
+    def settle(self, epoch: int) -> None:
+        recording.settle(self._db, epoch)
 
     def sizes(self) -> Sizes:
         return sizes(self._db)
@@ -231,7 +226,7 @@ class RedisStore:
         return quick(self._db)
 
     def now(self) -> int:
-        return int(self._db.run(scripts.POOLS, ["now", []]))
+        return seats.now(self._db)[0]
 
     def close(self) -> None:
         self._db.close()

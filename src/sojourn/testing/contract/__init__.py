@@ -6,10 +6,12 @@
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
+| StoreRestarts      | is a restart of its server no event?     | `server`, `database_url`, `open_at`  |
+| StoreLosses        | and if it loses what was answered?       | these and `ledger_url`               |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
 opens the same data once more, on the same clock; leave the fixture out where that cannot be.
-`StoreContract` is the first two tiers. See `faults` for the third.
+`StoreContract` is the first two tiers. See `faults`, `restarts` and `losses` for those that break things.
 """
 
 import pytest
@@ -25,7 +27,7 @@ MORE = (
     "faults",
     "processes",
 )
-for _name in (*NOUNS, *MORE):
+for _name in (*NOUNS, *MORE, "restarts", "losses", "loss_walk"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
@@ -35,6 +37,7 @@ from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after 
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.losses import StoreLosses  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
@@ -43,6 +46,7 @@ from sojourn.testing.contract.repeats import (  # noqa: E402  # after the above
     RepeatMeaning,
     RepeatRaces,
 )
+from sojourn.testing.contract.restarts import StoreRestarts  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
@@ -75,6 +79,8 @@ __all__ = [
     "StoreConcurrency",
     "StoreContract",
     "StoreFaults",
+    "StoreLosses",
     "StoreMeaning",
     "StoreProcesses",
+    "StoreRestarts",
 ]

@@ -2,7 +2,7 @@
 local dry, requests = ASKED[1], ASKED[2]
 -- A preview changes nothing: it sees rows as they would be if our outage had been given back.
 local function look_through(pulse)
-  local lasted, served_until = now - pulse, pulse + MAX_PAUSE
+  local lasted, served_until = now - pulse, served_till(pulse)
   as_if = function(p, row)
     if p.def and not row.ended and row.expires > served_until then grace(p, row, lasted) end
   end
@@ -17,6 +17,7 @@ end
 
 if not dry then
   identify()
+  if unsettled() then return not_yet() end
   heal()
 elseif stale(last_pulse()) then
   look_through(last_pulse())
@@ -119,8 +120,11 @@ local function commit(p, D)
       put(p, row, old)
     end
   end
-  for _, back in ipairs(D.back) do call('ZREM', p.K, back) end
-  if p.def then call('HSET', p.key, 'f', D.fence, 't', D.now) end
+  for _, back in ipairs(D.back) do
+    call('ZREM', p.K, back)
+    call('HDEL', p.J, back)
+  end
+  if p.def then fences.write(p, D.fence, 't', D.now) end
   tell_all(p, D)
 end
 

@@ -57,6 +57,8 @@ local function drop()
   return ended
 end
 
+identify()
+if verb == 'release' and unsettled() then return not_yet() end
 local answer = ({release = release, revoke = revoke, drop = drop})[verb]()
 flush()
 tick()

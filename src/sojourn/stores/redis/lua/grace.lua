@@ -7,6 +7,11 @@ local function stale(pulse)
   return pulse ~= nil and now - pulse > MAX_PAUSE
 end
 
+-- Until when seats may have been given away as they came free: not after the last call that decided any.
+local function served_till(pulse)
+  return CLOCKED and pulse + MAX_PAUSE or math.min(pulse + MAX_PAUSE, math.max(pulse, seen))
+end
+
 local function grace(p, row, lasted)
   if row.graced and row.beat <= row.graced then return false end
   if row.expires <= row.beat then return false end -- it ended by a goodbye of its own
@@ -35,7 +40,7 @@ local function give_grace(pulse)
   local lasted, extended = now - pulse, 0
   for _, id in ipairs(all_pools()) do
     local p = pool_of(id)
-    if p.def then extended = extended + grace_in(p, lasted, pulse + MAX_PAUSE) end
+    if p.def then extended = extended + grace_in(p, lasted, served_till(pulse)) end
   end
   call('HSET', SELF, 'pulse', now)
   tell(now, 'store.returned', nil, nil, nil, nil, nil, {lasted = lasted, extended = extended})

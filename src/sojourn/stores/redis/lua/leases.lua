@@ -1,11 +1,13 @@
 -- Pools and their leases. Of a pool <p>:
 --   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: how many small
 --                 hashes each of l, t and h is spread over; g s u: the widest gap and span of a lease
---                 that is not as the policy has it, until when
+--                 that is not as the policy has it, until when; e b: see fences.lua
 --   l:<p>:<n>     small hashes: lease id -> row, of leases that have not ended
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
 --   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
---   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept
+--   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept; their
+--                 fences are in the hash j:<p>
+--   dp:<p> zset   the latest denials of a pool, du:<user> of a user: see index in base.lua
 --   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
 -- and of the shard: pools (their ids), pd (pools by when something in them may be due), x:<n> (small
 -- hashes: digest of session, lease id -> pool).
@@ -46,12 +48,13 @@ end
 local function pool_of(id)
   local p = pools[id]
   if p then return p end
-  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u')
+  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b')
   p = {
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
-    K = BASE .. 'k:' .. id,
-    fence = tonumber(r[2] or 0), buckets = tonumber(r[4] or 1),
+    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id,
+    written_fence = tonumber(r[2] or 0), raised = tonumber(r[8] or 0), lost_ranges = r[9],
+    buckets = tonumber(r[4] or 1),
     gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
   }
   p.now = math.max(now, tonumber(r[3] or 0)) -- a pool's time never goes back

@@ -53,10 +53,11 @@ function verbs.pulse()
   local lasted, extended
   if stale(pulse) then lasted, extended = give_grace(pulse) end
   call('HSET', SELF, 'pulse', now)
-  return lasted and {lasted, extended} or {}
+  return lasted and {now, shift, lasted, extended} or {now, shift}
 end
 
-function verbs.now() return now end
+-- Answers: the store's now, and how far that is ahead of this server's clock.
+function verbs.now() return {now, shift} end
 
 local answer = verbs[verb]()
 flush()

@@ -32,6 +32,8 @@ local function renew(asked)
   return (expires - at) * 4 + state
 end
 
+identify()
+if unsettled() then return not_yet() end
 local answers, missed = {}, false
 for i, asked in ipairs(ASKED) do
   answers[i] = renew(asked)
@@ -41,7 +43,7 @@ if missed and heal() then
   for i, asked in ipairs(ASKED) do
     if answers[i] == 0 then answers[i] = renew(asked) end
   end
-  flush()
 end
+flush()
 tick()
 return answers

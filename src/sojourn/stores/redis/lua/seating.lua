@@ -1,14 +1,17 @@
 -- The decision of an acquire: an exact translation of sojourn/seating.py, name by name. What it has
 -- beyond that concerns the time after a server was replaced (`in_doubt`): whoever brings the token of a
--- lease that we have forgotten is let in, over the capacity if need be; new ones are not (`strict`), or
+-- lease that we may have forgotten is let in, over the capacity if need be; others are not (`strict`), or
 -- get what is left beside the seats kept for those that the ledger knows.
 local EVIDENCE_MAX = 20
 local GRANTED, RESUMED, TAKEN_OVER = 0, 1, 2
 local ORIGIN_EVENTS = {[0] = 'lease.acquired', 'lease.resumed', 'lease.taken_over'}
 
+local decide, answer, copy
+do -- a script has room for 200 local names at once
+
 local function holder(user, client) return #user .. ':' .. user .. client end
 
-local function copy(row)
+function copy(row)
   local other = {}
   for k, v in pairs(row) do other[k] = v end
   return other
@@ -22,7 +25,8 @@ local function resumable(p, row)
 end
 
 -- One batch of one pool. `log` collects events; nothing is written before `decide` returns.
-local function decide(p, requests)
+function decide(p, requests)
+  fences.read(p)
   local D = {
     p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
     restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
@@ -140,26 +144,30 @@ local function shares(D, key, requests)
   return D.p.by_key[key] ~= nil and not D.emptied[key]
 end
 
+-- Does the token speak of a lease that we may have forgotten? Not of one that is here, or whose fence we
+-- or the ledger know: it was ended, and its seat is free or somebody's.
+local function forgotten(D, r, row)
+  if not D.in_doubt or not r.resume_id or (row and row.fence >= r.resume_fence) then return false end
+  return fences.kept(D.p, r.resume_id) ~= nil or fences.lost(D.p, r.resume_fence)
+end
+
 -- Let in whom we may have forgotten: the seat was granted within the capacity.
 local function come_back(D, r, key)
-  D.over = in_use(D) <= 0 and not call('ZSCORE', D.p.K, r.resume_id)
-  if call('ZSCORE', D.p.K, r.resume_id) then
-    D.back[#D.back + 1] = r.resume_id
-  else
-    D.free = D.free - 1
-  end
+  local kept = fences.kept(D.p, r.resume_id) ~= nil
+  D.over = in_use(D) <= 0 and not kept
+  if kept then D.back[#D.back + 1] = r.resume_id else D.free = D.free - 1 end
   D.surely_room = false
   D.taken[key], D.emptied[key] = true, nil
   return true
 end
 
-local function find_seat(D, r)
+local function find_seat(D, r, lost)
   local key = key_of(D.p, r.user, r.client)
   if shares(D, key) then
     D.taken[key] = true
     return true
   end
-  if D.in_doubt and r.resume_id then return come_back(D, r, key) end
+  if lost then return come_back(D, r, key) end
   if D.strict then return false end
   if D.surely_room == nil then
     D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
@@ -231,12 +239,14 @@ end
 
 -- Is the lease that a token names no longer its bearer's to come back to?
 local function superseded(D, r, row)
-  if not r.resume_id or not row or row.fence < r.resume_fence then return false end
+  if not r.resume_id then return false end
+  if D.in_doubt and (fences.kept(D.p, r.resume_id) or 0) > r.resume_fence then return true end
+  if not row or row.fence < r.resume_fence then return false end
   if row.id ~= r.resume_id or row.fence ~= r.resume_fence then return true end
   return not live(D.p, row) and not resumable(D.p, row)
 end
 
-local function answer(D, r)
+function answer(D, r)
   local reason = refusal(D.p)
   local row = D.rows[holder(r.user, r.client)] or nil
   if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
@@ -246,8 +256,11 @@ local function answer(D, r)
     if row.suspect <= D.now and D.p.count_by == BY_LEASE then D.restored = D.restored + 1 end
     return grant(D, r, row, TAKEN_OVER)
   end
-  if not find_seat(D, r) then return deny(D, r, 'seat_limit') end
+  local lost = forgotten(D, r, row)
+  if not find_seat(D, r, lost) then return deny(D, r, 'seat_limit') end
   if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
-  if row and resumable(D.p, row) then return grant(D, r, row, RESUMED) end
+  if row and resumable(D.p, row) and not (lost and row.id ~= r.resume_id) then return grant(D, r, row, RESUMED) end
   return grant(D, r, nil, GRANTED)
+end
+
 end

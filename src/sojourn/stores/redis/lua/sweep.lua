@@ -207,6 +207,7 @@ local function forget_ips()
 end
 
 if everything then
+  call('HSET', SELF, 'kept', retention)
   if follow_cutoffs() then forget_sessions() end
   forget_events()
   if ip_retention then forget_ips() end

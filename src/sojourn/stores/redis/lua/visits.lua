@@ -264,4 +264,10 @@ function verbs.sessions()
   return out
 end
 
-return verbs[verb]()
+if verb == 'load' or verb == 'save' or verb == 'touch' or verb == 'rotate' then
+  identify()
+  if unsettled() then return not_yet() end
+end
+local answer = verbs[verb]()
+flush()
+return answer
