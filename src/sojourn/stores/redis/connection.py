@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
-import structlog
 from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
@@ -19,6 +18,7 @@ from redis.sentinel import Sentinel
 
 from sojourn.clock import SECOND, Clock, uptime
 from sojourn.errors import SettingsError
+from sojourn.log import get_logger
 from sojourn.stores.redis.codec import pack
 from sojourn.stores.redis.faults import translated
 from sojourn.stores.redis.scripts import Script
@@ -37,7 +37,7 @@ FORMS = (
 )
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Address(Struct, frozen=True):
