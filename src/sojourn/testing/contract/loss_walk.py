@@ -155,6 +155,10 @@ class Walk:
                 assert isinstance(answer, Lease), f"{user} was alive, and was denied: {answer}"
                 assert answer.id == self.latest[user].id
                 self._granted(answer)
+        if len(self.holding) >= self.pool.policy.capacity:
+            for user in self.latest.keys() - self.holding:
+                answer = self.store.acquire([by_token(self.latest[user])])[0]
+                assert isinstance(answer, Denied), f"{user} was let in beside those who live"
 
     # What must hold
 

@@ -299,6 +299,34 @@ class StoreLosses:
         recorder.run()
         beats_on(store, resumed)
 
+    def test_lost_eviction_and_resume(
+        self, server: Forgetful, store: Store, recorder: LedgerRecorder, lost: Callable[[], None]
+    ) -> None:
+        """Whose lease ended and was resumed, of which the store knows neither, beats on."""
+        lease = take(store, "ann")
+        server.remember()
+        give_back(store, evict(store, lease, "bob"))
+        resumed = granted(store.acquire([by_token(lease)])[0])
+        recorder.run()
+        lost()
+        beats_on(store, resumed)
+        assert beat(store, lease) is None
+
+    def test_seat_is_kept_for_nobody_who_left(
+        self, server: Forgetful, store: Store, recorder: LedgerRecorder, lost: Callable[[], None]
+    ) -> None:
+        """A seat that was kept before another loss is free where its holder has given it back since."""
+        server.remember()
+        lease = take(store, "ann")
+        recorder.run()
+        lost()
+        refused(store, "bob")
+        server.remember()
+        give_back(store, granted(store.acquire([by_token(lease)])[0]))
+        recorder.run()
+        lost()
+        take(store, "bob")
+
     def test_lost_resume(
         self, server: Forgetful, store: Store, recorder: LedgerRecorder, lost: Callable[[], None]
     ) -> None:
