@@ -4,10 +4,14 @@ Instants are integer milliseconds since 1970 UTC, durations integer milliseconds
 on the wire and in settings. The store's own clock decides every expiry: `Clock.now` answers None in
 production, and the store reads its database's clock inside the statement that decides. Tests hand in a
 `ManualClock` and move it.
+
+A wall clock may be set, and then says nothing of how long ago something was. `uptime` is what a store
+goes on by when its clock is set back; see docs/adr/0022.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import Protocol
@@ -50,8 +54,41 @@ class ManualClock:
 
 
 STORE_CLOCK = StoreClock()
+CLOCK_TOLERANCE = 5 * SECOND
+"""How far two clocks may be apart before anybody is told."""
 
 
 def host_now() -> int:
     """Read this host's wall clock, for stores whose data lives in this process."""
     return time.time_ns() // 1_000_000
+
+
+if sys.platform == "win32":
+
+    def uptime() -> int:
+        """Read a clock that nobody sets, in ms: how far apart two readings are is what it tells."""
+        return time.monotonic_ns() // 1_000_000
+else:
+    # Which goes on while the machine sleeps: Linux's monotonic clock does not, a Mac's does.
+    _UNSET = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def uptime() -> int:
+        """Read a clock that nobody sets, in ms, the same for all processes since the machine was
+        started: how far apart two readings are is what it tells."""
+        return time.clock_gettime_ns(_UNSET) // 1_000_000
+
+
+class HostClock:
+    """This host's time as one process tells it: the wall clock's when it was asked first, and from
+    there on by the clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self.ahead = host_now() - uptime()
+        """What the time of `uptime` is to be added to."""
+
+    def now(self) -> int:
+        return uptime() + self.ahead
+
+    def set_back(self) -> int:
+        """Say by how much the wall clock lies behind (ms), or, below zero, ahead."""
+        return self.now() - host_now()

@@ -152,3 +152,16 @@ def failure(
     return Finding(
         verdict=Verdict.FAILURE, title=title, evidence=tuple(evidence), means=means, fix=fix
     )
+
+
+def clock_set_back(whose: str, milliseconds: int) -> Finding:
+    """Say that a clock which a store goes by lies behind the store's time, by so much."""
+    by = f"{milliseconds / 1_000:.1f} s"
+    return warning(
+        f"{whose} clock was set back by {by}; Sojourn goes on by its own time.",
+        evidence=[f"it lies {by} behind the store's time"],
+        means="Nobody loses a seat or a session by it; instants that are shown are ahead by as much.",
+        fix=Fix(
+            text="Set it right, and let it keep time by NTP.", command="timedatectl set-ntp true"
+        ),
+    )

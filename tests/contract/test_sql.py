@@ -14,10 +14,11 @@ from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
 from sojourn.stores.sql import server as sql_server
-from sojourn.testing.contract import StoreContract, StoreFaults
+from sojourn.testing.contract import StoreClocks, StoreContract, StoreFaults
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
 from sojourn.testing.servers import Server, fresh_database
+from sojourn.testing.wall_clock import OwnWallClock
 
 
 def migrated(url: str) -> str:
@@ -144,3 +145,20 @@ class TestMariadbFaults(SqlFaults):
     @pytest.fixture
     def server(self, own_mariadb: Server) -> Server:
         return own_mariadb
+
+
+class SqlClocks(StoreClocks):
+    @pytest.fixture
+    def open_at(self) -> Callable[[str], Store]:
+        return stores.open_store
+
+
+class TestSqliteClocks(SqlClocks):
+    @pytest.fixture
+    def wall(self) -> Iterator[OwnWallClock]:
+        with OwnWallClock() as wall:
+            yield wall
+
+    @pytest.fixture
+    def database_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite

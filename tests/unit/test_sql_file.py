@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.clock import STORE_CLOCK, host_now
+from sojourn.clock import STORE_CLOCK
 from sojourn.ledger import ApiKey, Role
 from sojourn.stores import open as stores
 from sojourn.stores.sql import file
@@ -107,16 +107,6 @@ def test_two_processes_write(store: SqlStore, sqlite_url: str, path: Path) -> No
     assert [event.id for event in store.events(limit=1_000)] == list(range(1, 181))
     with closing(sqlite3.connect(path)) as plain:
         assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def test_clock_that_is_set_back(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's wall clock never takes a process back in time."""
-    before = store.now()
-    monkeypatch.setattr(file, "host_now", lambda: before - 5_000)
-    assert store.now() >= before
-    monkeypatch.setattr(file, "host_now", lambda: before + 5_000)
-    assert store.now() == before + 5_000
-    assert abs(before - host_now()) < 60_000
 
 
 def test_closed_at_exit(sqlite_url: str, path: Path) -> None:

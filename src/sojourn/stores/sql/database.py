@@ -147,6 +147,9 @@ class Database(ABC):
         """Hand out a connection for statements that only read."""
         return self.writing()
 
+    def notice_clock(self) -> None:  # noqa: B027  # a server's clock is looked at with its statements
+        """Log that the clock was set back, once each time; called with every pulse."""
+
     @abstractmethod
     def close(self) -> None: ...
 

@@ -11,17 +11,19 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from sojourn.clock import Clock, host_now
+from sojourn.clock import Clock, HostClock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import SQLITE, Dialect
+from sojourn.stores.sql.fileclock import FileClock
 from sojourn.stores.sql.filelock import FileLock
 
 PAGE_SIZE = 1024
@@ -33,20 +35,18 @@ STATEMENTS = 256
 
 
 class FileTx(Tx):
-    """The file's clock is this host's: read in the process, under the lock, and never going back."""
+    """The file's time is told by the process, under the lock: see `fileclock`."""
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, clock: Clock, latest: list[int]
+        self, connection: Connection, dialect: Dialect, clock: Clock, time: HostClock
     ) -> None:
         super().__init__(connection, dialect, clock)
-        self._latest = latest
+        self._time = time
 
     @property
     def instant(self) -> int:
         now = self._clock.now()
-        if now is None:
-            now = self._latest[0] = max(self._latest[0], host_now())
-        return now
+        return self._time.now() if now is None else now
 
 
 class FileDatabase(Database):
@@ -59,7 +59,7 @@ class FileDatabase(Database):
         self.path = path
         self.private = path is None
         self._durable = durable
-        self._latest = [0]
+        self.time = FileClock() if path is None else FileClock.of(path)
         self._log_allowed = LOG_MAX
         self._read_lock = threading.Lock()
         self._private = threading.Lock()  # of a database in memory
@@ -79,7 +79,10 @@ class FileDatabase(Database):
         self._close = weakref.finalize(self, _shut, connections, engines, self._lock)
         try:
             with translated(), self._exclusive():
+                # Whoever closes it last removes the index of the log.
+                alone = self.path is None or not Path(f"{self.path}-shm").exists()
                 connections += [engine.connect() for engine in reversed(engines)]
+                self._settle(connections[0], alone=alone)
         except BaseException:
             self.close()
             raise
@@ -92,7 +95,9 @@ class FileDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         with self._exclusive():
             self._writer = self._usable(self._writer, self.engine)
-            yield FileTx(self._writer, self.dialect, self.clock, self._latest)
+            yield FileTx(self._writer, self.dialect, self.clock, self.time)
+            if not self.time.settled:  # there may be tables now
+                self._settle(self._writer, alone=False)
             self._checkpoint()
 
     @contextlib.contextmanager
@@ -103,7 +108,19 @@ class FileDatabase(Database):
             return
         with self._read_lock:
             self._reader = self._usable(self._reader, self._reader_engine)
-            yield FileTx(self._reader, self.dialect, self.clock, self._latest)
+            yield FileTx(self._reader, self.dialect, self.clock, self.time)
+
+    def _settle(self, connection: Connection, *, alone: bool) -> None:
+        """Go by the file's own time, as soon as there is a table to keep it in."""
+        if self.path is None or self.clock.now() is not None:
+            return
+
+        def run(sql: str, params: dict[str, Any]) -> Sequence[Any]:
+            result = connection.exec_driver_sql(sql, params)
+            return result.all() if result.returns_rows else ()
+
+        with contextlib.suppress(DBAPIError):  # there is none yet, or no room on the disk
+            self.time.settle(run, alone=alone)
 
     def _usable(self, connection: Connection, engine: Engine) -> Connection:
         """Return the connection, or another if an interrupt has cost us this one."""
@@ -124,6 +141,10 @@ class FileDatabase(Database):
                 busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
                 # A reader was in the way: let the log grow a little before the next try.
                 self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
+
+    def notice_clock(self) -> None:
+        if self.clock.now() is None:
+            self.time.notice()
 
     def raw(self) -> sqlite3.Connection:
         """Return the driver's own connection, of who holds `writing`."""

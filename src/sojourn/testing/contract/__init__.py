@@ -6,19 +6,30 @@
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
+| StoreClocks        | and when its clock is set?               | `wall`, `database_url`, `open_at`    |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
 opens the same data once more, on the same clock; leave the fixture out where that cannot be.
-`StoreContract` is the first two tiers. See `faults` for the third.
+`StoreContract` is the first two tiers. See `faults` and `clocks` for those that break things.
 """
 
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
+MORE = (
+    "sign_ins",
+    "people",
+    "cutoffs",
+    "session_races",
+    "concurrency",
+    "faults",
+    "processes",
+    "clocks",
+)
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
+from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after the above
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
@@ -58,6 +69,7 @@ class StoreContract(StoreMeaning, StoreConcurrency):
 
 
 __all__ = [
+    "StoreClocks",
     "StoreConcurrency",
     "StoreContract",
     "StoreFaults",
