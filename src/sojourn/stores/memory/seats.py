@@ -153,8 +153,7 @@ class MemorySeats(MemoryStream):
             idle_since=lease.idle_since if beat.idle_for is None else now - beat.idle_for,
         )
         self._write(lease)
-        left = min(lease.expires_at - now, pool.policy.lost_after)  # a test's clock may go back
-        return Renewal(expires_in=left, state=lease.state(now))
+        return Renewal(expires_in=lease.expires_at - now, state=lease.state(now))
 
     def release(self, releases: Sequence[Release]) -> list[bool]:
         with self._lock:

@@ -142,7 +142,7 @@ class FileDatabase(Database):
                 # A reader was in the way: let the log grow a little before the next try.
                 self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
 
-    def notice_clock(self) -> None:
+    def look_at_clock(self) -> None:
         if self.clock.now() is None:
             self.time.notice()
 

@@ -25,6 +25,7 @@ if sys.platform != "win32":  # there, SQLite's own locks and busy_timeout must d
     import fcntl
 
 TIMEOUT = 5.0  # seconds
+LOCKS = Path("/proc/locks")
 PAUSE_MIN, PAUSE_MAX = 0.000_2, 0.005
 
 
@@ -52,7 +53,7 @@ class FileLock:
         """Hold the lock, or raise StoreUnavailable after `TIMEOUT`."""
         deadline = time.monotonic() + TIMEOUT
         if not self._threads.acquire(timeout=TIMEOUT):
-            raise StoreUnavailable("The database file is in use by a writer that does not end.")
+            raise self._busy()
         try:
             self._lock_file(deadline)
             try:
@@ -79,13 +80,21 @@ class FileLock:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreUnavailable(
-                        "Another process has been writing to the database file for too long."
-                    ) from None
+                    raise self._busy() from None
                 time.sleep(random.uniform(PAUSE_MIN, pause))  # noqa: S311  # to part who collided
                 pause = min(2 * pause, PAUSE_MAX)
             else:
                 return
+
+    def _busy(self) -> StoreUnavailable:
+        """Say who writes for so long; a process that stands still lets nobody else write."""
+        holder = None if self._file is None else _holder(self._file)
+        if holder is None or holder == os.getpid():
+            return StoreUnavailable("The database file is in use by a writer that does not end.")
+        return StoreUnavailable(
+            f"Process {holder} has been writing to the database file for too long.",
+            hint=f"If it stands still, let it go on (kill -CONT {holder}) or end it.",
+        )
 
     def _unlock_file(self) -> None:
         if sys.platform != "win32" and self._file is not None:
@@ -106,6 +115,17 @@ class FileLock:
     def forked(cls) -> None:
         for lock in list(cls._all.values()):
             lock.leave()
+
+
+def _holder(file: int) -> int | None:
+    """Return the process that has locked a file; None where the system does not tell."""
+    inode = f":{os.fstat(file).st_ino}"
+    with contextlib.suppress(OSError):
+        for line in LOCKS.read_text().splitlines():
+            fields = line.split()  # 1: FLOCK ADVISORY WRITE <pid> <device>:<inode> 0 EOF
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode):
+                return int(fields[4])
+    return None
 
 
 if hasattr(os, "register_at_fork"):

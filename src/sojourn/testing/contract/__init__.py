@@ -6,11 +6,14 @@
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
+| StoreFreezes       | and while somebody stands still?         | `database_url`, `open_at`            |
+| StoreCutOffs       | or is cut off from its server?           | the same, on a server                |
 | StoreClocks        | and when its clock is set?               | `wall`, `database_url`, `open_at`    |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
 opens the same data once more, on the same clock; leave the fixture out where that cannot be.
-`StoreContract` is the first two tiers. See `faults` and `clocks` for those that break things.
+`StoreContract` is the first two tiers. See `faults`, `freezes` and `clocks` for those
+that break things. A file that one process writes at a time is held to `StoreFileFreezes`.
 """
 
 import pytest
@@ -35,6 +38,11 @@ from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # afte
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
+from sojourn.testing.contract.freezes import (  # noqa: E402  # after the above
+    StoreCutOffs,
+    StoreFileFreezes,
+    StoreFreezes,
+)
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
@@ -72,7 +80,10 @@ __all__ = [
     "StoreClocks",
     "StoreConcurrency",
     "StoreContract",
+    "StoreCutOffs",
     "StoreFaults",
+    "StoreFileFreezes",
+    "StoreFreezes",
     "StoreMeaning",
     "StoreProcesses",
 ]

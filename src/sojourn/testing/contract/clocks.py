@@ -224,6 +224,7 @@ class StoreClocks:
         sign_in(store, "left", lifetime=SECOND)
         take(store, "ghost")
         go_on(store, lambda: not isinstance(load(store, "left"), Session))
+        store.pulse()
         store.close()
         wall.shift(hours=-1)
         with closing(open_at(database_url)) as again:

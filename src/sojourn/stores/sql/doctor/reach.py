@@ -17,6 +17,7 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor.source import Source
 from sojourn.stores.sql.faults import PERMIT
+from sojourn.stores.sql.server import ServerDatabase
 
 PROBE_TIMEOUT = 4.0  # seconds
 ASKS = 9
@@ -157,6 +158,9 @@ def clock(source: Source) -> Finding:
     ahead = there - (before + source.host_now()) // 2
     if db.dialect.backend is Backend.SQLITE and ahead > CLOCK_TOLERANCE:
         return clock_set_back("This host's", ahead)
+    shift = db.steady.shift if isinstance(db, ServerDatabase) else 0
+    if shift > CLOCK_TOLERANCE:
+        return clock_set_back("The database's", shift)
     if abs(ahead) <= CLOCK_TOLERANCE:
         return ok("The clocks agree.", f"the database's is {ahead / SECOND:+.1f} s off this host's")
     return warning(
