@@ -1,7 +1,8 @@
 """A SQLite file, or a private database in memory.
 
 One connection writes, under the file's lock (see `filelock`); another reads beside it. Nobody but the
-writer checkpoints: SQLite's own checkpoints are off.
+writer checkpoints: SQLite's own checkpoints are off. On a full disk nothing can be written until there is
+room again, and nothing that was is lost: see `room`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from sojourn.clock import Clock, HostClock
 from sojourn.errors import SettingsError, StoreUnavailable
-from sojourn.stores.sql.database import Database, Tx, translated
+from sojourn.stores.sql import room
+from sojourn.stores.sql.database import Again, Database, Tx, translated
 from sojourn.stores.sql.dialect import SQLITE, Dialect
+from sojourn.stores.sql.faults import Fault, classify
 from sojourn.stores.sql.fileclock import FileClock
 from sojourn.stores.sql.filelock import FileLock
 
@@ -30,7 +34,6 @@ PAGE_SIZE = 1024
 """A renewal dirties one page, which the log then holds whole: small pages halve what it costs."""
 CACHE_KIB = 32 * 1024
 BUSY_TIMEOUT = 3_000  # ms; only tools that know nothing of the file lock make us wait
-LOG_MAX = 16 * 1024 * 1024  # bytes of write-ahead log until it is checkpointed
 STATEMENTS = 256
 
 
@@ -60,7 +63,8 @@ class FileDatabase(Database):
         self.private = path is None
         self._durable = durable
         self.time = FileClock() if path is None else FileClock.of(path)
-        self._log_allowed = LOG_MAX
+        self._log_tried = 0
+        """How long the log was when a reader kept it from being checkpointed."""
         self._read_lock = threading.Lock()
         self._private = threading.Lock()  # of a database in memory
         self._lock = None if path is None else FileLock.of(path)
@@ -78,15 +82,32 @@ class FileDatabase(Database):
         engines = [e for e in (self._reader_engine, self.engine) if e is not None]
         self._close = weakref.finalize(self, _shut, connections, engines, self._lock)
         try:
-            with translated(), self._exclusive():
+            with translated(self), self._exclusive():
                 # Whoever closes it last removes the index of the log.
                 alone = self.path is None or not Path(f"{self.path}-shm").exists()
-                connections += [engine.connect() for engine in reversed(engines)]
+                try:
+                    connections += [engine.connect() for engine in reversed(engines)]
+                except DBAPIError as error:
+                    if not self._is_full(error):
+                        raise
+                    for engine in engines:
+                        engine.dispose()
+                    self._empty_log_alone()
+                    connections += [engine.connect() for engine in reversed(engines)]
                 self._settle(connections[0], alone=alone)
         except BaseException:
             self.close()
             raise
         self._writer, self._reader = connections[0], connections[-1]
+
+    def _empty_log_alone(self) -> None:
+        """Give the room of a log back that was left behind on a full disk. To open such a file takes an
+        index of its log, for which there may be no room: only who has the file alone needs none."""
+        assert self.path is not None
+        with contextlib.closing(sqlite3.connect(self.path, 0, isolation_level=None)) as alone:
+            for setting in ("locking_mode = EXCLUSIVE", "journal_mode", "wal_checkpoint(TRUNCATE)"):
+                with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
+                    alone.execute(f"PRAGMA {setting}").fetchall()
 
     def _exclusive(self) -> contextlib.AbstractContextManager[object]:
         return self._private if self._lock is None else self._lock.held()
@@ -95,7 +116,12 @@ class FileDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         with self._exclusive():
             self._writer = self._usable(self._writer, self.engine)
-            yield FileTx(self._writer, self.dialect, self.clock, self.time)
+            try:
+                yield FileTx(self._writer, self.dialect, self.clock, self.time)
+            except DBAPIError as error:
+                if self._make_room(error):
+                    raise Again from error
+                raise
             if not self.time.settled:  # there may be tables now
                 self._settle(self._writer, alone=False)
             self._checkpoint()
@@ -135,12 +161,40 @@ class FileDatabase(Database):
         """Move the log into the database once it has grown, while nobody else writes."""
         if self.path is None:
             return
-        with contextlib.suppress(FileNotFoundError, DBAPIError):  # what is committed stays so
+        with contextlib.suppress(OSError, DBAPIError):  # what is committed stays so
             size = os.stat(f"{self.path}-wal").st_size  # noqa: PTH116  # once per commit: keep it lean
-            if size > self._log_allowed:
-                busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
-                # A reader was in the way: let the log grow a little before the next try.
-                self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
+            if size <= room.LOG_MIN or size < self._log_tried:
+                return
+            allowed = room.log_allowed(self.path, size)
+            if size > allowed:
+                # A reader was in the way, which costs time: let the log grow before the next try.
+                more = min(room.LOG_MAX // 4, room.free(self.path) // room.FREE_SHARE)
+                self._log_tried = size + more if self._empty_log() else 0
+
+    def _empty_log(self) -> bool:
+        """Put the log's pages back and give its room away; tell whether somebody was in the way."""
+        busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
+        return bool(busy)
+
+    def _make_room(self, error: DBAPIError) -> bool:
+        """Where the disk is full, give the log's room back; tell whether there is some now."""
+        if self.path is None or not self._is_full(error):
+            return False
+        with contextlib.suppress(OSError, DBAPIError):
+            before = room.free(self.path)
+            self._writer = self._usable(self._writer, self.engine)
+            self._empty_log()
+            return room.free(self.path) > before
+        return False
+
+    def _is_full(self, error: DBAPIError) -> bool:
+        fault = classify(error)
+        return self.path is not None and fault is not None and room.is_full(self.path, fault.code)
+
+    def explained(self, fault: Fault) -> Fault:
+        if self.path is None or not room.is_full(self.path, fault.code):
+            return fault
+        return replace(fault, kind="unavailable", told=room.no_room(self.path, fault.code))
 
     def look_at_clock(self) -> None:
         if self.clock.now() is None:
@@ -192,9 +246,13 @@ def _engine(path: Path | None, *, durable: bool, reads: bool = False) -> Engine:
             check_same_thread=False,
             cached_statements=STATEMENTS,
         )
-        connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
-        for setting in _settings(durable=durable, reads=reads):
-            connection.execute(f"PRAGMA {setting}")
+        try:
+            connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
+            for setting in _settings(durable=durable, reads=reads):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()  # or it would keep its locks for as long as its error is looked at
+            raise
         return connection
 
     return create_engine(

@@ -9,6 +9,7 @@ beside the database. The system lets go of it when a process dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sys
@@ -20,6 +21,7 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 from sojourn.errors import StoreBroken, StoreUnavailable
+from sojourn.stores.sql import room
 
 if sys.platform != "win32":  # there, SQLite's own locks and busy_timeout must do
     import fcntl
@@ -70,6 +72,8 @@ class FileLock:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise room.no_room(self._path, "ENOSPC") from error
                 raise StoreBroken(
                     f"The lock file {self._path} cannot be opened: {error.strerror}.",
                     hint="See that this user may write to the database's folder.",
