@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
@@ -66,7 +67,8 @@ class ServerTx(Tx):
 
     def judge(self, now: int, pulse: int | None = None) -> None:
         if self._clock.now() is None:
-            self._steady.judge(now, pulse)
+            waited = round((time.monotonic() - self.asked_at) * 1_000)
+            self._steady.judge(now, pulse, waited)
 
     def jumped_at(self, pulse: int, now: int) -> int | None:
         return None if self._clock.now() is not None else self._steady.jumped_at(pulse, now)

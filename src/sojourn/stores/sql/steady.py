@@ -90,9 +90,10 @@ class SteadyClock:
         """Have the next statement look first."""
         self._due = 0
 
-    def judge(self, now: int, pulse: int | None) -> None:
-        """Have a transaction start over, after a look, that was told a `now` which has been before."""
-        anchor, at = self._anchor, uptime()
+    def judge(self, now: int, pulse: int | None, waited: int) -> None:
+        """Have a transaction start over, after a look, that was told a `now` which has been before.
+        The statement that told it took so many ms, and told when it began."""
+        anchor, at = self._anchor, uptime() - waited
         expected = 0 if anchor is None else anchor.now(at) - anchor.error(at)
         if now < max(expected, pulse or 0) - TOLERANCE:
             self.doubt()
