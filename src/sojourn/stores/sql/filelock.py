@@ -93,8 +93,12 @@ class FileLock:
     def _busy(self) -> StoreUnavailable:
         """Say who writes for so long; a process that stands still lets nobody else write."""
         holder = None if self._file is None else _holder(self._file)
-        if holder is None or holder == os.getpid():
+        if holder == os.getpid():
             return StoreUnavailable("The database file is in use by a writer that does not end.")
+        if holder is None:
+            return StoreUnavailable(
+                "Another process has been writing to the database file for too long."
+            )
         return StoreUnavailable(
             f"Process {holder} has been writing to the database file for too long.",
             hint=f"If it stands still, let it go on (kill -CONT {holder}) or end it.",

@@ -8,6 +8,7 @@ import functools
 import re
 import select
 import ssl
+import sys
 from typing import Any
 
 import pymysql
@@ -56,6 +57,8 @@ class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # 
         """Tell whether the server may have hung up meanwhile: it then has said something unasked."""
         if not self._ends_idle or self._sock is None:
             return False
+        if sys.platform == "win32":
+            return bool(select.select([self._sock], [], [], 0)[0])
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))

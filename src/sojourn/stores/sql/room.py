@@ -12,7 +12,7 @@ from pathlib import Path
 from sojourn.errors import StoreUnavailable
 
 LOG_MAX = 16 * 1024 * 1024  # bytes of write-ahead log until it is checkpointed
-LOG_SMALL = 1024 * 1024
+LOG_SMALL = 4 * 1024 * 1024
 """Whatever the size of the database: a checkpoint of less would cost more than it saves."""
 LOG_MIN = 64 * 1024
 LOG_TIMES = 4  # how many times as long as its database the log of a larger one may get
