@@ -219,7 +219,8 @@ class Database(ABC):
                 at_once = time.monotonic() - asked_at < RETRY_WITHIN
                 undone = not committing or fault.code == SILENT
                 lost = fault.disconnected and attempt == 1 and at_once and undone
-                if attempt == ATTEMPTS or not (fault.kind == "retry" or lost):
+                again = fault.kind == "retry" or lost or self.relieved(fault)
+                if attempt == ATTEMPTS or not again:
                     fault = self._judged(fault)
                     if fault.kind == "missing" and self.watch is not None:
                         self.watch.found_missing()
@@ -230,6 +231,11 @@ class Database(ABC):
                 return done
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
         raise AssertionError("unreachable")
+
+    def relieved(self, fault: Fault) -> bool:
+        """Do something about what has failed; tell whether it may succeed now."""
+        del fault
+        return False
 
     def explained(self, fault: Fault) -> Fault:
         """Add what is known of a fault beyond its code."""

@@ -24,7 +24,7 @@ from sqlalchemy.pool import StaticPool
 from sojourn.clock import Clock, HostClock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import room
-from sojourn.stores.sql.database import Again, Database, Tx, translated
+from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import SQLITE, Dialect
 from sojourn.stores.sql.faults import Fault, classify
 from sojourn.stores.sql.fileclock import FileClock
@@ -116,12 +116,7 @@ class FileDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         with self._exclusive():
             self._writer = self._usable(self._writer, self.engine)
-            try:
-                yield FileTx(self._writer, self.dialect, self.clock, self.time)
-            except DBAPIError as error:
-                if self._make_room(error):
-                    raise Again from error
-                raise
+            yield FileTx(self._writer, self.dialect, self.clock, self.time)
             if not self.time.settled:  # there may be tables now
                 self._settle(self._writer, alone=False)
             self._checkpoint()
@@ -141,11 +136,13 @@ class FileDatabase(Database):
         if self.path is None or self.clock.now() is not None:
             return
 
-        def run(sql: str, params: dict[str, Any]) -> Sequence[Any]:
-            result = connection.exec_driver_sql(sql, params)
-            return result.all() if result.returns_rows else ()
+        raw: Any = connection.connection.driver_connection
 
-        with contextlib.suppress(DBAPIError):  # there is none yet, or no room on the disk
+        def run(sql: str, params: dict[str, Any]) -> Sequence[Any]:
+            rows: Sequence[Any] = raw.execute(sql, params).fetchall()
+            return rows
+
+        with contextlib.suppress(sqlite3.Error):  # there is none yet, or no room on the disk
             self.time.settle(run, alone=alone)
 
     def _usable(self, connection: Connection, engine: Engine) -> Connection:
@@ -176,11 +173,11 @@ class FileDatabase(Database):
         busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
         return bool(busy)
 
-    def _make_room(self, error: DBAPIError) -> bool:
-        """Where the disk is full, give the log's room back; tell whether there is some now."""
-        if self.path is None or not self._is_full(error):
+    def relieved(self, fault: Fault) -> bool:
+        """Where the disk is full, give the log's room back."""
+        if self.path is None or not room.is_full(self.path, fault.code):
             return False
-        with contextlib.suppress(OSError, DBAPIError):
+        with contextlib.suppress(OSError, DBAPIError, StoreUnavailable), self._exclusive():
             before = room.free(self.path)
             self._writer = self._usable(self._writer, self.engine)
             self._empty_log()

@@ -33,7 +33,9 @@ LOCK = {
     Backend.MYSQL: "SELECT get_lock(concat(:name, ':', coalesce(database(), '')), :timeout)",
 }
 SILENT_MAX = 2  # seconds
-SILENT_POSTGRES = f"SET idle_in_transaction_session_timeout = '{SILENT_MAX}s'"
+SILENT_POSTGRES = (
+    f"SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_MAX}s', false)"
+)
 TALK_EVERY = 0.25  # seconds
 TALK_TIMEOUT = 10.0  # seconds: longer than any statement may take
 HELD = "SQLSTATE 55P03"  # lock_timeout, which our connections have
@@ -49,10 +51,10 @@ def held(db: Database) -> Iterator[Callable[[], None]]:
         return
     with translated(), db.engine.connect() as connection:
         try:
-            if not _taken(connection, db.dialect.render(LOCK[db.dialect.backend])):
-                raise _busy()
             _may_be_silent_for(db, connection)
             connection.exec_driver_sql("BEGIN")
+            if not _taken(connection, db.dialect.render(LOCK[db.dialect.backend])):
+                raise _busy()
             with _talking(connection) as lost:
                 yield lambda: _assure(lost)
         finally:
@@ -71,11 +73,13 @@ def _may_be_silent_for(db: Database, connection: Connection) -> None:
 def _talking(connection: Connection) -> Iterator[threading.Event]:
     """Say something, again and again; what is handed out is set when nobody hears it any more."""
     over, lost = threading.Event(), threading.Event()
+    raw: Any = connection.connection.driver_connection
 
     def talk() -> None:
         while not over.wait(TALK_EVERY):
             try:
-                connection.exec_driver_sql("SELECT 1")
+                with raw.cursor() as cursor:
+                    cursor.execute("SELECT 1")
             except Exception:  # noqa: BLE001  # whatever it was, the lock is not surely ours
                 lost.set()
                 return
