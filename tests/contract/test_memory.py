@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from sojourn.clock import ManualClock
 from sojourn.store import Store
-from sojourn.stores.memory import MemoryStore, stream
-from sojourn.testing.contract import StoreContract
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.contract import StoreClocks, StoreContract
 from sojourn.testing.machine import machine_for
+from sojourn.testing.wall_clock import OwnWallClock
 
 
 class TestMemory(StoreContract):
@@ -20,9 +23,18 @@ class TestMemory(StoreContract):
 TestMemoryAgainstOracle = machine_for(MemoryStore, examples=40)
 
 
-def test_wall_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host whose clock is set back revives nothing: the store waits until it has caught up."""
-    readings = iter([1_000, 900, 1_100])
-    monkeypatch.setattr(stream, "host_now", lambda: next(readings))
-    store = MemoryStore()
-    assert [store.now() for _ in range(3)] == [1_000, 1_000, 1_100]
+class TestMemoryClocks(StoreClocks):
+    @pytest.fixture
+    def wall(self) -> Iterator[OwnWallClock]:
+        with OwnWallClock() as wall:
+            yield wall
+
+    @pytest.fixture
+    def database_url(self) -> str:
+        return "memory:"
+
+    @pytest.fixture
+    def open_at(self) -> Callable[[str], Store]:
+        """Nobody can open it twice: all have the one."""
+        store = MemoryStore()
+        return lambda _: store

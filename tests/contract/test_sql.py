@@ -14,10 +14,19 @@ from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
 from sojourn.stores.sql import server as sql_server
-from sojourn.testing.contract import StoreContract, StoreFaults, StoreRestarts
+from sojourn.testing.contract import (
+    StoreClocks,
+    StoreContract,
+    StoreCutOffs,
+    StoreFaults,
+    StoreFileFreezes,
+    StoreFreezes,
+    StoreRestarts,
+)
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
-from sojourn.testing.servers import Server, fresh_database
+from sojourn.testing.servers import Server, fresh_database, mariadb, postgres
+from sojourn.testing.wall_clock import OwnWallClock, WallClock
 
 
 def migrated(url: str) -> str:
@@ -169,3 +178,77 @@ class TestMariadbRestarts(SqlRestarts):
     @pytest.fixture
     def server(self, own_mariadb: Server) -> Server:
         return own_mariadb
+
+
+class OnOwnClock:
+    @pytest.fixture
+    def open_at(self) -> Callable[[str], Store]:
+        return stores.open_store
+
+
+class TestSqliteFreezes(OnOwnClock, StoreFileFreezes):
+    @pytest.fixture
+    def database_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite
+
+
+class TestPostgresFreezes(OnOwnClock, StoreFreezes, StoreCutOffs):
+    @pytest.fixture
+    def database_url(self, empty_postgres: str) -> str:
+        return empty_postgres
+
+
+class TestMariadbFreezes(OnOwnClock, StoreFreezes, StoreCutOffs):
+    @pytest.fixture
+    def database_url(self, empty_mariadb: str) -> str:
+        return empty_mariadb
+
+
+class TestSqliteClocks(OnOwnClock, StoreClocks):
+    @pytest.fixture
+    def wall(self) -> Iterator[OwnWallClock]:
+        with OwnWallClock() as wall:
+            yield wall
+
+    @pytest.fixture
+    def database_url(self, empty_sqlite: str) -> str:
+        return empty_sqlite
+
+
+@pytest.fixture(scope="module")
+def server_wall() -> Iterator[WallClock]:
+    with WallClock() as wall:
+        yield wall
+
+
+@pytest.fixture(scope="module")
+def set_postgres(server_wall: WallClock) -> Iterator[Server]:
+    with postgres(wall=server_wall) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def set_mariadb(server_wall: WallClock) -> Iterator[Server]:
+    with mariadb(wall=server_wall) as server:
+        yield server
+
+
+class OnSetServer(OnOwnClock, StoreClocks):
+    @pytest.fixture
+    def wall(self, server_wall: WallClock) -> WallClock:
+        server_wall.shift()
+        return server_wall
+
+
+class TestPostgresClocks(OnSetServer):
+    @pytest.fixture
+    def database_url(self, set_postgres: Server) -> Iterator[str]:
+        with fresh_database(set_postgres) as url:
+            yield migrated(url)
+
+
+class TestMariadbClocks(OnSetServer):
+    @pytest.fixture
+    def database_url(self, set_mariadb: Server) -> Iterator[str]:
+        with fresh_database(set_mariadb) as url:
+            yield migrated(url)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.clock import STORE_CLOCK, host_now
+from sojourn.clock import STORE_CLOCK
 from sojourn.ledger import ApiKey, Role
 from sojourn.stores import open as stores
-from sojourn.stores.sql import file
+from sojourn.stores.sql import file, room
 from sojourn.stores.sql.file import FileDatabase
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import beat, new_session, pool, present, take, token_hash
@@ -47,8 +47,7 @@ def size(path: Path) -> int:
 
 def test_log_is_checkpointed(store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log goes back into the database before it grows for ever; readers see all the while."""
-    store._db._log_allowed = 100_000  # type: ignore[attr-defined]  # as if it had grown so far
-    monkeypatch.setattr(file, "LOG_MAX", 100_000)
+    monkeypatch.setattr(room, "LOG_MAX", 100_000)
     most = 0
     for number in range(60):
         store.create([new_session(f"{number}", data={"x": "y" * 10_000})])
@@ -62,11 +61,11 @@ def test_log_outlives_a_slow_reader(
     store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that keeps the log from being reset costs disk, not writes."""
-    monkeypatch.setattr(file, "LOG_MAX", 50_000)
+    monkeypatch.setattr(room, "LOG_MAX", 50_000)
+    monkeypatch.setattr(room, "LOG_MIN", 10_000)
     monkeypatch.setattr(file, "BUSY_TIMEOUT", 10)
     with closing(stores.open_store(f"sqlite:///{path}")) as other:
         assert isinstance(other, SqlStore)
-        other._db._log_allowed = 50_000  # type: ignore[attr-defined]  # as above
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sessions").fetchall()
@@ -107,16 +106,6 @@ def test_two_processes_write(store: SqlStore, sqlite_url: str, path: Path) -> No
     assert [event.id for event in store.events(limit=1_000)] == list(range(1, 181))
     with closing(sqlite3.connect(path)) as plain:
         assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def test_clock_that_is_set_back(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's wall clock never takes a process back in time."""
-    before = store.now()
-    monkeypatch.setattr(file, "host_now", lambda: before - 5_000)
-    assert store.now() >= before
-    monkeypatch.setattr(file, "host_now", lambda: before + 5_000)
-    assert store.now() == before + 5_000
-    assert abs(before - host_now()) < 60_000
 
 
 def test_closed_at_exit(sqlite_url: str, path: Path) -> None:

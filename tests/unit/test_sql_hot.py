@@ -23,6 +23,8 @@ from sojourn.testing.builders import token_hash
 
 POOL = Pool(license_id="lic_1", feature="editor", policy=Policy(capacity=10_000))
 BATCH = 64
+SHIFT = "name = 'shift'"
+"""In what is asked about once a second, whatever else is: whether somebody has set the clock."""
 
 
 @pytest.fixture(params=["sqlite_url", "postgres_url", "mariadb_url"])
@@ -58,7 +60,8 @@ def sent(store: SqlStore, work: Callable[[], Any]) -> list[tuple[str, Any]]:
     statements: list[tuple[str, Any]] = []
 
     def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
+        if SHIFT not in statement:
+            statements.append((statement, parameters))
 
     engine = store._db.engine
     event.listen(engine, "before_cursor_execute", note)
@@ -108,8 +111,8 @@ class counted:  # noqa: N801  # reads as a verb where it is used
         self.engine = engine
         self.count: Counter[str] = Counter()
 
-    def _note(self, *_: Any) -> None:
-        self.count["statements"] += 1
+    def _note(self, _c: Any, _k: Any, statement: str, *_: Any) -> None:
+        self.count["statements"] += SHIFT not in statement
 
     def __enter__(self) -> Counter[str]:
         event.listen(self.engine, "before_cursor_execute", self._note)

@@ -50,7 +50,8 @@ def sent(store: SqlStore, work: Callable[[], Any]) -> list[Statement]:
     statements: list[Statement] = []
 
     def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
+        if "name = 'shift'" not in statement:  # which is asked once a second, beside the rest
+            statements.append((statement, parameters))
 
     db = store._db
     reader = db._reader_engine if isinstance(db, FileDatabase) else None

@@ -280,7 +280,7 @@ class Seats:
             ),
             heartbeat_interval=policy.heartbeat_interval,
             lost_after=policy.lost_after,
-            expires_in=outcome.expires_at - outcome.last_beat_at,
+            expires_in=min(outcome.expires_at - outcome.last_beat_at, policy.lost_after),
         )
 
     def pool(self, pool: str) -> Pool:

@@ -6,7 +6,7 @@ Nothing of a driver's is imported before a URL asks for it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,18 +149,19 @@ def open_examiner(url: str, *, place: str, ledger: bool = False) -> Examiner | N
 
 
 @contextlib.contextmanager
-def repair_lock(ledger: str) -> Iterator[None]:
-    """Be the one doctor who repairs, or raise RepairBusy. A crash frees it."""
+def repair_lock(ledger: str) -> Iterator[Callable[[], None]]:
+    """Be the one doctor who repairs, or raise RepairBusy. A crash frees it, and so does being frozen:
+    what is handed out raises StoreUnavailable if it is not held any more."""
     if scheme_of(ledger) == "memory":  # nobody else sees it
-        yield
+        yield lambda: None
         return
     from sojourn.stores.sql.doctor import lock  # noqa: PLC0415  # only if asked for
 
     with (
         contextlib.closing(_connected(ledger, clock=STORE_CLOCK, durable=True)) as db,
-        lock.held(db),
+        lock.held(db) as assure,
     ):
-        yield
+        yield assure
 
 
 def scheme_of(url: str) -> str:

@@ -29,6 +29,7 @@ class Mode(StrEnum):
     PASS = "pass"
     LATENCY = "latency"
     BLACKHOLE = "blackhole"
+    HOLD = "hold"
     RESET = "reset"
     REFUSE = "refuse"
     DROP_RESPONSE = "drop_response"
@@ -75,6 +76,7 @@ class FaultProxy:
         self._listener: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._dropped = threading.Event()
+        self._held = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self.port = 0  # known from `__enter__` on
@@ -106,6 +108,15 @@ class FaultProxy:
     def blackhole(self) -> None:
         """Let nothing through and close nothing, like a cable that was pulled."""
         self._set(Mode.BLACKHOLE)
+
+    def hold(self, *, matching: bytes) -> None:
+        """Become a black hole with the first request that holds `matching`: it does not arrive."""
+        self._held.clear()
+        self._set(Mode.HOLD, matching=matching)
+
+    def wait_held(self, timeout: float = CALL_TIMEOUT) -> bool:
+        """Wait until such a request was held; tell whether one was."""
+        return self._held.wait(timeout)
 
     def reset(self) -> None:
         """Reset open connections, and new ones as soon as they are made."""
@@ -195,6 +206,11 @@ class FaultProxy:
         while chunk := await self._next(source):
             if self._mode is Mode.DROP_RESPONSE and self._matching in chunk:
                 link.doomed = True
+            if self._mode is Mode.HOLD and self._matching in chunk:
+                self._mode = Mode.BLACKHOLE
+                self._flowing.clear()
+                self._held.set()
+                await self._flowing.wait()
             sink.write(chunk)
             await sink.drain()
         with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
@@ -63,6 +64,28 @@ class WallClock:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
+
+
+class OwnWallClock:
+    """The wall clock of this very process, as a test sets it: for stores that keep their data here."""
+
+    def __init__(self) -> None:
+        self._told = time.time_ns
+        self._ahead = 0
+
+    def __enter__(self) -> Self:
+        time.time_ns = self._now
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.time_ns = self._told
+
+    def _now(self) -> int:
+        return self._told() + self._ahead
+
+    def shift(self, *, days: float = 0, hours: float = 0, seconds: float = 0) -> None:
+        """As `WallClock.shift`, for what reads `time.time_ns`."""
+        self._ahead = round(((days * 24 + hours) * 3_600 + seconds) * 1e9)
 
 
 def library() -> Path:

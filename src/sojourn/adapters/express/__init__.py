@@ -140,7 +140,7 @@ def _database(url: str, clock: Clock) -> Database:
         parsed = make_url(spread(url))
     except ArgumentError:
         raise SettingsError("The store's URL cannot be read.") from None
-    return ServerDatabase(parsed, clock=clock, durable=True)
+    return ServerDatabase(parsed, clock=clock, durable=True, marked=False)
 
 
 __all__ = [

@@ -26,8 +26,9 @@ from sojourn.log import get_logger
 
 log = get_logger(__name__)
 
-Lock = Callable[[], AbstractContextManager[None]]
-"""Held while one doctor repairs. Raises RepairBusy if another one does."""
+Lock = Callable[[], AbstractContextManager[Callable[[], None] | None]]
+"""Held while one doctor repairs. Raises RepairBusy if another one does. What it hands out, if
+anything, raises StoreUnavailable once it is lost."""
 
 
 class Examined(Struct, frozen=True, kw_only=True):
@@ -85,12 +86,14 @@ class Doctor:
         One doctor at a time. Raises RepairBusy, and StoreError where the store gives way in between:
         run it again, it goes on from there.
         """
-        with self._lock():
+        with self._lock() as assure:
             for seen in self.examine():
                 if seen.check.repair is None or not seen.steps:
                     continue
                 if ids and seen.check.id not in ids:
                     continue
+                if assure is not None:
+                    assure()
                 for step in seen.check.repair.apply():
                     log.info("doctor_mended", check=seen.check.id, what=step.what, rows=step.rows)
                     yield Mended(check=seen.check, step=step)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sojourn.clock import STORE_CLOCK, Clock
+from sojourn.clock import CLOCK_TOLERANCE, STORE_CLOCK, Clock
 from sojourn.errors import InvalidInput
-from sojourn.finding import Finding, Fix, warning
+from sojourn.finding import Finding, Fix, clock_set_back, warning
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Repeated
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.session import TOMBSTONE
@@ -120,6 +120,9 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._leases.pop(pool_id, None)
 
     def check(self) -> list[Finding]:
+        behind = self._host.set_back() if self._clock.now() is None else 0
+        if behind > CLOCK_TOLERANCE:
+            return [volatile(), clock_set_back("This host's", behind)]
         return [volatile()]
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sojourn.clock import DAY, Clock, host_now
+from sojourn.clock import DAY, Clock, HostClock
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, of_canary
 from sojourn.store import LIST_MAX
@@ -24,17 +24,13 @@ class MemoryStream:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._host_now = 0
+        self._host = HostClock()
         self._events: list[Event] = []
         self._last_event_id = 0
 
     def now(self) -> int:
         now = self._clock.now()
-        if now is not None:
-            return now
-        with self._lock:  # a wall clock that is set back must not revive what has expired
-            self._host_now = max(self._host_now, host_now())
-            return self._host_now
+        return self._host.now() if now is None else now
 
     def events(
         self,

@@ -212,7 +212,9 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
             if row[2]:  # even under a clock that was set back
                 lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
-    return _Locked(now=int(found[0][0]), pulse=found[0][1], pools=pools, rows=leases)
+    now, pulse = int(found[0][0]), found[0][1]
+    tx.judge(now, pulse)
+    return _Locked(now=now, pulse=pulse, pools=pools, rows=leases)
 
 
 def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:

@@ -94,7 +94,9 @@ def now_and_cuts(tx: Tx, users: Iterable[str]) -> tuple[int, dict[str, Cut]]:
     names = tx.dialect.keys(sorted({*users, EVERYBODY}))
     rows = tx.rows(NOW, {"now": tx.instant, "users": names})
     found = {row[1]: cut for row in rows if (cut := cut_from(row[2:])) is not None}
-    return int(rows[0][0]), found
+    now = int(rows[0][0])
+    tx.judge(now)
+    return now, found
 
 
 def earliest(cuts: Mapping[str, Cut], user_id: str | None) -> int:

@@ -22,7 +22,7 @@ from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.dialect import Backend, Dialect
-from sojourn.stores.sql.faults import Fault, classify
+from sojourn.stores.sql.faults import SILENT, Fault, classify
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
@@ -31,7 +31,7 @@ Params = Mapping[str, Any]
 ATTEMPTS = 5
 """How often a transaction is tried that loses a deadlock or a race to insert the same row."""
 TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type = 'table'"
-RETRY_WITHIN = 1.0  # seconds: a connection that took longer to fail is not worth another try
+RETRY_WITHIN = 1.0  # seconds: a statement that took longer to fail is not worth another try
 
 
 NOTHING: Params = {}
@@ -51,6 +51,8 @@ class Tx:
         self.connection = connection
         self.dialect = dialect
         self.committing = False  # until then, whatever fails has changed nothing
+        self.asked_at = time.monotonic()
+        """When the last statement was sent: what fails at once may be worth another try."""
         self._clock = clock
 
     @property
@@ -77,6 +79,7 @@ class Tx:
         than the statement itself. Its account of a failure is what pools are renewed by, so it stays; and
         whoever listens to its events hears of every statement."""
         sql = self.dialect.render(template)
+        self.asked_at = time.monotonic()
         if self.connection.engine._has_events:  # noqa: SLF001  # there is no other way to ask
             return outcome(self.connection.exec_driver_sql(sql, dict(params)))
         cursor: Any = None
@@ -92,14 +95,17 @@ class Tx:
 
     def many(self, template: str, params: list[dict[str, Any]]) -> None:
         """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""
+        self.asked_at = time.monotonic()
         self.connection.exec_driver_sql(self.dialect.render(template), params)
 
     def core(self, statement: Executable, params: Any = None) -> CursorResult[*tuple[Any, ...]]:
         """Run a statement made of SQLAlchemy's parts."""
+        self.asked_at = time.monotonic()
         return self.connection.execute(statement, params)
 
-    def patiently(self) -> None:
-        """Let the statements that follow in this transaction take minutes: an operator's work."""
+    def patiently(self, *, thinking: bool = False) -> None:
+        """Let the statements that follow in this transaction take minutes: an operator's work. With
+        `thinking`, more time may also go by between them."""
 
     @contextlib.contextmanager
     def transaction(self, *, keep: bool = True) -> Iterator[None]:
@@ -115,7 +121,17 @@ class Tx:
 
     def now(self) -> int:
         """Read the clock that decides."""
-        return int(self.rows("SELECT {now}", {"now": self.instant})[0][0])
+        now = int(self.rows("SELECT {now}", {"now": self.instant})[0][0])
+        self.judge(now)
+        return now
+
+    def judge(self, now: int, pulse: int | None = None) -> None:
+        """Raise `Again` where a clock has been set back: by `now`, it is earlier than it was. `pulse`
+        is the last, where that is known."""
+
+    def jumped_at(self, pulse: int, now: int) -> int | None:
+        """Say at which instant, not before `pulse`, the clock was set ahead to `now` or nearly there;
+        None if it was not, as far as this process can tell."""
 
 
 class Watch(Protocol):
@@ -146,6 +162,10 @@ class Database(ABC):
     def reading(self) -> contextlib.AbstractContextManager[Tx]:
         """Hand out a connection for statements that only read."""
         return self.writing()
+
+    @abstractmethod
+    def look_at_clock(self) -> None:
+        """See, with every pulse, whether somebody has set the clock."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -181,15 +201,14 @@ class Database(ABC):
         connection: Callable[[], contextlib.AbstractContextManager[Tx]],
         work: Callable[[Tx], T],
     ) -> T:
-        started = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
-            committing = False
+            committing, asked_at = False, time.monotonic()
             try:
                 with connection() as tx:
                     try:
                         done = work(tx)
                     finally:
-                        committing = tx.committing
+                        committing, asked_at = tx.committing, tx.asked_at
             except Again:
                 if attempt == ATTEMPTS:
                     raise StoreUnavailable("The database is overloaded.") from None
@@ -197,9 +216,11 @@ class Database(ABC):
                 fault = classify(error)
                 if fault is None:
                     raise
-                first = attempt == 1 and time.monotonic() - started < RETRY_WITHIN
-                lost = fault.disconnected and first and not committing
-                if attempt == ATTEMPTS or not (fault.kind == "retry" or lost):
+                at_once = time.monotonic() - asked_at < RETRY_WITHIN
+                undone = not committing or fault.code == SILENT
+                lost = fault.disconnected and attempt == 1 and at_once and undone
+                again = fault.kind == "retry" or lost or self.relieved(fault)
+                if attempt == ATTEMPTS or not again:
                     fault = self._judged(fault)
                     if fault.kind == "missing" and self.watch is not None:
                         self.watch.found_missing()
@@ -211,8 +232,18 @@ class Database(ABC):
             time.sleep(random.uniform(0, 0.005 * attempt))  # noqa: S311  # to part two that collided
         raise AssertionError("unreachable")
 
+    def relieved(self, fault: Fault) -> bool:
+        """Do something about what has failed; tell whether it may succeed now."""
+        del fault
+        return False
+
+    def explained(self, fault: Fault) -> Fault:
+        """Add what is known of a fault beyond its code."""
+        return fault
+
     def _judged(self, fault: Fault) -> Fault:
         """Find out what SQLite's one code for all such errors does not tell: is a table missing?"""
+        fault = self.explained(fault)
         if fault.kind != "broken" or self.dialect.backend is not Backend.SQLITE:
             return fault
         with contextlib.suppress(Exception), self.reading() as tx:
@@ -227,6 +258,8 @@ def _roll_back(connection: Connection) -> None:
     if connection.closed or connection.invalidated:
         return
     try:
+        if not getattr(connection.connection.driver_connection, "in_transaction", True):
+            return  # SQLite has done so itself, for want of room
         connection.exec_driver_sql("ROLLBACK")
     except Exception:  # noqa: BLE001  # whatever it was, the first error is the one to tell
         with contextlib.suppress(Exception):
@@ -234,12 +267,13 @@ def _roll_back(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn what a driver raises into a store's fault."""
+def translated(db: Database | None = None) -> Iterator[None]:
+    """Turn what a driver raises into a store's fault; `db` may know more of it than its code."""
     try:
         yield
     except Exception as error:
         fault = classify(error)
         if fault is None:
             raise
+        fault = fault if db is None else db.explained(fault)
         raise fault.error() from error

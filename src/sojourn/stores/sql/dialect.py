@@ -3,7 +3,8 @@
 Statements are constants beside the verb that runs them, with `:name` for a value and `{fragment}` for
 what a database says in its own words. They are rendered once per database, never from values:
 
-    {now}        the store's now: `:now` if a test's clock gave one, else the database's own clock
+    {now}        the store's now: `:now` if one was given (see `steady`), else the database's own clock
+    {clock}      the database's own clock
     {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
     {in_hashes name}   likewise for `Dialect.hashes`
     {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions AS s
@@ -32,6 +33,9 @@ from sojourn.stores.sql.rows import LEASE, POOL, SESSION
 
 FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 PARAMETER = re.compile(r"(?<![:\w]):([a-z_0-9]+)")
+
+CLOCK_POSTGRES = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+CLOCK_MYSQL = "timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000"
 
 SHARED = {
     "lease": LEASE,
@@ -135,7 +139,8 @@ SQLITE = Dialect(
 POSTGRES = Dialect(
     Backend.POSTGRES,
     {
-        "now": "coalesce(:now::bigint, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)",
+        "now": f"coalesce(:now::bigint, {CLOCK_POSTGRES})",
+        "clock": CLOCK_POSTGRES,
         "in": "= ANY(:?)",
         "in_hashes": "= ANY(:?::bytea[])",
         # OFFSET 0: holder by holder, however few or many leases the planner believes there are.
@@ -166,7 +171,8 @@ MYSQL = Dialect(
     Backend.MYSQL,
     {
         # Statement time, whatever the session's time zone.
-        "now": "coalesce(:now, timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000)",
+        "now": f"coalesce(:now, {CLOCK_MYSQL})",
+        "clock": CLOCK_MYSQL,
         "in": "IN :?",
         "in_hashes": "IN :?",
         "in_held": "IN :?",

@@ -29,6 +29,8 @@ POSTGRES = {
     "22": "invalid",  # a value too long, or one that no text can hold
     "23505": "duplicate",
     "25006": "unavailable",  # read-only: a standby, or a primary being replaced
+    "25P03": "unavailable",  # we were silent in a transaction: see server.py
+    "25P04": "unavailable",  # an operator's transaction_timeout
     "28": "denied",
     "3D": "denied",  # no such database
     "42P01": "missing",
@@ -40,6 +42,8 @@ POSTGRES = {
     "57": "unavailable",  # statement_timeout, shutting down, starting up
     "58": "unavailable",  # input/output errors of the server's system
 }
+SILENT = "SQLSTATE 25P03"
+"""The server has ended a transaction of ours, and us with it, before it heard of a COMMIT."""
 # MySQL and MariaDB: error numbers. https://mariadb.com/kb/en/mariadb-error-codes/
 MYSQL = {
     0: "unavailable",  # PyMySQL: the connection is closed
@@ -86,6 +90,7 @@ MYSQL = {
     3024: "unavailable",  # max_execution_time
     3572: "unavailable",  # NOWAIT
     3819: "invalid",
+    4031: "unavailable",  # MySQL: ended for being silent
 }
 # SQLite: primary result codes. https://sqlite.org/rescode.html
 SQLITE = {
@@ -110,9 +115,13 @@ class Fault(Struct, frozen=True, kw_only=True):
     kind: str
     code: str = ""
     disconnected: bool = False
+    told: SojournError | None = None
+    """What the caller is to see, where more is known than the code says."""
 
     def error(self) -> SojournError:
         """Return what the store's caller is to see."""
+        if self.told is not None:
+            return self.told
         said = f" ({self.code})" if self.code else ""
         match self.kind:
             case "unavailable":

@@ -1,7 +1,8 @@
 """A SQLite file, or a private database in memory.
 
 One connection writes, under the file's lock (see `filelock`); another reads beside it. Nobody but the
-writer checkpoints: SQLite's own checkpoints are off.
+writer checkpoints: SQLite's own checkpoints are off. On a full disk nothing can be written until there is
+room again, and nothing that was is lost: see `room`.
 """
 
 from __future__ import annotations
@@ -11,42 +12,44 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from sojourn.clock import Clock, host_now
+from sojourn.clock import Clock, HostClock
 from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.stores.sql import room
 from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import SQLITE, Dialect
+from sojourn.stores.sql.faults import Fault, classify
+from sojourn.stores.sql.fileclock import FileClock
 from sojourn.stores.sql.filelock import FileLock
 
 PAGE_SIZE = 1024
 """A renewal dirties one page, which the log then holds whole: small pages halve what it costs."""
 CACHE_KIB = 32 * 1024
 BUSY_TIMEOUT = 3_000  # ms; only tools that know nothing of the file lock make us wait
-LOG_MAX = 16 * 1024 * 1024  # bytes of write-ahead log until it is checkpointed
 STATEMENTS = 256
 
 
 class FileTx(Tx):
-    """The file's clock is this host's: read in the process, under the lock, and never going back."""
+    """The file's time is told by the process, under the lock: see `fileclock`."""
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, clock: Clock, latest: list[int]
+        self, connection: Connection, dialect: Dialect, clock: Clock, time: HostClock
     ) -> None:
         super().__init__(connection, dialect, clock)
-        self._latest = latest
+        self._time = time
 
     @property
     def instant(self) -> int:
         now = self._clock.now()
-        if now is None:
-            now = self._latest[0] = max(self._latest[0], host_now())
-        return now
+        return self._time.now() if now is None else now
 
 
 class FileDatabase(Database):
@@ -59,8 +62,9 @@ class FileDatabase(Database):
         self.path = path
         self.private = path is None
         self._durable = durable
-        self._latest = [0]
-        self._log_allowed = LOG_MAX
+        self.time = FileClock() if path is None else FileClock.of(path)
+        self._log_tried = 0
+        """How long the log was when a reader kept it from being checkpointed."""
         self._read_lock = threading.Lock()
         self._private = threading.Lock()  # of a database in memory
         self._lock = None if path is None else FileLock.of(path)
@@ -78,12 +82,32 @@ class FileDatabase(Database):
         engines = [e for e in (self._reader_engine, self.engine) if e is not None]
         self._close = weakref.finalize(self, _shut, connections, engines, self._lock)
         try:
-            with translated(), self._exclusive():
-                connections += [engine.connect() for engine in reversed(engines)]
+            with translated(self), self._exclusive():
+                # Whoever closes it last removes the index of the log.
+                alone = self.path is None or not Path(f"{self.path}-shm").exists()
+                try:
+                    connections += [engine.connect() for engine in reversed(engines)]
+                except DBAPIError as error:
+                    if not self._is_full(error):
+                        raise
+                    for engine in engines:
+                        engine.dispose()
+                    self._empty_log_alone()
+                    connections += [engine.connect() for engine in reversed(engines)]
+                self._settle(connections[0], alone=alone)
         except BaseException:
             self.close()
             raise
         self._writer, self._reader = connections[0], connections[-1]
+
+    def _empty_log_alone(self) -> None:
+        """Give the room of a log back that was left behind on a full disk. To open such a file takes an
+        index of its log, for which there may be no room: only who has the file alone needs none."""
+        assert self.path is not None
+        with contextlib.closing(sqlite3.connect(self.path, 0, isolation_level=None)) as alone:
+            for setting in ("locking_mode = EXCLUSIVE", "journal_mode", "wal_checkpoint(TRUNCATE)"):
+                with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
+                    alone.execute(f"PRAGMA {setting}").fetchall()
 
     def _exclusive(self) -> contextlib.AbstractContextManager[object]:
         return self._private if self._lock is None else self._lock.held()
@@ -92,7 +116,9 @@ class FileDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         with self._exclusive():
             self._writer = self._usable(self._writer, self.engine)
-            yield FileTx(self._writer, self.dialect, self.clock, self._latest)
+            yield FileTx(self._writer, self.dialect, self.clock, self.time)
+            if not self.time.settled:  # there may be tables now
+                self._settle(self._writer, alone=False)
             self._checkpoint()
 
     @contextlib.contextmanager
@@ -103,7 +129,21 @@ class FileDatabase(Database):
             return
         with self._read_lock:
             self._reader = self._usable(self._reader, self._reader_engine)
-            yield FileTx(self._reader, self.dialect, self.clock, self._latest)
+            yield FileTx(self._reader, self.dialect, self.clock, self.time)
+
+    def _settle(self, connection: Connection, *, alone: bool) -> None:
+        """Go by the file's own time, as soon as there is a table to keep it in."""
+        if self.path is None or self.clock.now() is not None:
+            return
+
+        raw: Any = connection.connection.driver_connection
+
+        def run(sql: str, params: dict[str, Any]) -> Sequence[Any]:
+            rows: Sequence[Any] = raw.execute(sql, params).fetchall()
+            return rows
+
+        with contextlib.suppress(sqlite3.Error):  # there is none yet, or no room on the disk
+            self.time.settle(run, alone=alone)
 
     def _usable(self, connection: Connection, engine: Engine) -> Connection:
         """Return the connection, or another if an interrupt has cost us this one."""
@@ -118,12 +158,44 @@ class FileDatabase(Database):
         """Move the log into the database once it has grown, while nobody else writes."""
         if self.path is None:
             return
-        with contextlib.suppress(FileNotFoundError, DBAPIError):  # what is committed stays so
+        with contextlib.suppress(OSError, DBAPIError):  # what is committed stays so
             size = os.stat(f"{self.path}-wal").st_size  # noqa: PTH116  # once per commit: keep it lean
-            if size > self._log_allowed:
-                busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
-                # A reader was in the way: let the log grow a little before the next try.
-                self._log_allowed = size + LOG_MAX // 4 if busy else LOG_MAX
+            if size <= room.LOG_MIN or size < self._log_tried:
+                return
+            allowed = room.log_allowed(self.path, size)
+            if size > allowed:
+                # A reader was in the way, which costs time: let the log grow before the next try.
+                more = min(room.LOG_MAX // 4, room.free(self.path) // room.FREE_SHARE)
+                self._log_tried = size + more if self._empty_log() else 0
+
+    def _empty_log(self) -> bool:
+        """Put the log's pages back and give its room away; tell whether somebody was in the way."""
+        busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()[0][0]
+        return bool(busy)
+
+    def relieved(self, fault: Fault) -> bool:
+        """Where the disk is full, give the log's room back."""
+        if self.path is None or not room.is_full(self.path, fault.code):
+            return False
+        with contextlib.suppress(OSError, DBAPIError, StoreUnavailable), self._exclusive():
+            before = room.free(self.path)
+            self._writer = self._usable(self._writer, self.engine)
+            self._empty_log()
+            return room.free(self.path) > before
+        return False
+
+    def _is_full(self, error: DBAPIError) -> bool:
+        fault = classify(error)
+        return self.path is not None and fault is not None and room.is_full(self.path, fault.code)
+
+    def explained(self, fault: Fault) -> Fault:
+        if self.path is None or not room.is_full(self.path, fault.code):
+            return fault
+        return replace(fault, kind="unavailable", told=room.no_room(self.path, fault.code))
+
+    def look_at_clock(self) -> None:
+        if self.clock.now() is None:
+            self.time.notice()
 
     def raw(self) -> sqlite3.Connection:
         """Return the driver's own connection, of who holds `writing`."""
@@ -171,9 +243,13 @@ def _engine(path: Path | None, *, durable: bool, reads: bool = False) -> Engine:
             check_same_thread=False,
             cached_statements=STATEMENTS,
         )
-        connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
-        for setting in _settings(durable=durable, reads=reads):
-            connection.execute(f"PRAGMA {setting}")
+        try:
+            connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
+            for setting in _settings(durable=durable, reads=reads):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()  # or it would keep its locks for as long as its error is looked at
+            raise
         return connection
 
     return create_engine(

@@ -9,6 +9,7 @@ beside the database. The system lets go of it when a process dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sys
@@ -20,11 +21,13 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 from sojourn.errors import StoreBroken, StoreUnavailable
+from sojourn.stores.sql import room
 
 if sys.platform != "win32":  # there, SQLite's own locks and busy_timeout must do
     import fcntl
 
 TIMEOUT = 5.0  # seconds
+LOCKS = Path("/proc/locks")
 PAUSE_MIN, PAUSE_MAX = 0.000_2, 0.005
 
 
@@ -52,7 +55,7 @@ class FileLock:
         """Hold the lock, or raise StoreUnavailable after `TIMEOUT`."""
         deadline = time.monotonic() + TIMEOUT
         if not self._threads.acquire(timeout=TIMEOUT):
-            raise StoreUnavailable("The database file is in use by a writer that does not end.")
+            raise self._busy()
         try:
             self._lock_file(deadline)
             try:
@@ -69,6 +72,8 @@ class FileLock:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise room.no_room(self._path, "ENOSPC") from error
                 raise StoreBroken(
                     f"The lock file {self._path} cannot be opened: {error.strerror}.",
                     hint="See that this user may write to the database's folder.",
@@ -79,13 +84,25 @@ class FileLock:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreUnavailable(
-                        "Another process has been writing to the database file for too long."
-                    ) from None
+                    raise self._busy() from None
                 time.sleep(random.uniform(PAUSE_MIN, pause))  # noqa: S311  # to part who collided
                 pause = min(2 * pause, PAUSE_MAX)
             else:
                 return
+
+    def _busy(self) -> StoreUnavailable:
+        """Say who writes for so long; a process that stands still lets nobody else write."""
+        holder = None if self._file is None else _holder(self._file)
+        if holder == os.getpid():
+            return StoreUnavailable("The database file is in use by a writer that does not end.")
+        if holder is None:
+            return StoreUnavailable(
+                "Another process has been writing to the database file for too long."
+            )
+        return StoreUnavailable(
+            f"Process {holder} has been writing to the database file for too long.",
+            hint=f"If it stands still, let it go on (kill -CONT {holder}) or end it.",
+        )
 
     def _unlock_file(self) -> None:
         if sys.platform != "win32" and self._file is not None:
@@ -106,6 +123,17 @@ class FileLock:
     def forked(cls) -> None:
         for lock in list(cls._all.values()):
             lock.leave()
+
+
+def _holder(file: int) -> int | None:
+    """Return the process that has locked a file; None where the system does not tell."""
+    inode = f":{os.fstat(file).st_ino}"
+    with contextlib.suppress(OSError):
+        for line in LOCKS.read_text().splitlines():
+            fields = line.split()  # 1: FLOCK ADVISORY WRITE <pid> <device>:<inode> 0 EOF
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode):
+                return int(fields[4])
+    return None
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,6 +18,8 @@ UPDATE marks SET value = {now}
 WHERE name = 'pulse' AND (value IS NULL OR value >= {now} - :max_pause)
 """
 LOCK = "SELECT value, {now} FROM marks WHERE name = 'pulse' {update}"
+# What a grant needs, a pulse must get: where the stream cannot be written, we are away.
+LOCK_STREAM = "SELECT value FROM marks WHERE name = 'events' {update}"
 NOW = "SELECT value, {now} FROM marks WHERE name = 'pulse'"
 SET = "UPDATE marks SET value = :at WHERE name = 'pulse'"
 
@@ -53,7 +55,15 @@ def stale(pulse: int | None, now: int, max_pause: int) -> bool:
 
 def pulse(db: Database, *, max_pause: int) -> Outage | None:
     """Note that the service is alive; give grace if it was not. See `Store.pulse`."""
-    if db.write(lambda tx: tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause})):
+
+    def beat(tx: Tx) -> bool:
+        fresh = tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause}) > 0
+        if fresh and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+            tx.rows(LOCK_STREAM, {})
+        return fresh
+
+    run = db.write if db.dialect.backend is Backend.SQLITE else db.transaction
+    if run(beat):
         return None
     return db.transaction(lambda tx: _pulse(tx, max_pause))
 
@@ -92,10 +102,13 @@ def give_grace(tx: Tx, max_pause: int) -> tuple[Outage | None, int]:
     tx.do(SET, {"at": now})
     if not stale(last, now, max_pause):
         return None, now
-    lasted = now - last
+    lasted, served_until = now - last, last + max_pause
+    jumped_at = tx.jumped_at(last, now)
+    if jumped_at is not None:  # nothing was silent for so long: the clock was set ahead
+        served_until = min(served_until, jumped_at)
     tx.patiently()
     grace = GRACE_POSTGRES if tx.dialect.backend is Backend.POSTGRES else GRACE
-    extended = tx.do(grace, {"lasted": lasted, "at": now, "served_until": last + max_pause})
+    extended = tx.do(grace, {"lasted": lasted, "at": now, "served_until": served_until})
     return Outage(lasted=lasted, extended=extended), now
 
 

@@ -90,6 +90,7 @@ def _read(tx: Tx, beats: Sequence[Renew]) -> tuple[int, bool, dict[str, _Seen]]:
     """Return now, whether all are of one pool, and those of these leases that are live."""
     ids = [each.lease_id for each in beats]
     now, alone, found = tx.rows(READ, {"now": tx.instant, "ids": ids})[0]
+    tx.judge(now)
     return now, bool(alone), {lease.id: lease for lease in _decode(found)} if found else {}
 
 

@@ -1,31 +1,43 @@
 """A database server: PostgreSQL by psycopg 3, MariaDB or MySQL by PyMySQL.
 
 A server that has died, or froze, or went behind a cut cable, answers StoreUnavailable within seconds:
-connecting, waiting for a lock, a statement and a reply each have an end.
+connecting, waiting for a lock, a statement and a reply each have an end. And where we freeze, or are cut
+off, in the middle of a transaction, the server ends it, before others tire of waiting for our locks: see
+docs/adr/0020.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
 from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend
+from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend, Dialect
+from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
 LOCK_TIMEOUT = 4
 STATEMENT_TIMEOUT = 5
 REPLY_TIMEOUT = 6  # a server that froze cannot end its own statements
+SILENT_MAX = 1
+"""How long a transaction of ours may keep its locks without saying anything. A server that froze may have
+a few transactions waiting for one lock, each of which is silent for so long; together they take less than
+the others wait."""
+THINKING_MAX = 10
+"""The same for what an operator does at times, and works out in between: migrations and repairs."""
+UNHEARD_MAX = 2  # a host that does not acknowledge what the server sends is gone
 LONG_TIMEOUT = 600  # for the work of an operator: migrating, giving grace to a million leases
 PATIENCE = """
-SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true)
+SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),
+       set_config('idle_in_transaction_session_timeout', :silent, true)
 """
 ANSWER_MAX = (
     16_777_216  # bytes of a row of JSON, which MariaDB would cut where an operator set less
@@ -39,15 +51,40 @@ class ServerTx(Tx):
     """A connection of which the next borrower expects the usual timeouts."""
 
     _patient = False
+    _thinking = False
 
-    def patiently(self) -> None:
+    def __init__(
+        self, connection: Connection, dialect: Dialect, clock: Clock, steady: SteadyClock
+    ) -> None:
+        super().__init__(connection, dialect, clock)
+        self._steady = steady
+
+    @property
+    def instant(self) -> int | None:
+        """The value of `:now`: None lets the server's own clock decide."""
+        now = self._clock.now()
+        return self._steady.instant if now is None else now
+
+    def judge(self, now: int, pulse: int | None = None) -> None:
+        if self._clock.now() is None:
+            waited = round((time.monotonic() - self.asked_at) * 1_000)
+            self._steady.judge(now, pulse, waited)
+
+    def jumped_at(self, pulse: int, now: int) -> int | None:
+        return None if self._clock.now() is not None else self._steady.jumped_at(pulse, now)
+
+    def patiently(self, *, thinking: bool = False) -> None:
         self._patient = True
         raw: Any = self.connection.connection.driver_connection
         if self.dialect.backend is Backend.POSTGRES:
             raw.reply_timeout = LONG_TIMEOUT
-            self.rows(PATIENCE, {"timeout": f"{LONG_TIMEOUT}s"})
+            silent = THINKING_MAX if thinking else SILENT_MAX
+            self.rows(PATIENCE, {"timeout": f"{LONG_TIMEOUT}s", "silent": f"{silent}s"})
         else:
             raw._read_timeout = LONG_TIMEOUT  # noqa: SLF001  # PyMySQL sets it once and has no setter
+            self._thinking = thinking
+            if thinking:
+                raw.end_when_silent(THINKING_MAX, always=True)
 
     def give_back(self) -> None:
         """Restore the timeouts; those of the server's end with the transaction."""
@@ -57,13 +94,23 @@ class ServerTx(Tx):
                 raw.reply_timeout = REPLY_TIMEOUT
             else:
                 raw._read_timeout = REPLY_TIMEOUT  # noqa: SLF001  # as above
+                if self._thinking:
+                    self._expect_speech(raw)
+
+    def _expect_speech(self, raw: Any) -> None:
+        try:
+            raw.end_when_silent(SILENT_MAX)
+        except Exception:  # noqa: BLE001  # it is lost: whoever used it has been told
+            self.connection.invalidate()
 
 
 class ServerDatabase(Database):
-    """A pool of connections to a server."""
+    """A pool of connections to a server. In a database of somebody else's, without our table of
+    marks (`marked`), time is what its clock says."""
 
-    def __init__(self, url: URL, *, clock: Clock, durable: bool) -> None:
+    def __init__(self, url: URL, *, clock: Clock, durable: bool, marked: bool = True) -> None:
         self.clock = clock
+        self._marked = marked
         postgres = url.get_backend_name() == "postgresql"
         self.dialect = POSTGRES if postgres else MYSQL
         # Commits of several connections share one flush of the log; PyMySQL, written in Python, gains
@@ -71,6 +118,7 @@ class ServerDatabase(Database):
         self.parallel = 3 if postgres else 2
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
+        self.steady = SteadyClock()
         self._closed = False
         _open_servers.add(self)
 
@@ -79,11 +127,16 @@ class ServerDatabase(Database):
         if self._closed:
             raise StoreUnavailable("The store is closed.")
         with self.engine.connect() as connection:
-            tx = ServerTx(connection, self.dialect, self.clock)
+            tx = ServerTx(connection, self.dialect, self.clock, self.steady)
             try:
+                if self._marked and self.steady.due and self.clock.now() is None:
+                    self.steady.look(tx)
                 yield tx
             finally:
                 tx.give_back()
+
+    def look_at_clock(self) -> None:
+        self.steady.doubt()
 
     def close(self) -> None:
         self._closed = True
@@ -134,7 +187,11 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "default_transaction_isolation": "read committed",
         "statement_timeout": f"{STATEMENT_TIMEOUT}s",
         "lock_timeout": f"{LOCK_TIMEOUT}s",
-        "idle_in_transaction_session_timeout": f"{REPLY_TIMEOUT}s",
+        "idle_in_transaction_session_timeout": f"{SILENT_MAX}s",
+        "tcp_user_timeout": f"{UNHEARD_MAX}s",
+        "tcp_keepalives_idle": f"{UNHEARD_MAX}",
+        "tcp_keepalives_interval": "1",
+        "tcp_keepalives_count": f"{UNHEARD_MAX}",
         "standard_conforming_strings": "on",
         # Every look-up has its index. A plan made while a table was small must not outlive that.
         "enable_seqscan": "off",
@@ -173,9 +230,17 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-                f" innodb_lock_wait_timeout = {LOCK_TIMEOUT:d}, group_concat_max_len = {ANSWER_MAX:d}"
+                f" innodb_lock_wait_timeout = {LOCK_TIMEOUT:d}, group_concat_max_len = {ANSWER_MAX:d},"
+                f" net_read_timeout = {UNHEARD_MAX:d}, net_write_timeout = {UNHEARD_MAX:d}"
             )
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.end_when_silent(SILENT_MAX)
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, _record: Any, _fairy: Any) -> None:
+        """Take another connection if the server has hung up on this one while nobody used it."""
+        if connection.was_cut():
+            raise exc.DisconnectionError
 
     return engine
 

@@ -201,6 +201,7 @@ class SqlStore:
 
     def pulse(self) -> Outage | None:
         self._watch.begin()
+        self._db.look_at_clock()
         return outages.pulse(self._db, max_pause=self._max_pause)
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:

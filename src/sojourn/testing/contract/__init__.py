@@ -8,10 +8,14 @@
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
 | StoreRestarts      | is a restart of its server no event?     | `server`, `database_url`, `open_at`  |
 | StoreLosses        | and if it loses what was answered?       | these and `ledger_url`               |
+| StoreFreezes       | and while somebody stands still?         | `database_url`, `open_at`            |
+| StoreCutOffs       | or is cut off from its server?           | the same, on a server                |
+| StoreClocks        | and when its clock is set?               | `wall`, `database_url`, `open_at`    |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
 opens the same data once more, on the same clock; leave the fixture out where that cannot be.
-`StoreContract` is the first two tiers. See `faults`, `restarts` and `losses` for those that break things.
+`StoreContract` is the first two tiers. See `faults`, `restarts`, `losses`, `freezes` and `clocks` for those
+that break things. A file that one process writes at a time is held to `StoreFileFreezes`.
 """
 
 import pytest
@@ -26,15 +30,25 @@ MORE = (
     "concurrency",
     "faults",
     "processes",
+    "clocks",
+    "restarts",
+    "losses",
+    "loss_walk",
 )
-for _name in (*NOUNS, *MORE, "restarts", "losses", "loss_walk"):
+for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
+from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after the above
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
+from sojourn.testing.contract.freezes import (  # noqa: E402  # after the above
+    StoreCutOffs,
+    StoreFileFreezes,
+    StoreFreezes,
+)
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.losses import StoreLosses  # noqa: E402  # after the above
@@ -76,9 +90,13 @@ class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces):
 
 
 __all__ = [
+    "StoreClocks",
     "StoreConcurrency",
     "StoreContract",
+    "StoreCutOffs",
     "StoreFaults",
+    "StoreFileFreezes",
+    "StoreFreezes",
     "StoreLosses",
     "StoreMeaning",
     "StoreProcesses",

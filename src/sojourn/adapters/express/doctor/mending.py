@@ -175,7 +175,7 @@ class Key(Repairing):
 
         def work(tx: Tx) -> None:
             steps.clear()
-            tx.patiently()
+            tx.patiently(thinking=True)
             _ddl(tx, f"LOCK TABLE {names.express} IN ACCESS EXCLUSIVE MODE")
             shape = shape_of(tx, names)  # another doctor may have been faster
             steps.extend(self._steps(tx, names, shape))
@@ -389,7 +389,7 @@ def _silently(tx: Tx, names: Names, work: Callable[[], Any]) -> None:
 
 def _in_one(db: Database, statements: Sequence[str]) -> None:
     def all_of_it(tx: Tx) -> None:
-        tx.patiently()
+        tx.patiently(thinking=True)
         for each in statements:
             _ddl(tx, each)
 

@@ -49,7 +49,7 @@ SELECT {row} FROM (
 
 def postgres(tx: Tx, job: Job) -> Done:
     """Rebuild in the transaction under way."""
-    tx.patiently()
+    tx.patiently(thinking=True)
     tx.rows(PATIENCE, {"timeout": f"{LOCK_TIMEOUT}s"})
     name = job.name
     tx.do(filled("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", table=name))
@@ -148,7 +148,7 @@ def _lost_uniques(job: Job) -> list[UniqueConstraint]:
 
 def mysql(tx: Tx, job: Job) -> Done:
     """Rebuild on this connection, which is to be thrown away afterwards: its locks end with it."""
-    tx.patiently()
+    tx.patiently(thinking=True)
     tx.do(filled("SET SESSION lock_wait_timeout = {seconds}", seconds=str(LOCK_TIMEOUT)))
     name = job.name
     tx.do(filled("CREATE TABLE {copy} LIKE {table}", copy=job.copy, table=name))

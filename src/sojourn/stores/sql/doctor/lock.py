@@ -1,17 +1,23 @@
-"""One doctor repairs at a time. The lock ends with the process that holds it, however that ends."""
+"""One doctor repairs at a time. The lock ends with the process that holds it, however that ends.
+
+On a server it belongs to a connection, in a transaction that a thread keeps talking in: of a process that
+froze, or was cut off, the server hears nothing, and lets go of the lock, as of any other.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sojourn.errors import RepairBusy
+from sojourn.errors import RepairBusy, StoreUnavailable
 from sojourn.stores.sql.database import Database, translated
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.faults import classify
@@ -26,23 +32,73 @@ LOCK = {
     Backend.POSTGRES: "SELECT 1 FROM (SELECT pg_advisory_lock(:number)) AS waited",
     Backend.MYSQL: "SELECT get_lock(concat(:name, ':', coalesce(database(), '')), :timeout)",
 }
+SILENT_MAX = 2  # seconds
+SILENT_POSTGRES = (
+    f"SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_MAX}s', false)"
+)
+TALK_EVERY = 0.25  # seconds
+TALK_TIMEOUT = 10.0  # seconds: longer than any statement may take
 HELD = "SQLSTATE 55P03"  # lock_timeout, which our connections have
 
 
 @contextlib.contextmanager
-def held(db: Database) -> Iterator[None]:
-    """Hold the lock of a database, or raise RepairBusy."""
+def held(db: Database) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a database, or raise RepairBusy. What is handed out raises StoreUnavailable
+    once the lock is lost: ask it before each step."""
     if isinstance(db, FileDatabase):
         with _file_held(db.path):
-            yield
+            yield lambda: None
         return
     with translated(), db.engine.connect() as connection:
         try:
+            _may_be_silent_for(db, connection)
+            connection.exec_driver_sql("BEGIN")
             if not _taken(connection, db.dialect.render(LOCK[db.dialect.backend])):
                 raise _busy()
-            yield
+            with _talking(connection) as lost:
+                yield lambda: _assure(lost)
         finally:
             connection.invalidate()  # the lock ends with its connection
+
+
+def _may_be_silent_for(db: Database, connection: Connection) -> None:
+    if db.dialect.backend is Backend.POSTGRES:
+        connection.exec_driver_sql(SILENT_POSTGRES)
+    else:
+        raw: Any = connection.connection.driver_connection
+        raw.end_when_silent(SILENT_MAX)
+
+
+@contextlib.contextmanager
+def _talking(connection: Connection) -> Iterator[threading.Event]:
+    """Say something, again and again; what is handed out is set when nobody hears it any more."""
+    over, lost = threading.Event(), threading.Event()
+    raw: Any = connection.connection.driver_connection
+
+    def talk() -> None:
+        while not over.wait(TALK_EVERY):
+            try:
+                with raw.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+            except Exception:  # noqa: BLE001  # whatever it was, the lock is not surely ours
+                lost.set()
+                return
+
+    thread = threading.Thread(target=talk, name="sojourn-doctor-lock", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        over.set()
+        thread.join(TALK_TIMEOUT)
+
+
+def _assure(lost: threading.Event) -> None:
+    if lost.is_set():
+        raise StoreUnavailable(
+            "This doctor was silent for too long, and its lock may be another's by now.",
+            hint="Run it again: it goes on from here.",
+        )
 
 
 def _taken(connection: Connection, sql: str) -> bool:

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from sqlalchemy import URL
 
-from sojourn.clock import SECOND
+from sojourn.clock import CLOCK_TOLERANCE, SECOND
 from sojourn.errors import SojournError, StoreError
-from sojourn.finding import Area, Check, Finding, Fix, failure, ok, warning
+from sojourn.finding import Area, Check, Finding, Fix, clock_set_back, failure, ok, warning
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor.source import Source
 from sojourn.stores.sql.faults import PERMIT
+from sojourn.stores.sql.server import ServerDatabase
 
-CLOCK_TOLERANCE = 5 * SECOND
 PROBE_TIMEOUT = 4.0  # seconds
 ASKS = 9
 SLOW = 50.0  # ms: a request asks a few times
@@ -151,11 +151,16 @@ def latency(source: Source) -> Finding:
 
 
 def clock(source: Source) -> Finding:
-    """Compare the clocks. A file's clock is this host's."""
+    """Compare the clocks. A file's time is this host's, as long as nobody sets the clock."""
     db: Database = source.db()
     before = source.host_now()
     there = db.read(Tx.now)
     ahead = there - (before + source.host_now()) // 2
+    if db.dialect.backend is Backend.SQLITE and ahead > CLOCK_TOLERANCE:
+        return clock_set_back("This host's", ahead)
+    shift = db.steady.shift if isinstance(db, ServerDatabase) else 0
+    if shift > CLOCK_TOLERANCE:
+        return clock_set_back("The database's", shift)
     if abs(ahead) <= CLOCK_TOLERANCE:
         return ok("The clocks agree.", f"the database's is {ahead / SECOND:+.1f} s off this host's")
     return warning(

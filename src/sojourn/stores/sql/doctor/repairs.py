@@ -112,7 +112,7 @@ def _make(tx: Tx, index: Index) -> None:
             tx.connection.invalidate()  # with its patience
         return
     with tx.transaction():
-        tx.patiently()
+        tx.patiently(thinking=True)
         if index.name in there:
             index.drop(tx.connection)
         index.create(tx.connection)

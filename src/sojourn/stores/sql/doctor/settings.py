@@ -21,6 +21,13 @@ SETTINGS_MYSQL = """
 SELECT @@version, @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin, @@tx_isolation,
        @@read_only, @@innodb_doublewrite
 """
+SILENT_POSTGRES = """
+SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'
+"""
+SILENT_MARIADB = "SHOW VARIABLES LIKE 'idle_transaction_timeout'"
+SILENT_MYSQL = "SHOW VARIABLES LIKE 'wait_timeout'"
+SILENT_MAX = 2_000
+"""How long (ms) somebody may keep locks without saying anything: others wait twice as long."""
 WAL_SAFE = (3, 51, 3)
 """Since then SQLite cannot corrupt a database whose log two connections reset at the same instant."""
 
@@ -49,6 +56,12 @@ def checks(source: Source) -> Iterator[Check]:
     )
     yield check(
         "isolation", "Are transactions isolated as we expect?", "our connections", isolation
+    )
+    yield check(
+        "silent_locks",
+        "Does the database take locks from who is silent?",
+        "how long our transactions may say nothing",
+        silent_locks,
     )
     yield check("encoding", "Can every name be kept?", "the database's encoding", encoding)
 
@@ -202,6 +215,37 @@ def isolation(tx: Tx) -> Finding:
         means="Every conflict costs another try; under load, answers get slow.",
         fix=Fix(text="See which proxy between us and the server changes it."),
     )
+
+
+def silent_locks(tx: Tx) -> Finding:
+    """Ask what is in force: a proxy between may have kept it from the server, an old one not know it."""
+    if tx.dialect.backend is Backend.SQLITE:
+        return ok("A file's lock ends with the process that holds it.")
+    name, there = _silence(tx)
+    seen = f"{name} = {'off' if not there else f'{there / 1_000:g} s'}"
+    if 0 < there <= SILENT_MAX:
+        return ok("Who holds locks and is silent loses them.", seen)
+    postgres = tx.dialect.backend is Backend.POSTGRES
+    return warning(
+        "The database lets who is silent keep locks, although we ask it not to.",
+        evidence=[seen],
+        means="A server of ours that freezes, or is cut off, may keep all others from giving seats.",
+        fix=Fix(
+            text="See which proxy between us and the server drops it; or set it for everybody.",
+            sql="ALTER ROLE … SET idle_in_transaction_session_timeout = '1s';" if postgres else "",
+            setting="" if postgres else "[mariadb]\nidle_transaction_timeout = 1",
+        ),
+    )
+
+
+def _silence(tx: Tx) -> tuple[str, int]:
+    """Return the setting that ends silent transactions, and what it is set to, in ms; 0 for never."""
+    if tx.dialect.backend is Backend.POSTGRES:
+        return "idle_in_transaction_session_timeout", int(tx.rows(SILENT_POSTGRES, {})[0][0])
+    for statement in (SILENT_MARIADB, SILENT_MYSQL):
+        for name, value in tx.rows(statement, {}):
+            return str(name), int(value) * 1_000
+    return "idle_transaction_timeout", 0
 
 
 def encoding(tx: Tx) -> Finding:

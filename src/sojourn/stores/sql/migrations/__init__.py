@@ -85,7 +85,7 @@ def require(db: Database) -> None:
 
 def migrate(db: Database) -> None:
     """Bring the schema to this code's version, and put back what is missing of it."""
-    with translated(), db.writing() as tx, _alone(tx):
+    with translated(db), db.writing() as tx, _alone(tx):
         noted = versions_of(tx)
         if not known().issuperset(noted):
             return  # newer code has been here: its schema is not ours to change
@@ -118,7 +118,7 @@ def restore_marks(tx: Tx) -> None:
 def _alone(tx: Tx) -> Iterator[None]:
     """Keep other migrations out. Where DDL is transactional, all of it is one transaction."""
     if tx.dialect.backend is Backend.MYSQL:
-        tx.patiently()
+        tx.patiently(thinking=True)
         if tx.rows(LOCK_MYSQL, LOCK)[0][0] != 1:
             raise StoreUnavailable("Another server is migrating the database and takes long.")
         try:
@@ -128,7 +128,7 @@ def _alone(tx: Tx) -> Iterator[None]:
                 tx.rows(UNLOCK_MYSQL, LOCK)
         return
     with tx.transaction():
-        tx.patiently()
+        tx.patiently(thinking=True)
         if tx.dialect.backend is Backend.POSTGRES:
             tx.rows(LOCK_POSTGRES, LOCK)
         yield
