@@ -92,7 +92,10 @@ class Services:
         ]
         if self.recorder is not None:
             self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))
-        self._behind = threading.Event()  # a cutoff of ours is not swept to its end yet
+        self._behind = threading.Event()  # a cutoff is not swept to its end yet
+        self._behind.set()  # as far as we know: its server may have been killed once it had answered
+        self.caught_up = threading.Event()
+        """Set once the sweep that follows a start or a cutoff has come to its end."""
 
     def pulse(self) -> None:
         """Say that this service is alive; tell the log when it, or the store, had been away."""
@@ -111,6 +114,7 @@ class Services:
         once: the sweep that does it is not waited for, since it may concern a million sessions.
         """
         at = self.sessions.cut_off(user_id, reason=reason, actor=actor)
+        self.caught_up.clear()
         self._behind.set()
         self._aftermath.wake()
         return at
@@ -121,12 +125,15 @@ class Services:
             self._behind.clear()
             said: list[Swept] = []
             try:
-                self.sweeper.run(actor="system:cutoff", progress=said.append)
+                self.sweeper.run(actor="system:cutoff", progress=said.append, told_if_idle=False)
             except Exception:
                 self._behind.set()
                 raise
             if said and said[-1].more:
                 self._behind.set()
+        self.caught_up.set()
+        if self._behind.is_set():  # asked for meanwhile
+            self.caught_up.clear()
 
     def start(self) -> None:
         """Heal the store's copy of the pools, then start the runner and the background work."""
@@ -137,7 +144,7 @@ class Services:
         self.presence.register()
         self.batcher.start()
         for ticker in self._tickers:
-            ticker.start()
+            ticker.start(at_once=ticker is self._aftermath)
 
     async def stop(self) -> None:
         self._stopping.set()
