@@ -24,6 +24,7 @@ class Unbatched:
     """What the batcher replaces: a thread per request, a transaction per request."""
 
     depth = 0
+    withdrawn = 0
 
     def __init__(self, verbs: dict[str, Callable[[Sequence[Any]], Sequence[Any]]]) -> None:
         self._verbs = verbs
@@ -34,7 +35,16 @@ class Unbatched:
     async def close(self) -> None:
         return None
 
-    def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
+    def refuses(self, **_: bool) -> bool:
+        return False
+
+    def withdraw(self, _item: Any) -> bool:
+        return False
+
+    def ask(self, verb: str, request: Any, **_: float) -> Any:
+        return self._verbs[verb]([request])[0]
+
+    def submit(self, verb: str, request: Any, _caller: Any = None) -> asyncio.Future[Any]:
         def run() -> Any:
             answer = self._verbs[verb]([request])[0]
             if isinstance(answer, Exception):
@@ -43,7 +53,9 @@ class Unbatched:
 
         return self._loop.run_in_executor(None, run)
 
-    def put(self, verb: str, request: Any, answered: Callable[[Any], None]) -> None:
+    def put(
+        self, verb: str, request: Any, answered: Callable[[Any], None], _caller: Any = None
+    ) -> None:
         def settle(future: asyncio.Future[Any]) -> None:
             answered(future.exception() or future.result())
 
@@ -81,7 +93,12 @@ def main() -> None:
     if given.unbatched:
         seats = services.seats
         services.batcher = Unbatched(  # type: ignore[assignment]  # the same two calls
-            {"acquire": seats.acquire, "renew": seats.renew, "release": seats.release}
+            {
+                "acquire": seats.acquire,
+                "renew": seats.renew,
+                "release": seats.release,
+                "pulse": lambda _: [store.pulse()],
+            }
         )
     if given.every_touch:
         Session.touch_due = property(lambda _: True)  # type: ignore[assignment,method-assign]  # to measure it

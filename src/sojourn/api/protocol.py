@@ -29,6 +29,8 @@ from sojourn.api.direct import DIRECT_MAX, Direct, Lane
 from sojourn.api.metrics import REFUSED
 from sojourn.api.problems import answer_problem, problem
 from sojourn.api.reply import Renderer
+from sojourn.api.steps import CALLER
+from sojourn.service.caller import NO_FD, Caller
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
@@ -88,15 +90,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: Cycle | None = None  # `cycle` is the last one received
         self.cycle: Cycle  # type: ignore[assignment]  # wider than uvicorn knows
         self._lane = Lane.before(config.loaded_app)
+        self.caller = Caller()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
+        socket = transport.get_extra_info("socket")
+        self.caller.fd = NO_FD if socket is None else socket.fileno()
         self._due = self.loop.time() + self._bounds.receive_timeout
         Watch.over(self.server_state, self.loop, self._bounds).arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.caller.gone = True
         self._give_up()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Take a client that has said its last for gone, and the connection ends (ADR 23)."""
+        self.caller.gone = True
+        self._give_up()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -193,6 +204,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Make the scope, as uvicorn does when a request begins."""
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.scope["extensions"] = {CALLER: self.caller}  # type: ignore[dict-item]  # not of the specification's
         self.url, self.expect_100_continue = url, expect
         self.headers += headers
 
@@ -269,6 +281,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                if type(cycle) is Direct:
+                    cycle.abandon()
 
     def _takes_upgrade(self) -> bool:
         """Tell whether this is the handshake of a WebSocket, on a connection that nothing else uses."""

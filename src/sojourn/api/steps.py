@@ -17,6 +17,16 @@ from msgspec import Struct
 from sojourn.api.context import Context
 from sojourn.api.reply import Headers, Reply
 from sojourn.errors import InvalidInput
+from sojourn.service.caller import Caller
+
+CALLER = "sojourn.caller"
+"""Where our protocol says, among a scope's extensions, who waits at the other end of the connection."""
+
+
+def caller_of(scope: Any) -> Caller | None:
+    """Return who asks; None under a server that does not tell."""
+    found: Caller | None = (scope.get("extensions") or {}).get(CALLER)
+    return found
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -63,14 +73,16 @@ Step: TypeAlias = Asked | Awaited
 
 
 class Hot(Struct, frozen=True):
-    """The two parts of a hot call. Both may raise a SojournError."""
+    """The two parts of a hot call. Both may raise a SojournError. `keeps`: it keeps or frees a seat, so
+    it has room in the queue that other calls cannot take (`batcher.KEEPS`)."""
 
     ask: Callable[[Context, Incoming, bytes], Step]
     tell: Callable[[Context, Any], Reply]
+    keeps: bool = False
 
-    async def walk(self, context: Context, step: Step) -> Reply:
-        """Carry the call out in a task, from a step on."""
+    async def walk(self, context: Context, step: Step, caller: Caller | None = None) -> Reply:
+        """Carry the call out in a task, from a step on, unless its caller hangs up before."""
         while isinstance(step, Awaited):
             step = step.then(await step.work())
-        asked = context.services.batcher.submit(step.verb, step.request)
+        asked = context.services.batcher.submit(step.verb, step.request, caller)
         return self.tell(context, await context.deadlines.wait(asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 
@@ -15,11 +16,12 @@ from sojourn.service.instances import REGISTER_INTERVAL, Presence
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
+from sojourn.service.pulse import WritingPath
 from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
-from sojourn.store import Recorder, Store, Swept
+from sojourn.store import Outage, Recorder, Store, Swept
 from sojourn.token import Keyring
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,9 @@ FOLLOW_INTERVAL = 30.0
 
 RECORD_INTERVAL = 0.5
 """Seconds between two looks for events that the ledger does not have."""
+
+PULSE_PATIENCE = 60.0
+"""Seconds for which a pulse may wait for its turn; then the next one is asked for."""
 
 
 class Services:
@@ -67,12 +72,15 @@ class Services:
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end
         # comes first: it releases leases, and whatever else is asked of that session in the same
-        # round finds it ended. A check comes last: it shows the session as its round leaves it.
+        # round finds it ended. The pulse comes after the renewals, and goes their way. A check comes
+        # last: it shows the session as its round leaves it.
+        self._path = WritingPath(store)
         self.batcher = Batcher(
             {
                 "end": self.backends.end,
                 "release": self.seats.release,
-                "renew": self.seats.renew,
+                "renew": self._path.renewing(self.seats.renew),
+                "pulse": self._path.pulse,
                 "rotate": self.backends.rotate,
                 "begin": self.backends.begin,
                 "save": self.backends.save,
@@ -98,8 +106,11 @@ class Services:
         """Set once the sweep that follows a start or a cutoff has come to its end."""
 
     def pulse(self) -> None:
-        """Say that this service is alive; tell the log when it, or the store, had been away."""
-        outage = self.store.pulse()
+        """Say that this service is alive, in the renewals' turn; tell the log when it, or the store, had
+        been away. Raises StoreError while renewals do not get through."""
+        self._tell(self.batcher.ask("pulse", None, patience=PULSE_PATIENCE))
+
+    def _tell(self, outage: Outage | None) -> None:
         if outage is not None:
             log.warning(
                 "returned_after_outage",
@@ -137,7 +148,7 @@ class Services:
 
     def start(self) -> None:
         """Heal the store's copy of the pools, then start the runner and the background work."""
-        self.pulse()
+        self._tell(self.store.pulse())  # nothing can be renewed yet: what lay before is given back
         if self.recorder is not None:
             self.recorder.run()  # first: what a replaced store has lost is to be known before a grant
         self.licenses.reconcile()
@@ -149,8 +160,8 @@ class Services:
     async def stop(self) -> None:
         self._stopping.set()
         await self.batcher.close()
-        for ticker in self._tickers:
-            ticker.stop()
+        for ticker in self._tickers:  # not on the loop, which a pulse may be waiting for
+            await asyncio.to_thread(ticker.stop)
         with contextlib.suppress(StoreError):  # the others see it by its silence
             self.presence.leave()
 
