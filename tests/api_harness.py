@@ -15,7 +15,7 @@ import uvicorn
 from msgspec import Struct, field
 
 from sojourn.api.app import create_app
-from sojourn.api.server import server_config
+from sojourn.api.server import Server, server_config
 from sojourn.clock import ManualClock
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
@@ -286,13 +286,13 @@ def served(world: World, **options: Any) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
     started = threading.Event()
 
-    class Server(uvicorn.Server):
+    class Noticed(Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             started.set()
 
     config = uvicorn.Config(world.app, **{**server_config(world.settings), **options})
-    server = Server(config)
+    server = Noticed(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

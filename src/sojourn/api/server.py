@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import socket
 from functools import partial
 from typing import Any
 
-from sojourn.api.protocol import KEEP_ALIVE, Bounds, GuardedProtocol
+import uvicorn
+
+from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
 from sojourn.origin import spelled_out
 from sojourn.settings import Settings
 
@@ -18,6 +22,8 @@ else:
     LOOP = "uvloop"
 
 
+BACKLOG = 2_048
+"""Connections that the system accepts for us while we are busy."""
 MESSAGE_MAX = 16_384
 """Bytes of a message that a WebSocket's client may send."""
 
@@ -47,11 +53,13 @@ def server_config(settings: Settings) -> dict[str, Any]:
         header_max=settings.header_max,
         body_max=settings.body_max,
         receive_timeout=settings.request_timeout,
+        stop_grace=min(STOP_GRACE, settings.shutdown_timeout / 2),
     )
     return {
         "host": settings.host,
         "port": settings.port,
         "workers": settings.workers,
+        "backlog": BACKLOG,
         "loop": LOOP,
         "http": partial(GuardedProtocol, bounds=bounds),
         "ws": "websockets-sansio",
@@ -67,3 +75,41 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": spelled_out(settings.trusted_proxies),
     }
+
+
+class Server(uvicorn.Server):
+    """Serves until it is told to stop, and then cuts nobody off.
+
+    It listens once the application has started: until then clients are refused, and know it.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in who has connected already, then stop as uvicorn does: listen no longer, answer, end."""
+        accepted = [each for listener in sockets or () for each in _accept(listener)]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for each in accepted:
+            await loop.connect_accepted_socket(self._protocol, each)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        config = self.config
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]  # it is ours
+            config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+
+def _accept(listener: socket.socket) -> list[socket.socket]:
+    """Take the connections that the system has accepted for us: closing the listener would reset them."""
+    listener.setblocking(False)
+    taken: list[socket.socket] = []
+    while len(taken) < BACKLOG:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # there is none left
+            return taken
+        connection.setblocking(False)
+        taken.append(connection)
+    return taken
