@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--ledger", help="where the record is, if not beside the store")
     parser.add_argument("--empty", action="store_true")
     parser.add_argument("--unbatched", action="store_true")
+    parser.add_argument("--queue", type=int, default=10_000, help="requests that may wait")
     parser.add_argument(
         "--every-touch", action="store_true", help="write every use of a session down"
     )
@@ -88,7 +89,9 @@ def main() -> None:
         migrate(record)
     store, ledger = open_store(given.store), open_ledger(record)
     keyring = Keyring([SECRET.encode()])
-    services = Services(store, ledger, keyring, recorder=recorder_of(store, ledger))
+    services = Services(
+        store, ledger, keyring, recorder=recorder_of(store, ledger), queue_max=given.queue
+    )
     services.keys.ensure_admin(ADMIN_KEY)
     if given.unbatched:
         seats = services.seats
@@ -102,7 +105,7 @@ def main() -> None:
         )
     if given.every_touch:
         Session.touch_due = property(lambda _: True)  # type: ignore[assignment,method-assign]  # to measure it
-    settings = Settings(port=given.port, log_level="warning")
+    settings = Settings(port=given.port, log_level="warning", queue_max=given.queue)
     app = create_app(services, settings)
     settle_down()  # as `sojourn serve` does
     uvicorn.run(app, **server_config(settings))

@@ -7,11 +7,17 @@ import pytest
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore, stream
-from sojourn.testing.contract import StoreContract
+from sojourn.testing.contract import StoreContract, StoreFloods
 from sojourn.testing.machine import machine_for
 
 
 class TestMemory(StoreContract):
+    @pytest.fixture
+    def store(self, clock: ManualClock) -> Store:
+        return MemoryStore(clock)
+
+
+class TestMemoryFloods(StoreFloods):
     @pytest.fixture
     def store(self, clock: ManualClock) -> Store:
         return MemoryStore(clock)

@@ -12,7 +12,7 @@ import redis
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores.open import open_store
-from sojourn.testing.contract import StoreContract, StoreFaults, StoreProcesses
+from sojourn.testing.contract import StoreContract, StoreFaults, StoreFloods, StoreProcesses
 from sojourn.testing.machine import drive
 from sojourn.testing.redis_server import RedisServer, redis_server
 
@@ -64,6 +64,13 @@ class TestValkey(OnValkey, RedisContract):
 
 class TestValkeyProcesses(OnValkey, StoreProcesses):
     pass
+
+
+class TestValkeyFloods(OnValkey, StoreFloods):
+    @pytest.fixture
+    def store(self, store_url: str, clock: ManualClock) -> Iterator[Store]:
+        with closing(open_store(store_url, clock=clock)) as store:
+            yield store
 
 
 class TestValkeyFaults(StoreFaults):

@@ -14,7 +14,7 @@ from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores import open as stores
 from sojourn.stores.sql import server as sql_server
-from sojourn.testing.contract import StoreContract, StoreFaults
+from sojourn.testing.contract import StoreContract, StoreFaults, StoreFloods
 from sojourn.testing.contract.processes import StoreProcesses
 from sojourn.testing.machine import drive
 from sojourn.testing.servers import Server, fresh_database
@@ -105,6 +105,25 @@ class TestPostgresProcesses(OnPostgres, StoreProcesses):
 
 
 class TestMariadbProcesses(OnMariadb, StoreProcesses):
+    pass
+
+
+class SqlFloods(StoreFloods):
+    @pytest.fixture
+    def store(self, store_url: str, clock: ManualClock) -> Iterator[Store]:
+        with closing(stores.open_store(store_url, clock=clock)) as store:
+            yield store
+
+
+class TestSqliteFloods(OnSqlite, SqlFloods):
+    pass
+
+
+class TestPostgresFloods(OnPostgres, SqlFloods):
+    pass
+
+
+class TestMariadbFloods(OnMariadb, SqlFloods):
     pass
 
 

@@ -24,10 +24,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, TypeAlias
 
 import structlog
+from msgspec import Struct
 
 from sojourn.errors import Overloaded, SojournError, StoreBroken, StoreUnavailable
 from sojourn.service.caller import Abandoned, Caller, look
@@ -52,35 +52,15 @@ log = structlog.get_logger(__name__)
 type_verb = Callable[[Sequence[Any]], Sequence[Any]]
 
 
-class Item:
-    """A request that was accepted."""
+class Item(Struct, eq=False):
+    """A request that was accepted. One is told from another by identity."""
 
-    __slots__ = ("answered", "caller", "future", "request", "since", "verb")
-
-    def __init__(
-        self,
-        verb: str,
-        request: Any,
-        answered: Callable[[Any], None],
-        since: float,
-        *,
-        caller: Caller | None,
-        future: asyncio.Future[Any] | None,
-    ) -> None:
-        self.verb = verb
-        self.request = request
-        self.answered = answered
-        self.since = since
-        self.caller = caller
-        self.future = future
-
-    @property
-    def wanted(self) -> bool:
-        """Tell whether somebody waits for the answer, as far as we know."""
-        return not (
-            (self.caller is not None and self.caller.gone)
-            or (self.future is not None and self.future.done())
-        )
+    verb: str
+    request: Any
+    answered: Callable[[Any], None]
+    since: float
+    caller: Caller | None
+    future: asyncio.Future[Any] | None
 
 
 Waiting: TypeAlias = OrderedDict[Item, None]  # a queue from which any one can be taken at once
@@ -166,12 +146,13 @@ class Batcher:
 
     def refuses(self, *, keeps: bool) -> bool:
         """Tell whether a request would be refused now for want of room, one of KEEPS or another."""
-        return self._loop is not None and self._is_full(self._loop.time(), keeps=keeps)
-
-    def _is_full(self, now: float, *, keeps: bool) -> bool:
         if keeps:
             return self._kept >= self._keep_max
-        return self._rest >= self._queue_max or now - self._oldest > self._wait_max
+        if self._rest >= self._queue_max:
+            return True
+        if self._oldest == NEVER or self._loop is None:
+            return False
+        return self._loop.time() - self._oldest > self._wait_max
 
     def submit(self, verb: str, request: Any, caller: Caller | None = None) -> asyncio.Future[Any]:
         """Queue a request; the future is resolved after its batch is committed. When it is canceled
@@ -203,10 +184,11 @@ class Batcher:
         loop = self._loop
         if loop is None or self._closing:
             raise StoreUnavailable("The server is shutting down.")
-        keeps, now = verb in self._keeps, loop.time()
-        if self._is_full(now, keeps=keeps):
+        keeps = verb in self._keeps
+        if self.refuses(keeps=keeps):
             raise overloaded()
-        item = Item(verb, request, answered, now, caller=caller, future=future)
+        now = loop.time()
+        item = Item(verb, request, answered, now, caller, future)
         self._waiting[verb][item] = None
         if keeps:
             self._kept += 1
@@ -330,12 +312,15 @@ class Batcher:
 
     def _drop(self, taken: list[list[Item]]) -> list[Item]:
         """Take out what nobody waits for any more; return it."""
-        look({each.caller for each in chain.from_iterable(taken) if each.caller is not None})
-        dropped = [item for item in chain.from_iterable(taken) if not item.wanted]
-        if dropped:
-            for items in taken:
-                items[:] = [item for item in items if item.wanted]
-            self._forget(dropped)
+        callers = [item.caller for items in taken for item in items if item.caller is not None]
+        if not look(callers) and not any(
+            item.future is not None and item.future.done() for items in taken for item in items
+        ):
+            return []
+        dropped = [item for items in taken for item in items if not _wanted(item)]
+        for items in taken:
+            items[:] = [item for item in items if _wanted(item)]
+        self._forget(dropped)
         return dropped
 
     def _run(self) -> None:
@@ -380,6 +365,14 @@ class Batcher:
 
 def overloaded() -> Overloaded:
     return Overloaded("The server has more requests waiting than it can serve in time.")
+
+
+def _wanted(item: Item) -> bool:
+    """Tell whether somebody waits for the answer, as far as we know."""
+    return not (
+        (item.caller is not None and item.caller.gone)
+        or (item.future is not None and item.future.done())
+    )
 
 
 def _first(waiting: Mapping[str, Waiting]) -> float:

@@ -9,7 +9,7 @@ is asked about all of their connections, in one call.
 from __future__ import annotations
 
 import select
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from sojourn.errors import SojournError
 
@@ -38,19 +38,19 @@ class Caller:
         self.gone = False
 
     def hung_up(self) -> bool:
-        """Ask the system, now. Safe from any thread while the connection is open."""
-        look([self])
-        return self.gone
+        """Ask the system, now. Safe from any thread."""
+        return self.gone or look([self])
 
 
-def look(callers: Iterable[Caller]) -> None:
-    """Find out who of these has hung up, in one system call that does not wait."""
-    by_fd = {each.fd: each for each in callers if not each.gone and each.fd != NO_FD}
-    if not by_fd:
-        return
+def look(callers: Sequence[Caller]) -> bool:
+    """Find out who of these has hung up, in one system call that does not wait; tell whether anybody."""
     poll = select.poll()
-    for fd in by_fd:
-        poll.register(fd, ENDED)
-    for fd, events in poll.poll(0):
-        if events & GONE:
-            by_fd[fd].gone = True
+    register = poll.register
+    for each in callers:
+        if each.fd != NO_FD:
+            register(each.fd, ENDED)
+    ended = {fd for fd, events in poll.poll(0) if events & GONE} if callers else ()
+    if ended:
+        for each in callers:
+            each.gone = each.gone or each.fd in ended
+    return any(each.gone for each in callers)

@@ -5,6 +5,7 @@
 | StoreMeaning       | does each verb mean what it says?        | `store`                              |
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
+| StoreFloods        | who keeps a seat when too many ask?      | `store`                              |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
 
 `store` is an empty store on the fixture `clock`, with the defaults of everything else. `open_store()`
@@ -15,7 +16,16 @@ opens the same data once more, on the same clock; leave the fixture out where th
 import pytest
 
 NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
-MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
+MORE = (
+    "sign_ins",
+    "people",
+    "cutoffs",
+    "session_races",
+    "concurrency",
+    "faults",
+    "floods",
+    "processes",
+)
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -24,6 +34,7 @@ from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # afte
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
+from sojourn.testing.contract.floods import StoreFloods  # noqa: E402  # after the above
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
@@ -61,6 +72,7 @@ __all__ = [
     "StoreConcurrency",
     "StoreContract",
     "StoreFaults",
+    "StoreFloods",
     "StoreMeaning",
     "StoreProcesses",
 ]
