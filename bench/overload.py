@@ -251,7 +251,7 @@ def _beside(living: _Living, port: int, flood: _Flood, rate: float) -> float:
         over = asyncio.Event()
         beating = asyncio.create_task(living.run(port, over))
         try:
-            return await flood.run(port, rate, seconds=4.0, warmup=1.5)
+            return await flood.run(port, rate, seconds=3.0, warmup=1.0)
         finally:
             over.set()
             await beating
