@@ -53,24 +53,18 @@ class _Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        self.buffer = buffer = self.buffer + data if self.buffer else data
-        end = buffer.find(b"\r\n\r\n")
-        if end < 0:
+        self.buffer = self.buffer + data if self.buffer else data
+        answer = whole(self.buffer)
+        if answer is None:
             return
-        at = buffer.find(b"ontent-", 0, end)
-        while at >= 0 and buffer[at + 7 : at + 14].lower() != b"length:":
-            at = buffer.find(b"ontent-", at + 7, end)
-        length = int(buffer[at + 14 : buffer.find(b"\r", at)]) if at >= 0 else 0
-        if len(buffer) < end + 4 + length:
-            return
+        status, body = answer
         self.buffer = b""
-        status = int(buffer[9:12])
         self.run.answered(status, time.perf_counter() - self.sent)
         if self.run.over:
             self._finish()
             return
         try:
-            self._send(self.script.send((status, buffer[end + 4 :])))
+            self._send(self.script.send((status, body)))
         except StopIteration:
             self._finish()
 
@@ -82,6 +76,20 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.run.gone()
+
+
+def whole(buffer: bytes) -> tuple[int, bytes] | None:
+    """Return the status and the body of an answer; None while some of it is missing."""
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    at = buffer.find(b"ontent-", 0, end)
+    while at >= 0 and buffer[at + 7 : at + 14].lower() != b"length:":
+        at = buffer.find(b"ontent-", at + 7, end)
+    length = int(buffer[at + 14 : buffer.find(b"\r", at)]) if at >= 0 else 0
+    if len(buffer) < end + 4 + length:
+        return None
+    return int(buffer[9:12]), buffer[end + 4 :]
 
 
 class _Run:

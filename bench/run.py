@@ -2,7 +2,7 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions versus people redis
+make bench ARGS="--only http"  one of: http stores contended sessions versus people redis overload
 make bench ARGS="--only http --store valkey"  and of that one store, beside what is known of the others
 """
 
@@ -17,6 +17,7 @@ import active_sessions
 import contended
 import http_seats
 import msgspec
+import overload
 import redis_leases
 import stores
 import versus
@@ -34,9 +35,21 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
-        "--only", choices=["http", "stores", "contended", "sessions", "versus", "people", "redis"]
+        "--only",
+        choices=[
+            "http",
+            "stores",
+            "contended",
+            "sessions",
+            "versus",
+            "people",
+            "redis",
+            "overload",
+        ],
     )
-    parser.add_argument("--store", choices=http_seats.STORES, help="of http only this one")
+    parser.add_argument(
+        "--store", choices=http_seats.STORES, help="of http, overload only this one"
+    )
     given = parser.parse_args()
     console = Console()
     seconds, rounds = (1.0, 3) if given.quick else (3.0, 11)
@@ -47,6 +60,9 @@ def main() -> None:
         ),
         "http": lambda say: http_seats.measure(
             rounds, say, [given.store] if given.store else http_seats.STORES
+        ),
+        "overload": lambda say: overload.measure(
+            1 if given.quick else 5, say, [given.store] if given.store else overload.STORES
         ),
         "redis": lambda say: redis_leases.measure(50_000 if given.quick else 1_000_000, say),
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),

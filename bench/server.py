@@ -24,6 +24,7 @@ class Unbatched:
     """What the batcher replaces: a thread per request, a transaction per request."""
 
     depth = 0
+    withdrawn = 0
 
     def __init__(self, verbs: dict[str, Callable[[Sequence[Any]], Sequence[Any]]]) -> None:
         self._verbs = verbs
@@ -34,7 +35,16 @@ class Unbatched:
     async def close(self) -> None:
         return None
 
-    def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
+    def refuses(self, **_: bool) -> bool:
+        return False
+
+    def withdraw(self, _item: Any) -> bool:
+        return False
+
+    def ask(self, verb: str, request: Any, **_: float) -> Any:
+        return self._verbs[verb]([request])[0]
+
+    def submit(self, verb: str, request: Any, _caller: Any = None) -> asyncio.Future[Any]:
         def run() -> Any:
             answer = self._verbs[verb]([request])[0]
             if isinstance(answer, Exception):
@@ -43,7 +53,9 @@ class Unbatched:
 
         return self._loop.run_in_executor(None, run)
 
-    def put(self, verb: str, request: Any, answered: Callable[[Any], None]) -> None:
+    def put(
+        self, verb: str, request: Any, answered: Callable[[Any], None], _caller: Any = None
+    ) -> None:
         def settle(future: asyncio.Future[Any]) -> None:
             answered(future.exception() or future.result())
 
@@ -57,6 +69,7 @@ def main() -> None:
     parser.add_argument("--ledger", help="where the record is, if not beside the store")
     parser.add_argument("--empty", action="store_true")
     parser.add_argument("--unbatched", action="store_true")
+    parser.add_argument("--queue", type=int, default=10_000, help="requests that may wait")
     parser.add_argument(
         "--every-touch", action="store_true", help="write every use of a session down"
     )
@@ -76,16 +89,23 @@ def main() -> None:
         migrate(record)
     store, ledger = open_store(given.store), open_ledger(record)
     keyring = Keyring([SECRET.encode()])
-    services = Services(store, ledger, keyring, recorder=recorder_of(store, ledger))
+    services = Services(
+        store, ledger, keyring, recorder=recorder_of(store, ledger), queue_max=given.queue
+    )
     services.keys.ensure_admin(ADMIN_KEY)
     if given.unbatched:
         seats = services.seats
         services.batcher = Unbatched(  # type: ignore[assignment]  # the same two calls
-            {"acquire": seats.acquire, "renew": seats.renew, "release": seats.release}
+            {
+                "acquire": seats.acquire,
+                "renew": seats.renew,
+                "release": seats.release,
+                "pulse": lambda _: [store.pulse()],
+            }
         )
     if given.every_touch:
         Session.touch_due = property(lambda _: True)  # type: ignore[assignment,method-assign]  # to measure it
-    settings = Settings(port=given.port, log_level="warning")
+    settings = Settings(port=given.port, log_level="warning", queue_max=given.queue)
     app = create_app(services, settings)
     settle_down()  # as `sojourn serve` does
     uvicorn.run(app, **server_config(settings))

@@ -9,12 +9,18 @@ import pytest
 from sojourn.clock import ManualClock
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing.contract import StoreClocks, StoreContract
+from sojourn.testing.contract import StoreClocks, StoreContract, StoreFloods
 from sojourn.testing.machine import machine_for
 from sojourn.testing.wall_clock import OwnWallClock
 
 
 class TestMemory(StoreContract):
+    @pytest.fixture
+    def store(self, clock: ManualClock) -> Store:
+        return MemoryStore(clock)
+
+
+class TestMemoryFloods(StoreFloods):
     @pytest.fixture
     def store(self, clock: ManualClock) -> Store:
         return MemoryStore(clock)

@@ -15,6 +15,7 @@ from sojourn.stores.open import open_store
 from sojourn.testing.contract import (
     StoreContract,
     StoreFaults,
+    StoreFloods,
     StoreLosses,
     StoreProcesses,
     StoreRestarts,
@@ -70,6 +71,13 @@ class TestValkey(OnValkey, RedisContract):
 
 class TestValkeyProcesses(OnValkey, StoreProcesses):
     pass
+
+
+class TestValkeyFloods(OnValkey, StoreFloods):
+    @pytest.fixture
+    def store(self, store_url: str, clock: ManualClock) -> Iterator[Store]:
+        with closing(open_store(store_url, clock=clock)) as store:
+            yield store
 
 
 class OwnValkey:

@@ -20,6 +20,7 @@ from sojourn.testing.contract import (
     StoreCutOffs,
     StoreFaults,
     StoreFileFreezes,
+    StoreFloods,
     StoreFreezes,
     StoreRestarts,
 )
@@ -114,6 +115,25 @@ class TestPostgresProcesses(OnPostgres, StoreProcesses):
 
 
 class TestMariadbProcesses(OnMariadb, StoreProcesses):
+    pass
+
+
+class SqlFloods(StoreFloods):
+    @pytest.fixture
+    def store(self, store_url: str, clock: ManualClock) -> Iterator[Store]:
+        with closing(stores.open_store(store_url, clock=clock)) as store:
+            yield store
+
+
+class TestSqliteFloods(OnSqlite, SqlFloods):
+    pass
+
+
+class TestPostgresFloods(OnPostgres, SqlFloods):
+    pass
+
+
+class TestMariadbFloods(OnMariadb, SqlFloods):
     pass
 
 

@@ -16,6 +16,7 @@ from sojourn.lease import Renewal
 from sojourn.service.seats import BeatCall
 
 PATIENCE = 10.0  # seconds until a test gives up
+SESSION = "/api/sessions/current"
 
 
 class Gate:
@@ -43,33 +44,71 @@ class Gate:
         await asyncio.to_thread(self.entered.wait, PATIENCE)
 
 
+async def take(world: Api, user: str) -> Answer:
+    return await send(world.app, "POST", SEATS, bearer=world.license_key, json=world.wish(user))
+
+
 class TestOverload:
     def test_past_the_queue_the_answer_is_503_at_once(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with api(queue_max=1) as world:
-            token = world.seat()["token"]
-            gate = Gate(world, monkeypatch, "renew")
+            gate = Gate(world, monkeypatch, "acquire")
 
-            async def story() -> tuple[list[Answer], Answer]:
-                held = asyncio.create_task(send(world.app, "POST", BEAT, bearer=token))
+            async def story() -> tuple[Answer, Answer]:
+                held = asyncio.create_task(take(world, "ann"))
                 await gate.reached()
-                refused = [
-                    await send(world.app, "POST", BEAT, bearer=token),
-                    await send(world.app, "DELETE", CURRENT, bearer=token),
-                    await send(
-                        world.app, "POST", SEATS, bearer=world.license_key, json=world.wish()
-                    ),
-                ]
+                refused = await take(world, "bob")
                 gate.open()
                 return refused, await held
 
             refused, held = world.run(story())
-            for answer in refused:
-                assert (answer.status, answer.code) == (503, "overloaded")
-                assert answer.header("retry-after") == "1"
-            assert held.status == 200
-            assert world.beat(token).status == 200
+            assert (refused.status, refused.code) == (503, "overloaded")
+            assert refused.header("retry-after") == "1"
+            assert held.status == 201
+            assert world.acquire("bob").status == 201
+
+    def test_those_who_keep_or_free_a_seat_have_room_of_their_own(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many ask for one."""
+        with api(queue_max=1, capacity=3) as world:
+            tokens = [world.seat(user)["token"] for user in ("ann", "bob")]
+            gate = Gate(world, monkeypatch, "acquire")
+
+            async def story() -> list[Answer]:
+                held = asyncio.create_task(take(world, "cy"))
+                await gate.reached()
+                kept = [
+                    asyncio.create_task(send(world.app, "POST", BEAT, bearer=tokens[0])),
+                    asyncio.create_task(send(world.app, "DELETE", CURRENT, bearer=tokens[1])),
+                ]
+                assert (await take(world, "dan")).code == "overloaded"
+                gate.open()
+                return [await held, *[await each for each in kept]]
+
+            assert [answer.status for answer in world.run(story())] == [201, 200, 200]
+
+    def test_what_is_refused_for_want_of_room_is_not_looked_at(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither its proof nor its body: that would cost what there is too little of."""
+        with api(queue_max=1) as world:
+            gate = Gate(world, monkeypatch, "acquire")
+
+            async def story() -> list[Answer]:
+                held = asyncio.create_task(take(world, "ann"))
+                await gate.reached()
+                refused = [
+                    await send(world.app, "POST", SEATS, bearer="nonsense"),
+                    await send(world.app, "POST", SEATS, body=b"{", bearer=world.license_key),
+                    await send(world.app, "GET", SESSION),
+                ]
+                gate.open()
+                await held
+                return refused
+
+            assert {answer.code for answer in world.run(story())} == {"overloaded"}
 
     def test_other_calls_are_bounded_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with api() as world:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 
-from sojourn.api.server import COLLECT_AFTER, settle_down
+from sojourn.api.server import COLLECT_AFTER, SWITCH_INTERVAL, settle_down
 
 
 class Link:
@@ -17,9 +18,10 @@ class Link:
 
 def test_a_process_that_serves_settles_down() -> None:
     """What there is stays out of the collector's rounds; what comes later is still collected."""
-    threshold = gc.get_threshold()
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
     try:
         settle_down()
+        assert sys.getswitchinterval() == SWITCH_INTERVAL
         assert gc.get_threshold() == (COLLECT_AFTER, *threshold[1:])
         assert len(gc.get_objects()) < gc.get_freeze_count()
         one, other = Link(), Link()
@@ -30,3 +32,4 @@ def test_a_process_that_serves_settles_down() -> None:
         assert gone() is None
     finally:
         gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.client_fakes import (
     KEY,
     START,
+    Call,
     FakeWorld,
     Fault,
     answers,
@@ -18,6 +19,7 @@ from tests.unit.client_fakes import (
     refused,
     reset,
     scene,
+    success,
 )
 
 from sojourn.client import Client, SeatLost, SeatState
@@ -66,6 +68,26 @@ def test_a_lease_is_trusted_from_before_the_request_left() -> None:
         s.world.advance(30)  # the beat, too
         assert s.server.times("beat") == [30.0]
         assert seat.expires_in == pytest.approx(TRUSTED - 4.0)
+
+
+def test_no_answer_is_trusted_for_longer_than_a_lease_can_last() -> None:
+    """A server whose clock was set back by an hour answers 3,601 s: 90 s are the most there can be."""
+    with scene() as s:
+
+        def an_hour_more(call: Call) -> httpx.Response:
+            data = getattr(s.server, call.verb)(call).json()["data"]
+            return success(200, **(data | {"expiresIn": 3_601.0}))
+
+        s.server.faults = [an_hour_more, an_hour_more]
+        with s.seat() as seat:
+            assert seat.expires_in == pytest.approx(TRUSTED)
+            s.server.always = refused
+            s.world.advance(31)
+            assert s.server.times("beat") == [30.0]
+            assert seat.expires_in == pytest.approx(TRUSTED - 1)
+            s.world.advance(TRUSTED)
+            assert seat.state is LOST
+            assert s.states()[-1] == (LOST, "unreachable")
 
 
 def test_trust_ends_before_the_server_lets_go() -> None:

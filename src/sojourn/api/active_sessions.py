@@ -12,6 +12,7 @@ from sojourn.api.live import reject
 from sojourn.api.people import BASE, LIVE, OTHERS, PersonRequest, asked
 from sojourn.api.problems import refuse
 from sojourn.api.reply import Reply
+from sojourn.api.steps import caller_of
 from sojourn.api.wire import Done, Name
 from sojourn.api.wire_people import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
@@ -46,7 +47,9 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     scan(scope["headers"], settings.body_max)
     request = asked_by(scope)
     try:
-        return await context.blocking.run(settings.request_timeout, context.people.reply, request)
+        return await context.blocking.run(
+            settings.request_timeout, context.people.reply, request, caller=caller_of(scope)
+        )
     except (StoreError, Overloaded) as fault:
         context.people.note(fault)
         return refuse(for_people(fault, ending=request.method != "GET"))

@@ -29,7 +29,7 @@ from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done, replayed
-from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
+from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
 from sojourn.api.wire import Done, retry_after_header
 from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
 from sojourn.idempotency import Presented, Replayed
@@ -72,9 +72,11 @@ def backend(
     status: int = 200,
     body_required: bool = True,
     problems: tuple[str, ...] = (),
+    keeps: bool = False,
 ) -> Callable[[Handler], Call]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
+    `keeps`: see `Hot`.
     `tell` is given no outcome that is a refusal: where there is no such session, and where a user has
     too many, the answer is the same for all calls.
     """
@@ -83,7 +85,7 @@ def backend(
         reader = Reader(handler, path)
         takes_key = method != "GET"
         ask = _asking(handler, reader, who, may, body_required=body_required, takes_key=takes_key)
-        hot = Hot(ask, _telling(tell, status))
+        hot = Hot(ask, _telling(tell, status), keeps)
         return Call(
             name=handler.__name__,
             method=method,
@@ -157,7 +159,7 @@ def _responding(hot: Hot, reader: Reader) -> Respond:
         body = b""
         if reader.body is not None:
             body = await read_body(receive, content_type, context.settings.body_max)
-        return await hot.walk(context, hot.ask(context, incoming, body))
+        return await hot.walk(context, hot.ask(context, incoming, body), caller_of(scope))
 
     return respond
 

@@ -30,10 +30,12 @@ from sojourn.api.metrics import Tally
 from sojourn.api.problems import crash, invalid, refuse
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done
-from sojourn.api.steps import Hot
+from sojourn.api.steps import Hot, caller_of
 from sojourn.api.wire import Done, camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
+from sojourn.service.batcher import overloaded
+from sojourn.service.caller import Abandoned
 from sojourn.service.keys import Permission
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -43,6 +45,10 @@ Respond = Callable[[Context, Scope, Receive], Awaitable[Reply]]
 
 QUERY_FIELDS_MAX = 50
 STOPPED = "The server is shutting down. Whether this was carried out is not known."
+OVERLOADED = refuse(overloaded())
+"""The answer to a hot call that there is no room for, before anything of it is looked at."""
+UNHEARD = Reply(503, [], b"", Abandoned.code)
+"""The answer to somebody who has hung up: nobody reads it. It counts under its code."""
 
 
 class Who(StrEnum):
@@ -105,7 +111,10 @@ async def answer(
     """Carry a call out in a task, whatever happens."""
     began = time.perf_counter()
     try:
-        reply = await call.respond(context, scope, receive)
+        if call.hot is not None and context.services.batcher.refuses(keeps=call.hot.keeps):
+            reply = OVERLOADED
+        else:
+            reply = await call.respond(context, scope, receive)
     except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
         reply = excuse(fault)
     tally.add(reply.code, time.perf_counter() - began)
@@ -115,6 +124,8 @@ async def answer(
 def excuse(fault: BaseException) -> Reply:
     """Answer what kept a call from being carried out. What nobody foresaw is logged, and answered
     without a trace."""
+    if isinstance(fault, Abandoned):
+        return UNHEARD
     if isinstance(fault, SojournError):
         return refuse(fault)
     if isinstance(fault, asyncio.CancelledError):
@@ -159,7 +170,9 @@ def operator(
                 said = handler(Ask(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
-            reply = await context.blocking.run(patience or settings.request_timeout, work)
+            reply = await context.blocking.run(
+                patience or settings.request_timeout, work, caller=caller_of(scope)
+            )
             return reply if isinstance(reply, Reply) else done(await reply, status)
 
         return Call(

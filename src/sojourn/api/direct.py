@@ -12,12 +12,14 @@ import asyncio
 import time
 from typing import Any, Protocol
 
-from sojourn.api.call import excuse
+from sojourn.api.call import OVERLOADED, UNHEARD, excuse
 from sojourn.api.fast import FastLane
 from sojourn.api.limits import too_slow
 from sojourn.api.metrics import Tally
 from sojourn.api.reply import Headers, Reply
 from sojourn.api.steps import Asked, Hot, Incoming, Step
+from sojourn.service.batcher import Item
+from sojourn.service.caller import Abandoned, Caller
 
 DIRECT_MAX = 16_384
 """Bytes of the largest body that is taken here. Larger ones, and those of unknown size, take the lane
@@ -29,6 +31,7 @@ class Connection(Protocol):
 
     url: bytes
     headers: Headers
+    caller: Caller
     client: Any
     parser: Any
     transport: asyncio.Transport
@@ -69,6 +72,8 @@ class Lane:
         call, tally, pieces = found
         if call.hot is None or (self._proxied and call.looks_at_client):
             return None
+        if self.fast.context.services.batcher.refuses(keeps=call.hot.keeps):
+            return Direct(connection, self.fast, call.hot, tally, None)
         incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
         return Direct(connection, self.fast, call.hot, tally, incoming)
 
@@ -81,10 +86,11 @@ class _Unheard:
 
 
 class Direct:
-    """One request. To the protocol it looks like uvicorn's cycle."""
+    """One request. To the protocol it looks like uvicorn's cycle. Without `incoming` there is no room for
+    it, and it is refused as it is."""
 
     __slots__ = (
-        "_asking",
+        "_asked",
         "_began",
         "_connection",
         "_fast",
@@ -102,7 +108,12 @@ class Direct:
     message_event = _Unheard()
 
     def __init__(
-        self, connection: Connection, fast: FastLane, hot: Hot, tally: Tally, incoming: Incoming
+        self,
+        connection: Connection,
+        fast: FastLane,
+        hot: Hot,
+        tally: Tally,
+        incoming: Incoming | None,
     ) -> None:
         self._connection = connection
         self._fast = fast
@@ -110,7 +121,7 @@ class Direct:
         self._tally = tally
         self._incoming = incoming
         self._began = time.perf_counter()
-        self._asking = False
+        self._asked: Item | None = None  # what the batcher has not answered yet
         self.body = b""
         self.more_body = True
         self.disconnected = False
@@ -120,23 +131,35 @@ class Direct:
 
     def start(self) -> None:
         """Carry the call out: the body has arrived."""
-        context = self._fast.context
+        context, connection = self._fast.context, self._connection
+        if self._incoming is None:
+            self._refuse()
+            return
         try:
             step = self._hot.ask(context, self._incoming, self.body)
             if type(step) is not Asked:
                 self._hand_over(step)
                 return
-            context.services.batcher.put(step.verb, step.request, self._answered)
+            self._asked = context.services.batcher.put(
+                step.verb, step.request, self._answered, connection.caller
+            )
         except Exception as fault:  # noqa: BLE001 - the last resort
             self._finish(excuse(fault))
             return
-        self._asking = True
-        context.deadlines.watch(self, self._connection.loop)
-        self._connection.tasks.add(self)
+        context.deadlines.watch(self, connection.loop)
+        connection.tasks.add(self)
 
     def give_up(self) -> None:
-        """Answer that the store took too long."""
-        self._answered(too_slow())
+        """Answer that the store took too long. What has not begun by now never does."""
+        if self._asked is not None:
+            self._fast.context.services.batcher.withdraw(self._asked)
+            self._answered(too_slow())
+
+    def abandon(self) -> None:
+        """Note that the client has hung up. What has not begun by now never does."""
+        self.disconnected = True
+        if self._asked is not None and self._fast.context.services.batcher.withdraw(self._asked):
+            self._answered(Abandoned())
 
     def cancel(self, msg: str | None = None) -> None:
         """Answer that the server stops. It asks this of all its tasks, of which this looks like one,
@@ -145,9 +168,11 @@ class Direct:
 
     def _answered(self, outcome: Any) -> None:
         """Tell the outcome."""
-        if not self._asking:
+        if self._asked is None:
             return  # given up before
-        self._asking = False
+        self._asked = None
+        if type(outcome) is Abandoned:
+            self.disconnected = True
         context = self._fast.context
         context.deadlines.forget(self)
         self._connection.tasks.discard(self)
@@ -168,19 +193,32 @@ class Direct:
 
     async def _go_on(self, step: Step) -> None:
         try:
-            reply = await self._hot.walk(self._fast.context, step)
+            reply = await self._hot.walk(self._fast.context, step, self._connection.caller)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
             reply = excuse(fault)
         self._finish(reply)
 
+    def _refuse(self) -> None:
+        """Say that there is no room: as cheaply as can be, for it is said when there is most to do."""
+        connection = self._connection
+        self._write(
+            self._fast.render_constant(
+                OVERLOADED, connection.server_state.default_headers, close=not self.keep_alive
+            )
+        )
+        self._tally.add(OVERLOADED.code, time.perf_counter() - self._began)
+
     def _finish(self, reply: Reply) -> None:
         self._tally.add(reply.code, time.perf_counter() - self._began)
-        if self.disconnected:
+        if self.disconnected or reply is UNHEARD:
             return
+        headers = self._connection.server_state.default_headers
+        self._write(self._fast.render(reply, headers, close=not self.keep_alive))
+
+    def _write(self, answer: bytes) -> None:
         connection = self._connection
         self.response_started = self.response_complete = True
-        headers = connection.server_state.default_headers
-        connection.transport.write(self._fast.render(reply, headers, close=not self.keep_alive))
+        connection.transport.write(answer)
         if not self.keep_alive:
             connection.transport.close()
         connection.on_response_complete()

@@ -28,7 +28,9 @@ class FastLane:
     def __init__(self, context: Context, calls: Iterable[Call], *, behind: Any) -> None:
         self.context = context
         self.behind = behind
-        self.render = Renderer().render
+        renderer = Renderer()
+        self.render = renderer.render
+        self.render_constant = renderer.render_constant
         self._hot: dict[tuple[bytes, bytes], Found] = {
             (call.method.encode(), call.path.encode()): (call, context.metrics.tally(call.name), {})
             for call in calls

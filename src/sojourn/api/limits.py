@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from sojourn.api.reply import Headers
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
+from sojourn.service.caller import Abandoned, Caller
 
 T = TypeVar("T")
 
@@ -110,19 +111,30 @@ class Blocking:
         self._waiting_max = waiting_max
         self.busy = 0
 
-    async def run(self, patience: float, work: Callable[..., T], *args: Any) -> T:
+    async def run(
+        self, patience: float, work: Callable[..., T], *args: Any, caller: Caller | None = None
+    ) -> T:
         """Run `work` on a thread; wait for it at most `patience` seconds.
 
-        Past that the work goes on, and keeps its place: a slow database must not be asked more and
-        more.
+        Past that work that has begun goes on, and keeps its place: a slow database must not be asked
+        more and more. What has not begun never does, nor when its caller has hung up by then: that
+        raises Abandoned.
         """
         if self.busy >= self._waiting_max:
             raise Overloaded("The server has more calls waiting than it can serve in time.")
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+        def begin() -> T:
+            if caller is not None and caller.hung_up():
+                raise Abandoned
+            return work(*args)
+
+        begun = self._pool.submit(begin)
+        future = asyncio.wrap_future(begun)
         self.busy += 1
         future.add_done_callback(self._ended)
         await asyncio.wait({future}, timeout=patience)
         if not future.done():
+            begun.cancel()
             raise too_slow()
         return future.result()
 

@@ -12,6 +12,7 @@ from sojourn.api.active_sessions import asked_by
 from sojourn.api.context import Context
 from sojourn.api.problems import answer_problem, problem
 from sojourn.api.reply import Reply
+from sojourn.api.steps import caller_of
 from sojourn.console.account import AccountPages
 from sojourn.console.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
 from sojourn.errors import Overloaded, StoreError
@@ -26,7 +27,10 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     async def security(request: Request[Any, Any, Any]) -> ASGIApp:
         asked = asked_by(request.scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
         try:
-            found = await context.blocking.run(settings.request_timeout, pages.page, asked)
+            caller = caller_of(request.scope)
+            found = await context.blocking.run(
+                settings.request_timeout, pages.page, asked, caller=caller
+            )
         except (StoreError, Overloaded) as fault:  # it takes too long
             context.people.note(fault)
             found = pages.security.trouble(asked, SECURITY_PATH, fault)

@@ -29,6 +29,8 @@ from sojourn.api.direct import DIRECT_MAX, Direct, Lane
 from sojourn.api.metrics import REFUSED
 from sojourn.api.problems import answer_problem, problem
 from sojourn.api.reply import Renderer
+from sojourn.api.steps import CALLER
+from sojourn.service.caller import NO_FD, Caller
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
@@ -38,6 +40,9 @@ Cycle: TypeAlias = RequestResponseCycle | Direct
 LINGER = 1.0
 """Seconds for which a refused client may go on sending, unheard. Closing at once would reset the
 connection, and our answer would be lost with it."""
+STOP_GRACE = 1.0
+"""Seconds for which a server that stops keeps an idle connection: its client may have sent a request that
+has not arrived yet, and does not know that we stop."""
 NEVER = float("inf")
 VERSIONS = ("1.1", "1.0")
 
@@ -47,6 +52,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     body_max: int
     receive_timeout: float
     headers_max: int = HEADERS_MAX
+    stop_grace: float = STOP_GRACE
 
     @property
     def wire_max(self) -> int:
@@ -88,15 +94,26 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: Cycle | None = None  # `cycle` is the last one received
         self.cycle: Cycle  # type: ignore[assignment]  # wider than uvicorn knows
         self._lane = Lane.before(config.loaded_app)
+        self.caller = Caller()
+        self._leaving = False  # the server stops: each answer says that the connection ends
+        self._parting: Cycle | None = None  # the request whose answer is the last one here
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
+        socket = transport.get_extra_info("socket")
+        self.caller.fd = NO_FD if socket is None else socket.fileno()
         self._due = self.loop.time() + self._bounds.receive_timeout
         Watch.over(self.server_state, self.loop, self._bounds).arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.caller.gone = True
         self._give_up()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Take a client that has said its last for gone, and the connection ends (ADR 23)."""
+        self.caller.gone = True
+        self._give_up()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -166,10 +183,14 @@ class GuardedProtocol(HttpToolsProtocol):
             direct = self._lane.enter(self, parser.get_method(), by_name)
             if direct is not None:
                 self.cycle = self._running = direct
+                if self._leaving:
+                    self._part()
                 return
         self._describe()
         super().on_headers_complete()
         self.headers = []  # what comes from here on are trailers, which nobody here takes for headers
+        if self._leaving:
+            self._part()
 
     def _head_too_large(self) -> bool:
         """Tell whether what there is of the head is more than this server takes."""
@@ -193,6 +214,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Make the scope, as uvicorn does when a request begins."""
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.scope["extensions"] = {CALLER: self.caller}  # type: ignore[dict-item]  # not of the specification's
         self.url, self.expect_100_continue = url, expect
         self.headers += headers
 
@@ -228,6 +250,35 @@ class GuardedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._phase is Phase.IDLE:
             self._due = self.loop.time() + KEEP_ALIVE
+            if self._leaving:
+                self.loop.call_later(self._bounds.stop_grace, self._leave)
+
+    def shutdown(self) -> None:
+        """Answer what is here or on its way, and end the connection with the last answer.
+
+        A server that stops calls this, once it no longer listens.
+        """
+        self._leaving = True
+        if self._busy or self.pipeline:
+            self._part()
+        elif self._bounds.stop_grace > 0:
+            self.loop.call_later(self._bounds.stop_grace, self._leave)
+        else:
+            self.transport.close()
+
+    def _part(self) -> None:
+        """Have the answer to the last request say that the connection ends, and end it."""
+        if self._parting is not None and not self._parting.response_started:
+            self._parting.keep_alive = True  # another request has come after it
+        self._parting = None
+        if self.cycle.keep_alive and not self.cycle.response_started:
+            self._parting = self.cycle
+            self.cycle.keep_alive = False
+
+    def _leave(self) -> None:
+        """End the connection, unless a request has begun to arrive, which ends it with its answer."""
+        if self._phase is Phase.IDLE and not self._busy and not self._deaf:
+            self._end()
 
     def look(self, now: float) -> None:
         """End this connection if it has taken too long."""
@@ -269,6 +320,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                if type(cycle) is Direct:
+                    cycle.abandon()
 
     def _takes_upgrade(self) -> bool:
         """Tell whether this is the handshake of a WebSocket, on a connection that nothing else uses."""

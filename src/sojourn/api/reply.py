@@ -69,11 +69,13 @@ class Renderer:
     def __init__(self) -> None:
         self._defaults: Headers = []  # the server's own headers, of which the lines below were written
         self._begins: dict[int, bytes] = {}  # all lines of a success but its length, by its status
+        self._constants: dict[tuple[int, bool], bytes] = {}
 
     def render(self, reply: Reply, default_headers: Headers, *, close: bool) -> bytes:
         if default_headers is not self._defaults:  # a new list comes with every second's date
             self._defaults = default_headers
             self._begins.clear()
+            self._constants.clear()
         if reply.own is not _JSON:
             begin = _begin(reply.status, [*default_headers, *reply.own])
         elif (known := self._begins.get(reply.status)) is not None:
@@ -82,6 +84,16 @@ class Renderer:
             begin = self._begins[reply.status] = _begin(reply.status, [*default_headers, *_JSON])
         ending = b"\r\nconnection: close\r\n\r\n" if close else b"\r\n\r\n"
         return b"%bcontent-length: %d%b%b" % (begin, len(reply.body), ending, reply.body)
+
+    def render_constant(self, reply: Reply, default_headers: Headers, *, close: bool) -> bytes:
+        """Write an answer that is always the same object, once a second."""
+        if default_headers is not self._defaults:
+            return self.render(reply, default_headers, close=close)
+        known = self._constants.get((id(reply), close))
+        if known is None:
+            known = self.render(reply, default_headers, close=close)
+            self._constants[id(reply), close] = known
+        return known
 
 
 def _begin(status: int, headers: Headers) -> bytes:

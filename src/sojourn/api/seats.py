@@ -20,7 +20,7 @@ from sojourn.api.limits import check_body, read_body, scan
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done, replayed
-from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
+from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
 from sojourn.api.wire import (
     AcquireBody,
     BeatBody,
@@ -73,8 +73,12 @@ def hot(
     problems: tuple[str, ...] = (),
     takes_key: bool = False,
     looks_at_client: bool = False,
+    keeps: bool = False,
 ) -> Callable[[Handler], Call]:
-    """Make a call of a function that says what is to be asked, and of one that tells the outcome."""
+    """Make a call of a function that says what is to be asked, and of one that tells the outcome.
+
+    `keeps`: see `Hot`.
+    """
 
     def decorate(handler: Handler) -> Call:
         def ask(context: Context, incoming: Incoming, content: bytes) -> Step:
@@ -88,9 +92,9 @@ def hot(
             incoming = Incoming.of(scope)
             _, content_type = scan(incoming.headers, body_max)
             content = b"" if body is None else await read_body(receive, content_type, body_max)
-            return await parts.walk(context, ask(context, incoming, content))
+            return await parts.walk(context, ask(context, incoming, content), caller_of(scope))
 
-        parts = Hot(ask, tell)
+        parts = Hot(ask, tell, keeps)
         return Call(
             name=handler.__name__,
             method=method,
@@ -192,6 +196,7 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
     "POST",
     "/api/licenses/sessions/heartbeat",
     tell=_kept,
+    keeps=True,
     who=Who.HOLDER,
     body=HeartbeatBody,
     answer=Done[BeatBody],
@@ -233,6 +238,7 @@ def _given_back(_context: Context, released: bool) -> Reply:
     "DELETE",
     "/api/licenses/sessions/current",
     tell=_given_back,
+    keeps=True,
     who=Who.HOLDER,
     answer=Done[ReleasedBody],
 )

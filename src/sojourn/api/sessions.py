@@ -171,6 +171,7 @@ def _ended(ended: list[str]) -> Done[EndedAnswer]:
     "DELETE",
     BASE + "/current",
     tell=_ended,
+    keeps=True,
     who=Who.PERSON,
     body_required=False,
     problems=("session_absent", "session_forged"),
@@ -189,6 +190,7 @@ def end_current(ask: Knock, body: EndBody) -> Asked:
     "POST",
     BASE + "/current/end-others",
     tell=_ended,
+    keeps=True,
     who=Who.PERSON,
     body_required=False,
     problems=GONE,
@@ -203,7 +205,7 @@ def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
     return Done(data=EndedIdsAnswer(ended=len(ended), ids=ended))
 
 
-@backend("POST", BASE + "/end", tell=_ended_ids, may=Permission.SESSIONS_END)
+@backend("POST", BASE + "/end", tell=_ended_ids, keeps=True, may=Permission.SESSIONS_END)
 def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
     """End sessions by their ids, or all of a user's but some.
 

@@ -19,6 +19,7 @@ from sojourn.api.context import Context
 from sojourn.api.reply import Headers, Reply
 from sojourn.errors import InvalidInput
 from sojourn.idempotency import Presented, fingerprint_of
+from sojourn.service.caller import Caller
 
 IDEMPOTENCY_KEY = b"idempotency-key"
 KEY_MAX = 255
@@ -26,6 +27,14 @@ KEY_MAX = 255
 _KEY = re.compile(
     rb"[!-~]{1,%d}" % KEY_MAX
 )  # visible ASCII; the quotes of an sf-string belong to it
+CALLER = "sojourn.caller"
+"""Where our protocol says, among a scope's extensions, who waits at the other end of the connection."""
+
+
+def caller_of(scope: Any) -> Caller | None:
+    """Return who asks; None under a server that does not tell."""
+    found: Caller | None = (scope.get("extensions") or {}).get(CALLER)
+    return found
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -87,14 +96,16 @@ Step: TypeAlias = Asked | Awaited
 
 
 class Hot(Struct, frozen=True):
-    """The two parts of a hot call. Both may raise a SojournError."""
+    """The two parts of a hot call. Both may raise a SojournError. `keeps`: it keeps or frees a seat, so
+    it has room in the queue that other calls cannot take (`batcher.KEEPS`)."""
 
     ask: Callable[[Context, Incoming, bytes], Step]
     tell: Callable[[Context, Any], Reply]
+    keeps: bool = False
 
-    async def walk(self, context: Context, step: Step) -> Reply:
-        """Carry the call out in a task, from a step on."""
+    async def walk(self, context: Context, step: Step, caller: Caller | None = None) -> Reply:
+        """Carry the call out in a task, from a step on, unless its caller hangs up before."""
         while isinstance(step, Awaited):
             step = step.then(await step.work())
-        asked = context.services.batcher.submit(step.verb, step.request)
+        asked = context.services.batcher.submit(step.verb, step.request, caller)
         return self.tell(context, await context.deadlines.wait(asked))

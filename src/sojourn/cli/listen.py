@@ -15,13 +15,15 @@ from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.wiring import WORKER_VARIABLE
 from sojourn.settings import Settings
 
-BACKLOG = 2_048
 WORKERS_START_TIMEOUT = 30.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognized, not bound
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Take the port. Raises Failure, saying who might have it."""
+    """Take the port, without listening yet: who connects before we can answer is refused, and knows it.
+
+    Raises Failure, saying who might have the port.
+    """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -37,16 +39,14 @@ def bind(settings: Settings) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
         listener.set_inheritable(True)
     except OSError as error:
         listener.close()
-        raise _refused(settings, error) from None
+        raise _refused(f"{settings.host}:{settings.port}", error) from None
     return listener
 
 
-def _refused(settings: Settings, error: OSError) -> Failure:
-    where = f"{settings.host}:{settings.port}"
+def _refused(where: str, error: OSError) -> Failure:
     if error.errno == errno.EADDRINUSE:
         return Failure(
             f"The port is taken: {where}.",
@@ -80,11 +80,17 @@ def run(
     """Serve in this process until SIGTERM or SIGINT."""
     import uvicorn
 
+    from sojourn.api.server import Server
+
     asked_to_stop: list[int] = []
 
-    class Server(uvicorn.Server):
+    class Said(Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
+            try:
+                await super().startup(sockets)
+            except OSError as error:  # another one has come to listen there since we took the port
+                await self.lifespan.shutdown()
+                raise _refused(f"{options['host']}:{options['port']}", error) from None
             if asked_to_stop:
                 self.should_exit = True
             else:
@@ -97,7 +103,7 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        Server(uvicorn.Config(app, **options)).run(sockets=[listener])
+        Said(uvicorn.Config(app, **options)).run(sockets=[listener])
     except SystemExit as stop:
         if stop.code:
             raise Failure(
@@ -122,6 +128,13 @@ def run_workers(
             super().init_processes()
             if all(p.wait_until_ready(WORKERS_START_TIMEOUT) for p in self.processes):
                 ready()
+
+        def terminate_all(self) -> None:
+            # The workers stop listening at once. Held here, the port would go on taking connections that
+            # nobody accepts.
+            for each in self.sockets:
+                each.close()
+            super().terminate_all()
 
     os.environ[WORKER_VARIABLE] = msgspec.json.encode(settings).decode()
     config = uvicorn.Config(

@@ -86,7 +86,11 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "pulse_interval": (PACE, "SECONDS", "How often the server notes that it is alive."),
     "max_pause": (PACE, "SECONDS", "A longer gap between pulses was an outage of ours."),
-    "queue_max": (PACE, "N", "Requests waiting at most, before 503."),
+    "queue_max": (
+        PACE,
+        "N",
+        "Requests waiting at most, before 503; beats, releases and ends have room of their own.",
+    ),
     "body_max": (PACE, "BYTES", "Longest request body."),
     "header_max": (PACE, "BYTES", "Longest request headers, together."),
     "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),

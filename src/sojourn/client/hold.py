@@ -239,6 +239,8 @@ class Hold:
     def _extend(self, expires_in: float, sent_at: float, chance: float) -> None:
         assert self.grant is not None
         self.failures = 0
+        # No beat makes a lease longer than that. A server whose clock was set back may say so.
+        expires_in = min(expires_in, self.grant.lost_after)
         self.safe_until = sent_at + expires_in * (1 - MARGIN)
         interval = self.grant.heartbeat_interval * (1 + JITTER * (2 * chance - 1))
         self.due = sent_at + max(self.floor, min(interval, expires_in / 2))

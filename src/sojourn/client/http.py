@@ -62,7 +62,8 @@ class Bearer(httpx.Auth):
 
 
 class Grant(Struct, frozen=True, kw_only=True):
-    """A seat as granted. `sent_at` is when the request left: nothing is trusted from later on."""
+    """A seat as granted. `sent_at` is when the request left: nothing is trusted from later on.
+    `expires_in` is at most `lost_after`, whatever the server said: its clock may be wrong."""
 
     lease_id: str
     token: Secret
@@ -191,7 +192,7 @@ class Http:
             fence=told.fence,
             heartbeat_interval=told.heartbeat_interval,
             lost_after=told.lost_after,
-            expires_in=told.expires_in,
+            expires_in=min(told.expires_in, told.lost_after),
             resumed=told.resumed,
             sent_at=sent_at,
         )

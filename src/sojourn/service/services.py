@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 
@@ -14,11 +15,12 @@ from sojourn.service.instances import REGISTER_INTERVAL, Presence
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
+from sojourn.service.pulse import WritingPath
 from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
-from sojourn.store import Recorder, Store, Swept
+from sojourn.store import Outage, Recorder, Store, Swept
 from sojourn.token import Keyring
 
 log = get_logger(__name__)
@@ -29,6 +31,9 @@ FOLLOW_INTERVAL = 30.0
 
 RECORD_INTERVAL = 0.5
 """Seconds between two looks for events that the ledger does not have."""
+
+PULSE_PATIENCE = 60.0
+"""Seconds for which a pulse may wait for its turn; then the next one is asked for."""
 
 
 class Services:
@@ -66,12 +71,15 @@ class Services:
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end
         # comes first: it releases leases, and whatever else is asked of that session in the same
-        # round finds it ended. A check comes last: it shows the session as its round leaves it.
+        # round finds it ended. The pulse comes after the renewals, and goes their way. A check comes
+        # last: it shows the session as its round leaves it.
+        self._path = WritingPath(store)
         self.batcher = Batcher(
             {
                 "end": self.backends.end,
                 "release": self.seats.release,
-                "renew": self.seats.renew,
+                "renew": self._path.renewing(self.seats.renew),
+                "pulse": self._path.pulse,
                 "rotate": self.backends.rotate,
                 "begin": self.backends.begin,
                 "save": self.backends.save,
@@ -91,11 +99,17 @@ class Services:
         ]
         if self.recorder is not None:
             self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))
-        self._behind = threading.Event()  # a cutoff of ours is not swept to its end yet
+        self._behind = threading.Event()  # a cutoff is not swept to its end yet
+        self._behind.set()  # as far as we know: its server may have been killed once it had answered
+        self.caught_up = threading.Event()
+        """Set once the sweep that follows a start or a cutoff has come to its end."""
 
     def pulse(self) -> None:
-        """Say that this service is alive; tell the log when it, or the store, had been away."""
-        outage = self.store.pulse()
+        """Say that this service is alive, in the renewals' turn; tell the log when it, or the store, had
+        been away. Raises StoreError while renewals do not get through."""
+        self._tell(self.batcher.ask("pulse", None, patience=PULSE_PATIENCE))
+
+    def _tell(self, outage: Outage | None) -> None:
         if outage is not None:
             log.warning(
                 "returned_after_outage",
@@ -110,6 +124,7 @@ class Services:
         once: the sweep that does it is not waited for, since it may concern a million sessions.
         """
         at = self.sessions.cut_off(user_id, reason=reason, actor=actor)
+        self.caught_up.clear()
         self._behind.set()
         self._aftermath.wake()
         return at
@@ -120,29 +135,32 @@ class Services:
             self._behind.clear()
             said: list[Swept] = []
             try:
-                self.sweeper.run(actor="system:cutoff", progress=said.append)
+                self.sweeper.run(actor="system:cutoff", progress=said.append, told_if_idle=False)
             except Exception:
                 self._behind.set()
                 raise
             if said and said[-1].more:
                 self._behind.set()
+        self.caught_up.set()
+        if self._behind.is_set():  # asked for meanwhile
+            self.caught_up.clear()
 
     def start(self) -> None:
         """Heal the store's copy of the pools, then start the runner and the background work."""
-        self.pulse()
+        self._tell(self.store.pulse())  # nothing can be renewed yet: what lay before is given back
         if self.recorder is not None:
             self.recorder.run()  # first: what a replaced store has lost is to be known before a grant
         self.licenses.reconcile()
         self.presence.register()
         self.batcher.start()
         for ticker in self._tickers:
-            ticker.start()
+            ticker.start(at_once=ticker is self._aftermath)
 
     async def stop(self) -> None:
         self._stopping.set()
         await self.batcher.close()
-        for ticker in self._tickers:
-            ticker.stop()
+        for ticker in self._tickers:  # not on the loop, which a pulse may be waiting for
+            await asyncio.to_thread(ticker.stop)
         with contextlib.suppress(StoreError):  # the others see it by its silence
             self.presence.leave()
 

@@ -26,8 +26,12 @@ class Sweeper:
         *,
         actor: str = "system:sweep",
         progress: Callable[[Swept], object] | None = None,
+        told_if_idle: bool = True,
     ) -> SweepRun:
-        """Sweep until nothing is left or the bound is reached; record the run in the ledger."""
+        """Sweep until nothing is left or the bound is reached; record the run in the ledger.
+
+        `told_if_idle`: also when there was nothing to do.
+        """
         started_at = self._store.now()
         began = time.monotonic()
         total = Swept()
@@ -55,7 +59,8 @@ class Sweeper:
                 events_removed=total.events_removed,
                 error=error,
             )
-            self._ledger.record_sweep(run)
+            if told_if_idle or error is not None or total != Swept():
+                self._ledger.record_sweep(run)
         return run
 
 

@@ -5,6 +5,7 @@
 | StoreMeaning       | does each verb mean what it says?        | `store`                              |
 | StoreConcurrency   | does it still, with many at once?        | `store`, `open_store`                |
 | StoreProcesses     | and over processes, when one is killed?  | `store_url`                          |
+| StoreFloods        | who keeps a seat when too many ask?      | `store`                              |
 | StoreFaults        | does it still, when things break?        | `server`, `database_url`, `open_at`  |
 | StoreRestarts      | is a restart of its server no event?     | `server`, `database_url`, `open_at`  |
 | StoreLosses        | and if it loses what was answered?       | these and `ledger_url`               |
@@ -29,6 +30,7 @@ MORE = (
     "session_races",
     "concurrency",
     "faults",
+    "floods",
     "processes",
     "clocks",
     "restarts",
@@ -44,6 +46,7 @@ from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # afte
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
+from sojourn.testing.contract.floods import StoreFloods  # noqa: E402  # after the above
 from sojourn.testing.contract.freezes import (  # noqa: E402  # after the above
     StoreCutOffs,
     StoreFileFreezes,
@@ -96,6 +99,7 @@ __all__ = [
     "StoreCutOffs",
     "StoreFaults",
     "StoreFileFreezes",
+    "StoreFloods",
     "StoreFreezes",
     "StoreLosses",
     "StoreMeaning",

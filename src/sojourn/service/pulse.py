@@ -1,0 +1,73 @@
+"""The pulse goes the way the renewals go.
+
+The store's pulse says that holders can keep their seats: who finds it stale gives everybody back the
+time they could not (ADR 6). Written by a way of its own it would go on while no renewal gets through,
+and holders would lose their seats to an outage that nobody noticed. So it waits in the renewals' queue,
+is carried out after those of its round, and is held back while renewals fail or hang.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.store import Outage, Store
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+HANG = 1.0
+"""Seconds after which a batch of renewals that has not come back counts as hanging."""
+DOUBT = 30.0
+"""Seconds for which a failed batch of renewals holds the pulse back, unless one gets through before:
+holders try again within that time, and where none does, nobody is kept from anything."""
+
+
+class WritingPath:
+    """Watches renewals, and says whether a pulse would be true. Safe from several threads."""
+
+    def __init__(self, store: Store, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._now = now
+        self._lock = threading.Lock()
+        self._under_way: dict[int, float] = {}  # thread -> since when its batch is with the store
+        self._failed_at = float("-inf")
+
+    def renewing(self, verb: Callable[[Sequence[A]], Sequence[B]]) -> Callable[..., Sequence[B]]:
+        """Return the verb that renews, watched."""
+
+        def renew(calls: Sequence[A]) -> Sequence[B]:
+            me = threading.get_ident()
+            with self._lock:
+                self._under_way[me] = self._now()
+            try:
+                answers = verb(calls)
+            except StoreError:
+                with self._lock:
+                    self._failed_at = self._now()
+                raise
+            else:
+                with self._lock:
+                    self._failed_at = float("-inf")
+                return answers
+            finally:
+                with self._lock:
+                    del self._under_way[me]
+
+        return renew
+
+    def pulse(self, asked: Sequence[None]) -> list[Outage | None]:
+        """Write the pulse, once for all that ask. Raises StoreUnavailable while renewals do not get
+        through: then it is not written."""
+        with self._lock:
+            now = self._now()
+            hangs = any(now - since > HANG for since in self._under_way.values())
+            failed = now - self._failed_at < DOUBT
+        if hangs or failed:
+            raise StoreUnavailable(
+                "Renewals do not get through, so the pulse is held back: holders get the time given back."
+            )
+        return [self._store.pulse(), *[None] * (len(asked) - 1)]
