@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.api_harness import BEAT, CURRENT, FEATURE, SEATS, Answer, Api, encode, send
+from tests.api_harness import (
+    BEAT,
+    CURRENT,
+    FEATURE,
+    SEATS,
+    Answer,
+    Api,
+    World,
+    encode,
+    send,
+    served,
+)
+from tests.raw_http import Client, head
 
 from sojourn.api.wire import STATUS
 from sojourn.errors import StoreUnavailable
@@ -310,3 +322,37 @@ def test_fault_is_the_same(
     fast, slow = twins.ask(beat())
     assert fast.code == code
     assert fast == slow
+
+
+def test_overload_is_the_same(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything of the request is looked at."""
+    for world in twins.worlds:
+        monkeypatch.setattr(world.services.batcher, "_queue_max", 0)
+    bare = BAD["no proof"][0]
+    for make in (acquire(json=WISH), acquire(body=b"{"), bare):
+        fast, slow = twins.ask(make)
+        assert (fast.status, fast.code) == (503, "overloaded")
+        assert fast.header("retry-after") == "1"
+        assert fast == slow
+    for answer in twins.ask(beat()):
+        assert answer.status == 200
+
+
+def test_overload_is_the_same_without_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the protocol itself, and behind ASGI, where a body comes in pieces: the same to the last byte."""
+    with served(World()) as server:
+        monkeypatch.setattr(server.world.services.batcher, "_queue_max", 0)
+        body, key = encode(WISH), server.world.license_key
+        answers = []
+        for line, sent in (
+            (f"Content-Length: {len(body)}", body),
+            ("Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
+        ):
+            with Client(server) as client:
+                for _ in range(2):  # the second one's bytes are there already
+                    answer = client.send(head("POST", SEATS, line, bearer=key) + sent).read()
+                    assert answer is not None
+                    del answer.headers["date"]
+                    answers.append(answer)
+        assert answers[0].code == "overloaded"
+        assert all(answer == answers[0] for answer in answers)

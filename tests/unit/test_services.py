@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind
 from sojourn.lease import EndReason, LeaseFilter, Renewal
 from sojourn.service.pulse import DOUBT, HANG, WritingPath
-from sojourn.service.seats import BeatCall, SeatCall
+from sojourn.service.seats import BeatCall, Lost, SeatCall
 from sojourn.service.services import Services
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
@@ -178,6 +178,14 @@ class TestPulse:
         assert event.data["lasted"] >= 120_000
 
 
+def calls(*pools: str) -> list[BeatCall]:
+    return [BeatCall(claims=msgspec.structs.replace(CLAIMS, pool_id=pool)) for pool in pools]
+
+
+def renewed(asked: Sequence[BeatCall]) -> list[Renewal | Lost]:
+    return [Lost(reason="absent", resumable=False) for _ in asked]
+
+
 class TestWritingPath:
     """When a pulse is true, to the second."""
 
@@ -196,7 +204,7 @@ class TestWritingPath:
             raise StoreUnavailable("away")
 
         def get_through() -> None:
-            path.renewing(list)([1])
+            path.renewing(renewed)(calls("a"))
 
         def wait() -> None:
             time[0] += DOUBT
@@ -204,7 +212,8 @@ class TestWritingPath:
         for mend in (get_through, wait):
             assert path.pulse([None]) == [None]
             with pytest.raises(StoreUnavailable):
-                path.renewing(fail)([1])
+                path.renewing(fail)(calls("a", "b"))
+            path.renewing(renewed)(calls("b"))  # another pool's are no comfort
             with pytest.raises(StoreUnavailable, match="held back"):
                 path.pulse([None])
             mend()
@@ -221,12 +230,12 @@ class TestWritingPath:
             assert gate.wait(PATIENCE)
             return calls
 
-        thread = threading.Thread(target=path.renewing(hang), args=([1],))
+        thread = threading.Thread(target=path.renewing(hang), args=(calls("a"),))
         thread.start()
         assert entered.wait(PATIENCE)
         assert path.pulse([None]) == [None]  # not for long yet
         time[0] += HANG + 0.001
-        assert path.renewing(list)([2]) == [2]
+        path.renewing(renewed)(calls("b"))
         with pytest.raises(StoreUnavailable, match="held back"):
             path.pulse([None])
         gate.set()

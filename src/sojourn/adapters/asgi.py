@@ -40,6 +40,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STARTED_OK = 200
+WAIT_MAX = 10.0
+"""Seconds for which requests may wait for a slow store before others are refused: people in front of a page
+have more patience than clients that try again by themselves."""
 
 
 class SessionMiddleware:
@@ -291,7 +294,9 @@ class Lanes:
         batcher = self._of.get(loop)
         if batcher is None:
             with self._lock:
-                batcher = self._of[loop] = Batcher(desk.verbs, runners=desk.sessions.parallel)
+                batcher = self._of[loop] = Batcher(
+                    desk.verbs, runners=desk.sessions.parallel, wait_max=WAIT_MAX
+                )
                 batcher.start()
         self._last = loop, batcher
         return batcher
