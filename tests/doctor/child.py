@@ -44,6 +44,8 @@ def step() -> None:
 def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
     """Count what changes something, from the first change on."""
     global mending  # noqa: PLW0603  # a process of its own
+    if "name = 'shift'" in statement:  # asked once a second: has somebody set the clock?
+        return
     reads = statement.lstrip().upper().startswith(("SELECT", "PRAGMA", "SHOW", "EXPLAIN", "BEGIN"))
     mending = mending or not reads
     if mending:

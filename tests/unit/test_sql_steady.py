@@ -108,6 +108,7 @@ def test_set_right_but_for_a_part(world: World, tx: Tx) -> None:
     """Of an hour that it lay behind, half is put right: time goes on, by the other half."""
     clock = SteadyClock()
     clock.look(tx)
+    world.pulse = BEGAN
     world.clock -= HOUR
     clock.look(tx)
     world.clock += HOUR // 2
@@ -157,20 +158,61 @@ def test_transaction_that_was_told_an_instant_of_before(world: World, tx: Tx) ->
     clock.judge(BEGAN, None, 10 * SECOND)  # it waited for a lock all the while
 
 
-def test_set_ahead(world: World, tx: Tx) -> None:
-    """It is believed; and it is known from when on there was nobody to be heard."""
+def test_set_ahead_and_right_again(world: World, tx: Tx) -> None:
+    """Under a pulse that goes on, a clock that is set ahead changes nothing either."""
     clock = SteadyClock()
     clock.look(tx)
+    world.pulse = BEGAN
     world.go_on(SECOND)
-    assert clock.jumped_at(BEGAN, world.clock) is None
     world.clock += HOUR
-    assert clock.jumped_at(BEGAN, world.clock) == BEGAN + SECOND  # before any look
+    with pytest.raises(Again):
+        clock.judge(world.clock, world.pulse, 0)
     clock.look(tx)
-    assert clock.instant is None
-    assert clock.jumped_at(BEGAN, world.clock) == BEGAN + SECOND
-    assert clock.jumped_at(world.clock, world.clock) is None  # a pulse has been since
-    world.go_on(HOUR)  # and this was silence
-    assert clock.jumped_at(world.clock - HOUR, world.clock) is None
+    assert (now(clock, world), world.shift) == (BEGAN + SECOND, -HOUR)
+    newcomer = SteadyClock()
+    newcomer.look(tx)
+    assert now(newcomer, world) == BEGAN + SECOND
+    world.clock -= HOUR
+    for each in (clock, newcomer):
+        each.look(tx)
+        assert (now(each, world), world.shift) == (BEGAN + SECOND, 0)
+
+
+def test_set_ahead_for_good(world: World, tx: Tx) -> None:
+    """Once nobody has served for a minute, time is what the clock says."""
+    clock = SteadyClock()
+    clock.look(tx)
+    world.pulse = BEGAN
+    world.clock += HOUR
+    clock.look(tx)
+    assert now(clock, world) == BEGAN
+    world.go_on(2 * steady.GAP)
+    later = SteadyClock()
+    later.look(tx)
+    assert (later.instant, world.shift) == (None, 0)
+
+
+def test_halted_while_others_served(world: World, tx: Tx) -> None:
+    """A machine of ours that was halted for an hour takes nobody else back in time."""
+    clock = SteadyClock()
+    clock.look(tx)
+    world.clock += HOUR
+    world.pulse = world.clock
+    clock.look(tx)
+    assert (clock.instant, world.shift) == (None, None)
+
+
+def test_nobody_pulses(world: World, tx: Tx) -> None:
+    """Where no server serves, nothing tells a clock that was set ahead from a machine that was halted:
+    it is believed, and goes on when it is set back."""
+    clock = SteadyClock()
+    clock.look(tx)
+    world.clock += HOUR
+    clock.look(tx)
+    assert (now(clock, world), world.shift) == (BEGAN + HOUR, None)
+    world.clock -= HOUR
+    clock.look(tx)
+    assert (now(clock, world), world.shift) == (BEGAN + HOUR, HOUR)
 
 
 @pytest.mark.parametrize("url", ["empty_postgres", "empty_mariadb"])

@@ -126,12 +126,8 @@ class Tx:
         return now
 
     def judge(self, now: int, pulse: int | None = None) -> None:
-        """Raise `Again` where a clock has been set back: by `now`, it is earlier than it was. `pulse`
-        is the last, where that is known."""
-
-    def jumped_at(self, pulse: int, now: int) -> int | None:
-        """Say at which instant, not before `pulse`, the clock was set ahead to `now` or nearly there;
-        None if it was not, as far as this process can tell."""
+        """Raise `Again` where, by `now`, somebody has set the clock. `pulse` is the last, where that is
+        known."""
 
 
 class Watch(Protocol):

@@ -70,9 +70,6 @@ class ServerTx(Tx):
             waited = round((time.monotonic() - self.asked_at) * 1_000)
             self._steady.judge(now, pulse, waited)
 
-    def jumped_at(self, pulse: int, now: int) -> int | None:
-        return None if self._clock.now() is not None else self._steady.jumped_at(pulse, now)
-
     def patiently(self, *, thinking: bool = False) -> None:
         self._patient = True
         raw: Any = self.connection.connection.driver_connection

@@ -1,10 +1,10 @@
-"""The time of a database server, which goes on when somebody sets the server's clock back.
+"""The time of a database server, which goes on when somebody sets the server's clock.
 
 As long as nobody does, every statement reads the server's clock. A process looks at that clock about once
-a second, and compares it with how much time has gone by here, and with the pulse. Where it has gone back,
-the row `shift` in `marks` says from then on by how much the store's time is ahead of it, for everybody;
-and until the clock has caught up, statements are given an instant: what the last look told, and what has
-gone by since. See docs/adr/0022.
+a second, and compares it with how much time has gone by here, and with the pulse. Where it was set, the
+row `shift` in `marks` says from then on by how much the store's time is ahead of it, for everybody; and
+until the clock is right again, statements are given an instant: what the last look told, and what has gone
+by since. See docs/adr/0022.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ LOOK_EVERY = SECOND
 MISSING_WAIT = MINUTE  # until the next look where there is nothing to look at yet
 TOLERANCE = SECOND
 """Going back by less is what keeping time does; it costs a holder's seat, or a ghost's, as much time."""
+AHEAD = 5 * SECOND
+"""Going ahead by less is nobody's loss."""
+GAP = MINUTE
+"""Without a pulse for so long, nobody serves who could tell a clock that was set ahead from silence."""
 DRIFT = 1_000
 """Of so many ms, this host's clock and the server's may disagree by one."""
 
@@ -67,8 +71,6 @@ class SteadyClock:
     def __init__(self) -> None:
         self._anchor: _Anchor | None = None
         self._due = 0  # by uptime
-        self._jump = (0, 0)
-        """From when to when the server's clock was last set ahead."""
 
     @property
     def instant(self) -> int | None:
@@ -78,7 +80,7 @@ class SteadyClock:
 
     @property
     def shift(self) -> int:
-        """By how much (ms) the store's time is ahead of the server's clock."""
+        """By how much (ms) the store's time is ahead of the server's clock; below zero, behind."""
         return 0 if self._anchor is None else self._anchor.shift
 
     @property
@@ -91,11 +93,15 @@ class SteadyClock:
         self._due = 0
 
     def judge(self, now: int, pulse: int | None, waited: int) -> None:
-        """Have a transaction start over, after a look, that was told a `now` which has been before.
-        The statement that told it took so many ms, and told when it began."""
-        anchor, at = self._anchor, uptime() - waited
-        expected = 0 if anchor is None else anchor.now(at) - anchor.error(at)
-        if now < max(expected, pulse or 0) - TOLERANCE:
+        """Have a transaction start over, after a look, that was told a `now` by which somebody has set
+        the clock. The statement that told it took so many ms, and told when it began."""
+        anchor, at = self._anchor, uptime()
+        least, most = pulse or 0, None
+        if anchor is not None:
+            error = anchor.error(at)
+            least = max(least, anchor.now(at - waited) - error)
+            most = anchor.now(at) + error
+        if now < least - TOLERANCE or (most is not None and now > most + AHEAD):
             self.doubt()
             raise Again
 
@@ -115,41 +121,25 @@ class SteadyClock:
                 self._due = uptime() + MISSING_WAIT
             return
         self._tell(shift)
-        now = seen.clock + shift
-        if self._ahead(now, seen.at, seen.unsure) and self._anchor is not None:
-            self._jump = (self._anchor.now(seen.at), now)
-        self._anchor = _Anchor(now, seen.at, shift)
-
-    def _ahead(self, now: int, at: int, unsure: int = 0) -> bool:
-        """Tell whether more time has gone by at the server than here."""
-        anchor = self._anchor
-        if anchor is None:
-            return False
-        return now > anchor.now(at) + anchor.error(at) + unsure + TOLERANCE
-
-    def jumped_at(self, pulse: int, now: int) -> int | None:
-        """See `Tx.jumped_at`. A machine that was halted, ours, is taken for a clock set ahead: it did
-        not serve either."""
-        at = uptime()
-        if self._ahead(now, at) and self._anchor is not None:  # nobody has looked since
-            return max(pulse, self._anchor.now(at))
-        before, after = self._jump
-        return before if pulse <= before and after <= now + TOLERANCE else None
+        self._anchor = _Anchor(seen.clock + shift, seen.at, shift)
 
     def _decided(self, seen: _Seen) -> int:
         """Say by how much the store's time is to be ahead of the server's clock."""
-        latest, most = seen.pulse or 0, None
-        anchor = self._anchor
-        if anchor is not None:
-            error = anchor.error(seen.at) + seen.unsure
-            latest = max(latest, anchor.now(seen.at) - error)
-            most = anchor.now(seen.at) + error
-        if seen.clock >= latest - TOLERANCE:
-            return 0
-        now = seen.clock + seen.shift
-        # It was set back; or it was set right, but for a part, and would take us ahead.
-        if now < latest - TOLERANCE or (most is not None and now > most + TOLERANCE):
-            return latest - seen.clock
+        pulse, now, anchor = seen.pulse, seen.clock + seen.shift, self._anchor
+        if anchor is None:  # we have just come: only those before us can tell
+            if pulse is None or pulse - TOLERANCE <= now <= pulse + GAP:
+                return seen.shift
+            return 0 if seen.clock >= pulse - TOLERANCE else max(seen.shift, pulse - seen.clock)
+        expected, error = anchor.now(seen.at), anchor.error(seen.at) + seen.unsure
+        least = max(pulse or 0, expected - error)
+        if seen.clock >= least - TOLERANCE and seen.clock <= expected + error + AHEAD:
+            return 0  # as it should be
+        if now < least - TOLERANCE:
+            return least - seen.clock
+        # Who was halted while others served finds a pulse that is later than it expects.
+        served = pulse is not None and expected - GAP <= pulse <= expected + error + TOLERANCE
+        if now > expected + error + AHEAD and served:
+            return max(expected, pulse or 0) - seen.clock
         return seen.shift
 
     def _settle(self, tx: Tx) -> tuple[_Seen, int]:
@@ -165,9 +155,10 @@ class SteadyClock:
     def _tell(self, shift: int) -> None:
         if shift and not self.shift:
             log.warning(
-                "the database's clock was set back by %.1f s; time here goes on as before;"
+                "the database's clock was set %s by %.1f s; time here goes on as before;"
                 " set it right, by NTP",
-                shift / SECOND,
+                "back" if shift > 0 else "ahead",
+                abs(shift) / SECOND,
             )
 
 

@@ -161,6 +161,8 @@ def clock(source: Source) -> Finding:
     shift = db.steady.shift if isinstance(db, ServerDatabase) else 0
     if shift > CLOCK_TOLERANCE:
         return clock_set_back("The database's", shift)
+    if shift < -CLOCK_TOLERANCE:
+        return _set_ahead(-shift)
     if abs(ahead) <= CLOCK_TOLERANCE:
         return ok("The clocks agree.", f"the database's is {ahead / SECOND:+.1f} s off this host's")
     return warning(
@@ -168,4 +170,17 @@ def clock(source: Source) -> Finding:
         evidence=[f"the database's is {ahead / SECOND:+.1f} s off this host's"],
         means="Expiry goes by the database's clock; cookies, logs and certificates by this host's.",
         fix=Fix(text="Let both keep time by NTP.", command="timedatectl set-ntp true"),
+    )
+
+
+def _set_ahead(milliseconds: int) -> Finding:
+    by = f"{milliseconds / SECOND:.1f} s"
+    return warning(
+        f"The database's clock was set ahead by {by}; Sojourn goes on by its own time.",
+        evidence=[f"it lies {by} ahead of the store's time"],
+        means="Nobody loses a seat or a session by it; instants that are shown lie behind by as much.",
+        fix=Fix(
+            text="If it was wrong before, stop every server for a minute; else set it right, by NTP.",
+            command="timedatectl set-ntp true",
+        ),
     )
