@@ -23,9 +23,12 @@ if not CLOCKED then
   local before = shift
   now = time + shift
   if now < seen then -- it was set back: time goes on from where it was
-    local on = math.max(seen, expected or 0)
-    if seen - now > STEP then shift = on - time end
-    now = on
+    if seen - now > STEP then
+      now = math.max(seen, expected or 0)
+      shift = now - time
+    else
+      now = seen
+    end
   elseif seen > 0 and now - seen > MAX_PAUSE then -- it was set ahead, or we were away
     if expected and now - expected > JUMP then
       shift = math.max(seen, expected) - time
