@@ -78,6 +78,7 @@ LONG = (
     "test_two_servers_side_by_side",
     "test_killed_between_delivery_and_mark",
     "test_recorder_killed_under_load",
+    "test_in_any_order",
     "test_a_store_that_dies",
 )
 """What takes more than about five seconds; much of it is waiting, during which others can work."""

@@ -22,7 +22,7 @@ from sojourn.testing.contract.faults import works_within_bound
 from sojourn.testing.redis_server import RedisServer, redis_server
 from sojourn.testing.wall_clock import WallClock
 
-NEAR = 2 * SECOND
+NEAR = 1.5 * SECOND
 STATE = "sojourn:{s}:m"
 
 
@@ -119,6 +119,26 @@ def test_whoever_was_asleep_says_nothing(store: RedisStore, database_url: str) -
         assert beat(other, lease) is not None
         assert abs(other.now() - store.now()) < NEAR
     assert shift_of(database_url) == 0
+
+
+@pytest.mark.parametrize("seconds", [-0.7, -2])
+def test_those_who_ask_do_not_hurry_it(
+    store: RedisStore, wall: WallClock, database_url: str, seconds: float
+) -> None:
+    """However late the answers come from which callers know what the store's now should be: it does not
+    go faster than time does."""
+    with closing(open_store(database_url)) as other:
+        callers = (store._db, other._db) if isinstance(other, RedisStore) else ()
+        other.pulse()
+        wall.shift(seconds=seconds)
+        store.pulse()
+        began, told = uptime(), store.now()
+        for _ in range(20):
+            for caller, each in zip(callers, (store, other), strict=True):
+                assert caller._ahead is not None
+                caller._ahead += 50  # as if the question had been sent so much later than it was
+                each.pulse()
+        assert store.now() - told - (uptime() - began) < SECOND / 5
 
 
 def test_ahead_while_nobody_was_there(

@@ -20,7 +20,7 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import migrate, open_ledger, open_store
 from sojourn.stores.recorder import LedgerRecorder
 from sojourn.stores.redis.store import RedisStore
-from sojourn.testing.builders import acquire, pool
+from sojourn.testing.builders import acquire, give_back, pool, take
 from sojourn.testing.redis_server import RedisServer, redis_server
 
 QUIET, BUSY = "lic_1:quiet", "lic_1:busy"
@@ -127,7 +127,7 @@ def filled(store: Store) -> None:
         deny(store, "lic_1:unknown", ["bob"])
 
 
-@pytest.mark.parametrize("indexed", ["all", "none", "some"])
+@pytest.mark.parametrize("indexed", ["all", "none", "some", "swept"])
 def test_the_list_tells_what_a_search_does(client: Any, server: RedisServer, indexed: str) -> None:
     """It makes no difference to any answer: nor where a version wrote that keeps no list."""
     clocks = [ManualClock(), ManualClock()]
@@ -137,14 +137,35 @@ def test_the_list_tells_what_a_search_does(client: Any, server: RedisServer, ind
         for each in (model, store):
             for half in range(halves):
                 filled(each)
-                if each is store and indexed in ("none", "some") and half == 0:
+                if each is store and indexed != "all" and half == 0:
                     client.delete(*client.keys(KEY + "d[pu]:*"))
                     client.hdel(KEY + "m", "indexed")
+        if indexed == "swept":
+            while store.sweep(limit=7).more:
+                pass
+            assert client.hget(KEY + "m", "indexed") == b"1"
+            assert client.zcard(KEY + f"dp:{BUSY}") == 100
+            client.config_resetstat()
+            assert len(store.events(kinds=DENIED, pool_id=QUIET, limit=20, newest_first=True)) == 20
+            assert read(client) == {"xrange": 20, "xrevrange": 0}
         assert plain(asked_in_many_ways(store)) == plain(asked_in_many_ways(model))
 
 
 def plain(answers: list[list[Event]]) -> list[list[tuple[Any, ...]]]:
     return [[(x.id, x.kind, x.pool_id, x.user_id) for x in answer] for answer in answers]
+
+
+def test_the_first_denial_comes_late(client: Any, store: RedisStore) -> None:
+    """What happened before there was one is not searched for others."""
+    store.define([pool(1, feature="quiet")])
+    for _ in range(50):
+        lease = take(store, pool_id=QUIET)
+        assert give_back(store, lease)
+    take(store, pool_id=QUIET)
+    deny(store, QUIET, ["bob"])
+    client.config_resetstat()
+    assert len(store.events(kinds=DENIED, pool_id=QUIET, limit=20, newest_first=True)) == 1
+    assert read(client) == {"xrange": 1, "xrevrange": 0}
 
 
 def test_a_stream_that_a_ledger_has_given_other_ids(

@@ -164,8 +164,9 @@ class LedgerRecorder:
         """If the store may have lost something, tell it what the ledger knows of that."""
         if attached.settled:
             return
-        held = sum(self._live.hold([each]) for each in self._held(attached.intact_until))
-        ended = self._end_again(attached.intact_until)
+        intact = attached.intact_until
+        held = sum(self._live.hold([each]) for each in self._held(intact))
+        ended = self._end_again(intact) + self._end_rotated(intact)
         self._live.settle(attached.epoch)
         log.warning("store_replaced", epoch=attached.epoch, held=held, ended=ended)
 
@@ -198,6 +199,22 @@ class LedgerRecorder:
                 done += len(self._store.end(ids=ids, reason=reason, actor=actor))
             if leases:
                 done += self._live.end_again(leases, Action(actor=ACTOR, name="end_again"))
+        return done
+
+    def _end_rotated(self, intact: int) -> int:
+        """End sessions whose last rotation was lost: the token that their holders have is not known there,
+        and the one that was refused is."""
+        rotated: set[str] = set()
+        lost: set[str] = set()
+        for event in history(self._ledger, after=intact) if intact else ():
+            if event.kind is EventKind.SESSION_ROTATED:
+                rotated.add(str(event.subject))
+            elif event.kind is EventKind.STORE_REPLACED:
+                lost = rotated.copy()  # what comes after it is there
+        ids, done = sorted(lost), 0
+        for start in range(0, len(ids), PAGE):
+            piece = ids[start : start + PAGE]
+            done += len(self._store.end(ids=piece, reason="rotation_lost", actor=ACTOR))
         return done
 
     def _recent(self) -> Iterator[Event]:

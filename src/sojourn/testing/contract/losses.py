@@ -31,9 +31,11 @@ from sojourn.testing.builders import (
     granted,
     load,
     pool,
+    present,
     refused,
     sign_in,
     take,
+    token_hash,
     usage,
 )
 from sojourn.testing.contract.faults import works_within_bound
@@ -278,6 +280,28 @@ class StoreLosses:
         assert gone(store, "ended").end_reason == "stolen"
         assert beat(store, lease) is None
         assert usage(store).in_use == 0
+
+    def test_rotated_token_stays_dead(
+        self, server: Forgetful, store: Store, recorder: LedgerRecorder, lost: Callable[[], None]
+    ) -> None:
+        """A session whose rotation was lost is over: only the token that was refused would open it. One
+        that is rotated afterwards is not."""
+        sign_in(store, "rotated")
+        sign_in(store, "later")
+        server.remember()
+        assert store.rotate("rotated", token_hash("new")) is not None
+        gone(store, "rotated")
+        recorder.run()
+        lost()
+        gone(store, "rotated")
+        gone(store, "new")
+        assert store.rotate("later", token_hash("newer")) is not None
+        recorder.run()
+        server.kill()
+        server.start()
+        works_within_bound(store.pulse)
+        recorder.run()
+        assert present(store, "newer").id == "later"
 
     # The living
 

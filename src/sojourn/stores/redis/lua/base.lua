@@ -23,9 +23,12 @@ if not CLOCKED then
   local before = shift
   now = time + shift
   if now < seen then -- it was set back: time goes on from where it was
-    local on = math.max(seen, expected or 0)
-    if seen - now > STEP then shift = on - time end
-    now = on
+    if seen - now > STEP then
+      now = math.max(seen, expected or 0)
+      shift = now - time
+    else
+      now = seen
+    end
   elseif seen > 0 and now - seen > MAX_PAUSE then -- it was set ahead, or we were away
     if expected and now - expected > JUMP then
       shift = math.max(seen, expected) - time
@@ -62,8 +65,13 @@ local function tell(at, kind, pool, subject, user, client, actor, data)
 end
 
 -- Note the latest denials of a pool and of a user by their ids. Of the shard's own hash: indexed: the
--- first event that may be noted so; kept: for how long events are remembered. A list that is not added
+-- first event from which on they are; kept: for how long events are remembered. A list that is not added
 -- to is gone when its events are.
+local function index_for(key)
+  local till = tonumber(call('HGET', SELF, 'kept') or 2592000000) + 86400000
+  call('PEXPIRE', key, math.max(till, 86400000))
+end
+
 local function index(first)
   local ids = {}
   for i = #pending, 1, -1 do
@@ -80,11 +88,10 @@ local function index(first)
   end
   if next(ids) == nil then return end
   call('HSETNX', SELF, 'indexed', first + 1)
-  local till = tonumber(call('HGET', SELF, 'kept') or 2592000000) + 86400000
   for key, added in pairs(ids) do
     call('ZREMRANGEBYRANK', key, 0, #added / 2 - INDEXED_MAX - 1) -- first: Redis keeps a short list small
     call('ZADD', key, unpack(added))
-    call('PEXPIRE', key, math.max(till, 86400000))
+    index_for(key)
   end
 end
 
@@ -97,6 +104,7 @@ local function flush()
   for i = 1, count do
     call('XADD', BASE .. 'ev', (first + i) .. '-0', 'e', pending[i][1])
   end
+  if first == 0 then call('HSET', SELF, 'indexed', 1) end
   index(first)
   pending = {}
 end

@@ -1,6 +1,6 @@
 -- Store.events, of the latest denials. Asked: pool or false, user or false (of both: the user's, of every
--- pool), the event before which, or 0, how many at most. Answers: the event before which the rest must be searched for, then
--- ids and events, the latest first.
+-- pool), the event before which, or 0, how many at most. Answers: the event before which the rest must be
+-- searched for, then ids and events, the latest first.
 local pool, user, before, limit = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
 local key = user and BASE .. 'du:' .. user or BASE .. 'dp:' .. pool
 local from = call('HGET', SELF, 'indexed')

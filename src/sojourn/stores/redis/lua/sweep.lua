@@ -206,8 +206,29 @@ local function forget_ips()
   end
 end
 
+-- Note denials that a version which did not has told; the latest first, until their lists are full.
+local function index_older()
+  local from = call('HGET', SELF, 'indexed') or tonumber(call('HGET', SELF, 'events') or 0) + 1
+  if tonumber(from) <= 1 then return end
+  local batch = call('XREVRANGE', BASE .. 'ev', '(' .. from .. '-0', '-', 'COUNT', limit)
+  for _, entry in ipairs(batch) do
+    from = string.match(entry[1], '^%d+')
+    local told = cmsgpack.unpack(entry[2][2])
+    local pool, user = told[2] == DENIED and told[3], told[2] == DENIED and told[5]
+    for _, key in ipairs({pool and 'dp:' .. pool, user and 'du:' .. user}) do
+      if key and call('ZCARD', BASE .. key) < INDEXED_MAX then
+        call('ZADD', BASE .. key, from, from)
+        index_for(BASE .. key)
+      end
+    end
+  end
+  if #batch == limit then more = true else from = 1 end
+  call('HSET', SELF, 'indexed', from)
+end
+
 if everything then
   call('HSET', SELF, 'kept', retention)
+  index_older()
   if follow_cutoffs() then forget_sessions() end
   forget_events()
   if ip_retention then forget_ips() end
