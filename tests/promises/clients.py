@@ -238,7 +238,9 @@ async def play(plan: Plan) -> None:
     tasks = [asyncio.ensure_future(one) for one in work]
     tasks += [asyncio.ensure_future(one) for one in seats.storms(world)]
     reporter = asyncio.ensure_future(_report(world))
-    ended, late = await asyncio.wait(tasks, timeout=plan.seconds + DRAIN)
+    ended, late = await asyncio.wait(
+        tasks, timeout=plan.seconds + DRAIN, return_when=asyncio.FIRST_EXCEPTION
+    )
     for task in (*late, reporter):
         task.cancel()
     await asyncio.gather(*late, reporter, return_exceptions=True)

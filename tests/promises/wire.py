@@ -97,12 +97,12 @@ class Caller:
     async def call(self, request: bytes, patience: float) -> Exchange:
         """Send a request and wait for its answer."""
         line = await self._connected()
-        if line is None:
+        if line is None or line.transport is None or line.transport.is_closing():
+            self._hang_up()
             return self._unsent()
         server, loop = self.at, asyncio.get_running_loop()
         waiter: asyncio.Future[tuple[int, bytes] | None] = loop.create_future()
         line.asked = waiter
-        assert line.transport is not None
         line.transport.write(request)
         sent = time.monotonic()
         deadline = loop.call_later(patience, _settle, waiter)
@@ -128,9 +128,9 @@ class Caller:
     async def send_and_close(self, request: bytes) -> Exchange:
         """Send a request, and hang up at once."""
         line = await self._connected()
-        if line is None:
+        if line is None or line.transport is None or line.transport.is_closing():
+            self._hang_up()
             return self._unsent()
-        assert line.transport is not None
         line.transport.write(request)
         sent = time.monotonic()
         line.transport.close()
