@@ -19,6 +19,10 @@ LATE = 1.0  # seconds for which a request may still act once its sender has hung
 MARGIN = 0.15  # seconds of doubt where two clocks' milliseconds, or a busy machine's, meet
 IN_FLIGHT = 0.3  # seconds for which a request may have been under way when something began to fail
 NO_EFFECT = frozenset({"overloaded", "shutting_down", "too_many_requests"})
+BOUNDED = frozenset({"loss", "server-stop"})
+"""Windows that last as long as they say, whatever is well again when."""
+UNMEASURED = BOUNDED | {"net", "answers", "storm"}
+"""Faults after which there is no first good answer: there were others all the time."""
 VIOLATIONS_MAX = 40  # of a kind, told with evidence; all are counted
 EVIDENCE_MAX = 12
 RECOVERY_MAX = 20.0  # seconds from the end of a fault to the first good answer
@@ -68,6 +72,7 @@ class Case:
         self.relaxed: Counter[str] = Counter()
         self.checked: Counter[str] = Counter()
         self.recoveries: list[tuple[str, float]] = []
+        self.windows: list[Window] = []
         self.windows = self._recovered(facts.windows)
         self._losses = [w for w in self.windows if w.kind == "loss"]
         self._nets = [w for w in self.windows if w.kind == "net"]
@@ -99,13 +104,14 @@ class Case:
             times = goods.get(window.server, [])
             at = bisect_left(times, window.end)
             end = times[at] if at < len(times) else max(window.end, last)
-            if window.kind not in ("loss", "net", "answers", "storm"):
-                self.recoveries.append((window.kind, end - window.end))
-                late = at == len(times) and last - window.end > RECOVERY_MAX
-                if late or end - window.end > RECOVERY_MAX:
-                    text = f"no good answer within {RECOVERY_MAX:g} s after {window.kind}"
-                    self.blame("recovery", f"{text} {window.detail}")
-            found.append(replace(window, end=window.end if window.kind == "loss" else end))
+            if window.kind in UNMEASURED:
+                found.append(window if window.kind in BOUNDED else replace(window, end=end))
+                continue
+            self.recoveries.append((window.kind, end - window.end))
+            if last - window.end > RECOVERY_MAX and end - window.end > RECOVERY_MAX:
+                text = f"no good answer within {RECOVERY_MAX:g} s after {window.kind}"
+                self.blame("recovery", f"{text} {window.detail}")
+            found.append(replace(window, end=end))
         return found
 
     def doubtful(self, record: Record) -> bool:

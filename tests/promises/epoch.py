@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.promises.clients import DRAIN, Plan
 from tests.promises.history import Facts, Pool, Window
-from tests.promises.nemesis import Nemesis, possible
+from tests.promises.nemesis import LONGEST, Nemesis, possible
 from tests.promises.people import GRACE
 from tests.promises.stage import ROOT, Stage, client_process, wait
 
@@ -76,7 +76,12 @@ class Told:
 
 @dataclass(kw_only=True)
 class Epoch:
-    """An epoch to be run. `without`: promises that are not asked of this store yet."""
+    """An epoch to be run.
+
+    Attributes:
+        longest: seconds for which anything is frozen, cut or full.
+        without: parts of what the crowd does that are left out: late, idempotent, cutoff.
+    """
 
     stage: Stage
     seed: int
@@ -84,6 +89,7 @@ class Epoch:
     faults: Sequence[str] = ()
     pace: Pace = LONG
     load: Load = field(default_factory=Load)
+    longest: float = LONGEST
     without: frozenset[str] = frozenset()
     folder: Path
     say: Callable[[str], None] = lambda _: None
@@ -94,7 +100,7 @@ class Epoch:
         plan = self._plan()
         path = self.folder / f"plan-{self.seed}.json"
         path.write_text(plan.to_json())
-        nemesis = Nemesis(self.stage, self.seed)
+        nemesis = Nemesis(self.stage, self.seed, longest=self.longest)
         began = time.monotonic()
         crowd = client_process(path)
         told = _Counts(crowd)
@@ -133,8 +139,8 @@ class Epoch:
             wait(self.pace.gap * (0.6 + 0.8 * rest.random()))
         nemesis.heal()
         while (left := self.seconds - (time.monotonic() - began)) > 0:
+            self.say(f"calm, {left:.0f} s left, {told.line()}")
             wait(min(5.0, left))
-            self.say(f"calm, {max(0.0, left):.0f} s left, {told.line()}")
 
     def random_gaps(self) -> random.Random:
         return random.Random(self.seed + 1)

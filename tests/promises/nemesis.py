@@ -68,8 +68,9 @@ def possible(kind: str, faults: Sequence[str]) -> list[str]:
 class Nemesis:
     """Makes things fail on a stage. Attributes: windows: what it did; counts: of each fault."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: Stage, seed: int, *, longest: float = LONGEST) -> None:
         self.stage = stage
+        self.longest = longest
         self.random = random.Random(seed)
         self.windows: list[Window] = []
         self.counts: Counter[str] = Counter()
@@ -108,7 +109,7 @@ class Nemesis:
         )
 
     def _some(self, least: float, most: float = LONGEST) -> float:
-        return self.random.uniform(least, most)
+        return self.random.uniform(least, max(least, min(most, self.longest)))
 
     def _node(self) -> tuple[int, Node]:
         number = self.random.randrange(len(self.stage.nodes))

@@ -111,7 +111,7 @@ class Contender(Seated):
         super().__init__(world, number)
         self.pool = pool
         self.generation = 0
-        self.ghosts: deque[Held] = deque(maxlen=GHOSTS_MAX)
+        self.ghosts: deque[tuple[float, Held]] = deque(maxlen=GHOSTS_MAX)
 
     @property
     def client(self) -> str:
@@ -120,7 +120,7 @@ class Contender(Seated):
     async def run(self) -> None:
         user = f"u{self.number}"
         while not self.world.over:
-            if self.ghosts and self.random.random() < 0.03:
+            if self.ghosts and self._time_to_haunt(self.ghosts[0][0]):
                 await self._haunt()
             held = await self.acquire(self.pool, user, self.client)
             if isinstance(held, Held):
@@ -173,7 +173,7 @@ class Contender(Seated):
 
     def _vanish(self, held: Held) -> None:
         """Go silent for good: a ghost keeps the seat until it is lost."""
-        self.ghosts.append(held)
+        self.ghosts.append((self.world.age, held))
         self.generation += 1
 
     async def _crash(self, held: Held) -> None:
@@ -216,9 +216,14 @@ class Contender(Seated):
             await self.rest(0.05)
             await self._give_back(back)
 
+    def _time_to_haunt(self, vanished: float) -> bool:
+        """Tell whether a ghost returns: mostly once somebody else may have its seat."""
+        gone = self.world.age - vanished > self.plan.pools[self.pool].patience + 0.5
+        return self.random.random() < (0.1 if gone else 0.002)
+
     async def _haunt(self) -> None:
         """A ghost of long ago beats again, or asks to come back."""
-        ghost = self.ghosts.popleft()
+        _, ghost = self.ghosts.popleft()
         if self.random.random() < 0.5:
             await self.beat(ghost)
         back = await self.resume(ghost)
