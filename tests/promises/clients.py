@@ -2,8 +2,8 @@
 
     python -m tests.promises.clients PLAN.json
 
-It prints a line of counts each second, as JSON, and ends by itself when the plan's time is over. What the
-clients do is in `seats` and `people`; here is what all of them stand on.
+It prints a line of counts each half second, as JSON, and ends by itself when the plan's time is over, or
+when it is told to by SIGTERM. What the clients do is in `seats` and `people`; here is what they stand on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -77,10 +78,19 @@ class World:
         self.writer = Writer(Path(plan.path))
         self.began = time.monotonic()
         self.counts: Counter[str] = Counter()
+        self.resting: set[asyncio.Future[None]] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """Call it a day before the plan's time is over; who rests is woken."""
+        self._ended = True
+        for rest in self.resting:
+            if not rest.done():
+                rest.set_result(None)
 
     @property
     def over(self) -> bool:
-        return time.monotonic() - self.began > self.plan.seconds
+        return self._ended or time.monotonic() - self.began > self.plan.seconds
 
     @property
     def age(self) -> float:
@@ -107,11 +117,16 @@ class Client:
         raise NotImplementedError
 
     async def rest(self, seconds: float) -> None:
-        """Let time pass, as a client that waits does."""
-        loop = asyncio.get_running_loop()
-        passed = loop.create_future()
-        loop.call_later(seconds, passed.set_result, None)
+        """Let time pass, as a client that waits does; not once the world is over."""
+        if self.world.over:
+            return
+        loop, resting = asyncio.get_running_loop(), self.world.resting
+        passed: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, passed)
+        resting.add(passed)
         await passed
+        resting.discard(passed)
+        timer.cancel()
 
     async def ask(
         self,
@@ -162,6 +177,11 @@ class Client:
         body = b'{"closing":true}' if closing else b""
         wire = request("POST", "/api/licenses/sessions/heartbeat", bearer=token, body=body)
         return await self.ask("beat", wire, about, patience=1.0)
+
+
+def _wake(rest: asyncio.Future[None]) -> None:
+    if not rest.done():
+        rest.set_result(None)
 
 
 def facts(op: str, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -228,22 +248,34 @@ async def _report(world: World) -> None:
         sys.stdout.flush()
 
 
+async def _until_over(world: World) -> None:
+    watch = Client(world, 0)
+    while not world.over:
+        await watch.rest(0.2)
+    raise Over
+
+
+class Over(Exception):
+    """The crowd's time is over."""
+
+
 async def play(plan: Plan) -> None:
     """Let the crowd act until its time is over."""
     from tests.promises import people, seats  # noqa: PLC0415  # they stand on this module
 
     world = World(plan)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, world.end)
     clients: list[Client] = [*seats.crowd(world), *people.crowd(world)]
     work: list[Coroutine[Any, Any, None]] = [client.run() for client in clients]
     tasks = [asyncio.ensure_future(one) for one in work]
     tasks += [asyncio.ensure_future(one) for one in seats.storms(world)]
     reporter = asyncio.ensure_future(_report(world))
-    ended, late = await asyncio.wait(
-        tasks, timeout=plan.seconds + DRAIN, return_when=asyncio.FIRST_EXCEPTION
-    )
-    for task in (*late, reporter):
+    watch = asyncio.ensure_future(_until_over(world))
+    await asyncio.wait([*tasks, watch], return_when=asyncio.FIRST_EXCEPTION)
+    ended, late = await asyncio.wait(tasks, timeout=DRAIN, return_when=asyncio.FIRST_EXCEPTION)
+    for task in (*late, reporter, watch):
         task.cancel()
-    await asyncio.gather(*late, reporter, return_exceptions=True)
+    await asyncio.gather(*late, reporter, watch, return_exceptions=True)
     for client in clients:
         for caller in client.callers:
             caller.close()

@@ -40,10 +40,11 @@ class Pace:
     linger: float = 1.0
     lost_after: float = 8.0
     gap: float = 1.0  # between faults
+    calm: float = CALM  # after the last one
 
 
 LONG = Pace()
-QUICK = Pace(heartbeat=0.4, suspect_after=3.0, linger=0.5, lost_after=4.5, gap=0.4)
+QUICK = Pace(heartbeat=0.4, suspect_after=3.0, linger=0.5, lost_after=4.5, gap=0.4, calm=1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class Epoch:
     """An epoch to be run.
 
     Attributes:
+        seconds: at most, if `done_when_struck`: then it ends when all faults have been.
         longest: seconds for which anything is frozen, cut or full.
         without: parts of what the crowd does that are left out: late, idempotent, cutoff.
     """
@@ -89,6 +91,7 @@ class Epoch:
     faults: Sequence[str] = ()
     pace: Pace = LONG
     load: Load = field(default_factory=Load)
+    done_when_struck: bool = False
     longest: float = LONGEST
     without: frozenset[str] = frozenset()
     folder: Path
@@ -106,7 +109,8 @@ class Epoch:
         told = _Counts(crowd)
         try:
             self._act(nemesis, told, began)
-            crowd.wait(self.seconds + DRAIN + START_TIMEOUT)
+            crowd.terminate()  # it comes to its end
+            crowd.wait(DRAIN + START_TIMEOUT)
         finally:
             if crowd.poll() is None:
                 crowd.kill()
@@ -126,24 +130,27 @@ class Epoch:
         return Judging(self, Path(plan.path), facts, dict(told.latest), dict(nemesis.counts))
 
     def _act(self, nemesis: Nemesis, told: _Counts, began: float) -> None:
-        rest = self.random_gaps()
+        gaps = random.Random(self.seed + 1)
         deck = possible(self.stage.kind, self.faults)
         random.Random(self.seed).shuffle(deck)
         wait(self.pace.gap + 0.5)
         for fault in deck:
-            left = self.seconds - (time.monotonic() - began) - CALM
+            left = self._left(began) - CALM
             if left < 1.0:
                 break
             self.say(f"{fault}, {left:.0f} s left, {told.line()}")
             nemesis.strike(fault)
-            wait(self.pace.gap * (0.6 + 0.8 * rest.random()))
+            wait(self.pace.gap * (0.6 + 0.8 * gaps.random()))
         nemesis.heal()
-        while (left := self.seconds - (time.monotonic() - began)) > 0:
+        if self.done_when_struck and deck:
+            wait(self.pace.calm)
+            return
+        while (left := self._left(began)) > 0:
             self.say(f"calm, {left:.0f} s left, {told.line()}")
             wait(min(5.0, left))
 
-    def random_gaps(self) -> random.Random:
-        return random.Random(self.seed + 1)
+    def _left(self, began: float) -> float:
+        return self.seconds - (time.monotonic() - began)
 
     def _plan(self) -> Plan:
         load, pace = self.load, self.pace

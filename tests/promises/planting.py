@@ -33,7 +33,7 @@ FOUND_AS: dict[str, frozenset[str]] = {
 
 KILLED = frozenset({"unsynced-writes"})
 """Bugs that show only when the server dies."""
-LONGER = {"renewal-revives": 9.0, "unsynced-writes": 8.0}
+LONGER = {"renewal-revives": 12.0, "unsynced-writes": 8.0}
 
 
 def find(name: str, folder: Path, seed: int = 1) -> Told:

@@ -12,11 +12,11 @@ from tests.promises.checker import said
 from tests.promises.epoch import QUICK, Epoch, Load
 from tests.promises.stage import stage
 
-SECONDS = 7.5
+SECONDS_MAX = 60.0  # it ends when all faults have been
 LONGEST = (
     0.9  # seconds of a freeze: less than what makes an outage, which others would have to bridge
 )
-LOAD = Load(pools=3, capacity=4, contenders=8, stayers=2, people=5, lates=2, copies=1)
+LOAD = Load(pools=3, capacity=4, contenders=8, stayers=2, people=4, lates=2, copies=1, think=0.04)
 
 FAULTS: dict[str, tuple[str, ...]] = {
     "sqlite": ("server-kill", "server-freeze", "client-answers-lost"),
@@ -88,7 +88,8 @@ def test_promises_hold(store: str, tmp_path: Path) -> None:
         epoch = Epoch(
             stage=staged,
             seed=1,
-            seconds=SECONDS + 2.0 * (len(faults) - len(FAULTS[store])),
+            seconds=SECONDS_MAX,
+            done_when_struck=True,
             faults=faults,
             pace=QUICK,
             load=LOAD,
@@ -99,5 +100,5 @@ def test_promises_hold(store: str, tmp_path: Path) -> None:
         told = epoch.run().told()
     assert told.verdict["counts"] == {}, "\n".join(said(told.verdict))
     assert set(told.faults) == set(faults)
-    assert told.verdict["acquires"] > 500
-    assert told.verdict["checked"]["denials"] > 200
+    assert told.verdict["acquires"] > 300
+    assert told.verdict["checked"]["denials"] > 100
