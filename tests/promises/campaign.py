@@ -212,6 +212,8 @@ def results(tally: Tally) -> dict[str, Any]:
             op: tally.counts[op]
             for op in ("beat", "release", "begin", "check", "save", "rotate", "end", "others")
         },
+        "serverKills": tally.kills,
+        "storeKills": tally.store_kills,
         "faults": dict(sorted(tally.faults.items())),
         "recoverySeconds": {
             kind: {"p50": round(statistics.median(times), 3), "max": round(max(times), 3)}
@@ -244,8 +246,8 @@ def row(figures: dict[str, Any]) -> str:
     """Write the figures as a row of the table in docs/campaigns.md."""
     faults, slow = figures["faults"], figures["recoverySeconds"]
     several = {
-        "kills": faults.get("server-kill", 0),
-        "store": faults.get("store-kill", 0) + faults.get("store-loss", 0),
+        "kills": figures["serverKills"],
+        "store": figures["storeKills"],
         "freezes": faults.get("server-freeze", 0) + faults.get("store-freeze", 0),
         "stops": faults.get("server-stop", 0),
         "network": sum(

@@ -242,7 +242,7 @@ async def _report(world: World) -> None:
     loop = asyncio.get_running_loop()
     while True:
         passed = loop.create_future()
-        loop.call_later(REPORT_EVERY, passed.set_result, None)
+        loop.call_later(REPORT_EVERY, _wake, passed)
         await passed
         sys.stdout.write(json.dumps(world.counts) + "\n")
         sys.stdout.flush()

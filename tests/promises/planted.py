@@ -112,7 +112,7 @@ def unsynced_writes() -> None:
 
     def flush() -> None:
         while True:
-            time.sleep(COPY_EVERY)  # the disk's own time
+            TICK.wait(COPY_EVERY)  # the disk's own time
             new.unlink(missing_ok=True)
             with sqlite3.connect(path) as source, sqlite3.connect(new) as target:
                 source.backup(target)
