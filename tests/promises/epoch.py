@@ -24,7 +24,7 @@ from tests.promises.clients import DRAIN, Plan
 from tests.promises.history import Facts, Pool, Window
 from tests.promises.nemesis import LONGEST, Nemesis, possible
 from tests.promises.people import GRACE
-from tests.promises.stage import ROOT, Stage, client_process, wait
+from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
 CHECK_TIMEOUT = 600.0
@@ -245,7 +245,7 @@ class Judging:
         with self._verdict.open("wb") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.promises.checker", str(self.facts), str(history)],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH},
                 stdout=out,
             )
 

@@ -31,6 +31,8 @@ from sojourn.testing.wall_clock import WallClock
 
 STORES = ("sqlite", "postgresql", "mariadb", "valkey", "valkey-everysec")
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+"""For processes that are started: this tree's tests, and its product."""
 QUEUE_MAX = 300
 STOP_TIMEOUT = 30.0
 
@@ -143,7 +145,7 @@ def stage(
         small = _small_disk(stack, folder, disk) if disk else None
         store, url = _store(stack, kind, store_wall, small or folder)
         more = {"SOJOURN_QUEUE_MAX": str(QUEUE_MAX), "SOJOURN_SHOW_HOLDERS": "false"}
-        more |= {"SOJOURN_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
+        more |= {"SOJOURN_LOG_LEVEL": "warning", "PYTHONPATH": PYTHONPATH}
         more |= server_wall.environ if server_wall else {}
         more |= environ or {}
         nodes, to_store = list[Node](), list[FaultProxy]()
@@ -232,7 +234,7 @@ def wait(seconds: float) -> None:
 
 def client_process(plan: Path) -> subprocess.Popen[str]:
     """Start the crowd."""
-    environ: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ: dict[str, Any] = {**os.environ, "PYTHONPATH": PYTHONPATH}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.promises.clients", str(plan)],
         env=environ,
