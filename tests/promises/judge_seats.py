@@ -18,6 +18,7 @@ CUTOFF_BOUND = 5.0  # seconds within which seats of sessions that a cutoff has e
 def judge(case: Case, sessions: Sessions) -> None:
     for ledger in ledgers_of(case):
         _fences(case, ledger)
+        _copies(case, ledger)
         for grant in ledger.grants:
             measure(case, ledger, grant, sessions)
             _stale(case, ledger, grant)
@@ -46,6 +47,20 @@ def _fences(case: Case, ledger: Ledger) -> None:
         if highest is not None and grant.fence < highest.fence:
             text = f"a fence of pool {ledger.name} went back from {highest.fence} to {grant.fence}"
             case.blame("fence-falls", text, highest.record, grant.record)
+
+
+def _copies(case: Case, ledger: Ledger) -> None:
+    """A request that comes twice under one key is answered as it was the first time."""
+    first: dict[tuple[str, str], Record] = {}
+    for holder, acquires in ledger.acquires.items():
+        for record in acquires:
+            key = record.ask.get("key")
+            if not key or record.status not in (201, 409):
+                continue
+            case.checked["copies"] += 1
+            known = first.setdefault((holder, key), record)
+            if known.status != record.status or known.said.get("f") != record.said.get("f"):
+                case.blame("copy", "a copy of a request was answered anew", known, record)
 
 
 def _capacity(case: Case, ledger: Ledger) -> None:

@@ -283,6 +283,10 @@ class Twice(Seated):
             await self.rest(0.1)
 
     async def _both(self, user: str, client: str, key: str) -> tuple[Held | Record, Held | Record]:
+        if self.random.random() < 0.3:  # the copy comes late
+            first = await self.acquire(self.pool, user, client, key=key)
+            await self.rest(0.05 * self.random.random())
+            return first, await self.acquire(self.pool, user, client, key=key, hand=1)
         one = asyncio.ensure_future(self.acquire(self.pool, user, client, key=key))
         two = asyncio.ensure_future(self.acquire(self.pool, user, client, key=key, hand=1))
         return await one, await two

@@ -138,6 +138,12 @@ def test_a_repeated_request_has_its_first_answer(history: History) -> None:
     assert history.found() == set()
 
 
+def test_a_copy_takes_the_seat_from_its_own_sender(history: History) -> None:
+    history.acquire(0, "a", 1, key="same")
+    history.acquire(0.001, "a", 2, key="same")
+    assert history.found() == {"copy"}
+
+
 @pytest.mark.parametrize("what", ["superseded", "released", "refused"])
 def test_stale_tokens(history: History, what: str) -> None:
     history.acquire(0, "a", 1)
