@@ -25,7 +25,7 @@ UNMEASURED = BOUNDED | {"net", "answers", "storm"}
 """Faults after which there is no first good answer: there were others all the time."""
 VIOLATIONS_MAX = 40  # of a kind, told with evidence; all are counted
 EVIDENCE_MAX = 12
-RECOVERY_MAX = 20.0  # seconds from the end of a fault to the first good answer
+RECOVERY_MAX = 30.0  # seconds from the end of a fault to the first good answer
 
 
 @dataclass(kw_only=True)

@@ -29,6 +29,7 @@ from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
 CHECK_TIMEOUT = 600.0
 START_TIMEOUT = 20.0
+LOG_MAX = 1 << 20  # bytes of a server's log that are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Load:
     copies: int = 2
     think: float = 0.02
     storm: int = 0  # connections that rush in, once in an epoch
-    storm_seconds: float = 4.0
+    storm_seconds: float = 12.0  # longer than a pool is patient
 
 
 @dataclass(kw_only=True)
@@ -118,6 +119,7 @@ class Epoch:
             told.close()
         if crowd.returncode != 0:
             raise RuntimeError(f"the crowd failed with {crowd.returncode}")
+        logs = [self._keep_log(number) for number in range(len(self.stage.nodes))]
         storms = [
             Window(kind="storm", start=began + a, end=began + b + 1.5) for a, b, _ in plan.storms
         ]
@@ -127,7 +129,14 @@ class Epoch:
             grace=GRACE,
             doubts=self.stage.kind.startswith("valkey"),
         )
-        return Judging(self, Path(plan.path), facts, dict(told.latest), dict(nemesis.counts))
+        path = Path(plan.path)
+        return Judging(self, path, facts, dict(told.latest), dict(nemesis.counts), logs)
+
+    def _keep_log(self, number: int) -> Path:
+        """Copy the end of a server's log beside the history."""
+        kept = self.folder / f"server-{number}-{self.seed}.log"
+        kept.write_bytes(self.stage.nodes[number].log.read_bytes()[-LOG_MAX:])
+        return kept
 
     def _act(self, nemesis: Nemesis, told: _Counts, began: float) -> None:
         gaps = random.Random(self.seed + 1)
@@ -236,8 +245,9 @@ class Judging:
         facts: Facts,
         counts: dict[str, int],
         faults: dict[str, int],
+        logs: Sequence[Path] = (),
     ) -> None:
-        self.epoch, self.history = epoch, history
+        self.epoch, self.history, self._logs = epoch, history, logs
         self._counts, self._faults = counts, faults
         self.facts = history.with_suffix(".facts.json")
         self.facts.write_text(facts.to_json())
@@ -261,7 +271,8 @@ class Judging:
             raise RuntimeError(f"the checker failed on {self.history} with {code}")
         verdict = json.loads(self._verdict.read_text())
         if not verdict["counts"]:
-            self.history.unlink()
+            for path in (self.history, *self._logs):
+                path.unlink()
         return Told(
             seed=self.epoch.seed,
             counts=self._counts,

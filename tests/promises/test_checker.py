@@ -410,7 +410,7 @@ def test_a_stop_fails_nobody(history: History) -> None:
 
 def test_nobody_is_answered_any_more(history: History) -> None:
     history.acquire(0, "a", 1)
-    history.unanswered("beat", 40, "a", l="lse_a", f=1)
+    history.unanswered("beat", 60, "a", l="lse_a", f=1)
     assert history.found(Window(kind="store-kill", start=1, end=2)) == {"recovery"}
 
 
