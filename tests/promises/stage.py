@@ -33,6 +33,7 @@ STORES = ("sqlite", "postgresql", "mariadb", "valkey", "valkey-everysec")
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
 """For processes that are started: this tree's tests, and its product."""
+WALLED = ("-m", "tests.promises.walled")
 QUEUE_MAX = 300
 STOP_TIMEOUT = 30.0
 
@@ -156,7 +157,7 @@ def stage(
                 way = to_store[-1].url
             more |= _ledger(kind, folder)
             data = (small or folder) / f"server-{number}"
-            node = Node(data, store=way, environ=more, program=program)
+            node = Node(data, store=way, environ=more, program=program or (WALLED if walls else ()))
             nodes.append(node)
             stack.callback(node.kill)
         for node in nodes:
