@@ -32,7 +32,7 @@ from tests.promises.stage import ROOT, STORES, Stage, stage
 ACQUIRES = 1_000_000
 KILLS = 50  # of servers
 STORE_KILLS = 20
-EPOCH = 75.0  # seconds
+EPOCH = 100.0  # seconds
 SOAK_EPOCH = 120.0
 EPOCHS_MAX = 40  # of faults, and as many of soak
 STORM = 900  # connections, where the crowd has about 140: three times what the queue takes

@@ -40,12 +40,17 @@ class Pace:
     suspect_after: float = 5.0
     linger: float = 1.0
     lost_after: float = 8.0
-    gap: float = 1.0  # between faults
+    gap: float = 1.5  # between faults
+    pause: float = (
+        2.5  # more after every fourth: time is given back to who has beaten since (ADR 6)
+    )
     calm: float = CALM  # after the last one
 
 
 LONG = Pace()
-QUICK = Pace(heartbeat=0.4, suspect_after=3.0, linger=0.5, lost_after=4.5, gap=0.4, calm=1.5)
+QUICK = Pace(
+    heartbeat=0.4, suspect_after=3.0, linger=0.5, lost_after=4.5, gap=0.8, pause=0.6, calm=1.5
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +147,15 @@ class Epoch:
         gaps = random.Random(self.seed + 1)
         deck = possible(self.stage.kind, self.faults)
         random.Random(self.seed).shuffle(deck)
-        wait(self.pace.gap + 0.5)
-        for fault in deck:
+        wait(1.0)
+        for number, fault in enumerate(deck):
             left = self._left(began) - CALM
             if left < 1.0:
                 break
             self.say(f"{fault}, {left:.0f} s left, {told.line()}")
             nemesis.strike(fault)
-            wait(self.pace.gap * (0.6 + 0.8 * gaps.random()))
+            more = self.pace.pause if number % 4 == 3 else 0.0
+            wait(self.pace.gap * (0.7 + 0.6 * gaps.random()) + more)
         nemesis.heal()
         if self.done_when_struck and deck:
             wait(self.pace.calm)

@@ -190,7 +190,11 @@ def _living(case: Case, ledger: Ledger, grant: Grant, sessions: Sessions) -> Non
     elif waited < pool.patience - MARGIN:
         text = f"a living client lost its seat {waited:.2f} s after its last good beat"
         case.blame("living-lost", text, grant.record, last, *attempts[-6:])
-    elif longest <= pool.heartbeat + BEAT_TIMEOUT + 0.5 and not case.cut_off(last.sent, lost.done):
+    elif longest > pool.heartbeat + BEAT_TIMEOUT + 0.5 or case.cut_off(last.sent, lost.done):
+        return  # it did not try all the time, or could not
+    elif case.troubled(last.sent - 2 * pool.heartbeat, last.closed):
+        case.relaxed["lost in a second outage, without a beat between the two (ADR 6)"] += 1
+    else:
         text = f"a client that tried to beat all the time lost its seat after {waited:.2f} s"
         case.blame("outage-cost", text, grant.record, last, *attempts[-8:])
 

@@ -25,10 +25,10 @@ READY_TIMEOUT = 20.0
 BALLAST_STEP = 1 << 18  # bytes
 
 DECK: tuple[str, ...] = (
-    *("server-kill",) * 7,
+    *("server-kill",) * 12,
     *("server-stop",) * 3,
     *("server-freeze",) * 2,
-    *("store-kill",) * 3,
+    *("store-kill",) * 5,
     *("store-freeze",) * 2,
     "store-cut",
     "store-hole",

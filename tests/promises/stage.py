@@ -146,6 +146,7 @@ def stage(
         small = _small_disk(stack, folder, disk) if disk else None
         store, url = _store(stack, kind, store_wall, small or folder)
         more = {"SOJOURN_QUEUE_MAX": str(QUEUE_MAX), "SOJOURN_SHOW_HOLDERS": "false"}
+        more |= {"SOJOURN_MAX_PAUSE": "2"}  # or a busy machine alone is an outage now and then
         more |= {"SOJOURN_LOG_LEVEL": "warning", "PYTHONPATH": PYTHONPATH}
         more |= server_wall.environ if server_wall else {}
         more |= environ or {}

@@ -205,6 +205,19 @@ def test_an_outage_costs_a_seat(history: History) -> None:
     assert history.found(frozen, Window(kind="net", start=1, end=9)) == set()
 
 
+def test_a_second_outage_before_the_next_beat(history: History) -> None:
+    """Time is given back once (ADR 6): who has not beaten since must not live for ever."""
+    history.acquire(0, "a", 1)
+    history.beat(3, "a", 1)
+    for second in range(4, 13):
+        history.unanswered("beat", second, "a", l="lse_a", f=1)
+    history.beat(13, "a", 1, 410)
+    before = Window(kind="store-freeze", start=1, end=2)
+    after = Window(kind="store-freeze", start=3.5, end=12.9)
+    assert history.found(before, after) == set()
+    assert history.found(after) == {"outage-cost"}
+
+
 def test_a_living_holder_is_refused(history: History) -> None:
     history.acquire(0, "a", 1)
     history.deny(1, "a")
