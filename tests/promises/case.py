@@ -1,7 +1,7 @@
 """One history before its judges: what was made to fail, and what that leaves open.
 
 It decides with conservative intervals. What nobody answered may have been done until a second after its
-sender gave it up (`LATE`), or, where something was made to fail meanwhile, until a second after that was
+sender gave it up (`Facts.late`), or, where something was made to fail meanwhile, until a second after that was
 over. Later than that, a promise says, it does nothing.
 """
 
@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 
 from tests.promises.history import Facts, Record, Window, show
 
-LATE = 1.0  # seconds for which a request may still act once its sender has hung up
 MARGIN = 0.15  # seconds of doubt where two clocks' milliseconds, or a busy machine's, meet
 IN_FLIGHT = 0.3  # seconds for which a request may have been under way when something began to fail
 NO_EFFECT = frozenset({"overloaded", "shutting_down", "too_many_requests"})
@@ -130,9 +129,10 @@ class Case:
         return known
 
     def _until(self, record: Record) -> float:
-        end = record.closed + LATE
+        late = self.facts.late
+        end = record.closed + late
         for window in self.windows:
-            if window.start > record.closed + LATE or window.end < record.sent - IN_FLIGHT:
+            if window.start > record.closed + late or window.end < record.sent - IN_FLIGHT:
                 continue
             if window.kind in ("server-kill", "server-stop", "clock", "loss"):
                 continue
@@ -140,7 +140,7 @@ class Case:
                 window.server != record.server or record.sent > window.start + MARGIN
             ):
                 continue  # it waited before the server, which must look whether anybody still listens
-            end = max(end, window.end + LATE)
+            end = max(end, window.end + late)
         return end
 
     def troubled(self, start: float, end: float) -> Window | None:

@@ -29,6 +29,7 @@ from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
 CHECK_TIMEOUT = 600.0
 START_TIMEOUT = 20.0
+LATE, UNBOUNDED = 1.0, 3_600.0  # seconds for which a request may act that its sender has given up
 LOG_MAX = 1 << 20  # bytes of a server's log that are kept
 
 
@@ -132,6 +133,7 @@ class Epoch:
             pools=plan.pools,
             windows=nemesis.windows + storms,
             grace=GRACE,
+            late=UNBOUNDED if "late" in self.without else LATE,
             doubts=self.stage.kind.startswith("valkey"),
         )
         path = Path(plan.path)

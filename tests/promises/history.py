@@ -94,16 +94,15 @@ class Facts:
     Attributes:
         pools: by feature.
         grace: how long a rotated token still works.
-        strict: the store waits, after it was replaced, instead of granting (`failover=strict`).
+        late: seconds for which a request may still act once its sender has hung up.
         doubts: after a restart of the store seats may be kept for those who may come back (ADR 17).
-        request_timeout: after which every client has given up.
     """
 
     pools: dict[str, Pool]
     windows: list[Window] = field(default_factory=list)
     grace: float = 1.0
+    late: float = 1.0
     doubts: bool = False
-    request_timeout: float = 2.0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
