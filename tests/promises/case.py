@@ -1,8 +1,8 @@
 """One history before its judges: what was made to fail, and what that leaves open.
 
 It decides with conservative intervals. What nobody answered may have been done until a second after its
-sender gave it up (`Facts.late`), or, where something was made to fail meanwhile, until a second after that was
-over. Later than that, a promise says, it does nothing.
+sender gave it up (`Facts.late`), or, where something was made to fail meanwhile, until a second after that
+was over. Later than that, a promise says, it does nothing.
 """
 
 from __future__ import annotations
