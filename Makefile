@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run test coverage check bench campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -65,6 +65,9 @@ campaign-machine: dev servers ## Hold SQL stores to the reference model over hun
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
+
+campaign-promises: dev servers ## Hold each store to the promises through kills, freezes, cuts and clocks (20 minutes a store; ARGS: --store …)
+	$(BIN)/python -m tests.promises $(ARGS)
 
 campaign-redis: dev servers ## Hold Redis 7 and a Cluster to the whole contract, and kill the recorder 500 times (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_redis_kinds.py \

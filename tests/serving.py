@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,15 @@ class Served:
     """One `sojourn serve` process. `kill` and `start` are a crash and a restart on the same port."""
 
     def __init__(
-        self, data: Path, *, store: str = "", environ: Mapping[str, str] | None = None
+        self,
+        data: Path,
+        *,
+        store: str = "",
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
+        self._program = program or ("-m", "sojourn")
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = data
         self._environ = {
@@ -64,8 +70,7 @@ class Served:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "sojourn",
+                    *self._program,
                     "serve",
                     f"--port={self.port}",
                     f"--data={self.data}",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sojourn.testing.processes import wait_until
 from sojourn.testing.proxy import FaultProxy
 
 ANSWER_TIMEOUT = 5.0
@@ -111,6 +112,35 @@ def test_blackhole(proxy: FaultProxy, echo: EchoServer) -> None:
         proxy.pass_through()
         connection.settimeout(ANSWER_TIMEOUT)
         assert connection.recv(100) == b"lost?\n"
+
+
+def test_blackhole_of_responses(proxy: FaultProxy, echo: EchoServer) -> None:
+    """The server hears and acts; its answer arrives once the network heals."""
+    with connect(proxy) as connection:
+        ask(connection, b"before\n")
+        proxy.blackhole(requests=False)
+        connection.settimeout(SILENCE)
+        with pytest.raises(TimeoutError):
+            ask(connection, b"heard\n")
+        assert echo.heard == [b"before\n", b"heard\n"]
+        proxy.pass_through()
+        connection.settimeout(ANSWER_TIMEOUT)
+        assert connection.recv(100) == b"heard\n"
+
+
+def test_blackhole_of_requests(proxy: FaultProxy, echo: EchoServer) -> None:
+    """What the server sends arrives, though it hears nothing any more."""
+    proxy.latency(0.05)
+    with connect(proxy) as connection:
+        connection.sendall(b"before\n")
+        assert wait_until(lambda: echo.heard == [b"before\n"], ANSWER_TIMEOUT)
+        proxy.blackhole(responses=False)
+        connection.settimeout(ANSWER_TIMEOUT)
+        assert connection.recv(100) == b"before\n"
+        connection.settimeout(SILENCE)
+        with pytest.raises(TimeoutError):
+            ask(connection, b"lost?\n")
+        assert echo.heard == [b"before\n"]
 
 
 def test_reset(proxy: FaultProxy) -> None:

@@ -74,7 +74,7 @@ class FaultProxy:
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
-        self._flowing = asyncio.Event()
+        self._requests_flow, self._responses_flow = asyncio.Event(), asyncio.Event()
         self._dropped = threading.Event()
         self._held = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -105,9 +105,12 @@ class FaultProxy:
         """Keep everything that is sent for so long, in each direction."""
         self._set(Mode.LATENCY, delay=seconds)
 
-    def blackhole(self) -> None:
-        """Let nothing through and close nothing, like a cable that was pulled."""
-        self._set(Mode.BLACKHOLE)
+    def blackhole(self, *, requests: bool = True, responses: bool = True) -> None:
+        """Let nothing through and close nothing, like a cable that was pulled.
+
+        One way alone, and what is sent the other way arrives: a route that is broken in one direction.
+        """
+        self._set(Mode.BLACKHOLE, held=(requests, responses))
 
     def hold(self, *, matching: bytes) -> None:
         """Become a black hole with the first request that holds `matching`: it does not arrive."""
@@ -145,15 +148,25 @@ class FaultProxy:
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_TIMEOUT)
 
-    def _set(self, mode: Mode, *, delay: float = 0.0, matching: bytes = b"") -> None:
-        self._call(self._switch(mode, delay, matching))
+    def _set(
+        self,
+        mode: Mode,
+        *,
+        delay: float = 0.0,
+        matching: bytes = b"",
+        held: tuple[bool, bool] = (False, False),
+    ) -> None:
+        self._call(self._switch(mode, delay, matching, held))
 
-    async def _switch(self, mode: Mode, delay: float, matching: bytes) -> None:
+    async def _switch(
+        self, mode: Mode, delay: float, matching: bytes, held: tuple[bool, bool]
+    ) -> None:
         self._mode, self._delay, self._matching = mode, delay, matching
-        if mode is Mode.BLACKHOLE:
-            self._flowing.clear()
-        else:
-            self._flowing.set()
+        for flow, holds in zip((self._requests_flow, self._responses_flow), held, strict=True):
+            if holds:
+                flow.clear()
+            else:
+                flow.set()
         if mode in (Mode.RESET, Mode.REFUSE):
             await self._cut()
         if mode is Mode.REFUSE:
@@ -189,7 +202,7 @@ class FaultProxy:
         try:
             if self._mode is Mode.RESET:
                 raise ConnectionResetError
-            await self._flowing.wait()
+            await self._requests_flow.wait()
             answers, link.server = await asyncio.open_connection(*self._target)
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._requests(reader, link.server, link))
@@ -203,7 +216,7 @@ class FaultProxy:
     async def _requests(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: Link
     ) -> None:
-        while chunk := await self._next(source):
+        while chunk := await self._next(source, self._requests_flow):
             if self._mode is Mode.DROP_RESPONSE and self._matching in chunk:
                 link.doomed = True
             if self._mode is Mode.HOLD and self._matching in chunk:
@@ -219,7 +232,7 @@ class FaultProxy:
     async def _responses(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: Link
     ) -> None:
-        while chunk := await self._next(source):
+        while chunk := await self._next(source, self._responses_flow):
             if link.doomed:
                 self._dropped.set()
                 raise ConnectionResetError
@@ -228,10 +241,10 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             sink.write_eof()
 
-    async def _next(self, source: asyncio.StreamReader) -> bytes:
+    async def _next(self, source: asyncio.StreamReader, flow: asyncio.Event) -> bytes:
         """Read what was sent, and keep it for as long as the mode demands."""
         chunk = await source.read(CHUNK)
-        await self._flowing.wait()
+        await flow.wait()
         if self._delay:
             await asyncio.sleep(self._delay)
         return chunk
