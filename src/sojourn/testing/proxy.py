@@ -221,9 +221,10 @@ class FaultProxy:
                 link.doomed = True
             if self._mode is Mode.HOLD and self._matching in chunk:
                 self._mode = Mode.BLACKHOLE
-                self._flowing.clear()
+                self._requests_flow.clear()
+                self._responses_flow.clear()
                 self._held.set()
-                await self._flowing.wait()
+                await self._requests_flow.wait()
             sink.write(chunk)
             await sink.drain()
         with contextlib.suppress(OSError):
