@@ -44,6 +44,7 @@ class Ledger:
     grants: list[Grant] = field(default_factory=list)
     acquires: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
     by_holder: dict[str, list[Grant]] = field(default_factory=lambda: defaultdict(list))
+    doubtful: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
     denials: list[Record] = field(default_factory=list)
 
 
@@ -59,6 +60,8 @@ def ledgers_of(case: Case) -> Iterable[Ledger]:
         ledger = ledgers.setdefault(name, Ledger(name, case.facts.pools[name]))
         if record.op == "acquire":
             ledger.acquires[record.ask["h"]].append(record)
+            if case.doubtful(record):
+                ledger.doubtful[record.ask["h"]].append(record)
             if record.status == 201 and "l" in record.said:
                 _note(case, ledger, grants, record)
             elif record.status == 409:
@@ -109,11 +112,13 @@ def measure(case: Case, ledger: Ledger, grant: Grant, sessions: Sessions) -> Non
             last = proven = max(last, beat.sent)
     acquires = ledger.acquires[grant.holder]
     here = bisect_right(acquires, grant.sent, key=attrgetter("sent"))
-    for other in acquires[max(0, here - LOOK_BACK) :]:
+    before = [other for other in ledger.doubtful[grant.holder] if other.sent <= grant.sent]
+    for other in (*before, *acquires[max(0, here - LOOK_BACK) :]):
         if case.doubtful(other) and case.until(other) < last:
             continue  # a beat under this fence was accepted when it could act no more
         if _supersedes(case, grant, other):
-            grant.cut = max(other.sent, grant.sent)
+            # A beat that was accepted under this fence proves that no other was in use by then.
+            grant.cut = max(other.sent, grant.sent if other.fine else last)
             break
     spoiled = NEVER
     for beat in grant.beats:

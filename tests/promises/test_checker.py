@@ -195,6 +195,19 @@ def test_its_own_doing_is_no_loss(history: History) -> None:
     assert history.found() == set()
 
 
+def test_its_own_request_of_long_ago_may_come_late(history: History) -> None:
+    """However often it has asked since."""
+    history.unanswered("acquire", 0, "a")
+    history.acquire(0.1, "b", 1)
+    for tenth in range(2, 40):
+        history.deny(tenth / 10, "a")
+    history.release(4, "b", 1)
+    history.acquire(4.1, "a", 2)
+    history.beat(5, "a", 2, 410)
+    assert history.found() == {"living-lost"}
+    assert history.found(Window(kind="store-freeze", start=0, end=4.5)) == set()
+
+
 def test_an_outage_costs_a_seat(history: History) -> None:
     history.acquire(0, "a", 1)
     for second in range(1, 10):
