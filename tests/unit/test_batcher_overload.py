@@ -252,6 +252,33 @@ class TestGivenUp:
         desk.drive(scenario)
         assert desk.done == []
 
+    @pytest.mark.parametrize(("verb", "blocked"), [("check", 0), ("check", 1), ("renew", 2)])
+    def test_those_behind_a_batch_that_has_gone_are_carried_out(
+        self, verb: str, blocked: int
+    ) -> None:
+        """By a free runner, by the one that comes free, and by the reserve."""
+        desk = Desk("acquire")
+
+        async def scenario(batcher: Batcher) -> None:
+            held = await desk.block(batcher, runners=blocked)
+            caller = Caller()
+            gone = [batcher.submit(verb, n, caller) for n in range(3)]
+            stays = batcher.submit(verb, "stays")
+            caller.gone = True
+            if verb == "check":
+                desk.gate.set()
+            assert await stays == "stays"
+            assert {type(await _fault(each)) for each in gone} == {Abandoned}
+            desk.gate.set()
+            await asyncio.gather(*held)
+
+        desk.drive(scenario, runners=max(1, blocked), batch_max=2, stall=0.01)
+
+
+async def _fault(future: asyncio.Future[Any]) -> BaseException | None:
+    await asyncio.wait([future])
+    return future.exception()
+
 
 class TestAsk:
     def test_a_thread_is_answered(self) -> None:

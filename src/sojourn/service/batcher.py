@@ -108,9 +108,7 @@ class Batcher:
         self._rounds: queue.SimpleQueue[_Round | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._idle: asyncio.Event | None = None
-        self.withdrawn = (
-            0  # requests that were accepted and not carried out: nobody waited any more
-        )
+        self.withdrawn = 0  # requests that were accepted, and dropped since nobody waited any more
         self.observe: Callable[[str, int], None] | None = None  # (verb, batch size), for metrics
 
     def start(self) -> None:
@@ -259,10 +257,13 @@ class Batcher:
             if any(self._keeps.values()):
                 self._call_reserve()
             return
-        if self._begin(self._waiting, reserve=False):
-            self._in_flight += 1
-        elif self._idle is not None and self._is_idle():
-            self._idle.set()
+        while any(self._waiting.values()):
+            if self._begin(self._waiting, reserve=False):
+                self._in_flight += 1
+                break
+        else:
+            if self._idle is not None and self._is_idle():
+                self._idle.set()
         self._note_oldest()
 
     def _is_idle(self) -> bool:
@@ -287,12 +288,12 @@ class Batcher:
             self._relief = self._loop.call_at(since + self._stall, self._relieve)
         elif self._begin(self._keeps, reserve=True):
             self._in_reserve -= 1
+        else:
+            self._call_reserve()  # all of those had gone, and there may be more
 
     def _begin(self, waiting: dict[str, Waiting], *, reserve: bool) -> bool:
-        """Hand a round to a runner; tell whether there was anything to do."""
+        """Hand a round to a runner; tell whether anything was left to do of what was taken."""
         taken = [self._take(each) for each in waiting.values() if each]
-        if not taken:
-            return False
         dropped = self._drop(taken)
         batches = [_Batch(items[0].verb, items) for items in taken if items]
         if batches:
