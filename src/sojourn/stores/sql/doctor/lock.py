@@ -1,7 +1,8 @@
 """One doctor repairs at a time. The lock ends with the process that holds it, however that ends.
 
-On a server it belongs to a connection, in a transaction that a thread keeps talking in: of a process that
-froze, or was cut off, the server hears nothing, and lets go of the lock, as of any other.
+On a server it belongs to a connection that a thread keeps talking in: of a process that froze, or was cut
+off, the server hears nothing, and ends the connection. No transaction is open meanwhile: PostgreSQL, asked
+to make an index without keeping anybody from writing, would wait for it.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ LOCK = {
     Backend.MYSQL: "SELECT get_lock(concat(:name, ':', coalesce(database(), '')), :timeout)",
 }
 SILENT_MAX = 2  # seconds
-SILENT_POSTGRES = (
-    f"SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_MAX}s', false)"
-)
+SILENT_POSTGRES = f"SELECT set_config('idle_session_timeout', '{SILENT_MAX}s', false)"
+UNKNOWN_SETTING = "SQLSTATE 42704"
 TALK_EVERY = 0.25  # seconds
 TALK_TIMEOUT = 10.0  # seconds: longer than any statement may take
 HELD = "SQLSTATE 55P03"  # lock_timeout, which our connections have
@@ -51,8 +51,7 @@ def held(db: Database) -> Iterator[Callable[[], None]]:
         return
     with translated(), db.engine.connect() as connection:
         try:
-            _may_be_silent_for(db, connection)
-            connection.exec_driver_sql("BEGIN")
+            _end_when_silent(db, connection)
             if not _taken(connection, db.dialect.render(LOCK[db.dialect.backend])):
                 raise _busy()
             with _talking(connection) as lost:
@@ -61,12 +60,17 @@ def held(db: Database) -> Iterator[Callable[[], None]]:
             connection.invalidate()  # the lock ends with its connection
 
 
-def _may_be_silent_for(db: Database, connection: Connection) -> None:
-    if db.dialect.backend is Backend.POSTGRES:
-        connection.exec_driver_sql(SILENT_POSTGRES)
-    else:
+def _end_when_silent(db: Database, connection: Connection) -> None:
+    if db.dialect.backend is not Backend.POSTGRES:
         raw: Any = connection.connection.driver_connection
-        raw.end_when_silent(SILENT_MAX)
+        raw.end_when_silent(SILENT_MAX, always=True)
+        return
+    try:
+        connection.exec_driver_sql(SILENT_POSTGRES)
+    except DBAPIError as error:  # before 14, PostgreSQL ends nobody for that
+        fault = classify(error)
+        if fault is None or fault.code != UNKNOWN_SETTING:
+            raise
 
 
 @contextlib.contextmanager
