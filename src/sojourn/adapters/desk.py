@@ -58,7 +58,7 @@ class Desk:
         self.sessions = sessions
         self.codec = codec
         self.rules = rules or Rules()
-        self.rules.cookie.validate()
+        self.rules.validate()
         self.verbs: Mapping[str, Verb] = verbs(sessions)
         self._hops = TrustedHops(trusted_proxies)
         self._devices = devices or Devices()
@@ -78,12 +78,20 @@ class Desk:
         forwarded_for: str = "",
         forwarded_proto: str = "",
         header: Header = _no_header,
+        tentative: bool = False,
     ) -> Visit:
         """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
-        request says, of the device it comes from, by names in lower case."""
+        request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
         describe = partial(self._device, origin.ip, peer, header)
-        request = Request(cookies=cookies, origin=origin, path=path, describe=describe)
+        request = Request(
+            cookies=cookies,
+            origin=origin,
+            path=path,
+            describe=describe,
+            host=partial(header, "host"),
+            tentative=tentative,
+        )
         return Visit(self.rules, self.codec, request)
 
     def _device(self, ip: str | None, peer: str | None, header: Header) -> Device:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from sojourn.adapters.notice import notice
-from sojourn.errors import Unauthenticated
+from sojourn.adapters.outage import outage
+from sojourn.errors import CookiesTooLarge, SojournError, Unauthenticated
 
 STATUS = 401
 
@@ -42,3 +43,27 @@ def sign_in_problem(
     }
     headers.append(("Content-Type", "application/problem+json"))
     return STATUS, headers, msgspec.json.encode(problem)
+
+
+TOO_LARGE = 431
+
+
+def refusal(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return (status, headers, body) for a request whose session cannot be had: 503 while the store is
+    down, 431 (RFC 6585, 5) where the browser sends more cookies than are read."""
+    if not isinstance(fault, CookiesTooLarge):
+        return outage(fault, accept)
+    headers = [("Cache-Control", "no-store"), ("Vary", "Accept, Cookie")]
+    if "text/html" in accept:
+        its_own, page = notice("Too many cookies", f"{fault.message} {fault.hint}", icon="lock")
+        return TOO_LARGE, headers + its_own, page
+    problem = {
+        "type": f"urn:sojourn:problem:{fault.code}",
+        "title": "Too many cookies",
+        "status": TOO_LARGE,
+        "code": fault.code,
+        "error": fault.message,
+        "details": fault.hint,
+    }
+    headers.append(("Content-Type", "application/problem+json"))
+    return TOO_LARGE, headers, msgspec.json.encode(problem)

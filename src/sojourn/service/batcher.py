@@ -37,7 +37,9 @@ class Batcher:
 
     A verb takes a sequence of requests and returns as many answers, in order; an answer that is an
     exception is raised to its caller alone. Verbs run in the order of `verbs` within a round, so what
-    frees seats comes before what takes them; `runners` rounds may be under way at once.
+    frees seats comes before what takes them; `runners` rounds may be under way at once. With `idle_after`,
+    in seconds, a runner ends when there was nothing to do for so long, and another starts when there is:
+    an application's event loop may close without a word.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Batcher:
         queue_max: int = QUEUE_MAX,
         batch_max: int = BATCH_MAX,
         runners: int = 1,
+        idle_after: float | None = None,
     ) -> None:
         self._verbs = dict(verbs)
         self._queue_max = queue_max
@@ -55,6 +58,9 @@ class Batcher:
         self._depth = 0
         self._in_flight = 0
         self._runners = runners
+        self._idle_after = idle_after
+        self._lock = threading.Lock()  # around `_alive`, which runners that end count down
+        self._alive = 0
         self._scheduled = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,15 +74,26 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
-        for _ in range(self._runners):
-            thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if self._idle_after is None:
+            for _ in range(self._runners):
+                self._start_runner()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that submits."""
+        return self._loop
+
+    def _start_runner(self) -> None:
+        self._alive += 1
+        self._threads = [each for each in self._threads if each.is_alive()]
+        thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     async def close(self) -> None:
         """Carry out what is queued, then stop. Later submissions are refused."""
         self._closing = True
-        if not self._threads or self._idle is None:
+        if self._idle is None:
             return
         if self._scheduled:
             await asyncio.sleep(0)  # what was submitted in this very tick has yet to be flushed
@@ -139,18 +156,33 @@ class Batcher:
             if self._idle is not None:
                 self._idle.clear()
             self._rounds.put(batches)
+            if self._idle_after is not None:
+                with self._lock:
+                    if self._alive < self._in_flight:
+                        self._start_runner()
         elif self._idle is not None and not self._in_flight:
             self._idle.set()
 
     def _run(self) -> None:
         """A runner's thread."""
         assert self._loop is not None
-        while (batches := self._rounds.get()) is not None:
+        while (batches := self._next()) is not None:
             for batch in batches:
                 batch.answers = carry_out(self._verbs[batch.verb], [r for r, _ in batch.items])
             # A loop that has closed meanwhile has no caller left to answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._done, batches)
+
+    def _next(self) -> list[_Batch] | None:
+        """Wait for a round; None: end."""
+        while True:
+            try:
+                return self._rounds.get(timeout=self._idle_after)
+            except queue.Empty:
+                with self._lock:
+                    if self._rounds.empty():
+                        self._alive -= 1
+                        return None
 
     def _done(self, batches: list[_Batch]) -> None:
         self._in_flight -= 1
