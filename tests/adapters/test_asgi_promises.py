@@ -13,12 +13,15 @@ from litestar import Litestar, get
 from litestar import Request as LitestarRequest
 from litestar.testing import TestClient as LitestarClient
 from starlette.middleware.sessions import SessionMiddleware as StarlettesMiddleware
+from tests.adapters import asgi_site
 from tests.adapters.asgi_site import VERBS, World, application, current
 
 from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.asgi_visit import AsyncVisit, NotAwaited
 from sojourn.adapters.desk import Desk
 from sojourn.cookie import COOKIE_HEADER_MAX
+
+SITE = asgi_site.__file__
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_what_a_background_task_changes_is_reported(
 ) -> None:
     browser.post("/login")
     assert browser.post("/after").json() == "started"
-    assert f"session_changed_too_late path=/after place={__file__}:" in caplog.text
+    assert f"session_changed_too_late path=/after place={SITE}:" in caplog.text
     assert browser.post("/after/verb").json() == "started"
     assert "verb_never_awaited verb=end_others path=/after/verb" in caplog.text
 

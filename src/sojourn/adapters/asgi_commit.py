@@ -10,7 +10,14 @@ import msgspec
 
 from sojourn.adapters.asgi_visit import AsyncVisit, NotAwaited
 from sojourn.adapters.problem import refusal
-from sojourn.errors import CookiesTooLarge, InvalidInput, Overloaded, SojournError, StoreError
+from sojourn.errors import (
+    CookiesTooLarge,
+    Forbidden,
+    InvalidInput,
+    Overloaded,
+    SojournError,
+    StoreError,
+)
 from sojourn.log import get_logger
 from sojourn.service.visit import FAULT_STATUS, Visit
 
@@ -74,7 +81,7 @@ class Commit:
             await self._take_over()
         try:
             headers = await handle.commit(status)
-        except (StoreError, Overloaded) as fault:
+        except (StoreError, Overloaded, Forbidden) as fault:
             await self.refuse(fault)
             return
         self._put(headers, message)
@@ -125,7 +132,7 @@ class Commit:
         """Answer that the session cannot be had. A cookie that was given goes along: the session that it
         opens is there."""
         self._refused = True
-        assert isinstance(fault, StoreError | Overloaded | CookiesTooLarge)
+        assert isinstance(fault, StoreError | Overloaded | CookiesTooLarge | Forbidden)
         given = [each for each in self._visit.finish(FAULT_STATUS) if each[0] == "Set-Cookie"]
         await refuse(self._scope, self._send, fault, given)
         self.started = True
@@ -154,7 +161,8 @@ async def refuse(
     scope: Scope, send: Send, fault: SojournError, more: list[tuple[str, str]] | None = None
 ) -> None:
     """Answer that there are no sessions for the moment: nobody is signed out by it."""
-    log.error("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
+    say = log.error if isinstance(fault, StoreError | Overloaded) else log.warning
+    say("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1013, "reason": "Try again later."})
         return

@@ -8,7 +8,7 @@ import msgspec
 
 from sojourn.adapters.notice import notice
 from sojourn.adapters.outage import outage
-from sojourn.errors import CookiesTooLarge, SojournError, Unauthenticated
+from sojourn.errors import CookiesTooLarge, Forbidden, SojournError, Unauthenticated
 
 STATUS = 401
 
@@ -45,25 +45,28 @@ def sign_in_problem(
     return STATUS, headers, msgspec.json.encode(problem)
 
 
-TOO_LARGE = 431
+TITLES = {431: "Too many cookies", 403: "Too many sign-ins"}
 
 
 def refusal(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
     """Return (status, headers, body) for a request whose session cannot be had: 503 while the store is
-    down, 431 (RFC 6585, 5) where the browser sends more cookies than are read."""
-    if not isinstance(fault, CookiesTooLarge):
+    down, 431 (RFC 6585, 5) where the browser sends more cookies than are read, 403 where a sign-in would
+    be one too many."""
+    if not isinstance(fault, CookiesTooLarge | Forbidden):
         return outage(fault, accept)
+    status = 403 if isinstance(fault, Forbidden) else 431
+    title = TITLES[status]
     headers = [("Cache-Control", "no-store"), ("Vary", "Accept, Cookie")]
     if "text/html" in accept:
-        its_own, page = notice("Too many cookies", f"{fault.message} {fault.hint}", icon="lock")
-        return TOO_LARGE, headers + its_own, page
+        its_own, page = notice(title, f"{fault.message} {fault.hint}".strip(), icon="lock")
+        return status, headers + its_own, page
     problem = {
         "type": f"urn:sojourn:problem:{fault.code}",
-        "title": "Too many cookies",
-        "status": TOO_LARGE,
+        "title": title,
+        "status": status,
         "code": fault.code,
         "error": fault.message,
         "details": fault.hint,
     }
     headers.append(("Content-Type", "application/problem+json"))
-    return TOO_LARGE, headers, msgspec.json.encode(problem)
+    return status, headers, msgspec.json.encode(problem)

@@ -33,6 +33,7 @@ class SyncVisit:
         self._lazy = desk
         self._make = make
         self._visit: Visit | None = None
+        self._left = False
 
     @property
     def opened(self) -> bool:
@@ -56,6 +57,8 @@ class SyncVisit:
                 self.fault = fault
                 raise
             self._visit = visit
+            if self._left:
+                visit.data.close()
         return self._visit
 
     def _settle(self, desk: Desk, visit: Visit) -> None:
@@ -120,6 +123,12 @@ class SyncVisit:
     def commit(self, status: int) -> Headers:
         """Save what has changed; return the headers that the response must carry."""
         return self.run(self.visit.commit(status)) if self.opened else []
+
+    def sent(self) -> None:
+        """Note that the response leaves, with its cookie."""
+        self._left = True
+        if self._visit is not None:
+            self._visit.sent()
 
     def run(self, step: Step[T]) -> T:
         """Carry a step of the visit out. Raises StoreError."""

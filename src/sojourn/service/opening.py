@@ -44,6 +44,7 @@ class OpenVisit:
         self.gone: Gone | None = None
         self.asked = False
         self.fault: SojournError | None = None
+        self.user_key = rules.user_key
         self._codec = codec
         self._request = request
         self._token: str | None = None

@@ -24,6 +24,9 @@ class Rules(Struct, frozen=True, kw_only=True):
         no_touch: prefixes of paths whose requests do not count as use, such as a page's own polling.
         adopted: cookies from before the move, looked at where there is none of ours. The session that
             answers gets a token of ours at once, and the browser our cookie in the old one's place.
+        user_key: a key of the data that names the user, for libraries that sign in by setting one. When
+            its value changes, a session of that user begins under a new token; when it goes, the session
+            ends. None: only `begin` and `end` do so.
     """
 
     cookie: CookieOptions = CookieOptions()
@@ -34,6 +37,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     grace: int = ROTATION_GRACE
     no_touch: tuple[str, ...] = ()
     adopted: tuple[AdoptedCookie, ...] = ()
+    user_key: str | None = None
 
     def validate(self) -> Rules:
         """Return itself. Raises SettingsError for what would fail, or be cut short, with a request."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sojourn.errors import Conflict, Unauthenticated
+from sojourn.errors import Conflict, Forbidden, Unauthenticated
 from sojourn.log import get_logger
 from sojourn.service.adopted import AdoptedCookie as AdoptedCookie
 from sojourn.service.adopted import RawTokens as RawTokens
@@ -271,11 +271,39 @@ class Visit(OpenVisit):
         A session that has ended meanwhile stays ended: what was to be saved is dropped.
         """
         if status < FAULT_STATUS:
+            yield from self._follow_user()
             yield from self._carry_out_rotation()
         yield from self._end_replaced()
         if status < FAULT_STATUS:
             yield from self.save()
         return self.finish(status)
+
+    def _follow_user(self) -> Step[None]:
+        """Let the session belong to whom its data names, if a key of it is to; see `Rules.user_key`. What
+        else is in the data is kept, a "goodbye" for the next page included. Raises Forbidden if the user
+        has as many sessions as allowed."""
+        key = self.user_key
+        if key is None:
+            return
+        named, before = dict.get(self.data, key), self.data.stored.get(key)
+        user = None if named in (None, "") else user_text(named)
+        if user is None and (before in (None, "") or self.user_id != user_text(before)):
+            return
+        if user == self.user_id:
+            return
+        data = dict(self.data)
+        if self.user_id is not None:
+            yield from self.end("signed_out" if user is None else "user_changed")
+            self.data.update(data)
+        if user is None:
+            return
+        begun = yield from self.begin(user)
+        if isinstance(begun, TooMany):
+            raise Forbidden(
+                f"You are signed in {begun.limit} times, which is the most allowed.",
+                code="too_many_sessions",
+                hint="Sign out somewhere else first.",
+            )
 
     def _end_replaced(self) -> Step[None]:
         """End what the browser had before, now that its cookie is about to be replaced."""
@@ -331,8 +359,8 @@ class Visit(OpenVisit):
 
     @property
     def unsaved(self) -> bool:
-        """Tell whether data was changed after the commit, which was too late."""
-        return self._saves and self.data.looks_modified
+        """Tell whether data was changed after the commit, or looked up after it, which was too late."""
+        return (self._saves or not self._committed) and self.data.looks_modified
 
     def save(self) -> Step[None]:
         """Save what has changed, now. A session that has ended meanwhile stays ended."""
