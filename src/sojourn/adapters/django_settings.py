@@ -9,7 +9,9 @@
     }
 
 Django's own SESSION_COOKIE_NAME, _PATH, _DOMAIN, _SAMESITE, _SECURE and SESSION_EXPIRE_AT_BROWSER_CLOSE
-hold unless the rules name a cookie; SESSION_COOKIE_AGE, where it is set, unless they name timeouts.
+hold unless the rules name a cookie; SESSION_COOKIE_AGE, where it is set, unless they name timeouts. With
+SESSION_SAVE_EVERY_REQUEST it counts from the last request. The cookie is called what SESSION_COOKIE_NAME
+says, over HTTPS, too: Channels and others look for it by that name.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from sojourn.adapters.desk import SETTINGS_FILE, Desk, LazyDesk, open_desk
+from sojourn.adapters.django_tests import in_tests, open_test_desk
 from sojourn.adapters.options import make_rules
-from sojourn.cookie import CookieOptions
+from sojourn.cookie import LIFETIME_MAX, CookieOptions
 from sojourn.errors import SettingsError
 from sojourn.service.visit import Rules
 from sojourn.session import Timeouts
@@ -38,35 +41,65 @@ INSECURE = "django-insecure-"
 """What `startproject` writes before a key that ends up in the repository."""
 
 
-def open_django_desk() -> Desk:
-    """Open what the settings name. Raises ImproperlyConfigured, and StoreError."""
+def read_options() -> Mapping[str, Any]:
+    """Return the setting SOJOURN. Raises ImproperlyConfigured for an option that there is not."""
     options: Mapping[str, Any] = getattr(settings, "SOJOURN", None) or {}
     for name in options:
         if name not in NAMES:
             raise ImproperlyConfigured(
                 f"SOJOURN has no option {name!r}: there are {', '.join(NAMES)}."
             )
+    return options
+
+
+def check_settings() -> None:
+    """Raise ImproperlyConfigured for what would fail with the first session. Opens nothing."""
+    options = read_options()
+    if isinstance(options.get("desk"), Desk):
+        return
+    try:
+        read_rules(options.get("rules") or {})
+        for each in _secrets(options) or ():
+            check_secret(each)
+    except SettingsError as fault:
+        raise ImproperlyConfigured(f"{fault.message} {fault.hint}".strip()) from fault
+
+
+def open_django_desk() -> Desk:
+    """Open what the settings name; in tests, a store of their own. Raises ImproperlyConfigured, and
+    StoreError."""
+    options = read_options()
     desk = options.get("desk")
     if isinstance(desk, Desk):
         _handed_in.add(desk)
         return desk
     try:
+        if in_tests():
+            made = open_test_desk(
+                read_rules(options.get("rules") or {}), _secrets(options), lazy_desk.close
+            )
+            _of_tests.add(made)
+            return made
         return open_desk(
             options.get("store"),
             secret=_secrets(options),
             key=options.get("key"),
-            rules=_rules(options.get("rules") or {}),
+            rules=read_rules(options.get("rules") or {}),
             trusted_proxies=options.get("trusted_proxies"),
         )
     except SettingsError as fault:
         raise ImproperlyConfigured(f"{fault.message} {fault.hint}".strip()) from fault
 
 
-def _rules(options: Mapping[str, Any] | Rules) -> Rules:
+def read_rules(options: Mapping[str, Any] | Rules) -> Rules:
+    """Return the rules that the settings make. Raises SettingsError."""
     defaults: dict[str, Any] = {"cookie": _cookie()}
-    if settings.is_overridden("SESSION_COOKIE_AGE"):
-        age = settings.SESSION_COOKIE_AGE * 1000
-        defaults["timeouts"] = defaults["visitors"] = Timeouts(lifetime=age, idle_timeout=age)
+    sliding = settings.SESSION_SAVE_EVERY_REQUEST
+    if sliding or settings.is_overridden("SESSION_COOKIE_AGE"):
+        # No browser keeps a cookie for longer, so more has no effect with Django's own sessions, either.
+        age = min(settings.SESSION_COOKIE_AGE * 1000, LIFETIME_MAX)
+        lifetime = LIFETIME_MAX if sliding else age
+        defaults["timeouts"] = defaults["visitors"] = Timeouts(lifetime=lifetime, idle_timeout=age)
     rules = make_rules(options, **defaults)
     if rules.cookie.partitioned:
         raise SettingsError("Django has no word for a Partitioned cookie.")
@@ -82,6 +115,7 @@ def _cookie() -> CookieOptions:
         same_site=same_site,
         secure=True if settings.SESSION_COOKIE_SECURE else "auto",
         persistent=not settings.SESSION_EXPIRE_AT_BROWSER_CLOSE,
+        host_prefix=False,
     )
 
 
@@ -117,7 +151,21 @@ def _derived(key: str | bytes, *, shared: bool) -> str:
 
 
 _handed_in: weakref.WeakSet[Desk] = weakref.WeakSet()
-lazy_desk = LazyDesk(open_django_desk)
+_of_tests: weakref.WeakSet[Desk] = weakref.WeakSet()
+
+
+class DjangoDesk(LazyDesk):
+    """The desk of the settings. One that was opened before the tests began is not the tests'."""
+
+    def get(self) -> Desk:
+        desk = super().get()
+        if in_tests() and desk not in _of_tests and desk not in _handed_in:
+            self.close()
+            desk = super().get()
+        return desk
+
+
+lazy_desk = DjangoDesk(open_django_desk)
 
 
 def _changed(*, setting: str, **_: Any) -> None:

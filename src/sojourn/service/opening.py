@@ -51,6 +51,7 @@ class OpenVisit:
         self._more: list[str] = []  # tokens of further cookies of our name, not looked up yet
         self._stale = False  # a cookie of our name, beside the live one, is worth nothing
         self._set_cookie: str | None = None
+        self._sliding = False
         self._adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
         self._clear_cookie: str | None = None
         self._committed = self._saves = False
@@ -201,6 +202,11 @@ class OpenVisit:
         request = self._request
         host = request.host() if request.host is not None else ""
         places = other_places(cookie, https=https, host=host or "", path=request.path)
+        if cookie.read_as(https)[-1] != cookie.sent_as(
+            https
+        ):  # the one with `__Host-`, from before
+            old = f"{cookie.read_as(https)[-1]}="
+            places += [f"{old}; Path=/; Max-Age=0; Secure"] if old in request.cookies else []
         if places and self._set_cookie is None and self.session is not None and self._token:
             self._set_cookie = self._written(self.session, self._token)
         return places
@@ -218,9 +224,16 @@ class OpenVisit:
         self._let_go()
         self._set_cookie = self._written(begun.session, begun.token)
 
+    def renew_cookie(self) -> None:
+        """Send the cookie again, from now on for as long as the session may lie unused."""
+        self._sliding = True
+        if self.session is not None and self._token is not None:
+            self._set_cookie = self._written(self.session, self._token)
+
     def _written(self, session: Session, token: str) -> str:
+        left = session.expires_at - session.at
         return self.rules.cookie.set(
             self._codec.encode(token),
             https=self._request.origin.https,
-            max_age=max(1, (session.expires_at - session.at) // 1000),
+            max_age=max(1, (min(left, session.idle_timeout) if self._sliding else left) // 1000),
         )
