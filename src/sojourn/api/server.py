@@ -6,6 +6,7 @@ import gc
 from functools import partial
 from typing import Any
 
+from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.protocol import KEEP_ALIVE, Bounds, GuardedProtocol
 from sojourn.origin import spelled_out
 from sojourn.settings import Settings
@@ -45,7 +46,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
     """
     bounds = Bounds(
         header_max=settings.header_max,
-        body_max=settings.body_max,
+        body_max=max(settings.body_max, DATA_BODY_MAX),  # each call has a bound of its own
         receive_timeout=settings.request_timeout,
     )
     return {

@@ -87,7 +87,7 @@ HELP: dict[str, tuple[str, str, str]] = {
     "pulse_interval": (PACE, "SECONDS", "How often the server notes that it is alive."),
     "max_pause": (PACE, "SECONDS", "A longer gap between pulses was an outage of ours."),
     "queue_max": (PACE, "N", "Requests waiting at most, before 503."),
-    "body_max": (PACE, "BYTES", "Longest request body."),
+    "body_max": (PACE, "BYTES", "Longest request body, but for a session's data."),
     "header_max": (PACE, "BYTES", "Longest request headers, together."),
     "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),
     "shutdown_timeout": (PACE, "SECONDS", "Time for requests under way when stopping."),
