@@ -150,8 +150,10 @@ OTHERS = [
     (f"{LINUX} Version/17.0 Safari/605.1.15", "GNOME Web on Linux", "desktop"),
     (f"{LINUX} Version/16.0 Safari/605.1.15 Epiphany/605.1.15", "GNOME Web on Linux", "desktop"),
     (
-        f"Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 {LIKE} Chrome/114.0.0.0 "
-        "Safari/537.36 ArkWeb/4.1.6.1 Mobile HuaweiBrowser/5.0.4.300",
+        (
+            f"Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 {LIKE} Chrome/114.0.0.0 "
+            "Safari/537.36 ArkWeb/4.1.6.1 Mobile HuaweiBrowser/5.0.4.300"
+        ),
         "Huawei Browser on HarmonyOS",
         "phone",
     ),
@@ -166,14 +168,18 @@ OTHERS = [
         "unknown",
     ),
     (
-        f"Mozilla/5.0 (Linux; U; Android 13; en-us; 2201116SG) AppleWebKit/537.36 {LIKE} "
-        "Version/4.0 Chrome/112.0.5615.136 Mobile Safari/537.36 XiaoMi/MiuiBrowser/14.7.0-gn",
+        (
+            f"Mozilla/5.0 (Linux; U; Android 13; en-us; 2201116SG) AppleWebKit/537.36 {LIKE} "
+            "Version/4.0 Chrome/112.0.5615.136 Mobile Safari/537.36 XiaoMi/MiuiBrowser/14.7.0-gn"
+        ),
         "Mi Browser on Android",
         "phone",
     ),
     (
-        f"Mozilla/5.0 (Windows Phone 10.0; Android 6.0.1; Microsoft; Lumia 950) AppleWebKit/537.36 {LIKE} "
-        "Chrome/52.0.2743.116 Mobile Safari/537.36 Edge/15.15254",
+        (
+            f"Mozilla/5.0 (Windows Phone 10.0; Android 6.0.1; Lumia 950) AppleWebKit/537.36 {LIKE} "
+            "Chrome/52.0.2743.116 Mobile Safari/537.36 Edge/15.15254"
+        ),
         "Edge on Windows Phone",
         "phone",
     ),

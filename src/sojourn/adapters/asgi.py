@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi_account import AsgiAccount
@@ -50,7 +51,7 @@ class SessionMiddleware:
     def __init__(
         self,
         app: App,
-        store: str | None = None,
+        store: Any = None,
         *,
         secret: str | Sequence[str] | None = None,
         key: str | None = None,

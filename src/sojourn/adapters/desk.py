@@ -2,6 +2,7 @@
 
     open_desk()                                          settings from the environment and sojourn.toml
     open_desk("postgresql://…", secret=[…])              in this process, on a store
+    open_desk(engine)                                    where a SQLAlchemy engine, or a Redis client, is
     open_desk("https://sojourn.example", key="sja_…")    against a Sojourn server
     open_desk("express+postgresql://…", secret=[…])      on the table of an Express application
 
@@ -20,6 +21,7 @@ from weakref import WeakSet
 
 from msgspec.structs import replace
 
+from sojourn.adapters.address import address_of
 from sojourn.api.people import People
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
@@ -173,7 +175,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def open_desk(
-    store: str | None = None,
+    store: Any = None,
     *,
     secret: str | Sequence[str] | None = None,
     key: str | None = None,
@@ -182,12 +184,14 @@ def open_desk(
 ) -> Desk:
     """Open what these name; what is left out comes from `SOJOURN_…` and sojourn.toml, as for a server.
 
+    `store`: a URL; or a SQLAlchemy engine or a client of redis-py, whose address it is then.
+
     Raises SettingsError for a missing, short or well-known secret, and StoreError.
     """
     given = [secret] if isinstance(secret, str) else secret
     for each in given or ():
         check_secret(each)
-    settings = _settings(store, given, key, trusted_proxies)
+    settings = _settings(address_of(store), given, key, trusted_proxies)
     url = settings.store or settings.url or settings.store_url
     devices = Devices.from_settings(settings)
     more: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
     SOJOURN = {
         "store": "postgresql://…",        # as for open_desk; also "key" and "trusted_proxies"
+        "database": "default",            # in the place of "store": an alias of DATABASES
         "secret": ["…"],                  # left out: derived from SECRET_KEY and SECRET_KEY_FALLBACKS
         "rules": {"timeouts": "aal2", "limit": 5},
         "account": {…},                   # of the security page: see django_urls
@@ -27,6 +28,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from sojourn.adapters.address import address_of, address_of_django
 from sojourn.adapters.desk import SETTINGS_FILE, Desk, LazyDesk, open_desk
 from sojourn.adapters.django_tests import in_tests, open_test_desk
 from sojourn.adapters.options import make_rules
@@ -36,7 +38,7 @@ from sojourn.service.visit import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 
-NAMES = ("store", "secret", "key", "trusted_proxies", "rules", "desk", "account")
+NAMES = ("store", "database", "secret", "key", "trusted_proxies", "rules", "desk", "account")
 INSECURE = "django-insecure-"
 """What `startproject` writes before a key that ends up in the repository."""
 
@@ -81,7 +83,7 @@ def open_django_desk() -> Desk:
             _of_tests.add(made)
             return made
         return open_desk(
-            options.get("store"),
+            _store(options),
             secret=_secrets(options),
             key=options.get("key"),
             rules=read_rules(options.get("rules") or {}),
@@ -119,12 +121,21 @@ def _cookie() -> CookieOptions:
     )
 
 
+def _store(options: Mapping[str, Any]) -> Any:
+    alias = options.get("database")
+    if alias is None:
+        return options.get("store")
+    if options.get("store") is not None:
+        raise SettingsError("SOJOURN has both a store and a database: one of them is enough.")
+    return address_of_django(settings.DATABASES, alias)
+
+
 def _secrets(options: Mapping[str, Any]) -> list[str] | None:
     """Return what signs the cookies; None leaves it to SOJOURN_SECRET and sojourn.toml."""
     given = options.get("secret")
     if given:
         return [given] if isinstance(given, str) else list(given)
-    known = _settings(options.get("store"))
+    known = _settings(address_of(_store(options)))
     if known.secret or known.store_url.startswith("express+"):
         return None
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
