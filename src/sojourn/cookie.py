@@ -118,6 +118,11 @@ class CookieOptions(Struct, frozen=True, kw_only=True):
             raise SettingsError(f"A cookie's path cannot be {self.path!r}: it starts with a slash.")
         if self.domain is not None and not _DOMAIN.match(self.domain):
             raise SettingsError(f"A cookie's domain cannot be {self.domain!r}.")
+        if self.domain is not None and _is_shared(self.domain.lstrip(".").lower()):
+            raise SettingsError(
+                f"Browsers drop a cookie for all of {self.domain.lstrip('.')}: strangers share it.",
+                hint="Leave the domain out, or name one that is yours alone.",
+            )
         if (self.same_site == "none" or self.partitioned) and self.secure is False:
             raise SettingsError(
                 "Browsers drop a cookie with SameSite=None or Partitioned that is not Secure.",
@@ -184,6 +189,41 @@ class CookieOptions(Struct, frozen=True, kw_only=True):
             parts.append("Partitioned")
         parts.append(f"SameSite={self.same_site.capitalize()}")
         return "; ".join(parts)
+
+
+SHARED = frozenset(
+    {
+        *(
+            "amplifyapp.com",
+            "appspot.com",
+            "azurestaticapps.net",
+            "azurewebsites.net",
+            "blogspot.com",
+        ),
+        *(
+            "cloudfront.net",
+            "firebaseapp.com",
+            "fly.dev",
+            "github.io",
+            "gitlab.io",
+            "herokuapp.com",
+        ),
+        *("myshopify.com", "netlify.app", "ngrok.io", "ngrok.app", "onrender.com", "pages.dev"),
+        *("pythonanywhere.com", "railway.app", "run.app", "s3.amazonaws.com", "trycloudflare.com"),
+        *("vercel.app", "web.app", "workers.dev"),
+    }
+)
+"""Domains below which strangers have their hosts, of the Public Suffix List: those that sites are often
+served from. Doctor knows all of it."""
+_SECOND_LEVEL = re.compile(r"(ac|co|com|edu|gov|net|org)\.[a-z]{2}\Z")
+
+
+def _is_shared(domain: str) -> bool:
+    return (
+        domain in SHARED
+        or bool(_SECOND_LEVEL.match(domain))
+        or (domain.isalpha() and domain != "localhost")
+    )
 
 
 def cookie_values(header: str, name: str) -> Iterator[str]:

@@ -127,3 +127,16 @@ def test_django_keeps_sessions_in_an_alias(tmp_path: Path, monkeypatch: pytest.M
 def test_an_alias_that_there_is_not_is_refused(options: dict[str, Any]) -> None:
     with override_settings(SOJOURN=options), pytest.raises(ImproperlyConfigured):
         lazy_desk.get()
+
+
+def test_a_misspelled_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SOJOURN_TRUSTED_PROXY", "10.0.0.0/8")
+    monkeypatch.setenv("SOJOURN_SECRET_FILE", "/run/secrets/none")
+    monkeypatch.setenv("SOJOURN_CAMPAIGN", "1")
+    open_desk("memory:", secret=SECRET).close()
+    told = [each.getMessage() for each in caplog.records if "setting_not_read" in each.getMessage()]
+    assert len(told) == 1
+    assert "SOJOURN_TRUSTED_PROXY " in told[0]
+    assert "SOJOURN_TRUSTED_PROXIES" in told[0]

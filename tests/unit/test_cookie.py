@@ -116,6 +116,10 @@ def test_every_attribute() -> None:
         CookieOptions(path="/a; Domain=evil.example"),
         CookieOptions(domain="example.org; Secure"),
         CookieOptions(domain="a\r\nb"),
+        CookieOptions(domain="com"),
+        CookieOptions(domain=".co.uk"),
+        CookieOptions(domain="herokuapp.com"),
+        CookieOptions(domain=".GitHub.io"),
     ],
 )
 def test_what_browsers_drop_is_refused(options: CookieOptions) -> None:

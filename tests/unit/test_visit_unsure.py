@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
@@ -294,6 +295,50 @@ def test_what_is_no_id_is_refused_in_words(site: Site, given: Any) -> None:
     visit = site.visit()
     with pytest.raises(InvalidInput, match="user's id"):
         site.run(visit.begin(given))
+
+
+def test_a_key_of_the_data_may_name_the_user() -> None:
+    site = Site(user_key="user")
+    cookie = site.cookie(basket=["tea"])
+    visit = site.visit(cookie)
+    visit.data["user"] = 7
+    (new,) = site.commit(visit)
+    assert (site.who(new), site.who(cookie)) == ("7", None)
+    assert dict(site.visit(new).data) == {"basket": ["tea"], "user": 7}
+    same = site.visit(new)
+    same.data["user"] = 7
+    assert site.commit(same) == []
+    out = site.visit(new)
+    del out.data["user"]
+    (after,) = site.commit(out)
+    assert (site.who(new), site.who(after)) == (None, None)
+    assert dict(site.visit(after).data) == {"basket": ["tea"]}
+    assert site.service.of("7") == []
+
+
+def test_what_the_application_says_itself_goes_before_the_key() -> None:
+    """It may know its users by other ids than the library does."""
+    site = Site(user_key="user")
+    visit = site.visit()
+    site.run(visit.begin("a-uuid"))
+    visit.data["user"] = 7
+    (cookie,) = site.commit(visit)
+    assert site.who(cookie) == "a-uuid"
+    later = site.visit(cookie)
+    later.data["seen"] = True
+    assert site.commit(later) == []
+    assert site.who(cookie) == "a-uuid"
+
+
+def test_a_session_that_names_a_user_already_becomes_theirs() -> None:
+    """As one from before the key was said to count."""
+    site = Site()
+    cookie = site.cookie(who="ann")
+    site.desk.rules = replace(site.desk.rules, user_key="who")
+    visit = site.visit(cookie)
+    visit.data["seen"] = True
+    (named,) = site.commit(visit)
+    assert (site.who(named), site.who(cookie)) == ("ann", None)
 
 
 YEARS = 3_650 * 86_400_000

@@ -11,6 +11,7 @@ A desk belongs to one process: adapters open it at the first request, so that a 
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,16 @@ from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
 from sojourn.devices import Devices, Header
 from sojourn.errors import SettingsError
+from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.session import Sessions
-from sojourn.settings import Settings, check_secret, load
+from sojourn.settings import PREFIX, Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret
+
+log = get_logger(__name__)
 
 SETTINGS_FILE = "sojourn.toml"
 
@@ -222,7 +226,19 @@ def _settings(
     flags = {"store": store, "secret": secret, "key": key, "trusted_proxies": trusted_proxies}
     file = Path(SETTINGS_FILE)
     toml = file.read_text(encoding="utf-8") if file.is_file() else None
+    _tell_misspelled(os.environ)
     return load(flags=flags, environ=os.environ, toml=toml).settings
+
+
+def _tell_misspelled(environ: Mapping[str, str]) -> None:
+    """Say which variables are one letter or so from a setting of ours: what they set does not hold."""
+    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    known |= {f"{name}_FILE" for name in known}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name.removesuffix("_FILE"), sorted(known), 1, 0.9)
+            if near:
+                log.warning("setting_not_read", setting=name, hint=f"Do you mean {near[0]}?")
 
 
 def _in_process(settings: Settings, devices: Devices) -> tuple[SessionService, Codec]:

@@ -291,6 +291,8 @@ class Visit(OpenVisit):
             return
         if user == self.user_id:
             return
+        if user is not None and self.user_id is not None and (named == before or self._made):
+            return  # the application has said itself who is signed in, by another id
         data = dict(self.data)
         if self.user_id is not None:
             yield from self.end("signed_out" if user is None else "user_changed")
