@@ -58,17 +58,18 @@ class SessionData(dict[str, Any]):
         tags: how values that are not JSON's are kept; set it before `replace`.
     """
 
+    fault: Exception | None = None
+    late: str | None = None
+    tags: Tags | None = None
+    accessed = False
+    _encoded: dict[str, bytes] | None = None
+    _assigned = False  # a key of ours was set or removed; what it holds may change without
+    _closed = False
+
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         if values:
             super().__init__(values)
-        self.fault: Exception | None = None
-        self.late: str | None = None
-        self.tags: Tags | None = None
-        self._closed = False
         self._before: dict[str, Any] = dict(values) if values else {}
-        self._encoded: dict[str, bytes] | None = None
-        self.accessed = False
-        self._assigned = False  # a key of ours was set or removed; what it holds may change without
 
     @property
     def stored(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Desk:
             origin=origin,
             path=path,
             describe=describe,
-            host=partial(header, "host"),
+            header=header,
             tentative=tentative,
         )
         return Visit(self.rules, self.codec, request)

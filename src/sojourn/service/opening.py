@@ -37,29 +37,32 @@ class OpenVisit:
         fault: why the session could not be looked up; set by `fail`.
     """
 
+    # On the class, for every request makes one, and hardly any changes more than two of these.
+    session: Session | None = None
+    gone: Gone | None = None
+    asked = False
+    fault: SojournError | None = None
+    _token: str | None = None
+    _more: tuple[str, ...] = ()  # tokens of further cookies of our name, not looked up yet
+    _stale = False  # a cookie of our name, beside the live one, is worth nothing
+    _set_cookie: str | None = None
+    _sliding = False
+    _adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
+    _clear_cookie: str | None = None
+    _committed = False
+    _saves = False
+    # In a tentative request: what is done when the response leaves, and what is undone if none does.
+    _rotation: Rotate | None = None
+    _replaced: Replaced | None = None
+    _leaving: str | None = None  # the impersonated session that was left
+    _made: tuple[str, ...] = ()
+
     def __init__(self, rules: Rules, codec: Codec, request: Request) -> None:
         self.rules = rules
         self.data = SessionData()
-        self.session: Session | None = None
-        self.gone: Gone | None = None
-        self.asked = False
-        self.fault: SojournError | None = None
         self.user_key = rules.user_key
         self._codec = codec
         self._request = request
-        self._token: str | None = None
-        self._more: list[str] = []  # tokens of further cookies of our name, not looked up yet
-        self._stale = False  # a cookie of our name, beside the live one, is worth nothing
-        self._set_cookie: str | None = None
-        self._sliding = False
-        self._adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
-        self._clear_cookie: str | None = None
-        self._committed = self._saves = False
-        # In a tentative request: what is done when the response leaves, and what is undone if none does.
-        self._rotation: Rotate | None = None
-        self._replaced: Replaced | None = None
-        self._leaving: str | None = None  # the impersonated session that was left
-        self._made: list[str] = []
         if request.token is None:
             try:
                 self._read_cookie()
@@ -74,21 +77,25 @@ class OpenVisit:
         return Device(ip=self._request.origin.ip) if describe is None else describe()
 
     def _read_cookie(self) -> None:
-        tokens, worthless, several = [], False, 0
+        if not self._request.cookies:
+            return
+        tokens: list[str] = []
+        worthless = 0
         for name in self.rules.cookie.read_as(self._request.origin.https):
             for value in cookie_values(self._request.cookies, name):
-                several += 1
                 try:
-                    token = self._codec.decode(value)
+                    tokens.append(self._codec.decode(value))
                 except InvalidToken:
-                    self.gone, worthless = Gone(reason=GoneReason.FORGED), True
-                else:
-                    tokens.append(token)
-        self._stale = worthless and several > 1  # a single one is replaced when there is a better
+                    worthless += 1
         if tokens:
-            self.gone = None
-            self._token, *self._more = dict.fromkeys(tokens)
+            self._token = tokens[0]
+            if worthless or len(tokens) > 1:
+                self._stale = worthless > 0
+                self._more = tuple(dict.fromkeys(tokens))[1:]
             return
+        if worthless:
+            self.gone = Gone(reason=GoneReason.FORGED)
+            self._stale = worthless > 1  # a single one is replaced when there is a better
         for adopted in self.rules.adopted:
             for value in cookie_values(self._request.cookies, adopted.name):
                 with contextlib.suppress(InvalidToken):
@@ -183,7 +190,9 @@ class OpenVisit:
     def _others(self) -> Iterator[str]:
         """Yield the tokens of our other cookies, each once."""
         while self._more:
-            yield self._more.pop(0)
+            token, *rest = self._more
+            self._more = tuple(rest)
+            yield token
 
     def _let_go(self) -> None:
         """Take the old cookie back with the response; unless ours, of the same name, replaces it."""
@@ -200,8 +209,8 @@ class OpenVisit:
         if not self._stale or (self.session is None and self._set_cookie is None):
             return []
         request = self._request
-        host = request.host() if request.host is not None else ""
-        places = other_places(cookie, https=https, host=host or "", path=request.path)
+        host = (request.header("host") if request.header is not None else None) or ""
+        places = other_places(cookie, https=https, host=host, path=request.path)
         if cookie.read_as(https)[-1] != cookie.sent_as(
             https
         ):  # the one with `__Host-`, from before

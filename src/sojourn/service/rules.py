@@ -63,7 +63,7 @@ class Request(Struct, frozen=True, kw_only=True):
         cookies: the Cookie header, "" if there is none.
         token: what was sent as `Authorization: Bearer sjs_…`. It goes before cookies, and none is set.
         describe: says on which device a session begins; asked when one does.
-        host: the Host header; asked when cookies of other places are cleared.
+        header: looks a header up by its name in lower case; asked when cookies of other places are cleared.
         tentative: the framework may answer with an error that no cookie can be put on, or never. What a
             sign-in replaces is then ended when the response leaves, and without one all stays as it was.
     """
@@ -73,5 +73,5 @@ class Request(Struct, frozen=True, kw_only=True):
     path: str = "/"
     token: str | None = None
     describe: Callable[[], Device] | None = None
-    host: Callable[[], str | None] | None = None
+    header: Callable[[str], str | None] | None = None
     tentative: bool = False

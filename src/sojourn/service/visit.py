@@ -118,7 +118,7 @@ class Visit(OpenVisit):
                 own=own,
             )
         self._rotation = None
-        self._made.append(begun.session.id)
+        self._made += (begun.session.id,)
         yield from self._end_others_here()
         self._adopt(begun)
         self._keep(before, changes.unset)
@@ -156,7 +156,7 @@ class Visit(OpenVisit):
                 impersonator=own.user_id,
             ),
         )
-        self._made.append(begun.session.id)
+        self._made += (begun.session.id,)
         return self._adopt(begun)
 
     def stop_impersonating(self) -> Step[Session | None]:
@@ -185,7 +185,7 @@ class Visit(OpenVisit):
             "begin",
             Begin(data=self.data.delta().set, timeouts=self.rules.visitors, device=self._device),
         )
-        self._made.append(begun.session.id)
+        self._made += (begun.session.id,)
         return self._adopt(begun)
 
     def rotate(self, *, grace: int | None = None) -> Step[Session | None]:
@@ -327,7 +327,7 @@ class Visit(OpenVisit):
     def undo(self) -> Step[None]:
         """Take back what no response will tell the browser of: it keeps the cookie that it has, so the
         session that this one opens must go on, and nothing that nobody holds may be left."""
-        made, self._made = tuple(self._made), []
+        made, self._made = self._made, ()
         self._rotation = self._replaced = self._leaving = None
         if made:
             yield "end", End(ids=made, reason="unanswered")
@@ -339,7 +339,7 @@ class Visit(OpenVisit):
 
     def sent(self) -> None:
         """Note that the response has left, with its cookie."""
-        self._made.clear()
+        self._made = ()
 
     @property
     def unchanged(self) -> bool:
@@ -375,7 +375,7 @@ class Visit(OpenVisit):
                     "begin",
                     Begin(data=changes.set, timeouts=self.rules.visitors, device=self._device),
                 )
-                self._made.append(begun.session.id)
+                self._made += (begun.session.id,)
                 self._adopt(begun)
             return
         revision = yield (
