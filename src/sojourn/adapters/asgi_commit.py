@@ -58,8 +58,6 @@ class Commit:
             if (
                 visit.unchanged
                 and not self._handle.called
-                and not visit.in_doubt
-                and visit.fault is None
                 and self._scope.get("session") is visit.data
             ):
                 self._put(visit.finish(message.get("status", STARTED_OK)), message)

@@ -67,14 +67,14 @@ class Verb(Coroutine[Any, Any, T], Generic[T]):
 class AsyncVisit:
     """The session of one request: `request.state.sojourn`."""
 
-    __slots__ = ("_batcher", "_called", "_desk", "_running", "_visit")
+    __slots__ = ("_batcher", "_desk", "_running", "_visit", "called")
 
     def __init__(self, visit: Visit, batcher: Batcher, desk: LazyDesk) -> None:
         self._visit = visit
         self._batcher = batcher
         self._desk = desk
-        self._called: list[Verb[Any]] = []
-        self._running: set[asyncio.Task[Any]] = set()
+        self.called: tuple[Verb[Any], ...] = ()  # on the event loop
+        self._running: tuple[asyncio.Task[Any], ...] = ()
 
     def _seen(self) -> Visit:
         """Return the visit to whoever asks who is there. Raises what kept it from being looked up."""
@@ -177,7 +177,7 @@ class AsyncVisit:
             done: Any = self._desk.get().run(step)
             return done  # type: ignore[no-any-return]  # see the module's docstring
         call: Verb[T] = Verb(name, partial(self.carry_out, step))
-        self._called.append(call)
+        self.called += (call,)
         return call
 
     async def carry_out(self, step: Step[T]) -> T:
@@ -186,7 +186,7 @@ class AsyncVisit:
         if asyncio.get_running_loop() is not self._batcher.loop:  # `async_to_sync` in a thread
             return await asyncio.to_thread(self._desk.get().run, step)
         task = asyncio.ensure_future(run_async(step, self._batcher.submit))
-        self._running.add(task)
+        self._running += (task,)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
@@ -198,7 +198,7 @@ class AsyncVisit:
         return await run_async(visit.commit(status), self._batcher.submit)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        self._running = tuple(each for each in self._running if each is not task)
         if not task.cancelled():
             task.exception()  # who waited may be gone, and asyncio would complain of nobody asking
 
@@ -206,11 +206,6 @@ class AsyncVisit:
     def busy(self) -> bool:
         """Tell whether a verb is being carried out."""
         return bool(self._running)
-
-    @property
-    def called(self) -> bool:
-        """Tell whether any verb was called."""
-        return bool(self._called)
 
     async def quiet(self) -> None:
         """Wait until what was begun is done, whatever came of it."""
@@ -220,7 +215,7 @@ class AsyncVisit:
     @property
     def forgotten(self) -> list[str]:
         """The verbs that were called and never awaited."""
-        return [call.name for call in self._called if not call.started]
+        return [call.name for call in self.called if not call.started]
 
 
 __all__ = ["AsyncVisit", "NotAwaited"]

@@ -343,8 +343,8 @@ class Visit(OpenVisit):
 
     @property
     def unchanged(self) -> bool:
-        """Tell whether `commit` would ask nothing: most requests only read."""
-        pending = self._rotation or self._replaced or self._leaving
+        """Tell whether `commit` would ask nothing, and nothing waits for it: most requests only read."""
+        pending = self._made or self._rotation or self._replaced or self._leaving or self.fault
         return not pending and not self.data.looks_modified
 
     def finish(self, status: int = 200) -> list[tuple[str, str]]:
