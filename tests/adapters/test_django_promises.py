@@ -93,6 +93,10 @@ def test_the_key_fits_others_columns_and_opens_nothing(extra: World) -> None:
     assert thief.get("/get", key="x").json["user"] is None
     store = SessionStore()
     assert store.exists(key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(SessionService, "gone")  # which sessions on a server do not have
+        assert store.exists(key)
+        assert not store.exists("ses_" + "0" * 22)
     store.delete(key)
     assert not store.exists(key)
     assert browser.get("/get", key="x").json["user"] is None
@@ -266,6 +270,14 @@ class OwnMiddleware(SessionBase):  # type: ignore[misc]  # Django ships no types
 )
 def test_checks_name_what_is_wrong(options: dict[str, Any], ids: set[str]) -> None:
     assert said(**options) == ids
+
+
+def test_what_is_not_read_is_told_at_the_start_too(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(
+        SOJOURN={"store": "memory:"}, SESSION_COOKIE_HTTPONLY=False, MIDDLEWARE=[OURS]
+    ):
+        WSGIHandler()
+    assert "SESSION_COOKIE_HTTPONLY is not read" in caplog.text
 
 
 def test_what_would_fail_later_stops_the_start() -> None:

@@ -29,8 +29,8 @@ from django.utils.cache import patch_vary_headers
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from sojourn.adapters import django_checks as _checks  # noqa: F401  # registers them
 from sojourn.adapters.desk import Desk
+from sojourn.adapters.django_checks import check_sessions
 from sojourn.adapters.django_settings import check_settings, lazy_desk
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
 from sojourn.adapters.problem import refusal
@@ -41,7 +41,7 @@ from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, SojournErr
 from sojourn.log import get_logger
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.service.visit import FAULT_STATUS, Visit
-from sojourn.session import Check, End, Session, Timeouts, TooMany
+from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
@@ -296,6 +296,8 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         check_settings()  # now, not with the first visitor
+        for said in check_sessions():
+            log.warning("django_check", id=said.id, said=said.msg, hint=said.hint)
         super().__init__(get_response)
 
     def process_request(self, request: HttpRequest) -> None:
@@ -400,10 +402,13 @@ def _live(key: str | None) -> Session | None:
 
 
 def _is_live(key: str | None) -> bool:
-    """Tell whether a session has this public id. Only a store in this process can say."""
-    gone = getattr(lazy_desk.get().sessions, "gone", None)
-    if gone is None or not key or not key.startswith(ID) or len(key) > KEY_MAX:
+    """Tell whether a live session has this public id."""
+    if not key or not key.startswith(ID) or len(key) > KEY_MAX:
         return False
+    desk = lazy_desk.get()
+    gone = getattr(desk.sessions, "gone", None)
+    if gone is None:  # a server's, or Express's: a change of nothing tells as well
+        return desk.verbs["save"]([Save(id=key)])[0] is not None
     return gone([key])[0] is None
 
 
