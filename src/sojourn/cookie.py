@@ -14,14 +14,21 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from sojourn.errors import InvalidToken, SettingsError
+from sojourn.errors import CookiesTooLarge, InvalidToken, SettingsError
 from sojourn.token import SECRET_MIN, TokenKind, check_token
 
 SameSite = Literal["lax", "strict", "none"]
 
-COOKIE_HEADER_MAX = 16_384
-"""Bytes of a Cookie header that are looked at; browsers send at most 4 KB per cookie."""
+COOKIE_HEADER_MAX = 65_536
+"""Characters of a Cookie header that are looked at: as many as uvicorn takes of all headers together."""
+VALUES_MAX = 8
+"""Cookies of one name that are looked at. Browsers send one for each path and domain it was set for."""
+PLACES_MAX = 6
+"""Paths and domains in which a stale cookie of our name is cleared, with one response."""
+LIFETIME_MAX = 400 * 86_400_000
+"""ms; browsers keep no cookie for longer (RFC 6265bis, 5.5)."""
 HOST_PREFIX = "__Host-"
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -111,6 +118,11 @@ class CookieOptions(Struct, frozen=True, kw_only=True):
             raise SettingsError(f"A cookie's path cannot be {self.path!r}: it starts with a slash.")
         if self.domain is not None and not _DOMAIN.match(self.domain):
             raise SettingsError(f"A cookie's domain cannot be {self.domain!r}.")
+        if self.domain is not None and _is_shared(self.domain.lstrip(".").lower()):
+            raise SettingsError(
+                f"Browsers drop a cookie for all of {self.domain.lstrip('.')}: strangers share it.",
+                hint="Leave the domain out, or name one that is yours alone.",
+            )
         if (self.same_site == "none" or self.partitioned) and self.secure is False:
             raise SettingsError(
                 "Browsers drop a cookie with SameSite=None or Partitioned that is not Secure.",
@@ -126,6 +138,20 @@ class CookieOptions(Struct, frozen=True, kw_only=True):
         if self.name.startswith("__Secure-") and self.secure is False:
             raise SettingsError("Browsers drop a cookie called __Secure-… that is not Secure.")
         return self
+
+    @property
+    def needs_secure(self) -> bool:
+        """Tell whether browsers drop this cookie unless it is Secure."""
+        return self.same_site == "none" or self.partitioned or self.name.startswith("__")
+
+    def read_as(self, https: bool) -> tuple[str, ...]:
+        """Return the names under which it may come back. One with `__Host-` that was given before the
+        path, the domain or the prefix was set otherwise holds; never the other way round, for any
+        neighbor of the host can set a cookie without the prefix."""
+        name = self.sent_as(https)
+        if https and not name.startswith("__"):
+            return name, HOST_PREFIX + name
+        return (name,)
 
     def sent_as(self, https: bool) -> str:
         """Return the cookie's whole name on such a connection."""
@@ -165,10 +191,49 @@ class CookieOptions(Struct, frozen=True, kw_only=True):
         return "; ".join(parts)
 
 
+SHARED = frozenset(
+    {
+        *(
+            "amplifyapp.com",
+            "appspot.com",
+            "azurestaticapps.net",
+            "azurewebsites.net",
+            "blogspot.com",
+        ),
+        *(
+            "cloudfront.net",
+            "firebaseapp.com",
+            "fly.dev",
+            "github.io",
+            "gitlab.io",
+            "herokuapp.com",
+        ),
+        *("myshopify.com", "netlify.app", "ngrok.io", "ngrok.app", "onrender.com", "pages.dev"),
+        *("pythonanywhere.com", "railway.app", "run.app", "s3.amazonaws.com", "trycloudflare.com"),
+        *("vercel.app", "web.app", "workers.dev"),
+    }
+)
+"""Domains below which strangers have their hosts, of the Public Suffix List: those that sites are often
+served from. Doctor knows all of it."""
+_SECOND_LEVEL = re.compile(r"(ac|co|com|edu|gov|net|org)\.[a-z]{2}\Z")
+
+
+def _is_shared(domain: str) -> bool:
+    return (
+        domain in SHARED
+        or bool(_SECOND_LEVEL.match(domain))
+        or (domain.isalpha() and domain != "localhost")
+    )
+
+
 def cookie_values(header: str, name: str) -> Iterator[str]:
-    """Yield the values that a Cookie header has for a name, in its order (RFC 6265, 4.2.1)."""
-    if len(header) > COOKIE_HEADER_MAX or name not in header:
+    """Yield the values that a Cookie header has for a name, in its order (RFC 6265, 4.2.1), up to
+    VALUES_MAX. Raises CookiesTooLarge, if the header may have one beyond what is looked at."""
+    if len(header) > COOKIE_HEADER_MAX:
+        raise CookiesTooLarge(len(header), COOKIE_HEADER_MAX)
+    if name not in header:
         return
+    left = VALUES_MAX
     for pair in header.split(";"):
         key, equals, value = pair.partition("=")
         if equals and key.strip(" \t") == name:
@@ -176,3 +241,28 @@ def cookie_values(header: str, name: str) -> Iterator[str]:
             if len(value) >= 2 and value[0] == value[-1] == '"':
                 value = value[1:-1]
             yield value
+            left -= 1
+            if not left:
+                return
+
+
+def other_places(cookie: CookieOptions, *, https: bool, host: str, path: str) -> list[str]:
+    """Write Set-Cookie headers that take a cookie away from the places where an older one of its name may
+    have been set, but not from its own: paths above the request's, and the host's parent domains."""
+    name = cookie.sent_as(https)
+    if name.startswith(HOST_PREFIX):
+        return []  # browsers know one place for it
+    own = (cookie.domain or "").lstrip(".").lower()
+    host = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    labels = host.lower().split(".")
+    named = len(labels) > 1 and not labels[-1].isdigit() and ":" not in host
+    domains = [".".join(labels[i:]) for i in range(len(labels) - 1)] if named else []
+    steps = [part for part in path.split("/") if part]
+    paths = ["/", *("/" + "/".join(steps[: i + 1]) for i in range(len(steps)))]
+    places = [(None, each) for each in paths] + [(each, "/") for each in domains]
+    ours = (own or None, cookie.path)
+    return [
+        replace(cookie, domain=domain, path=where, host_prefix=False).clear(https=https)
+        for domain, where in places
+        if (domain, where) != ours and _PATH.match(where)
+    ][:PLACES_MAX]

@@ -1,15 +1,18 @@
 """The data of a session, as an application holds it during one request: a dict that knows what changed.
 
 Changes are found by comparing, key by key and however deep, so that `session["cart"].append(1)` counts
-and a value set to what it was does not. Only JSON's own types are taken: anything else would come back
-as something else with the next request.
+and a value set to what it was does not. JSON's own types are taken, and what `json.dumps` makes of one
+without a loss: subclasses of str, int and float, numbers as keys of dicts, tuples as lists. Anything else
+would come back as something else with the next request, unless a framework has `Tags` for it.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -18,6 +21,18 @@ from sojourn.errors import InvalidInput
 _encode = msgspec.json.Encoder().encode
 _FLAT = (str, int, float, bool, type(None))
 DEPTH_MAX = 64
+NODES_MAX = 1_048_576
+"""Values within one value: as many as a session's megabyte of JSON could hold at most."""
+
+
+class Tags(Protocol):
+    """How a framework writes what JSON has no word for, as JSON that nothing else looks like."""
+
+    def pack(self, value: Any) -> Any:
+        """Return a value as JSON, tagged; what it has no tag for stays as it is."""
+
+    def unpack(self, value: Any) -> Any:
+        """Return what was packed."""
 
 
 class Delta(NamedTuple):
@@ -34,31 +49,61 @@ _NO_DELTA = Delta({}, ())
 
 
 class SessionData(dict[str, Any]):
-    """A dict of JSON values. `accessed` tells whether anybody looked inside."""
+    """A dict of JSON values.
+
+    Attributes:
+        accessed: whether anybody looked inside.
+        fault: raised to whoever does, if the data could not be read.
+        late: the line of code that first set or removed a key after `close`.
+        tags: how values that are not JSON's are kept; set it before `replace`.
+    """
+
+    fault: Exception | None = None
+    late: str | None = None
+    tags: Tags | None = None
+    accessed = False
+    _encoded: dict[str, bytes] | None = None
+    _assigned = False  # a key of ours was set or removed; what it holds may change without
+    _closed = False
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         if values:
             super().__init__(values)
         self._before: dict[str, Any] = dict(values) if values else {}
-        self._encoded: dict[str, bytes] | None = None
-        self.accessed = False
-        self._assigned = False  # a key of ours was set or removed; what it holds may change without
 
-    def rebase(self, values: dict[str, Any]) -> None:
-        """Take these values as what is stored, keeping what is here."""
-        self._before = dict(values)
-        self._encoded = _snapshot(self._before)
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What is stored, as JSON."""
+        return dict(self._before)
+
+    def saved(self, delta: Delta) -> None:
+        """Take these changes as stored, too, keeping what is here."""
+        self._before.update(delta.set)
+        for key in delta.unset:
+            self._before.pop(key, None)
+        if self._encoded is not None:
+            for key in (*delta.set, *delta.unset):
+                self._encoded.pop(key, None)
+            self._encoded |= _snapshot(delta.set)
+
+    def close(self) -> None:
+        """Note that the response has started: what is changed from now on cannot be saved with it."""
+        self._closed = True
 
     def replace(self, values: dict[str, Any]) -> None:
         """Start over with what is stored."""
         super().clear()
-        super().update(values)
+        tags = self.tags
+        super().update(values if tags is None else {k: tags.unpack(v) for k, v in values.items()})
         self._before = dict(values)
         self._assigned = False
         self._encoded = _snapshot(self._before) if self.accessed else None
 
     def touch(self) -> None:
         """Note that somebody looks inside. From now on what they hold may change under our hands."""
+        if self.fault is not None:
+            self.accessed = True
+            raise self.fault
         self.accessed = True
         if self._encoded is None:
             self._encoded = _snapshot(self._before)
@@ -81,28 +126,46 @@ class SessionData(dict[str, Any]):
         """Say what has changed. Raises InvalidInput for what cannot be stored."""
         if not self._encoded and not self._assigned:  # nobody looked, or at nothing that can change
             return _NO_DELTA
-        changed = {}
+        changed, names = {}, set()
         for key, value in super().items():
-            if not isinstance(key, str):
-                raise InvalidInput(f"A session's keys are strings; this one is {key!r}.")
-            if not self._same(key, value):
-                check_json(key, value)
-                changed[key] = value
-        return Delta(
-            changed, tuple(key for key in self._before if not dict.__contains__(self, key))
-        )
+            name = key if type(key) is str else key_text("session", key)
+            names.add(name)
+            if not self._same(name, value):
+                packed = plain(name, value, self.tags)
+                if not self._is_stored(name, packed):
+                    changed[name] = packed
+        return Delta(changed, tuple(key for key in self._before if key not in names))
 
     def _same(self, key: str, value: Any) -> bool:
+        """Tell at little cost whether a value is what is stored; False if that is not certain."""
         if key not in self._before:
             return False
         encoded = (self._encoded or {}).get(key)
         if encoded is None:
             old = self._before[key]
             return type(old) is type(value) and bool(old == value)
+        if self.tags is not None:
+            return False
         try:
             return encoded == _encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
             return False
+
+    def _is_stored(self, key: str, packed: Any) -> bool:
+        if key not in self._before:
+            return False
+        encoded = (self._encoded or {}).get(key)
+        if encoded is None:
+            old = self._before[key]
+            return type(old) is type(packed) and bool(old == packed)
+        return encoded == _encode(packed)
+
+    def _assign(self) -> None:
+        """Note that a key is set or removed."""
+        self.touch()
+        self._assigned = True
+        if self._closed and self.late is None:
+            self.late = _caller()
 
     def __getitem__(self, key: str) -> Any:
         if not self.accessed:
@@ -110,13 +173,11 @@ class SessionData(dict[str, Any]):
         return super().__getitem__(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.touch()
-        self._assigned = True
+        self._assign()
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
-        self.touch()
-        self._assigned = True
+        self._assign()
         super().__delitem__(key)
 
     def __contains__(self, key: object) -> bool:
@@ -138,8 +199,7 @@ class SessionData(dict[str, Any]):
     __hash__ = None  # as any dict
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]  # dict's overloads
-        self.touch()
-        self._assigned = True
+        self._assign()
         super().update(other)
         return self
 
@@ -148,8 +208,10 @@ def _watched(name: str, *, assigns: bool) -> Callable[..., Any]:
     plain = getattr(dict, name)
 
     def method(self: SessionData, *args: Any, **kwargs: Any) -> Any:
-        self.touch()
-        self._assigned |= assigns
+        if assigns:
+            self._assign()
+        else:
+            self.touch()
         return plain(self, *args, **kwargs)
 
     method.__name__ = name
@@ -161,6 +223,17 @@ for _name in ("get", "keys", "values", "items", "copy", "__or__", "__reversed__"
     setattr(SessionData, _name, _watched(_name, assigns=False))
 for _name in ("setdefault", "pop", "popitem", "clear", "update"):
     setattr(SessionData, _name, _watched(_name, assigns=True))
+
+
+def _caller() -> str:
+    """Return the line of the application that is running, as `file:line`."""
+    here, frame = os.path.dirname(__file__) + os.sep, sys._getframe(2)  # noqa: SLF001, PTH120  # as logging does
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith((here, "<frozen"))
+        or frame.f_code.co_filename.endswith("_collections_abc.py")
+    ):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _snapshot(values: dict[str, Any]) -> dict[str, bytes]:
@@ -205,3 +278,78 @@ def _members(key: str, mapping: dict[Any, Any]) -> Iterable[Any]:
             raise InvalidInput(f"session[{key!r}] has the key {name!r}; JSON's keys are strings.")
         yield name
         yield value
+
+
+def plain(key: str, value: Any, tags: Tags | None = None) -> Any:
+    """Return a value of JSON's own types. Raises InvalidInput, naming the session's key, for what JSON
+    cannot hold: other types, NaN, half characters, cycles, too many levels or values."""
+    if tags is not None:
+        try:
+            value = tags.pack(value)
+        except RecursionError:
+            raise InvalidInput(f"session[{key!r}] holds itself.") from None
+    return _Plain(key).of(value, 0)
+
+
+class _Plain:
+    """One walk over a value."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._left = NODES_MAX
+        self._above: set[int] = set()
+
+    def of(self, value: Any, depth: int) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidInput(f"session[{self._key!r}] holds more than {NODES_MAX} values.")
+        if isinstance(value, str):
+            _check_text(self._key, value)
+            return str.__str__(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return int.__int__(value)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise InvalidInput(
+                    f"session[{self._key!r}] holds {value!r}, which JSON has no word for."
+                )
+            return float.__float__(value)
+        if isinstance(value, dict | list | tuple):
+            return self._inside(value, depth)
+        raise InvalidInput(
+            f"session[{self._key!r}] holds a {type(value).__name__}, which JSON has no word for.",
+            hint="Store text or numbers, such as a date's isoformat().",
+        )
+
+    def _inside(self, value: Any, depth: int) -> Any:
+        if id(value) in self._above:
+            raise InvalidInput(f"session[{self._key!r}] holds itself.")
+        if depth >= DEPTH_MAX:
+            raise InvalidInput(
+                f"session[{self._key!r}] is nested more than {DEPTH_MAX} levels deep."
+            )
+        self._above.add(id(value))
+        if isinstance(value, dict):
+            made: Any = {
+                key_text(self._key, k): self.of(each, depth + 1) for k, each in value.items()
+            }
+        else:
+            made = [self.of(each, depth + 1) for each in value]
+        self._above.discard(id(value))
+        return made
+
+
+def key_text(where: str, name: Any) -> str:
+    """Return a dict's key as `json.dumps` writes it. Raises InvalidInput for what it refuses."""
+    if isinstance(name, str):
+        _check_text(where, name)
+        return str.__str__(name)
+    if name is None or isinstance(name, bool):
+        return {None: "null", True: "true", False: "false"}[name]
+    if isinstance(name, int):
+        return int.__repr__(name)
+    if isinstance(name, float) and math.isfinite(name):
+        return float.__repr__(name)
+    raise InvalidInput(f"{where!r} has the key {name!r}; JSON's keys are strings.")

@@ -8,7 +8,8 @@
     ├── InvalidInput                  invalid_request      the caller's values are wrong
     │   │                             | idempotency_key_reused
     │   ├── InvalidPolicy             invalid_policy
-    │   └── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
+    │   ├── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
+    │   └── CookiesTooLarge           cookies_too_large    the Cookie header is longer than we look at
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known
     ├── Forbidden                     forbidden | not_dev  known, but not allowed
     ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
@@ -86,6 +87,16 @@ class InvalidToken(InvalidInput):
     """A token is garbled, forged, out of date or of another kind."""
 
     code = "token_malformed"
+
+
+class CookiesTooLarge(InvalidInput):
+    """A request's cookies are longer than what is looked at, so nobody knows who sent it."""
+
+    code = "cookies_too_large"
+    hint = "Delete the cookies of this site in your browser, then sign in again."
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"The request has {size} characters of cookies; at most {most} are read.")
 
 
 class Unauthenticated(SojournError):

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
+from uuid import UUID
 
 from msgspec import Struct, field
 
@@ -37,6 +38,8 @@ TOUCH_EVERY = 60 * SECOND
 """A session's use is written down at most this often, or ten times per idle timeout if that is oftener."""
 ROTATION_GRACE = 20 * SECOND
 """How long a rotated token still works, for tabs whose requests were under way."""
+GRACE_MAX = 30 * SECOND
+"""The longest such grace."""
 IMPERSONATION_MAX = HOUR
 """The longest that anybody may act as somebody else."""
 DATA_MAX = 1_048_576
@@ -148,6 +151,23 @@ def check_size(encoded: bytes) -> bytes:
             hint="Keep large things elsewhere, and their names in the session.",
         )
     return encoded
+
+
+def user_text(user_id: object) -> str:
+    """Return a user's id as text: an int or a UUID, as most databases have, as they are written. Raises
+    InvalidInput for anything else, and for an empty one."""
+    if isinstance(user_id, str):
+        text = str.__str__(user_id)
+    elif isinstance(user_id, UUID) or (isinstance(user_id, int) and not isinstance(user_id, bool)):
+        text = str(user_id) if isinstance(user_id, UUID) else int.__repr__(user_id)
+    else:
+        raise InvalidInput(
+            f"A user's id is text, an int or a UUID; this one is a {type(user_id).__name__}.",
+            hint="Write begin(str(user.id)).",
+        )
+    if not text:
+        raise InvalidInput("Whose session is it? The user's id is empty.")
+    return text
 
 
 class TooMany(Struct, frozen=True, kw_only=True):

@@ -226,14 +226,14 @@ def test_flasks_own_ways_work(world: World) -> None:
         return jsonify([*before, session.modified])
 
     client = app.test_client()
-    assert client.get("/flags").json == [True, True, False, True]
+    assert client.get("/flags").json == [True, False, False, True]
     assert client.get("/flags").json == [False, True, False, True]
     with client.session_transaction() as inside:
         assert inside["x"] == 2
         inside["x"] = 41
     client.get("/flags")
     with client.session_transaction() as inside:
-        assert dict(inside) == {"x": 42}
+        assert dict(inside) == {"x": 42, "_permanent": True}
 
 
 def test_a_session_that_is_not_permanent_ends_with_the_browser(world: World) -> None:

@@ -59,6 +59,30 @@ def test_the_old_cookie_signs_in_and_is_replaced(world: World, cookie: str) -> N
     assert (later.user_id, world.headers(later)) == ("ann", [])
 
 
+def test_without_a_response_the_old_cookie_goes_on(world: World) -> None:
+    """The browser was not told of ours: nothing may have changed for it, however late it comes back."""
+    request = Request(
+        cookies=f"sessionid={OLD}", origin=Origin(ip=None, https=True), tentative=True
+    )
+    for status in (500, None):
+        visit = Visit(RULES, CODEC, request)
+        run(visit.open(), verbs(world.service))
+        assert visit.user_id == "ann"
+        if status is None:
+            run(visit.undo(), verbs(world.service))
+        else:
+            assert not [
+                n for n, _ in run(visit.commit(status), verbs(world.service)) if n != "Vary"
+            ]
+        world.clock.advance(seconds=3_600)
+    visit = Visit(RULES, CODEC, request)
+    run(visit.open(), verbs(world.service))
+    ours, cleared = world.headers(visit)
+    assert (ours.startswith("__Host-sojourn="), "Max-Age=0" in cleared) == (True, True)
+    world.clock.advance(seconds=60)
+    assert world.visit(f"sessionid={OLD}").session is None
+
+
 def test_the_old_cookie_dies_after_the_grace(world: World) -> None:
     world.visit(f"sessionid={OLD}")
     world.clock.advance(milliseconds=RULES.grace)

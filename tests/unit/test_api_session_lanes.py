@@ -218,7 +218,7 @@ BAD: dict[str, tuple[Make, str]] = {
         "forbidden",
     ),
     "touch of no kind": (app("GET", CURRENT + "?touch=maybe"), "invalid_request"),
-    "too large": (app("POST", BASE, json={"data": {"a": "x" * 5_000}}), "body_too_large"),
+    "too large": (app("POST", BASE, json={"data": {"a": "x" * 1_200_000}}), "body_too_large"),
     "form": (
         app("POST", BASE, body=b"a=b", headers=[("content-type", "text/plain")]),
         "unsupported_media_type",

@@ -226,15 +226,21 @@ class TestSave:
         assert (saved.code, saved.json["endReason"]) == ("session_ended", "disabled")
 
     def test_data_that_is_too_large_is_refused(self) -> None:
-        with api(body_max=2_000_000) as world:
+        with api(body_max=1_024) as world:
             app = Backend(world)
             token = app.begin()["token"]
+            most = {"a": "x" * 1_048_500}  # as in an application's own process
+            assert app.call("PATCH", CURRENT, token, json={"set": most}).status == 200
+            assert app.call("POST", BASE, json={"data": most}).status == 201
+            huge = app.call("PATCH", CURRENT, token, json={"set": {"a": "x" * 1_200_000}})
+            assert (huge.status, huge.code) == (413, "body_too_large")
+            app.call("PATCH", CURRENT, token, json={"unset": ["a"]})
             large = {"a": "x" * 1_048_600}
             saved = app.call("PATCH", CURRENT, token, json={"set": large})
             assert (saved.status, saved.code) == (413, "data_too_large")
             begun = app.call("POST", BASE, json={"data": large})
             assert (begun.status, begun.code) == (413, "data_too_large")
-            assert app.check(token).data["session"]["revision"] == 1
+            assert app.check(token).data["session"]["revision"] == 3
 
 
 class TestRotate:

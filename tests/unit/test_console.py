@@ -178,6 +178,15 @@ class TestWhoIsLetIn:
         )
         assert get(world, "doctor", cookie).status == 401
 
+    def test_of_several_cookies_the_live_one_opens(self, world: Api) -> None:
+        """An older one of a longer path comes first, and signing in again would never help."""
+        dead = sign_in(world)
+        post(world, "sign-out", dead)
+        live = sign_in(world)
+        for cookies in (f"{dead}; {NAME}={live}", f"garbled; {NAME}={dead}; {NAME}={live}"):
+            assert get(world, "doctor", cookies).status == 200
+        assert get(world, "doctor", f"{dead}; {NAME}=garbled").status == 401
+
     def test_an_application_makes_no_operator(self, world: Api) -> None:
         """It may begin and rotate any session, and may share the secret: but not the hash of a key."""
         cookie = sign_in(world)

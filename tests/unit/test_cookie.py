@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens, cookie_values
-from sojourn.errors import InvalidToken, SettingsError
+from sojourn.cookie import (
+    COOKIE_HEADER_MAX,
+    PLACES_MAX,
+    VALUES_MAX,
+    CookieOptions,
+    SignedTokens,
+    cookie_values,
+    other_places,
+)
+from sojourn.errors import CookiesTooLarge, InvalidToken, SettingsError
 from sojourn.token import TokenKind, new_token
 
 OLD, NEW = b"old secret, 32 bytes and then some", b"new secret, 32 bytes and then some"
@@ -108,6 +116,10 @@ def test_every_attribute() -> None:
         CookieOptions(path="/a; Domain=evil.example"),
         CookieOptions(domain="example.org; Secure"),
         CookieOptions(domain="a\r\nb"),
+        CookieOptions(domain="com"),
+        CookieOptions(domain=".co.uk"),
+        CookieOptions(domain="herokuapp.com"),
+        CookieOptions(domain=".GitHub.io"),
     ],
 )
 def test_what_browsers_drop_is_refused(options: CookieOptions) -> None:
@@ -127,8 +139,43 @@ def test_what_browsers_drop_is_refused(options: CookieOptions) -> None:
         ("s=a=b", ["a=b"]),
         ("s=", [""]),
         ('s="', ['"']),
-        ("s=1; pad=" + "x" * COOKIE_HEADER_MAX, []),
+        ("pad=" + "x" * 60_000 + "; s=1", ["1"]),
+        ("s=1; " * 100, ["1"] * VALUES_MAX),
     ],
 )
 def test_reading_a_header(header: str, found: list[str]) -> None:
     assert list(cookie_values(header, "s")) == found
+
+
+def test_a_header_beyond_what_is_looked_at_says_so() -> None:
+    with pytest.raises(CookiesTooLarge, match="at most 65536"):
+        list(cookie_values("s=1; pad=" + "x" * COOKIE_HEADER_MAX, "s"))
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "path", "places"),
+    [
+        (CookieOptions(), "app.example", "/a", []),  # __Host-: there is one place
+        (CookieOptions(host_prefix=False), "127.0.0.1:8000", "/", []),
+        (CookieOptions(host_prefix=False), "[::1]:8000", "/", []),
+        (CookieOptions(host_prefix=False), "localhost", "/a", ["Path=/a"]),
+        (CookieOptions(path="/a"), "localhost", "/a/b", ["Path=/", "Path=/a/b"]),
+        (
+            CookieOptions(domain=".app.example"),
+            "w.app.example",
+            "/",
+            ["Path=/", "Domain=w.app.example; Path=/"],
+        ),
+    ],
+)
+def test_where_an_older_cookie_may_have_been_set(
+    options: CookieOptions, host: str, path: str, places: list[str]
+) -> None:
+    written = other_places(options, https=True, host=host, path=path)
+    assert [each.partition("; ")[2].partition("; Max-Age=0")[0] for each in written] == places
+
+
+def test_a_path_of_many_steps_clears_a_bounded_number_of_places() -> None:
+    options = CookieOptions(host_prefix=False)
+    written = other_places(options, https=True, host="a.b.c.d.example", path="/x" * 500)
+    assert len(written) == PLACES_MAX

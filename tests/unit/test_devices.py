@@ -122,7 +122,76 @@ AGENTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("agent", "name", "kind"), AGENTS)
+LIKE = "(KHTML, like Gecko)"
+OTHERS = [
+    # applications with an engine of a browser
+    (MAC_WEBKIT, "App on Mac", "desktop"),
+    (
+        f"{WIN} Code/1.95.0 Chrome/128.0 Electron/32.2.1 Safari/537.36",
+        "VS Code on Windows",
+        "desktop",
+    ),
+    (f"{WIN} Code - Insiders/1.96 Chrome/128.0 Electron/32.2", "VS Code on Windows", "desktop"),
+    (
+        f"{MAC} Acme/4.41.98 Chrome/130.0.0.0 Electron/33.0.0 Safari/537.36",
+        "Acme on Mac",
+        "desktop",
+    ),
+    (f"{MAC} Notion/4.0 Chrome/130 Electron/33 Safari/537.36", "Notion on Mac", "desktop"),
+    (
+        f"{WIN} discord/1.0 Chrome/128.0 Electron/32.0 Safari/537.36",
+        "Discord on Windows",
+        "desktop",
+    ),
+    (f"{LINUX} Chrome/130.0.0.0 Electron/33.0.0 Safari/537.36", "App on Linux", "desktop"),
+    ("okhttp/4.12.0", "App", "unknown"),
+    ("Acme/1.2 (com.acme.app; build:3; iOS 18.1.0) Alamofire/5.9.1", "Acme on iOS", "phone"),
+    # systems and browsers that pass for others
+    (f"{LINUX} Version/17.0 Safari/605.1.15", "GNOME Web on Linux", "desktop"),
+    (f"{LINUX} Version/16.0 Safari/605.1.15 Epiphany/605.1.15", "GNOME Web on Linux", "desktop"),
+    (
+        (
+            f"Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 {LIKE} Chrome/114.0.0.0 "
+            "Safari/537.36 ArkWeb/4.1.6.1 Mobile HuaweiBrowser/5.0.4.300"
+        ),
+        "Huawei Browser on HarmonyOS",
+        "phone",
+    ),
+    (
+        f"Mozilla/5.0 (Tablet; OpenHarmony 5.0) AppleWebKit/537.36 {LIKE} Chrome/114 ArkWeb/4.1",
+        "App on HarmonyOS",
+        "tablet",
+    ),
+    (
+        f"{WIN.replace('x64)', 'x64; Xbox; Xbox Series X)')} {CHROME} Edg/130.0.0.0",
+        "Edge on Xbox",
+        "unknown",
+    ),
+    (
+        (
+            f"Mozilla/5.0 (Linux; U; Android 13; en-us; 2201116SG) AppleWebKit/537.36 {LIKE} "
+            "Version/4.0 Chrome/112.0.5615.136 Mobile Safari/537.36 XiaoMi/MiuiBrowser/14.7.0-gn"
+        ),
+        "Mi Browser on Android",
+        "phone",
+    ),
+    (
+        (
+            f"Mozilla/5.0 (Windows Phone 10.0; Android 6.0.1; Lumia 950) AppleWebKit/537.36 {LIKE} "
+            "Chrome/52.0.2743.116 Mobile Safari/537.36 Edge/15.15254"
+        ),
+        "Edge on Windows Phone",
+        "phone",
+    ),
+    (
+        f"Mozilla/5.0 (Nintendo Switch; WebApplet) AppleWebKit/609.4 {LIKE} NF/6.0 NintendoBrowser/5.1",
+        "Browser on Nintendo Switch",
+        "unknown",
+    ),
+]
+
+
+@pytest.mark.parametrize(("agent", "name", "kind"), AGENTS + OTHERS)
 def test_people_recognize_their_devices(agent: str, name: str, kind: str) -> None:
     device = recognize(agent)
     assert (device.name, device.kind) == (name, kind)
@@ -136,6 +205,12 @@ def hints(**said: str) -> tuple[str, ...]:
 
 GREASED = '"Not;A=Brand";v="99", "{}";v="139", "Chromium";v="139"'
 HINTED = [
+    (
+        f"{MAC} Acme/4.1 Chrome/130.0.0.0 Electron/33.0.0 Safari/537.36",
+        {"sec_ch_ua": GREASED.format("Google Chrome")},
+        "Acme on Mac",
+        "desktop",
+    ),
     (f"{WIN} {CHROME}", {"sec_ch_ua": GREASED.format("Brave")}, "Brave on Windows", "desktop"),
     (f"{WIN} {CHROME}", {"sec_ch_ua": GREASED.format("Microsoft Edge")}, "Edge on Windows", "desktop"),
     (f"{WIN} {CHROME}", {"sec_ch_ua": GREASED.format("Google Chrome")}, "Chrome on Windows", "desktop"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -53,7 +56,7 @@ def test_changes(
     change(data)
     assert data.delta() == (set_, unset)
     assert data.modified is bool(set_ or unset)
-    data.rebase(dict(data))
+    data.saved(data.delta())
     assert not data.modified
 
 
@@ -93,7 +96,9 @@ def test_nobody_looked() -> None:
         {1, 2},
         float("nan"),
         float("inf"),
-        {1: "a number for a key"},
+        {(1, 2): "a pair for a key"},
+        Decimal("1.5"),
+        UUID(int=7),
         [{"deep": object()}],
         "half a \ud83d",
         {"\udc00": 1},
@@ -107,9 +112,91 @@ def test_what_json_cannot_hold_is_named(value: object) -> None:
     assert data.looks_modified
 
 
+class Size(IntEnum):
+    LARGE = 3
+
+
+class Tone(StrEnum):
+    DARK = "dark"
+
+
+class Safe(str):
+    """As Django's SafeString and Markup."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+class Meters(float):
+    """As of a library of units."""
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (Safe("<b>"), "<b>"),
+        ([Safe("x")], ["x"]),
+        (Size.LARGE, 3),
+        (Tone.DARK, "dark"),
+        (Meters(1.5), 1.5),
+        ((1, (2, "a")), [1, [2, "a"]]),
+        ({7: "seven", None: 0, True: 1, 2.5: 2}, {"7": "seven", "null": 0, "true": 1, "2.5": 2}),
+        ({Safe("k"): 1}, {"k": 1}),
+        (2**80, 2**80),
+    ],
+)
+def test_what_json_writes_without_a_loss_is_kept(value: Any, kept: Any) -> None:
+    data = SessionData()
+    data["x"] = value
+    delta = data.delta()
+    assert delta.set == {"x": kept}
+    assert json.dumps(delta.set) == json.dumps({"x": kept})
+    assert type(delta.set["x"]) is type(kept)
+    data.saved(delta)
+    assert not data.modified
+
+
+def test_number_keys_at_the_top_come_back_as_text() -> None:
+    data = SessionData({"7": "seven"})
+    data[7] = "other"  # type: ignore[index]  # what an application may do all the same
+    assert data.delta().set == {"7": "other"}
+
+
+def test_what_holds_itself_is_named() -> None:
+    data = SessionData()
+    loop: list[Any] = []
+    loop += [loop, loop]
+    data["loop"] = loop
+    with pytest.raises(InvalidInput, match=r"loop.*holds itself"):
+        data.delta()
+
+
+def test_what_unfolds_without_end_is_named() -> None:
+    data = SessionData()
+    value: list[Any] = ["x"]
+    for _ in range(40):
+        value = [value] * 10
+    data["laughs"] = value
+    with pytest.raises(InvalidInput, match=r"laughs.*more than"):
+        data.delta()
+
+
+def test_a_look_at_what_could_not_be_read_is_told() -> None:
+    data = SessionData()
+    data.fault = InvalidInput("not read")
+    for look in (lambda: data["a"], lambda: data.get("a"), lambda: bool(data), lambda: list(data)):
+        with pytest.raises(InvalidInput, match="not read"):
+            look()
+    with pytest.raises(InvalidInput, match="not read"):
+        data["a"] = 1
+    assert not data.delta()
+
+
 def test_keys_are_strings() -> None:
     data = SessionData()
-    data[1] = "one"  # type: ignore[index]  # what an application may do all the same
+    data[(1, 2)] = "one"  # type: ignore[index]  # what an application may do all the same
     with pytest.raises(InvalidInput, match="strings"):
         data.delta()
 

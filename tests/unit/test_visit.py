@@ -255,13 +255,25 @@ def test_a_fault_in_the_middle_is_seen_where_it_happened(browser: Browser) -> No
         browser.desk.run(visit.begin(""))
 
 
-def test_a_secure_cookie_over_http_is_reported(
-    service: SessionService, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        CookieOptions(secure=True),
+        CookieOptions(same_site="none"),
+        CookieOptions(same_site="none", partitioned=True),
+        CookieOptions(name="__Secure-id"),
+    ],
+)
+def test_a_cookie_that_browsers_drop_over_http_is_reported(
+    service: SessionService, caplog: pytest.LogCaptureFixture, cookie: CookieOptions
 ) -> None:
-    desk = Desk(service, CODEC, rules=Rules(cookie=CookieOptions(secure=True)))
+    desk = Desk(service, CODEC, rules=Rules(cookie=cookie))
+    visit = desk.visit(cookies="", path="/", peer="192.0.2.1", scheme="https")
+    desk.run(visit.begin("ann"))
+    assert "cookie_will_be_dropped" not in caplog.text
     visit = desk.visit(cookies="", path="/", peer="192.0.2.1", scheme="http")
     desk.run(visit.begin("ann"))
-    assert "cookie_will_be_dropped" in capsys.readouterr().out
+    assert "cookie_will_be_dropped" in caplog.text
 
 
 def test_impersonation_never_outlasts_an_hour(browser: Browser) -> None:

@@ -1,4 +1,4 @@
-"""Sessions for ASGI applications: Starlette, FastAPI, Litestar, Quart and whatever else speaks it.
+"""Sessions for ASGI applications on asyncio: Starlette, FastAPI, Litestar and whatever else speaks it.
 
     app.add_middleware(SessionMiddleware)                       settings from SOJOURN_… and sojourn.toml
     app.add_middleware(SessionMiddleware, store="postgresql://…", secret=["…"])
@@ -17,29 +17,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi_account import AsgiAccount
+from sojourn.adapters.asgi_commit import App, Commit, Receive, Scope, Send, refuse
+from sojourn.adapters.asgi_visit import AsyncVisit as AsyncVisit
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
-from sojourn.adapters.outage import outage
-from sojourn.data import SessionData
-from sojourn.errors import Overloaded, StoreError
+from sojourn.errors import (
+    CookiesTooLarge,
+    Overloaded,
+    SettingsError,
+    StoreBroken,
+    StoreError,
+    StoreUnavailable,
+)
 from sojourn.log import get_logger
 from sojourn.service.batcher import Batcher
-from sojourn.service.visit import Rules, Step, T, Visit, run_async
-from sojourn.session import Gone, Session, Timeouts, TooMany
+from sojourn.service.visit import Rules, Visit, run_async
 
 log = get_logger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-STARTED_OK = 200
 WAIT_MAX = 10.0
 """Seconds for which requests may wait for a slow store before others are refused: people in front of a page
 have more patience than clients that try again by themselves."""
@@ -49,12 +49,13 @@ class SessionMiddleware:
     """Gives every request its session. Arguments are those of `open_desk`; or hand in a `desk`.
 
     `account`: serve the page `/account/security`, too, and the calls behind it.
+    `skip`: prefixes of paths that have no session and cost nothing, such as `/static/` and `/healthz`.
     """
 
     def __init__(
         self,
         app: App,
-        store: str | None = None,
+        store: Any = None,
         *,
         secret: str | Sequence[str] | None = None,
         key: str | None = None,
@@ -62,11 +63,13 @@ class SessionMiddleware:
         trusted_proxies: Sequence[str] | None = None,
         desk: Desk | None = None,
         account: Account | None = None,
+        skip: Sequence[str] = (),
     ) -> None:
         self.app = app
         self._account = AsgiAccount(account) if account is not None else None
+        self._skip = (skip,) if isinstance(skip, str) else tuple(skip)
         if rules is not None:
-            rules.cookie.validate()  # now, not with the first request
+            rules.validate()  # now, not with the first request
 
         def make() -> Desk:
             return desk or open_desk(
@@ -76,28 +79,59 @@ class SessionMiddleware:
         self._desk = LazyDesk(make)
         self._owned = desk is None
         self._lanes = Lanes()
+        self._undoing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._other(scope, receive, send)
+            return
+        if self._skip and scope["path"].startswith(self._skip):
+            await self.app(scope, receive, send)
             return
         try:
             desk = self._desk.opened or await self._open()
             if self._account and await self._account.serve(desk, scope, receive, send):
                 return
             batcher = self._lanes.of(desk)
-            visit = _visit(desk, scope)
-            check = visit.check
-            if check is not None:  # `visit.open()` in so many words: every request passes here
+        except (StoreError, Overloaded) as fault:
+            await refuse(scope, send, fault)
+            return
+        visit = _visit(desk, scope)
+        check = visit.check
+        if check is not None:  # `visit.open()` in so many words: every request passes here
+            try:
                 rest = visit.found(await batcher.submit("check", check))
                 if rest is not None:
                     await run_async(rest, batcher.submit)
-        except (StoreError, Overloaded) as fault:
-            await _refuse(scope, send, fault)
-            return
+            except (StoreError, Overloaded) as fault:
+                visit.fail(fault)  # whoever asks is told so; a page that does not is served as ever
         scope["session"] = visit.data
-        scope.setdefault("state", {})["sojourn"] = AsyncVisit(visit, batcher)
-        await self.app(scope, receive, _Commit(scope, send, visit, batcher))
+        handle = AsyncVisit(visit, batcher, self._desk)
+        scope.setdefault("state", {})["sojourn"] = handle
+        commit = Commit(scope, send, visit, handle)
+        try:
+            await self.app(scope, receive, commit)
+        except (StoreError, Overloaded, CookiesTooLarge) as fault:
+            await self._undo(visit, handle)
+            if commit.started:
+                raise
+            await commit.refuse(fault)
+        except BaseException:
+            await self._undo(visit, handle)
+            raise
+        if visit.in_doubt:  # no response was ever sent
+            await self._undo(visit, handle)
+        commit.close()
+
+    async def _undo(self, visit: Visit, handle: AsyncVisit) -> None:
+        """Take back what no response has told the browser of. In a task of its own: the request's may be
+        canceled, more than once."""
+        if not (visit.in_doubt or handle.busy):
+            return
+        task = asyncio.create_task(_take_back(visit, handle))
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+        await asyncio.shield(task)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -107,12 +141,24 @@ class SessionMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the store when the server starts, so that a wrong setting stops it there and then."""
-        await self._open()
+        try:
+            await self._open()
+        except (SettingsError, StoreBroken) as fault:
+            await receive()
+            said = f"{fault.message} {fault.hint}".strip()
+            await send({"type": "lifespan.startup.failed", "message": said})
+            raise
+        except StoreUnavailable as fault:  # it may be back before anybody comes
+            log.warning(
+                "sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint
+            )
         try:
             await self.app(scope, receive, send)
         finally:
             if self._account is not None:
                 await self._account.close()
+            if self._undoing:
+                await asyncio.wait(list(self._undoing))
             await self._lanes.close()
             if self._owned:
                 await asyncio.to_thread(self._desk.close)
@@ -120,159 +166,34 @@ class SessionMiddleware:
     async def _open(self) -> Desk:
         """Return the desk, opened off the loop: that may take migrations."""
         opened = self._desk.opened
-        return await asyncio.to_thread(self._desk.get) if opened is None else opened
+        if opened is not None:
+            return opened
+        running_loop()
+        return await asyncio.to_thread(self._desk.get)
 
 
-class AsyncVisit:
-    """The session of one request: `request.state.sojourn`."""
-
-    __slots__ = ("_batcher", "_visit")
-
-    def __init__(self, visit: Visit, batcher: Batcher) -> None:
-        self._visit = visit
-        self._batcher = batcher
-
-    @property
-    def data(self) -> SessionData:
-        return self._visit.data
-
-    @property
-    def session(self) -> Session | None:
-        """The live session, or None."""
-        return self._visit.session
-
-    @property
-    def gone(self) -> Gone | None:
-        """Why there is none, though the request brought a cookie."""
-        return self._visit.gone
-
-    @property
-    def user_id(self) -> str | None:
-        """Who is signed in, if anybody."""
-        return self._visit.user_id
-
-    @property
-    def impersonator(self) -> str | None:
-        """Who really acts here, if somebody acts as the user. Show it on every page."""
-        return self._visit.impersonator
-
-    def recent(self, max_age: int, level: int = 1) -> bool:
-        """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
-        return self._visit.recent(max_age, level)
-
-    async def begin(
-        self,
-        user_id: str,
-        *,
-        level: int = 1,
-        timeouts: Timeouts | None = None,
-        ending: Sequence[str] = (),
-    ) -> Session | TooMany:
-        """Sign a user in, under a new token; see `Visit.begin`."""
-        return await self._run(
-            self._visit.begin(user_id, level=level, timeouts=timeouts, ending=ending)
-        )
-
-    async def impersonate(self, user_id: str) -> Session:
-        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
-        return await self._run(self._visit.impersonate(user_id))
-
-    async def stop_impersonating(self) -> Session | None:
-        """Return to one's own session; None if it has ended meanwhile."""
-        return await self._run(self._visit.stop_impersonating())
-
-    async def rotate(self) -> Session | None:
-        """Give the session a new token; the old one works for a short grace."""
-        return await self._run(self._visit.rotate())
-
-    async def elevate(self, level: int) -> Session | None:
-        """Note that the user has just proved who they are again, at this level (step-up)."""
-        return await self._run(self._visit.elevate(level))
-
-    async def end(self, reason: str = "signed_out") -> None:
-        """Sign out."""
-        await self._run(self._visit.end(reason))
-
-    async def end_others(self, reason: str = "signed_out_elsewhere") -> list[str]:
-        """End the user's other sessions; return their ids."""
-        return await self._run(self._visit.end_others(reason))
-
-    async def end_all(self, reason: str = "signed_out_everywhere") -> list[str]:
-        """End all of the user's sessions, this one included; return their ids."""
-        return await self._run(self._visit.end_all(reason))
-
-    async def others(self) -> list[Session]:
-        """List the user's other live sessions, newest first."""
-        return await self._run(self._visit.others())
-
-    async def save(self) -> None:
-        """Save changes of the data now: for WebSockets and streams, whose response has long started.
-        A visitor's first data cannot be saved any more by then: there is no cookie to give."""
-        await self._run(self._visit.save())
-
-    async def _run(self, step: Step[T]) -> T:
-        return await run_async(step, self._batcher.submit)
+async def _take_back(visit: Visit, handle: AsyncVisit) -> None:
+    try:
+        await handle.quiet()
+        await handle.carry_out(visit.undo())
+    except (StoreError, Overloaded) as fault:
+        log.warning("sign_in_not_undone", code=fault.code, error=fault.message)
 
 
-class _Commit:
-    """A `send` that commits before the response starts."""
-
-    __slots__ = ("_batcher", "_refused", "_scope", "_send", "_streams", "_visit")
-
-    def __init__(self, scope: Scope, send: Send, visit: Visit, batcher: Batcher) -> None:
-        self._scope = scope
-        self._send = send
-        self._visit = visit
-        self._batcher = batcher
-        self._refused = False
-        self._streams = False
-
-    def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
-        """Send a message on. What needs no waiting of ours is left to whom it is sent to."""
-        kind = message["type"]
-        if self._refused:
-            return _nothing()  # the rest of a response whose place has been taken
-        if kind in ("http.response.start", "websocket.accept"):
-            if not self._visit.unchanged:
-                return self._save(message)
-            self._put(self._visit.finish(message.get("status", STARTED_OK)), message)
-        elif kind == "http.response.body":
-            if message.get("more_body", False):
-                self._streams = True
-            elif self._streams:
-                self._warn()
-        return self._send(message)
-
-    async def _save(self, message: MutableMapping[str, Any]) -> None:
-        status = message.get("status", STARTED_OK)
-        try:
-            headers = await run_async(self._visit.commit(status), self._batcher.submit)
-        except (StoreError, Overloaded) as fault:
-            self._refused = True
-            await _refuse(self._scope, self._send, fault)
-            return
-        self._put(headers, message)
-        await self._send(message)
-
-    def _put(self, headers: list[tuple[str, str]], message: MutableMapping[str, Any]) -> None:
-        """Add headers to a response."""
-        if headers:
-            raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
-            message["headers"] = [*message.get("headers", ()), *raw]
-
-    def _warn(self) -> None:
-        """Say so if something was changed too late; but not what, nor at the price of the response."""
-        if self._visit.unsaved:
-            log.warning(
-                "session_changed_too_late",
-                path=self._scope.get("path"),
-                hint="The response had started. Change the session before you return a streaming "
-                "response, or call `await request.state.sojourn.save()`.",
-            )
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop. Raises SettingsError where another library runs the coroutines."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise SettingsError(
+            "Sojourn's ASGI middleware runs on asyncio, and this server runs something else, such as Trio.",
+            hint="Let the server run asyncio: `hypercorn --worker-class asyncio`, or uvicorn.",
+        ) from None
 
 
-async def _nothing() -> None:
-    """Send nothing."""
+RUNNER_IDLE = 1.0
+"""Seconds after which an event loop's threads end that have nothing to do. The loop may have closed: a
+test's or a script's does without a word."""
 
 
 class Lanes:
@@ -287,15 +208,21 @@ class Lanes:
 
     def of(self, desk: Desk) -> Batcher:
         """Return the running loop's batcher."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         last = self._last
         if last is not None and last[0] is loop:
             return last[1]
         batcher = self._of.get(loop)
         if batcher is None:
             with self._lock:
+                # A batcher knows its loop, so that the loops that have closed are kept by it.
+                for closed in [each for each in self._of if each.is_closed()]:
+                    del self._of[closed]
                 batcher = self._of[loop] = Batcher(
-                    desk.verbs, runners=desk.sessions.parallel, wait_max=WAIT_MAX
+                    desk.verbs,
+                    runners=desk.sessions.parallel,
+                    wait_max=WAIT_MAX,
+                    idle_after=RUNNER_IDLE,
                 )
                 batcher.start()
         self._last = loop, batcher
@@ -330,21 +257,9 @@ def _visit(desk: Desk, scope: Scope) -> Visit:
         forwarded_for=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
         forwarded_proto=headers.get(b"x-forwarded-proto", b"").decode("latin-1"),
         header=partial(_header, headers),
+        tentative=True,
     )
 
 
 def _header(headers: dict[bytes, bytes], name: str) -> str:
     return headers.get(name.encode(), b"").decode("latin-1")
-
-
-async def _refuse(scope: Scope, send: Send, fault: StoreError | Overloaded) -> None:
-    """Answer that there are no sessions for the moment: nobody is signed out by it."""
-    log.error("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1013, "reason": "Try again later."})
-        return
-    accept = next((v.decode("latin-1") for n, v in scope["headers"] if n == b"accept"), "")
-    status, headers, body = outage(fault, accept)
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

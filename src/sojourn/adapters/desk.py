@@ -2,6 +2,7 @@
 
     open_desk()                                          settings from the environment and sojourn.toml
     open_desk("postgresql://…", secret=[…])              in this process, on a store
+    open_desk(engine)                                    where a SQLAlchemy engine, or a Redis client, is
     open_desk("https://sojourn.example", key="sja_…")    against a Sojourn server
     open_desk("express+postgresql://…", secret=[…])      on the table of an Express application
 
@@ -10,6 +11,7 @@ A desk belongs to one process: adapters open it at the first request, so that a 
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +22,23 @@ from weakref import WeakSet
 
 from msgspec.structs import replace
 
+from sojourn.adapters.address import address_of
 from sojourn.api.people import People
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
 from sojourn.devices import Devices, Header
 from sojourn.errors import SettingsError
+from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.session import Sessions
-from sojourn.settings import Settings, check_secret, load
+from sojourn.settings import PREFIX, Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret
+
+log = get_logger(__name__)
 
 SETTINGS_FILE = "sojourn.toml"
 
@@ -58,7 +64,7 @@ class Desk:
         self.sessions = sessions
         self.codec = codec
         self.rules = rules or Rules()
-        self.rules.cookie.validate()
+        self.rules.validate()
         self.verbs: Mapping[str, Verb] = verbs(sessions)
         self._hops = TrustedHops(trusted_proxies)
         self._devices = devices or Devices()
@@ -78,12 +84,20 @@ class Desk:
         forwarded_for: str = "",
         forwarded_proto: str = "",
         header: Header = _no_header,
+        tentative: bool = False,
     ) -> Visit:
         """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
-        request says, of the device it comes from, by names in lower case."""
+        request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
         describe = partial(self._device, origin.ip, peer, header)
-        request = Request(cookies=cookies, origin=origin, path=path, describe=describe)
+        request = Request(
+            cookies=cookies,
+            origin=origin,
+            path=path,
+            describe=describe,
+            header=header,
+            tentative=tentative,
+        )
         return Visit(self.rules, self.codec, request)
 
     def _device(self, ip: str | None, peer: str | None, header: Header) -> Device:
@@ -165,7 +179,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def open_desk(
-    store: str | None = None,
+    store: Any = None,
     *,
     secret: str | Sequence[str] | None = None,
     key: str | None = None,
@@ -174,12 +188,14 @@ def open_desk(
 ) -> Desk:
     """Open what these name; what is left out comes from `SOJOURN_…` and sojourn.toml, as for a server.
 
+    `store`: a URL; or a SQLAlchemy engine or a client of redis-py, whose address it is then.
+
     Raises SettingsError for a missing, short or well-known secret, and StoreError.
     """
     given = [secret] if isinstance(secret, str) else secret
     for each in given or ():
         check_secret(each)
-    settings = _settings(store, given, key, trusted_proxies)
+    settings = _settings(address_of(store), given, key, trusted_proxies)
     url = settings.store or settings.url or settings.store_url
     devices = Devices.from_settings(settings)
     more: dict[str, Any] = {
@@ -210,7 +226,19 @@ def _settings(
     flags = {"store": store, "secret": secret, "key": key, "trusted_proxies": trusted_proxies}
     file = Path(SETTINGS_FILE)
     toml = file.read_text(encoding="utf-8") if file.is_file() else None
+    _tell_misspelled(os.environ)
     return load(flags=flags, environ=os.environ, toml=toml).settings
+
+
+def _tell_misspelled(environ: Mapping[str, str]) -> None:
+    """Say which variables are one letter or so from a setting of ours: what they set does not hold."""
+    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    known |= {f"{name}_FILE" for name in known}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name.removesuffix("_FILE"), sorted(known), 1, 0.9)
+            if near:
+                log.warning("setting_not_read", setting=name, hint=f"Do you mean {near[0]}?")
 
 
 def _in_process(settings: Settings, devices: Devices) -> tuple[SessionService, Codec]:

@@ -30,19 +30,26 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
-from sojourn.adapters.django_settings import lazy_desk
-from sojourn.adapters.outage import outage
+from sojourn.adapters.django_checks import check_sessions
+from sojourn.adapters.django_settings import check_settings, lazy_desk
+from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
+from sojourn.adapters.problem import refusal
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
-from sojourn.errors import InvalidToken, Overloaded, SojournError, StoreError
+from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, SojournError, StoreError
 from sojourn.log import get_logger
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.service.visit import FAULT_STATUS, Visit
-from sojourn.session import Check, End, Session, Timeouts, TooMany
+from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
+ID = "ses_"
+KEY_MAX = 40
+"""Characters of the columns in which applications keep `session_key`; ours has fewer."""
+VALUE_MAX = 4_096
+"""Characters of a cookie's value that any browser keeps."""
 EXPIRY = "_session_expiry"
 """The key under which Django keeps what `set_expiry` was given."""
 
@@ -77,6 +84,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def __init__(self, session_key: str | None = None, *, visit: DjangoVisit | None = None) -> None:
         self.sojourn = DjangoVisit(lazy_desk, _keyed(None))
         self._forced = False
+        self._requested = visit is not None
         self._quiet = b""
         super().__init__(session_key)
         if visit is not None:
@@ -87,10 +95,21 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
 
     @property
     def session_key(self) -> str | None:
-        """The signed token, as it is in the cookie; None unless the session is live. A secret: to refer
-        to a session, store `request.sojourn.session.id`."""
-        token = self.sojourn.visit.token
-        return None if token is None else lazy_desk.get().codec.encode(token)
+        """The session's public id, which opens nothing; None unless the session is live. A sign-in that
+        is under way begins its session now, so that receivers of `user_logged_in` have its key.
+
+        A store that was opened by a key, as by Django's own middleware, has what its cookie must be: the
+        signed token, a secret."""
+        visit = self.sojourn.visit
+        if dict.get(visit.data, SESSION_KEY) not in (None, visit.user_id):
+            self._apply_expiry(visit)
+            self._change_hands(visit)
+        session, token = visit.session, visit.token
+        if session is None or token is None:
+            return None
+        if in_tests():
+            return remember(session, token)
+        return session.id if self._requested else lazy_desk.get().codec.encode(token)
 
     @property
     def _session_key(self) -> str | None:
@@ -147,8 +166,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         return {} if found is None else found.data
 
     def exists(self, session_key: str | None) -> bool:
-        """Tell whether a key is that of a live session. One that was not signed here is not."""
-        return _live(session_key) is not None
+        """Tell whether a key is that of a live session, by its public id or signed here."""
+        return _live(session_key) is not None or _is_live(session_key)
 
     def create(self) -> None:
         """Begin a session at once, whatever it holds. Where there is one, it gets a new key."""
@@ -167,8 +186,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def delete(self, session_key: str | None = None) -> None:
         """End a session: this one, or that of another key."""
         session = self.sojourn.session if session_key is None else _live(session_key)
-        if session is not None:
-            lazy_desk.get().verbs["end"]([End(ids=(session.id,), reason="deleted")])
+        ended = session_key if session is None else session.id
+        if ended is not None and ended.startswith(ID):
+            lazy_desk.get().verbs["end"]([End(ids=(ended,), reason="deleted")])
 
     def flush(self) -> None:
         """End the session and forget its data: what `logout` does."""
@@ -206,6 +226,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def get_session_cookie_age(self) -> int:
         """Return for how many seconds the session may live on, or might if it began now."""
         session = self.sojourn.session
+        if session is not None and settings.SESSION_SAVE_EVERY_REQUEST:
+            return max(1, min(session.idle_timeout, session.expires_at - session.at) // SECOND)
         if session is not None:
             return max(1, (session.expires_at - session.at) // SECOND)
         return lazy_desk.get().rules.timeouts.lifetime // SECOND
@@ -214,10 +236,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
 
     def commit(self, status: int) -> Headers:
         """Save unless the response reports a fault; return the headers that it must carry."""
-        if not self.sojourn.opened:
+        renew = settings.SESSION_SAVE_EVERY_REQUEST and status < FAULT_STATUS
+        if not self.sojourn.opened and not renew:
             return []
         if status < FAULT_STATUS:
             self._save()
+        if renew:
+            self.sojourn.visit.renew_cookie()
         return self.sojourn.commit(status)
 
     def _save(self, *, even_empty: bool = False) -> None:
@@ -269,11 +294,18 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
     """Takes the place of Django's: gives `request.sojourn`, sends the cookie only when it changes,
     saves nothing of a request that failed, and answers 503 while the store is down."""
 
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        check_settings()  # now, not with the first visitor
+        for said in check_sessions():
+            log.warning("django_check", id=said.id, said=said.msg, hint=said.hint)
+        super().__init__(get_response)
+
     def process_request(self, request: HttpRequest) -> None:
         def make(desk: Desk) -> Visit:
             meta = request.META
+            name = desk.rules.cookie.sent_as(request.scheme == "https")
             return desk.visit(
-                cookies=meta.get("HTTP_COOKIE", ""),
+                cookies=with_tokens(meta.get("HTTP_COOKIE", ""), name, desk.codec),
                 path=request.path,
                 peer=meta.get("REMOTE_ADDR"),
                 scheme=request.scheme,  # Django's own word, SECURE_PROXY_SSL_HEADER included
@@ -286,7 +318,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
         request.session = self.SessionStore(visit=request.sojourn)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if isinstance(exception, StoreError | Overloaded):
+        if isinstance(exception, StoreError | Overloaded | CookiesTooLarge):
             return _unavailable(request, exception)
         return None
 
@@ -304,13 +336,18 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 "The session ended before this request was done: somebody signed out elsewhere. "
                 "Nothing was saved."
             ) from None
-        except (StoreError, Overloaded) as fault:
-            return _unavailable(request, fault, response)
+        except (StoreError, Overloaded, CookiesTooLarge) as fault:
+            answer = _unavailable(request, fault, response)
+            if session.sojourn.opened:  # the session that a given cookie opens is there
+                for name, value in session.sojourn.visit.finish(FAULT_STATUS):
+                    if name == "Set-Cookie":
+                        _load(answer, value)
+            return answer
         if session.accessed or session.sojourn.opened:
             patch_vary_headers(response, ("Cookie",))
         for name, value in headers:
             if name == "Set-Cookie":
-                response.cookies.load(value)  # where Django's test client looks for it
+                _load(response, value)
             elif name == "Cache-Control" and response.has_header(name):
                 response[name] = f"{response[name]}, {value}"
             elif name != "Vary":
@@ -318,11 +355,22 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
         return response
 
 
+def _load(response: HttpResponse, header: str) -> None:
+    """Put a Set-Cookie header where Django's test client looks for it. Django knows one cookie per name:
+    one that was there before, for another place, is moved aside and sent all the same."""
+    name = header.partition("=")[0]
+    if name in response.cookies:
+        aside = f"{name} {len(response.cookies)}"  # no cookie can be called so
+        dict.__setitem__(response.cookies, aside, response.cookies.pop(name))
+    response.cookies.load(header)
+
+
 def _unavailable(
     request: HttpRequest, fault: SojournError, instead_of: HttpResponse | None = None
 ) -> HttpResponse:
-    log.error("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
-    status, headers, body = outage(fault, request.headers.get("Accept", ""))
+    say = log.error if isinstance(fault, StoreError | Overloaded) else log.warning
+    say("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
+    status, headers, body = refusal(fault, request.headers.get("Accept", ""))
     response = HttpResponse(body, status=status, headers=dict(headers))
     if instead_of is not None:  # the handler closes what it sends, and so what that stands for
         response._resource_closers += instead_of._resource_closers  # noqa: SLF001  # there is no other way
@@ -333,8 +381,12 @@ def _keyed(key: str | None) -> Callable[[Desk], Visit]:
     """Return what makes a visit from a key alone. Whose it is, is told by the middleware only."""
 
     def make(desk: Desk) -> Visit:
+        token = token_of_key(key)
+        value = key if token is None else desk.codec.encode(token)
+        if value and len(value) > VALUE_MAX:
+            value = None
         # As over HTTPS: what is sent where is for whoever holds the key to see to.
-        cookie = f"{desk.rules.cookie.sent_as(https=True)}={key}" if key else ""
+        cookie = f"{desk.rules.cookie.sent_as(https=True)}={value}" if value else ""
         return desk.visit(cookies=cookie, path="/", peer=None, scheme="https")
 
     return make
@@ -343,10 +395,21 @@ def _keyed(key: str | None) -> Callable[[Desk], Visit]:
 def _live(key: str | None) -> Session | None:
     """Look up the session of a key; the store is asked only if the key was signed here."""
     try:
-        token = lazy_desk.get().codec.decode(key or "")
+        token = token_of_key(key) or lazy_desk.get().codec.decode(key or "")
     except InvalidToken:
         return None
     return _look_up(token)
+
+
+def _is_live(key: str | None) -> bool:
+    """Tell whether a live session has this public id."""
+    if not key or not key.startswith(ID) or len(key) > KEY_MAX:
+        return False
+    desk = lazy_desk.get()
+    gone = getattr(desk.sessions, "gone", None)
+    if gone is None:  # a server's, or Express's: a change of nothing tells as well
+        return desk.verbs["save"]([Save(id=key)])[0] is not None
+    return gone([key])[0] is None
 
 
 def _look_up(token: str) -> Session | None:

@@ -2,6 +2,7 @@
 
     SOJOURN = {
         "store": "postgresql://…",        # as for open_desk; also "key" and "trusted_proxies"
+        "database": "default",            # in the place of "store": an alias of DATABASES
         "secret": ["…"],                  # left out: derived from SECRET_KEY and SECRET_KEY_FALLBACKS
         "rules": {"timeouts": "aal2", "limit": 5},
         "account": {…},                   # of the security page: see django_urls
@@ -9,7 +10,9 @@
     }
 
 Django's own SESSION_COOKIE_NAME, _PATH, _DOMAIN, _SAMESITE, _SECURE and SESSION_EXPIRE_AT_BROWSER_CLOSE
-hold unless the rules name a cookie; SESSION_COOKIE_AGE, where it is set, unless they name timeouts.
+hold unless the rules name a cookie; SESSION_COOKIE_AGE, where it is set, unless they name timeouts. With
+SESSION_SAVE_EVERY_REQUEST it counts from the last request. The cookie is called what SESSION_COOKIE_NAME
+says, over HTTPS, too: Channels and others look for it by that name.
 """
 
 from __future__ import annotations
@@ -25,48 +28,80 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from sojourn.adapters.address import address_of, address_of_django
 from sojourn.adapters.desk import SETTINGS_FILE, Desk, LazyDesk, open_desk
+from sojourn.adapters.django_tests import in_tests, open_test_desk
 from sojourn.adapters.options import make_rules
-from sojourn.cookie import CookieOptions
+from sojourn.cookie import LIFETIME_MAX, CookieOptions
 from sojourn.errors import SettingsError
 from sojourn.service.visit import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 
-NAMES = ("store", "secret", "key", "trusted_proxies", "rules", "desk", "account")
+NAMES = ("store", "database", "secret", "key", "trusted_proxies", "rules", "desk", "account")
 INSECURE = "django-insecure-"
 """What `startproject` writes before a key that ends up in the repository."""
 
 
-def open_django_desk() -> Desk:
-    """Open what the settings name. Raises ImproperlyConfigured, and StoreError."""
+def read_options() -> Mapping[str, Any]:
+    """Return the setting SOJOURN. Raises ImproperlyConfigured for an option that there is not."""
     options: Mapping[str, Any] = getattr(settings, "SOJOURN", None) or {}
     for name in options:
         if name not in NAMES:
             raise ImproperlyConfigured(
                 f"SOJOURN has no option {name!r}: there are {', '.join(NAMES)}."
             )
+    return options
+
+
+def check_settings() -> None:
+    """Raise ImproperlyConfigured for what would fail with the first session. Opens nothing."""
+    options = read_options()
+    if isinstance(options.get("desk"), Desk):
+        return
+    try:
+        read_rules(options.get("rules") or {})
+        for each in _secrets(options) or ():
+            check_secret(each)
+    except SettingsError as fault:
+        raise ImproperlyConfigured(f"{fault.message} {fault.hint}".strip()) from fault
+
+
+def open_django_desk() -> Desk:
+    """Open what the settings name; in tests, a store of their own. Raises ImproperlyConfigured, and
+    StoreError."""
+    options = read_options()
     desk = options.get("desk")
     if isinstance(desk, Desk):
         _handed_in.add(desk)
         return desk
     try:
+        if in_tests():
+            made = open_test_desk(
+                read_rules(options.get("rules") or {}), _secrets(options), lazy_desk.close
+            )
+            _of_tests.add(made)
+            return made
         return open_desk(
-            options.get("store"),
+            _store(options),
             secret=_secrets(options),
             key=options.get("key"),
-            rules=_rules(options.get("rules") or {}),
+            rules=read_rules(options.get("rules") or {}),
             trusted_proxies=options.get("trusted_proxies"),
         )
     except SettingsError as fault:
         raise ImproperlyConfigured(f"{fault.message} {fault.hint}".strip()) from fault
 
 
-def _rules(options: Mapping[str, Any] | Rules) -> Rules:
+def read_rules(options: Mapping[str, Any] | Rules) -> Rules:
+    """Return the rules that the settings make. Raises SettingsError."""
     defaults: dict[str, Any] = {"cookie": _cookie()}
-    if settings.is_overridden("SESSION_COOKIE_AGE"):
-        age = settings.SESSION_COOKIE_AGE * 1000
-        defaults["timeouts"] = defaults["visitors"] = Timeouts(lifetime=age, idle_timeout=age)
+    sliding = settings.SESSION_SAVE_EVERY_REQUEST
+    if sliding or settings.is_overridden("SESSION_COOKIE_AGE"):
+        # No browser keeps a cookie for longer, so more has no effect with Django's own sessions, either.
+        age = min(settings.SESSION_COOKIE_AGE * 1000, LIFETIME_MAX)
+        lifetime = LIFETIME_MAX if sliding else age
+        defaults["timeouts"] = defaults["visitors"] = Timeouts(lifetime=lifetime, idle_timeout=age)
     rules = make_rules(options, **defaults)
     if rules.cookie.partitioned:
         raise SettingsError("Django has no word for a Partitioned cookie.")
@@ -82,7 +117,17 @@ def _cookie() -> CookieOptions:
         same_site=same_site,
         secure=True if settings.SESSION_COOKIE_SECURE else "auto",
         persistent=not settings.SESSION_EXPIRE_AT_BROWSER_CLOSE,
+        host_prefix=False,
     )
+
+
+def _store(options: Mapping[str, Any]) -> Any:
+    alias = options.get("database")
+    if alias is None:
+        return options.get("store")
+    if options.get("store") is not None:
+        raise SettingsError("SOJOURN has both a store and a database: one of them is enough.")
+    return address_of_django(settings.DATABASES, alias)
 
 
 def _secrets(options: Mapping[str, Any]) -> list[str] | None:
@@ -90,7 +135,7 @@ def _secrets(options: Mapping[str, Any]) -> list[str] | None:
     given = options.get("secret")
     if given:
         return [given] if isinstance(given, str) else list(given)
-    known = _settings(options.get("store"))
+    known = _settings(address_of(_store(options)))
     if known.secret or known.store_url.startswith("express+"):
         return None
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
@@ -117,7 +162,21 @@ def _derived(key: str | bytes, *, shared: bool) -> str:
 
 
 _handed_in: weakref.WeakSet[Desk] = weakref.WeakSet()
-lazy_desk = LazyDesk(open_django_desk)
+_of_tests: weakref.WeakSet[Desk] = weakref.WeakSet()
+
+
+class DjangoDesk(LazyDesk):
+    """The desk of the settings. One that was opened before the tests began is not the tests'."""
+
+    def get(self) -> Desk:
+        desk = super().get()
+        if in_tests() and desk not in _of_tests and desk not in _handed_in:
+            self.close()
+            desk = super().get()
+        return desk
+
+
+lazy_desk = DjangoDesk(open_django_desk)
 
 
 def _changed(*, setting: str, **_: Any) -> None:

@@ -16,14 +16,19 @@ fresh sign-in mends says so as RFC 9470 does:
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, Security
+from fastapi.openapi import utils as openapi
+from fastapi.openapi.models import APIKey
 from fastapi.requests import HTTPConnection
+from fastapi.security.base import SecurityBase
 
 from sojourn.adapters.asgi import AsyncVisit, SessionMiddleware
 from sojourn.adapters.problem import STATUS, sign_in_problem
 from sojourn.clock import MINUTE
+from sojourn.cookie import HOST_PREFIX, CookieOptions
 from sojourn.errors import Unauthenticated
 from sojourn.session import Gone
 
@@ -39,6 +44,10 @@ class Refused(HTTPException):
 
 def install(app: FastAPI, **options: Any) -> None:
     """Add the middleware, with its options, and let refusals be problem documents."""
+    desk, rules = options.get("desk"), options.get("rules")
+    rules = rules if desk is None else desk.rules
+    if rules is not None:
+        session_cookie.model.name = rules.cookie.sent_as(https=True)
     app.add_middleware(SessionMiddleware, **options)
     app.add_exception_handler(Refused, answer)
 
@@ -67,7 +76,26 @@ CurrentSession = Annotated[AsyncVisit, Depends(current_session)]
 """This request's session, whether anybody is signed in or not."""
 
 
-def signed_in(session: CurrentSession) -> AsyncVisit:
+class SessionCookie(SecurityBase):
+    """The session's cookie, as a security scheme: what OpenAPI is told of endpoints for the signed-in."""
+
+    def __init__(self, name: str) -> None:
+        self.scheme_name = SCHEME
+        self.model: APIKey = APIKey.model_validate(
+            {"in": "cookie", "name": name, "description": "The session's cookie, HttpOnly."}
+        )
+
+    async def __call__(self) -> None:
+        """Nothing: `signed_in` decides."""
+
+
+SCHEME = "SojournSession"
+session_cookie = SessionCookie(HOST_PREFIX + CookieOptions().name)
+
+
+def signed_in(
+    session: CurrentSession, _scheme: Annotated[None, Security(session_cookie)] = None
+) -> AsyncVisit:
     """Return the session of a signed-in user; refuse with 401 and the reason otherwise."""
     if session.user_id is None:
         raise refusal(session.gone)
@@ -110,6 +138,39 @@ def refusal(gone: Gone | None) -> Refused:
     fault = Unauthenticated(_WORDS[reason], code=f"session_{reason}", hint=hint)
     return Refused(fault, **more)
 
+
+def _tell_of_401() -> None:
+    """Let the OpenAPI of applications say that endpoints for the signed-in may answer 401. FastAPI has no
+    word for what a dependency answers, so each operation is seen to as it is written."""
+    write = getattr(openapi, "get_openapi_path", None)
+    if (
+        write is None
+    ):  # pragma: no cover - a FastAPI that writes it otherwise; then the 401 is not told
+        return
+
+    @functools.wraps(write)
+    def with_401(*args: Any, **kwargs: Any) -> Any:
+        written = write(*args, **kwargs)
+        for operation in (written[0] if written else {}).values():
+            if any(SCHEME in each for each in operation.get("security", ())):
+                operation.setdefault("responses", {}).setdefault(str(STATUS), _REFUSAL)
+        return written
+
+    openapi.get_openapi_path = with_401
+
+
+_REFUSAL = {
+    "description": "Nobody is signed in, or not recently enough.",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "properties": {name: {"type": "string"} for name in ("code", "error", "details")},
+            }
+        }
+    },
+}
+_tell_of_401()
 
 _WORDS = {
     "absent": "Nobody is signed in.",

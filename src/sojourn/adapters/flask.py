@@ -14,12 +14,13 @@ The session is looked up when it is first asked for, and saved before the respon
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, abort, current_app, has_request_context, redirect, request
 from flask import session as flask_session
+from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from flask.wrappers import Request, Response
 from msgspec.structs import replace
@@ -27,25 +28,30 @@ from werkzeug.local import LocalProxy
 from werkzeug.wrappers import Response as AnyResponse
 
 from sojourn.adapters.account import Account, Mount, make_account
-from sojourn.adapters.desk import Desk, LazyDesk, open_desk
-from sojourn.adapters.options import NAMES, make_rules
-from sojourn.adapters.outage import outage
-from sojourn.adapters.problem import sign_in_problem
-from sojourn.adapters.sync import SyncVisit
+from sojourn.adapters.desk import Desk, LazyDesk
+from sojourn.adapters.flask_config import PREFIX, USER_KEY, FlaskTags, opener, tell_unread
+from sojourn.adapters.problem import refusal, sign_in_problem
+from sojourn.adapters.sync import UserVisit
 from sojourn.clock import MINUTE
 from sojourn.console.account import METHODS, PATHS
 from sojourn.data import SessionData
-from sojourn.errors import Overloaded, SettingsError, SojournError, StoreError, Unauthenticated
+from sojourn.errors import (
+    CookiesTooLarge,
+    Forbidden,
+    Overloaded,
+    SettingsError,
+    SojournError,
+    StoreError,
+    Unauthenticated,
+)
 from sojourn.log import get_logger
-from sojourn.service.visit import Rules, Visit
-from sojourn.session import Session, Timeouts, TooMany
+from sojourn.service.visit import FAULT_STATUS, Visit
 
 log = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PREFIX = "SOJOURN_"
 PERMANENT = "_permanent"
 """The key under which Flask keeps `session.permanent`."""
 
@@ -56,7 +62,12 @@ class Sojourn:
     `app.config` may hold SOJOURN_STORE, SOJOURN_SECRET, SOJOURN_KEY and SOJOURN_TRUSTED_PROXIES, and
     rules: SOJOURN_RULES (`Rules`, or a dict of its fields), or each by itself, such as SOJOURN_TIMEOUTS
     ("aal2", or `Timeouts`), SOJOURN_COOKIE (`CookieOptions`, or a dict) and SOJOURN_LIMIT. They are read
-    here, the store is opened at the first request. A `desk` takes the place of them all.
+    here, the store is opened at the first request. A `desk` takes the place of them all. Flask's own
+    SESSION_COOKIE_NAME, _DOMAIN, _PATH, _SECURE, _SAMESITE and _PARTITIONED hold where the rules name no
+    cookie; what else is set and not read is named in the log.
+
+    SOJOURN_USER_KEY: the key of the session by which a login library names the user; "_user_id" unless it
+    is set, which is Flask-Login's. A sign-in through it renews the token, a sign-out ends the session.
 
     `account` (or SOJOURN_ACCOUNT, `Account` or a dict of its fields): serve the page
     `/account/security`, too, and the calls behind it.
@@ -73,11 +84,16 @@ class Sojourn:
     def init_app(self, app: Flask) -> None:
         """Take over the application's sessions. Raises SettingsError."""
         desk = self._given
-        lazy = LazyDesk(_opener(app.config) if desk is None else lambda: desk)
+        if desk is None:
+            lazy = LazyDesk(opener(app.config))
+        else:
+            tell_unread(app.config)
+            lazy = LazyDesk(lambda: desk)
         app.session_interface = SojournSessions(lazy)
         app.extensions["sojourn"] = self
-        app.register_error_handler(StoreError, _unavailable)
-        app.register_error_handler(Overloaded, _unavailable)
+        for fault in (StoreError, Overloaded, CookiesTooLarge):
+            app.register_error_handler(fault, _unavailable)
+        app.teardown_request(_abandon)
         app.register_error_handler(Unauthenticated, _sign_in)
         account = make_account(self._account or app.config.get(f"{PREFIX}ACCOUNT"))
         if account is not None:
@@ -118,42 +134,8 @@ def _pages(desk: LazyDesk, mount: Mount) -> Blueprint:
     return blueprint
 
 
-def _opener(config: Mapping[str, Any]) -> Callable[[], Desk]:
-    """Read the configuration now; open what it names later."""
-    rules = config.get(f"{PREFIX}RULES", {})
-    if not isinstance(rules, Rules):
-        single = {name: config.get(PREFIX + name.upper()) for name in NAMES}
-        rules = {**{k: v for k, v in single.items() if v is not None}, **rules}
-    made = make_rules(rules)
-    made.cookie.validate()
-    proxies: Sequence[str] | str | None = config.get(f"{PREFIX}TRUSTED_PROXIES")
-    return functools.partial(
-        open_desk,
-        config.get(f"{PREFIX}STORE"),
-        secret=config.get(f"{PREFIX}SECRET"),
-        key=config.get(f"{PREFIX}KEY"),
-        rules=made,
-        trusted_proxies=[proxies] if isinstance(proxies, str) else proxies,
-    )
-
-
-class FlaskVisit(SyncVisit):
+class FlaskVisit(UserVisit):
     """The session of one request: `visit`, or `current()`."""
-
-    def begin(
-        self,
-        user_id: str,
-        *,
-        level: int = 1,
-        timeouts: Timeouts | None = None,
-        ending: Sequence[str] = (),
-    ) -> Session | TooMany:
-        """Sign a user in, under a new token; see `Visit.begin`."""
-        return self.run(self.visit.begin(user_id, level=level, timeouts=timeouts, ending=ending))
-
-    def impersonate(self, user_id: str) -> Session:
-        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
-        return self.run(self.visit.impersonate(user_id))
 
 
 class FlaskSession(SessionMixin):
@@ -202,13 +184,14 @@ class FlaskSession(SessionMixin):
 
     @property
     def permanent(self) -> bool:
-        """Tell whether the cookie outlives the browser. By default it does (`CookieOptions.persistent`);
-        what is set here holds from the next sign-in on."""
-        return bool(self.get(PERMANENT, self.sojourn.visit.rules.cookie.persistent))
+        """What was set, False before: others, such as Flask-Login's strong protection, decide by it. The
+        cookie outlives the browser as `CookieOptions.persistent` says, until something is set here; that
+        holds from the next sign-in on."""
+        return bool(self.get(PERMANENT, False))
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
-        if bool(value) != self.permanent:
+        if self.get(PERMANENT) is not bool(value):
             self[PERMANENT] = bool(value)
 
     def commit(self, status: int) -> list[tuple[str, str]]:
@@ -230,11 +213,17 @@ class SojournSessions(SessionInterface):
 
     def __init__(self, desk: LazyDesk) -> None:
         self._desk = desk
+        self._tags = FlaskTags()
 
-    def open_session(self, app: Flask, request: Request) -> FlaskSession:  # noqa: ARG002  # Flask's
+    @property
+    def serializer(self) -> TaggedJSONSerializer:
+        """Where an application registers tags of its own, as with Flask's sessions."""
+        return self._tags.serializer
+
+    def open_session(self, app: Flask, request: Request) -> FlaskSession:
         def make(desk: Desk) -> Visit:
             environ = request.environ
-            return desk.visit(
+            visit = desk.visit(
                 cookies=environ.get("HTTP_COOKIE", ""),
                 path=request.path,
                 peer=environ.get("REMOTE_ADDR"),
@@ -242,7 +231,11 @@ class SojournSessions(SessionInterface):
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=environ.get("HTTP_X_FORWARDED_PROTO", ""),
                 header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
+                tentative=True,
             )
+            visit.data.tags = self._tags
+            visit.user_key = app.config.get(f"{PREFIX}USER_KEY", visit.user_key or USER_KEY)
+            return visit
 
         return FlaskSession(FlaskVisit(self._desk, make))
 
@@ -253,9 +246,16 @@ class SojournSessions(SessionInterface):
             return
         try:
             headers = session.commit(response.status_code)
-        except (StoreError, Overloaded) as fault:
+        except (StoreError, Overloaded, Forbidden) as fault:
+            given = session.sojourn.visit.finish(FAULT_STATUS) if session.sojourn.opened else []
             _replace(response, fault)
+            for name, value in given:
+                if name == "Set-Cookie":  # the session that it opens is there
+                    response.headers.add(name, value)
+            session.sojourn.sent()
             return
+        session.sojourn.sent()
+        response.call_on_close(functools.partial(_tell_late, session, request.path))
         if session.accessed or session.sojourn.opened:
             response.vary.add("Cookie")
         for name, value in headers:
@@ -324,6 +324,31 @@ def _demand(here: FlaskVisit) -> None:
         raise Unauthenticated("You are not signed in.", hint="Sign in first.")
 
 
+def _abandon(_fault: BaseException | None = None) -> None:
+    """Take back what no response has told the browser of, as where a debugger shows an error's page."""
+    session = flask_session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    if not isinstance(session, FlaskSession) or not session.sojourn.opened:
+        return
+    if session.sojourn.visit.in_doubt:
+        try:
+            session.sojourn.run(session.sojourn.visit.undo())
+        except (StoreError, Overloaded) as fault:
+            log.warning("sign_in_not_undone", code=fault.code, error=fault.message)
+
+
+def _tell_late(session: FlaskSession, path: str) -> None:
+    """Say so if something was changed after the response had started."""
+    here = session.sojourn
+    if here.opened and here.visit.unsaved:
+        log.warning(
+            "session_changed_too_late",
+            path=path,
+            place=here.visit.data.late,
+            hint="The response had started. Change the session before you return the response, not in "
+            "its body.",
+        )
+
+
 def _accept() -> str:
     return request.headers.get("Accept", "")
 
@@ -337,8 +362,9 @@ def _unavailable(fault: Exception) -> AnyResponse:
 
 def _replace(response: Response, fault: SojournError) -> None:
     """Put the page that says "back in a moment" in the place of what was to be answered."""
-    log.error("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
-    status, headers, body = outage(fault, _accept())
+    say = log.error if isinstance(fault, StoreError | Overloaded) else log.warning
+    say("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
+    status, headers, body = refusal(fault, _accept())
     response.call_on_close(getattr(response.response, "close", lambda: None))
     response.direct_passthrough = False
     response.headers.clear()

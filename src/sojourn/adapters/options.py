@@ -40,8 +40,7 @@ def make_rules(options: Mapping[str, Any] | Rules, **defaults: Any) -> Rules:
     plain = {"timeouts", "visitors", "cookie", "adopted"}
     types = {each.name: each.type for each in msgspec.structs.fields(Rules)}
     rules = Rules(**{k: v if k in plain else _convert(v, types[k], k) for k, v in values.items()})
-    rules.cookie.validate()
-    return rules
+    return rules.validate()
 
 
 def _timeouts(value: Any) -> Timeouts:

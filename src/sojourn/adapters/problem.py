@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from sojourn.adapters.notice import notice
-from sojourn.errors import Unauthenticated
+from sojourn.adapters.outage import outage
+from sojourn.errors import CookiesTooLarge, Forbidden, SojournError, Unauthenticated
 
 STATUS = 401
 
@@ -42,3 +43,30 @@ def sign_in_problem(
     }
     headers.append(("Content-Type", "application/problem+json"))
     return STATUS, headers, msgspec.json.encode(problem)
+
+
+TITLES = {431: "Too many cookies", 403: "Too many sign-ins"}
+
+
+def refusal(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return (status, headers, body) for a request whose session cannot be had: 503 while the store is
+    down, 431 (RFC 6585, 5) where the browser sends more cookies than are read, 403 where a sign-in would
+    be one too many."""
+    if not isinstance(fault, CookiesTooLarge | Forbidden):
+        return outage(fault, accept)
+    status = 403 if isinstance(fault, Forbidden) else 431
+    title = TITLES[status]
+    headers = [("Cache-Control", "no-store"), ("Vary", "Accept, Cookie")]
+    if "text/html" in accept:
+        its_own, page = notice(title, f"{fault.message} {fault.hint}".strip(), icon="lock")
+        return status, headers + its_own, page
+    problem = {
+        "type": f"urn:sojourn:problem:{fault.code}",
+        "title": title,
+        "status": status,
+        "code": fault.code,
+        "error": fault.message,
+        "details": fault.hint,
+    }
+    headers.append(("Content-Type", "application/problem+json"))
+    return status, headers, msgspec.json.encode(problem)

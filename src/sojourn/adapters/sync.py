@@ -6,15 +6,18 @@ and is served while the store is down.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
-from sojourn.errors import Overloaded, StoreError
+from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
 from sojourn.service.visit import Step, T, Visit
-from sojourn.session import Gone, Session
+from sojourn.session import Gone, Session, Timeouts, TooMany
 
 Headers = list[tuple[str, str]]
+Unavailable: TypeAlias = StoreError | Overloaded | CookiesTooLarge
+"""Why a session cannot be had, though there may be one; nobody is signed out by it."""
 
 
 class SyncVisit:
@@ -26,10 +29,11 @@ class SyncVisit:
     """
 
     def __init__(self, desk: LazyDesk, make: Callable[[Desk], Visit]) -> None:
-        self.fault: StoreError | Overloaded | None = None
+        self.fault: Unavailable | None = None
         self._lazy = desk
         self._make = make
         self._visit: Visit | None = None
+        self._left = False
 
     @property
     def opened(self) -> bool:
@@ -45,12 +49,16 @@ class SyncVisit:
             try:
                 desk = self._lazy.get()
                 visit = self._make(desk)
+                if visit.fault is not None:
+                    raise visit.fault
                 desk.run(visit.open())
                 self._settle(desk, visit)
-            except (StoreError, Overloaded) as fault:
+            except (StoreError, Overloaded, CookiesTooLarge) as fault:
                 self.fault = fault
                 raise
             self._visit = visit
+            if self._left:
+                visit.data.close()
         return self._visit
 
     def _settle(self, desk: Desk, visit: Visit) -> None:
@@ -116,6 +124,12 @@ class SyncVisit:
         """Save what has changed; return the headers that the response must carry."""
         return self.run(self.visit.commit(status)) if self.opened else []
 
+    def sent(self) -> None:
+        """Note that the response leaves, with its cookie."""
+        self._left = True
+        if self._visit is not None:
+            self._visit.sent()
+
     def run(self, step: Step[T]) -> T:
         """Carry a step of the visit out. Raises StoreError."""
         try:
@@ -123,3 +137,33 @@ class SyncVisit:
         except (StoreError, Overloaded) as fault:
             self.fault = fault
             raise
+
+
+class UserVisit(SyncVisit):
+    """A visit that signs people in, where the framework has no way of its own."""
+
+    @classmethod
+    def of(cls, desk: LazyDesk, visit: Visit) -> UserVisit:
+        """Return one over a visit that is open."""
+        made = cls(desk, lambda _desk: visit)
+        made._visit = visit  # ours
+        return made
+
+    def begin(
+        self,
+        user_id: object,
+        *,
+        level: int = 1,
+        timeouts: Timeouts | None = None,
+        ending: Sequence[str] = (),
+    ) -> Session | TooMany:
+        """Sign a user in, under a new token; see `Visit.begin`."""
+        return self.run(self.visit.begin(user_id, level=level, timeouts=timeouts, ending=ending))
+
+    def impersonate(self, user_id: object) -> Session:
+        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
+        return self.run(self.visit.impersonate(user_id))
+
+    def save(self) -> None:
+        """Save changes of the data now."""
+        self.run(self.visit.save())

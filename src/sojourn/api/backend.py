@@ -25,7 +25,7 @@ from sojourn.api.call import (
     words,
 )
 from sojourn.api.context import Context
-from sojourn.api.limits import check_body, read_body, scan
+from sojourn.api.limits import DATA_BODY_MAX, check_body, read_body, scan
 from sojourn.api.problems import answer_problem
 from sojourn.api.proof import bearer
 from sojourn.api.reply import Reply, done, replayed
@@ -121,7 +121,7 @@ def _asking(
         key_hash = _key_of(context, incoming)
         if reader.body is not None:
             content_type = incoming.by_name.get(b"content-type", b"")
-            check_body(body, content_type, context.settings.body_max)
+            check_body(body, content_type, _body_max(context))
             if not body and not body_required:
                 body = b"{}"
         given = reader.read(incoming.params, incoming.query, body)
@@ -154,14 +154,18 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
 def _responding(hot: Hot, reader: Reader) -> Respond:
     async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
         incoming = Incoming.of(scope)
-        _, content_type = scan(incoming.headers, context.settings.body_max)
+        _, content_type = scan(incoming.headers, _body_max(context))
         _key_of(context, incoming)  # before any of the body is taken
         body = b""
         if reader.body is not None:
-            body = await read_body(receive, content_type, context.settings.body_max)
+            body = await read_body(receive, content_type, _body_max(context))
         return await hot.walk(context, hot.ask(context, incoming, body), caller_of(scope))
 
     return respond
+
+
+def _body_max(context: Context) -> int:
+    return max(DATA_BODY_MAX, context.settings.body_max)
 
 
 def _key_of(context: Context, incoming: Incoming) -> bytes:

@@ -75,9 +75,14 @@ class Visitor(msgspec.Struct, frozen=True):
     partial: bool
 
     @property
-    def cookie(self) -> str | None:
+    def cookies(self) -> list[str]:
+        """What browsers send under our name: beside the live one, perhaps one of an older path."""
         name = COOKIE.sent_as(self.asked.origin.https)
-        return next(cookie_values(self.asked.cookies, name), None)
+        return list(cookie_values(self.asked.cookies, name))
+
+    @property
+    def cookie(self) -> str | None:
+        return next(iter(self.cookies), None)
 
     def field(self, name: str) -> str:
         return self.form.get(name, [""])[0]
@@ -261,13 +266,16 @@ class Console:
 
     async def _admit(self, visitor: Visitor) -> Operator | Gone | Page | None:
         """Say who asks; a page where that cannot be known; None where nothing says it."""
-        cookie = visitor.cookie
-        if cookie is None:
-            return None
+        found: Operator | Gone | None = None
         try:
-            return await self._thread(self._operators.admit, cookie)
+            for cookie in visitor.cookies:
+                admitted = await self._thread(self._operators.admit, cookie)
+                if isinstance(admitted, Operator):
+                    return admitted
+                found = found or admitted
         except (StoreError, Overloaded) as fault:
             return await self._unknown(fault)
+        return found
 
     async def _unknown(self, fault: SojournError) -> Page:
         """Offer the way in that needs no sessions, if the ledger still knows keys."""

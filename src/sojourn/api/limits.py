@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sojourn.api.reply import Headers
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
 from sojourn.service.caller import Abandoned, Caller
+from sojourn.session import DATA_MAX
 
 T = TypeVar("T")
 
@@ -20,6 +21,11 @@ THREADS = 4
 """Threads for calls that are not hot. They spend their time waiting for the database."""
 WAITING_MAX = 64
 """Such calls accepted and not yet answered; more are turned away at once."""
+
+
+DATA_BODY_MAX = DATA_MAX + 65_536
+"""Bytes of a body that may carry a session's data: what a session holds in an application's own process it
+holds against a server, too."""
 
 
 def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:

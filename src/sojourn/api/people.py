@@ -177,8 +177,8 @@ class People:
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         if bearer.startswith(TokenKind.SESSION.value):
             return bearer, False
-        name = self._rules.cookie.sent_as(request.origin.https)
-        names = (name, *(adopted.name for adopted in self._rules.adopted))
+        ours = self._rules.cookie.read_as(request.origin.https)
+        names = (*ours, *(adopted.name for adopted in self._rules.adopted))
         if any(True for each in names for _ in cookie_values(request.cookies, each)):
             return None, True
         if bearer:

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
 from sojourn.origin import spelled_out
 from sojourn.settings import Settings
@@ -58,7 +59,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
     """
     bounds = Bounds(
         header_max=settings.header_max,
-        body_max=settings.body_max,
+        body_max=max(settings.body_max, DATA_BODY_MAX),  # each call has a bound of its own
         receive_timeout=settings.request_timeout,
         stop_grace=min(STOP_GRACE, settings.shutdown_timeout / 2),
     )

@@ -91,7 +91,7 @@ HELP: dict[str, tuple[str, str, str]] = {
         "N",
         "Requests waiting at most, before 503; beats, releases and ends have room of their own.",
     ),
-    "body_max": (PACE, "BYTES", "Longest request body."),
+    "body_max": (PACE, "BYTES", "Longest request body, but for a session's data."),
     "header_max": (PACE, "BYTES", "Longest request headers, together."),
     "request_timeout": (PACE, "SECONDS", "Time to receive a request, and to answer it."),
     "shutdown_timeout": (PACE, "SECONDS", "Time for requests under way when stopping."),

@@ -75,7 +75,9 @@ FAMILIES = {
     "Python Requests": "Python client",
     "Python aiohttp": "Python client",
     "Python-urllib": "Python client",
-    "okhttp": "Android client",
+    "okhttp": "App",
+    "Epiphany": "GNOME Web",
+    "MiuiBrowser": "Mi Browser",
     "Go-http-client": "Go client",
     "axios": "Node client",
     "Java": "Java client",
@@ -99,10 +101,23 @@ PRODUCTS = (  # what ua-parser does not know, by how the User-Agent begins
     ("undici", "Node client"),
     ("dart", "App"),
 )
+DESKTOP_APPS = {  # built with Electron, by the word that they put before Chrome's
+    "Code": "VS Code",
+    "Insiders": "VS Code",
+    "discord": "Discord",
+    "Slack_SSB": "Slack",
+    "StandardNotes": "Standard Notes",
+}
+ELECTRON = re.compile(r"Electron/\d")
+BEFORE_CHROME = re.compile(r"\) ([^()]{1,200}?)\s?Chrome/")
+PRODUCT = re.compile(r"([A-Za-z][\w.+-]{0,40})/\d")
+WEB_VIEW = re.compile(r"AppleWebKit/[\d.]+ \(KHTML, like Gecko\)\Z")
+"""An application's page on a Mac or Linux: a browser, and a mail program of its own, would say more."""
 LATER = (("YaBrowser/", "Yandex Browser"), ("Vivaldi/", "Vivaldi"), ("Instagram", "Instagram"))
 SYSTEMS = {
     "Mac OS X": "macOS",
     "Chrome OS": "ChromeOS",
+    "Web0S": "webOS",
     "Chromium OS": "ChromeOS",
     "Ubuntu": "Linux",
     "Fedora": "Linux",
@@ -122,8 +137,10 @@ EXTENSION = re.compile(r"[a-z]{1,10}-(web-)?extension://")
 @lru_cache(CACHED)
 def _recognize(agent: str, hints: Hints) -> Device:
     brands, platform, mobile, model, factors, client, origin = hints
-    browser = _brand(brands) or _family(agent)
-    os = SYSTEMS.get(platform, platform) or _system(agent)
+    os = _particular(agent) or SYSTEMS.get(platform, platform) or _system(agent)
+    browser = _application(agent) or _brand(brands) or _family(agent)
+    if browser == "Safari" and os == "Linux":
+        browser = "GNOME Web"  # it says no more; nothing else that people use there says so
     if BOT.search(browser or "") or (browser is None and BOT.search(agent)):
         return Device(name=browser or "Bot", browser=browser, os=os, kind="server")
     if client.lower().startswith("extension") or EXTENSION.match(origin):
@@ -157,6 +174,27 @@ def _shown(text: str) -> str:
     return "".join(each for each in text if each.isprintable())[:WORD_MAX].strip()
 
 
+def _application(agent: str) -> str | None:
+    """Name an application that shows pages of its own, though its engine calls itself a browser."""
+    if ELECTRON.search(agent):
+        before = BEFORE_CHROME.search(agent)
+        own = PRODUCT.findall(before.group(1)) if before else []
+        return (DESKTOP_APPS.get(own[0]) or _shown(own[0])) if own else "App"
+    if WEB_VIEW.search(agent) or ("ArkWeb/" in agent and "HuaweiBrowser/" not in agent):
+        return "App"
+    if agent and not agent.startswith("Mozilla/") and "Alamofire/" in agent:
+        own = PRODUCT.findall(agent[:60])
+        return _shown(own[0]) if own else "App"
+    return None
+
+
+def _particular(agent: str) -> str | None:
+    """Name a system that passes for another one."""
+    if "HarmonyOS" in agent or "OpenHarmony" in agent:
+        return "HarmonyOS"
+    return "Xbox" if "; Xbox" in agent else None
+
+
 def _brand(text: str) -> str | None:
     said = set(BRAND.findall(text))
     return next((name for brand, name in BRANDS.items() if brand in said), None)
@@ -188,14 +226,23 @@ def _system(agent: str) -> str | None:
 
 
 def _hardware(agent: str) -> str | None:
-    return next((each for each in ("iPhone", "iPad", "iPod", "PlayStation") if each in agent), None)
+    return next(
+        (
+            each
+            for each in ("iPhone", "iPad", "iPod", "PlayStation", "Nintendo Switch")
+            if each in agent
+        ),
+        None,
+    )
 
 
 def _kind(agent: str, os: str | None, mobile: str, factors: str) -> str:
     if "Tablet" in factors or "iPad" in agent:
         return "tablet"
-    if mobile == "?1" or "iPhone" in agent or "iPod" in agent:
+    if mobile == "?1" or "iPhone" in agent or "iPod" in agent or os == "Windows Phone":
         return "phone"
+    if os == "HarmonyOS":
+        return "tablet" if "(Tablet;" in agent or "Mobile" not in agent else "phone"
     if os == "Android":  # a tablet's browser leaves the word out, and its hint says ?0
         small = mobile != "?0" and ("Mobile" in agent or "Dalvik" in agent)
         return "phone" if small else "tablet"

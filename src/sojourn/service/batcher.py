@@ -72,7 +72,8 @@ class Batcher:
     A verb takes a sequence of requests and returns as many answers, in order; an answer that is an
     exception is raised to its caller alone. Within a round, KEEPS run first and then the others, in the
     order of `verbs`, so what frees seats comes before what takes them; `runners` rounds may be under
-    way at once.
+    way at once. With `idle_after`, in seconds, a runner ends when there was nothing to do for so long, and
+    another starts when there is: an application's event loop may close without a word.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Batcher:
         batch_max: int = BATCH_MAX,
         runners: int = 1,
         stall: float = STALL,
+        idle_after: float | None = None,
     ) -> None:
         self._verbs = dict(verbs)
         self._queue_max = queue_max
@@ -102,6 +104,10 @@ class Batcher:
         self._runners = runners
         self._in_reserve = 1 if runners > 1 else 0  # rounds that the reserve may begin
         self._relief: asyncio.TimerHandle | None = None
+        self._idle_after = idle_after
+        self._lock = threading.Lock()  # around `_alive`, which runners that end count down
+        self._alive = 0
+        self._under_way = 0  # rounds that runners have, or are to take
         self._scheduled = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,15 +122,26 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
-        for _ in range(self._runners + self._in_reserve):
-            thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if self._idle_after is None:
+            for _ in range(self._runners + self._in_reserve):
+                self._start_runner()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that submits."""
+        return self._loop
+
+    def _start_runner(self) -> None:
+        self._alive += 1
+        self._threads = [each for each in self._threads if each.is_alive()]
+        thread = threading.Thread(target=self._run, name="sojourn-runner", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     async def close(self) -> None:
         """Carry out what is queued, then stop. Later submissions are refused."""
         self._closing = True
-        if not self._threads or self._idle is None:
+        if self._idle is None:
             return
         if self._scheduled:
             await asyncio.sleep(0)  # what was submitted in this very tick has yet to be flushed
@@ -299,7 +316,12 @@ class Batcher:
         if batches:
             if self._idle is not None:
                 self._idle.clear()
+            self._under_way += 1
             self._rounds.put(_Round(batches, reserve=reserve))
+            if self._idle_after is not None:
+                with self._lock:
+                    if self._alive < self._under_way:
+                        self._start_runner()
         for item in dropped:  # the runner has begun: it never waits for us
             item.answered(Abandoned())
         return bool(batches)
@@ -326,7 +348,7 @@ class Batcher:
 
     def _run(self) -> None:
         """A runner's thread."""
-        while (under_way := self._rounds.get()) is not None:
+        while (under_way := self._next()) is not None:
             batches, told = under_way.batches, 0
             for i, batch in enumerate(batches):
                 if i and batch.verb in self._others and batches[i - 1].verb in self._keeps:
@@ -338,6 +360,17 @@ class Batcher:
                 )
             self._call(self._done, batches[told:], under_way.reserve)
 
+    def _next(self) -> _Round | None:
+        """Wait for a round; None: end."""
+        while True:
+            try:
+                return self._rounds.get(timeout=self._idle_after)
+            except queue.Empty:
+                with self._lock:
+                    if self._rounds.empty():
+                        self._alive -= 1
+                        return None
+
     def _call(self, work: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
         # A loop that has closed meanwhile has no caller left to answer.
@@ -345,6 +378,7 @@ class Batcher:
             self._loop.call_soon_threadsafe(work, *args)
 
     def _done(self, batches: list[_Batch], reserve: bool) -> None:
+        self._under_way -= 1
         if reserve:
             self._in_reserve += 1
         else:

@@ -7,10 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sojourn.cookie import LIFETIME_MAX as LIFETIME_MAX
 from sojourn.device import Device
-from sojourn.errors import Conflict, InvalidInput, StoreBroken
+from sojourn.errors import Conflict, InvalidInput, StoreBroken, StoreError
 from sojourn.event import Event
 from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed, reused
+from sojourn.log import get_logger
+from sojourn.session import GRACE_MAX as GRACE_MAX
 from sojourn.session import (
     IMPERSONATION_MAX,
     Begin,
@@ -29,9 +32,8 @@ from sojourn.session import (
 from sojourn.store import Store
 from sojourn.token import Keyring, TokenKind, check_token, hash_token, is_whole, new_id, new_token
 
-LIFETIME_MAX = 400 * 86_400_000
-"""ms; browsers keep no cookie for longer (RFC 6265bis, 5.5)."""
-GRACE_MAX = 30_000
+log = get_logger(__name__)
+
 FOREIGN_MAX = 512
 """Characters of a token that another system made."""
 SWEEP_BATCHES = 100
@@ -71,12 +73,21 @@ class SessionService:
             answers[i] = found
             if isinstance(found, Session) and checks[i].touch and found.touch_due:
                 due.add(found.id)
-        if due:
-            self._store.touch(sorted(due))
+        if due and self._note_use(sorted(due)):
             answers = [
                 _touched(x) if isinstance(x, Session) and x.id in due else x for x in answers
             ]
         return answers
+
+    def _note_use(self, ids: list[str]) -> bool:
+        """Write the use of sessions down, if the store can: where it is read-only for a while, people
+        stay signed in as long as their sessions live without it."""
+        try:
+            self._store.touch(ids)
+        except StoreError as fault:
+            log.warning("use_not_noted", code=fault.code, error=fault.message, sessions=len(ids))
+            return False
+        return True
 
     def begin(
         self, begins: Sequence[Begin], *, prefix: str = "ses_"

@@ -13,24 +13,25 @@ a touch is due; only a change of data writes, and only a new or an ended token s
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from sojourn.cookie import Codec, CookieOptions, cookie_values
-from sojourn.data import SessionData
-from sojourn.device import Device
-from sojourn.errors import Conflict, InvalidInput, InvalidToken, Unauthenticated
+from sojourn.errors import Conflict, Forbidden, Unauthenticated
 from sojourn.log import get_logger
-from sojourn.origin import Origin
 from sojourn.service.adopted import AdoptedCookie as AdoptedCookie
 from sojourn.service.adopted import RawTokens as RawTokens
-from sojourn.service.adopted import successor
+from sojourn.service.opening import OpenVisit, Replaced
+from sojourn.service.rules import Request as Request
+from sojourn.service.rules import Rules as Rules
+from sojourn.service.steps import Step as Step
+from sojourn.service.steps import T as T
+from sojourn.service.steps import Verb as Verb
+from sojourn.service.steps import run as run
+from sojourn.service.steps import run_async as run_async
+from sojourn.service.steps import verbs as verbs
 from sojourn.session import (
-    ROTATION_GRACE,
-    AtLimit,
     Begin,
     Begun,
     Check,
@@ -40,179 +41,35 @@ from sojourn.session import (
     Rotate,
     Save,
     Session,
-    Sessions,
     Timeouts,
     TooMany,
+    user_text,
 )
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
-Step: TypeAlias = Generator[tuple[str, Any], Any, T]
-"""Logic that yields (verb, request) and is sent the answer."""
-Verb: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 
 OWN_SESSION = "sojourn:own"
 """The key under which the data of an impersonated session names the impersonator's own."""
 FAULT_STATUS = 500
 """From this status on, a response does not save what its request changed."""
+_NEVER = object()
 
 
-class Rules(Struct, frozen=True, kw_only=True):
-    """How an application wants its sessions.
+class Visit(OpenVisit):
+    """One request's session, and what may be done with it."""
 
-    Attributes:
-        timeouts: of a signed-in user's sessions; `visitors` of those without a user.
-        limit: how many sessions a user may have at once; None: any number.
-        grace: ms for which a rotated token still works, for tabs whose requests were under way.
-        no_touch: prefixes of paths whose requests do not count as use, such as a page's own polling.
-        adopted: cookies from before the move, looked at where there is none of ours. The session that
-            answers gets a token of ours at once, and the browser our cookie in the old one's place.
-    """
-
-    cookie: CookieOptions = CookieOptions()
-    timeouts: Timeouts = Timeouts()
-    visitors: Timeouts = Timeouts()
-    limit: int | None = None
-    at_limit: AtLimit = AtLimit.END_OLDEST
-    grace: int = ROTATION_GRACE
-    no_touch: tuple[str, ...] = ()
-    adopted: tuple[AdoptedCookie, ...] = ()
-
-
-class Request(Struct, frozen=True, kw_only=True):
-    """What a visit needs to know of a request.
-
-    Attributes:
-        cookies: the Cookie header, "" if there is none.
-        token: what was sent as `Authorization: Bearer sjs_…`. It goes before cookies, and none is set.
-        describe: says on which device a session begins; asked when one does.
-    """
-
-    cookies: str
-    origin: Origin
-    path: str = "/"
-    token: str | None = None
-    describe: Callable[[], Device] | None = None
-
-
-class Visit:
-    """One request's session.
-
-    Attributes:
-        data: what the application stores; changes are saved by `commit`.
-        session: the live session, or None.
-        gone: why there is none, though the request brought a cookie.
-    """
-
-    def __init__(self, rules: Rules, codec: Codec, request: Request) -> None:
-        self.rules = rules
-        self.data = SessionData()
-        self.session: Session | None = None
-        self.gone: Gone | None = None
-        self._codec = codec
-        self._request = request
-        self._token: str | None = None
-        self._set_cookie: str | None = None
-        self._adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
-        self._clear_cookie: str | None = None
-        self._committed = self._saves = False
-        if request.token is None:
-            self._read_cookie()
-        else:
-            self._token = request.token
-
-    @property
-    def _device(self) -> Device:
-        describe = self._request.describe
-        return Device(ip=self._request.origin.ip) if describe is None else describe()
-
-    def _read_cookie(self) -> None:
-        name = self.rules.cookie.sent_as(self._request.origin.https)
-        for value in cookie_values(self._request.cookies, name):
-            try:
-                self._token = self._codec.decode(value)
-            except InvalidToken:
-                self.gone = Gone(reason=GoneReason.FORGED)
-            else:
-                self.gone = None
-                return
-        for adopted in self.rules.adopted:
-            for value in cookie_values(self._request.cookies, adopted.name):
-                with contextlib.suppress(InvalidToken):
-                    self._token = adopted.codec.decode(value)
-                    self._adopted, self.gone = adopted, None
-                    return
-
-    @property
-    def user_id(self) -> str | None:
-        """Who is signed in, if anybody."""
-        return None if self.session is None else self.session.user_id
-
-    @property
-    def token(self) -> str | None:
-        """The session's token, to hand to another service of yours. Never show or log it."""
-        return None if self.session is None else self._token
-
-    @property
-    def impersonator(self) -> str | None:
-        """Who really acts here, if somebody acts as the user. Show it on every page."""
-        return None if self.session is None else self.session.impersonator
-
-    def recent(self, max_age: int, level: int = 1) -> bool:
-        """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
-        session = self.session
-        return (
-            session is not None
-            and session.user_id is not None
-            and session.level >= level
-            and session.at - session.authenticated_at <= max_age
-        )
-
-    def open(self) -> Step[None]:
-        """Look the session up, if the request brought a cookie that was signed here."""
-        check = self.check
-        if check is None:
-            return
-        rest = self.found((yield "check", check))
-        if rest is not None:
-            yield from rest
-
-    @property
-    def check(self) -> Check | None:
-        """What `open` asks, for who asks without it; None: there is nothing to look up."""
-        if self._token is None:
-            return None
-        touch = not self._request.path.startswith(self.rules.no_touch) or not self.rules.no_touch
-        signed = self._request.token is None
-        return Check(self._token, touch, self._adopted is not None, signed)
-
-    def found(self, found: Session | Gone) -> Step[Any] | None:
-        """Take what `check` was answered; return what is left to do, hardly ever anything."""
-        if isinstance(found, Gone):
-            self.gone = found
-            self._token = None
-            # Of one that nobody knows, the session may be taken over yet.
-            if found.reason not in (GoneReason.ABSENT, GoneReason.FORGED):
-                self._let_go()
-            return None
-        self.session = found
-        self.data.replace(found.data)
-        if self._adopted is None or self._token is None:
-            return None
-        return self._rotate(self.rules.grace, None, successor(self._codec, self._token))
-
-    def _let_go(self) -> None:
-        """Take the old cookie back with the response; unless ours, of the same name, replaces it."""
-        origin = self._request.origin
-        if self._adopted is not None and self._adopted.name != self.rules.cookie.sent_as(
-            origin.https
-        ):
-            self._clear_cookie = self._adopted.clear(https=origin.https)
+    def _end_others_here(self) -> Step[None]:
+        """End what the browser's other cookies of our name open: it would be found in the place of the
+        session that begins here, or after a sign-out."""
+        for token in self._others():
+            found: Session | Gone = yield "check", Check(token, touch=False, signed=True)
+            if isinstance(found, Session):
+                yield "end", End(ids=(found.id,), reason="replaced")
+            self._stale = True
 
     def begin(
         self,
-        user_id: str,
+        user_id: object,
         *,
         level: int = 1,
         timeouts: Timeouts | None = None,
@@ -220,50 +77,78 @@ class Visit:
     ) -> Step[Session | TooMany]:
         """Sign a user in, under a new token; the one the browser had is worth nothing from now on.
 
-        The data is kept, unless it was another user's. TooMany: the user has as many sessions as
-        allowed, and the rules do not end the oldest; nothing has changed.
+        The data is kept, unless it was another user's. A `user_id` that is an int or a UUID is kept as
+        text. TooMany: the user has as many sessions as allowed, and the rules do not end the oldest;
+        nothing has changed.
         """
-        if not user_id:
-            raise InvalidInput("Whose session is it? The user's id is empty.")
+        user = user_text(user_id)
         self._before_response()
         old = self.session
-        own = old is None or (old.user_id in (None, user_id) and old.impersonator is None)
+        own = old is None or (old.user_id in (None, user) and old.impersonator is None)
         changes = self.data.delta()
+        # The old one goes when the response leaves: without a response the browser keeps its cookie.
+        later = self._request.tentative and old is not None and old.id not in self._made
+        data = changes.set if not later else {**self.data.stored, **changes.set}
+        for key in changes.unset if later else ():
+            data.pop(key, None)
+        limit = self.rules.limit
+        if later and old is not None and old.user_id == user and limit is not None:
+            limit += 1  # the one that is about to go
         begun: Begun | TooMany = yield (
             "begin",
             Begin(
-                user_id=user_id,
-                data=changes.set if own else {},
+                user_id=user,
+                data=data if own else {},
                 timeouts=timeouts or self.rules.timeouts,
                 device=self._device,
                 level=level,
-                replaces=None if old is None else old.id,
+                replaces=None if old is None or later else old.id,
                 ending=tuple(ending),
-                limit=self.rules.limit,
+                limit=limit,
                 at_limit=self.rules.at_limit,
             ),
         )
         if isinstance(begun, TooMany):
             return begun
+        before = {} if old is None or not own else old.data
+        if later and old is not None and self._token is not None:
+            self._replaced = Replaced(
+                old,
+                Check(self._token, touch=False, adopted=self._adopted is not None, signed=True),
+                own=own,
+            )
+        self._rotation = None
+        self._made += (begun.session.id,)
+        yield from self._end_others_here()
         self._adopt(begun)
-        if own:
-            self.data.touch()
-            for key in changes.unset:
-                self.data.pop(key, None)
+        self._keep(before, changes.unset)
         return begun.session
 
-    def impersonate(self, user_id: str) -> Step[Session]:
+    def _keep(self, before: dict[str, Any], unset: Sequence[str]) -> None:
+        """Keep what the old session held, though another tab's sign-in has ended it meanwhile."""
+        missing = {k: v for k, v in before.items() if not dict.__contains__(self.data, k)}
+        if missing or unset:
+            self.data.touch()
+        for key in unset:
+            self.data.pop(key, None)
+            missing.pop(key, None)
+        if missing:
+            self.data.update(missing)
+
+    def impersonate(self, user_id: object) -> Step[Session]:
         """Act as another user, for an hour at most, visibly (`impersonator`). Whether the user of this
         session may do so is for the application to decide, before it asks."""
+        user = user_text(user_id)
         own = self._signed_in()
         self._before_response()
-        if own.impersonator is not None or own.user_id == user_id:
+        if own.impersonator is not None or own.user_id == user:
             raise Conflict("Somebody who is being impersonated cannot impersonate.")
+        yield from self._carry_out_rotation()
         yield from self.save()  # what this request has put into one's own session stays there
         begun = yield (
             "begin",
             Begin(
-                user_id=user_id,
+                user_id=user,
                 data={OWN_SESSION: own.id},
                 timeouts=self.rules.timeouts,
                 device=self._device,
@@ -271,6 +156,7 @@ class Visit:
                 impersonator=own.user_id,
             ),
         )
+        self._made += (begun.session.id,)
         return self._adopt(begun)
 
     def stop_impersonating(self) -> Step[Session | None]:
@@ -282,7 +168,11 @@ class Visit:
         if session.impersonator is None or not isinstance(own_id, str):
             raise Conflict("Nobody is being impersonated here.")
         begun: Begun | None = yield "rotate", Rotate(id=own_id, grace=0)
-        yield "end", End(ids=(session.id,), reason="impersonation_ended")
+        self._rotation = None
+        if self._request.tentative and begun is not None:
+            self._leaving = session.id
+        else:
+            yield "end", End(ids=(session.id,), reason="impersonation_ended")
         if begun is None or begun.session.user_id != session.impersonator:
             self._drop("impersonation_ended")
             return None
@@ -295,6 +185,7 @@ class Visit:
             "begin",
             Begin(data=self.data.delta().set, timeouts=self.rules.visitors, device=self._device),
         )
+        self._made += (begun.session.id,)
         return self._adopt(begun)
 
     def rotate(self, *, grace: int | None = None) -> Step[Session | None]:
@@ -313,21 +204,40 @@ class Visit:
         if self.session is None:
             raise Unauthenticated("There is no session here.")
         self._before_response()
-        begun: Begun | None = yield (
-            "rotate",
-            Rotate(id=self.session.id, grace=grace, level=level, token=token),
-        )
+        rotation = Rotate(id=self.session.id, grace=grace, level=level, token=token)
+        before = self._rotation
+        if before is not None:
+            rotation = Rotate(
+                id=rotation.id,
+                grace=min(before.grace, grace),
+                level=before.level if level is None else level,
+                token=token,
+            )
+        self._rotation = rotation
+        if not self._request.tentative or self._request.token is not None:
+            yield from self._carry_out_rotation()
+        elif level is not None:
+            session = self.session
+            self.session = replace(session, level=level, authenticated_at=session.at)
+        return self.session
+
+    def _carry_out_rotation(self) -> Step[None]:
+        rotation, self._rotation = self._rotation, None
+        if rotation is None:
+            return
+        begun: Begun | None = yield "rotate", rotation
         if begun is None:
             self._lose()
-            return None
+            return
         self.session, self._token = begun.session, begun.token
         self._give(begun)
-        return begun.session
 
     def end(self, reason: str = "signed_out") -> Step[None]:
         """Sign out: end the session, forget its data, take the cookie back."""
         if self.session is not None:
             yield "end", End(ids=(self.session.id,), reason=reason)
+        yield from self._end_others_here()
+        yield from self._end_replaced()
         self._drop(reason)
 
     def end_others(self, reason: str = "signed_out_elsewhere") -> Step[list[str]]:
@@ -343,6 +253,8 @@ class Visit:
         """End all of the user's sessions, this one included; return their ids."""
         session = self._signed_in()
         ended: list[str] = yield "end", End(user_id=session.user_id, reason=reason)
+        yield from self._end_others_here()
+        yield from self._end_replaced()
         self._drop(reason)
         return ended
 
@@ -359,19 +271,89 @@ class Visit:
         A session that has ended meanwhile stays ended: what was to be saved is dropped.
         """
         if status < FAULT_STATUS:
+            yield from self._follow_user()
+            yield from self._carry_out_rotation()
+        yield from self._end_replaced()
+        if status < FAULT_STATUS:
             yield from self.save()
         return self.finish(status)
 
+    def _follow_user(self) -> Step[None]:
+        """Let the session belong to whom its data names, if a key of it is to; see `Rules.user_key`. What
+        else is in the data is kept, a "goodbye" for the next page included. Raises Forbidden if the user
+        has as many sessions as allowed."""
+        key = self.user_key
+        if key is None:
+            return
+        named, before = dict.get(self.data, key), self.data.stored.get(key)
+        user = None if named in (None, "") else user_text(named)
+        if user is None and (before in (None, "") or self.user_id != user_text(before)):
+            return
+        if user == self.user_id:
+            return
+        if user is not None and self.user_id is not None and (named == before or self._made):
+            return  # the application has said itself who is signed in, by another id
+        data = dict(self.data)
+        if self.user_id is not None:
+            yield from self.end("signed_out" if user is None else "user_changed")
+            self.data.update(data)
+        if user is None:
+            return
+        begun = yield from self.begin(user)
+        if isinstance(begun, TooMany):
+            raise Forbidden(
+                f"You are signed in {begun.limit} times, which is the most allowed.",
+                code="too_many_sessions",
+                hint="Sign out somewhere else first.",
+            )
+
+    def _end_replaced(self) -> Step[None]:
+        """End what the browser had before, now that its cookie is about to be replaced."""
+        replaced, self._replaced = self._replaced, None
+        if replaced is not None:
+            # Another request may have written to it since it was read.
+            old = replaced.session
+            seen: Session | Gone = yield "check", replaced.check
+            if replaced.own and isinstance(seen, Session) and seen.revision != old.revision:
+                for key, value in seen.data.items():
+                    was = old.data.get(key, _NEVER)
+                    if value != was and dict.get(self.data, key, _NEVER) == was:
+                        self.data[key] = value
+            yield "end", End(ids=(old.id,), reason="replaced")
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            yield "end", End(ids=(leaving,), reason="impersonation_ended")
+
+    def undo(self) -> Step[None]:
+        """Take back what no response will tell the browser of: it keeps the cookie that it has, so the
+        session that this one opens must go on, and nothing that nobody holds may be left."""
+        made, self._made = self._made, ()
+        self._rotation = self._replaced = self._leaving = None
+        if made:
+            yield "end", End(ids=made, reason="unanswered")
+
+    @property
+    def in_doubt(self) -> bool:
+        """Tell whether there is anything to `undo` if no response leaves."""
+        return bool(self._made)
+
+    def sent(self) -> None:
+        """Note that the response has left, with its cookie."""
+        self._made = ()
+
     @property
     def unchanged(self) -> bool:
-        """Tell whether `commit` would ask nothing: most requests only read."""
-        return not self.data.looks_modified
+        """Tell whether `commit` would ask nothing, and nothing waits for it: most requests only read."""
+        pending = self._made or self._rotation or self._replaced or self._leaving or self.fault
+        return not pending and not self.data.looks_modified
 
     def finish(self, status: int = 200) -> list[tuple[str, str]]:
         """Return the headers of the response, once there is nothing left to save; see `commit`."""
-        self._committed, self._saves = True, status < FAULT_STATUS
-        given = [each for each in (self._set_cookie, self._clear_cookie) if each is not None]
-        headers = [("Vary", "Cookie")] if given or self.data.accessed else []
+        if not self._committed:
+            self._committed, self._saves = True, status < FAULT_STATUS
+            self.data.close()
+        given = [*self._cleared(), *filter(None, (self._set_cookie, self._clear_cookie))]
+        headers = [("Vary", "Cookie")] if given or self.asked or self.data.accessed else []
         if given and self._request.token is None:
             headers += [("Set-Cookie", each) for each in given]
             headers.append(("Cache-Control", 'no-cache="Set-Cookie"'))
@@ -379,8 +361,8 @@ class Visit:
 
     @property
     def unsaved(self) -> bool:
-        """Tell whether data was changed after the commit, which was too late."""
-        return self._saves and self.data.looks_modified
+        """Tell whether data was changed after the commit, or looked up after it, which was too late."""
+        return (self._saves or not self._committed) and self.data.looks_modified
 
     def save(self) -> Step[None]:
         """Save what has changed, now. A session that has ended meanwhile stays ended."""
@@ -393,6 +375,7 @@ class Visit:
                     "begin",
                     Begin(data=changes.set, timeouts=self.rules.visitors, device=self._device),
                 )
+                self._made += (begun.session.id,)
                 self._adopt(begun)
             return
         revision = yield (
@@ -403,7 +386,7 @@ class Visit:
             log.info("save_after_end", session=self.session.id, keys=len(changes.set))
             self._lose()
         else:
-            self.data.rebase(dict(self.data))
+            self.data.saved(changes)
 
     def _before_response(self) -> None:
         if self._committed:
@@ -423,23 +406,6 @@ class Visit:
         self._give(begun)
         return begun.session
 
-    def _give(self, begun: Begun) -> None:
-        cookie, https = self.rules.cookie, self._request.origin.https
-        if cookie.is_secure(https) and not https:
-            log.warning(
-                "cookie_will_be_dropped",
-                cookie=cookie.name,
-                hint="The cookie is Secure, but the request came over HTTP. Behind a proxy that ends "
-                "TLS, name it in trusted_proxies and let it send X-Forwarded-Proto.",
-            )
-        session = begun.session
-        self._let_go()
-        self._set_cookie = cookie.set(
-            self._codec.encode(begun.token),
-            https=https,
-            max_age=max(1, (session.expires_at - session.at) // 1000),
-        )
-
     def _drop(self, reason: str) -> None:
         self._lose()
         self.gone = Gone(reason=GoneReason.ENDED, end_reason=reason)
@@ -450,49 +416,3 @@ class Visit:
         self.session = self._token = None
         self.gone = Gone(reason=GoneReason.ENDED)
         self.data.replace({})
-
-
-def verbs(sessions: Sessions) -> Mapping[str, Verb]:
-    """Return what steps may ask for, as functions of a batch."""
-    return {
-        "end": sessions.end,
-        "begin": sessions.begin,
-        "rotate": sessions.rotate,
-        "save": sessions.save,
-        "check": sessions.check,
-        "of": lambda users: [sessions.of(user) for user in users],
-    }
-
-
-def run(step: Step[T], carry_out: Mapping[str, Verb]) -> T:
-    """Carry a step out, here and now."""
-    answer: Any = None
-    fault: Exception | None = None
-    while True:
-        try:
-            verb, request = step.send(answer) if fault is None else step.throw(fault)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
-        answer, fault = None, None
-        try:
-            answer = carry_out[verb]([request])[0]
-        except Exception as raised:  # noqa: BLE001 - the step is to see it where it asked
-            fault = raised
-        if isinstance(answer, Exception):
-            answer, fault = None, answer
-
-
-async def run_async(step: Step[T], submit: Callable[[str, Any], Awaitable[Any]]) -> T:
-    """Carry a step out through a batcher."""
-    answer: Any = None
-    fault: Exception | None = None
-    while True:
-        try:
-            verb, request = step.send(answer) if fault is None else step.throw(fault)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
-        answer, fault = None, None
-        try:
-            answer = await submit(verb, request)
-        except Exception as raised:  # noqa: BLE001 - the step is to see it where it asked
-            fault = raised

@@ -18,7 +18,7 @@ from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import Known, public_id, seconds
 from sojourn.adapters.express.schema import Names, adopt
 from sojourn.adapters.express.sids import new_sid, touched
-from sojourn.errors import InvalidInput, SettingsError, StoreBroken
+from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreError
 from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX
 from sojourn.session import (
@@ -156,7 +156,10 @@ class PostgresSessions:
                 due[sid] = seconds(ahead)
                 answers[row[0]] = touched(answer, ahead)
             self._mind_zone(row[5])
-        self._repair(missed, broken, due)
+        try:
+            self._repair(missed, broken, due)
+        except StoreError as fault:  # read-only for a while: nobody is signed out by it
+            log.warning("use_not_noted", code=fault.code, error=fault.message, sessions=len(due))
         return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
 
     def _answer(self, row: Sequence[Any]) -> Session | Gone:

@@ -32,7 +32,14 @@ from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import Known, public_id, seconds
 from sojourn.adapters.express.sids import new_sid, touched
 from sojourn.clock import Clock
-from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreUnavailable
+from sojourn.errors import (
+    InvalidInput,
+    SettingsError,
+    StoreBroken,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX
 from sojourn.session import (
     AtLimit,
@@ -47,6 +54,8 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+
+log = get_logger(__name__)
 
 CONNECT_TIMEOUT = 4  # seconds
 REPLY_TIMEOUT = 6
@@ -119,7 +128,10 @@ class RedisSessions:
                 due += [session.id, each.sid, seconds(ahead - session.at) * 1000]
                 answers[asked] = touched(session, ahead)
         if due:
-            self._run(scripts.TOUCH, *due)
+            try:
+                self._run(scripts.TOUCH, *due)
+            except StoreError as fault:  # read-only for a while: nobody is signed out by it
+                log.warning("use_not_noted", code=fault.code, error=fault.message)
         return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
 
     def _look(self, sids: Mapping[str, str]) -> dict[str, Found | Gone]:
