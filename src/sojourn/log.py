@@ -96,6 +96,24 @@ class Log:
         self._logger.handle(record)
 
 
+class _Masked(logging.Filter):
+    """Takes secrets out of records that are sentences."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = mask_text(record.getMessage()), ()
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = traceback_of(record.exc_info)
+        return True
+
+
+def sentences(name: str) -> logging.Logger:
+    """Return a logger of sentences for people, as the client library has; masked like the others."""
+    logger = logging.getLogger(name)
+    if not any(isinstance(each, _Masked) for each in logger.filters):
+        logger.addFilter(_Masked())
+    return logger
+
+
 def get_logger(name: str) -> Log:
     """Return the logger of a module of ours."""
     return Log(logging.getLogger(name))

@@ -8,7 +8,6 @@ it twice is as good as once. Tokens and the key travel in headers only, and no e
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
 import ssl
 import threading
@@ -23,11 +22,12 @@ from msgspec import Struct
 from sojourn import __version__
 from sojourn.client.http import IDLE_CONNECTION, PLAIN_HOSTS, SENT_NOTHING, Secret, bounded
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
+from sojourn.log import sentences
 
 ATTEMPTS = 2
 ANSWER_MAX = 16_777_216  # bytes of an answer that are read
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 _A = TypeVar("_A")
 
 

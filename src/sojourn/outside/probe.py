@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Struct
 
 from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.log import mask_text
 
 TIMEOUT = 10.0  # seconds
 BODY_MAX = 262_144  # bytes of an answer that are looked at
@@ -45,11 +46,16 @@ class Answer(Struct, frozen=True):
 
     @property
     def goes_to(self) -> str | None:
-        """The address a browser goes on to, if it is sent elsewhere."""
+        """The address a browser goes on to, if it is sent elsewhere: not to one that cannot be read."""
         place = self.get("location")
-        return (
-            urljoin(self.url, place) if place and self.status in (301, 302, 303, 307, 308) else None
-        )
+        if not place or self.status not in (301, 302, 303, 307, 308):
+            return None
+        try:
+            url = urljoin(self.url, place)
+            urlsplit(url).port  # noqa: B018  # read, because what cannot be is told here alone
+        except ValueError:
+            return None
+        return url
 
     @property
     def text(self) -> str:
@@ -63,13 +69,13 @@ class Probe:
     def __init__(
         self, url: str, *, via: str | None = None, context: ssl.SSLContext | None = None
     ) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            port = 0
+            parts, port = urlsplit(""), 0
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-            raise SettingsError(f"This is no address of a web page: {url!r}.")
+            raise SettingsError("This is no address of a web page: " + mask_text(repr(url)))
         self.url = url
         self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self.https = parts.scheme == "https"
@@ -114,9 +120,12 @@ class Probe:
         return Answer(url, said.status, tuple(said.getheaders()), read)
 
     def ours(self, url: str) -> bool:
-        """Tell whether an address is of this very origin."""
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        """Tell whether an address is of this very origin. One that cannot be read is of none."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return False
         return (parts.scheme == "https", parts.hostname, port) == (
             self.https,
             self.host,
