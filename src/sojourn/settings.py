@@ -15,18 +15,8 @@ import msgspec
 from msgspec import Struct, field
 
 from sojourn.errors import SettingsError
+from sojourn.guessable import guessable
 
-WELL_KNOWN_SECRETS = frozenset(
-    {
-        "secret",
-        "keyboard cat",
-        "changeme",
-        "change-me",
-        "your-secret-key",
-        "supersecret",
-        "password",
-    }
-)
 PREFIX = "SOJOURN_"
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
@@ -265,12 +255,23 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
                 hint="Make a good one with `sojourn secret new`.",
             ),
         )
+    elif settings.admin_key and guessable(settings.admin_key):
+        yield (
+            "admin_key",
+            SettingsError(
+                "SOJOURN_ADMIN_KEY is one that everybody knows, or could guess.",
+                hint="Make a good one with `sojourn secret new`.",
+            ),
+        )
 
 
-def check_secret(secret: str) -> str:
-    """Return the secret, or raise SettingsError with the command that makes a good one."""
+def check_secret(secret: str, *, development: bool = False) -> str:
+    """Return the secret, or raise SettingsError with the command that makes a good one.
+
+    `development`: see `guessable`.
+    """
     hint = "Make a good one with `sojourn secret new`, and give it to every server."
-    if secret.strip().lower() in WELL_KNOWN_SECRETS or len(set(secret)) < 8:
+    if guessable(secret, development=development):
         raise SettingsError("The secret is one that everybody knows, or could guess.", hint=hint)
     if len(secret.encode()) < 32:
         raise SettingsError("The secret is shorter than 32 bytes.", hint=hint)

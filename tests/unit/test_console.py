@@ -90,6 +90,22 @@ class TestSigningIn:
         answer = post(world, "sign-in", key=world.keys[role])
         assert answer.status == (403 if role in (Role.APP, Role.RELAY) else 303)
 
+    @pytest.mark.parametrize("role", [Role.ADMIN, Role.VIEWER])
+    def test_ends_the_session_that_was_there(self, world: Api, role: Role) -> None:
+        """Whoever's it was: nobody holds its cookie any more, and nobody else should."""
+        before = sign_in(world)
+        key = ADMIN if role is Role.ADMIN else world.keys[role]
+        answer = post(world, "sign-in", before, key=key)
+        assert answer.status == 303
+        assert get(world, "doctor", before).status == 401
+        after = str(answer.header("set-cookie")).partition(";")[0].removeprefix(f"{NAME}=")
+        assert get(world, "doctor", after).status == 200
+
+    def test_that_fails_leaves_the_session_that_was_there(self, world: Api) -> None:
+        before = sign_in(world)
+        assert post(world, "sign-in", before, key="wrong").status == 401
+        assert get(world, "doctor", before).status == 200
+
     @pytest.mark.parametrize("key", ["", "wrong", "sjs_x", "sja_garbled", "ü"])
     def test_refuses_what_is_no_key(self, world: Api, key: str) -> None:
         answer = post(world, "sign-in", key=key)

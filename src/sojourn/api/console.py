@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -115,7 +116,8 @@ class Console:
         device = recognize(visitor.agent)
         device = msgspec.structs.replace(device, ip=asked.origin.ip, user_agent=visitor.agent)
         try:
-            done = await self._thread(self._operators.sign_in, visitor.field("key").strip(), device)
+            sign_in = partial(self._operators.sign_in, before=visitor.cookie)
+            done = await self._thread(sign_in, visitor.field("key").strip(), device)
         except (StoreError, Overloaded) as fault:
             return self._down(fault)
         except SojournError as fault:

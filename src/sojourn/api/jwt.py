@@ -140,6 +140,12 @@ def _verify(token: str, key: _Key, algorithm: str, issuer: JwtIssuer) -> dict[st
         raise Unauthenticated(f"The token lacks the claim {fault.claim!r}.") from None
     except (jwt.PyJWTError, ValueError, TypeError):
         raise _forged("The token's signature is not its issuer's.") from None
+    if issuer.audience is None and "aud" in claims:
+        # RFC 7519, 4.1.3: who is not named in it must refuse it; and nothing here says that we are.
+        raise Unauthenticated(
+            "The token is meant for somebody else.",
+            hint="If it is meant for this server, name its `aud` as `audience` in jwt_issuers.",
+        )
     return claims
 
 

@@ -15,6 +15,7 @@ from sojourn.api.call import Ask, Call, Who, operator
 from sojourn.api.steps import Asked
 from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.api.wire_sessions import (
+    ACTOR_MAX,
     BeginBody,
     BegunAnswer,
     CutoffAnswer,
@@ -207,14 +208,15 @@ def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
 def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
     """End sessions by their ids, or all of a user's but some.
 
-    `actor` is for backends, which know who asked them; whoever else asks is named by their key.
+    `actor` is for backends, which know who asked them: it is kept as `app:<id of the key>:<actor>`.
+    Whoever else asks is named by their key.
     """
     if (body.ids is None) == (body.user_id is None):
         raise InvalidInput("ids, userId: give one of the two.")
     if body.keep and body.user_id is None:
         raise InvalidInput("keep: goes with userId.")
-    if isinstance(body.actor, str) and body.actor.startswith(("key:", "system:")):
-        raise InvalidInput("actor: must not begin with key: or system:.")
+    if isinstance(body.actor, str) and len(body.actor) > ACTOR_MAX:
+        raise InvalidInput(f"actor: takes {ACTOR_MAX} characters at most.")
     end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
     return ask.wants("end", EndSome(end=end, actor=body.actor))
 

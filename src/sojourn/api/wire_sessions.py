@@ -122,6 +122,10 @@ class EndBody(Wire, frozen=True, kw_only=True):
     reason: Name | UnsetType = UNSET
 
 
+ACTOR_MAX = 200
+"""Characters that an application may use; the store has 256, and the application's name stands before it."""
+
+
 class EndManyBody(Wire, frozen=True, kw_only=True):
     """`ids`, or all of `userId` but `keep`. `actor`: who did it, null for the holder itself; left out:
     the API key."""
@@ -130,7 +134,7 @@ class EndManyBody(Wire, frozen=True, kw_only=True):
     user_id: Name | None = None
     keep: Ids = ()
     reason: Name = "ended"
-    actor: Name | None | UnsetType = UNSET
+    actor: Name | None | UnsetType = UNSET  # of ACTOR_MAX characters at most
 
 
 class CutoffBody(Wire, frozen=True, kw_only=True):
