@@ -49,6 +49,7 @@ from sojourn.service.doctor.rounds import Latest, Run
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator, Operators
 from sojourn.session import Gone, Save
+from sojourn.text import plain
 
 T = TypeVar("T")
 
@@ -114,7 +115,9 @@ class Console:
     async def sign_in(self, visitor: Visitor) -> Answer:
         asked = visitor.asked
         device = recognize(visitor.agent)
-        device = msgspec.structs.replace(device, ip=asked.origin.ip, user_agent=visitor.agent)
+        device = msgspec.structs.replace(
+            device, ip=asked.origin.ip, user_agent=plain(visitor.agent)
+        )
         try:
             sign_in = partial(self._operators.sign_in, before=visitor.cookie)
             done = await self._thread(sign_in, visitor.field("key").strip(), device)

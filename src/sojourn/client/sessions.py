@@ -33,6 +33,7 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+from sojourn.text import plain
 from sojourn.token import TokenKind, check_token
 
 BASE = "/api/sessions"
@@ -354,8 +355,7 @@ def _described(device: Device | None) -> _Device | None:
         return None
     said = {}
     for name, text in msgspec.structs.asdict(device).items():
-        clean = "".join(c for c in text if c.isprintable())[:TEXT_MAX] if text else ""
-        said[name] = clean or None
+        said[name] = plain(text, most=TEXT_MAX)
     return _Device(**said)
 
 

@@ -428,7 +428,7 @@ class Visit:
         if cookie.is_secure(https) and not https:
             log.warning(
                 "cookie_will_be_dropped",
-                cookie=cookie.name,
+                name=cookie.name,
                 hint="The cookie is Secure, but the request came over HTTP. Behind a proxy that ends "
                 "TLS, name it in trusted_proxies and let it send X-Forwarded-Proto.",
             )

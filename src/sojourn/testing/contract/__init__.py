@@ -14,7 +14,18 @@ opens the same data once more, on the same clock; leave the fixture out where th
 
 import pytest
 
-NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
+NOUNS = (
+    "sessions",
+    "seats",
+    "denials",
+    "leases",
+    "pools",
+    "events",
+    "sweep",
+    "pulse",
+    "jumps",
+    "text",
+)
 MORE = ("sign_ins", "people", "cutoffs", "session_races", "concurrency", "faults", "processes")
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
@@ -34,6 +45,7 @@ from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after th
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sweep import SweepMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.text import TextMeaning  # noqa: E402  # after the above
 
 
 class StoreMeaning(
@@ -49,6 +61,7 @@ class StoreMeaning(
     SweepMeaning,
     PulseMeaning,
     JumpMeaning,
+    TextMeaning,
 ):
     """Every sentence of the contract, on a clock that the tests move."""
 
