@@ -54,7 +54,7 @@ color: var(--dim); background: var(--ground); }
 .tag { padding: 0 8px; border-radius: 10px; font-size: 13px; white-space: nowrap; color: var(--dim); background: var(--ground); }
 .current .icon, .here { color: var(--accent); background: var(--accent-soft); }
 .times { text-align: end; }
-.parts span:not(:empty) + span:not(:empty)::before { content: " · "; }
+.parts > :not(:empty) + :not(:empty)::before { content: " · "; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
 .notice, .state { text-wrap: balance; }
@@ -70,8 +70,8 @@ header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .times { grid-area: 2 / 2; }
 .times, .why { text-align: start; }
 .row > :is(button, a) { grid-area: 1 / 3 / 3; }
-.parts span { display: block; }
-.parts span::before { content: none !important; }
+.parts > * { display: block; }
+.parts > *::before { content: none !important; }
 .actions { flex: 1 1 100%; }
 .others, .ask button { flex: 1; }
 }
@@ -115,8 +115,8 @@ const SHELL = `<section part=panel aria-labelledby=title>
 const ROW = `<li part=row><div class=row>
 <span class=icon part=icon></span>
 <div>
-<div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-<p class="dim parts"><span part=place></span><span part=ip></span></p>
+<div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
+<p class="dim parts"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
 </div>
 <div class=times>
 <div><time part=used></time><span class=vh></span></div>
@@ -307,6 +307,7 @@ expired: "Your sign-in had reached its end.",
 },
 };
 const UNITS = { month: 2_629_800, day: 86_400, hour: 3_600, minute: 60 };
+const apart = (text) => (/^[ -~]*$/.test(text) ? text : `\u2068${text}\u2069`);
 class Words {
 own = {};
 #element;
@@ -319,7 +320,7 @@ return this.#element.closest("[lang]")?.lang || undefined;
 text(name, values = {}) {
 let words = this.own[name] ?? STRINGS[name];
 if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-return words.replace(/{(\w+)}/g, (_, key) => values[key].toLocaleString(this.#lang));
+return words.replace(/{(\w+)}/g, (_, key) => apart(values[key].toLocaleString(this.#lang)));
 }
 reason(name) {
 return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";

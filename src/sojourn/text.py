@@ -32,6 +32,8 @@ _HIDDEN = re.compile(
 )
 _LOOSE = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Joiners and selectors of variants: part of emoji and of some scripts, and hidden elsewhere."""
+_ISOLATED = re.compile("[^\u2068\u2069]*(\u2068[^\u2068\u2069]*\u2069[^\u2068\u2069]*)*")
+"""A text in which each isolation is ended."""
 _VIRAMA = 9  # the canonical combining class
 _EMOJI = ("So", "Sk")  # pictures, and skin tones
 
@@ -97,10 +99,14 @@ def plain(text: str | None, *, most: int = WORDS_MAX) -> str | None:
 
 
 def escaped(text: str) -> str:
-    """Write hidden characters as their numbers, so that a terminal obeys none. Newlines stay."""
+    """Write hidden characters as their numbers, so that a terminal obeys none.
+
+    Newlines stay, and isolations that are ended.
+    """
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
-    return "".join(each if each == "\n" or _shows(each) else _code(each) for each in text)
+    kept = f"\n{ISOLATE}{END_ISOLATE}" if _ISOLATED.fullmatch(text) else "\n"
+    return "".join(each if each in kept or _shows(each) else _code(each) for each in text)
 
 
 def _shows(character: str) -> bool:

@@ -46,6 +46,7 @@ from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
+from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 
 Handler = Callable[[Context, bytes, bytes, Incoming], Step]
@@ -365,7 +366,7 @@ def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
     operations = ask.context.services.operations
     ended = operations.release(lease_id, actor=ask.actor)
     if ended.ended_count:
-        message = f"Ended the lease of user {ended.ended[0].user_id}."
+        message = f"Ended the lease of user {isolated(ended.ended[0].user_id)}."
     elif operations.leases(LeaseFilter(ids=(lease_id,), include_ended=True))[0]:
         message = "The lease had ended already."
     else:

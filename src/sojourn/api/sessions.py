@@ -38,6 +38,7 @@ from sojourn.errors import InvalidInput, NotFound
 from sojourn.service.backends import CURRENT, EndOwn, EndSome
 from sojourn.service.keys import Permission
 from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
+from sojourn.text import isolated
 
 BASE = "/api/sessions"
 GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")
@@ -293,7 +294,7 @@ def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
     They are refused from now on; their entries in the events, and the seats they held, follow at once.
     """
     at = ask.context.services.cut_off(query.user_id, reason="revoked", actor=ask.actor)
-    said = f"Every session of user {query.user_id} begun up to now is over."
+    said = f"Every session of user {isolated(query.user_id)} begun up to now is over."
     return Done(data=CutoffAnswer(at=rfc3339(at)), message=said)
 
 
@@ -301,7 +302,11 @@ def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
 def cut_off_sessions(ask: Ask, body: CutoffBody) -> Done[CutoffAnswer]:
     """End all sessions begun up to now: of a user, or of everybody if `userId` is null."""
     at = ask.context.services.cut_off(body.user_id, reason="cut_off", actor=ask.actor)
-    whose = "Everybody's sessions" if body.user_id is None else f"The sessions of {body.user_id}"
+    whose = (
+        "Everybody's sessions"
+        if body.user_id is None
+        else f"The sessions of {isolated(body.user_id)}"
+    )
     return Done(data=CutoffAnswer(at=rfc3339(at)), message=f"{whose} begun up to now are over.")
 
 

@@ -207,11 +207,12 @@ def show(failure: Failure) -> None:
     On a terminal the first two are wrapped between words. The last one is left to the terminal, so
     that a command in it is copied whole.
     """
-    from rich.console import Console
     from rich.text import Text
 
+    from sojourn.cli.output import terminal
+
     what, why, todo = failure.lines
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = terminal(stderr=True, soft_wrap=True)
     if console.is_terminal:
         what, why = (_hung(text, console.width) for text in (what, why))
     with contextlib.suppress(OSError):  # nobody reads stderr any more
