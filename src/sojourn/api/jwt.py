@@ -245,13 +245,15 @@ def _load(issuer: JwtIssuer) -> tuple[_Key, ...]:
 
 
 def _download(url: str) -> bytes:
-    received = bytearray()
+    received, until = bytearray(), time.monotonic() + FETCH_TIMEOUT
     with httpx.stream("GET", url, timeout=FETCH_TIMEOUT, follow_redirects=False) as answer:
         answer.raise_for_status()
         if answer.status_code != 200:
             raise ValueError(f"the key server answered {answer.status_code}")
         for part in answer.iter_bytes():
             received += part
+            if time.monotonic() > until:  # a byte now and then is no answer
+                raise TimeoutError("the key server took too long")
             if len(received) > SET_MAX:
                 raise ValueError(f"the key set is larger than {SET_MAX} bytes")
     return bytes(received)

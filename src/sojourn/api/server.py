@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from sojourn.api.protocol import KEEP_ALIVE, Bounds, GuardedProtocol
-from sojourn.origin import spelled_out
 from sojourn.settings import Settings
 
 try:
@@ -64,6 +63,5 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "timeout_keep_alive": KEEP_ALIVE,
         "timeout_graceful_shutdown": settings.shutdown_timeout,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": spelled_out(settings.trusted_proxies),
+        "proxy_headers": False,  # ours read them: theirs take for an address whatever is sent
     }
