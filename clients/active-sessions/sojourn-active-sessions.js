@@ -1,6 +1,5 @@
 // Put together from clients/active-sessions/src by build.py there: change that.
-const ELEMENT = `/* What only the component has: itself, questions asked in place, bones, motion. */
-:host { display: block; container-type: inline-size; color-scheme: light dark; }
+const ELEMENT = `:host { display: block; container-type: inline-size; color-scheme: light dark; }
 :host([hidden]) { display: none !important; }
 :host([theme=light]) { color-scheme: light; }
 :host([theme=dark]) { color-scheme: dark; }
@@ -17,8 +16,7 @@ li .ask { padding-left: 76px; }
 @keyframes in { from { opacity: 0; } }
 @keyframes pulse { 50% { opacity: .5; } }
 `;
-const PANEL = `/* The panel and its rows: in the component's shadow root, and on the page that is served with scripts off. */
-[hidden] { display: none !important; }
+const PANEL = `[hidden] { display: none !important; }
 * { box-sizing: border-box; margin: 0; }
 section {
 background: var(--panel); color: var(--ink); border: 1px solid var(--line);
@@ -233,9 +231,11 @@ response = await fetch(this.base + path, {
 method,
 headers: { Accept: "application/json", ...this.#element.headers },
 cache: "no-store",
+credentials: "include",
 signal: AbortSignal.any([...signals, AbortSignal.timeout(TIMEOUT)]),
 });
 } catch {
+if (/^http/.test(this.base)) console.warn(`SOJOURN_TRUSTED_ORIGINS=${location.origin}?`);
 throw { status: 0, body: {}, wait: 0 };
 }
 const { ok, status, headers } = response;
@@ -307,7 +307,6 @@ expired: "Your sign-in had reached its end.",
 },
 };
 const UNITS = { month: 2_629_800, day: 86_400, hour: 3_600, minute: 60 };
-const apart = (text) => (/^[ -~]*$/.test(text) ? text : `\u2068${text}\u2069`);
 class Words {
 own = {};
 #element;
@@ -320,7 +319,8 @@ return this.#element.closest("[lang]")?.lang || undefined;
 text(name, values = {}) {
 let words = this.own[name] ?? STRINGS[name];
 if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-return words.replace(/{(\w+)}/g, (_, key) => apart(values[key].toLocaleString(this.#lang)));
+const apart = (_, key) => values[key].toLocaleString(this.#lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
+return words.replace(/{(\w+)}/g, apart);
 }
 reason(name) {
 return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";

@@ -6,6 +6,7 @@ prints each value and where it came from.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from sojourn.errors import SettingsError
 from sojourn.guessable import guessable
 
 PREFIX = "SOJOURN_"
+ORIGIN = re.compile(r"(https?|(chrome|moz|safari-web)-extension)://[^\s/?#*]+")
+"""An origin as browsers write it: scheme, host and perhaps a port."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
 
@@ -245,6 +248,15 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
             "webhook_reach",
             SettingsError("webhook_reach must be public, loopback or private."),
         )
+    for origin in settings.trusted_origins:
+        if not ORIGIN.fullmatch(origin):
+            yield (
+                "trusted_origins",
+                SettingsError(
+                    f"trusted_origins: {origin!r} is no origin.",
+                    hint="Write scheme and host, as browsers do: https://app.example",
+                ),
+            )
     if settings.max_pause < 2 * settings.pulse_interval:
         yield "max_pause", SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:

@@ -15,7 +15,6 @@ from tests.raw_http import Client, head
 
 from sojourn.api.protocol import GuardedProtocol
 from sojourn.lease import LeaseFilter
-from sojourn.ledger import Role
 from sojourn.service.seats import SeatCall
 from sojourn.token import hash_token
 
@@ -460,39 +459,6 @@ class TestWellFormed:
                 assert answer is not None
                 assert answer.headers["date"].endswith("GMT")
                 assert "server" not in answer.headers
-
-
-@pytest.mark.parametrize(
-    "said",
-    ["unknown", "\u00ab\u00ab", "<script>", "203.0.113.9, nobody", "10.0.0.300", "fe80::z", ""],
-)
-def test_what_is_no_address_is_none(said: str) -> None:
-    """The address of who came is the last that can be believed."""
-    world = World(trusted_proxies=("127.0.0.1",))
-    with served(world) as server, Client(server) as client:
-        body = json.dumps(world.wish()).encode()
-        lines = (f"X-Forwarded-For: {said}", f"Content-Length: {len(body)}")
-        client.send(head("POST", SEATS, *lines, bearer=world.license_key) + body)
-        answer: Any = client.read()
-        assert answer.status == 201
-        (lease,) = world.store.leases(LeaseFilter())[0]
-        assert lease.device is not None
-        assert lease.device.ip == "127.0.0.1"
-
-
-@pytest.mark.parametrize("piece", ["{sessionId}", "%7BsessionId%7D"])
-def test_the_template_of_a_path_is_no_path(piece: str) -> None:
-    """A session that nobody has: not found, in whichever lane."""
-    world = World()
-    with served(world) as server, Client(server) as client:
-        client.send(
-            head(
-                "PATCH", f"/api/sessions/{piece}", "Content-Length: 2", bearer=world.keys[Role.APP]
-            )
-            + b"{}"
-        )
-        answer: Any = client.read()
-        assert answer.status == 404
 
 
 def test_a_forwarded_address_counts_only_from_a_proxy_that_is_trusted() -> None:

@@ -57,6 +57,8 @@ log = get_logger(__name__)
 
 COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
 FORM_MAX = 8_192  # bytes
+FIELDS_MAX = 250
+"""Fields of a form: one for each check that may be repaired, and a few."""
 BACK = "sign-in?back=1"
 """Where a sign-in leads: there, the cookie has come back, or it is said that it has not."""
 
@@ -352,7 +354,7 @@ async def _answer(context: Context, request: Request[Any, Any, Any], respond: Re
             )
             return reply_of(sign_in_page(context.settings.site_name, problem=problem, status=403))
         body = await read_whole(request.receive, FORM_MAX)
-        form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=250)
+        form = _fields(body)
     visitor = Visitor(
         asked=asked,
         form=form,
@@ -361,6 +363,16 @@ async def _answer(context: Context, request: Request[Any, Any, Any], respond: Re
     )
     answer = await respond(visitor)
     return reply_of(answer) if isinstance(answer, Page) else answer
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    """Read a form. Raises InvalidInput for one of more fields than any page of ours has."""
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise InvalidInput(
+            f"A form has {FIELDS_MAX} fields at most.", code="body_too_large"
+        ) from None
 
 
 def _from_here(asked: PersonRequest) -> bool:

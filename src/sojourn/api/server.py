@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from sojourn.api.protocol import KEEP_ALIVE, Bounds, GuardedProtocol
+from sojourn.api.sockets import GuardedSocket
 from sojourn.settings import Settings
 
 try:
@@ -53,7 +54,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "loop": LOOP,
         "http": partial(GuardedProtocol, bounds=bounds),
-        "ws": "websockets-sansio",
+        "ws": GuardedSocket,
         "ws_max_size": MESSAGE_MAX,
         "ws_per_message_deflate": False,  # messages are short, and secrets do not compress
         "lifespan": "on",
