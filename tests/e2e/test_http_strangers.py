@@ -1,4 +1,4 @@
-"""What strangers send that is not quite HTTP's: addresses that are none, templates as paths, odd handshakes."""
+"""What strangers send that is not quite HTTP's: addresses that are none, templates, odd handshakes."""
 
 from __future__ import annotations
 

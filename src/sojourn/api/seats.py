@@ -17,6 +17,7 @@ from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, ope
 from sojourn.api.context import Context
 from sojourn.api.jwt import UserProof
 from sojourn.api.limits import check_body, read_body, scan
+from sojourn.api.paging import page_of
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done
@@ -42,7 +43,7 @@ from sojourn.api.wire import (
 )
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
+from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
@@ -343,14 +344,20 @@ def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
         client_id=optional(query.client_id),
         include_ended=query.include_ended,
     )
-    leases, now = ask.context.services.operations.leases(
-        which, after=optional(query.after), limit=query.limit
-    )
-    full = len(leases) == query.limit
+    operations = ask.context.services.operations
+
+    def read(after: str | None, limit: int) -> list[tuple[Lease, int]]:
+        leases, now = operations.leases(which, after=after, limit=limit)
+        return [(lease, now) for lease in leases]
+
     return Done(
-        data=Page(
-            items=[lease_body(lease, now) for lease in leases],
-            next=leases[-1].id if full else None,
+        data=page_of(
+            read,
+            lambda row: lease_body(*row),
+            after=optional(query.after),
+            limit=query.limit,
+            cursor=lambda row: row[0].id,
+            name=lambda row: row[0].id,
         )
     )
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
+from sojourn.api.paging import page_of
 from sojourn.api.steps import Asked
 from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.api.wire_sessions import (
@@ -42,6 +43,8 @@ from sojourn.text import isolated
 
 BASE = "/api/sessions"
 GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")
+INSTANT_DIGITS = 15
+NEAR = 2
 NEIGHBORS = 100
 """Ids that may share all characters but their last ones with a session's."""
 
@@ -232,7 +235,7 @@ class SessionsQuery(Wire, frozen=True, kw_only=True):
 
 @operator("GET", BASE, may=Permission.SESSIONS_READ)
 def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
-    """List live sessions, by id, or with `newestFirst` one user's latest.
+    """List live sessions, by id, or with `newestFirst` one user's latest first.
 
     Never their tokens. Their `data` belongs to the application: only backends may ask for it, and an
     application's key lists one user's sessions at a time.
@@ -242,20 +245,51 @@ def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
         services.keys.require(ask.key, Permission.SESSIONS)
     if user_id is None:
         services.keys.require(ask.key, Permission.READ)
+    after = optional(query.after)
     if query.newest_first:
-        if user_id is None or query.after is not UNSET:
-            raise InvalidInput("newestFirst: goes with userId, and without after.")
-        found, full = services.sessions.of(user_id, limit=query.limit), False
-    else:
-        after = optional(query.after)
-        found = services.sessions.list(after=after, limit=query.limit, user_id=user_id)
-        full = len(found) == query.limit
+        if user_id is None:
+            raise InvalidInput("newestFirst: goes with userId.")
+        return Done(data=_newest(ask, user_id, query))
+    sessions = services.sessions
     return Done(
-        data=Page(
-            items=[session_body(each, data=query.data) for each in found],
-            next=found[-1].id if full else None,
+        data=page_of(
+            lambda last, limit: sessions.list(after=last, limit=limit, user_id=user_id),
+            lambda each: session_body(each, data=query.data),
+            after=after,
+            limit=query.limit,
+            cursor=lambda each: each.id,
+            name=lambda each: each.id,
         )
     )
+
+
+def _newest(ask: Ask, user_id: str, query: SessionsQuery) -> Page[SessionBody]:
+    """Read on in a user's sessions, newest first: without their data, which is then read one by one."""
+
+    def body(shown: Session) -> SessionBody:
+        found = _find(ask, shown.id) if query.data else None
+        return session_body(shown if found is None else found, data=query.data)
+
+    return page_of(
+        lambda after, limit: (
+            ask.context.services.sessions.page(user_id, after=after, limit=limit).sessions
+        ),
+        body,
+        after=_cursor(optional(query.after)),
+        limit=query.limit,
+        cursor=lambda each: (each.created_at, each.id),
+        name=lambda each: f"{each.created_at}~{each.id}",
+    )
+
+
+def _cursor(text: str | None) -> tuple[int, str] | None:
+    """Read where a page ended that began with the newest. Raises InvalidInput."""
+    if text is None:
+        return None
+    at, tilde, session_id = text.partition("~")
+    if not (tilde and at.isascii() and at.isdigit() and len(at) <= INSTANT_DIGITS):
+        raise InvalidInput("after: take it from `next` of the page before.")
+    return int(at), session_id
 
 
 @operator("GET", BASE + "/{sessionId}", may=Permission.SESSIONS_READ, problems=("session_unknown",))
@@ -270,8 +304,16 @@ def get_session(ask: Ask, session_id: Name) -> Done[SessionAnswer]:
 def _find(ask: Ask, session_id: str) -> Session | None:
     """Look a session up by its id: the first ones after what it begins with."""
     sessions = ask.context.services.sessions
-    near = sessions.list(after=session_id[:-1], limit=NEIGHBORS)
-    return next((each for each in near if each.id == session_id), None)
+    last = session_id[:-1]
+    for _ in range(0, NEIGHBORS, NEAR):
+        near = sessions.list(after=last, limit=NEAR)  # with their data: a few at a time
+        for each in near:
+            if each.id == session_id:
+                return each
+        if len(near) < NEAR:
+            break
+        last = near[-1].id
+    return None
 
 
 @operator("DELETE", BASE + "/{sessionId}", may=Permission.SESSIONS_END)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from sojourn.api.paging import within_bytes
 from sojourn.api.wire import (
     ASK_AGAIN_MAX,
     STATUS,
@@ -278,7 +279,11 @@ def limit_problem(denied: TooMany) -> SessionProblem:
         error="The user has as many sessions as allowed.",
         details="Begin again with some of them in `ending`, or with `atLimit` end_oldest.",
         limit=denied.limit,
-        sessions=[session_body(each, data=True) for each in denied.sessions],
+        sessions=within_bytes(
+            denied.sessions,
+            lambda each: session_body(each, data=True),
+            lambda each: session_body(each, data=False),
+        ),
     )
 
 
