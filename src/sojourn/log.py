@@ -33,6 +33,10 @@ HEADER = re.compile(
 BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[0-9A-Za-z._~+/=-]{8,}")
 # Up to the last @ of the word: a password may have one, or a slash, that nobody has encoded. A port has not.
 URL_PASSWORD = re.compile(r"(://[^\s:/@]*):(?!\d+(?:[/?#\s]|$))\S+@")
+# In a URL's query or in a driver's own notation: …?password=…, sentinel_password=…, password='…'
+NAMED_PASSWORD = re.compile(
+    r"""(?i)((?:password|passwd|pwd)\s?=\s?)(?:'[^']*'|"[^"]*"|[^\s&;,'")]+)"""
+)
 SECRET_FACTS = frozenset(
     {
         "authorization",
@@ -129,6 +133,7 @@ def mask_text(text: str) -> str:
     text = TOKEN.sub(rf"\1{MASK}", text)
     text = HEADER.sub(rf"\1{MASK}", text)
     text = BEARER.sub(rf"\1 {MASK}", text)
+    text = NAMED_PASSWORD.sub(rf"\1{MASK}", text)
     return URL_PASSWORD.sub(rf"\1:{MASK}@", text)
 
 

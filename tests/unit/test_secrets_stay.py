@@ -32,6 +32,8 @@ STORES = (
     f"postgresql://shop:{PASSWORD}@[::1/shop",  # a host that cannot be read
     f"nonsense://shop:{PASSWORD}@127.0.0.1:1/shop",
     f"postgresql://shop:{PASSWORD}@127.0.0.1:99999999/shop",
+    "postgresql://shop@127.0.0.1:1/shop?password=planted-query",
+    "redis+sentinel://127.0.0.1:1/main?sentinel_password=planted-query",
 )
 ISSUERS = json.dumps(
     [{"issuer": "https://idp", "jwks_url": f"https://me:{PASSWORD}@idp/keys", "audience": "a"}]

@@ -13,6 +13,8 @@ from sojourn.api.call import Call, Who
 from sojourn.api.reply import encode
 from sojourn.api.wire import STATUS, Problem, title
 from sojourn.api.wire_sessions import SessionProblem
+from sojourn.ledger import Role
+from sojourn.service.keys import GRANTS
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
@@ -148,6 +150,7 @@ def _operation(call: Call) -> dict[str, Any]:
         operation["description"] = call.words.description
     if call.may is not None:
         operation["x-permission"] = call.may.value
+        operation["x-roles"] = [role.value for role in Role if call.may in GRANTS[role]]
     if parameters := [*_path_parameters(call), *_query_parameters(call)]:
         operation["parameters"] = parameters
     if call.body is not None:
