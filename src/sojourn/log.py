@@ -153,5 +153,5 @@ def mask_fact(name: str, value: Any) -> Any:
 def _shown(value: Any) -> str:
     """Write a value in a message: text that has spaces or quotes in it as Python would."""
     text = str(value)
-    plain = text and not any(each.isspace() or each in "\"'=" for each in text)
-    return text if plain or not isinstance(value, str) else repr(text)
+    plain = text.isprintable() and not any(each.isspace() or each in "\"'=" for each in text)
+    return text if (text and plain) or not isinstance(value, str) else repr(text)

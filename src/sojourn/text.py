@@ -8,6 +8,7 @@ of every store. What was stored before is shown isolated (Unicode UAX 9, 6.2), w
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -119,6 +120,15 @@ def _shows(character: str) -> bool:
 def _code(character: str) -> str:
     number = ord(character)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def escaped_json(document: str) -> str:
+    """Write hidden characters in a JSON document by their numbers, which means the same."""
+    if document.isascii() or not hidden(document.replace("\n", "")):
+        return document
+    return "".join(
+        json.dumps(each)[1:-1] if each != "\n" and hidden(each) else each for each in document
+    )
 
 
 def isolated(text: str) -> str:

@@ -7,7 +7,6 @@ pipe everything is written whole, so that `grep` and `awk` see what is there. Ri
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from sojourn.text import escaped, hidden
+from sojourn.text import escaped, escaped_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +91,7 @@ class Output:
         """Print one JSON document; with `lines`, on one line, at once."""
         raw = msgspec.json.encode(value)
         text = raw if lines else msgspec.json.format(raw, indent=2)
-        sys.stdout.write(_visible(text.decode()) + "\n")
+        sys.stdout.write(escaped_json(text.decode()) + "\n")
         sys.stdout.flush()
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
@@ -133,15 +132,6 @@ def terminal(**options: Any) -> Console:
                 yield each if each.control else Segment(escaped(each.text), each.style)
 
     return Terminal(highlight=False, **options)
-
-
-def _visible(document: str) -> str:
-    """Write what nobody would see in a JSON document by its number, which means the same."""
-    if document.isascii() or not hidden(document.replace("\n", "")):
-        return document
-    return "".join(
-        json.dumps(each)[1:-1] if each != "\n" and hidden(each) else each for each in document
-    )
 
 
 def cell(value: Any, style: str = "") -> Text:
