@@ -342,12 +342,12 @@ def test_impersonation_is_visible_capped_and_comes_back(
 
 
 def test_changes_after_the_response_started_are_reported(
-    browser: TestClient, capsys: pytest.CaptureFixture[str]
+    browser: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser.post("/set/a/1")
     assert browser.post("/late").text == "firstsecond"
     assert browser.get("/get").json() == {"a": "1"}
-    assert "session_changed_too_late" in capsys.readouterr().out
+    assert "session_changed_too_late" in caplog.text
 
 
 def test_websockets_have_the_session_too(browser: TestClient) -> None:
