@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from msgspec.structs import replace
-from tests.api_harness import ADMIN, Api, api
+from tests.api_harness import ADMIN, FEATURE, Api, api
 
 from sojourn.cli.output import Column, Output
 from sojourn.console.frame import Notice
@@ -156,3 +157,15 @@ def test_the_api_refuses_it(world: Api, path: str, body: dict[str, object]) -> N
     answer = world.call("POST", path, bearer=key, json=body)
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert "\u202e" not in answer.body.decode()
+
+
+def test_whoever_is_called_so_from_before_can_be_asked_about_and_ended(world: Api) -> None:
+    """An operator addresses every session and lease there is."""
+    name = quote(OVERRIDE)
+    asked = world.admin("GET", f"/api/licenses/sessions/debug?userId={name}&feature={FEATURE}")
+    assert asked.status == 200
+    assert "\u202e" not in asked.json["message"]
+    ended = world.admin("DELETE", f"/api/licenses/sessions/force-cleanup/{name}/{FEATURE}")
+    assert ended.status == 200
+    assert world.admin("GET", f"/api/sessions?userId={name}").status == 200
+    assert world.admin("DELETE", f"/api/sessions?userId={name}").status == 200

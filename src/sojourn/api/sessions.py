@@ -288,7 +288,7 @@ def _cursor(text: str | None) -> tuple[int, str] | None:
         return None
     at, tilde, session_id = text.partition("~")
     if not (tilde and at.isascii() and at.isdigit() and len(at) <= INSTANT_DIGITS):
-        raise InvalidInput("after: take it from `next` of the page before.")
+        raise InvalidInput("after: goes with newestFirst as the `next` of a page before.")
     return int(at), session_id
 
 
