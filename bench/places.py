@@ -19,7 +19,7 @@ from sojourn.testing.servers import Server, fresh_database, mariadb, postgres
 HERE = Path(__file__).parent
 BACKENDS = ("sqlite", "postgres", "mariadb")
 ADMIN_KEY = "bench-admin-key-of-thirty-two-characters"
-SECRET = "bench-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
+SECRET = "bench-tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"
 SERVER_CORE, OTHER_CORE = 0, 1
 """The server under test has one core; the database and the load share the other."""
 

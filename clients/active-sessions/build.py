@@ -48,7 +48,7 @@ def _collect(name: str, pieces: dict[str, str]) -> None:
     """Add a module after those it imports, each once."""
     text = (SOURCES / name).read_text(encoding="utf-8")
     if name.endswith(".css"):
-        pieces[name] = f"const {name[:-4].upper()} = `{text}`;\n"
+        pieces[name] = f"const {name[:-4].upper()} = `{_small(text)}`;\n"
         return
     for found in IMPORT.finditer(text):
         if found["file"] not in pieces:

@@ -1,6 +1,5 @@
 // Put together from clients/active-sessions/src by build.py there: change that.
-const ELEMENT = `/* What only the component has: itself, questions asked in place, bones, motion. */
-:host { display: block; container-type: inline-size; color-scheme: light dark; }
+const ELEMENT = `:host { display: block; container-type: inline-size; color-scheme: light dark; }
 :host([hidden]) { display: none !important; }
 :host([theme=light]) { color-scheme: light; }
 :host([theme=dark]) { color-scheme: dark; }
@@ -17,8 +16,7 @@ li .ask { padding-left: 76px; }
 @keyframes in { from { opacity: 0; } }
 @keyframes pulse { 50% { opacity: .5; } }
 `;
-const PANEL = `/* The panel and its rows: in the component's shadow root, and on the page that is served with scripts off. */
-[hidden] { display: none !important; }
+const PANEL = `[hidden] { display: none !important; }
 * { box-sizing: border-box; margin: 0; }
 section {
 background: var(--panel); color: var(--ink); border: 1px solid var(--line);
@@ -54,7 +52,7 @@ color: var(--dim); background: var(--ground); }
 .tag { padding: 0 8px; border-radius: 10px; font-size: 13px; white-space: nowrap; color: var(--dim); background: var(--ground); }
 .current .icon, .here { color: var(--accent); background: var(--accent-soft); }
 .times { text-align: end; }
-.parts span:not(:empty) + span:not(:empty)::before { content: " · "; }
+.parts > :not(:empty) + :not(:empty)::before { content: " · "; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
 .notice, .state { text-wrap: balance; }
@@ -70,8 +68,8 @@ header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .times { grid-area: 2 / 2; }
 .times, .why { text-align: start; }
 .row > :is(button, a) { grid-area: 1 / 3 / 3; }
-.parts span { display: block; }
-.parts span::before { content: none !important; }
+.parts > * { display: block; }
+.parts > *::before { content: none !important; }
 .actions { flex: 1 1 100%; }
 .others, .ask button { flex: 1; }
 }
@@ -115,8 +113,8 @@ const SHELL = `<section part=panel aria-labelledby=title>
 const ROW = `<li part=row><div class=row>
 <span class=icon part=icon></span>
 <div>
-<div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-<p class="dim parts"><span part=place></span><span part=ip></span></p>
+<div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
+<p class="dim parts"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
 </div>
 <div class=times>
 <div><time part=used></time><span class=vh></span></div>
@@ -233,9 +231,11 @@ response = await fetch(this.base + path, {
 method,
 headers: { Accept: "application/json", ...this.#element.headers },
 cache: "no-store",
+credentials: "include",
 signal: AbortSignal.any([...signals, AbortSignal.timeout(TIMEOUT)]),
 });
 } catch {
+if (/^http/.test(this.base)) console.warn(`SOJOURN_TRUSTED_ORIGINS=${location.origin}?`);
 throw { status: 0, body: {}, wait: 0 };
 }
 const { ok, status, headers } = response;
@@ -319,7 +319,8 @@ return this.#element.closest("[lang]")?.lang || undefined;
 text(name, values = {}) {
 let words = this.own[name] ?? STRINGS[name];
 if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-return words.replace(/{(\w+)}/g, (_, key) => values[key].toLocaleString(this.#lang));
+const apart = (_, key) => values[key].toLocaleString(this.#lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
+return words.replace(/{(\w+)}/g, apart);
 }
 reason(name) {
 return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from sojourn.text import check_words, plain
 
 UNKNOWN = "Unknown device"
 
@@ -30,6 +33,16 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         Not the address, which changes with every train ride, nor a version, which does every month."""
         return self.name or "", self.kind or ""
+
+    def tidy(self) -> Device:
+        """Return it with a User-Agent that may be kept: that comes along unasked, and refuses nobody."""
+        agent = plain(self.user_agent)
+        return self if agent == self.user_agent else replace(self, user_agent=agent)
+
+    def check(self) -> None:
+        """Raise InvalidInput unless it may be kept and shown to people. What was kept before may be read."""
+        for name in self.__struct_fields__:
+            check_words(f"device.{name}", getattr(self, name))
 
 
 def new_device_data(device: Device, *, first: bool, ip: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from sojourn.device import Device
 from sojourn.idempotency import IdempotencyKey
 from sojourn.license import CountBy, Policy
+from sojourn.text import check_id
 
 
 class LeaseState(StrEnum):
@@ -152,6 +153,14 @@ class Acquire(Struct, frozen=True, kw_only=True):
         None  # set when the proof is an old lease token: only that lease will do
     )
     idempotency: IdempotencyKey | None = None
+
+    def __post_init__(self) -> None:
+        check_id("leaseId", self.lease_id)
+        if self.resume is None:  # who holds a token of before may come back under the name in it
+            check_id("userId", self.user_id)
+            check_id("clientId", self.client_id)
+        if self.device is not None:
+            self.device.check()
 
 
 class Release(Struct, frozen=True, kw_only=True):

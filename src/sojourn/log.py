@@ -33,6 +33,10 @@ HEADER = re.compile(
 BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[0-9A-Za-z._~+/=-]{8,}")
 # Up to the last @ of the word: a password may have one, or a slash, that nobody has encoded. A port has not.
 URL_PASSWORD = re.compile(r"(://[^\s:/@]*):(?!\d+(?:[/?#\s]|$))\S+@")
+# In a URL's query or in a driver's own notation: …?password=…, sentinel_password=…, password='…'
+NAMED_PASSWORD = re.compile(
+    r"""(?i)((?:password|passwd|pwd)\s?=\s?)(?:'[^']*'|"[^"]*"|[^\s&;,'")]+)"""
+)
 SECRET_FACTS = frozenset(
     {
         "authorization",
@@ -96,6 +100,24 @@ class Log:
         self._logger.handle(record)
 
 
+class _Masked(logging.Filter):
+    """Takes secrets out of records that are sentences."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = mask_text(record.getMessage()), ()
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = traceback_of(record.exc_info)
+        return True
+
+
+def sentences(name: str) -> logging.Logger:
+    """Return a logger of sentences for people, as the client library has; masked like the others."""
+    logger = logging.getLogger(name)
+    if not any(isinstance(each, _Masked) for each in logger.filters):
+        logger.addFilter(_Masked())
+    return logger
+
+
 def get_logger(name: str) -> Log:
     """Return the logger of a module of ours."""
     return Log(logging.getLogger(name))
@@ -111,6 +133,7 @@ def mask_text(text: str) -> str:
     text = TOKEN.sub(rf"\1{MASK}", text)
     text = HEADER.sub(rf"\1{MASK}", text)
     text = BEARER.sub(rf"\1 {MASK}", text)
+    text = NAMED_PASSWORD.sub(rf"\1{MASK}", text)
     return URL_PASSWORD.sub(rf"\1:{MASK}@", text)
 
 
@@ -130,5 +153,5 @@ def mask_fact(name: str, value: Any) -> Any:
 def _shown(value: Any) -> str:
     """Write a value in a message: text that has spaces or quotes in it as Python would."""
     text = str(value)
-    plain = text and not any(each.isspace() or each in "\"'=" for each in text)
-    return text if plain or not isinstance(value, str) else repr(text)
+    plain = text.isprintable() and not any(each.isspace() or each in "\"'=" for each in text)
+    return text if (text and plain) or not isinstance(value, str) else repr(text)

@@ -23,11 +23,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.idempotency import IdempotencyKey
+from sojourn.text import ID_MAX, check_id, check_words
 from sojourn.token import mask
 
 LIFETIME = 7 * DAY
@@ -119,6 +121,18 @@ class NewSession(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     at_limit: AtLimit = AtLimit.END_OLDEST
     idempotency: IdempotencyKey | None = None
+
+    def __post_init__(self) -> None:
+        check_id("id", self.id)
+        _check_who(self.user_id, self.impersonator, self.device)
+
+
+def _check_who(user_id: str | None, impersonator: str | None, device: Device | None) -> None:
+    """Hold whoever begins a session, at whichever store and adapter, to one rule: see `text`."""
+    check_id("userId", user_id)
+    check_id("impersonator", impersonator)
+    if device is not None:
+        device.check()
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -234,6 +248,11 @@ class Begin(Struct, frozen=True, kw_only=True):
     at_limit: AtLimit = AtLimit.END_OLDEST
     idempotency: IdempotencyKey | None = None
 
+    def __post_init__(self) -> None:
+        if self.device is not None:
+            force_setattr(self, "device", self.device.tidy())
+        _check_who(self.user_id, self.impersonator, self.device)
+
 
 class Begun(_Secretive, frozen=True, kw_only=True):
     """A session and its token, which is not to be had again."""
@@ -266,6 +285,10 @@ class End(Struct, frozen=True, kw_only=True):
     reason: str = "ended"
     actor: str | None = None
     idempotency: IdempotencyKey | None = None
+
+    def __post_init__(self) -> None:
+        check_words("reason", self.reason, most=ID_MAX)
+        check_words("actor", self.actor, most=ID_MAX)
 
 
 class Sessions(Protocol):

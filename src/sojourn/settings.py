@@ -7,6 +7,7 @@ and what reads such a file. `sojourn settings` prints each value and where it ca
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,21 +19,13 @@ from msgspec import Struct, field
 
 from sojourn.address import spelled
 from sojourn.errors import SettingsError
+from sojourn.guessable import guessable
 
-WELL_KNOWN_SECRETS = frozenset(
-    {
-        "secret",
-        "keyboard cat",
-        "changeme",
-        "change-me",
-        "your-secret-key",
-        "supersecret",
-        "password",
-    }
-)
 PREFIX = "SOJOURN_"
 FILE_MAX = 65_536
 """Characters of a file that holds a setting's value."""
+ORIGIN = re.compile(r"(https?|(chrome|moz|safari-web)-extension)://[^\s/?#*]+")
+"""An origin as browsers write it: scheme, host and perhaps a port."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
 
@@ -299,6 +292,15 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
             "webhook_reach",
             SettingsError("webhook_reach must be public, loopback or private."),
         )
+    for origin in settings.trusted_origins:
+        if not ORIGIN.fullmatch(origin):
+            yield (
+                "trusted_origins",
+                SettingsError(
+                    f"trusted_origins: {origin!r} is no origin.",
+                    hint="Write scheme and host, as browsers do: https://app.example",
+                ),
+            )
     if settings.max_pause < 2 * settings.pulse_interval:
         yield "max_pause", SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:
@@ -309,12 +311,23 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
                 hint="Make a good one with `sojourn secret new`.",
             ),
         )
+    elif settings.admin_key and guessable(settings.admin_key):
+        yield (
+            "admin_key",
+            SettingsError(
+                "SOJOURN_ADMIN_KEY is one that everybody knows, or could guess.",
+                hint="Make a good one with `sojourn secret new`.",
+            ),
+        )
 
 
-def check_secret(secret: str) -> str:
-    """Return the secret, or raise SettingsError with the command that makes a good one."""
+def check_secret(secret: str, *, development: bool = False) -> str:
+    """Return the secret, or raise SettingsError with the command that makes a good one.
+
+    `development`: see `guessable`.
+    """
     hint = "Make a good one with `sojourn secret new`, and give it to every server."
-    if secret.strip().lower() in WELL_KNOWN_SECRETS or len(set(secret)) < 8:
+    if guessable(secret, development=development):
         raise SettingsError("The secret is one that everybody knows, or could guess.", hint=hint)
     if len(secret.encode()) < 32:
         raise SettingsError("The secret is shorter than 32 bytes.", hint=hint)

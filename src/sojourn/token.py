@@ -37,6 +37,19 @@ class TokenKind(StrEnum):
     API = "sja_"
     LEASE = "sjl_"
 
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    TokenKind.SESSION: "session token",
+    TokenKind.LICENSE: "license key",
+    TokenKind.API: "API key",
+    TokenKind.LEASE: "lease token",
+}
+
 
 def new_token(kind: TokenKind) -> str:
     """Make a random token of 256 bits."""
@@ -67,9 +80,12 @@ def hash_token(token: str) -> bytes:
 def check_token(token: str, kind: TokenKind) -> str:
     """Return the token if it is whole and of this kind; raise InvalidToken otherwise."""
     if not token.startswith(kind.value):
-        raise InvalidToken(f"This is not a {kind.name.lower()} token.", code="token_wrong_kind")
+        raise InvalidToken(f"This is no {kind.words} ({kind.value}…).", code="token_wrong_kind")
     if not is_whole(token):
-        raise InvalidToken("The token is garbled.", hint="Copy it again, whole.")
+        raise InvalidToken(
+            f"This {kind.words} is mistyped, or not whole.",
+            hint=f"Copy it again: it begins with {kind.value} and has {TOKEN_LENGTH} characters.",
+        )
     return token
 
 
@@ -182,9 +198,13 @@ class Keyring:
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
         except ValueError:
-            raise InvalidToken("The token is garbled.", hint="Acquire again.") from None
+            raise InvalidToken(
+                "The token is mistyped, or not whole.", hint="Acquire again."
+            ) from None
         if base64.urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
-            raise InvalidToken("The token is garbled.", hint="Acquire again.")  # in unused bits
+            raise InvalidToken(
+                "The token is mistyped, or not whole.", hint="Acquire again."
+            )  # in unused bits
         payload, mac = raw[:-_MAC_LENGTH], raw[-_MAC_LENGTH:]
         for key in self._keys:
             if hmac.compare_digest(mac, hmac.digest(key, payload, "sha256")):

@@ -103,7 +103,7 @@ def test_a_store_that_is_down_stops_the_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     url = f"postgresql://sojourn:hush@127.0.0.1:{port}/sojourn"
-    env = {"SOJOURN_SECRET": "0123456789-abcdefghijklmnopqrstuvwxyz"}
+    env = {"SOJOURN_SECRET": "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"}
     failed = run(tmp_path, "serve", "--port", "0", "--store", url, code=6, env=env)
     assert f"The store cannot be reached: postgresql://sojourn:…@127.0.0.1:{port}" in failed.stderr
     assert "hush" not in failed.stderr
@@ -129,7 +129,7 @@ def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def shared(postgres_url: str) -> dict[str, str]:
     return {
         "SOJOURN_STORE": postgres_url,
-        "SOJOURN_SECRET": "0123456789-abcdefghijklmnopqrstuvwxyz",
+        "SOJOURN_SECRET": "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1",
         "SOJOURN_WORKERS": "2",
     }
 

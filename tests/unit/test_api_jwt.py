@@ -187,14 +187,14 @@ class TestAccepted:
             issuer=ISSUER, jwks_url=server.url, license_id=world.license_id, user_claim="email"
         )
         trust(world, moment, issuer)
-        proof = token(world, email="ann@example.com", license_id="lic_of_somebody_else")
+        proof = token(world, aud=None, email="ann@example.com", license_id="lic_of_somebody_else")
         assert acquire(world, proof).status == 201
 
     def test_keys_may_come_from_a_file(self, world: Api, moment: Time, tmp_path: Path) -> None:
         file = tmp_path / "jwks.json"
         file.write_text(json.dumps({"keys": [jwk(EC_KEY, "ec")]}))
         trust(world, moment, JwtIssuer(issuer=ISSUER, jwks_file=str(file)))
-        assert acquire(world, token(world, EC_KEY, "ES256", "ec")).status == 201
+        assert acquire(world, token(world, EC_KEY, "ES256", "ec", aud=None)).status == 201
 
 
 class TestRefused:
@@ -222,6 +222,19 @@ class TestRefused:
         assert (answer.status, answer.code) == (401, code)
         assert answer.header("www-authenticate")
         assert world.footprint() == before
+
+    @pytest.mark.parametrize(
+        "audience", ["other-service", ["a", "b"], "", [], "https://sojourn.test"]
+    )
+    def test_a_token_for_somebody_where_no_audience_is_set(
+        self, world: Api, server: KeyServer, moment: Time, audience: Any
+    ) -> None:
+        """The provider made it for another service of the same house (RFC 7519, 4.1.3)."""
+        trust(world, moment, JwtIssuer(issuer=ISSUER, jwks_url=server.url))
+        answer = acquire(world, token(world, aud=audience))
+        assert (answer.status, answer.code) == (401, "unauthenticated")
+        assert "audience" in answer.json["details"]
+        assert acquire(world, token(world, aud=None)).status == 201
 
     @pytest.mark.parametrize("said", [{"userId": "eve"}, {"licenseId": "lic_other"}])
     def test_the_body_may_not_contradict_the_token(self, world: Api, said: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,9 @@ from tests.api_harness import BEAT, Answer, Api, api
 
 from sojourn.cookie import SignedTokens
 from sojourn.device import Device
+from sojourn.errors import StoreUnavailable
 from sojourn.session import Begin, Begun
+from sojourn.token import TokenKind, new_token
 
 BASE = "/api/user/active-sessions"
 SECRET = "people are known by what this signs 0123"
@@ -236,3 +239,27 @@ def test_a_page_of_another_site_changes_nothing(
         if status == 403:  # the token of a program is no cookie that a browser adds by itself
             allowed: Answer = world.call("DELETE", path, bearer=mine.token, headers=headers)
             assert allowed.status == 200
+
+
+def test_the_log_says_that_sessions_are_back_only_when_they_are(
+    world: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Proofs that ask the store nothing tell nothing of it, however many come."""
+    mine = sign_in(world)
+    store: Any = world.store
+    load, broken = store.load, StoreUnavailable("It is away.")
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise broken
+
+    with caplog.at_level(logging.INFO, logger="sojourn"):
+        store.load = fails
+        for _ in range(3):
+            assert world.call("GET", BASE, bearer=mine.token).status == 503
+            assert world.call("GET", BASE, bearer="sjs_nonsense").status == 401
+            assert world.call("GET", BASE, headers=[("Cookie", "sojourn=forged.x")]).status == 401
+        assert caplog.text.count("sessions_unavailable") == 1
+        assert "sessions_available_again" not in caplog.text
+        store.load = load
+        assert world.call("GET", BASE, bearer=new_token(TokenKind.SESSION)).status == 401
+        assert caplog.text.count("sessions_available_again") == 1

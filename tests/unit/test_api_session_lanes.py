@@ -205,8 +205,16 @@ BAD: dict[str, tuple[Make, str]] = {
     "a number beyond all": (app("POST", BASE, body=b'{"data":{"a":1e400}}'), "invalid_request"),
     "a visitor impersonated": (app("POST", BASE, json={"impersonator": "eve"}), "invalid_request"),
     "ends of nothing": (app("POST", BASE + "/end", json={}), "invalid_request"),
-    "ends in a key's name": (
-        app("POST", BASE + "/end", json={"userId": "ann", "actor": "key:x"}),
+    "ends in a long name": (
+        app("POST", BASE + "/end", json={"userId": "ann", "actor": "x" * 201}),
+        "invalid_request",
+    ),
+    "begun under a name that reads backwards": (
+        app("POST", BASE, json={"userId": "\u202eann"}),
+        "invalid_request",
+    ),
+    "begun on a device that reads backwards": (
+        app("POST", BASE, json={"userId": "ann", "device": {"name": "\u202eenohPi no irafaS"}}),
         "invalid_request",
     ),
     "ends in another's name": (

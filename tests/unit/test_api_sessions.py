@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -317,5 +318,17 @@ class TestEnd:
         operator = app.world.keys[Role.OPERATOR]
         app.world.call("POST", BASE + "/end", bearer=operator, json={"userId": "ann"})
         actors = [event.actor for event in app.events()]
-        assert actors[:2] == ["user:boss", None]
+        assert actors[1] is None
+        assert re.fullmatch(r"app:key_\w+:user:boss", str(actors[0]))
         assert str(actors[2]).startswith("key:key_")
+
+    @pytest.mark.parametrize("actor", ["key:key_7Hs", "system:sweep", "console", "x" * 200])
+    def test_an_actor_that_an_application_names_does_not_read_like_an_operator(
+        self, app: Backend, actor: str
+    ) -> None:
+        app.begin("ann")
+        app.call("POST", BASE + "/end", json={"userId": "ann", "actor": actor})
+        (event,) = app.events()
+        assert re.fullmatch(rf"app:key_[\w-]+:{actor}", str(event.actor))
+        too_long = app.call("POST", BASE + "/end", json={"userId": "ann", "actor": "x" * 201})
+        assert too_long.status == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,9 @@ def test_tokens_keep_their_kind_and_lose_the_rest(token: str) -> None:
         "sent Bearer an-admin-key-of-my-own to it",
         "postgresql://me:an-admin-key-of-my-own@db/x",
         "postgresql://:YWRtaW46aHVzaA==@db/x",
+        "postgresql://me@db/x?password=an-admin-key-of-my-own&sslmode=require",
+        "redis+sentinel://db/x?sentinel_password=an-admin-key-of-my-own",
+        "host=db password='an-admin-key-of-my-own' user=me",
         "postgresql://me:my@an-admin-key-of-my-own@db/x",
         "postgresql://me:my/an-admin-key-of-my-own@db:5432/x",
         "cannot read redis://:7@an-admin-key-of-my-own@db:6379/0, it says",
@@ -112,3 +116,43 @@ def test_machines_get_one_object_a_line(log: pytest.CaptureFixture[str]) -> None
 def test_unknown_levels_and_formats_are_refused(settings: Settings) -> None:
     with pytest.raises(SettingsError, match="it is one of"):
         logs.configure(settings)
+
+
+HOSTILE = "x\nserving\x1b[2J\u202e"
+"""A line of its own, an order to the terminal, and a change of direction."""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nothing_that_is_logged_makes_a_line_or_steers_a_terminal(
+    log: pytest.CaptureFixture[str], form: str
+) -> None:
+    logs.configure(Settings(log_format=form))
+    get_logger("ours").warning("seen", name=HOSTILE, deep={HOSTILE: [HOSTILE]})
+    text = log.readouterr().err
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "u202e" in text
+
+
+def test_what_fails_where_no_log_is_set_up_is_masked_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that dies, and what libraries warn of while nobody listens."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    last = logging.lastResort
+    assert last is not None
+    monkeypatch.setattr(last, "formatter", None)
+    logs.guard()
+
+    def fail() -> None:
+        raise ValueError(f"cannot reach postgresql://me:hush@hush@db/x with {TOKENS[0]}")
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    record = logging.makeLogRecord({"msg": "no %s", "args": (TOKENS[0],), "levelno": 30})
+    said = capsys.readouterr().err + last.format(record)
+    assert "ValueError: cannot reach postgresql://me:…@db/x" in said
+    assert "hush" not in said
+    assert TOKENS[0] not in said

@@ -16,7 +16,7 @@ from sojourn.errors import SettingsError
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, Remembered, write_private
 
-GOOD = "0123456789-abcdefghijklmnopqrstuvwxyz"
+GOOD = "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"
 
 
 @pytest.fixture(autouse=True)

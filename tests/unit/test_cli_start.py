@@ -15,7 +15,7 @@ from sojourn.service.services import Services
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, Remembered
 
-SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz"
+SECRET = "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"
 SHARED = Settings(store="postgresql://me:hush@db/x", secret=(SECRET,))
 EMBEDDED = Settings(store="memory:", secret=(SECRET,))
 

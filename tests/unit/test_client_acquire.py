@@ -257,8 +257,8 @@ def test_a_fixed_jwt() -> None:
         ("127.0.0.1:8700", {"license_key": KEY}, "http://"),
         ("http://x", {}, "one of them"),
         ("http://x", {"license_key": KEY, "jwt": "a"}, "one of them"),
-        ("http://x", {"license_key": KEY[:-1]}, "garbled"),
-        ("http://x", {"license_key": new_token(TokenKind.API)}, "not a license token"),
+        ("http://x", {"license_key": KEY[:-1]}, "not whole"),
+        ("http://x", {"license_key": new_token(TokenKind.API)}, "no license key"),
         ("http://x", {"license_key": KEY, "timeout": 0}, "timeout"),
     ],
 )

@@ -4,7 +4,9 @@ browser's answer."""
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -89,6 +91,49 @@ class TestSigningIn:
     def test_takes_a_role_that_may_look(self, world: Api, role: Role) -> None:
         answer = post(world, "sign-in", key=world.keys[role])
         assert answer.status == (403 if role in (Role.APP, Role.RELAY) else 303)
+
+    @pytest.mark.parametrize("role", [Role.ADMIN, Role.VIEWER])
+    def test_ends_the_session_that_was_there(self, world: Api, role: Role) -> None:
+        """Whoever's it was: nobody holds its cookie any more, and nobody else should."""
+        before = sign_in(world)
+        key = ADMIN if role is Role.ADMIN else world.keys[role]
+        answer = post(world, "sign-in", before, key=key)
+        assert answer.status == 303
+        assert get(world, "doctor", before).status == 401
+        after = str(answer.header("set-cookie")).partition(";")[0].removeprefix(f"{NAME}=")
+        assert get(world, "doctor", after).status == 200
+
+    def test_that_fails_leaves_the_session_that_was_there(self, world: Api) -> None:
+        before = sign_in(world)
+        assert post(world, "sign-in", before, key="wrong").status == 401
+        assert get(world, "doctor", before).status == 200
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            ("sja_" + "A" * 47, "This API key is mistyped, or not whole."),
+            ("sja_" + "A" * 49, "This API key is mistyped, or not whole."),
+            ("sjs_" + "A" * 49, "This call needs an API key (sja_…)."),
+            ("nobody's key", "This API key is not known, or no longer valid."),
+            (Role.APP, "It takes a key of role viewer, operator or admin."),
+            (Role.RELAY, "It takes a key of role viewer, operator or admin."),
+        ],
+    )
+    def test_speaks_of_the_key_and_says_which_ones_can(
+        self, world: Api, key: str | Role, said: str
+    ) -> None:
+        """In the words of the label: nobody there knows of tokens and grants."""
+        page = post(world, "sign-in", key=world.keys[key] if isinstance(key, Role) else key)
+        text = re.sub(r"<[^>]+>", " ", unescape(page.body.decode()))
+        assert said in text
+        assert not re.search(r"token|grant", text, re.IGNORECASE)
+
+    @pytest.mark.parametrize("path", ["sign-in", "sign-out", "doctor"])
+    def test_takes_no_form_of_more_fields_than_a_page_has(self, world: Api, path: str) -> None:
+        """From nobody: it is no fault of ours, and fills no log."""
+        form = "&".join("a=1" for _ in range(251)).encode()
+        answer = world.call("POST", f"/console/{path}", body=form, headers=[*HERE, FORM])
+        assert (answer.status, answer.code) == (413, "body_too_large")
 
     @pytest.mark.parametrize("key", ["", "wrong", "sjs_x", "sja_garbled", "ü"])
     def test_refuses_what_is_no_key(self, world: Api, key: str) -> None:

@@ -53,7 +53,7 @@ def test_all_show_what_any_of_them_found_last(folder: Path) -> None:
 
 
 def test_what_cannot_be_shared_is_shown_where_it_was_found(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A folder that cannot be used, a garbled file, and what another version of us knows."""
     patient, clock = Patient(), ManualClock(START)
@@ -62,7 +62,7 @@ def test_what_cannot_be_shared_is_shown_where_it_was_found(
     one.rounds.look().wait_for_end()
     assert len(one.found()) == 6
     assert two.found() == {}
-    assert "findings_not_shared" in capsys.readouterr().out
+    assert "findings_not_shared" in caplog.text
     folder.unlink()
     strange = Posted(check="schema.nobody-knows", finding=ok("Fine."), milliseconds=1, at=START)
     two.board.post([strange])

@@ -18,7 +18,10 @@ SCRIPTS_NOT_HELD = {
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 MEANING_LINES_MAX = 8_000  # domain, services and people together
-NOT_DOMAIN = {"log"}  # how everybody speaks; the domain says nothing
+NOT_DOMAIN = {
+    "log",
+    "exchange",
+}  # how everybody speaks, how strangers are asked; the domain does neither
 NO_REASON = re.compile(
     r"#\s*(noqa|type:\s*ignore|pragma)\b(:?\s*[\w-]+|\[[\w, -]+\])?(,\s*\w+)*\s*$"
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sojourn.log import get_logger, mask_fact
+from sojourn.log import get_logger, mask_fact, sentences
 
 TOKEN = "sjs_" + "0aZ9" * 12 + "x"
 
@@ -69,3 +69,17 @@ def test_no_handler_ever_has_a_secret(heard: io.StringIO, caplog: pytest.LogCapt
 @pytest.mark.parametrize("value", [None, True, 0, 1.5])
 def test_plain_values_stay_what_they_are(value: object) -> None:
     assert mask_fact("seconds", value) is value
+
+
+def test_sentences_are_masked_too(caplog: pytest.LogCaptureFixture) -> None:
+    """The client library's: in what they say, in what they were given, and in what failed."""
+    log = sentences("sojourn.client")
+    token = "sjl_0aZ90aZ90aZ90aZ9"
+    with caplog.at_level(logging.DEBUG, logger="sojourn.client"):
+        try:
+            raise ValueError(f"no {token}")
+        except ValueError:
+            log.exception("It failed for %s at %s", token, "https://me:hush-hush@server/")
+    assert "It failed for sjl_0aZ9… at https://me:…@server/" in caplog.text
+    assert token not in caplog.text
+    assert "hush-hush" not in caplog.text

@@ -38,6 +38,7 @@ CLIENT = "203.0.113.9"
         # Forms of addresses.
         (["10.0.0.1"], "10.0.0.1", f"{CLIENT}:4711", "", Origin(https=False, ip=CLIENT)),
         (["10.0.0.1"], "10.0.0.1", '"[2001:db8::1]:80"', "", Origin(https=False, ip="2001:db8::1")),
+        (["10.0.0.1"], "10.0.0.1", "fe80::1%<b>", "", Origin(https=False, ip="fe80::1")),
         (["10.0.0.1"], "::ffff:10.0.0.1", CLIENT, "", Origin(https=False, ip=CLIENT)),
         (["unix"], None, CLIENT, "https", Origin(https=True, ip=CLIENT)),
         (["10.0.0.1"], None, CLIENT, "https", Origin(https=False, ip=None)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import uuid
 from pathlib import Path
 
 import pytest
@@ -82,7 +85,7 @@ def test_what_is_wrong_is_told_to_who_only_looks() -> None:
 
 def test_lists_and_issuers_come_from_the_environment() -> None:
     """Secrets are a comma-separated list, issuers are JSON."""
-    first, second = "a1b2c3d4" * 5, "z9y8x7w6" * 5
+    first, second = "tz7Rm2kPw9vQx4Lc8hNd3Fb6yGs5Ju1aEe", "k5Wn8Zt3Hq6Xr1Vb9Jm4Cd7Fs2Lg0Ypoi"
     loaded = load(
         environ={
             "SOJOURN_SECRET": f"{first}, {second}",
@@ -93,11 +96,44 @@ def test_lists_and_issuers_come_from_the_environment() -> None:
     assert loaded.settings.jwt_issuers[0].user_claim == "sub"
 
 
-def test_a_guessable_secret_is_refused() -> None:
-    """Long but made of few characters is guessable."""
-    with pytest.raises(SettingsError):
-        check_secret("a" * 64)
-    assert check_secret("0123456789abcdef" * 2)
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "a" * 64,
+        "ab" * 32,
+        "0123456789abcdef" * 2,
+        "9876543210" * 4,
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "My_Secret_Key-My_Secret_Key-My_Secret_Key",
+        "change.this.in.production-0123456789",
+        "Password123Password123Password123Password123",
+        "qwertyuiopasdfghjklzxcvbnm123456",
+        "x9Qf x9Qf x9Qf x9Qf x9Qf x9Qf x9Qf x9Qf",
+        "django-insecure-k3$w9z!q7r@m2v^x8t&b5n*c1p(d4f)g6h",
+    ],
+)
+def test_a_guessable_secret_is_refused(secret: str) -> None:
+    """Judged by what it says: to be long is not to be unknown."""
+    with pytest.raises(SettingsError, match="could guess"):
+        check_secret(secret)
+    with pytest.raises(SettingsError, match="could guess"):
+        load(environ={"SOJOURN_ADMIN_KEY": secret})
+
+
+def test_a_good_secret_passes() -> None:
+    """As generators make them, and where a word stands before it that says what it is for."""
+    chance = random.Random(4)
+    for _ in range(300):
+        for made in (
+            chance.randbytes(32).hex(),
+            chance.randbytes(16).hex(),
+            base64.urlsafe_b64encode(chance.randbytes(32)).decode(),
+            "my-secret-key-" + chance.randbytes(16).hex(),
+            str(uuid.UUID(bytes=chance.randbytes(16))),
+        ):
+            assert check_secret(made) == made
+    made_by_django = "django-insecure-k3$w9z!q7r@m2v^x8t&b5n*c1p(d4f)g6h"
+    assert check_secret(made_by_django, development=True)
 
 
 def test_a_value_may_be_in_a_file_that_a_variable_names(tmp_path: Path) -> None:

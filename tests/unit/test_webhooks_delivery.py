@@ -396,7 +396,7 @@ def test_a_stream_that_starts_over(post: Post, receiver: Receiver) -> None:
 
 
 def test_a_store_that_is_down(
-    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """What the ledger holds goes out; the log hears of it once, and once when it is over."""
     post.hook(receiver.url)
@@ -411,9 +411,10 @@ def test_a_store_that_is_down(
         for _ in range(3):
             post.tick()
     assert len(receiver.received) == 1
-    post.tick()
-    post.tick()
-    said = capsys.readouterr().out
+    with caplog.at_level("INFO"):
+        post.tick()
+        post.tick()
+    said = caplog.text
     assert (said.count("webhooks_wait"), said.count("webhooks_go_on")) == (1, 1)
 
 

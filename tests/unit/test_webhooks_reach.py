@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sojourn.destination import is_off_limits
 from sojourn.hooks.reach import OutOfReach, Reach, Target, addresses, check_url
 from sojourn.hooks.sender import Line
 
@@ -23,6 +24,14 @@ NOWHERE = (
     *("https://169.254.169.254/latest/meta-data/", "https://[fe80::1]/", "https://0.0.0.0/"),
     *("https://224.0.0.1/", "https://240.0.0.1/", "https://255.255.255.255/", "https://[::]/"),
     *("https://192.0.2.1/", "https://[ff02::1]/", "https://[64:ff9b::a9fe:a9fe]/"),
+    *("https://[fec0::1]/", "https://[feff::1]/", "https://[::a9fe:a9fe]/"),
+)
+METADATA = (
+    *("169.254.169.254", "169.254.170.2", "169.254.0.23", "169.254.42.42", "100.100.100.200"),
+    *("168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
+    *("fd00:c1::a9fe:a9fe", "fd00:a9fe:a9fe::1", "fd00:42::42", "fe80::a9fe:a9fe", "fe80::1%eth0"),
+    *("::ffff:169.254.169.254", "::ffff:100.100.100.200", "64:ff9b::6464:64c8", "2002:a9fe:a9fe::"),
+    *("64:ff9b:1::a9fe:a9fe", "::168.63.129.16", "fec0::1"),
 )
 
 
@@ -51,6 +60,24 @@ def test_private_networks(url: str) -> None:
 def test_what_is_nobodys_host(url: str) -> None:
     """The metadata of clouds among them."""
     assert not any(allowed(url, reach) for reach in Reach)
+
+
+@pytest.mark.parametrize("address", METADATA)
+@pytest.mark.parametrize("reach", Reach)
+def test_what_tells_a_machine_of_a_cloud_its_secrets(
+    address: str, reach: Reach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the setting, and whether the address is written or what a name resolves to."""
+    assert is_off_limits(address)
+    bare = address.partition("%")[0]
+    host = f"[{bare}]" if ":" in bare else bare
+    for scheme in ("http", "https"):
+        with pytest.raises(OutOfReach):
+            check_url(f"{scheme}://{host}/", reach)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(OutOfReach):
+        addresses(check_url("https://metadata.example/", reach), reach)
 
 
 @pytest.mark.parametrize(

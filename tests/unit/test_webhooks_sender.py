@@ -186,3 +186,29 @@ def test_https(secure: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch) ->
     untrusted = post(f"https://localhost:{port}/")
     assert untrusted.error == "The receiver's certificate is not trusted: self-signed certificate."
     assert len(receiver.received) == 1
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n" + 3 * INTERIM])
+def test_interim_answers_are_no_answers(interim: bytes) -> None:
+    """A front of the receiver's may send some before the final one (RFC 9110, 15.2; RFC 8297)."""
+
+    def talk(connection: socket.socket) -> None:
+        take(connection)
+        connection.sendall(interim + b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with peer(talk) as url:
+        assert post(url) == Attempt(status=204)
+
+
+@pytest.mark.parametrize("status", [b"100 Continue", b"103 Early Hints"])
+def test_interim_answers_without_end(status: bytes) -> None:
+    def talk(connection: socket.socket) -> None:
+        take(connection)
+        connection.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n" + b"")
+        connection.sendall(1_000 * (b"HTTP/1.1 " + status + b"\r\n\r\n"))
+
+    with peer(talk) as url:
+        assert "speaks no HTTP" in str(post(url).error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 
 import pytest
@@ -92,5 +94,36 @@ def test_a_garbled_secret_is_told_and_not_shown() -> None:
     with pytest.raises(WebhookRefused, match="garbled") as refused:
         verify_webhook(signed(SECRET), MESSAGE, "whsec_oops!", now=AT)
     assert "oops" not in refused.value.message + refused.value.hint
-    with pytest.raises(WebhookRefused, match="No signature"):
+    with pytest.raises(WebhookRefused, match="no secret"):
         verify_webhook(signed(SECRET), MESSAGE, [], now=AT)
+
+
+@pytest.mark.parametrize(
+    "known", ["", " ", "whsec_", [], [""], ["", "whsec_"], "whsec_AAAA", ["whsec_=="]]
+)
+def test_a_secret_of_nothing_proves_nothing(known: str | list[str]) -> None:
+    """Anybody can sign with an empty key, and settings that are missing are one."""
+    content = b".".join((ID.encode(), str(AT).encode(), MESSAGE))
+    for key in (b"", bytes(3)):
+        mac = base64.b64encode(hmac.digest(key, content, "sha256")).decode()
+        forged = {
+            "webhook-id": ID,
+            "webhook-timestamp": str(AT),
+            "webhook-signature": f"v1,{mac}",
+        }
+        with pytest.raises(WebhookRefused):
+            verify_webhook(forged, MESSAGE, known, now=AT)
+
+
+def test_an_empty_piece_of_a_list_is_none() -> None:
+    """`"new,".split(",")`, as one writes it while nothing is being rotated."""
+    verify_webhook(signed(SECRET), MESSAGE, f"{SECRET}, ".split(","), now=AT)
+    with pytest.raises(WebhookRefused):
+        verify_webhook(signed(signature.new_secret()), MESSAGE, f"{SECRET},".split(","), now=AT)
+
+
+def test_a_secret_without_its_padding_is_the_same() -> None:
+    secret = signature.new_secret()
+    assert secret.endswith("=")
+    for known in (secret.rstrip("="), secret.removeprefix("whsec_").rstrip("=")):
+        verify_webhook(signed(secret), MESSAGE, known, now=AT)

@@ -44,8 +44,8 @@ export const SHELL = `<section part=panel aria-labelledby=title>
 export const ROW = `<li part=row><div class=row>
   <span class=icon part=icon></span>
   <div>
-    <div class=name><span part=device></span><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-    <p class="dim parts"><span part=place></span><span part=ip></span></p>
+    <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
+    <p class="dim parts"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
   </div>
   <div class=times>
     <div><time part=used></time><span class=vh></span></div>

@@ -18,7 +18,9 @@ export class Words {
   text(name, values = {}) {
     let words = this.own[name] ?? STRINGS[name];
     if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-    return words.replace(/{(\w+)}/g, (_, key) => values[key].toLocaleString(this.#lang));
+    // FSI and PDI keep a text's direction of writing from what stands around it.
+    const apart = (_, key) => values[key].toLocaleString(this.#lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
+    return words.replace(/{(\w+)}/g, apart);
   }
 
   /** Say why a session is over; nothing if there are no words for it. */

@@ -37,6 +37,7 @@ from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, ver
 from sojourn.session import Sessions
 from sojourn.settings import PREFIX, Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret
+from sojourn.text import plain
 
 log = get_logger(__name__)
 
@@ -103,7 +104,7 @@ class Desk:
     def _device(self, ip: str | None, peer: str | None, header: Header) -> Device:
         return self._devices.of_request(
             ip=ip,
-            user_agent=header("user-agent") or None,
+            user_agent=plain(header("user-agent")),
             header=header,
             trusted=self._hops.trusts(peer),
         )

@@ -34,12 +34,12 @@ from sojourn.adapters.django_tests import in_tests, open_test_desk
 from sojourn.adapters.options import make_rules
 from sojourn.cookie import LIFETIME_MAX, CookieOptions
 from sojourn.errors import SettingsError
+from sojourn.guessable import INSECURE
 from sojourn.service.visit import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 
 NAMES = ("store", "database", "secret", "key", "trusted_proxies", "rules", "desk", "account")
-INSECURE = "django-insecure-"
 """What `startproject` writes before a key that ends up in the repository."""
 
 
@@ -152,7 +152,7 @@ def _settings(store: str | None) -> Settings:
 def _derived(key: str | bytes, *, shared: bool) -> str:
     """Derive a secret from a SECRET_KEY, so that it never signs for two purposes."""
     text = key.decode("latin-1") if isinstance(key, bytes) else key
-    check_secret(text)
+    check_secret(text, development=True)
     if shared and text.startswith(INSECURE):
         raise SettingsError(
             f"SECRET_KEY starts with {INSECURE}: it was made for development.",

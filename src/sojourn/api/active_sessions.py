@@ -52,7 +52,8 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
         )
     except (StoreError, Overloaded) as fault:
         context.people.note(fault)
-        return refuse(for_people(fault, ending=request.method != "GET"))
+        reply = refuse(for_people(fault, ending=request.method != "GET"))
+        return context.people.shared(request, reply)
 
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:

@@ -35,6 +35,7 @@ from sojourn.api.metrics import REFUSED
 from sojourn.api.openapi import document
 from sojourn.api.problems import answer_problem, crash, problem
 from sojourn.api.reply import SECURITY, Reply, plain
+from sojourn.console.account import is_call
 from sojourn.errors import SojournError
 from sojourn.finding import Board
 from sojourn.log import get_logger
@@ -96,6 +97,10 @@ class Behind:
                 scope["method"] = "GET"
                 send = _without_body(send)
             elif scope["method"] == "OPTIONS":
+                request = active_sessions.asked_by(scope)
+                if self._context.people.permits(request.sender) and is_call(request.path):
+                    await self._context.people.reply(request)(scope, receive, send)
+                    return
                 scope["method"] = WHICH
             await self._litestar(scope, receive, send)
         elif scope["type"] == "websocket":

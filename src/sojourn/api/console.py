@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -48,6 +49,7 @@ from sojourn.service.doctor.rounds import Latest, Run
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator, Operators
 from sojourn.session import Gone, Save
+from sojourn.text import plain
 
 T = TypeVar("T")
 
@@ -55,6 +57,8 @@ log = get_logger(__name__)
 
 COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
 FORM_MAX = 8_192  # bytes
+FIELDS_MAX = 250
+"""Fields of a form: one for each check that may be repaired, and a few."""
 BACK = "sign-in?back=1"
 """Where a sign-in leads: there, the cookie has come back, or it is said that it has not."""
 
@@ -118,9 +122,12 @@ class Console:
     async def sign_in(self, visitor: Visitor) -> Answer:
         asked = visitor.asked
         device = recognize(visitor.agent)
-        device = msgspec.structs.replace(device, ip=asked.origin.ip, user_agent=visitor.agent)
+        device = msgspec.structs.replace(
+            device, ip=asked.origin.ip, user_agent=plain(visitor.agent)
+        )
         try:
-            done = await self._thread(self._operators.sign_in, visitor.field("key").strip(), device)
+            sign_in = partial(self._operators.sign_in, before=visitor.cookie)
+            done = await self._thread(sign_in, visitor.field("key").strip(), device)
         except (StoreError, Overloaded) as fault:
             return self._down(fault)
         except SojournError as fault:
@@ -355,7 +362,7 @@ async def _answer(context: Context, request: Request[Any, Any, Any], respond: Re
             )
             return reply_of(sign_in_page(context.settings.site_name, problem=problem, status=403))
         body = await read_whole(request.receive, FORM_MAX)
-        form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=250)
+        form = _fields(body)
     visitor = Visitor(
         asked=asked,
         form=form,
@@ -364,6 +371,16 @@ async def _answer(context: Context, request: Request[Any, Any, Any], respond: Re
     )
     answer = await respond(visitor)
     return reply_of(answer) if isinstance(answer, Page) else answer
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    """Read a form. Raises InvalidInput for one of more fields than any page of ours has."""
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise InvalidInput(
+            f"A form has {FIELDS_MAX} fields at most.", code="body_too_large"
+        ) from None
 
 
 def _from_here(asked: PersonRequest) -> bool:

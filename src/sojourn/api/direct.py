@@ -53,10 +53,9 @@ class Lane:
     def before(cls, app: Any) -> Lane | None:
         """Return the lane before an application; None if it is not ours.
 
-        uvicorn may have wrapped it, to take clients' addresses from proxies.
+        Behind proxies that are trusted, clients' addresses come from headers, which it leaves to others.
         """
-        inner = getattr(app, "app", app)
-        return cls(inner, proxied=inner is not app) if isinstance(inner, FastLane) else None
+        return cls(app, proxied=app.hops is not None) if isinstance(app, FastLane) else None
 
     def enter(
         self, connection: Connection, method: bytes, by_name: dict[bytes, bytes]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sojourn.api.call import Ask, operator
+from sojourn.api.paging import page_of
 from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339, seconds
 from sojourn.event import Event, EventKind
 from sojourn.license import split_pool_id
@@ -43,18 +45,25 @@ def list_events(ask: Ask, query: EventsQuery) -> Done[Page[EventBody]]:
     Ids are in the order of commits: whoever has read up to one, and asks for what is after it, misses
     nothing. With `newestFirst`, `after` means before. `kind` may be repeated.
     """
-    events = ask.context.services.store.events(
-        after=query.after,
-        limit=query.limit,
-        kinds=query.kind,
-        user_id=optional(query.user_id),
-        newest_first=query.newest_first,
-    )
-    full = len(events) == query.limit
+    store = ask.context.services.store
+
+    def read(after: int, limit: int) -> Sequence[Event]:
+        return store.events(
+            after=after,
+            limit=limit,
+            kinds=query.kind,
+            user_id=optional(query.user_id),
+            newest_first=query.newest_first,
+        )
+
     return Done(
-        data=Page(
-            items=[event_body(event) for event in events],
-            next=str(events[-1].id) if full else None,
+        data=page_of(
+            read,
+            event_body,
+            after=query.after,
+            limit=query.limit,
+            cursor=lambda event: event.id,
+            name=lambda event: str(event.id),
         )
     )
 

@@ -16,10 +16,12 @@ from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.metrics import Tally
 from sojourn.api.reply import Renderer
+from sojourn.origin import TrustedHops
 
 Found: TypeAlias = tuple[Call, Tally, dict[str, str]]
 SESSION = re.compile(rb"(?<=/)ses_[0-9A-Za-z]+(?=/|\Z)")
 """The id of a session as we make them: nothing in it is ever sent encoded."""
+FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto")
 
 
 class FastLane:
@@ -31,13 +33,19 @@ class FastLane:
         renderer = Renderer()
         self.render = renderer.render
         self.render_constant = renderer.render_constant
-        self._hot: dict[tuple[bytes, bytes], Found] = {
-            (call.method.encode(), call.path.encode()): (call, context.metrics.tally(call.name), {})
-            for call in calls
-        }
+        self._hot: dict[tuple[bytes, bytes], Found] = {}
+        self._named: dict[tuple[bytes, bytes], Found] = {}  # by a path that names a session
+        for call in calls:
+            place = (call.method.encode(), call.path.encode())
+            found = self._named if b"{" in place[1] else self._hot
+            found[place] = (call, context.metrics.tally(call.name), {})
+        trusted = context.settings.trusted_proxies
+        self.hops = TrustedHops(trusted) if trusted else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         hot = None
+        if self.hops is not None and scope["type"] != "lifespan":
+            scope = originated(scope, self.hops)
         if scope["type"] == "http":
             hot = self.find(scope["method"].encode(), raw_path(scope))
         if hot is None:
@@ -59,8 +67,31 @@ class FastLane:
         if named is None:
             return None
         template = path[: named.start()] + b"{sessionId}" + path[named.end() :]
-        hot = self._hot.get((method, template))
+        hot = self._named.get((method, template))
         return None if hot is None else (hot[0], hot[1], {"sessionId": named[0].decode()})
+
+
+def originated(scope: Any, hops: TrustedHops) -> Any:
+    """Say in a scope where its request comes from, as proxies that are trusted report it. What is no
+    address is none."""
+    said: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in FORWARDED:
+            said[name] = said[name] + b"," + value if name in said else value
+    if not said:
+        return scope
+    client, scheme = scope.get("client"), scope.get("scheme", "http")
+    chain, proto = (said.get(name, b"").decode("latin-1") for name in FORWARDED)
+    origin = hops.origin(client[0] if client else None, scheme, chain, proto)
+    plain = "ws" if scope["type"] == "websocket" else "http"
+    at = (
+        client
+        if client and origin.ip == client[0]
+        else None
+        if origin.ip is None
+        else (origin.ip, 0)
+    )
+    return {**scope, "client": at, "scheme": plain + "s" if origin.https else plain}
 
 
 def raw_path(scope: Any) -> bytes:

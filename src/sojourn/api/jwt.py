@@ -140,6 +140,12 @@ def _verify(token: str, key: _Key, algorithm: str, issuer: JwtIssuer) -> dict[st
         raise Unauthenticated(f"The token lacks the claim {fault.claim!r}.") from None
     except (jwt.PyJWTError, ValueError, TypeError):
         raise _forged("The token's signature is not its issuer's.") from None
+    if issuer.audience is None and "aud" in claims:
+        # RFC 7519, 4.1.3: who is not named in it must refuse it; and nothing here says that we are.
+        raise Unauthenticated(
+            "The token is meant for somebody else.",
+            hint="If it is meant for this server, name its `aud` as `audience` in jwt_issuers.",
+        )
     return claims
 
 
@@ -239,13 +245,15 @@ def _load(issuer: JwtIssuer) -> tuple[_Key, ...]:
 
 
 def _download(url: str) -> bytes:
-    received = bytearray()
+    received, until = bytearray(), time.monotonic() + FETCH_TIMEOUT
     with httpx.stream("GET", url, timeout=FETCH_TIMEOUT, follow_redirects=False) as answer:
         answer.raise_for_status()
         if answer.status_code != 200:
             raise ValueError(f"the key server answered {answer.status_code}")
         for part in answer.iter_bytes():
             received += part
+            if time.monotonic() > until:  # a byte now and then is no answer
+                raise TimeoutError("the key server took too long")
             if len(received) > SET_MAX:
                 raise ValueError(f"the key set is larger than {SET_MAX} bytes")
     return bytes(received)

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
+from sojourn.api.paging import page_of
 from sojourn.api.wire import (
     ChangeLicenseBody,
     CreateLicenseBody,
@@ -64,14 +65,15 @@ def create_license(ask: Ask, body: CreateLicenseBody) -> Done[LicenseBody]:
 @operator("GET", "/api/licenses", may=Permission.READ)
 def list_licenses(ask: Ask, query: LicensesQuery) -> Done[Page[LicenseBody]]:
     """List licenses, by id, each with its features."""
-    found = ask.context.services.licenses.list(
-        after=optional(query.after), limit=query.limit, status=optional(query.status)
-    )
-    full = len(found) == query.limit
+    licenses, status = ask.context.services.licenses, optional(query.status)
     return Done(
-        data=Page(
-            items=[license_body(license_, pools) for license_, pools in found],
-            next=found[-1][0].id if full else None,
+        data=page_of(
+            lambda after, limit: licenses.list(after=after, limit=limit, status=status),
+            lambda found: license_body(*found),
+            after=optional(query.after),
+            limit=query.limit,
+            cursor=lambda found: found[0].id,
+            name=lambda found: found[0].id,
         )
     )
 

@@ -16,6 +16,8 @@ from sojourn.api.steps import KEY_MAX
 from sojourn.api.wire import STATUS, Problem, title
 from sojourn.api.wire_sessions import SessionProblem
 from sojourn.idempotency import ANSWERS_KEPT
+from sojourn.ledger import Role
+from sojourn.service.keys import GRANTS
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
@@ -181,6 +183,7 @@ def _operation(call: Call) -> dict[str, Any]:
         operation["description"] = call.words.description
     if call.may is not None:
         operation["x-permission"] = call.may.value
+        operation["x-roles"] = [role.value for role in Role if call.may in GRANTS[role]]
     own = [KEY] if call.takes_key else []
     if parameters := [*_path_parameters(call), *_query_parameters(call), *own]:
         operation["parameters"] = parameters

@@ -28,6 +28,7 @@ from sojourn.lease import Denied, LeaseState, Usage
 from sojourn.license import LicenseStatus
 from sojourn.service.keys import Permission
 from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
+from sojourn.text import isolated
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""
@@ -106,8 +107,8 @@ def force_cleanup(
     ended = ask.context.services.operations.force_cleanup(
         user_id, feature, license_id=optional(query.license_id), actor=ask.actor
     )
-    on = f" ({', '.join(sorted(ended.names.values()))})" if ended.names else ""
-    what = f"of user {user_id} on {feature}{on}"
+    on = f" ({', '.join(map(isolated, sorted(ended.names.values())))})" if ended.names else ""
+    what = f"of user {isolated(user_id)} on {feature}{on}"
     return Done(data=cleanup_answer(ended), message=_ended(ended, what))
 
 
@@ -216,7 +217,7 @@ def _explain(debug: Debug) -> str:
     suspect = sum(lease.state(debug.at) is LeaseState.SUSPECT for lease in live)
     held = _plural(len(live), "live lease") if live else "no live lease"
     silent = f", {suspect} of them silent" if suspect else ""
-    said = [f"User {debug.user_id} holds {held} on {debug.feature}{silent}."]
+    said = [f"User {isolated(debug.user_id)} holds {held} on {debug.feature}{silent}."]
     for view in debug.pools:
         name = view.license.name if view.license else view.pool.license_id
         if isinstance(view.answer, Denied):
@@ -231,13 +232,13 @@ def _explain(debug: Debug) -> str:
 
 def _count(stats: Stats) -> str:
     if not stats.pools:
-        return f"{stats.license.name} has no features."
+        return f"{isolated(stats.license.name)} has no features."
     parts = [
         f"{pool.feature}: {usage.in_use} of {usage.capacity} seats in use"
         + (f", {usage.suspect} of them silent" if usage.suspect else "")
         for pool, usage in stats.pools
     ]
-    return f"{stats.license.name}: " + "; ".join(parts) + "."
+    return f"{isolated(stats.license.name)}: " + "; ".join(parts) + "."
 
 
 CALLS = (force_cleanup, debug_seats, cleanup_sessions, session_stats)

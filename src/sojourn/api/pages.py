@@ -38,7 +38,8 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
 
     async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
         name = request.path_params["name"]
-        return reply_of(asset_page(name, request.headers.get("accept-encoding", "")))
+        found = asset_page(name, request.headers.get("accept-encoding", ""))
+        return reply_of(pages.lent(found, name, request.headers.get("origin", "")))
 
     return [
         HTTPRouteHandler(SECURITY_PATH, http_method=["GET", "POST"], name="security_page")(

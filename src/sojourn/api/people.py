@@ -23,7 +23,7 @@ from msgspec import Struct
 from sojourn.api.person_verbs import verbs
 from sojourn.api.problems import answer_problem, crash, invalid, refuse
 from sojourn.api.proof import wrong_kind
-from sojourn.api.reply import Reply, done, encode, plain
+from sojourn.api.reply import SECURITY, Reply, done, encode, plain
 from sojourn.api.wire import Done, Name
 from sojourn.api.wire_people import (
     ActiveSessionsQuery,
@@ -48,7 +48,7 @@ from sojourn.log import get_logger
 from sojourn.origin import Origin, is_elsewhere
 from sojourn.service.people import end_one, end_others, listing
 from sojourn.service.visit import Request, Rules, Step, Visit, run
-from sojourn.session import Gone, Sessions
+from sojourn.session import Gone, GoneReason, Sessions
 from sojourn.token import TokenKind
 
 log = get_logger(__name__)
@@ -58,6 +58,7 @@ OTHERS = BASE + "/logout-others"
 LIVE = BASE + "/live"
 
 QUERY_FIELDS_MAX = 10
+PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -134,13 +135,32 @@ class People:
 
     def reply(self, request: PersonRequest) -> Reply:
         """Answer a request as this package does."""
+        return self.shared(request, self._reply(request))
+
+    def _reply(self, request: PersonRequest) -> Reply:
         try:
+            if request.method == "OPTIONS":
+                return _preflight(request.path)
             deed, ending = self._find(request)
             return self._carry_out(request, deed, ending=ending)
         except SojournError as fault:
             return refuse(fault)
         except Exception as fault:  # noqa: BLE001 - the last resort: logged, and answered without a trace
             return crash(fault)
+
+    def permits(self, sender: str) -> bool:
+        """Tell whether pages of this origin, as the header Origin says, may read what is answered."""
+        return sender in self._trusted
+
+    def shared(self, request: PersonRequest, reply: Reply) -> Reply:
+        """Let the page that asks read an answer, if its origin is trusted (Fetch standard, 3.3)."""
+        if not self._trusted:
+            return reply
+        headers = list(reply.own)
+        headers.append((b"vary", b"Origin"))
+        if self.permits(request.sender):
+            headers += [(name.encode(), value.encode()) for name, value in cors(request.sender)]
+        return msgspec.structs.replace(reply, own=headers)
 
     def note(self, fault: SojournError) -> None:
         """Tell the log of a fault of the store's, once."""
@@ -209,7 +229,8 @@ class People:
         except (StoreError, Overloaded) as fault:
             self._trouble.note(fault)
             raise
-        self._trouble.over()
+        if _was_asked(visit, done[0]):
+            self._trouble.over()
         return done
 
     def _carry_out(self, request: PersonRequest, deed: Deed[Reply], *, ending: bool) -> Reply:
@@ -250,6 +271,33 @@ def _steps(visit: Visit, deed: Deed[T]) -> Step[tuple[T | Gone, list[str]]]:
     done = yield from deed(visit)
     given = yield from visit.commit()
     return done, [value for name, value in given if name.lower() == "set-cookie"]
+
+
+def _was_asked(visit: Visit, done: object) -> bool:
+    """Tell whether the store has answered, and not only what can be told without it."""
+    gone = done if isinstance(done, Gone) else None
+    return visit.session is not None or (gone is not None and gone.reason is not GoneReason.FORGED)
+
+
+def cors(origin: str) -> list[tuple[str, str]]:
+    """Return the headers that let pages of an origin read an answer, cookies and all."""
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", "Date, Retry-After"),
+    ]
+
+
+def _preflight(path: str) -> Reply:
+    """Say which methods and headers a path takes; whether a page may use them is for `shared` to say."""
+    method = "GET" if path == BASE else "POST" if path == OTHERS else "DELETE"
+    headers = [
+        (b"allow", f"{method}, OPTIONS".encode()),
+        (b"access-control-allow-methods", method.encode()),
+        (b"access-control-allow-headers", b"accept, authorization, content-type"),
+        (b"access-control-max-age", str(PREFLIGHT_AGE).encode()),
+    ]
+    return Reply(204, [*headers, *SECURITY], b"")
 
 
 class Trouble:

@@ -25,7 +25,7 @@ def bearer(authorization: bytes, wanted: str) -> str:
     try:
         token = authorization[7:].decode().strip()
     except UnicodeDecodeError:
-        raise InvalidToken("The token is garbled.") from None
+        raise InvalidToken("The token is mistyped, or not whole.") from None
     if not token:
         raise Unauthenticated(
             "The Authorization header is empty.", hint=f"Send `Authorization: Bearer {wanted}`."

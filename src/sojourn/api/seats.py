@@ -17,6 +17,7 @@ from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, ope
 from sojourn.api.context import Context
 from sojourn.api.jwt import UserProof
 from sojourn.api.limits import check_body, read_body, scan
+from sojourn.api.paging import page_of
 from sojourn.api.problems import deny, lost
 from sojourn.api.proof import bearer, kind_of, wrong_kind
 from sojourn.api.reply import Headers, Reply, done, replayed
@@ -43,10 +44,11 @@ from sojourn.api.wire import (
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
-from sojourn.lease import Beat, Denied, LeaseFilter, Origin, Renewal
+from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
+from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 
 Handler = Callable[[Context, bytes, bytes, Incoming], Step]
@@ -362,13 +364,20 @@ def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
         include_ended=query.include_ended,
     )
     operations = ask.context.services.operations
-    leases, now = operations.leases(which, after=optional(query.after), limit=query.limit)
-    names = operations.names(leases)
-    full = len(leases) == query.limit
+
+    def read(after: str | None, limit: int) -> list[tuple[Lease, int, dict[str, str]]]:
+        leases, now = operations.leases(which, after=after, limit=limit)
+        names = operations.names(leases)
+        return [(lease, now, names) for lease in leases]
+
     return Done(
-        data=Page(
-            items=[lease_body(lease, now, names) for lease in leases],
-            next=leases[-1].id if full else None,
+        data=page_of(
+            read,
+            lambda row: lease_body(*row),
+            after=optional(query.after),
+            limit=query.limit,
+            cursor=lambda row: row[0].id,
+            name=lambda row: row[0].id,
         )
     )
 
@@ -384,7 +393,7 @@ def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
     operations = ask.context.services.operations
     ended = operations.release(lease_id, actor=ask.actor)
     if ended.ended_count:
-        message = f"Ended the lease of user {ended.ended[0].user_id}."
+        message = f"Ended the lease of user {isolated(ended.ended[0].user_id)}."
     elif operations.leases(LeaseFilter(ids=(lease_id,), include_ended=True))[0]:
         message = "The lease had ended already."
     else:

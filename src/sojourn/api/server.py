@@ -13,7 +13,7 @@ import uvicorn
 
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
-from sojourn.origin import spelled_out
+from sojourn.api.sockets import GuardedSocket
 from sojourn.settings import Settings
 
 try:
@@ -70,7 +70,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "backlog": BACKLOG,
         "loop": LOOP,
         "http": partial(GuardedProtocol, bounds=bounds),
-        "ws": "websockets-sansio",
+        "ws": GuardedSocket,
         "ws_max_size": MESSAGE_MAX,
         "ws_per_message_deflate": False,  # messages are short, and secrets do not compress
         "lifespan": "on",
@@ -80,8 +80,7 @@ def server_config(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "timeout_keep_alive": KEEP_ALIVE,
         "timeout_graceful_shutdown": settings.shutdown_timeout,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": spelled_out(settings.trusted_proxies),
+        "proxy_headers": False,  # ours read them: theirs take for an address whatever is sent
     }
 
 

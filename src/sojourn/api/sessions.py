@@ -12,9 +12,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
+from sojourn.api.paging import page_of
 from sojourn.api.steps import Asked
 from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.api.wire_sessions import (
+    ACTOR_MAX,
     BeginBody,
     BegunAnswer,
     CutoffAnswer,
@@ -37,9 +39,12 @@ from sojourn.errors import InvalidInput, NotFound
 from sojourn.service.backends import CURRENT, EndOwn, EndSome
 from sojourn.service.keys import Permission
 from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
+from sojourn.text import isolated
 
 BASE = "/api/sessions"
 GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")
+INSTANT_DIGITS = 15
+NEAR = 2
 NEIGHBORS = 100
 """Ids that may share all characters but their last ones with a session's."""
 
@@ -209,14 +214,15 @@ def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
 def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
     """End sessions by their ids, or all of a user's but some.
 
-    `actor` is for backends, which know who asked them; whoever else asks is named by their key.
+    `actor` is for backends, which know who asked them: it is kept as `app:<id of the key>:<actor>`.
+    Whoever else asks is named by their key.
     """
     if (body.ids is None) == (body.user_id is None):
         raise InvalidInput("ids, userId: give one of the two.")
     if body.keep and body.user_id is None:
         raise InvalidInput("keep: goes with userId.")
-    if isinstance(body.actor, str) and body.actor.startswith(("key:", "system:")):
-        raise InvalidInput("actor: must not begin with key: or system:.")
+    if isinstance(body.actor, str) and len(body.actor) > ACTOR_MAX:
+        raise InvalidInput(f"actor: takes {ACTOR_MAX} characters at most.")
     end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
     return ask.wants("end", EndSome(end=end, actor=body.actor))
 
@@ -231,7 +237,7 @@ class SessionsQuery(Wire, frozen=True, kw_only=True):
 
 @operator("GET", BASE, may=Permission.SESSIONS_READ)
 def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
-    """List live sessions, by id, or with `newestFirst` one user's latest.
+    """List live sessions, by id, or with `newestFirst` one user's latest first.
 
     Never their tokens. Their `data` belongs to the application: only backends may ask for it, and an
     application's key lists one user's sessions at a time.
@@ -241,20 +247,51 @@ def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
         services.keys.require(ask.key, Permission.SESSIONS)
     if user_id is None:
         services.keys.require(ask.key, Permission.READ)
+    after = optional(query.after)
     if query.newest_first:
-        if user_id is None or query.after is not UNSET:
-            raise InvalidInput("newestFirst: goes with userId, and without after.")
-        found, full = services.sessions.of(user_id, limit=query.limit), False
-    else:
-        after = optional(query.after)
-        found = services.sessions.list(after=after, limit=query.limit, user_id=user_id)
-        full = len(found) == query.limit
+        if user_id is None:
+            raise InvalidInput("newestFirst: goes with userId.")
+        return Done(data=_newest(ask, user_id, query))
+    sessions = services.sessions
     return Done(
-        data=Page(
-            items=[session_body(each, data=query.data) for each in found],
-            next=found[-1].id if full else None,
+        data=page_of(
+            lambda last, limit: sessions.list(after=last, limit=limit, user_id=user_id),
+            lambda each: session_body(each, data=query.data),
+            after=after,
+            limit=query.limit,
+            cursor=lambda each: each.id,
+            name=lambda each: each.id,
         )
     )
+
+
+def _newest(ask: Ask, user_id: str, query: SessionsQuery) -> Page[SessionBody]:
+    """Read on in a user's sessions, newest first: without their data, which is then read one by one."""
+
+    def body(shown: Session) -> SessionBody:
+        found = _find(ask, shown.id) if query.data else None
+        return session_body(shown if found is None else found, data=query.data)
+
+    return page_of(
+        lambda after, limit: (
+            ask.context.services.sessions.page(user_id, after=after, limit=limit).sessions
+        ),
+        body,
+        after=_cursor(optional(query.after)),
+        limit=query.limit,
+        cursor=lambda each: (each.created_at, each.id),
+        name=lambda each: f"{each.created_at}~{each.id}",
+    )
+
+
+def _cursor(text: str | None) -> tuple[int, str] | None:
+    """Read where a page ended that began with the newest. Raises InvalidInput."""
+    if text is None:
+        return None
+    at, tilde, session_id = text.partition("~")
+    if not (tilde and at.isascii() and at.isdigit() and len(at) <= INSTANT_DIGITS):
+        raise InvalidInput("after: goes with newestFirst as the `next` of a page before.")
+    return int(at), session_id
 
 
 @operator("GET", BASE + "/{sessionId}", may=Permission.SESSIONS_READ, problems=("session_unknown",))
@@ -269,8 +306,16 @@ def get_session(ask: Ask, session_id: Name) -> Done[SessionAnswer]:
 def _find(ask: Ask, session_id: str) -> Session | None:
     """Look a session up by its id: the first ones after what it begins with."""
     sessions = ask.context.services.sessions
-    near = sessions.list(after=session_id[:-1], limit=NEIGHBORS)
-    return next((each for each in near if each.id == session_id), None)
+    last = session_id[:-1]
+    for _ in range(0, NEIGHBORS, NEAR):
+        near = sessions.list(after=last, limit=NEAR)  # with their data: a few at a time
+        for each in near:
+            if each.id == session_id:
+                return each
+        if len(near) < NEAR:
+            break
+        last = near[-1].id
+    return None
 
 
 @operator("DELETE", BASE + "/{sessionId}", may=Permission.SESSIONS_END)
@@ -293,7 +338,7 @@ def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
     They are refused from now on; their entries in the events, and the seats they held, follow at once.
     """
     at = ask.context.services.cut_off(query.user_id, reason="revoked", actor=ask.actor)
-    said = f"Every session of user {query.user_id} begun up to now is over."
+    said = f"Every session of user {isolated(query.user_id)} begun up to now is over."
     return Done(data=CutoffAnswer(at=rfc3339(at)), message=said)
 
 
@@ -301,7 +346,11 @@ def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
 def cut_off_sessions(ask: Ask, body: CutoffBody) -> Done[CutoffAnswer]:
     """End all sessions begun up to now: of a user, or of everybody if `userId` is null."""
     at = ask.context.services.cut_off(body.user_id, reason="cut_off", actor=ask.actor)
-    whose = "Everybody's sessions" if body.user_id is None else f"The sessions of {body.user_id}"
+    whose = (
+        "Everybody's sessions"
+        if body.user_id is None
+        else f"The sessions of {isolated(body.user_id)}"
+    )
     return Done(data=CutoffAnswer(at=rfc3339(at)), message=f"{whose} begun up to now are over.")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
 from sojourn.api.events import event_body
+from sojourn.api.paging import page_of
 from sojourn.api.reply import encode
 from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.clock import SECOND
@@ -170,16 +172,19 @@ def list_deliveries(ask: Ask, webhook_id: Name, query: DeliveriesQuery) -> Done[
 
     Pending ones and dead letters (30 days), and the latest that were delivered (7 days, 1,000 at most).
     """
-    found = ask.context.outbound.desk.deliveries(
-        webhook_id,
-        state=optional(query.state),
-        after=optional(query.after),
-        limit=query.limit,
-    )
-    full = len(found) == query.limit
+    desk, state = ask.context.outbound.desk, optional(query.state)
+
+    def read(after: int | None, limit: int) -> Sequence[Delivery]:
+        return desk.deliveries(webhook_id, state=state, after=after, limit=limit)
+
     return Done(
-        data=Page(
-            items=[delivery_body(x) for x in found], next=str(found[-1].seq) if full else None
+        data=page_of(
+            read,
+            delivery_body,
+            after=optional(query.after),
+            limit=query.limit,
+            cursor=lambda delivery: delivery.seq,
+            name=lambda delivery: str(delivery.seq),
         )
     )
 

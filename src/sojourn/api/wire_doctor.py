@@ -83,6 +83,11 @@ def doctor_body(
     )
 
 
+EVIDENCE_MAX = 100
+EVIDENCE_CHARACTERS = 2_000
+"""Pieces of evidence that are shown of one finding, and how long each is: they may repeat what is stored."""
+
+
 def counts(seen: Sequence[Examined]) -> dict[str, int]:
     """Count by verdict, the worst first."""
     verdicts = [each.finding.verdict for each in seen]
@@ -100,13 +105,17 @@ def check_body(latest: Latest) -> CheckBody:
         looked_at=check.looked_at,
         verdict=finding.verdict,
         finding=finding.title,
-        evidence=list(finding.evidence),
+        evidence=[_cut(each) for each in finding.evidence[:EVIDENCE_MAX]],
         means=finding.means,
         fix=None if finding.fix is None else fix_body(finding.fix),
         plan=[step_body(step) for step in seen.steps],
         at=rfc3339(latest.at),
         took=seconds(seen.milliseconds),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= EVIDENCE_CHARACTERS else f"{text[:EVIDENCE_CHARACTERS]} …"
 
 
 def fix_body(fix: Fix) -> FixBody:

@@ -22,6 +22,7 @@ from sojourn.errors import (
 )
 from sojourn.service.people import After, Ending, Listing
 from sojourn.session import Session
+from sojourn.text import isolated, plain
 
 PAGE = 50
 PAGE_MAX = 200
@@ -102,15 +103,15 @@ def _shown(session: Session, listing: Listing) -> ActiveSession:
     if device.name is None:  # begun before devices were named
         known = recognize(device.user_agent or "")
         device = replace(known, ip=device.ip, place=device.place)
-    name = device.name or UNKNOWN
+    name = plain(device.name) or UNKNOWN
     return ActiveSession(
         id=session.id,
         device=name if session.impersonator is None else f"{name} (somebody acting for you)",
-        browser=device.browser,
-        os=device.os,
+        browser=plain(device.browser),
+        os=plain(device.os),
         kind=device.kind or "unknown",
-        ip_address=device.ip,
-        location=device.place,
+        ip_address=plain(device.ip),
+        location=plain(device.place),
         created_at=rfc3339(session.created_at),
         last_used_at=rfc3339(session.last_used_at),
         expires_at=rfc3339(session.expires_at),
@@ -128,7 +129,7 @@ def words_of_ending(ending: Ending, *, others: bool, device: str = "That device"
     if ending.own:
         said = "You are signed out."
     elif not others:
-        said = f"{device} is signed out."
+        said = f"{isolated(device)} is signed out."
     elif not ending.ended:
         said = "You are not signed in anywhere else."
     elif ending.ended == 1:

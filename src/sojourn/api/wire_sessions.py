@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from sojourn.api.paging import within_bytes
 from sojourn.api.wire import (
     ASK_AGAIN_MAX,
     STATUS,
@@ -122,6 +123,10 @@ class EndBody(Wire, frozen=True, kw_only=True):
     reason: Name | UnsetType = UNSET
 
 
+ACTOR_MAX = 200
+"""Characters that an application may use; the store has 256, and the application's name stands before it."""
+
+
 class EndManyBody(Wire, frozen=True, kw_only=True):
     """`ids`, or all of `userId` but `keep`. `actor`: who did it, null for the holder itself; left out:
     the API key."""
@@ -130,7 +135,7 @@ class EndManyBody(Wire, frozen=True, kw_only=True):
     user_id: Name | None = None
     keep: Ids = ()
     reason: Name = "ended"
-    actor: Name | None | UnsetType = UNSET
+    actor: Name | None | UnsetType = UNSET  # of ACTOR_MAX characters at most
 
 
 class CutoffBody(Wire, frozen=True, kw_only=True):
@@ -274,7 +279,11 @@ def limit_problem(denied: TooMany) -> SessionProblem:
         error="The user has as many sessions as allowed.",
         details="Begin again with some of them in `ending`, or with `atLimit` end_oldest.",
         limit=denied.limit,
-        sessions=[session_body(each, data=True) for each in denied.sessions],
+        sessions=within_bytes(
+            denied.sessions,
+            lambda each: session_body(each, data=True),
+            lambda each: session_body(each, data=False),
+        ),
     )
 
 

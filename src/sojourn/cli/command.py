@@ -21,6 +21,7 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.help import Command, Group
 from sojourn.cli.output import Output
 from sojourn.cli.server import Server, find
+from sojourn.text import escaped
 
 SERVER_PANEL = "Server"
 
@@ -129,7 +130,7 @@ def confirm(question: str, *, yes: bool) -> None:
             todo="Add --yes if that is what you want.",
             exit_code=ExitCode.USAGE,
         )
-    if not typer.confirm(question, err=True):
+    if not typer.confirm(escaped(question), err=True):
         raise Failure(
             "Nothing was changed.", why="You did not confirm.", todo="Run it again to confirm."
         )

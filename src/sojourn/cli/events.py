@@ -11,6 +11,7 @@ import typer
 from sojourn.cli.command import Limit, command
 from sojourn.cli.output import STYLES, Output, count, span
 from sojourn.cli.server import Server
+from sojourn.text import isolated
 
 FOLLOW_INTERVAL = 0.5  # seconds
 PAGE = 500
@@ -111,12 +112,12 @@ def show(out: Output, event: dict[str, Any]) -> None:
 
 def describe(event: dict[str, Any]) -> str:
     """Say who, where and why, in a few words."""
-    who = str(event.get("userId") or "")
+    who = isolated(str(event.get("userId") or ""))
     if event.get("feature"):
         who += f" on {event['feature']}"
     text = ": ".join(part for part in (who.strip(), _detail(event)) if part)
     if event.get("actor"):
-        text += f", by {event['actor']}"
+        text += f", by {isolated(event['actor'])}"
     return f"{text} ({event['subject']})" if event.get("subject") else text
 
 

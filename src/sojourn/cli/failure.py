@@ -6,9 +6,13 @@ Every exception that reaches `main` becomes a `Failure` here, so the words and t
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import signal
+import sys
 import textwrap
 import traceback
+from collections.abc import Iterator
 from enum import IntEnum
 
 import typer
@@ -24,12 +28,20 @@ from sojourn.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from sojourn.log import MASK, mask_text
 
 MARGIN = len("error: ")
 ENDS = [signal.SIGTERM, signal.SIGINT]
 """Signals by which somebody ends a command that goes on: kill, Ctrl-C, a terminal that is closed."""
 if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDS.append(signal.SIGHUP)
+
+
+SECRET_FLAGS = ("--secret", "--admin-key", "--key", "--license-key")
+"""Flags whose values are secrets. Each can be given in the environment instead (SOJOURN_SECRET and so on),
+where other users of the machine do not see it: they can read a command line."""
+SECRET_MIN = 8
+"""Characters of a value that is searched for in what is printed: a shorter one is part of many words."""
 
 
 class ExitCode(IntEnum):
@@ -90,12 +102,29 @@ class Failure(Exception):
 
     @property
     def lines(self) -> tuple[str, str, str]:
-        return one_line(self.what), one_line(self.why), one_line(self.todo)
+        return hide(one_line(self.what)), hide(one_line(self.why)), hide(one_line(self.todo))
 
 
 def one_line(text: str) -> str:
     """Fold whitespace, so that an error stays three lines whatever a driver put into its message."""
     return " ".join(text.split())
+
+
+def hide(text: str) -> str:
+    """Take secrets out of a text: by their look, and those that this process was started with by value."""
+    for value in _given(sys.argv):
+        text = text.replace(value, MASK)
+    return mask_text(text)
+
+
+def _given(line: list[str]) -> Iterator[str]:
+    """Return the secrets of the environment and of a command line, long ones alone."""
+    for flag in SECRET_FLAGS:
+        variable = "SOJOURN_" + flag[2:].replace("-", "_").upper()
+        found = os.environ.get(variable, "").split(",")
+        found += [after for each, after in itertools.pairwise(line) if each == flag]
+        found += [x.partition("=")[2] for x in line if x.startswith(f"{flag}=")]
+        yield from (x.strip() for x in found if len(x.strip()) >= SECRET_MIN)
 
 
 def as_failure(error: BaseException, command: str = "sojourn") -> Failure:
@@ -178,11 +207,12 @@ def show(failure: Failure) -> None:
     On a terminal the first two are wrapped between words. The last one is left to the terminal, so
     that a command in it is copied whole.
     """
-    from rich.console import Console
     from rich.text import Text
 
+    from sojourn.cli.output import terminal
+
     what, why, todo = failure.lines
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = terminal(stderr=True, soft_wrap=True)
     if console.is_terminal:
         what, why = (_hung(text, console.width) for text in (what, why))
     with contextlib.suppress(OSError):  # nobody reads stderr any more

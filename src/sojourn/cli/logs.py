@@ -6,9 +6,11 @@ other libraries say is masked here, after it has been rendered.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from sojourn.errors import SettingsError
 from sojourn.log import mask_fact, mask_text, traceback_of
 from sojourn.settings import Settings
+from sojourn.text import escaped, escaped_json
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "console", "json")
@@ -61,7 +64,7 @@ class JsonFormatter(logging.Formatter):
         }
         if failure := _failure(record):
             said["exception"] = failure
-        return mask_text(json.dumps(said, default=str, ensure_ascii=False))
+        return escaped_json(mask_text(json.dumps(said, default=str, ensure_ascii=False)))
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -77,10 +80,33 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = self._in(COLORS.get(record.levelname, ""), f"{record.levelname.lower():7}")
-        event = self._in(BOLD, f"{_event(record):{EVENT_WIDTH}}")
-        facts = [f"{self._in(DIM, name + '=')}{value}" for name, value in _facts(record).items()]
+        event = self._in(BOLD, f"{escaped(_event(record)):{EVENT_WIDTH}}")
+        facts = [
+            self._in(DIM, f"{escaped(name)}=") + escaped(str(value)).replace("\n", "\\n")
+            for name, value in _facts(record).items()
+        ]
         line = " ".join([self._in(DIM, at), level, event, *facts]).rstrip()
         return mask_text("\n".join(filter(None, [line, _failure(record)])))
+
+
+class _MaskedFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(mask_text(super().format(record)))
+
+
+def guard() -> None:
+    """Mask what reaches stderr where no log was set up: what libraries warn of, and threads that fail."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_MaskedFormatter())
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is None or sys.stderr is None:
+        return
+    failure = (failed.exc_type, failed.exc_value, failed.exc_traceback)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+        sys.stderr.write(escaped(traceback_of(failure)) + "\n")
 
 
 def configure(settings: Settings) -> None:

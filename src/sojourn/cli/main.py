@@ -34,6 +34,7 @@ from sojourn.cli.command import Json, add
 from sojourn.cli.demo.command import demo
 from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, show
 from sojourn.cli.help import Group
+from sojourn.cli.logs import guard
 from sojourn.cli.output import Output
 
 EPILOG = "\n".join(
@@ -107,6 +108,8 @@ samples.register(app, TRY)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. The entry point of `sojourn`."""
+    if arguments is None:  # the process is ours
+        guard()
     try:
         outcome = app(args=arguments, prog_name="sojourn", standalone_mode=False)
         sys.stdout.flush()

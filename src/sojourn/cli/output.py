@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from sojourn.text import escaped, escaped_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -77,25 +79,19 @@ class Output:
 
     @cached_property
     def console(self) -> Console:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=PIPE_WIDTH)
-        return console
+        console = terminal()
+        return console if console.is_terminal else terminal(width=PIPE_WIDTH)
 
     @cached_property
     def aside(self) -> Console:
         """Return stderr, for what is not the answer: progress, questions, notes."""
-        from rich.console import Console
-
-        return Console(stderr=True, highlight=False)
+        return terminal(stderr=True)
 
     def json(self, value: Any, *, lines: bool = False) -> None:
         """Print one JSON document; with `lines`, on one line, at once."""
         raw = msgspec.json.encode(value)
         text = raw if lines else msgspec.json.format(raw, indent=2)
-        sys.stdout.write(text.decode() + "\n")
+        sys.stdout.write(escaped_json(text.decode()) + "\n")
         sys.stdout.flush()
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
@@ -125,10 +121,23 @@ class Output:
         self.console.print(build_table(columns, rows, self.console.width))
 
 
+def terminal(**options: Any) -> Console:
+    """Return a console that shows what others wrote, and obeys none of it."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Terminal(Console):
+        def render(self, *given: Any, **more: Any) -> Iterator[Segment]:
+            for each in super().render(*given, **more):
+                yield each if each.control else Segment(escaped(each.text), each.style)
+
+    return Terminal(highlight=False, **options)
+
+
 def cell(value: Any, style: str = "") -> Text:
     from rich.text import Text
 
-    text = "–" if value is None else str(value)
+    text = "–" if value is None else escaped(str(value))
     return Text(text, style=STYLES.get(text, style) if text != "–" else "dim")
 
 

@@ -52,7 +52,16 @@ def _shown(name: str, settings: Settings) -> Any:
         return (MASK if isinstance(value, str) else [MASK] * len(value)) if value else None
     if name in ("store", "ledger"):
         return mask_text(getattr(settings, f"{name}_url"))  # what an empty one stands for
-    return msgspec.to_builtins(value)
+    return _masked(msgspec.to_builtins(value))
+
+
+def _masked(value: Any) -> Any:
+    """Take the passwords of URLs out, at any depth."""
+    if isinstance(value, str):
+        return mask_text(value)
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _text(value: Any) -> str:

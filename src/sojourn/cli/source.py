@@ -43,12 +43,12 @@ HELP: dict[str, tuple[str, str, str]] = {
     "secret": (
         SAFETY,
         "SECRET",
-        "Signs lease tokens; repeat to rotate: the first signs, all verify.",
+        "Signs lease tokens; repeat to rotate: the first signs, all verify. Better in SOJOURN_SECRET.",
     ),
     "admin_key": (
         SAFETY,
         "KEY",
-        "First admin key, 32 characters or more. Default: made and printed.",
+        "First admin key, 32 characters or more. Default: made and printed. Better in SOJOURN_ADMIN_KEY.",
     ),
     "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
     "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),

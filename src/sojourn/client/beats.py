@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import heapq
 import itertools
-import logging
 import math
 import os
 import threading
@@ -31,6 +30,7 @@ from sojourn.client.hold import IDLE_MAX, Hold
 from sojourn.client.http import Grant, Http, Secret
 from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
+from sojourn.log import sentences
 
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
@@ -39,7 +39,7 @@ RELEASE_TRIES = 3
 RELEASE_PAUSE = 5.0  # seconds
 CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 
 
 class Return:

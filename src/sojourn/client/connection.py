@@ -9,7 +9,6 @@ travel in headers only, and no error of ours holds one.
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
 import ssl
 import threading
@@ -31,11 +30,12 @@ from sojourn.client.http import (
     new_key,
 )
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
+from sojourn.log import sentences
 
 ATTEMPTS = 2
 ANSWER_MAX = 16_777_216  # bytes of an answer that are read
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 _A = TypeVar("_A")
 
 

@@ -7,7 +7,6 @@ outside the block that caught its cause: a traceback that shows locals shows no 
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
 import ssl
 import uuid
@@ -21,6 +20,7 @@ from msgspec import Struct
 from sojourn import __version__
 from sojourn.client.errors import Problem, SeatLost, ServerUnreachable, fault_of
 from sojourn.errors import Forbidden, InvalidInput, SojournError
+from sojourn.log import sentences
 from sojourn.token import mask
 
 SEATS = "/api/licenses/sessions"
@@ -29,7 +29,7 @@ IDLE_CONNECTION = 4.0  # seconds; servers drop idle connections after 5, and a r
 SENT_NOTHING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PLAIN_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 _T = TypeVar("_T")
 
 

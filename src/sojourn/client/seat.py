@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from types import TracebackType
@@ -15,11 +14,12 @@ from sojourn.client.errors import SeatDenied, SeatLost, passing, told_to_wait
 from sojourn.client.hold import Hold, SeatState, Wish, backoff
 from sojourn.client.http import Grant
 from sojourn.errors import SojournError
+from sojourn.log import sentences
 
 RETRY_CAP = 5.0  # seconds between two tries of a call somebody waits for
 RETRY_FLOOR = 0.1
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 
 
 class Change(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+from sojourn.text import plain
 from sojourn.token import TokenKind, check_token
 
 BASE = "/api/sessions"
@@ -115,6 +116,7 @@ class _Ended(Struct, frozen=True, kw_only=True):
 
 class _Page(Struct, frozen=True, kw_only=True):
     items: list[_Session]
+    next: str | None = None
 
 
 class RemoteSessions:
@@ -160,15 +162,23 @@ class RemoteSessions:
         return self._each(self._end, ends)
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
-        query = {
-            "userId": user_id,
-            "newestFirst": "true",
-            "data": "true",
-            "limit": max(1, min(limit, LIST_MAX)),
-        }
-        question = Question(method="GET", path=BASE, query=query, again=True)
-        (found,) = self._each(lambda each: self._connection.ask(each, _Page), [question])
-        return [each.session() for each in found.items]
+        found: list[Session] = []
+        limit = max(1, min(limit, LIST_MAX))
+        after: dict[str, Any] = {}
+        while True:
+            query = {
+                "userId": user_id,
+                "newestFirst": "true",
+                "data": "true",
+                "limit": limit - len(found),
+                **after,
+            }
+            question = Question(method="GET", path=BASE, query=query, again=True)
+            (page,) = self._each(lambda each: self._connection.ask(each, _Page), [question])
+            found += [each.session() for each in page.items]
+            if page.next is None or not page.items or len(found) >= limit:
+                return found
+            after = {"after": page.next}
 
     def close(self) -> None:
         with self._lock:
@@ -354,8 +364,7 @@ def _described(device: Device | None) -> _Device | None:
         return None
     said = {}
     for name, text in msgspec.structs.asdict(device).items():
-        clean = "".join(c for c in text if c.isprintable())[:TEXT_MAX] if text else ""
-        said[name] = clean or None
+        said[name] = plain(text, most=TEXT_MAX)
     return _Device(**said)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import queue
 import random
@@ -12,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from sojourn.log import sentences
+
 WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is looked at this often
 
 Join = Callable[[float], None]
 """Waits for a thread to end, for some seconds at most; does nothing on that thread itself."""
 
-_log = logging.getLogger("sojourn.client")
+_log = sentences("sojourn.client")
 
 
 def sleepless_clock() -> Callable[[], float]:

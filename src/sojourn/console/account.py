@@ -7,7 +7,7 @@ an application mounts all of it at once.
 
 from __future__ import annotations
 
-from sojourn.api.people import BASE, Answer, People, PersonRequest
+from sojourn.api.people import BASE, Answer, People, PersonRequest, cors
 from sojourn.console.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
 from sojourn.console.security import SecurityPage
 
@@ -18,7 +18,9 @@ PATHS = (
     BASE + "/{name}",
 )
 """What an application routes here."""
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+COMPONENT = "sojourn-active-sessions"
+"""How the name of the component's file begins."""
 
 READ = frozenset({"GET", "HEAD"})
 
@@ -50,8 +52,16 @@ class AccountPages:
         if request.path == SECURITY_PATH and request.method in {*READ, "POST"}:
             return self.security.answer(request, prefix + SECURITY_PATH)
         if request.path.startswith(ASSETS_PATH) and request.method in READ:
-            return asset_page(request.path.removeprefix(ASSETS_PATH), accept_encoding)
+            name = request.path.removeprefix(ASSETS_PATH)
+            return self.lent(asset_page(name, accept_encoding), name, request.sender)
         return None
+
+    def lent(self, page: Page | None, name: str, origin: str) -> Page | None:
+        """Let pages of a trusted origin load the component's file, and no other one."""
+        if page is None or not name.startswith(COMPONENT) or not self.people.permits(origin):
+            return page
+        headers = [(k, f"{v}, Origin" if k == "Vary" else v) for k, v in page.headers]
+        return Page(page.status, [*headers, *cors(origin)], page.body)
 
 
 def is_ours(path: str) -> bool:

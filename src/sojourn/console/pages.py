@@ -19,6 +19,7 @@ from msgspec import Struct
 from sojourn.console.assets import asset, find
 from sojourn.console.panel import Card, Panel
 from sojourn.errors import SettingsError
+from sojourn.text import escaped, isolated
 
 SECURITY_PATH = "/account/security"
 ASSETS_PATH = "/account/assets/"
@@ -136,12 +137,18 @@ def asset_page(name: str, accept_encoding: str = "") -> Page | None:
 
 def _ticked(text: str) -> Markup:
     """Show what stands between backticks as code."""
+    text = escaped(text)
     parts = [escape(part) for part in text.split("`")]
     if len(parts) % 2 == 0:
         return escape(text)
     return Markup().join(
         Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts)
     )
+
+
+def _visible(value: Any) -> Any:
+    """Write what nobody would see as numbers; markup of our own stays as it is."""
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
@@ -152,7 +159,9 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         auto_reload=False,
         trim_blocks=False,
+        finalize=_visible,
     )
+    environment.filters["isolated"] = isolated
     environment.filters["ticked"] = _ticked
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.globals["asset"] = lambda name: ASSETS + asset(name).name

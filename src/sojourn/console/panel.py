@@ -12,6 +12,7 @@ from sojourn.api.wire_people import ActiveSession, active_sessions
 from sojourn.console.when import Moment, moment
 from sojourn.service.people import Listing
 from sojourn.session import Session
+from sojourn.text import isolated
 
 HERE = "security"  # the page, as seen from itself
 INTRO = "Sign out any device that you don’t recognize."
@@ -120,7 +121,7 @@ def about_one(row: Row, *, action: str, back: str) -> Card:
     used = "Active now" if own else f"Active {row.used.words}"
     place = (shown.location, shown.ip_address, used)
     return Card(
-        title="Sign out of this device?" if own else f"Sign out {shown.device}?",
+        title="Sign out of this device?" if own else f"Sign out {isolated(shown.device)}?",
         words=effect,
         icon=shown.kind,
         detail=tuple(each for each in place if each),

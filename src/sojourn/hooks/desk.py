@@ -18,6 +18,7 @@ from sojourn.hooks.webhook import (
     WebhookChange,
 )
 from sojourn.store import Store
+from sojourn.text import check_words
 from sojourn.token import new_id
 
 
@@ -34,6 +35,7 @@ class Webhooks:
     ) -> tuple[Webhook, str]:
         """Make a webhook for what happens from now on; the secret is shown this once."""
         check_url(url, self._reach)
+        check_words("description", description)
         newest = self._store.events(limit=1, newest_first=True)
         secret = new_secret()
         webhook = Webhook(
@@ -56,6 +58,8 @@ class Webhooks:
         """Change a webhook. What is enabled again goes on where it stopped."""
         if isinstance(change.url, str):
             check_url(change.url, self._reach)
+        if isinstance(change.description, str):
+            check_words("description", change.description)
         return _known(self._book.change(webhook_id, change, actor=actor))
 
     def delete(self, webhook_id: str, *, actor: str) -> None:

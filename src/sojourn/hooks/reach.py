@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import socket
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
+from sojourn.destination import Address, is_off_limits, unwrapped
 from sojourn.errors import InvalidInput
 
 URL_MAX = 2_000
 PRIVATE = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
 )
-"""Networks of one's own. What is link-local (and so the metadata of clouds) is nobody's webhook."""
-NAT64 = ip_network("64:ff9b::/96")
-
-Address = IPv4Address | IPv6Address
+"""Networks of one's own. What `destination` forbids is none of them, whatever is set."""
 
 
 class Reach(StrEnum):
@@ -115,7 +113,9 @@ def _literal(host: str) -> Address | None:
 
 def _judge(address: Address, reach: Reach, *, tls: bool) -> None:
     """Raise OutOfReach unless a webhook may be sent to this address."""
-    real = _unwrapped(address)
+    real = unwrapped(address)
+    if is_off_limits(real):
+        raise _refused("must lead to a public host")
     if real.is_loopback:
         if reach is Reach.PUBLIC:
             raise _refused("must not lead to this machine")
@@ -128,16 +128,6 @@ def _judge(address: Address, reach: Reach, *, tls: bool) -> None:
         raise _refused("must lead to a public host")
     if not tls:
         raise _refused("begins with https:// if its host is a public one")
-
-
-def _unwrapped(address: Address) -> Address:
-    """Return the IPv4 address inside an IPv6 one, where routers would."""
-    if isinstance(address, IPv4Address):
-        return address
-    inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if inner is None and address in NAT64:
-        inner = IPv4Address(int(address) & 0xFFFFFFFF)
-    return inner or address
 
 
 def _refused(why: str) -> OutOfReach:

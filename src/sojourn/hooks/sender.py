@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import math
 import socket
 import ssl
@@ -22,6 +21,7 @@ from typing import Any
 from sojourn import __version__
 from sojourn.clock import SECOND
 from sojourn.errors import SojournError
+from sojourn.exchange import FinalAnswer, TimedSocket, left
 from sojourn.hooks.reach import Reach, Target, addresses, check_url
 from sojourn.hooks.webhook import Attempt
 
@@ -87,6 +87,8 @@ def _all(target: Target, headers: Mapping[str, str]) -> dict[str, str]:
 class _Connection(http.client.HTTPConnection):
     """Connects to an address that was judged, and to nothing else."""
 
+    response_class = FinalAnswer
+
     def __init__(self, target: Target, reach: Reach) -> None:
         super().__init__(target.host, target.port)
         self.target = target
@@ -104,60 +106,17 @@ class _Connection(http.client.HTTPConnection):
                 return
         raise fault or OSError("the name has no address")
 
-    def _open(self, address: str) -> _Timed:
-        raw = socket.create_connection((address, self.target.port), _left(self.deadline))
+    def _open(self, address: str) -> TimedSocket:
+        raw = socket.create_connection((address, self.target.port), left(self.deadline))
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.target.tls:
-                raw.settimeout(_left(self.deadline))
+                raw.settimeout(left(self.deadline))
                 raw = _tls().wrap_socket(raw, server_hostname=self.target.host)
         except BaseException:
             raw.close()
             raise
-        return _Timed(raw, self)
-
-
-class _Timed:
-    """A socket as `http.client` uses one, of which every wait ends at the connection's deadline."""
-
-    def __init__(self, raw: socket.socket, connection: _Connection) -> None:
-        self._raw = raw
-        self._connection = connection
-
-    def sendall(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            self._raw.settimeout(_left(self._connection.deadline))
-            view = view[self._raw.send(view) :]
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._raw, self._connection))
-
-    def close(self) -> None:
-        self._raw.close()
-
-
-class _Reader(io.RawIOBase):
-    """What an answer is read from; closing it leaves the socket open for the next one."""
-
-    def __init__(self, raw: socket.socket, connection: _Connection) -> None:
-        super().__init__()
-        self._raw = raw
-        self._connection = connection
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._raw.settimeout(_left(self._connection.deadline))
-        return self._raw.recv_into(buffer)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+        return TimedSocket(raw, lambda: self.deadline)
 
 
 @cache

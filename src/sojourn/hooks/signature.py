@@ -21,6 +21,9 @@ from sojourn.errors import InvalidInput
 PREFIX = "whsec_"
 VERSION = "v1"
 SECRET_BYTES = 32
+KEY_MIN = 24
+"""Bytes of a secret (Standard Webhooks 1.0); of a shorter one signatures can be guessed."""
+GIVE_ONE = "Give the secret that was shown once when the webhook was made: whsec_…"
 TOLERANCE = 300
 """Seconds; a message that is older, or from further in the future, may have been recorded."""
 SIGNATURES_MAX = 16
@@ -72,7 +75,9 @@ def verify_webhook(
 ) -> WebhookMessage:
     """Return the message if one of the secrets signed it lately. Raises WebhookRefused otherwise.
 
-    `body` is the raw body, byte for byte as it came. Keep the ids you have seen for a few days: what
+    `body` is the raw body, byte for byte as it came. Secrets are as they were shown once, with or without
+    base64's padding; empty ones, as of a list that was split at its commas, count for nothing, and one
+    at least must not be. Keep the ids you have seen for a few days: what
     was delivered may be delivered again, under the same id.
     """
     given = {name.lower(): value for name, value in headers.items()}
@@ -88,7 +93,10 @@ def verify_webhook(
         raise WebhookRefused(
             f"The message is {age:.0f} s old.", hint="Check the clocks of both machines."
         )
-    keys = [secrets] if isinstance(secrets, str) else list(secrets)
+    given_secrets = [secrets] if isinstance(secrets, str) else list(secrets)
+    keys = [x for each in given_secrets if (x := each.strip()) not in ("", PREFIX)]
+    if not keys:
+        raise WebhookRefused("There is no secret to verify with.", hint=GIVE_ONE)
     due = [f"{VERSION},{_signature(key, message_id, stamp, body)}".encode() for key in keys]
     matches = [hmac.compare_digest(a, b.encode(errors="replace")) for a in due for b in presented]
     if not any(matches):  # all were compared: how long it took tells nothing
@@ -101,11 +109,14 @@ def verify_webhook(
 
 
 def _signature(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
+    text = secret.removeprefix(PREFIX).rstrip("=")
     try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise WebhookRefused(
             "The secret is garbled.", hint=f"It begins with {PREFIX} and goes on in base64."
         ) from None
+    if len(key) < KEY_MIN:  # an empty key signs for everybody
+        raise WebhookRefused("The secret is empty, or too short to prove anything.", hint=GIVE_ONE)
     content = b".".join((message_id.encode(errors="replace"), timestamp.encode(), body))
     return base64.b64encode(hmac.digest(key, content, "sha256")).decode()

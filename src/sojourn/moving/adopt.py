@@ -29,6 +29,7 @@ from sojourn.moving.formats import DECODERS, Kind, Reason, Stored, Unreadable
 from sojourn.service.adopted import public_id
 from sojourn.service.sessions import LIFETIME_MAX, is_foreign
 from sojourn.session import DATA_MAX, IDLE_TIMEOUT, LIFETIME, Session
+from sojourn.text import hidden, plain
 from sojourn.token import hash_token
 
 TOKEN_MIN = 16
@@ -253,7 +254,7 @@ def _user(row: Mapping[str, Any], stored: Stored, terms: Terms) -> str | None:
         raise Unreadable(Reason.NO_USER)
     text = str(value)
     plain = isinstance(value, str | int) and not isinstance(value, bool)
-    if not plain or len(text) > USER_MAX or not text.isprintable():
+    if not plain or len(text) > USER_MAX or hidden(text):
         raise Unreadable(Reason.BAD_USER)
     return text
 
@@ -277,8 +278,7 @@ def _plain(data: dict[Any, Any], remarks: list[str]) -> dict[str, Any]:
 def _device(row: Mapping[str, Any]) -> Device | None:
     def text(name: str, most: int) -> str | None:
         value = row.get(name)
-        clean = "" if value is None else "".join(c for c in str(value) if c.isprintable())
-        return clean[:most] or None
+        return None if value is None else plain(str(value), most=most)
 
     ip = text("ip", 64)  # PostgreSQL's inet names the network too
     ip = None if ip is None else ip.removesuffix("/32").removesuffix("/128")

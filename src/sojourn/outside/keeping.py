@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -54,6 +53,16 @@ def domain(visit: Visit) -> Finding:
             f"The cookie is for {found[0].domain}, and people are at {host}: browsers drop it.",
             evidence=[x.told() for x in found],
             means="Nobody stays signed in at this address.",
+            fix=Fix(text="Leave Domain out: then the cookie belongs to the host that sets it."),
+        )
+    if found := _dropped(visit, "public-suffix"):
+        return failure(
+            f"The cookie is for all of {found[0].domain}, which strangers share: browsers drop it.",
+            evidence=[
+                *(x.told() for x in found),
+                f"{found[0].domain} is in the Public Suffix List.",
+            ],
+            means="Nobody stays signed in.",
             fix=Fix(text="Leave Domain out: then the cookie belongs to the host that sets it."),
         )
     wide = [x for x in seen.session if x.domain]
@@ -126,8 +135,8 @@ def prefix(visit: Visit) -> Finding:
             evidence=[x.told() for x in found],
             means="Nobody stays signed in.",
             fix=Fix(
-                text="__Host- takes Secure, Path=/ and no Domain; __Secure- takes Secure; both take "
-                "HTTPS. Set that, or give the cookie another name."
+                text="__Host- takes Secure, Path=/ and no Domain; __Secure- takes Secure; __Http- takes "
+                "Secure and HttpOnly; all take HTTPS. Set that, or give the cookie another name."
             ),
         )
     promised = [x.name for x in visit.seen().cookies if x.name.startswith("__")]
@@ -176,23 +185,15 @@ def same_site(visit: Visit) -> Finding:
 
 
 def lifetime(visit: Visit) -> Finding:
-    short = [x for x in visit.seen().session if x.goes or _past(x)]
+    short = [x for x in visit.seen().session if x.goes]
     if short:
         return failure(
             "The cookie has expired when it arrives.",
-            evidence=[x.told() for x in short]
-            + [f"Expires={x.expires}" for x in short if x.expires],
+            evidence=[x.told() for x in short],
             means="Nobody stays signed in.",
             fix=Fix(text="Set the application's clock by NTP, and look at its maxAge."),
         )
     return ok("It does.")
-
-
-def _past(cookie: Cookie) -> bool:
-    """By the clock here, as by a person's: a wrong one there is what this finds."""
-    if cookie.expires is None or cookie.max_age is not None:
-        return False
-    return cookie.expires.timestamp() <= time.time()
 
 
 def duplicates(visit: Visit) -> Finding:

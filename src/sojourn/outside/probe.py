@@ -9,15 +9,20 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from msgspec import Struct
 
+from sojourn.destination import is_off_limits
 from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.exchange import FinalAnswer, TimedSocket, left
+from sojourn.log import mask_text
 
-TIMEOUT = 10.0  # seconds
+TIMEOUT = 10.0  # seconds for a whole exchange: to connect, ask and read
 BODY_MAX = 262_144  # bytes of an answer that are looked at
 AGENT = "Mozilla/5.0 (compatible; sojourn-doctor)"
 NONE: Mapping[str, str] = MappingProxyType({})
@@ -45,11 +50,16 @@ class Answer(Struct, frozen=True):
 
     @property
     def goes_to(self) -> str | None:
-        """The address a browser goes on to, if it is sent elsewhere."""
+        """The address a browser goes on to, if it is sent elsewhere: not to one that cannot be read."""
         place = self.get("location")
-        return (
-            urljoin(self.url, place) if place and self.status in (301, 302, 303, 307, 308) else None
-        )
+        if not place or self.status not in (301, 302, 303, 307, 308):
+            return None
+        try:
+            url = urljoin(self.url, place)
+            urlsplit(url).port  # noqa: B018  # read, because what cannot be is told here alone
+        except ValueError:
+            return None
+        return url
 
     @property
     def text(self) -> str:
@@ -63,13 +73,13 @@ class Probe:
     def __init__(
         self, url: str, *, via: str | None = None, context: ssl.SSLContext | None = None
     ) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            port = 0
+            parts, port = urlsplit(""), 0
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-            raise SettingsError(f"This is no address of a web page: {url!r}.")
+            raise SettingsError("This is no address of a web page: " + mask_text(repr(url)))
         self.url = url
         self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self.https = parts.scheme == "https"
@@ -94,8 +104,10 @@ class Probe:
         if cookies:
             sent["Cookie"] = cookies
         try:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
-            connection.sock = self._connect()
+            deadline = time.monotonic() + TIMEOUT
+            connection = http.client.HTTPConnection(parts.netloc)
+            connection.response_class = FinalAnswer
+            connection.sock = self._connect(deadline)
             try:
                 path = parts.path or "/"
                 target = f"{path}?{parts.query}" if parts.query else path
@@ -114,26 +126,47 @@ class Probe:
         return Answer(url, said.status, tuple(said.getheaders()), read)
 
     def ours(self, url: str) -> bool:
-        """Tell whether an address is of this very origin."""
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        """Tell whether an address is of this very origin. One that cannot be read is of none."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return False
         return (parts.scheme == "https", parts.hostname, port) == (
             self.https,
             self.host,
             self._port,
         )
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, deadline: float) -> Any:
         host, port = self.host, self._port
         if self._via is not None:
             named, _, number = self._via.rpartition(":")
             host, port = (named.strip("[]"), int(number)) if number.isdigit() else (self._via, port)
-        plain = socket.create_connection((host, port), timeout=TIMEOUT)
-        if not self.https:
-            return plain
-        context = self._context or ssl.create_default_context()
-        try:
-            return context.wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
+        raw = self._reach(host, port, deadline)
+        if self.https:
+            context = self._context or ssl.create_default_context()
+            try:
+                raw.settimeout(left(deadline))
+                raw = context.wrap_socket(raw, server_hostname=self.host)
+            except BaseException:
+                raw.close()
+                raise
+        return TimedSocket(raw, lambda: deadline)
+
+    def _reach(self, host: str, port: int, deadline: float) -> socket.socket:
+        """Connect to an address of a host that requests may go to, and to none that the name has later."""
+        fault: OSError = OSError("the name has no address")
+        for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            address = str(place[0])
+            if is_off_limits(address):
+                raise SettingsError(
+                    f"{self.origin} leads to {address}, which is link-local or tells a machine of a cloud "
+                    "its secrets: doctor does not ask there.",
+                    hint="Give the address of a web page.",
+                )
+            try:
+                return socket.create_connection((address, port), left(deadline))
+            except OSError as error:
+                fault = error
+        raise fault

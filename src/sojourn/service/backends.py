@@ -53,7 +53,8 @@ class BackendCall(Struct, frozen=True, kw_only=True):
 
 
 class EndSome(Struct, frozen=True, kw_only=True):
-    """Sessions to end. `actor`: None is the holder itself, unset the key that asks."""
+    """Sessions to end. `actor`: None is the holder itself, unset the key that asks. What an application
+    names is kept as `app:<its key's id>:<actor>`."""
 
     end: End
     actor: str | None | UnsetType = UNSET
@@ -245,7 +246,7 @@ class Backends:
         if isinstance(request.actor, UnsetType):
             return replace(request.end, actor=f"key:{key.id}")
         self._keys.require(key, Permission.SESSIONS)  # nobody else may say who it was
-        return replace(request.end, actor=request.actor)
+        return replace(request.end, actor=_said(request.actor, key))
 
 
 _ABSENT = Gone(reason=GoneReason.ABSENT)
@@ -258,6 +259,11 @@ def _key(call: BackendCall, verb: str, key: ApiKey) -> IdempotencyKey | None:
 
 def _once(request: T, key: IdempotencyKey | None) -> T:
     return request if key is None else replace(request, idempotency=key)  # type: ignore[type-var]  # a Struct
+
+
+def _said(actor: str | None, key: ApiKey) -> str | None:
+    """Mark an actor as named by an application, and by which: it must not read like an operator."""
+    return None if actor is None else f"app:{key.id}:{actor}"
 
 
 def _replacing(begin: Begin, own: Session | Gone | None) -> Begin:

@@ -43,8 +43,15 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 }
 
 
+_ORDER = (Role.APP, Role.RELAY, Role.VIEWER, Role.OPERATOR, Role.ADMIN)
 _API = TokenKind.API.value
 _OURS = frozenset(kind.value for kind in TokenKind)
+
+
+def _any_of(permission: Permission) -> str:
+    """Name the roles that may do something: viewer, operator or admin."""
+    roles = [each.value for each in _ORDER if permission in GRANTS[each]]
+    return " or ".join(filter(None, (", ".join(roles[:-1]), roles[-1])))
 
 
 class Keys:
@@ -93,7 +100,7 @@ class Keys:
         if not self.grants(key, permission):
             raise Forbidden(
                 f"A key of role {key.role.value} may not do this.",
-                hint=f"It takes a role that grants {permission.value!r}.",
+                hint=f"It takes a key of role {_any_of(permission)}.",
             )
 
     def create(

@@ -8,6 +8,7 @@ from sojourn.errors import InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
 from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
 from sojourn.store import Action, Store
+from sojourn.text import check_words
 from sojourn.token import TokenKind, hash_token, new_id, new_token
 
 FEATURES_MAX = 1_000
@@ -129,6 +130,7 @@ class Licenses:
 def check_name(name: str) -> None:
     if not 1 <= len(name.strip()) <= NAME_MAX:
         raise InvalidInput(f"A name is 1 to {NAME_MAX} characters.")
+    check_words("name", name, most=NAME_MAX)
 
 
 def check_dates(valid_from: int | None, valid_until: int | None) -> None:

@@ -225,7 +225,7 @@ class OpenVisit:
         if not https and (cookie.is_secure(https) or cookie.needs_secure):
             log.warning(
                 "cookie_will_be_dropped",
-                cookie=cookie.name,
+                name=cookie.name,
                 hint="Browsers take this cookie over HTTPS alone (Secure, SameSite=None or Partitioned), "
                 "and the request came over HTTP. Behind a proxy that ends TLS, name it in "
                 "trusted_proxies and let it send X-Forwarded-Proto.",

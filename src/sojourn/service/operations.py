@@ -16,6 +16,7 @@ from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id
 from sojourn.store import LIST_MAX, Action, Store
+from sojourn.text import hidden
 from sojourn.token import new_id
 
 NAMED_MAX = 100
@@ -213,11 +214,13 @@ class Operations:
 
     def _views(self, pool_ids: list[str], user_id: str) -> list[PoolView]:
         views = []
+        # Who could not acquire under such a name is asked about as anybody.
+        asked_as = "nobody" if hidden(user_id) else user_id
         answers = self._store.preview(
             [
                 Acquire(
                     pool_id=p,
-                    user_id=user_id,
+                    user_id=asked_as,
                     client_id=new_id("debug_"),
                     lease_id=new_id("lse_"),
                 )

@@ -70,15 +70,21 @@ class Operators:
         self._sessions = sessions
         self._secrets = tuple(secrets)
 
-    def sign_in(self, presented: str, device: Device | None = None) -> SignedIn:
-        """Begin a session for whoever has this key. Raises Unauthenticated and its like where it is none,
+    def sign_in(
+        self, presented: str, device: Device | None = None, *, before: str | None = None
+    ) -> SignedIn:
+        """Begin a session for whoever has this key, in place of the one that the browser had (`before`:
+        its cookie), whoever's that was. Raises Unauthenticated and its like where it is none,
         Forbidden where its role may not look, and StoreError where the ledger does not answer."""
         key = self._keys.authenticate(presented)
         self._keys.require(key, Permission.READ)
         key_hash = self._keys.recognize(presented)
         begin = Begin(user_id=USER + key.id, timeouts=TIMEOUTS, device=device, limit=SESSIONS_MAX)
         try:
+            found = self.admit(before) if before is not None else None
             (begun,) = self._sessions.begin([begin])
+            if isinstance(found, Operator):
+                self.sign_out(found)
         except StoreError as fault:
             log.warning("console_without_sessions", key_id=key.id, error=fault.message)
             return self._pass(key, key_hash)

@@ -161,7 +161,7 @@ class SecretsExaminer:
                     fix=INSTEAD,
                 )
         return ok(
-            f"{len(self._secrets)} secret{'s' if len(self._secrets) > 1 else ''}, long and random."
+            f"{len(self._secrets)} secret{'s' if len(self._secrets) > 1 else ''}, long, and no known one."
         )
 
     def _readable(self) -> Finding:

@@ -21,7 +21,18 @@ that break things. A file that one process writes at a time is held to `StoreFil
 
 import pytest
 
-NOUNS = ("sessions", "seats", "denials", "leases", "pools", "events", "sweep", "pulse", "jumps")
+NOUNS = (
+    "sessions",
+    "seats",
+    "denials",
+    "leases",
+    "pools",
+    "events",
+    "sweep",
+    "pulse",
+    "jumps",
+    "text",
+)
 MORE = (
     "sign_ins",
     "people",
@@ -68,6 +79,7 @@ from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after th
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sweep import SweepMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.text import TextMeaning  # noqa: E402  # after the above
 
 
 class StoreMeaning(
@@ -84,6 +96,7 @@ class StoreMeaning(
     PulseMeaning,
     JumpMeaning,
     RepeatMeaning,
+    TextMeaning,
 ):
     """Every sentence of the contract, on a clock that the tests move."""
 

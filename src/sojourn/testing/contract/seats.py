@@ -411,7 +411,7 @@ class SeatMeaning(OnManualClock):
     def test_user_and_client_never_run_together(self, store: Store) -> None:
         """Where one id ends and the other begins is part of who the holder is."""
         store.define([pool(5)])
-        leases = [take(store, "ab", "c"), take(store, "a", "bc"), take(store, "", "abc")]
+        leases = [take(store, "ab", "c"), take(store, "a", "bc"), take(store, "1:a", "bc")]
         assert len({lease.id for lease in leases}) == usage(store).in_use == 3
 
     def test_max_lease_ends_the_best_holder(self, store: Store, clock: ManualClock) -> None:

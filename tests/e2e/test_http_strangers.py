@@ -1,0 +1,84 @@
+"""What strangers send that is not quite HTTP's: addresses that are none, templates, odd handshakes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.api_harness import SEATS, World, served
+from tests.raw_http import Client, head
+
+from sojourn.api.people import LIVE
+from sojourn.lease import LeaseFilter
+from sojourn.ledger import Role
+
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "status"),
+    [
+        ("/nowhere", {}, 404),
+        (LIVE, {"Origin": "https://evil.example", "Cookie": "sojourn=x"}, 403),
+        (LIVE, {"Sec-WebSocket-Version": "12"}, 400),
+        (LIVE, {"Sec-WebSocket-Version": ""}, 400),
+        (LIVE, {"Sec-WebSocket-Key": "abc"}, 400),
+        (LIVE, {"Sec-WebSocket-Protocol": ",,\x1b"}, 400),
+    ],
+)
+def test_a_handshake_is_refused_as_everything_else_is(
+    path: str, more: dict[str, str], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a problem document and our headers; and it is no fault of ours that the log would tell."""
+    world = World()
+    lines = [f"{name}: {value}" for name, value in {**SOCKET, **more}.items()]
+    with caplog.at_level("WARNING"), served(world) as server, Client(server) as client:
+        answer = client.send(head("GET", path, *lines)).read()
+        assert answer is not None
+        assert answer.status == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in answer.headers
+        assert json.loads(answer.body)["status"] == status
+        assert client.read() is None  # it is closed
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["unknown", "\u00ab\u00ab", "<script>", "203.0.113.9, nobody", "10.0.0.300", "fe80::z", ""],
+)
+def test_what_is_no_address_is_none(said: str) -> None:
+    """The address of who came is the last that can be believed."""
+    world = World(trusted_proxies=("127.0.0.1",))
+    with served(world) as server, Client(server) as client:
+        body = json.dumps(world.wish()).encode()
+        lines = (f"X-Forwarded-For: {said}", f"Content-Length: {len(body)}")
+        client.send(head("POST", SEATS, *lines, bearer=world.license_key) + body)
+        answer: Any = client.read()
+        assert answer.status == 201
+        (lease,) = world.store.leases(LeaseFilter())[0]
+        assert lease.device is not None
+        assert lease.device.ip == "127.0.0.1"
+
+
+@pytest.mark.parametrize("piece", ["{sessionId}", "%7BsessionId%7D"])
+def test_the_template_of_a_path_is_no_path(piece: str) -> None:
+    """A session that nobody has: not found, in whichever lane."""
+    world = World()
+    with served(world) as server, Client(server) as client:
+        client.send(
+            head(
+                "PATCH", f"/api/sessions/{piece}", "Content-Length: 2", bearer=world.keys[Role.APP]
+            )
+            + b"{}"
+        )
+        answer: Any = client.read()
+        assert answer.status == 404
