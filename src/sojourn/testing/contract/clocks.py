@@ -156,8 +156,10 @@ class StoreClocks:
         silence they are allowed, and nobody sits down beside them."""
         store.define([pool(1, **QUICK), pool(1, feature="patient", **PATIENT)])
         holders = [take(store, "ann"), take(store, "ann", pool_id="lic_1:patient")]
+        sign_in(store, "idle")
         go_on(store, after(1), holders=holders)
         wall.shift(hours=hours)
+        assert isinstance(load(store, "idle"), Session)
         denied(store.acquire([acquire("bob")])[0])
         go_on(store, after(1), holders=holders)
         assert usage(store).in_use == 1
