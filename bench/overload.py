@@ -20,7 +20,7 @@ import msgspec
 import uvloop
 from http_seats import ACQUIRE, HEARTBEAT, RELEASE, _cycle, _place
 from load import Script, drive, request, whole
-from places import ADMIN_KEY, OTHER_CORE, pin, serving
+from places import ADMIN_KEY, OTHER_CORE, cpu, pin, started
 
 STORES = ("memory", "sqlite", "postgres", "mariadb", "valkey")
 QUEUE = 300
@@ -30,6 +30,7 @@ TIMES = 3  # as much as the peak
 HOLDERS = 40
 LOST_AFTER, BEAT_EVERY = 8.0, 0.5  # seconds
 SEATS = 100_000
+PEAK_SECONDS, PEAK_WARMUP = 2.0, 0.5
 TICK = 0.002  # seconds between two handfuls of arrivals
 CONNECT_AT_ONCE = 100
 
@@ -40,6 +41,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     offered: float  # acquires sent per second, under overload
     goodput: float  # of those, answered and not shed
     share: float  # goodput / peak of the turns beside it, the median of the rounds
+    cpu_at_peak: float  # us of the server's CPU for an acquire and its release
+    cpu_flooded: float  # the same, with what was shed beside it
     shed: int
     shed_p50: float  # ms from the request to its 503
     shed_p99: float
@@ -93,6 +96,7 @@ class _Flood:
         self.good: list[float] = []
         self.shed: list[float] = []
         self.sent = 0
+        self.all_good = 0  # from the first on
         self._requests = [
             request(
                 "POST",
@@ -141,6 +145,7 @@ class _Flood:
         return time.perf_counter() - start - warmup
 
     def _answered(self, status: int, body: bytes, took: float) -> bytes | None:
+        self.all_good += status in (201, 409)
         if status == 201:
             self.good.append(took)
             return request("DELETE", RELEASE, token=json.loads(body)["data"]["token"])
@@ -199,12 +204,12 @@ def measure(rounds: int, say: Callable[[str], None], stores: Sequence[str] = STO
     rows = []
     for store in stores:
         say(f"overload · {store}")
-        with _place(store) as where, serving(*where, f"--queue={QUEUE}") as port:
-            rows.append(_row(store, port, rounds))
+        with _place(store) as where, started(*where, f"--queue={QUEUE}") as (port, pid):
+            rows.append(_row(store, port, pid, rounds))
     return rows
 
 
-def _row(store: str, port: int, rounds: int) -> Row:
+def _row(store: str, port: int, pid: int, rounds: int) -> Row:
     key = _license(port)
     tokens = _seats(port, key)
     living = _Living(tokens)
@@ -212,12 +217,18 @@ def _row(store: str, port: int, rounds: int) -> Row:
     flood = _Flood(key)
     good: list[float] = []
     shed: list[float] = []
+    at_peak: list[float] = []
+    flooded: list[float] = []
     before = _peak(port, key)
     for _ in range(rounds):
+        used = cpu(pid)
         flood = _Flood(key)
         rate = TIMES * before
         took = _beside(living, port, flood, rate)
+        flooded.append((cpu(pid) - used) / max(1, flood.all_good))
+        used = cpu(pid)
         after = _peak(port, key)
+        at_peak.append((cpu(pid) - used) / (after * (PEAK_SECONDS + PEAK_WARMUP)))
         peak = (before + after) / 2
         goodput = len(flood.good) / took
         floods.append((goodput / peak, peak, flood.sent / took, goodput))
@@ -232,6 +243,8 @@ def _row(store: str, port: int, rounds: int) -> Row:
         offered=offered,
         goodput=goodput,
         share=share,
+        cpu_at_peak=statistics.median(at_peak) * 1e6,
+        cpu_flooded=statistics.median(flooded) * 1e6,
         shed=len(shed),
         shed_p50=_ms(shed, 0.5),
         shed_p99=_ms(shed, 0.99),
@@ -267,8 +280,8 @@ def _peak(port: int, key: str) -> float:
         port,
         lambda n: _cycle(key, "cycle", n),
         connections=AT_PEAK,
-        seconds=2.0,
-        warmup=0.5,
+        seconds=PEAK_SECONDS,
+        warmup=PEAK_WARMUP,
     )
     return run.statuses.get(201, 0) / run.seconds
 
