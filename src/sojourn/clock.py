@@ -21,6 +21,9 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+SET_RIGHT = "The store's time goes on as before. Set its machine's clock right, by NTP."
+"""What to do when the clock of a store was set. The log says so once each time."""
+
 
 class Clock(Protocol):
     """What a store asks before it asks its database."""

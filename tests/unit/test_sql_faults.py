@@ -251,7 +251,7 @@ def assert_told(error: Exception, expected: type[SojournError]) -> None:
     assert classify(RuntimeError("a bug of ours")) is None
 
 
-@pytest.mark.parametrize("url", ["oracle://x/y", "", "sojourn.db", "/tmp/x.db", "redis"])
+@pytest.mark.parametrize("url", ["oracle://x/y", "", "sojourn", "redis"])
 def test_unknown_scheme(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         stores.open_store(url)

@@ -125,4 +125,4 @@ def test_it_is_logged_once(
             wall.shift(hours=hours)
             store.pulse()
         assert len(caplog.records) == 2
-        assert all("set it right" in record.getMessage() for record in caplog.records)
+        assert all("store_clock_was_set" in record.getMessage() for record in caplog.records)

@@ -122,7 +122,9 @@ def release(
     feature: Feature = None,
     license_id: License = None,
 ) -> None:
-    """Free a seat: one lease by its id, or all that a user holds on a feature (of one license: --license).
+    """Free a seat: one lease by its id, or all that a user holds on a feature.
+
+    User ids are each customer's own: where several licenses have the feature, name one with --license.
 
     Its holder is told with its next heartbeat, and cannot come back to the lease by itself.
     """

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from sojourn.clock import SECOND, Clock, uptime
+from sojourn.clock import SECOND, SET_RIGHT, Clock, uptime
 from sojourn.errors import SettingsError
 from sojourn.log import get_logger
 from sojourn.stores.redis.codec import pack
@@ -158,7 +158,7 @@ class Connection:
         """Tell the log, once, that the server's clock was set, and the store's time is ahead of it by
         `shift` ms."""
         if abs(shift - self._shift) >= SHIFT_TOLD:
-            log.warning("store_clock_was_set", ahead_of_it=shift / SECOND)
+            log.warning("store_clock_was_set", ahead_of_it=shift / SECOND, hint=SET_RIGHT)
             self._shift = shift
 
     def close(self) -> None:

@@ -10,15 +10,15 @@ latest instant that the file knows of. See docs/adr/0022.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from sojourn.clock import CLOCK_TOLERANCE, SECOND, HostClock, host_now, uptime
+from sojourn.clock import CLOCK_TOLERANCE, SECOND, SET_RIGHT, HostClock, host_now, uptime
+from sojourn.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 KNOWN = """
@@ -69,11 +69,7 @@ class FileClock(HostClock):
         """Log, once each time, that the wall clock was set back."""
         by = self.set_back()
         if by > CLOCK_TOLERANCE and not self._told:
-            log.warning(
-                "this host's clock lies %.1f s behind the database's time, which goes on as before;"
-                " set it right, by NTP",
-                by / SECOND,
-            )
+            log.warning("store_clock_was_set", ahead_of_it=by / SECOND, hint=SET_RIGHT)
         self._told = by > CLOCK_TOLERANCE
 
 

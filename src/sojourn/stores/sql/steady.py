@@ -9,16 +9,16 @@ by since. See docs/adr/0022.
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
-from sojourn.clock import MINUTE, SECOND, uptime
+from sojourn.clock import MINUTE, SECOND, SET_RIGHT, uptime
+from sojourn.log import get_logger
 from sojourn.stores.sql.database import Again, Tx
 from sojourn.stores.sql.faults import classify
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LOOK_EVERY = SECOND
 MISSING_WAIT = MINUTE  # until the next look where there is nothing to look at yet
@@ -154,12 +154,7 @@ class SteadyClock:
 
     def _tell(self, shift: int) -> None:
         if shift and not self.shift:
-            log.warning(
-                "the database's clock was set %s by %.1f s; time here goes on as before;"
-                " set it right, by NTP",
-                "back" if shift > 0 else "ahead",
-                abs(shift) / SECOND,
-            )
+            log.warning("store_clock_was_set", ahead_of_it=shift / SECOND, hint=SET_RIGHT)
 
 
 def _look(tx: Tx) -> _Seen:
