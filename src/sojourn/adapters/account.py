@@ -17,10 +17,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
-from sojourn.api.people import Answer, PersonRequest, asked
-from sojourn.console.account import AccountPages
-from sojourn.console.pages import Look
 from sojourn.errors import SettingsError
+from sojourn.people.account import AccountPages
+from sojourn.people.calls import Answer, PersonRequest, asked
+from sojourn.people.pages import Look
 from sojourn.service.sessions import SessionService
 
 

@@ -24,12 +24,12 @@ from typing import Any
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi_account import AsgiAccount
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
-from sojourn.adapters.outage import outage
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, StoreError
 from sojourn.log import get_logger
+from sojourn.people.outage import outage
 from sojourn.service.batcher import Batcher
-from sojourn.service.visit import Rules, Step, T, Visit, run_async
+from sojourn.service.request_session import Rules, Step, T, Visit, run_async
 from sojourn.session import Gone, Session, Timeouts, TooMany
 
 log = get_logger(__name__)

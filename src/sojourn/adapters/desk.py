@@ -20,16 +20,16 @@ from weakref import WeakSet
 
 from msgspec.structs import replace
 
-from sojourn.api.people import People
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
 from sojourn.devices import Devices, Header
 from sojourn.errors import SettingsError
 from sojourn.origin import Origin, TrustedHops
+from sojourn.people.calls import People
+from sojourn.service.request_session import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
-from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.session import Sessions
 from sojourn.settings import Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret

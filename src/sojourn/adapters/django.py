@@ -31,14 +31,14 @@ from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_settings import lazy_desk
-from sojourn.adapters.outage import outage
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
 from sojourn.errors import InvalidToken, Overloaded, SojournError, StoreError
 from sojourn.log import get_logger
+from sojourn.people.outage import outage
+from sojourn.service.request_session import FAULT_STATUS, Visit
 from sojourn.service.sessions import LIFETIME_MAX
-from sojourn.service.visit import FAULT_STATUS, Visit
 from sojourn.session import Check, End, Session, Timeouts, TooMany
 
 log = get_logger(__name__)

@@ -29,7 +29,7 @@ from sojourn.adapters.desk import SETTINGS_FILE, Desk, LazyDesk, open_desk
 from sojourn.adapters.options import make_rules
 from sojourn.cookie import CookieOptions
 from sojourn.errors import SettingsError
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 

@@ -22,9 +22,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.requests import HTTPConnection
 
 from sojourn.adapters.asgi import AsyncVisit, SessionMiddleware
-from sojourn.adapters.problem import STATUS, sign_in_problem
 from sojourn.clock import MINUTE
 from sojourn.errors import Unauthenticated
+from sojourn.people.sign_in import STATUS, sign_in_problem
 from sojourn.session import Gone
 
 

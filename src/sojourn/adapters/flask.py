@@ -29,15 +29,15 @@ from werkzeug.wrappers import Response as AnyResponse
 from sojourn.adapters.account import Account, Mount, make_account
 from sojourn.adapters.desk import Desk, LazyDesk, open_desk
 from sojourn.adapters.options import NAMES, make_rules
-from sojourn.adapters.outage import outage
-from sojourn.adapters.problem import sign_in_problem
 from sojourn.adapters.sync import SyncVisit
 from sojourn.clock import MINUTE
-from sojourn.console.account import METHODS, PATHS
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, SettingsError, SojournError, StoreError, Unauthenticated
 from sojourn.log import get_logger
-from sojourn.service.visit import Rules, Visit
+from sojourn.people.account import METHODS, PATHS
+from sojourn.people.outage import outage
+from sojourn.people.sign_in import sign_in_problem
+from sojourn.service.request_session import Rules, Visit
 from sojourn.session import Session, Timeouts, TooMany
 
 log = get_logger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import Overloaded, StoreError
-from sojourn.service.visit import Step, T, Visit
+from sojourn.service.request_session import Step, T, Visit
 from sojourn.session import Gone, Session
 
 Headers = list[tuple[str, str]]

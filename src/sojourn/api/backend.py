@@ -26,17 +26,17 @@ from sojourn.api.call import (
 )
 from sojourn.api.context import Context
 from sojourn.api.limits import check_body, read_body, scan
-from sojourn.api.problems import answer_problem
-from sojourn.api.proof import bearer
-from sojourn.api.reply import Reply, done
 from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step
-from sojourn.api.wire import Done, retry_after_header
-from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
 from sojourn.service.sessions import FOREIGN_MAX
 from sojourn.session import Gone, TooMany
 from sojourn.token import TokenKind
+from sojourn.wire.bodies import Done, retry_after_header
+from sojourn.wire.problems import answer_problem
+from sojourn.wire.proof import bearer
+from sojourn.wire.reply import Reply, done
+from sojourn.wire.sessions import gone_problem, limit_problem, room_in
 
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')

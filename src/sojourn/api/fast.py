@@ -15,7 +15,7 @@ from urllib.parse import quote
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.metrics import Tally
-from sojourn.api.reply import Renderer
+from sojourn.api.render import Renderer
 
 Found: TypeAlias = tuple[Call, Tally, dict[str, str]]
 SESSION = re.compile(rb"(?<=/)ses_[0-9A-Za-z]+(?=/|\Z)")

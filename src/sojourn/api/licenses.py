@@ -7,7 +7,10 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import (
+from sojourn.ledger import LicenseChange
+from sojourn.license import License, LicenseStatus, Pool
+from sojourn.service.keys import Permission
+from sojourn.wire.bodies import (
     ChangeLicenseBody,
     CreateLicenseBody,
     Done,
@@ -24,9 +27,6 @@ from sojourn.api.wire import (
     pool_body,
     rfc3339,
 )
-from sojourn.ledger import LicenseChange
-from sojourn.license import License, LicenseStatus, Pool
-from sojourn.service.keys import Permission
 
 
 class LicensesQuery(Wire, frozen=True, kw_only=True):

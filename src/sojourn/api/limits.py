@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from sojourn.api.reply import Headers
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
+from sojourn.wire.reply import Headers
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ import msgspec
 
 from sojourn import __version__
 from sojourn.api.call import Call, Who
-from sojourn.api.reply import encode
-from sojourn.api.wire import STATUS, Problem, title
-from sojourn.api.wire_sessions import SessionProblem
+from sojourn.wire.bodies import STATUS, Problem, title
+from sojourn.wire.reply import encode
+from sojourn.wire.sessions import SessionProblem
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"

@@ -6,7 +6,11 @@ from msgspec import UNSET, UnsetType
 
 from sojourn.api.call import Ask, operator
 from sojourn.api.events import EventBody, event_body
-from sojourn.api.wire import (
+from sojourn.lease import Denied, LeaseState, Usage
+from sojourn.license import LicenseStatus
+from sojourn.service.keys import Permission
+from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
+from sojourn.wire.bodies import (
     Answer,
     CleanupAnswer,
     CleanupBody,
@@ -24,10 +28,6 @@ from sojourn.api.wire import (
     pool_body,
     rfc3339,
 )
-from sojourn.lease import Denied, LeaseState, Usage
-from sojourn.license import LicenseStatus
-from sojourn.service.keys import Permission
-from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from sojourn.api.context import Context
-from sojourn.api.reply import Headers, Reply
 from sojourn.errors import InvalidInput
+from sojourn.wire.reply import Headers, Reply
 
 
 class Incoming(Struct, frozen=True, gc=False):

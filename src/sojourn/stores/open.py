@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.finding import Examiner
-from sojourn.hooks.book import HookedLedger
 from sojourn.ledger import Ledger
 from sojourn.store import Recorded, Recorder, Store
+from sojourn.webhook_store import HookedLedger
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sojourn.adapters.express.cookies import EXPRESS_COOKIE, ExpressCookies
 from sojourn.adapters.express.options import Options, read_url
 from sojourn.clock import STORE_CLOCK, Clock
+from sojourn.doctor.examiners import Beside
 from sojourn.errors import SettingsError
 from sojourn.session import Sessions
 
@@ -106,6 +107,10 @@ def open_examiner(url: str, *, place: str) -> Examiner | None:
     from sojourn.adapters.express.doctor.examiner import ExpressExaminer  # noqa: PLC0415  # if asked for
 
     return ExpressExaminer(lambda: _database(target, STORE_CLOCK), options, place=place)
+
+
+EXPRESS = Beside(open_examiner, ExpressCookies)
+"""What doctor is given, to look at an Express application's store."""
 
 
 def _read(url: str, given: Mapping[str, object]) -> tuple[str, str, Options]:
