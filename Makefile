@@ -82,7 +82,7 @@ demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back the
 lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 	$(BIN)/python -m uv lock --upgrade
 	$(EXPORT) --only-group build --output-file requirements-build.lock
-	$(EXPORT) --no-default-groups --all-extras --output-file requirements.lock
+	$(EXPORT) --no-default-groups --all-extras --no-extra all --no-extra testing --output-file requirements.lock
 	$(EXPORT) --all-groups --all-extras --output-file requirements-dev.lock
 	@! grep -n '://' requirements*.lock # where packages come from is each machine's own setting
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sojourn.extras import need
 from sojourn.people.assets import Assets
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Templates:
 
     @cached_property
     def _environment(self) -> Environment:
+        need("jinja2", "pages", "The security page")
         from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415  # see above
 
         environment = Environment(

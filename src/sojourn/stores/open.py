@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
+from sojourn.extras import installation
 from sojourn.finding import Examiner
 from sojourn.ledger import Ledger
 from sojourn.store import Recorded, Recorder, Store
@@ -181,7 +182,7 @@ def scheme_of(url: str) -> str:
         if find_spec(driver) is None:
             raise SettingsError(
                 f"The driver for {scheme} is not installed.",
-                hint=f"Run: pip install 'sojourn[{extra}]'",
+                hint=f"Run: {installation(extra)}",
             )
     return scheme
 

@@ -18,6 +18,7 @@ from sojourn.adapters.express.options import Options, read_url
 from sojourn.clock import STORE_CLOCK, Clock
 from sojourn.doctor.examiners import Beside
 from sojourn.errors import SettingsError
+from sojourn.extras import installation
 from sojourn.session import Sessions
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _read(url: str, given: Mapping[str, object]) -> tuple[str, str, Options]:
     if find_spec(driver) is None:
         raise SettingsError(
             f"The driver for {scheme} is not installed.",
-            hint=f"Run: pip install 'sojourn[{extra}]'",
+            hint=f"Run: {installation(extra)}",
         )
     return scheme, target, options
 
