@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-bounds campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -34,8 +34,11 @@ help: ## Show this list
 run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it takes and serve on 127.0.0.1:8700 (STORE=valkey: beside a throwaway Valkey)
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
+quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, no Node (a minute or so)
+	SOJOURN_EXAMPLES=4 $(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
 
 coverage: dev servers ## Run every test and show which lines and branches none of them reached (takes longer)
 	@$(BIN)/coverage erase
