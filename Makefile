@@ -35,7 +35,7 @@ run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it t
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
 quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, no Node (a minute or so)
-	SOJOURN_EXAMPLES=4 $(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
