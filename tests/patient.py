@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from sojourn.doctor.doctor import Doctor
 from sojourn.errors import RepairBusy, StoreError, StoreUnavailable
 from sojourn.finding import Area, Check, Finding, Fix, Step, failure, ok, skipped, warning
-from sojourn.service.doctor.doctor import Doctor
 
 DEADLINE = 20.0
 

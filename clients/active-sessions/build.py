@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "src"
 ENTRY = "element.js"
 MODULE = HERE / "sojourn-active-sessions.js"
-STYLE = HERE.parents[1] / "src" / "sojourn" / "console" / "static" / "sessions.css"
+STYLE = HERE.parents[1] / "src" / "sojourn" / "people" / "static" / "sessions.css"
 PUBLIC = ("ActiveSessions", "STRINGS")
 NOTE = "Put together from clients/active-sessions/src by build.py there: change that."
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from sojourn.cli.main import main
+from sojourn.cli.entry import main
 
 sys.exit(main())

@@ -80,7 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     request_timeout: float = 10.0  # to receive a request, and to answer it
     shutdown_timeout: float = 15.0
     show_holders: bool = True  # a denial tells its caller who holds the seats
-    webhook_reach: str = "public"  # public | loopback | private: see hooks/reach.py
+    webhook_reach: str = "public"  # public | loopback | private: see webhooks/reach.py
     webhook_timeout: float = 10.0
     webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
     log_format: str = "auto"  # auto | console | json

@@ -32,8 +32,8 @@ from sqlalchemy import Engine, event
 from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
+from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules
 from sojourn.store import Store
 from sojourn.stores.open import open_store
 from sojourn.token import TokenKind, new_token

@@ -19,8 +19,8 @@ from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
 from sojourn.errors import StoreUnavailable
+from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules
 from sojourn.session import AtLimit, GoneReason, TooMany
 from sojourn.stores.memory import MemoryStore
 from sojourn.token import TokenKind, new_token

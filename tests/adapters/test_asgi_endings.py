@@ -15,7 +15,7 @@ from tests.adapters.asgi_site import DEADLINE, World, application
 
 from sojourn.adapters.asgi import RUNNER_IDLE, SessionMiddleware
 from sojourn.errors import SettingsError
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from sojourn.adapters.django import SessionStore
 from sojourn.clock import DAY, ManualClock
 from sojourn.cookie import SignedTokens
 from sojourn.errors import InvalidInput
+from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules
 from sojourn.session import AtLimit
 from sojourn.store import Store
 from sojourn.stores.open import open_store

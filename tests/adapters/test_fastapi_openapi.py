@@ -18,7 +18,7 @@ from sojourn.adapters.fastapi import (
     session_cookie,
 )
 from sojourn.cookie import CookieOptions
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 
 
 @pytest.fixture

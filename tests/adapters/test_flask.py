@@ -22,7 +22,7 @@ from sojourn.adapters.flask import (
 )
 from sojourn.cookie import CookieOptions
 from sojourn.errors import SettingsError, StoreUnavailable
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 from sojourn.session import PRESETS, Session
 
 

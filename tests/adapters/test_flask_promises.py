@@ -20,8 +20,8 @@ from sojourn.adapters.flask import Sojourn, visit
 from sojourn.clock import ManualClock
 from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens
 from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules
 from sojourn.session import AtLimit
 from sojourn.stores.memory import MemoryStore
 

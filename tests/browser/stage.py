@@ -19,7 +19,7 @@ from playwright.sync_api import (
     WebSocketRoute,
 )
 
-from sojourn.console.pages import (
+from sojourn.people.pages import (
     ASSETS_PATH,
     SECURITY_PATH,
     Look,

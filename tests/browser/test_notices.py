@@ -8,9 +8,9 @@ from tests.browser.conftest import Stages
 from tests.browser.stage import ORIGIN
 from tests.browser.test_states import looks_right
 
-from sojourn.adapters.outage import outage
-from sojourn.adapters.problem import sign_in_problem
 from sojourn.errors import StoreBroken, StoreUnavailable, Unauthenticated
+from sojourn.people.outage import outage
+from sojourn.people.sign_in import sign_in_problem
 
 HTML = "text/html,*/*"
 NOTICES = {

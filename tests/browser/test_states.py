@@ -12,7 +12,7 @@ from tests.browser.chromium import axe_looks
 from tests.browser.conftest import Stages
 from tests.browser.stage import Stage, refuse, session
 
-from sojourn.console.pages import Look
+from sojourn.people.pages import Look
 
 HINT = "Is there something you don’t recognize? Sign it out, then change your password."
 HEADER = """

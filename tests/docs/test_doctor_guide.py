@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sojourn.cli.doctoring import Outside, examiners
+from sojourn.adapters.express import EXPRESS
 from sojourn.cli.failure import ExitCode
 from sojourn.console import probe
+from sojourn.doctor.examiners import Outside, examiners
 from sojourn.finding import Area
 from sojourn.settings import Settings
 
@@ -30,7 +31,7 @@ def test_every_check_has_a_heading() -> None:
     checks = [
         check
         for settings in SETTINGS
-        for examiner in examiners(settings, OUTSIDE)
+        for examiner in examiners(settings, OUTSIDE, express=EXPRESS)
         for check in examiner.checks()
     ]
     checks.append(probe.check())  # asked by the console, of one's own browser
@@ -46,7 +47,11 @@ def test_every_check_has_a_heading() -> None:
 
 def test_ids_of_one_run_differ() -> None:
     for settings in SETTINGS:
-        ids = [check.id for examiner in examiners(settings, OUTSIDE) for check in examiner.checks()]
+        ids = [
+            check.id
+            for examiner in examiners(settings, OUTSIDE, express=EXPRESS)
+            for check in examiner.checks()
+        ]
         assert len(ids) == len(set(ids))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sojourn import address, settings
-from sojourn.api.wire import TITLES
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, with_secret
+from sojourn.wire.bodies import TITLES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "symptoms.md").read_text()
 

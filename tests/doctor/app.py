@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sojourn.cookie import SignedTokens, cookie_values
+from sojourn.doctor.browser.login import Login
 from sojourn.errors import InvalidToken
-from sojourn.outside.visit import Login
 from sojourn.token import TokenKind, new_token
 
 HOST = "app.test"

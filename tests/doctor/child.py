@@ -21,8 +21,8 @@ from redis.client import Pipeline
 from sqlalchemy import Engine, event
 
 from sojourn.adapters.express import open_examiner as open_express_examiner
+from sojourn.doctor.doctor import Doctor, Lock
 from sojourn.finding import Examiner
-from sojourn.service.doctor.doctor import Doctor, Lock
 from sojourn.stores import open as stores
 
 RUNS_MAX = 4

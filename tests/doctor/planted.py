@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 from sqlalchemy import text
 
+from sojourn.doctor.doctor import Doctor, Examined
 from sojourn.finding import Examiner, Finding, Verdict
 from sojourn.lease import Acquire, Lease, Renew
-from sojourn.service.doctor.doctor import Doctor, Examined
 from sojourn.session import NewSession, Session
 from sojourn.stores import open as stores
 from sojourn.stores.sql.store import SqlStore

@@ -13,7 +13,8 @@ from tests.doctor.app import App, serving
 from tests.doctor.test_sql_repair import code_of
 from tests.e2e.cli_harness import run
 
-from sojourn.cli import doctoring
+from sojourn.adapters.express import EXPRESS
+from sojourn.doctor import examiners as doctoring
 from sojourn.finding import Verdict
 from sojourn.settings import load
 
@@ -82,7 +83,9 @@ def test_settings_that_no_server_starts_with(tmp_path: Path) -> None:
 def test_settings_that_do_not_say_where_to_look(text: str) -> None:
     """Then no other database is looked at in its place."""
     loaded = load(toml=text, lenient=True)
-    with closing(doctoring.doctor(loaded.settings, faults=loaded.faults)) as opened:
+    with closing(
+        doctoring.doctor(loaded.settings, faults=loaded.faults, express=EXPRESS)
+    ) as opened:
         [seen] = opened.examine()
     assert seen.check.id == "settings.valid"
     assert seen.finding.verdict is Verdict.FAILURE

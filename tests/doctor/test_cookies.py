@@ -11,14 +11,14 @@ import pytest
 from tests.doctor.app import GOOD, HOST, LOGIN, SECRET, App, balanced, certificate, serving
 
 from sojourn.cookie import SignedTokens
+from sojourn.doctor.browser import login as visits
+from sojourn.doctor.browser.cookies import CookieExaminer
+from sojourn.doctor.browser.jar import read
+from sojourn.doctor.browser.login import Visit, read_login
+from sojourn.doctor.browser.probe import Probe
+from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SettingsError
 from sojourn.finding import Finding, Verdict
-from sojourn.outside import visit as visits
-from sojourn.outside.cookies import CookieExaminer
-from sojourn.outside.jar import read
-from sojourn.outside.probe import Probe
-from sojourn.outside.visit import Visit, read_login
-from sojourn.service.doctor.doctor import Doctor
 
 HTTPS = GOOD + "; Secure"
 OTHER = "https://front.test"

@@ -13,8 +13,8 @@ from msgspec import Struct
 from tests.adapters.express.pg import SET, express_set, rows
 
 from sojourn.adapters.express import install, open_examiner, open_express
+from sojourn.doctor.doctor import Doctor
 from sojourn.finding import Verdict
-from sojourn.service.doctor.doctor import Doctor
 from sojourn.session import Check, Session
 from sojourn.stores.open import repair_lock
 

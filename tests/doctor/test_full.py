@@ -14,8 +14,8 @@ import redis
 from tests.doctor.test_express import TABLE
 from tests.doctor.test_sql_repair import BATCH, KINDS, LONG
 
-from sojourn.adapters.express import install
-from sojourn.cli.doctoring import doctor
+from sojourn.adapters.express import EXPRESS, install
+from sojourn.doctor.examiners import doctor
 from sojourn.finding import Verdict
 from sojourn.lease import Acquire, Lease
 from sojourn.license import Policy
@@ -48,7 +48,7 @@ def healthy(capsys: pytest.CaptureFixture[str]) -> Healthy:
     """Look at everything, and find nothing: `needed` are checks that must have looked."""
 
     def full_run(settings: Settings, *needed: str, full: bool = False) -> None:
-        with closing(doctor(settings)) as opened:
+        with closing(doctor(settings, express=EXPRESS)) as opened:
             began = time.monotonic()
             seen = {each.check.id: each for each in opened.examine()}
             took = time.monotonic() - began

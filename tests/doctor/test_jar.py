@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sojourn.outside.jar import Jar, cookie_date, is_public_suffix, read
+from sojourn.doctor.browser.jar import Jar, cookie_date, is_public_suffix, read
 
 HTTPS = "https://shop.example.com/account/page"
 HTTP = "http://shop.example.com/account/page"

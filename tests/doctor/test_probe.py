@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from sojourn.doctor.browser import probe
+from sojourn.doctor.browser.probe import Probe, Unreachable
 from sojourn.errors import SettingsError
-from sojourn.outside import probe
-from sojourn.outside.probe import Probe, Unreachable
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import pytest
 import redis
 from tests.serving import free_port
 
+from sojourn.doctor.doctor import Doctor
 from sojourn.finding import Verdict
-from sojourn.service.doctor.doctor import Doctor
 from sojourn.stores.open import open_examiner, open_store
 from sojourn.stores.redis import doctor as module
 from sojourn.stores.redis import health

@@ -10,10 +10,10 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
+from sojourn.doctor.doctor import Doctor
+from sojourn.doctor.roundtrip import RoundTripExaminer
 from sojourn.finding import Finding, Verdict
 from sojourn.lease import Acquire, Denied, Lease
-from sojourn.service.doctor.doctor import Doctor
-from sojourn.service.doctor.roundtrip import RoundTripExaminer
 from sojourn.session import Gone, Save, Session
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
@@ -117,7 +117,7 @@ class NeverExpires(MemoryStore):
 def test_a_store_that_is_wrong(
     store: MemoryStore, check: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sojourn.service.doctor.roundtrip.EXPIRY_MAX", 0.05)
+    monkeypatch.setattr("sojourn.doctor.roundtrip.EXPIRY_MAX", 0.05)
     found = examine(store)
     assert found[check].verdict is Verdict.FAILURE
     assert words in found[check].title

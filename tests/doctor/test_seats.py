@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sojourn.clock import DAY, HOUR, SECOND, ManualClock
+from sojourn.doctor.doctor import Doctor
+from sojourn.doctor.seats import SeatExaminer, contradictions
 from sojourn.finding import Verdict
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Ledger, SweepRun
 from sojourn.license import Policy
 from sojourn.seating import _Decision
-from sojourn.service.doctor.doctor import Doctor
-from sojourn.service.doctor.seats import SeatExaminer, contradictions
 from sojourn.service.licenses import Licenses
 from sojourn.store import Action, Store
 from sojourn.stores.open import open_ledger, open_store

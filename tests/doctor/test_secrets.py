@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sojourn.clock import DAY, HOUR, ManualClock
+from sojourn.doctor.doctor import Doctor
+from sojourn.doctor.secrets import SecretsExaminer
 from sojourn.finding import Finding, Verdict
 from sojourn.ledger import Instance, Ledger
-from sojourn.service.doctor.doctor import Doctor
-from sojourn.service.doctor.secrets import SecretsExaminer
 from sojourn.stores.open import open_ledger
 from sojourn.token import Keyring
 

@@ -9,7 +9,8 @@ import msgspec
 from tests.doctor.app import balanced
 from tests.serving import ADMIN_KEY, SECRET, served
 
-from sojourn.cli.doctoring import Outside, doctor
+from sojourn.adapters.express import EXPRESS
+from sojourn.doctor.examiners import Outside, doctor
 from sojourn.finding import Finding, Verdict
 from sojourn.settings import Settings
 
@@ -18,7 +19,7 @@ ASKED = ("secrets.set", "secrets.instances", "secrets.changed", "secrets.address
 
 
 def examine(settings: Settings, where: str, *, ids: Sequence[str] = ASKED) -> dict[str, Finding]:
-    doc = doctor(settings, Outside(url=f"http://{where}"))
+    doc = doctor(settings, Outside(url=f"http://{where}"), express=EXPRESS)
     try:
         return {x.check.id: x.finding for x in doc.examine() if x.check.id in ids}
     finally:

@@ -20,8 +20,8 @@ from sqlalchemy import make_url
 from tests.doctor.planted import Ward, ward
 
 from sojourn.clock import HOUR, host_now
+from sojourn.doctor.doctor import Doctor, Examined
 from sojourn.finding import Verdict
-from sojourn.service.doctor.doctor import Doctor, Examined
 from sojourn.stores import open as stores
 from sojourn.stores.sql.doctor.examiner import SqlExaminer
 from sojourn.testing import processes

@@ -34,9 +34,9 @@ from sojourn.adapters.express.cookies import ExpressCookies
 from sojourn.clock import DAY
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.origin import Origin
+from sojourn.service.request_session import AdoptedCookie, RawTokens, Request, Rules, Visit, verbs
+from sojourn.service.request_session import run as carry_out
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import AdoptedCookie, RawTokens, Request, Rules, Visit, verbs
-from sojourn.service.visit import run as carry_out
 from sojourn.stores.open import migrate, open_store
 from sojourn.testing.redis_server import redis_server
 

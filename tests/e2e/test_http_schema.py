@@ -28,10 +28,10 @@ from tests.api_harness import ADMIN, Served, World, served
 from sojourn.api.app import CALLS
 from sojourn.api.call import Who
 from sojourn.api.openapi import document
-from sojourn.api.wire import STATUS
 from sojourn.service.seats import SeatCall
 from sojourn.session import Begin
 from sojourn.token import hash_token
+from sojourn.wire.bodies import STATUS
 
 BEYOND_A_SCHEMA = (
     "invalid_policy",  # values that fit one by one, but not together

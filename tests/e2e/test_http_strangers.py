@@ -9,9 +9,9 @@ import pytest
 from tests.api_harness import SEATS, World, served
 from tests.raw_http import Client, head
 
-from sojourn.api.people import LIVE
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
+from sojourn.people.calls import LIVE
 
 SOCKET = {
     "Connection": "Upgrade",

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from sojourn.adopt.formats import Kind, Reason, Unreadable
+from sojourn.adopt.rows import Pairs, Tally, Terms, adopt, read, zone_of
 from sojourn.clock import DAY, HOUR
 from sojourn.errors import InvalidInput
-from sojourn.moving.adopt import Pairs, Tally, Terms, adopt, read, zone_of
-from sojourn.moving.formats import Kind, Reason, Unreadable
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.session import DATA_MAX, LIFETIME, Session
 from sojourn.stores.sql.foreign import SHAPES
@@ -269,7 +269,7 @@ def test_flask_values() -> None:
 
 
 def test_damaged_django_rows() -> None:
-    from sojourn.moving.formats import _base64, _signed  # noqa: PLC0415 - inside
+    from sojourn.adopt.formats import _base64, _signed  # noqa: PLC0415 - inside
 
     assert not _signed("a:b", "c", ["secret"])
     assert _base64("YQ") == b"a"
@@ -282,7 +282,7 @@ def test_django_bombs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What inflates without an end is too large, and is not inflated to see by how much."""
     from base64 import urlsafe_b64encode  # noqa: PLC0415 - for this alone
 
-    monkeypatch.setattr("sojourn.moving.formats._signed", lambda *_: True)
+    monkeypatch.setattr("sojourn.adopt.formats._signed", lambda *_: True)
     bomb = urlsafe_b64encode(zlib.compress(b" " * 50_000_000)).decode().rstrip("=")
     assert why(row(user=None, data=f".{bomb}:1:x"), Kind.DJANGO) is Reason.TOO_LARGE
 

@@ -11,8 +11,16 @@ from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
 from sojourn.errors import InvalidInput
 from sojourn.origin import Origin
+from sojourn.service.request_session import (
+    AdoptedCookie,
+    RawTokens,
+    Request,
+    Rules,
+    Visit,
+    run,
+    verbs,
+)
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import AdoptedCookie, RawTokens, Request, Rules, Visit, run, verbs
 from sojourn.session import Check, End, Gone, GoneReason, NewSession, Rotate, Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.token import TokenKind, hash_token, new_token

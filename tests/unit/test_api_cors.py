@@ -8,8 +8,8 @@ import pytest
 from tests.api_harness import ADMIN, Answer, Api, api
 
 from sojourn.api.app import CALLS
-from sojourn.console.assets import asset
 from sojourn.errors import SettingsError
+from sojourn.people.assets import asset
 from sojourn.session import Begin, Begun
 from sojourn.settings import load
 

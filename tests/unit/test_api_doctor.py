@@ -8,9 +8,9 @@ import pytest
 from tests.api_harness import ADMIN, Answer, Api, api, send
 from tests.patient import DEADLINE, GONE, MISSING, SLOW, Patient
 
+from sojourn.doctor.runs import QUEUE_MAX, Rounds
 from sojourn.errors import RepairBusy
 from sojourn.ledger import Role
-from sojourn.service.doctor.rounds import QUEUE_MAX, Rounds
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from tests.api_harness import (
 )
 from tests.raw_http import Client, head
 
-from sojourn.api.wire import STATUS
 from sojourn.errors import StoreUnavailable
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import LicenseChange, Role
 from sojourn.license import LicenseStatus
 from sojourn.token import Keyring, LeaseClaims, TokenKind, _checksum
+from sojourn.wire.bodies import STATUS
 
 GARBLED = "sjk_" + "0" * 49
 CLAIMS = LeaseClaims(
@@ -318,7 +318,7 @@ def test_fault_is_the_same(
 
     for world in twins.worlds:
         monkeypatch.setattr(world.store, "renew", fail)
-    monkeypatch.setattr("sojourn.api.problems.uuid.uuid4", lambda: "the-same")
+    monkeypatch.setattr("sojourn.wire.problems.uuid.uuid4", lambda: "the-same")
     fast, slow = twins.ask(beat())
     assert fast.code == code
     assert fast == slow

@@ -12,8 +12,8 @@ from tests.api_harness import Served, World, served
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from sojourn.api import live
 from sojourn.cookie import SignedTokens
+from sojourn.people import live
 from sojourn.session import Begin, Begun
 
 SECRET = "people are known by what this signs 0123"

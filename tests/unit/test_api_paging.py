@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from tests.api_harness import ADMIN, Answer, Api, World, api, served
 
-from sojourn.api import paging
-from sojourn.api.paging import page_of
 from sojourn.api.wire_doctor import EVIDENCE_CHARACTERS, EVIDENCE_MAX, check_body
 from sojourn.client.sessions import RemoteSessions
+from sojourn.doctor.doctor import Examined
+from sojourn.doctor.runs import Latest
 from sojourn.finding import Area, Check, failure
 from sojourn.ledger import Role
-from sojourn.service.doctor.doctor import Examined
-from sojourn.service.doctor.rounds import Latest
 from sojourn.session import AtLimit, Begin, Begun
+from sojourn.wire import paging
+from sojourn.wire.paging import page_of
 
 SMALL = 20_000
 """Bytes of a page, so that few rows fill one."""

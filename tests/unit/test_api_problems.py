@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from tests.api_harness import ADMIN, BEAT, CURRENT, SEATS, Answer, Api, api, encode, send
 
-from sojourn.api.wire import STATUS, Problem
 from sojourn.errors import StoreBroken, StoreUnavailable
 from sojourn.ledger import Role
 from sojourn.session import Begin, Begun
+from sojourn.wire.bodies import STATUS, Problem
 
 SESSIONS = "/api/sessions"
 PROMISED = {

@@ -9,11 +9,11 @@ import pytest
 from tests.api_harness import Api
 from tests.unit.test_api_lanes import Twins, again, keyed
 
-from sojourn.api.wire import STATUS
 from sojourn.errors import StoreUnavailable
 from sojourn.ledger import Role
 from sojourn.session import Begin, Begun
 from sojourn.token import TokenKind, _checksum
+from sojourn.wire.bodies import STATUS
 
 BASE = "/api/sessions"
 CURRENT = BASE + "/current"
@@ -281,7 +281,7 @@ def test_fault_is_the_same(
     made = [make(world) for world in twins.worlds]
     for world in twins.worlds:
         monkeypatch.setattr(world.store, verb, fail)
-    monkeypatch.setattr("sojourn.api.problems.uuid.uuid4", lambda: "the-same")
+    monkeypatch.setattr("sojourn.wire.problems.uuid.uuid4", lambda: "the-same")
     fast, slow = twins.ask(lambda world: made[twins.worlds.index(world)])
     assert fast.code == code
     assert fast == slow

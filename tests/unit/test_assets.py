@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.console.assets import CLIENTS, COMPONENT, PACKAGE, asset, find
-from sojourn.console.pages import Look, asset_page, security_page
+from sojourn.console.render import HERE
 from sojourn.errors import SettingsError
+from sojourn.people.assets import CLIENTS, COMPONENT, PACKAGE, asset, find
+from sojourn.people.pages import Look, asset_page, security_page
 
 ROOT = Path(__file__).parents[2]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
@@ -74,9 +75,10 @@ def test_the_colors_are_the_same_everywhere() -> None:
 
 
 def test_what_is_vendored_is_what_came() -> None:
-    for line in (PACKAGE / "SHA256SUMS").read_text().splitlines():
-        digest, name = line.split()
-        assert hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest() == digest
+    for folder in (PACKAGE, HERE / "static"):
+        for line in (folder / "SHA256SUMS").read_text().splitlines():
+            digest, name = line.split()
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
 def test_the_package_has_it_all(tmp_path: Path) -> None:
@@ -85,10 +87,11 @@ def test_the_package_has_it_all(tmp_path: Path) -> None:
     subprocess.run(built, cwd=ROOT, check=True, capture_output=True, timeout=60)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as package:
-        assert package.read(f"sojourn/console/static/{COMPONENT}") == SOURCE.read_bytes()
+        assert package.read(f"sojourn/people/static/{COMPONENT}") == SOURCE.read_bytes()
         names = set(package.namelist())
-    here = [path for path in PACKAGE.parent.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert {f"sojourn/console/{path.relative_to(PACKAGE.parent)}" for path in here} <= names
+    source = PACKAGE.parents[1]
+    here = [path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {f"sojourn/{path.relative_to(source)}" for path in here} <= names
 
 
 def test_a_name_stands_for_a_content() -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.api.wire import PolicyBody
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.policy import (
     FIELDS,
@@ -20,6 +19,7 @@ from sojourn.cli.policy import (
     parse_features,
 )
 from sojourn.license import CountBy, WhenFull
+from sojourn.wire.bodies import PolicyBody
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.cli import listen, migrate, serve, wiring
+from sojourn.cli import database, listen, serve, wiring
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.output import Output
 from sojourn.errors import StoreBroken, StoreUnavailable
@@ -24,7 +24,7 @@ EMBEDDED = Settings(store="memory:", secret=(SECRET,))
 def migrated(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Whose tables were brought up to date."""
     asked: list[Settings] = []
-    monkeypatch.setattr(migrate, "bring_up_to_date", asked.append)
+    monkeypatch.setattr(serve, "bring_up_to_date", asked.append)
     monkeypatch.setattr(wiring, "build_services", lambda _: None)
     return asked
 
@@ -47,16 +47,16 @@ def test_tables_of_a_shared_store_change_on_request_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other servers may run on them; where there are none yet, nobody can."""
-    monkeypatch.setattr(migrate, "is_fresh", lambda _: fresh)
+    monkeypatch.setattr(serve, "is_fresh", lambda _: fresh)
     serve.prepare(settings, migrate=wanted)
     assert bool(migrated) is done
 
 
 def test_a_database_without_our_tables_is_fresh(tmp_path: Path) -> None:
     settings = Settings(store=f"sqlite:///{tmp_path}/x.db")
-    assert migrate.is_fresh(settings)
-    migrate.bring_up_to_date(settings)
-    assert not migrate.is_fresh(settings)
+    assert database.is_fresh(settings)
+    database.bring_up_to_date(settings)
+    assert not database.is_fresh(settings)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_store_that_fails_a_start(
     def fail(_: Settings) -> None:
         raise error
 
-    monkeypatch.setattr(migrate, "is_fresh", fail)
+    monkeypatch.setattr(serve, "is_fresh", fail)
     with pytest.raises(Failure) as failed:
         serve.prepare(SHARED, migrate=False)
     assert failed.value.exit_code is code

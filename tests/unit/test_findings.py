@@ -9,9 +9,9 @@ from tests.patient import MISSING, SLOW, Patient
 
 from sojourn.clock import ManualClock
 from sojourn.console.doctor import digest
+from sojourn.doctor.findings import SIZE_MAX, FindingsFolder
+from sojourn.doctor.runs import Rounds
 from sojourn.finding import Posted, Verdict, failure, ok
-from sojourn.service.doctor.rounds import Rounds
-from sojourn.stores.findings import SIZE_MAX, FindingsFolder
 
 START = 1_750_000_000_000
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sojourn.adapters.desk import Desk
-from sojourn.api.people import BASE, asked
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
 from sojourn.devices import Devices
+from sojourn.people.calls import BASE, asked
 from sojourn.service.sessions import SessionService
 from sojourn.session import Begin, Begun, Check, End, Gone, Rotate, Save, Session, TooMany
 from sojourn.stores.memory import MemoryStore

@@ -12,9 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from sojourn.doctor.doctor import Doctor
 from sojourn.finding import Examiner
 from sojourn.ledger import Audit
-from sojourn.service.doctor.doctor import Doctor
 from sojourn.stores import open as stores
 from sojourn.stores.sql import migrations, schema
 from sojourn.stores.sql.doctor.examiner import SqlExaminer

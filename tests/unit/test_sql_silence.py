@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from sojourn.clock import SECOND
+from sojourn.doctor.doctor import Doctor
 from sojourn.errors import RepairBusy, StoreUnavailable
 from sojourn.finding import Verdict
-from sojourn.service.doctor.doctor import Doctor
 from sojourn.stores import open as stores
 from sojourn.stores.sql import quick, server
 from sojourn.stores.sql.database import Tx

@@ -12,13 +12,13 @@ from tests.api_harness import ADMIN, FEATURE, Api, api
 
 from sojourn.cli.output import Column, Output
 from sojourn.console.frame import Notice
-from sojourn.console.pages import render
-from sojourn.console.panel import about_one, panel
+from sojourn.console.render import render
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.finding import Verdict
 from sojourn.ledger import Role
-from sojourn.service.people import Listing
+from sojourn.people.panel import about_one, panel
+from sojourn.people.sessions import Listing
 from sojourn.session import Begin, Session
 from sojourn.text import escaped, hidden, isolated, plain
 

@@ -11,8 +11,8 @@ from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.errors import Conflict, InvalidInput, StoreUnavailable, Unauthenticated
+from sojourn.service.request_session import Rules, Visit
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules, Visit
 from sojourn.session import (
     AtLimit,
     Begin,

@@ -12,8 +12,8 @@ from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens
 from sojourn.errors import CookiesTooLarge, InvalidInput, SettingsError
+from sojourn.service.request_session import Rules, Visit
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules, Visit
 from sojourn.session import AtLimit, GoneReason, Session, Timeouts
 from sojourn.stores.memory import MemoryStore
 

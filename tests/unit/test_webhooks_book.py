@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from sojourn.clock import DAY, MINUTE, ManualClock
 from sojourn.errors import Conflict
-from sojourn.hooks.book import Batch, Book, HookedLedger
-from sojourn.hooks.webhook import (
+from sojourn.stores.open import open_ledger
+from sojourn.webhook import (
     WEBHOOKS_MAX,
     DeliveryState,
     Letter,
@@ -21,7 +21,7 @@ from sojourn.hooks.webhook import (
     Webhook,
     WebhookChange,
 )
-from sojourn.stores.open import open_ledger
+from sojourn.webhook_store import Batch, Book, HookedLedger
 
 START = ManualClock().now()
 SECRET = "whsec_c2VjcmV0"

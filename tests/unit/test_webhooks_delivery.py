@@ -15,12 +15,10 @@ from sojourn.api.webhooks import letter_of
 from sojourn.clock import DAY, ManualClock
 from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind
-from sojourn.hooks import deliverer as deliverers
-from sojourn.hooks.book import HookedLedger
-from sojourn.hooks.deliverer import Deliverer
-from sojourn.hooks.desk import Webhooks
-from sojourn.hooks.reach import Reach
-from sojourn.hooks.webhook import (
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.open import open_ledger
+from sojourn.testing.builders import acquire, pool
+from sojourn.webhook import (
     ATTEMPTS_MAX,
     BACKOFF,
     DELIVERED_KEPT_MAX,
@@ -29,9 +27,11 @@ from sojourn.hooks.webhook import (
     Webhook,
     WebhookChange,
 )
-from sojourn.stores.memory import MemoryStore
-from sojourn.stores.open import open_ledger
-from sojourn.testing.builders import acquire, pool
+from sojourn.webhook_store import HookedLedger
+from sojourn.webhooks import deliverer as deliverers
+from sojourn.webhooks.deliverer import Deliverer
+from sojourn.webhooks.reach import Reach
+from sojourn.webhooks.service import Webhooks
 
 DEADLINE = 20.0
 

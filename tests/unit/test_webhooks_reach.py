@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sojourn.destination import is_off_limits
-from sojourn.hooks.reach import OutOfReach, Reach, Target, addresses, check_url
-from sojourn.hooks.sender import Line
+from sojourn.webhooks.reach import OutOfReach, Reach, Target, addresses, check_url
+from sojourn.webhooks.sender import Line
 
 LOOPBACK = (
     *("http://127.0.0.1:9/", "http://localhost:9/", "http://[::1]:9/", "https://127.0.0.1/"),

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.receiver import Answer, Receiver, receiving
 
-from sojourn.hooks import sender
-from sojourn.hooks.reach import Reach
-from sojourn.hooks.sender import Line
-from sojourn.hooks.webhook import Attempt
+from sojourn.webhook import Attempt
+from sojourn.webhooks import sender
+from sojourn.webhooks.reach import Reach
+from sojourn.webhooks.sender import Line
 
 BODY = b"x" * 200_000
 

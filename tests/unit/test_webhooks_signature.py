@@ -8,8 +8,8 @@ import json
 
 import pytest
 
+from sojourn import webhook_signature as signature
 from sojourn.client import WebhookRefused, verify_webhook
-from sojourn.hooks import signature
 
 # https://github.com/standard-webhooks/standard-webhooks: the vector its libraries test with.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -17,10 +17,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
-from sojourn.api.people import Answer, PersonRequest, asked
-from sojourn.console.account import AccountPages
-from sojourn.console.pages import Look
 from sojourn.errors import SettingsError
+from sojourn.extras import need
+from sojourn.people.account import AccountPages
+from sojourn.people.calls import Answer, PersonRequest, asked
+from sojourn.people.pages import Look
 from sojourn.service.sessions import SessionService
 
 
@@ -60,10 +61,12 @@ def make_account(options: Account | Mapping[str, Any] | None) -> Account | None:
 class Mount:
     """The pages over whatever desk is open: one per process, made when first asked for.
 
-    `sockets`: whether the application takes WebSockets, too.
+    `sockets`: whether the application takes WebSockets, too. Raises SettingsError where what renders the
+    page is not installed.
     """
 
     def __init__(self, account: Account, *, sockets: bool = False) -> None:
+        need("jinja2", "pages", "The security page")
         self._look = account.look
         self._sockets = sockets
         self._made: tuple[Desk, AccountPages] | None = None

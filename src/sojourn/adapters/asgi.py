@@ -36,7 +36,7 @@ from sojourn.errors import (
 )
 from sojourn.log import get_logger
 from sojourn.service.batcher import Batcher
-from sojourn.service.visit import Rules, Visit, run_async
+from sojourn.service.request_session import Rules, Visit, run_async
 
 log = get_logger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sojourn.adapters.account import Account, Mount
 from sojourn.adapters.desk import Desk
-from sojourn.api.live import Live
-from sojourn.api.people import LIVE, Answer, PersonRequest
-from sojourn.console.account import is_ours
+from sojourn.people.account import is_ours
+from sojourn.people.calls import LIVE, Answer, PersonRequest
+from sojourn.people.live import Live
 from sojourn.service.sessions import SessionService
 
 Scope = MutableMapping[str, Any]

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from sojourn.adapters.asgi_visit import AsyncVisit, NotAwaited
-from sojourn.adapters.problem import refusal
 from sojourn.errors import (
     CookiesTooLarge,
     Forbidden,
@@ -19,7 +18,8 @@ from sojourn.errors import (
     StoreError,
 )
 from sojourn.log import get_logger
-from sojourn.service.visit import FAULT_STATUS, Visit
+from sojourn.people.sign_in import refusal
+from sojourn.service.request_session import FAULT_STATUS, Visit
 
 log = get_logger("sojourn.adapters.asgi")
 

@@ -20,7 +20,7 @@ from sojourn.adapters.sync import UserVisit
 from sojourn.data import SessionData
 from sojourn.errors import SojournError
 from sojourn.service.batcher import Batcher
-from sojourn.service.visit import Step, T, Visit, run_async
+from sojourn.service.request_session import Step, T, Visit, run_async
 from sojourn.session import Gone, Session, Timeouts, TooMany
 
 

@@ -23,7 +23,6 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from sojourn.adapters.address import address_of
-from sojourn.api.people import People
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
@@ -31,9 +30,10 @@ from sojourn.devices import Devices, Header
 from sojourn.errors import SettingsError
 from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
+from sojourn.people.calls import People
+from sojourn.service.request_session import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
-from sojourn.service.visit import Request, Rules, Step, T, Verb, Visit, run, verbs
 from sojourn.session import Sessions
 from sojourn.settings import PREFIX, Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret

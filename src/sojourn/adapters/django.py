@@ -33,14 +33,14 @@ from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
 from sojourn.adapters.django_settings import check_settings, lazy_desk
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
-from sojourn.adapters.problem import refusal
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, SojournError, StoreError
 from sojourn.log import get_logger
+from sojourn.people.sign_in import refusal
+from sojourn.service.request_session import FAULT_STATUS, Visit
 from sojourn.service.sessions import LIFETIME_MAX
-from sojourn.service.visit import FAULT_STATUS, Visit
 from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
 log = get_logger(__name__)

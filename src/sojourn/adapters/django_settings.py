@@ -35,7 +35,7 @@ from sojourn.adapters.options import make_rules
 from sojourn.cookie import LIFETIME_MAX, CookieOptions
 from sojourn.errors import SettingsError
 from sojourn.guessable import INSECURE
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 

@@ -15,8 +15,8 @@ from typing import Any
 from sojourn.adapters.desk import Desk
 from sojourn.cookie import Codec, SignedTokens, cookie_values
 from sojourn.errors import CookiesTooLarge
+from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
-from sojourn.service.visit import Rules
 from sojourn.session import Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.token import TokenKind, new_token

@@ -17,9 +17,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from sojourn.adapters.account import Account, Mount, make_account
 from sojourn.adapters.django_settings import lazy_desk
-from sojourn.adapters.outage import outage
-from sojourn.console.account import PATHS
 from sojourn.errors import Overloaded, StoreError
+from sojourn.people.account import PATHS
+from sojourn.people.outage import outage
 
 
 @cache

@@ -26,10 +26,10 @@ from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from sojourn.adapters.asgi import AsyncVisit, SessionMiddleware
-from sojourn.adapters.problem import STATUS, sign_in_problem
 from sojourn.clock import MINUTE
 from sojourn.cookie import HOST_PREFIX, CookieOptions
 from sojourn.errors import Unauthenticated
+from sojourn.people.sign_in import STATUS, sign_in_problem
 from sojourn.session import Gone
 
 

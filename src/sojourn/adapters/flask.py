@@ -30,10 +30,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from sojourn.adapters.account import Account, Mount, make_account
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.adapters.flask_config import PREFIX, USER_KEY, FlaskTags, opener, tell_unread
-from sojourn.adapters.problem import refusal, sign_in_problem
 from sojourn.adapters.sync import UserVisit
 from sojourn.clock import MINUTE
-from sojourn.console.account import METHODS, PATHS
 from sojourn.data import SessionData
 from sojourn.errors import (
     CookiesTooLarge,
@@ -45,7 +43,9 @@ from sojourn.errors import (
     Unauthenticated,
 )
 from sojourn.log import get_logger
-from sojourn.service.visit import FAULT_STATUS, Visit
+from sojourn.people.account import METHODS, PATHS
+from sojourn.people.sign_in import refusal, sign_in_problem
+from sojourn.service.request_session import FAULT_STATUS, Visit
 
 log = get_logger(__name__)
 

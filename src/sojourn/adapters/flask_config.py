@@ -18,7 +18,7 @@ from sojourn.adapters.desk import Desk, open_desk
 from sojourn.adapters.options import NAMES, make_rules
 from sojourn.errors import SettingsError
 from sojourn.log import get_logger
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 from sojourn.settings import Settings
 
 log = get_logger("sojourn.adapters.flask")

@@ -14,7 +14,7 @@ import msgspec
 
 from sojourn.cookie import CookieOptions
 from sojourn.errors import SettingsError
-from sojourn.service.visit import Rules
+from sojourn.service.request_session import Rules
 from sojourn.session import PRESETS, Timeouts
 
 NAMES = frozenset(Rules.__struct_fields__)

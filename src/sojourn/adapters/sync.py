@@ -12,7 +12,7 @@ from typing import TypeAlias
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
-from sojourn.service.visit import Step, T, Visit
+from sojourn.service.request_session import Step, T, Visit
 from sojourn.session import Gone, Session, Timeouts, TooMany
 
 Headers = list[tuple[str, str]]

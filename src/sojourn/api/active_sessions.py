@@ -8,15 +8,15 @@ from typing import Any
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
 from sojourn.api.limits import scan
-from sojourn.api.live import reject
-from sojourn.api.people import BASE, LIVE, OTHERS, PersonRequest, asked
-from sojourn.api.problems import refuse
-from sojourn.api.reply import Reply
 from sojourn.api.steps import caller_of
-from sojourn.api.wire import Done, Name
-from sojourn.api.wire_people import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
+from sojourn.people.calls import BASE, LIVE, OTHERS, PersonRequest, asked
+from sojourn.people.live import reject
+from sojourn.people.wire import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
+from sojourn.wire.bodies import Done, Name
+from sojourn.wire.problems import refuse
+from sojourn.wire.reply import Reply
 
 
 def _header_of(scope: Scope) -> Callable[[str], str | None]:

@@ -33,15 +33,15 @@ from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
 from sojourn.api.metrics import REFUSED
 from sojourn.api.openapi import document
-from sojourn.api.problems import answer_problem, crash, problem
-from sojourn.api.reply import SECURITY, Reply, plain
-from sojourn.console.account import is_call
+from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SojournError
 from sojourn.finding import Board
 from sojourn.log import get_logger
-from sojourn.service.doctor.doctor import Doctor
+from sojourn.people.account import is_call
 from sojourn.service.services import Services
 from sojourn.settings import Settings
+from sojourn.wire.problems import answer_problem, crash, problem
+from sojourn.wire.reply import SECURITY, Reply, plain
 
 log = get_logger(__name__)
 

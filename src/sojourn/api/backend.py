@@ -26,18 +26,18 @@ from sojourn.api.call import (
 )
 from sojourn.api.context import Context
 from sojourn.api.limits import DATA_BODY_MAX, check_body, read_body, scan
-from sojourn.api.problems import answer_problem
-from sojourn.api.proof import bearer
-from sojourn.api.reply import Reply, done, replayed
 from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
-from sojourn.api.wire import Done, retry_after_header
-from sojourn.api.wire_sessions import gone_problem, limit_problem, room_in
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
 from sojourn.service.sessions import FOREIGN_MAX
 from sojourn.session import Gone, TooMany
 from sojourn.token import TokenKind
+from sojourn.wire.bodies import Done, retry_after_header
+from sojourn.wire.problems import answer_problem
+from sojourn.wire.proof import bearer
+from sojourn.wire.reply import Reply, done, replayed
+from sojourn.wire.sessions import gone_problem, limit_problem, room_in
 
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')

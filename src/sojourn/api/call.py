@@ -27,16 +27,16 @@ from msgspec import Struct
 from sojourn.api.context import Context
 from sojourn.api.limits import read_body, scan
 from sojourn.api.metrics import Tally
-from sojourn.api.problems import crash, invalid, refuse
-from sojourn.api.proof import bearer
-from sojourn.api.reply import Reply, done
 from sojourn.api.steps import Hot, caller_of
-from sojourn.api.wire import Done, camel
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
 from sojourn.service.batcher import overloaded
 from sojourn.service.caller import Abandoned
 from sojourn.service.keys import Permission
+from sojourn.wire.bodies import Done, camel
+from sojourn.wire.problems import crash, invalid, refuse
+from sojourn.wire.proof import bearer
+from sojourn.wire.reply import Reply, done
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Scope = typing.MutableMapping[str, Any]

@@ -22,8 +22,6 @@ from sojourn.api.context import Context
 from sojourn.api.doctor import ended
 from sojourn.api.limits import read_whole, scan
 from sojourn.api.pages import reply_of
-from sojourn.api.people import PersonRequest
-from sojourn.api.problems import refuse
 from sojourn.api.streams import RunStream
 from sojourn.clock import host_now
 from sojourn.console import doctor, probe
@@ -37,19 +35,22 @@ from sojourn.console.frame import (
     sign_in_page,
     signed_out,
 )
-from sojourn.console.pages import Page, asset_page
+from sojourn.console.render import asset_page
 from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.devices import recognize
+from sojourn.doctor.doctor import Examined
+from sojourn.doctor.runs import Latest, Run
 from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreBroken, StoreError
 from sojourn.finding import Verdict
 from sojourn.log import get_logger
 from sojourn.origin import is_elsewhere
-from sojourn.service.doctor.doctor import Examined
-from sojourn.service.doctor.rounds import Latest, Run
+from sojourn.people.calls import PersonRequest
+from sojourn.people.pages import Page
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator, Operators
 from sojourn.session import Gone, Save
 from sojourn.text import plain
+from sojourn.wire.problems import refuse
 
 T = TypeVar("T")
 

@@ -10,25 +10,25 @@ from typing import Any, TypeVar
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
-from sojourn.api.live import Live
 from sojourn.api.metrics import Metrics
 from sojourn.api.outbound import Outbound
-from sojourn.api.people import People
 from sojourn.api.readiness import Readiness
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
+from sojourn.doctor.doctor import Doctor, Mended
+from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreError
 from sojourn.event import Event
 from sojourn.finding import Board
-from sojourn.hooks.webhook import Letter
 from sojourn.ledger import Audit
 from sojourn.log import get_logger
-from sojourn.service.doctor.doctor import Doctor, Mended
-from sojourn.service.doctor.rounds import Rounds
+from sojourn.people.calls import People
+from sojourn.people.live import Live
+from sojourn.service.request_session import Rules
 from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
-from sojourn.service.visit import Rules
 from sojourn.settings import Settings
+from sojourn.webhook import Letter
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from sojourn.api.call import OVERLOADED, UNHEARD, excuse
 from sojourn.api.fast import FastLane
 from sojourn.api.limits import too_slow
 from sojourn.api.metrics import Tally
-from sojourn.api.reply import Headers, Reply
 from sojourn.api.steps import Asked, Hot, Incoming, Step
 from sojourn.service.batcher import Item
 from sojourn.service.caller import Abandoned, Caller
+from sojourn.wire.reply import Headers, Reply
 
 DIRECT_MAX = 16_384
 """Bytes of the largest body that is taken here. Larger ones, and those of unknown size, take the lane

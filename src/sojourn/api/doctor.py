@@ -12,11 +12,11 @@ from msgspec import Meta
 from sojourn.api.call import Ask, operator
 from sojourn.api.context import Context
 from sojourn.api.limits import too_slow
-from sojourn.api.wire import Done, Name, Wire
 from sojourn.api.wire_doctor import DoctorBody, RepairedBody, doctor_body, mended_body
+from sojourn.doctor.runs import Run
 from sojourn.errors import NotFound
-from sojourn.service.doctor.rounds import Run
 from sojourn.service.keys import Permission
+from sojourn.wire.bodies import Done, Name, Wire
 
 PATIENCE = 120.0
 """Seconds to wait for a run; past that it goes on without its caller, and GET shows how far it is."""

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.paging import page_of
-from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339, seconds
 from sojourn.event import Event, EventKind
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
+from sojourn.wire.bodies import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339, seconds
+from sojourn.wire.paging import page_of
 
 
 class EventBody(Answer, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.metrics import Tally
-from sojourn.api.reply import Renderer
+from sojourn.api.render import Renderer
 from sojourn.origin import TrustedHops
 
 Found: TypeAlias = tuple[Call, Tally, dict[str, str]]

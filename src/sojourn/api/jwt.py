@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.api.limits import Blocking
-from sojourn.api.wire import Name
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
 from sojourn.log import get_logger
 from sojourn.settings import JwtIssuer
+from sojourn.wire.bodies import Name
 
 log = get_logger(__name__)
 

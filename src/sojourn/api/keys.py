@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import Answer, Done, Instant, Name, Page, Wire, instant, rfc3339
 from sojourn.errors import InvalidInput
 from sojourn.ledger import ApiKey, Role
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operators
+from sojourn.wire.bodies import Answer, Done, Instant, Name, Page, Wire, instant, rfc3339
 
 
 class CreateKeyBody(Wire, frozen=True, kw_only=True):

@@ -7,8 +7,10 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.paging import page_of
-from sojourn.api.wire import (
+from sojourn.ledger import LicenseChange
+from sojourn.license import License, LicenseStatus, Pool
+from sojourn.service.keys import Permission
+from sojourn.wire.bodies import (
     ChangeLicenseBody,
     CreateLicenseBody,
     Done,
@@ -25,9 +27,7 @@ from sojourn.api.wire import (
     pool_body,
     rfc3339,
 )
-from sojourn.ledger import LicenseChange
-from sojourn.license import License, LicenseStatus, Pool
-from sojourn.service.keys import Permission
+from sojourn.wire.paging import page_of
 
 
 class LicensesQuery(Wire, frozen=True, kw_only=True):

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from sojourn.api.reply import Headers
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
 from sojourn.service.caller import Abandoned, Caller
 from sojourn.session import DATA_MAX
+from sojourn.wire.reply import Headers
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import msgspec
 from sojourn.api.call import Call, Receive, Scope, Who, words
 from sojourn.api.context import Context
 from sojourn.api.metrics import CONTENT_TYPE
-from sojourn.api.reply import Reply, plain
-from sojourn.api.wire import Answer
 from sojourn.errors import SojournError, StoreUnavailable
+from sojourn.wire.bodies import Answer
+from sojourn.wire.reply import Reply, plain
 
 
 class Alive(Answer, frozen=True, kw_only=True):

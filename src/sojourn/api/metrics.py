@@ -22,8 +22,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sojourn import __version__
+from sojourn.doctor.runs import Rounds
 from sojourn.finding import Area, Verdict
-from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

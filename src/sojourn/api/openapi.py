@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -11,16 +11,22 @@ import msgspec
 from sojourn import __version__
 from sojourn.api.call import Call, Who
 from sojourn.api.examples import example
-from sojourn.api.reply import encode
 from sojourn.api.steps import KEY_MAX
-from sojourn.api.wire import STATUS, Problem, title
-from sojourn.api.wire_sessions import SessionProblem
 from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.ledger import Role
 from sojourn.service.keys import GRANTS
+from sojourn.wire.bodies import STATUS, Problem, title
+from sojourn.wire.reply import encode
+from sojourn.wire.sessions import SessionProblem
 
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
+
+PUBLISHED = (
+    ("sojourn.wire.bodies.", "sojourn.api.wire."),
+    ("sojourn.wire.sessions.", "sojourn.api.wire_sessions."),
+)
+"""Modules that have moved, and what they are called in the names of schemas: generated clients have those."""
 
 EVERY = ("invalid_request", "request_timeout", "body_too_large", "headers_too_large", "internal")
 """What any call may answer, besides its own refusals."""
@@ -275,7 +281,8 @@ def _schemas(calls: tuple[Call, ...]) -> dict[str, Any]:
     for call in calls:
         kinds += [kind for kind in (call.body, call.answer) if kind is not None]
     _, components = msgspec.json.schema_components(_unique(kinds), ref_template=REF)
-    return {name: _portable(components[name]) for name in sorted(components)}
+    named = {_published(name): _portable(schema) for name, schema in components.items()}
+    return dict(sorted(named.items()))
 
 
 def _schema(kind: Any) -> dict[str, Any]:
@@ -291,10 +298,7 @@ def _unique(kinds: list[Any]) -> list[Any]:
 def _portable(schema: Any) -> Any:
     r"""Write patterns as ECMA 262 has them: every other reader of the document knows no `\A`."""
     if isinstance(schema, dict):
-        return {
-            key: _ecma(value) if key == "pattern" else _portable(value)
-            for key, value in schema.items()
-        }
+        return {key: _WRITTEN.get(key, _portable)(value) for key, value in schema.items()}
     if isinstance(schema, list):
         return [_portable(value) for value in schema]
     return schema
@@ -302,3 +306,16 @@ def _portable(schema: Any) -> Any:
 
 def _ecma(pattern: str) -> str:
     return re.sub(r"\\Z$", "$", re.sub(r"^\\A", "^", pattern))
+
+
+def _published(name: str) -> str:
+    for now, then in PUBLISHED:
+        name = name.replace(now, then)
+    return name
+
+
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    "$ref": _published,
+    "pattern": _ecma,
+    "title": lambda title: _published(title) if isinstance(title, str) else _portable(title),
+}

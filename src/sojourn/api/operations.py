@@ -6,7 +6,12 @@ from msgspec import UNSET, UnsetType
 
 from sojourn.api.call import Ask, operator
 from sojourn.api.events import EventBody, event_body
-from sojourn.api.wire import (
+from sojourn.lease import Denied, LeaseState, Usage
+from sojourn.license import LicenseStatus
+from sojourn.service.keys import Permission
+from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
+from sojourn.text import isolated
+from sojourn.wire.bodies import (
     Answer,
     CleanupAnswer,
     CleanupBody,
@@ -24,11 +29,6 @@ from sojourn.api.wire import (
     pool_body,
     rfc3339,
 )
-from sojourn.lease import Denied, LeaseState, Usage
-from sojourn.license import LicenseStatus
-from sojourn.service.keys import Permission
-from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
-from sojourn.text import isolated
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""

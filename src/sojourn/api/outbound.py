@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 from sojourn.event import Event
-from sojourn.hooks.deliverer import Deliverer
-from sojourn.hooks.desk import Webhooks
-from sojourn.hooks.reach import Reach
-from sojourn.hooks.webhook import Letter
 from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
 from sojourn.settings import Settings
+from sojourn.webhook import Letter
+from sojourn.webhooks.deliverer import Deliverer
+from sojourn.webhooks.reach import Reach
+from sojourn.webhooks.service import Webhooks
 
 
 class Outbound:

@@ -10,12 +10,12 @@ from litestar.types import ASGIApp
 
 from sojourn.api.active_sessions import asked_by
 from sojourn.api.context import Context
-from sojourn.api.problems import answer_problem, problem
-from sojourn.api.reply import Reply
 from sojourn.api.steps import caller_of
-from sojourn.console.account import AccountPages
-from sojourn.console.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
 from sojourn.errors import Overloaded, StoreError
+from sojourn.people.account import AccountPages
+from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
+from sojourn.wire.problems import answer_problem, problem
+from sojourn.wire.reply import Reply
 
 
 def handlers(context: Context) -> list[HTTPRouteHandler]:

@@ -27,10 +27,10 @@ from uvicorn.server import ServerState
 
 from sojourn.api.direct import DIRECT_MAX, Direct, Lane
 from sojourn.api.metrics import REFUSED
-from sojourn.api.problems import answer_problem, problem
-from sojourn.api.reply import Renderer
+from sojourn.api.render import Renderer
 from sojourn.api.steps import CALLER
 from sojourn.service.caller import NO_FD, Caller
+from sojourn.wire.problems import answer_problem, problem
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so

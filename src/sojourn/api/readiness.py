@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
+from sojourn.doctor.runs import Rounds
 from sojourn.finding import Verdict
-from sojourn.service.doctor.rounds import Rounds
 from sojourn.service.services import Services
 
 PATIENCE = 2.0  # seconds

@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import Answer, Done, Name, Wire, optional
-from sojourn.api.wire_sessions import SessionBody, session_body
 from sojourn.cookie import SignedTokens
 from sojourn.service.keys import Permission
 from sojourn.service.samples import SAMPLES_MAX, USER, Samples
+from sojourn.wire.bodies import Answer, Done, Name, Wire, optional
+from sojourn.wire.sessions import SessionBody, session_body
 
 BASE = "/api/dev/sample-sessions"
 

@@ -17,12 +17,17 @@ from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, ope
 from sojourn.api.context import Context
 from sojourn.api.jwt import UserProof
 from sojourn.api.limits import check_body, read_body, scan
-from sojourn.api.paging import page_of
-from sojourn.api.problems import deny, lost
-from sojourn.api.proof import bearer, kind_of, wrong_kind
-from sojourn.api.reply import Headers, Reply, done, replayed
 from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
-from sojourn.api.wire import (
+from sojourn.device import Device
+from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from sojourn.idempotency import Presented, Repeated, Replayed
+from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
+from sojourn.license import split_pool_id
+from sojourn.service.keys import Permission
+from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
+from sojourn.text import isolated
+from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
+from sojourn.wire.bodies import (
     AcquireBody,
     BeatBody,
     CleanupAnswer,
@@ -41,15 +46,10 @@ from sojourn.api.wire import (
     optional,
     seconds,
 )
-from sojourn.device import Device
-from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from sojourn.idempotency import Presented, Repeated, Replayed
-from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
-from sojourn.license import split_pool_id
-from sojourn.service.keys import Permission
-from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
-from sojourn.text import isolated
-from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
+from sojourn.wire.paging import page_of
+from sojourn.wire.problems import deny, lost
+from sojourn.wire.proof import bearer, kind_of, wrong_kind
+from sojourn.wire.reply import Headers, Reply, done, replayed
 
 Handler = Callable[[Context, bytes, bytes, Incoming], Step]
 Tell = Callable[[Context, Any], Reply]

@@ -12,10 +12,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
-from sojourn.api.paging import page_of
 from sojourn.api.steps import Asked
-from sojourn.api.wire import Done, Limit, Name, Page, Wire, optional, rfc3339
-from sojourn.api.wire_sessions import (
+from sojourn.errors import InvalidInput, NotFound
+from sojourn.service.backends import CURRENT, EndOwn, EndSome
+from sojourn.service.keys import Permission
+from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
+from sojourn.text import isolated
+from sojourn.wire.bodies import Done, Limit, Name, Page, Wire, optional, rfc3339
+from sojourn.wire.paging import page_of
+from sojourn.wire.sessions import (
     ACTOR_MAX,
     BeginBody,
     BegunAnswer,
@@ -35,11 +40,6 @@ from sojourn.api.wire_sessions import (
     storable,
     whole,
 )
-from sojourn.errors import InvalidInput, NotFound
-from sojourn.service.backends import CURRENT, EndOwn, EndSome
-from sojourn.service.keys import Permission
-from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
-from sojourn.text import isolated
 
 BASE = "/api/sessions"
 GONE = ("session_absent", "session_idle", "session_expired", "session_ended", "session_forged")

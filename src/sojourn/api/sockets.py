@@ -13,8 +13,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
-from sojourn.api.problems import answer_problem, problem
 from sojourn.text import escaped
+from sojourn.wire.problems import answer_problem, problem
 
 SAID_MAX = 300
 """Characters of the library's reason, which may repeat what was sent."""

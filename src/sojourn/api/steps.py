@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from sojourn.api.context import Context
-from sojourn.api.reply import Headers, Reply
 from sojourn.errors import InvalidInput
 from sojourn.idempotency import Presented, fingerprint_of
 from sojourn.service.caller import Caller
+from sojourn.wire.reply import Headers, Reply
 
 IDEMPOTENCY_KEY = b"idempotency-key"
 KEY_MAX = 255

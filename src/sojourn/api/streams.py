@@ -10,7 +10,7 @@ from sojourn.api.doctor import PATIENCE, changes
 from sojourn.clock import host_now
 from sojourn.console.doctor import Stream
 from sojourn.console.frame import HEADERS
-from sojourn.service.doctor.rounds import Run
+from sojourn.doctor.runs import Run
 
 EVENTS = b"text/event-stream; charset=utf-8"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sojourn.api.call import Ask, operator
-from sojourn.api.wire import Answer, Done, Limit, Page, Wire, rfc3339, seconds
 from sojourn.ledger import SweepRun
 from sojourn.service.keys import Permission
+from sojourn.wire.bodies import Answer, Done, Limit, Page, Wire, rfc3339, seconds
 
 PATIENCE = 120.0
 """Seconds to wait for a sweep run by hand; past that it goes on without its caller."""

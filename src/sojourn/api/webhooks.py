@@ -9,13 +9,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Ask, operator
 from sojourn.api.events import event_body
-from sojourn.api.paging import page_of
-from sojourn.api.reply import encode
-from sojourn.api.wire import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.clock import SECOND
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
-from sojourn.hooks.webhook import (
+from sojourn.service.keys import Permission
+from sojourn.webhook import (
     TEST_KIND,
     Delivery,
     DeliveryState,
@@ -23,7 +21,9 @@ from sojourn.hooks.webhook import (
     Webhook,
     WebhookChange,
 )
-from sojourn.service.keys import Permission
+from sojourn.wire.bodies import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339
+from sojourn.wire.paging import page_of
+from sojourn.wire.reply import encode
 
 Url = Annotated[str, Meta(min_length=8, max_length=2_000, pattern=r"\A[!-~]+\Z")]
 Words = Annotated[str, Meta(max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sojourn.api.wire import Answer, rfc3339, seconds
+from sojourn.doctor.doctor import Examined, Mended, worst
+from sojourn.doctor.runs import Latest
 from sojourn.finding import Area, Fix, Step, Verdict
-from sojourn.service.doctor.doctor import Examined, Mended, worst
-from sojourn.service.doctor.rounds import Latest
+from sojourn.wire.bodies import Answer, rfc3339, seconds
 
 
 class FixBody(Answer, frozen=True, kw_only=True, omit_defaults=True):

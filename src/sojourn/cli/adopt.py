@@ -19,7 +19,7 @@ from sojourn.cli.source import Config
 from sojourn.log import mask_text
 
 if TYPE_CHECKING:
-    from sojourn.moving.adopt import Tally
+    from sojourn.adopt.rows import Tally
 
 FROM = "SOJOURN_ADOPT_FROM"
 KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session")
@@ -136,8 +136,8 @@ def adopt(
     already is left alone. Then let your application look at the old cookie too: see the guide,
     moving-in.
     """
-    from sojourn.moving.adopt import Tally, Terms
-    from sojourn.moving.formats import Kind
+    from sojourn.adopt.formats import Kind
+    from sojourn.adopt.rows import Tally, Terms
     from sojourn.session import LIFETIME
 
     if kind not in ("auto", *KINDS):

@@ -22,7 +22,7 @@ from sojourn.cli.output import Output
 from sojourn.settings import Settings
 
 if TYPE_CHECKING:
-    from sojourn.moving.adopt import Pairs, Tally, Terms
+    from sojourn.adopt.rows import Pairs, Tally, Terms
     from sojourn.stores.sql.adopt import Target
 
 Rows = Sequence[Mapping[str, Any]]
@@ -121,7 +121,7 @@ def zone_of(given: str | None, origin: Origin) -> tuple[Any, str]:
     """Choose the zone of times that name none; return it, and how it is known."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-    from sojourn.moving.adopt import zone_of as told_by
+    from sojourn.adopt.rows import zone_of as told_by
 
     name = given or origin.zone
     try:
@@ -164,8 +164,12 @@ def secrets_of(file: Path | None) -> tuple[str, ...]:
 @contextlib.contextmanager
 def target_of(settings: Settings, *, write: bool) -> Iterator[Target]:
     """Open the store to adopt into. One that is not there yet is made to write, and never by a dry run."""
-    from sojourn.cli.migrate import bring_up_to_date, is_fresh
-    from sojourn.cli.serve import open_folder, store_failure
+    from sojourn.cli.database import (
+        bring_up_to_date,
+        is_fresh,
+        open_folder,
+        store_failure,
+    )
     from sojourn.errors import StoreError
     from sojourn.stores.open import open_store, scheme_of
     from sojourn.stores.sql.adopt import Target
@@ -245,7 +249,7 @@ def _take(
         TimeRemainingColumn,
     )
 
-    from sojourn.moving.adopt import adopt as take
+    from sojourn.adopt.rows import adopt as take
 
     shown = out.aside.is_terminal and not out.as_json
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -271,8 +275,8 @@ def _estimate(
     origin: Origin, target: Target, terms: Terms, tally: Tally, took: float
 ) -> float | None:
     """Say how long --apply may take: as long as reading has, and writing at the pace of a rehearsal."""
-    from sojourn.moving.adopt import Tally as Scratch
-    from sojourn.moving.adopt import adopt as take
+    from sojourn.adopt.rows import Tally as Scratch
+    from sojourn.adopt.rows import adopt as take
 
     class Rehearsal:
         spent = 0.0

@@ -20,7 +20,7 @@ from sojourn.errors import InvalidInput
 from sojourn.finding import Area, Verdict
 
 if TYPE_CHECKING:
-    from sojourn.service.doctor.doctor import Doctor, Examined, Mended
+    from sojourn.doctor.doctor import Doctor, Examined, Mended
 
 CODES = {
     Verdict.OK: ExitCode.OK,
@@ -143,7 +143,8 @@ def doctor(
 
     The exit code tells the worst that was found, after mending: 0 nothing, 7 a warning, 8 a failure.
     """
-    from sojourn.cli import doctoring
+    from sojourn.adapters.express import EXPRESS
+    from sojourn.doctor import examiners
 
     areas = _areas(area or [])
     given = {"store": store, "ledger": ledger, "data": data, "express": express}
@@ -151,11 +152,12 @@ def doctor(
     outside = None
     if url is not None:
         request = None if login is None else _read(login)
-        outside = doctoring.Outside(url=url, login=request, page=page, origin=origin, via=via)
+        outside = examiners.Outside(url=url, login=request, page=page, origin=origin, via=via)
     out = Output(as_json=as_json)
     places = {"url": url, "login": login, "page": page, "origin": origin, "via": via}
     called = Called({**given, **places, "config": config})
-    with contextlib.closing(doctoring.doctor(loaded.settings, outside, loaded.faults)) as opened:
+    made = examiners.doctor(loaded.settings, outside, loaded.faults, express=EXPRESS)
+    with contextlib.closing(made) as opened:
         seen = _look(opened, areas, out, called)
         mended: list[Mended] = []
         if (fix or dry_run) and not as_json:
@@ -194,7 +196,7 @@ def _areas(names: Sequence[str]) -> list[Area]:
 
 
 def _worst(seen: Sequence[Examined]) -> Verdict:
-    from sojourn.service.doctor.doctor import worst
+    from sojourn.doctor.doctor import worst
 
     return worst(seen)
 

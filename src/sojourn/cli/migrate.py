@@ -8,10 +8,9 @@ import typer
 
 from sojourn.cli import source
 from sojourn.cli.command import Json
+from sojourn.cli.database import bring_up_to_date, open_folder, store_failure
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
-from sojourn.log import mask_text
-from sojourn.settings import Settings
 
 Store = Annotated[
     str | None,
@@ -42,7 +41,6 @@ def migrate(
     again, and while servers of the version before still run. An embedded store needs none of this:
     `sojourn serve` does it.
     """
-    from sojourn.cli.serve import open_folder, store_failure
     from sojourn.errors import StoreError
 
     settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
@@ -59,21 +57,3 @@ def migrate(
         return
     out.say("The database is up to date.")
     out.facts([("store", urls[0]), *(("ledger", url) for url in urls[1:])])
-
-
-def is_fresh(settings: Settings) -> bool:
-    """Tell whether there are no tables of ours at all: then making them changes nobody's data."""
-    from sojourn.stores.open import schema_version
-
-    urls = {settings.store_url, settings.ledger_url}
-    return all(schema_version(url) is None for url in urls)
-
-
-def bring_up_to_date(settings: Settings) -> list[str]:
-    """Migrate the store, and the ledger where that is another database. Return their masked URLs."""
-    from sojourn.stores.open import migrate
-
-    urls = list(dict.fromkeys((settings.store_url, settings.ledger_url)))
-    for url in urls:
-        migrate(url)
-    return [mask_text(url) for url in urls]

@@ -11,10 +11,10 @@ import typer
 
 from sojourn import __version__
 from sojourn.cli import source
-from sojourn.cli.failure import ExitCode, Failure, reason
+from sojourn.cli.database import bring_up_to_date, is_fresh, open_folder, store_failure
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
-from sojourn.errors import SettingsError, SojournError, StoreError, StoreUnavailable
+from sojourn.errors import SettingsError, SojournError, StoreError
 from sojourn.log import get_logger, mask_text
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, Remembered, with_secret
@@ -51,19 +51,6 @@ def serve(flags: dict[str, Any], config: Config = None, migrate: Migrate = False
     folder = open_folder(settings)
     settings = check(settings, folder)
     start(settings, folder, migrate=migrate or settings.dev)
-
-
-def open_folder(settings: Settings) -> DataFolder:
-    folder = DataFolder(settings.data)
-    try:
-        folder.make()
-    except OSError as error:
-        raise Failure(
-            f"The data folder {settings.data} cannot be used.",
-            why=reason(error),
-            todo="Name another with --data or SOJOURN_DATA, or correct its permissions.",
-        ) from None
-    return folder
 
 
 def check(settings: Settings, folder: DataFolder) -> Settings:
@@ -114,7 +101,6 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
 def prepare(settings: Settings, *, migrate: bool) -> Services:
     """Bring the tables up to date where that is ours to do, and open everything. Raises Failure."""
     from sojourn.cli import wiring
-    from sojourn.cli.migrate import bring_up_to_date, is_fresh
 
     try:
         if migrate or settings.embedded or is_fresh(settings):
@@ -122,23 +108,6 @@ def prepare(settings: Settings, *, migrate: bool) -> Services:
         return wiring.build_services(settings)
     except StoreError as error:
         raise store_failure(settings, error) from None
-
-
-def store_failure(settings: Settings, error: StoreError) -> Failure:
-
-    down = isinstance(error, StoreUnavailable)
-    url = " with ".join(dict.fromkeys(map(mask_text, (settings.store_url, settings.ledger_url))))
-    todo = (
-        "Check that the database runs, and the address, user and password in --store."
-        if down
-        else error.hint
-    )
-    return Failure(
-        f"The store cannot be reached: {url}" if down else f"The store cannot be used: {url}",
-        why=mask_text(error.message),
-        todo=todo,
-        exit_code=ExitCode.UNAVAILABLE if down else ExitCode.FAILED,
-    )
 
 
 def first_key(services: Services, settings: Settings, folder: DataFolder, url: str) -> str | None:

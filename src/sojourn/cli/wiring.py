@@ -19,8 +19,8 @@ from sojourn.errors import SettingsError
 from sojourn.settings import Settings
 
 if TYPE_CHECKING:
+    from sojourn.doctor.findings import FindingsFolder
     from sojourn.service.services import Services
-    from sojourn.stores.findings import FindingsFolder
 
 WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 """How `serve --workers` hands every worker the settings as they were read: as JSON, in the environment."""
@@ -57,19 +57,20 @@ def build_services(settings: Settings) -> Services:
 
 
 def build_app(services: Services, settings: Settings) -> Any:
+    from sojourn.adapters.express import EXPRESS
     from sojourn.api.app import create_app
     from sojourn.api.server import settle_down
-    from sojourn.cli.doctoring import doctor
+    from sojourn.doctor.examiners import doctor
 
     board = findings(settings) if settings.workers > 1 else None
-    app = create_app(services, settings, doctor(settings), board)
+    app = create_app(services, settings, doctor(settings, express=EXPRESS), board)
     settle_down()
     return app
 
 
 def findings(settings: Settings) -> FindingsFolder:
     """Return where the workers of a server show each other what doctor found."""
-    from sojourn.stores.findings import FindingsFolder
+    from sojourn.doctor.findings import FindingsFolder
 
     return FindingsFolder(Path(settings.data) / "findings")
 

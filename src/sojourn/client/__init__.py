@@ -14,6 +14,6 @@ from sojourn.client.identity import default_client_id as default_client_id
 from sojourn.client.seat import Change as Change
 from sojourn.client.seat import Seat as Seat
 from sojourn.client.seat import Waiting as Waiting
-from sojourn.hooks.signature import WebhookMessage as WebhookMessage
-from sojourn.hooks.signature import WebhookRefused as WebhookRefused
-from sojourn.hooks.signature import verify_webhook as verify_webhook
+from sojourn.webhook_signature import WebhookMessage as WebhookMessage
+from sojourn.webhook_signature import WebhookRefused as WebhookRefused
+from sojourn.webhook_signature import verify_webhook as verify_webhook

@@ -10,11 +10,11 @@ from typing import Any
 from msgspec import Struct
 
 from sojourn.console.frame import Notice, rows
-from sojourn.console.pages import render
+from sojourn.console.render import render
+from sojourn.doctor.doctor import Mended
+from sojourn.doctor.runs import Latest, Rounds, Run
 from sojourn.errors import RepairBusy, SojournError
 from sojourn.finding import Area, Check, Fix, Step, Verdict
-from sojourn.service.doctor.doctor import Mended
-from sojourn.service.doctor.rounds import Latest, Rounds, Run
 
 TITLES = {
     Area.SETTINGS: "Settings",

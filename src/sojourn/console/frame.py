@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from sojourn.console.pages import SECURED, Page, render
+from sojourn.console.render import render
 from sojourn.finding import Verdict
+from sojourn.people.pages import SECURED, Page
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 

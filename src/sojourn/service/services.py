@@ -7,7 +7,6 @@ import contextlib
 import threading
 
 from sojourn.errors import StoreError
-from sojourn.hooks.book import HookedLedger
 from sojourn.log import get_logger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
@@ -22,6 +21,7 @@ from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
 from sojourn.store import Outage, Recorder, Store, Swept
 from sojourn.token import Keyring
+from sojourn.webhook_store import HookedLedger
 
 log = get_logger(__name__)
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from sojourn.address import REDIS, SCHEMES, spelled, spread
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
+from sojourn.extras import installation
 from sojourn.finding import Examiner
-from sojourn.hooks.book import HookedLedger
 from sojourn.ledger import Ledger
 from sojourn.store import Recorded, Recorder, Store
+from sojourn.webhook_store import HookedLedger
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -176,7 +177,7 @@ def scheme_of(url: str) -> str:
         if find_spec(driver) is None:
             raise SettingsError(
                 f"The driver for {scheme} is not installed.",
-                hint=f"Run: pip install 'sojourn[{extra}]'",
+                hint=f"Run: {installation(extra)}",
             )
     return scheme
 

@@ -13,3 +13,8 @@ A backend's test file is a fixture and a class:
 and `TestMineAgainstMemory = machine_for(lambda clock: MyStore(clock=clock))` from
 `sojourn.testing.machine` drives it side by side with the reference model.
 """
+
+from sojourn.extras import need
+
+for _package in ("pytest", "hypothesis"):
+    need(_package, "testing", "The contract suite")

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from sojourn.adapters.desk import Desk, open_desk
-from sojourn.service.visit import Visit
+from sojourn.service.request_session import Visit
 
 SOURCE = Path(__file__).parents[2] / "node" / "express"
 FILES = ("package.json", "package-lock.json", "app.js")

@@ -17,7 +17,9 @@ from sojourn.adapters.express.cookies import EXPRESS_COOKIE, ExpressCookies
 from sojourn.adapters.express.options import Options, read_url
 from sojourn.address import spread
 from sojourn.clock import STORE_CLOCK, Clock
+from sojourn.doctor.examiners import Beside
 from sojourn.errors import SettingsError
+from sojourn.extras import installation
 from sojourn.session import Sessions
 
 if TYPE_CHECKING:
@@ -108,6 +110,10 @@ def open_examiner(url: str, *, place: str) -> Examiner | None:
     return ExpressExaminer(lambda: _database(target, STORE_CLOCK), options, place=place)
 
 
+EXPRESS = Beside(open_examiner, ExpressCookies)
+"""What doctor is given, to look at an Express application's store."""
+
+
 def _read(url: str, given: Mapping[str, object]) -> tuple[str, str, Options]:
     scheme, target, options = read_url(url, given)
     if scheme not in SCHEMES:
@@ -119,7 +125,7 @@ def _read(url: str, given: Mapping[str, object]) -> tuple[str, str, Options]:
     if find_spec(driver) is None:
         raise SettingsError(
             f"The driver for {scheme} is not installed.",
-            hint=f"Run: pip install 'sojourn[{extra}]'",
+            hint=f"Run: {installation(extra)}",
         )
     return scheme, target, options
 

@@ -20,7 +20,7 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.server import Server, segment
 from sojourn.stores.folder import DataFolder
 
-SERVE = (sys.executable, "-m", "sojourn.cli.demo.tether", "serve")
+SERVE = (sys.executable, "-m", "sojourn.cli.tethered", "serve")
 
 FEATURE = "editor"
 HEARTBEAT = 1.0  # seconds

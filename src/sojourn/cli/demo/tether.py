@@ -1,14 +1,10 @@
-"""Ends a process with the demo that started it, even if that is killed.
-
-Run as `python -m sojourn.cli.demo.tether …` it is `sojourn …` on a tether.
-"""
+"""Ends a process with the demo that started it, even if that is killed."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import signal
-import sys
 
 PR_SET_PDEATHSIG = 1
 
@@ -17,10 +13,3 @@ def tie() -> None:
     """Ask the system to kill this process when its parent dies. Linux only; elsewhere it is polite."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    from sojourn.cli.main import main
-
-    tie()
-    sys.exit(main())

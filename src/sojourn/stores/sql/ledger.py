@@ -42,7 +42,7 @@ POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
 class SqlLedger:
-    """Implements `sojourn.hooks.book.HookedLedger` on a database whose schema is in place."""
+    """Implements `sojourn.webhook_store.HookedLedger` on a database whose schema is in place."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -32,6 +32,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from sojourn.stores.sql import older
+
 MYSQL_FAMILY = ("mysql", "mariadb")
 VERSION_TABLE = "sojourn_schema"
 """Alembic's version table, under a name that cannot be an application's own."""
@@ -76,6 +78,7 @@ IN_MYSQL: dict[str, Any] = {
     "mariadb_row_format": "DYNAMIC",
 }
 HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": 40}}
+older.learn()
 
 metadata = MetaData()
 

@@ -13,8 +13,12 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Select, case, delete, func, insert, select, update
 
 from sojourn.errors import Conflict
-from sojourn.hooks.book import Backlog, Batch, Claim
-from sojourn.hooks.webhook import (
+from sojourn.stores.sql.audits import audit
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.events import bounded
+from sojourn.stores.sql.rows import to_json
+from sojourn.stores.sql.schema import webhook_deliveries, webhooks
+from sojourn.webhook import (
     DEAD_KEPT,
     DELIVERED_KEPT,
     DELIVERED_KEPT_MAX,
@@ -28,11 +32,7 @@ from sojourn.hooks.webhook import (
     Webhook,
     WebhookChange,
 )
-from sojourn.stores.sql.audits import audit
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded
-from sojourn.stores.sql.rows import to_json
-from sojourn.stores.sql.schema import webhook_deliveries, webhooks
+from sojourn.webhook_store import Backlog, Batch, Claim
 
 HOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
 SENT = [webhook_deliveries.c[name] for name in Delivery.__struct_fields__]
@@ -45,7 +45,7 @@ _row = webhook_deliveries.c
 
 
 class SqlBook:
-    """Implements `sojourn.hooks.book.Book`."""
+    """Implements `sojourn.webhook_store.Book`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -1,0 +1,1 @@
+"""People and their own sessions: what they see of them, and what they do about them."""

@@ -1,0 +1,141 @@
+"""The page `/account/security`, and its assets, for whatever serves them: no framework is known here.
+
+Every address in a page is relative to it, so that an application may mount the pages below any prefix.
+It shows who is signed in, and where, without scripts (`panel`); with them the web component takes over, asks
+by itself from then on, and is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from sojourn.errors import SettingsError
+from sojourn.people.assets import ASSETS, Assets
+from sojourn.people.panel import Card, Panel
+from sojourn.people.render import Templates
+
+SECURITY_PATH = "/account/security"
+ASSETS_PATH = "/account/assets/"
+API = "../api/user/active-sessions"  # as seen from the page
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+GUARDED = [
+    ("X-Content-Type-Options", "nosniff"),
+    # Not no-referrer: then a browser says of a form that it comes from nowhere ("Origin: null").
+    ("Referrer-Policy", "same-origin"),
+]
+SECURED = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", POLICY),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Cookie"),
+    *GUARDED,
+]
+Headers: TypeAlias = Sequence[tuple[str, str]]
+FOREVER = "public, max-age=31536000, immutable"
+
+
+TEMPLATES = Templates(Path(__file__).parent / "templates", assets=ASSETS)
+
+
+class Page(Struct, frozen=True):
+    """An answer, for a framework to send."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What a site may say about its pages.
+
+    Attributes:
+        site_name: in the header and in titles.
+        sign_in_url: where people sign in; they are sent there with `next`, the page to come back to.
+        socket: whether the server takes WebSockets; where it does not, lists are read again each minute.
+    """
+
+    site_name: str = "Sojourn"
+    sign_in_url: str = ""
+    socket: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sign_in_url and not self.sign_in_url.startswith(("/", "http://", "https://")):
+            raise SettingsError(
+                f"sign_in_url: {self.sign_in_url!r} is no address.",
+                hint="Write /sign-in, or https://example.com/sign-in.",
+            )
+
+    def sign_in(self, back: str) -> str:
+        """Return the address of the sign-in page, from which one comes back to the path `back`."""
+        if not self.sign_in_url:
+            return ""
+        # One slash in front: a path that starts with two would name another host.
+        back = "/" + back.lstrip("/\\")
+        joint = "&" if "?" in self.sign_in_url else "?"
+        return f"{self.sign_in_url}{joint}{urlencode({'next': back})}"
+
+
+def security_page(
+    look: Look,
+    path: str,
+    panel: Panel | None = None,
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    live: bool = True,
+) -> Page:
+    """Return the page for somebody who is signed in, or of whom nothing can be known just now.
+
+    `path` is that of the request, prefix and all. `panel` stands until the component has read the list,
+    and for good where there are no scripts; `live` tells whether there is to be a component.
+    """
+    how = ("socket" if look.socket else "poll") if live else ""
+    page = _render("security.html", look, path, api=API, live=how, panel=panel)
+    return Page(status, [*SECURED, *headers], page)
+
+
+def card_page(
+    look: Look, path: str, card: Card, *, status: int = 200, headers: Headers = ()
+) -> Page:
+    """Return a page that asks, or says, one thing."""
+    return Page(status, [*SECURED, *headers], _render("card.html", look, path, card=card))
+
+
+def signed_out_page(
+    look: Look, path: str, why: str = "You are not signed in.", *, headers: Headers = ()
+) -> Page:
+    """Return the page for somebody who is not."""
+    challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
+    page = _render("signed_out.html", look, path, why=why)
+    return Page(401, [challenge, *SECURED, *headers], page)
+
+
+def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS) -> Page | None:
+    """Return an asset by the name that a page calls it; None if there is none, or none any more."""
+    found = assets.find(name)
+    if found is None:
+        return None
+    headers = [
+        ("Content-Type", found.content_type),
+        ("Cache-Control", FOREVER),
+        ("Vary", "Accept-Encoding"),
+        *GUARDED,
+    ]
+    if found.packed is not None and "gzip" in accept_encoding:
+        return Page(200, [*headers, ("Content-Encoding", "gzip")], found.packed)
+    return Page(200, headers, found.body)
+
+
+def _render(template: str, look: Look, path: str, **values: Any) -> bytes:
+    return TEMPLATES.render(
+        template, site_name=look.site_name, sign_in_url=look.sign_in(path), **values
+    )

@@ -1,0 +1,142 @@
+"""What the security page shows of somebody's sessions with scripts off: rows, questions, and the words of
+each state, which are those of the web component."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from sojourn.people.sessions import Listing
+from sojourn.people.when import Moment, moment
+from sojourn.people.wire import ActiveSession, active_sessions
+from sojourn.session import Session
+from sojourn.text import isolated
+
+HERE = "security"  # the page, as seen from itself
+INTRO = "Sign out any device that you don’t recognize."
+
+
+def address(**query: Any) -> str:
+    """Write an address of the page; what is empty is left out."""
+    said = urlencode({name: value for name, value in query.items() if value})
+    return f"{HERE}?{said}" if said else HERE
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """Somewhere one is signed in. `end`: the address that asks whether to sign it out."""
+
+    shown: ActiveSession
+    used: Moment
+    begun: Moment
+    ends: Moment
+    end: str
+
+
+class Panel(Struct, frozen=True, kw_only=True):
+    """What stands in for the component, and is all there is without scripts.
+
+    Attributes:
+        summary: below the title.
+        said: what was just done.
+        rows: none where there is a state to tell of instead: its `title`, `words` and `icon`.
+        others: the address that asks whether to sign out all others; empty: there are none.
+        older, newest: addresses of other parts of a long list.
+    """
+
+    summary: str
+    said: str = ""
+    rows: tuple[Row, ...] = ()
+    shown: str = ""
+    title: str = ""
+    words: str = ""
+    icon: str = ""
+    again: str = ""
+    others: str = ""
+    older: str = ""
+    newest: str = ""
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """A question, or the answer to one, on a page of its own.
+
+    Attributes:
+        action: where the form goes that does it, and `go` what its button says; empty: no form.
+        link: an address, and `follow` what it says.
+        back: the way back to the list.
+    """
+
+    title: str
+    words: str
+    icon: str
+    detail: tuple[str, ...] = ()
+    action: str = ""
+    go: str = "Sign out"
+    danger: bool = True
+    link: str = ""
+    follow: str = ""
+    back: str = HERE
+    leave: str = "Cancel"
+
+
+def panel(listing: Listing, *, after: str, said: str) -> Panel:
+    """Show some of somebody's sessions. `after`: where they start; empty: the first."""
+    page = active_sessions(listing)
+    total = page.total
+    data, sessions = page.data, listing.sessions
+    pairs = sorted(zip(data, sessions, strict=True), key=lambda pair: not pair[0].is_current)
+    rows = tuple(_row(*pair, now=listing.current.at, after=after) for pair in pairs)
+    counted = f"{total:,} active session" + ("" if total == 1 else "s")
+    part = f"{len(rows)} of {total:,}"
+    return Panel(
+        summary=f"{counted}. {page.message or INTRO}",
+        said=said,
+        rows=rows,
+        shown=f"{len(rows)} more of {total:,}" if after else f"Showing {part}" if page.next else "",
+        others=address(others=1, after=after) if total > 1 else "",
+        older=address(after=page.next) if page.next else "",
+        newest=HERE if after else "",
+    )
+
+
+def _row(shown: ActiveSession, session: Session, *, now: int, after: str) -> Row:
+    return Row(
+        shown=shown,
+        used=moment(session.last_used_at, now),
+        begun=moment(session.created_at, now),
+        ends=moment(session.expires_at, now),
+        end=address(end=session.id, at=session.created_at, after=after),
+    )
+
+
+def about_one(row: Row, *, action: str, back: str) -> Card:
+    """Ask whether to sign out a device, naming the effect."""
+    shown = row.shown
+    own = shown.is_current
+    effect = "You will need to sign in again here." if own else "It will need to sign in again."
+    if shown.seats:
+        held = "seat becomes" if shown.seats == 1 else f"{shown.seats} seats become"
+        effect += f" Its {held} free."
+    used = "Active now" if own else f"Active {row.used.words}"
+    place = (shown.location, shown.ip_address, used)
+    return Card(
+        title="Sign out of this device?" if own else f"Sign out {isolated(shown.device)}?",
+        words=effect,
+        icon=shown.kind,
+        detail=tuple(each for each in place if each),
+        action=action,
+        back=back,
+    )
+
+
+def about_others(count: int, *, action: str, back: str) -> Card:
+    """Ask whether to sign out all others."""
+    one = count == 1
+    return Card(
+        title=f"Sign out {count:,} other device{'' if one else 's'}?",
+        words="It will need to sign in again." if one else "They will need to sign in again.",
+        icon="gone",
+        action=action,
+        back=back,
+    )

@@ -1,0 +1,114 @@
+"""What people do with their own sessions: see where they are signed in, end one, end the others.
+
+Written as steps, as `visit` is, so that a server, an ASGI application and a Flask one carry out the
+same. Who somebody is, is for the visit to say; a step never names a user that the request does.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from sojourn.errors import Forbidden, NotFound, Unauthenticated
+from sojourn.service.request_session import Step, Visit
+from sojourn.session import End, Session, SessionPage
+
+After = tuple[int, str]
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """Some of a person's sessions, newest first; on the first page always the one that asks."""
+
+    current: Session
+    sessions: tuple[Session, ...]
+    seats: dict[str, int]  # by session; those that hold none are left out
+    total: int
+    next: After | None
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """What was ended, and how many seats came free with it."""
+
+    ended: int
+    seats: int
+    own: bool = False
+
+
+def listing(visit: Visit, *, after: After | None, limit: int) -> Step[Listing]:
+    """List a person's sessions. Raises Unauthenticated.
+
+    The current one is shown on the first page, before the others if its place is further down; then it
+    is left out there.
+    """
+    current = _signed_in(visit)
+    page: SessionPage = yield "page", (current.user_id, after, limit + 1)
+    shown, more = list(page.sessions[:limit]), len(page.sessions) > limit
+    following = (shown[-1].created_at, shown[-1].id) if more else None
+    if after is not None:
+        shown = [each for each in shown if each.id != current.id]
+    elif current.id not in {each.id for each in shown}:
+        if len(shown) == limit:  # one has to wait for the next page
+            last = shown.pop()
+            following = (shown[-1].created_at, shown[-1].id) if shown else (last.created_at, "")
+        shown.insert(0, current)
+    held = yield "held", End(ids=tuple(each.id for each in shown))
+    return Listing(
+        current=current,
+        sessions=tuple(shown),
+        seats=held,
+        total=max(page.total, len(shown)),
+        next=following,
+    )
+
+
+def end_one(visit: Visit, session_id: str, *, within: int | None) -> Step[Ending]:
+    """End one of a person's sessions; the current one signs them out.
+
+    `within`: how recent a sign-in it takes to end another, in ms. Raises NotFound, also for somebody
+    else's session; Unauthenticated; Forbidden.
+    """
+    current = _signed_in(visit)
+    own = session_id == current.id
+    if not own:
+        may_end_others(visit, within)
+    held: dict[str, int] = yield "held", End(ids=(session_id,))
+    if own:
+        yield from visit.end()
+        return Ending(ended=1, seats=held.get(session_id, 0), own=True)
+    wish = End(ids=(session_id,), user_id=current.user_id, reason="signed_out_elsewhere")
+    ended: list[str] = yield "end_own", wish
+    if not ended:
+        raise NotFound(
+            "You have no such session; it may have ended already.",
+            code="session_unknown",
+            hint="Refresh the list.",
+        )
+    return Ending(ended=len(ended), seats=held.get(session_id, 0))
+
+
+def end_others(visit: Visit, *, within: int | None) -> Step[Ending]:
+    """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden."""
+    current = _signed_in(visit)
+    may_end_others(visit, within)
+    held: dict[str, int] = yield "held", End(user_id=current.user_id)
+    ended = yield from visit.end_others()
+    return Ending(ended=len(ended), seats=sum(held.get(each, 0) for each in ended))
+
+
+def _signed_in(visit: Visit) -> Session:
+    if visit.session is None or visit.session.user_id is None:
+        raise Unauthenticated("You are not signed in.", hint="Sign in, then come back.")
+    return visit.session
+
+
+def may_end_others(visit: Visit, within: int | None) -> None:
+    """Raises Forbidden for whoever may not end sessions but their own."""
+    if visit.impersonator is not None:
+        raise Forbidden(
+            "Whoever acts as somebody else cannot sign them out.", hint="Act as yourself again."
+        )
+    if within is not None and not visit.recent(within):
+        raise Forbidden(
+            "Please sign in again before you sign out other devices.",
+            code="reauth_required",
+            hint="Confirm who you are, then try again.",
+        )

@@ -1,0 +1,162 @@
+"""What goes over the wire when people look after their own sessions, and the words they read.
+
+Ids are no tokens; no token is in any answer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
+
+from sojourn.device import UNKNOWN, Device
+from sojourn.devices import recognize
+from sojourn.errors import (
+    Overloaded,
+    SojournError,
+    StoreBroken,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.people.sessions import After, Ending, Listing
+from sojourn.session import Session
+from sojourn.text import isolated, plain
+from sojourn.wire.bodies import Answer, Wire, optional, rfc3339
+
+PAGE = 50
+PAGE_MAX = 200
+INSTANT_DIGITS = 15
+CURSOR = rf"\A[0-9]{{1,{INSTANT_DIGITS}}}~[^\x00-\x1f\x7f]*\Z"
+
+NOT_SET_UP = (
+    "Active sessions have not been set up on this site yet, so there is nothing to show. "
+    "The site's operators have been told."
+)
+ONLY_THIS = (
+    "This is the only place where you are signed in. Whenever you sign in on another device, "
+    "it appears here."
+)
+
+
+class ActiveSessionsQuery(Wire, frozen=True, kw_only=True):
+    """`after`: what the page before said in `next`."""
+
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE
+    after: Annotated[str, Meta(max_length=300, pattern=CURSOR)] | UnsetType = UNSET
+
+    @property
+    def cursor(self) -> After | None:
+        said = optional(self.after)
+        if said is None:
+            return None
+        at, _, session_id = said.partition("~")
+        return int(at), session_id
+
+
+class ActiveSession(Answer, frozen=True, kw_only=True):
+    """Somewhere a person is signed in. `seats`: how many seats on licenses it holds now."""
+
+    id: str
+    device: str
+    browser: str | None
+    os: str | None
+    kind: str
+    ip_address: str | None
+    location: str | None
+    created_at: str
+    last_used_at: str
+    expires_at: str
+    is_current: bool
+    seats: int
+
+
+class ActiveSessions(Answer, frozen=True, kw_only=True):
+    """A page of them, newest first. `total` counts all; `next` goes into `after`, null: this was all."""
+
+    success: bool = True
+    data: list[ActiveSession]
+    total: int
+    next: str | None
+    message: str | None
+
+
+class SignedOut(Answer, frozen=True, kw_only=True):
+    """How many sessions were ended, and how many seats came free with them."""
+
+    ended: int
+    seats: int
+
+
+def active_sessions(listing: Listing) -> ActiveSessions:
+    following = None if listing.next is None else f"{listing.next[0]}~{listing.next[1]}"
+    return ActiveSessions(
+        data=[_shown(each, listing) for each in listing.sessions],
+        total=listing.total,
+        next=following,
+        message=ONLY_THIS if listing.total <= 1 else None,
+    )
+
+
+def _shown(session: Session, listing: Listing) -> ActiveSession:
+    device = session.device or Device()
+    if device.name is None:  # begun before devices were named
+        known = recognize(device.user_agent or "")
+        device = replace(known, ip=device.ip, place=device.place)
+    name = plain(device.name) or UNKNOWN
+    return ActiveSession(
+        id=session.id,
+        device=name if session.impersonator is None else f"{name} (somebody acting for you)",
+        browser=plain(device.browser),
+        os=plain(device.os),
+        kind=device.kind or "unknown",
+        ip_address=plain(device.ip),
+        location=plain(device.place),
+        created_at=rfc3339(session.created_at),
+        last_used_at=rfc3339(session.last_used_at),
+        expires_at=rfc3339(session.expires_at),
+        is_current=session.id == listing.current.id,
+        seats=listing.seats.get(session.id, 0),
+    )
+
+
+def nothing_set_up() -> ActiveSessions:
+    """Answer while the table is missing: an empty list, and why."""
+    return ActiveSessions(data=[], total=0, next=None, message=NOT_SET_UP)
+
+
+def words_of_ending(ending: Ending, *, others: bool, device: str = "That device") -> str:
+    if ending.own:
+        said = "You are signed out."
+    elif not others:
+        said = f"{isolated(device)} is signed out."
+    elif not ending.ended:
+        said = "You are not signed in anywhere else."
+    elif ending.ended == 1:
+        said = "1 other device is signed out."
+    else:
+        said = f"{ending.ended} other devices are signed out."
+    if ending.seats:
+        freed = "1 seat is" if ending.seats == 1 else f"{ending.seats} seats are"
+        said += f" {freed} free again."
+    return said
+
+
+def for_people(fault: SojournError, *, ending: bool) -> SojournError:
+    """Say a fault of the store's in words for the person before the screen: what happened, and what to
+    do. What exactly is wrong is for the log."""
+    if not isinstance(fault, StoreError | Overloaded):
+        return fault
+    what = (
+        "We cannot say whether this was carried out."
+        if ending
+        else "Your active sessions cannot be shown right now. You are not signed out by it."
+    )
+    if isinstance(fault, StoreBroken):
+        return StoreBroken(what, hint="The site's operators have been told; try again later.")
+    again = (
+        "It is safe to try again, in a few seconds." if ending else "Try again in a few seconds."
+    )
+    if isinstance(fault, Overloaded):
+        return Overloaded(what, retry_after=fault.retry_after)
+    return StoreUnavailable(what, hint=again)

@@ -1,0 +1,1 @@
+"""HTTP's words: what goes over the wire, whoever serves it. No framework is known here."""

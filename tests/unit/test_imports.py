@@ -1,0 +1,108 @@
+"""What applications import: it stays where they look for it, and needs nothing of what serves."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+
+import msgspec
+import pytest
+
+from sojourn.api.app import CALLS
+from sojourn.api.openapi import document
+
+MOVED = {
+    "sojourn.api.people": ("sojourn.people.calls", ("People", "PersonRequest", "asked")),
+    "sojourn.service.visit": (
+        "sojourn.service.request_session",
+        ("AdoptedCookie", "RawTokens", "Request", "Rules", "Visit"),
+    ),
+}
+"""What guides named, by its old module: its new one, and the names."""
+
+
+SERVER = (
+    *("click", "cryptography", "httptools", "jinja2", "jwt", "litestar", "prometheus_client"),
+    *("rich", "structlog", "typer", "uvicorn", "uvloop", "websockets"),
+)
+"""Packages of what serves, which a process that only uses the library need not have."""
+DJANGO = "from django.conf import settings; settings.configure()"
+LIBRARY = {
+    "client": "",
+    "stores.open": "",
+    "stores.sql.store": "",
+    "stores.redis.store": "",
+    "adapters.account": "",
+    "adapters.asgi": "",
+    "adapters.desk": "",
+    "adapters.express": "",
+    "adapters.fastapi": "import fastapi",
+    "adapters.flask": "import flask",
+    "adapters.django": f"import django.contrib.sessions.backends.base, django.test; {DJANGO}",
+    "adapters.django_urls": f"import django.urls, django.http; {DJANGO}",
+}
+"""Modules that applications import, and what loads the framework first: it may bring what we may not."""
+
+
+def run(first: str, then: str) -> subprocess.CompletedProcess[str]:
+    """Run Python, with what serves taken away after `first`."""
+    code = f"import sys\n{first}\nsys.modules.update(dict.fromkeys({SERVER!r}))\n{then}"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_the_library_stands_alone(module: str) -> None:
+    ran = run(LIBRARY[module], f"import sojourn.{module}")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_store_opens_without_what_serves() -> None:
+    """Tables and all: an application brings its own database up to date."""
+    ran = run(
+        "",
+        "from sojourn.stores.open import open_store\nopen_store('sqlite://', migrate=True).close()",
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_library_requires_little() -> None:
+    """Whoever wants three lines in an application installs no server."""
+    own = [each for each in requires("sojourn") or () if "extra ==" not in each]
+    names = {re.split(r"[^\w.-]", each)[0] for each in own}
+    assert names == {"alembic", "httpx", "msgspec", "sqlalchemy", "ua-parser"}
+
+
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        ("import sojourn.__main__", "server"),
+        ("from sojourn.adapters.account import Account, Mount\nMount(Account())", "pages"),
+        ("sys.modules['hypothesis'] = None\nimport sojourn.testing.machine", "testing"),
+    ],
+)
+def test_what_is_missing_says_what_to_run(code: str, extra: str) -> None:
+    inner = code.replace("\n", "\n    ")
+    shown = f"try:\n    {inner}\nexcept Exception as e:\n    sys.exit(e.hint)"
+    ran = run("", shown)
+    assert ran.returncode == 1
+    assert f"Run: pip install 'sojourn[{extra}]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_is_the_new_one(old: str) -> None:
+    new, names = MOVED[old]
+    before, after = importlib.import_module(old), importlib.import_module(new)
+    assert [getattr(before, name) for name in names] == [getattr(after, name) for name in names]
+
+
+def test_a_schema_keeps_its_name_where_its_module_moves() -> None:
+    """Generated clients are called after it."""
+    schemas = msgspec.json.decode(document(CALLS))["components"]["schemas"]
+    assert "Done_sojourn.api.wire.Page_sojourn.api.wire.LeaseBody__" in schemas
+    assert not [name for name in schemas if "sojourn.wire" in name]
