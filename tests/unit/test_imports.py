@@ -65,7 +65,7 @@ def test_a_store_opens_without_what_serves() -> None:
     """Tables and all: an application brings its own database up to date."""
     ran = run(
         "",
-        "from sojourn.stores.open import open_store\nopen_store('sqlite://', migrate=True).close()",
+        "from sojourn.stores.open import open_store\nopen_store('sqlite:///:memory:', migrate=True).close()",
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 

@@ -33,8 +33,15 @@ def its_own() -> list[str]:
         and isinstance(node.value, ast.Name | ast.Call)
         and ast.unparse(node.value) in ("self", "super()")
     }
-    made = {each for each in used if each.startswith("_")}
+    made = {each for each in used if each.startswith("_")} | set(_assigned(body))
     return sorted(used - made - {"__init__"})
+
+
+def _assigned(body: ast.ClassDef) -> list[str]:
+    """List what it makes of its own, where it is made."""
+    (init,) = (x for x in body.body if isinstance(x, ast.FunctionDef) and x.name == "__init__")
+    targets = [target for x in init.body if isinstance(x, ast.Assign) for target in x.targets]
+    return [target.attr for target in targets if isinstance(target, ast.Attribute)]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,8 @@ OVERRIDDEN = [
     (HttpToolsProtocol, "connection_made", ["transport"]),
     (HttpToolsProtocol, "connection_lost", ["exc"]),
     (HttpToolsProtocol, "data_received", ["data"]),
+    (HttpToolsProtocol, "eof_received", []),
+    (HttpToolsProtocol, "shutdown", []),
     (HttpToolsProtocol, "on_message_begin", []),
     (HttpToolsProtocol, "on_header", ["name", "value"]),
     (HttpToolsProtocol, "on_headers_complete", []),
@@ -72,6 +81,7 @@ OVERRIDDEN = [
     (HttpToolsProtocol, "on_response_complete", []),
     (HttpToolsProtocol, "_start_asgi_task", ["cycle", "app"]),
     (uvicorn.Server, "startup", ["sockets"]),
+    (uvicorn.Server, "shutdown", ["sockets"]),
     (Multiprocess, "init_processes", []),
 ]
 
