@@ -130,10 +130,11 @@ def test_an_alias_that_there_is_not_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_a_misspelled_variable_is_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
+    (tmp_path / "name").write_text("Acme")
     monkeypatch.setenv("SOJOURN_TRUSTED_PROXY", "10.0.0.0/8")
-    monkeypatch.setenv("SOJOURN_SECRET_FILE", "/run/secrets/none")
+    monkeypatch.setenv("SOJOURN_SITE_NAME_FILE", str(tmp_path / "name"))
     monkeypatch.setenv("SOJOURN_CAMPAIGN", "1")
     open_desk("memory:", secret=SECRET).close()
     told = [each.getMessage() for each in caplog.records if "setting_not_read" in each.getMessage()]

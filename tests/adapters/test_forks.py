@@ -14,7 +14,7 @@ def test_a_forked_child_opens_a_desk_of_its_own() -> None:
     opened: list[Desk] = []
 
     def make() -> Desk:
-        opened.append(open_desk("memory:", secret="s" * 8 + "0123456789abcdefghijklmnopqrstuv"))
+        opened.append(open_desk("memory:", secret="c0ffee4b1e9d73a25f8c6b0917ad42e3"))
         return opened[-1]
 
     lazy = LazyDesk(make)

@@ -133,6 +133,7 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
     it.page.keyboard.type(ADMIN)
     it.page.keyboard.press("Enter")
     expect(it.title()).to_have_text("Nothing has been looked at yet.")
+    expect(it.page.get_by_label("As the system").first).to_be_visible()  # a script shows it
     walked = []
     for _ in range(6):
         it.page.keyboard.press("Tab")

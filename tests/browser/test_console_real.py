@@ -36,7 +36,8 @@ def test_a_table_that_goes_missing_is_made_again_from_the_page(
         page.get_by_role("button", name="Run all checks").click()
         failed = page.locator("#check-schema-tables")
         expect(failed.locator("summary").first).to_contain_text("sessions")
-        assert ready(server) == ["Doctor finds failures: schema. See /console/doctor."]
+        (said,) = ready(server)  # the run goes on, and may have found by now who needs that table
+        assert said.startswith("Doctor finds failures: schema")
         failed.get_by_role("button", name="Repair now").click()
         expect(page.locator("#notice")).to_contain_text("Repaired.")
         expect(title).to_have_text("Sessions and seats are well.")
