@@ -166,3 +166,13 @@ def test_workers_end_with_the_process_that_started_them(
         server.end(signal.SIGKILL)  # waits until the last writer of its stdout is gone
     with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
         assert server.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_server_ends_in_good_order_when_its_terminal_closes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As when it is told to: with exit code 0, and a last line in the log."""
+    with serving(tmp_path) as (server, _):
+        assert server.end(number) == 0
+        assert "stopped" in server.stderr

@@ -16,6 +16,7 @@ from sojourn.api.openapi import document
 
 MOVED = {
     "sojourn.api.people": ("sojourn.people.calls", ("People", "PersonRequest", "asked")),
+    "sojourn.outside.jar": ("sojourn.doctor.browser.jar", ("Cookie", "Jar", "drops", "read")),
     "sojourn.service.visit": (
         "sojourn.service.request_session",
         ("AdoptedCookie", "RawTokens", "Request", "Rules", "Visit"),

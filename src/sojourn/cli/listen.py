@@ -15,6 +15,7 @@ from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.wiring import WORKER_VARIABLE
 from sojourn.settings import Settings
 
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 WORKERS_START_TIMEOUT = 30.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognized, not bound
 
@@ -77,7 +78,7 @@ def address(listener: socket.socket) -> str:
 def run(
     app: Any, options: dict[str, Any], listener: socket.socket, ready: Callable[[], None]
 ) -> None:
-    """Serve in this process until SIGTERM or SIGINT."""
+    """Serve in this process until SIGTERM, SIGINT or the end of its terminal."""
     import uvicorn
 
     from sojourn.api.server import Server
@@ -102,6 +103,9 @@ def run(
         number: signal.signal(number, lambda number, _: asked_to_stop.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:  # as under nohup
+        # A terminal that closes ends what runs in it: in good order, as SIGTERM does.
+        previous[HANGUP] = signal.signal(HANGUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         Said(uvicorn.Config(app, **options)).run(sockets=[listener])
     except SystemExit as stop:

@@ -1,0 +1,1 @@
+"""The old name of `sojourn.doctor.browser`, for who imports from here."""
