@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
 from tests.api_harness import SEATS, World, served
 from tests.raw_http import Client, head
 
+from sojourn.api.metrics import REFUSED
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.people.calls import LIVE
 
+DEADLINE = 20.0  # seconds
+UNREAD_MAX = 64 * 1_048_576
+"""Bytes: more than any system keeps for a connection, on both sides together."""
 SOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -82,3 +87,21 @@ def test_the_template_of_a_path_is_no_path(piece: str) -> None:
         )
         answer: Any = client.read()
         assert answer.status == 404
+
+
+def test_a_socket_whose_peer_never_reads_is_cut_off() -> None:
+    """Each ping is owed a pong, and pongs that nobody reads are memory: past a bound it is over."""
+    world = World()
+    payload = b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125  # a ping, masked with nothing
+    pings = payload * 500
+    lines = [f"{name}: {value}" for name, value in {**SOCKET, "Origin": "http://x"}.items()]
+    before = REFUSED["socket_not_read"]
+    with served(world) as server, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        peer.settimeout(DEADLINE)
+        peer.connect(("127.0.0.1", server.port))
+        peer.sendall(head("GET", LIVE, *lines))
+        assert b" 101 " in peer.recv(1_024)
+        with pytest.raises(ConnectionError):
+            peer.sendall(pings * (UNREAD_MAX // len(pings)))
+    assert REFUSED["socket_not_read"] == before + 1

@@ -1,9 +1,11 @@
-"""Refused WebSocket handshakes, answered as every other refusal: a problem document, with our headers, and
-no line in the log that speaks of a fault of ours.
+"""WebSockets within bounds. Refused handshakes are answered as every other refusal: a problem document, with
+our headers, and no line in the log that speaks of a fault of ours. And whoever does not read what is sent,
+pongs included, is cut off: what waits to be sent is memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import http
 from typing import Any
@@ -13,9 +15,14 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
+from sojourn.api.metrics import REFUSED
 from sojourn.text import escaped
 from sojourn.wire.problems import answer_problem, problem
 
+UNSENT_MAX = 262_144
+"""Bytes that may wait to be sent on one socket."""
+STALL_MAX = 10.0
+"""Seconds for which a socket's peer may leave what waits for it unread."""
 SAID_MAX = 300
 """Characters of the library's reason, which may repeat what was sent."""
 
@@ -37,7 +44,7 @@ class _Handshakes(ServerProtocol):
 
 
 class GuardedSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which tells nobody's mistakes as its own."""
+    """uvicorn's WebSocket, which keeps little for anybody, and tells nobody's mistakes as its own."""
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
@@ -46,6 +53,43 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             max_size=self.config.ws_max_size,
             logger=self.conn.logger,
         )
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # whatever it still asks for would be answered to nobody
+        super().data_received(data)
+        # The library answers pings at once, whether or not its answers are read.
+        if self.transport.get_write_buffer_size() > UNSENT_MAX:
+            self._cut_off()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_MAX, self._cut_off)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._relax()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.get_write_buffer_size() and self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_MAX, self._cut_off)
+
+    def _relax(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _cut_off(self) -> None:
+        """End the connection, and drop what waits: a close in good order would wait for it, too."""
+        REFUSED["socket_not_read"] += 1
+        self.transport.abort()
 
     async def send(self, message: Any) -> None:
         await super().send(message)
