@@ -69,7 +69,7 @@ async def readyz(context: Context) -> Reply:
 @machine("/metrics")
 async def metrics(context: Context) -> Reply:
     """Show this process's counters, as Prometheus reads them."""
-    return plain(context.metrics.text(), CONTENT_TYPE)
+    return plain(await context.metrics.fresh(), CONTENT_TYPE)
 
 
 CALLS = (livez, readyz, metrics)

@@ -6,6 +6,7 @@ customer: their number is bounded by the API itself.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
 
 
+FRESH_FOR = 1.0
+"""Seconds for which what was scraped is told again."""
 REFUSED: Counter[str] = Counter()
 """Requests of this process that reached no call, by code: malformed, too large, too slow, misdirected."""
 
@@ -87,13 +90,15 @@ class Tally:
 
 
 class Metrics(Collector):
-    """All tallies of a process; on the event loop only."""
+    """All tallies of a process; counted on the event loop only."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Tally] = {}
         self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
         self._context: Watched | None = None
         self._registry = CollectorRegistry()
+        self._told: tuple[float, bytes] = (float("-inf"), b"")  # when, and what
+        self._making: asyncio.Task[bytes] | None = None
 
     def bind(self, context: Watched) -> None:
         self._context = context
@@ -112,6 +117,23 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+    async def fresh(self) -> bytes:
+        """Return the text, at most `FRESH_FOR` old. It takes milliseconds to write: on a thread, and once
+        for all who ask meanwhile, so that scrapes keep nobody waiting."""
+        loop = asyncio.get_running_loop()
+        at, text = self._told
+        if loop.time() - at < FRESH_FOR:
+            return text
+        if self._making is None or self._making.done():
+            self._making = loop.create_task(self._make())
+        return await asyncio.shield(self._making)  # who hangs up takes it from nobody else
+
+    async def _make(self) -> bytes:
+        at = asyncio.get_running_loop().time()
+        text = await asyncio.to_thread(self.text)
+        self._told = at, text
+        return text
 
     def describe(self) -> Iterable[Metric]:
         return ()  # nothing is collected at registration
