@@ -427,3 +427,12 @@ def test_threads_that_acquire_one_seat_get_one_seat() -> None:
             thread.join()
         assert got.is_set()
         assert s.server.times("acquire") == [0]
+
+
+def test_a_container_keeps_the_name_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host's name, its machine's id and its user may all be others after a restart."""
+    monkeypatch.setenv("SOJOURN_CLIENT_ID", " worker-1 ")
+    assert default_client_id() == "worker-1"
+    assert default_client_id("2") == "worker-1.2"
+    monkeypatch.setenv("SOJOURN_CLIENT_ID", "")
+    assert default_client_id().startswith("py-")

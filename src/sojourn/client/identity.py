@@ -13,6 +13,7 @@ from pathlib import Path
 from sojourn.device import Device
 
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+NAME_VARIABLE = "SOJOURN_CLIENT_ID"
 RANDOM_NODE = 1 << 40  # set in uuid.getnode() when no network card was found: not stable
 
 
@@ -23,10 +24,16 @@ def default_client_id(instance: str | None = None) -> str:
     containers of one image apart), the OS user, and the program (the module or script that was
     started). `instance` is appended as it is; copies that run side by side need one each, since two
     holders of one name take the seat from each other.
+
+    Where these change with every start, as in containers, SOJOURN_CLIENT_ID in the environment takes their
+    place: a name that stays with the replica, such as a StatefulSet's. It gets its own seat back at once.
     """
+    end = "" if instance is None else f".{instance}"
+    if named := os.environ.get(NAME_VARIABLE, "").strip():
+        return named + end
     facts = (_machine(), platform.node(), _os_user(), _program())
     digest = hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:20]
-    return f"py-{digest}" + ("" if instance is None else f".{instance}")
+    return f"py-{digest}{end}"
 
 
 def default_device() -> Device:
