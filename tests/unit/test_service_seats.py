@@ -343,6 +343,25 @@ def test_the_first_admin_key_is_made_once(ledger: Ledger) -> None:
     assert len(keys.list()) == 2
 
 
+def test_servers_that_start_at_once_share_a_key(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looks, finds no such key, and makes it: one is faster, and neither fails for that."""
+    given = "a-string-of-thirty-two-characters-x"
+    keys, look = Keys(ledger), ledger.key_by_hash
+
+    def meanwhile(key_hash: bytes) -> object:
+        found = look(key_hash)
+        monkeypatch.setattr(ledger, "key_by_hash", look)
+        Keys(ledger).ensure_admin(given)
+        return found
+
+    monkeypatch.setattr(ledger, "key_by_hash", meanwhile)
+    assert keys.ensure_admin(given) is None
+    assert keys.authenticate(given).role is Role.ADMIN
+    assert len(keys.list()) == 1
+
+
 def test_keys_end_and_expire_at_once(ledger: Ledger, clock: ManualClock) -> None:
     """A revoked or outdated key is refused from that moment."""
     keys = Keys(ledger)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 
-from sojourn.errors import Forbidden, InvalidToken, NotFound, Unauthenticated
+from sojourn.errors import Conflict, Forbidden, InvalidToken, NotFound, Unauthenticated
 from sojourn.ledger import ApiKey, Ledger, Role
 from sojourn.service.licenses import check_name
 from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
@@ -126,7 +127,8 @@ class Keys:
         """
         if secret is not None:
             if self._ledger.key_by_hash(hash_token(secret)) is None:
-                self._create("SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start")
+                with contextlib.suppress(Conflict):  # another server, started at once, was faster
+                    self._create("SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start")
             return None
         now, keys = self._ledger.now(), self._ledger.keys()
         if any(k.role is Role.ADMIN and k.valid(now) for k in keys):
