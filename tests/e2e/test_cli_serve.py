@@ -176,3 +176,27 @@ def test_a_server_ends_in_good_order_when_its_terminal_closes(
     with serving(tmp_path) as (server, _):
         assert server.end(number) == 0
         assert "stopped" in server.stderr
+
+
+def test_a_second_server_on_a_folder_is_refused(tmp_path: Path) -> None:
+    """It says which one runs there, and leaves its note alone; when that one has died, there is room."""
+    with serving(tmp_path) as (server, url):
+        note = (tmp_path / "sojourn-data" / "server.json").read_bytes()
+        refused = run(tmp_path, "serve", "--port", "0", code=1).stderr
+        assert f"runs already at {url}" in refused
+        assert str(server.process.pid) in refused
+        assert (tmp_path / "sojourn-data" / "server.json").read_bytes() == note
+        run(tmp_path, "license", "list")
+        server.end(signal.SIGKILL)
+    with serving(tmp_path):
+        run(tmp_path, "license", "list")
+
+
+def test_a_second_server_of_a_shared_store_joins(tmp_path: Path, postgres_url: str) -> None:
+    """And this host's commands go on asking the first."""
+    env = {"SOJOURN_STORE": postgres_url, "SOJOURN_SECRET": "c0ffee4b1e9d73a25f8c6b0917ad42e3"}
+    with serving(tmp_path, env=env) as (_, url), serving(tmp_path, env=env) as (second, other):
+        assert other != url
+        assert json.loads((tmp_path / "sojourn-data" / "server.json").read_text())["url"] == url
+        assert second.end() == 0
+        run(tmp_path, "license", "list")

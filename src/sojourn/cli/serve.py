@@ -12,6 +12,7 @@ import typer
 from sojourn import __version__
 from sojourn.cli import source
 from sojourn.cli.database import bring_up_to_date, is_fresh, open_folder, store_failure
+from sojourn.cli.failure import Failure
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config, with_settings
 from sojourn.errors import SettingsError, SojournError, StoreError
@@ -80,6 +81,7 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
 
     listener = listen.bind(settings)  # first: a taken port must not make keys or tables
     try:
+        claim(settings, folder)
         url = listen.address(listener)
         services = prepare(settings, migrate=migrate)
         secret = first_key(services, settings, folder, url)
@@ -96,6 +98,21 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     finally:
         listener.close()
         folder.forget_process(os.getpid())
+        folder.give_up()
+
+
+def claim(settings: Settings, folder: DataFolder) -> None:
+    """Be the server that the folder remembers. Another one on a shared store may serve beside it; on an
+    embedded one it is a mistake, by which commands would lose the first. Raises Failure."""
+    if folder.claim() or not settings.embedded:
+        return
+    known = folder.recall()
+    where = f" at {known.url}" if known.url else ""
+    raise Failure(
+        f"A server of the data folder {settings.data} runs already{where}.",
+        why=f"It is process {known.pid}." if known.pid else "It holds the folder's lock.",
+        todo="Stop it first, or serve another folder: --data DIR.",
+    )
 
 
 def prepare(settings: Settings, *, migrate: bool) -> Services:
@@ -117,7 +134,8 @@ def first_key(services: Services, settings: Settings, folder: DataFolder, url: s
     key = settings.admin_key or made or known.key
     if key and not _accepted(services, key):
         key = ""  # of a store that this folder served before
-    folder.remember(Remembered(url=url, key=key, pid=os.getpid()))
+    if folder.claimed:  # else it remembers the server that was there before
+        folder.remember(Remembered(url=url, key=key, pid=os.getpid()))
     return made
 
 

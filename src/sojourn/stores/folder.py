@@ -4,6 +4,7 @@
 <data>/secret      0600   made at the first start of an embedded store
 <data>/findings/   0700   what doctor found last, where there are several workers
 <data>/server.json 0600   the server's address, its process id while it runs, the first admin key
+<data>/server.lock 0600   locked by the server while it runs; the system lets go of it when that dies
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,9 @@ from msgspec import Struct
 
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings, check_secret
+
+if sys.platform != "win32":
+    import fcntl
 
 SECRET_BYTES = 48
 
@@ -35,6 +40,7 @@ class DataFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._claim: int | None = None
 
     @property
     def server_file(self) -> Path:
@@ -47,6 +53,29 @@ class DataFolder:
     def make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)  # also where it was made by hand, or under a loose umask
+
+    def claim(self) -> bool:
+        """Become the one server that this folder remembers, until this process ends; False if another is."""
+        if sys.platform == "win32":
+            return True
+        claim = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(claim)
+            return False
+        self._claim = claim
+        return True
+
+    @property
+    def claimed(self) -> bool:
+        return self._claim is not None or sys.platform == "win32"
+
+    def give_up(self) -> None:
+        """Let the next one claim the folder."""
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def secret(self) -> str:
         """Return the secret kept here; make one at the first start."""
