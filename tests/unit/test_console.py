@@ -54,6 +54,12 @@ def get(world: Api, path: str, cookie: str = "") -> Answer:
     return world.call("GET", f"/console/{path}", headers=sent)
 
 
+def test_the_address_that_serve_prints_leads_to_the_console(world: Api) -> None:
+    answer = world.call("GET", "/")
+    assert answer.status == 303
+    assert dict(answer.headers)[b"location"] == b"console"
+
+
 def sign_in(world: Api, key: str = ADMIN) -> str:
     """Return the cookie's value."""
     answer = post(world, "sign-in", key=key)

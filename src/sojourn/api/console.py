@@ -338,7 +338,12 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     assets = HTTPRouteHandler(
         CONSOLE + "/assets/{name:str}", http_method="GET", name="console_asset"
     )
+    async def front_door() -> ASGIApp:
+        return reply_of(redirect(CONSOLE.lstrip("/")))
+
     return [
+        # A person opens the address that `sojourn serve` prints.
+        HTTPRouteHandler("/", http_method="GET", name="front_door")(front_door),
         route("", "GET", "console", console.front),
         route("/sign-in", "GET", "console_sign_in_form", console.sign_in_form),
         route("/sign-in", "POST", "console_sign_in", console.sign_in),

@@ -101,6 +101,14 @@ class FaultProxy:
         """Heal: what a black hole held arrives now, as TCP would have it."""
         self._set(Mode.PASS)
 
+    def lead_to(self, url: str) -> None:
+        """Bring new connections to another server, as a name does after a failover; those that there are
+        stay with the one they have."""
+        parts = urlsplit(url)
+        if parts.port is None:
+            raise ValueError(f"the URL names no port: {url}")
+        self._target = (parts.hostname or HOST, parts.port)
+
     def latency(self, seconds: float) -> None:
         """Keep everything that is sent for so long, in each direction."""
         self._set(Mode.LATENCY, delay=seconds)

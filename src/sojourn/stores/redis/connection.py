@@ -12,7 +12,7 @@ from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -72,6 +72,34 @@ def read_url(url: str) -> Address:
     return Address("single" if kind in ("", "unix") else kind, read, prefix, failover == "strict")
 
 
+class _Leaving:
+    """A connection that ends where the server only reads: after a failover it may be the old one, and its
+    name may lead to another by now. Sentinel's connections do so by themselves."""
+
+    def read_response(self, *asked: Any, **options: Any) -> Any:
+        parent: Any = super()
+        try:
+            return parent.read_response(*asked, **options)
+        except ReadOnlyError:
+            parent.disconnect()
+            raise
+
+
+class _Plain(_Leaving, redis.Connection):
+    pass
+
+
+class _Secure(_Leaving, redis.SSLConnection):
+    pass
+
+
+class _Unix(_Leaving, redis.UnixDomainSocketConnection):
+    pass
+
+
+CONNECTIONS = {"redis": _Plain, "rediss": _Secure, "unix": _Unix}
+
+
 def connect(address: Address) -> Any:
     """Return a client of the driver's; nothing is asked of a server before the first command.
 
@@ -89,6 +117,7 @@ def connect(address: Address) -> Any:
             return RedisCluster.from_url(address.url, **options)
     if address.kind == "sentinel":
         return _by_sentinel(address.url, options)
+    options["connection_class"] = CONNECTIONS[address.url.partition(":")[0]]
     pool = redis.BlockingConnectionPool.from_url(
         address.url, max_connections=CONNECTIONS_MAX, timeout=CONNECT_TIMEOUT, **options
     )

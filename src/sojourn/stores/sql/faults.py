@@ -108,6 +108,10 @@ SQLITE_DENIED = {3, 8, 14, 23}  # PERM, READONLY, CANTOPEN, AUTH
 SQLITE_DUPLICATE = {1555, 2067, 2579}  # CONSTRAINT: PRIMARYKEY, UNIQUE, ROWID
 
 
+READ_ONLY = frozenset({"SQLSTATE 25006", "error 1290", "error 1792", "error 1836"})
+"""The server only reads. After a failover it may be the old one, to which the connection still leads."""
+
+
 class Fault(Struct, frozen=True, kw_only=True):
     """A classified error: `kind` is unavailable, broken, missing, denied, invalid,
     duplicate or retry."""
@@ -143,7 +147,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 def classify(error: BaseException) -> Fault | None:
     """Say what an error from SQLAlchemy or a driver means; None if it is neither."""
     if isinstance(error, exc.DBAPIError):
-        fault = _of_driver(error.orig) if error.orig is not None else Fault(kind="broken")
+        fault = of_driver(error.orig) if error.orig is not None else Fault(kind="broken")
         if error.connection_invalidated:
             kind = "unavailable" if fault.kind == "broken" else fault.kind
             return Fault(kind=kind, code=fault.code, disconnected=True)
@@ -157,7 +161,8 @@ def classify(error: BaseException) -> Fault | None:
     return None
 
 
-def _of_driver(error: BaseException) -> Fault:
+def of_driver(error: BaseException) -> Fault:
+    """Say what a driver's error means."""
     package = type(error).__module__.partition(".")[0]
     if package == "psycopg":
         return _of_psycopg(error)

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc
 
 from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend, Dialect
+from sojourn.stores.sql.faults import READ_ONLY, of_driver
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -145,7 +146,7 @@ class ServerDatabase(Database):
 
 
 def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
@@ -158,6 +159,14 @@ def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
         hide_parameters=True,  # no token hash, no person's data in an error's text
         **options,
     )
+
+    @event.listens_for(engine, "handle_error")
+    def leave(context: ExceptionContext) -> None:
+        """Take new connections where the server only reads: its name may lead to another by now."""
+        fault = of_driver(context.original_exception)
+        context.is_disconnect |= fault.code in READ_ONLY
+
+    return engine
 
 
 def _postgres_engine(url: URL, *, durable: bool) -> Engine:
