@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.api_harness import ADMIN, Answer, Api, api, send
 from tests.patient import DEADLINE, GONE, MISSING, SLOW, Patient
 
 from sojourn.doctor.runs import QUEUE_MAX, Rounds
-from sojourn.errors import RepairBusy
+from sojourn.errors import RepairBusy, TableMissing
 from sojourn.ledger import Role
+from sojourn.session import Begin, Begun
+from sojourn.testing import processes
 
 
 @pytest.fixture
@@ -155,6 +158,47 @@ def test_quick_checks_begin_with_the_server() -> None:
     patient = Patient(schema_tables=MISSING)
     gate = patient.hold("schema.tables")
     with api(doctor=patient.doctor(), doctor_interval=3_600):
+        assert patient.asked.wait(DEADLINE)
+        gate.set()
+
+
+@pytest.mark.parametrize("who", ["a person", "a backend", "a holder", "an operator"])
+def test_a_broken_store_that_somebody_meets_is_looked_at_soon(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the next round is due: whoever watches /readyz is to know within seconds."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise TableMissing("A table is missing.")
+
+    patient = Patient()
+    with api(doctor=patient.doctor(), doctor_interval=3_600) as world:
+        assert processes.wait_until(lambda: "store.speed" in patient.looked, DEADLINE)
+        begun = world.services.sessions.begin([Begin(user_id="ann")])[0]
+        assert isinstance(begun, Begun)
+        seat = world.seat()
+        gate = patient.hold("schema.tables")
+        for verb in ("load", "of", "renew", "leases"):
+            monkeypatch.setattr(world.store, verb, fail)
+        ask: dict[str, Callable[[], Answer]] = {
+            "a person": lambda: world.call("GET", "/api/user/active-sessions", bearer=begun.token),
+            "a backend": lambda: world.admin(
+                "GET", "/api/sessions/current", headers=[("x-session-token", begun.token)]
+            ),
+            "a holder": lambda: world.beat(seat["token"]),
+            "an operator": lambda: world.admin("GET", "/api/licenses/sessions"),
+        }
+        ask[who]()
+        assert patient.asked.wait(DEADLINE)
+        gate.set()
+
+
+def test_whoever_waits_for_a_failure_to_end_has_it_looked_at_again() -> None:
+    patient = Patient(schema_tables=MISSING)
+    with api(doctor=patient.doctor(), doctor_interval=3_600) as world:
+        assert processes.wait_until(lambda: "store.speed" in patient.looked, DEADLINE)
+        gate = patient.hold("schema.tables")
+        assert world.call("GET", "/readyz").json["degraded"]
         assert patient.asked.wait(DEADLINE)
         gate.set()
 

@@ -338,6 +338,7 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     assets = HTTPRouteHandler(
         CONSOLE + "/assets/{name:str}", http_method="GET", name="console_asset"
     )
+
     async def front_door() -> ASGIApp:
         return reply_of(redirect(CONSOLE.lstrip("/")))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
+SOON = 5.0
+"""Seconds, at least, between two rounds of doctor's that somebody's trouble asks for."""
+
 
 class Context:
     """One per application. Handlers are functions of it and of what the request says."""
@@ -52,13 +56,16 @@ class Context:
         self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
         self.deadlines = Deadlines(settings.request_timeout)
         self.outbound = Outbound(services, settings, write)
-        self.metrics = Metrics()
+        self._asked_at = float("-inf")
+        self.metrics = Metrics(self.look_soon)
         self.metrics.bind(self)
-        self.people = _people(services, settings)
+        self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
         self._quick = Ticker("doctor", self.rounds.quick, settings.doctor_interval)
-        self.readiness = Readiness(services, self.rounds, queue_max=settings.queue_max)
+        self.readiness = Readiness(
+            services, self.rounds, queue_max=settings.queue_max, look_soon=self.look_soon
+        )
         self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
@@ -71,6 +78,14 @@ class Context:
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
+
+    def look_soon(self) -> None:
+        """Let doctor look now, and not when its next round is due: a request has met a store that is
+        broken, or somebody waits for what was found to be over. Safe from several threads."""
+        now = time.monotonic()
+        if now - self._asked_at >= SOON:
+            self._asked_at = now
+            self._quick.wake()
 
     async def stop(self) -> None:
         """Answer what was accepted, then give everything back.
@@ -106,7 +121,7 @@ class Context:
                 log.warning("repair_not_audited", check=each.check.id, error=fault.message)
 
 
-def _people(services: Services, settings: Settings) -> People:
+def _people(services: Services, settings: Settings, broken: Callable[[], None]) -> People:
     secrets = [each.encode() for each in settings.secret]
     # Without a secret in common with whoever sets cookies, none is known here: any key will do.
     codec = SignedTokens(secrets or [os.urandom(32)])
@@ -117,4 +132,5 @@ def _people(services: Services, settings: Settings) -> People:
         rules=Rules(cookie=cookie.validate()),
         within=round(settings.reauth_within * SECOND) or None,
         trusted_origins=settings.trusted_origins,
+        broken=broken,
     )

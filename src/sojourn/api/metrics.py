@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from sojourn import __version__
 from sojourn.doctor.runs import Rounds
+from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
 from sojourn.service.services import Services
 
@@ -70,11 +71,13 @@ class Watched(Protocol):
 
 
 class Tally:
-    """Answers of one call: how many by code, and how long they took."""
+    """Answers of one call: how many by code, and how long they took. `broken` is called with each that
+    tells of a store that does not mend by itself."""
 
-    __slots__ = ("buckets", "codes", "ok", "seconds")
+    __slots__ = ("_broken", "buckets", "codes", "ok", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, broken: Callable[[], None]) -> None:
+        self._broken = broken
         self.ok = 0
         self.codes: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS) + 1)
@@ -83,6 +86,8 @@ class Tally:
     def add(self, code: str, seconds: float) -> None:
         if code:
             self.codes[code] = self.codes.get(code, 0) + 1
+            if code == StoreBroken.code:
+                self._broken()
         else:
             self.ok += 1
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
@@ -92,7 +97,8 @@ class Tally:
 class Metrics(Collector):
     """All tallies of a process; counted on the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: Callable[[], None] = lambda: None) -> None:
+        self._broken = broken
         self.calls: dict[str, Tally] = {}
         self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
         self._context: Watched | None = None
@@ -108,7 +114,7 @@ class Metrics(Collector):
 
     def tally(self, call: str) -> Tally:
         """Return the tally of a call, making it at first."""
-        return self.calls.setdefault(call, Tally())
+        return self.calls.setdefault(call, Tally(self._broken))
 
     def observe_batch(self, verb: str, size: int) -> None:
         row = self.batches.setdefault(verb, [0, 0])

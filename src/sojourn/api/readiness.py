@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
@@ -31,9 +32,17 @@ class Readiness:
     doctor finds: it says where, and no more, since anybody may ask.
     """
 
-    def __init__(self, services: Services, rounds: Rounds, *, queue_max: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        rounds: Rounds,
+        *,
+        queue_max: int,
+        look_soon: Callable[[], None] = lambda: None,
+    ) -> None:
         self._services = services
         self._rounds = rounds
+        self._look_soon = look_soon  # while something fails: whoever asks waits for its end
         self._busy_at = queue_max * BUSY_SHARE
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="sojourn-probe")
         self._probe: asyncio.Task[State] | None = None
@@ -49,6 +58,7 @@ class Readiness:
         if self._services.batcher.depth > self._busy_at:
             reasons.append("The queue is nearly full.")
         if failing := self._rounds.areas(Verdict.FAILURE):
+            self._look_soon()
             reasons.append(f"Doctor finds failures: {', '.join(failing)}. See /console/doctor.")
         return State(state.ready, tuple(reasons))
 

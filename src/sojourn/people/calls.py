@@ -26,6 +26,7 @@ from sojourn.errors import (
     InvalidInput,
     Overloaded,
     SojournError,
+    StoreBroken,
     StoreError,
     TableMissing,
     Unauthenticated,
@@ -114,6 +115,7 @@ class People:
         rules: Rules | None = None,
         within: int | None = None,
         trusted_origins: Collection[str] = (),
+        broken: Callable[[], None] = lambda: None,
     ) -> None:
         self.sessions = sessions
         self.verbs = verbs(sessions)
@@ -121,7 +123,7 @@ class People:
         self._rules = rules or Rules()
         self.within = within
         self._trusted = frozenset(trusted_origins)
-        self._trouble = Trouble()
+        self._trouble = Trouble(broken)
 
     def respond(self, request: PersonRequest) -> Answer:
         """Answer a request: status, headers, body. Never raises."""
@@ -301,13 +303,17 @@ def _preflight(path: str) -> Reply:
 
 
 class Trouble:
-    """Tells the log of what is wrong once, however many people ask meanwhile, and when it is over."""
+    """Tells the log of what is wrong once, however many people ask meanwhile, and when it is over.
+    `broken` is called each time that somebody meets a store that does not mend by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: Callable[[], None]) -> None:
+        self._broken = broken
         self._lock = threading.Lock()
         self._present: str | None = None
 
     def note(self, fault: SojournError) -> None:
+        if isinstance(fault, StoreBroken):
+            self._broken()
         kind = type(fault).__name__
         with self._lock:
             if self._present == kind:
