@@ -101,6 +101,16 @@ def test_a_repair_mends_says_what_it_did_and_is_audited(world: Api, patient: Pat
     assert again.json["message"] == "There was nothing to repair."
 
 
+def test_a_repair_makes_only_the_checks_that_it_is_for(patient: Patient) -> None:
+    """And those that are to be well before: others sign a canary in, and take a seat."""
+    doctor = patient.doctor()
+    assert [each.check.id for each in doctor.repair(["schema.tables"])] == ["schema.tables"] * 2
+    assert patient.looked == ["schema.tables"]
+    patient.looked.clear()
+    assert list(doctor.repair(["schema.keys"])) == []
+    assert patient.looked == ["schema.tables", "schema.keys"]
+
+
 def test_repairs_take_their_turn(world: Api, patient: Patient) -> None:
     """What is asked for while a run is under way comes after it, once however often the same is asked
     for; what is too much is refused, and says so."""

@@ -54,20 +54,27 @@ class Doctor:
         self._examiners = tuple(examiners)
         self._lock = lock
 
-    def checks(self, *, quick: bool = False, areas: Sequence[Area] = ()) -> list[Check]:
-        """Say what would be looked at."""
+    def checks(
+        self, *, quick: bool = False, areas: Sequence[Area] = (), ids: Sequence[str] = ()
+    ) -> list[Check]:
+        """Say what would be looked at. `ids`: these checks, and those that are to be well before them."""
         every = [check for examiner in self._examiners for check in examiner.checks()]
+        wanted = _with_needs(every, ids)
         return [
             check
             for check in every
-            if (check.quick or not quick) and (not areas or check.area in areas)
+            if (check.quick or not quick)
+            and (not areas or check.area in areas)
+            and (not ids or check.id in wanted)
         ]
 
-    def examine(self, *, quick: bool = False, areas: Sequence[Area] = ()) -> Iterator[Examined]:
+    def examine(
+        self, *, quick: bool = False, areas: Sequence[Area] = (), ids: Sequence[str] = ()
+    ) -> Iterator[Examined]:
         """Look, and yield each finding as soon as it is there. Never raises for what it looks at."""
         verdicts: dict[str, Verdict] = {}
         titles: dict[str, str] = {}
-        for check in self.checks(quick=quick, areas=areas):
+        for check in self.checks(quick=quick, areas=areas, ids=ids):
             began = time.perf_counter()
             before = unmet(check, verdicts)
             finding = skipped(_later(titles[before])) if before else _look(check)
@@ -82,12 +89,13 @@ class Doctor:
 
     def repair(self, ids: Sequence[str] = ()) -> Iterator[Mended]:
         """Look again, and mend what is wrong (of these checks, or of all that can be), step by step.
+        Checks that were not asked for are not made: some sign a canary in, and take a seat.
 
         One doctor at a time. Raises RepairBusy, and StoreError where the store gives way in between:
         run it again, it goes on from there.
         """
         with self._lock() as assure:
-            for seen in self.examine():
+            for seen in self.examine(ids=ids):
                 if seen.check.repair is None or not seen.steps:
                     continue
                 if ids and seen.check.id not in ids:
@@ -107,6 +115,18 @@ class Doctor:
 def worst(seen: Sequence[Examined]) -> Verdict:
     """Say the worst of what was found; OK if there is nothing."""
     return max((each.finding.verdict for each in seen), key=lambda v: v.rank, default=Verdict.OK)
+
+
+def _with_needs(every: Sequence[Check], ids: Sequence[str]) -> set[str]:
+    needs = {check.id: check.needs for check in every}
+    found: set[str] = set()
+    left = list(ids)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(needs.get(name, ()))
+    return found
 
 
 def _later(first: str) -> str:
