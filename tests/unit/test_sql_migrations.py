@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from sojourn.doctor.doctor import Doctor
+from sojourn.errors import StoreBroken
 from sojourn.finding import Examiner
 from sojourn.ledger import Audit
 from sojourn.stores import open as stores
@@ -23,6 +24,11 @@ from sojourn.stores.sql.ledger import SqlLedger
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import acquire, pool
 
+DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+}
 PROCESSES = 4
 MIGRATE = "import sys; from sojourn.stores.open import migrate; migrate(sys.argv[1])"
 
@@ -103,6 +109,36 @@ def test_tables_made_by_hand(url: str) -> None:
         assert usage.in_use == 1
         assert [event.id for event in store.events()] == [1]
     assert wrong(url) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("events", "id integer PRIMARY KEY, title varchar(80) NOT NULL"),
+        ("sessions", "session_id varchar(128) PRIMARY KEY, expires integer, data text"),
+        ("marks", "name varchar(80) PRIMARY KEY, score integer"),
+        ("sessions", "id varchar(80) PRIMARY KEY, user_id varchar(80), expires_at integer"),
+    ],
+)
+def test_keeps_off_an_application_s_tables(url: str, name: str, columns: str) -> None:
+    """It says whose table is in the way, and changes nothing."""
+    parsed = make_url(url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.drivername]))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {name} ({columns})"))
+    with pytest.raises(StoreBroken, match=f"a table {name} that is not Sojourn's") as refused:
+        stores.migrate(url)
+    assert "sojourn migrate" not in refused.value.hint
+    assert inspect(engine).get_table_names() == [name]
+    engine.dispose()
+
+
+def test_keeps_off_a_table_that_a_later_version_would_make(url: str) -> None:
+    stores.migrate(url)
+    execute(url, "DROP TABLE requests", "CREATE TABLE requests (id integer PRIMARY KEY)")
+    execute(url, "UPDATE sojourn_schema SET version_num = '0004'")
+    with pytest.raises(StoreBroken, match="a table requests"):
+        stores.migrate(url)
 
 
 def test_repair(url: str) -> None:

@@ -84,11 +84,15 @@ def require(db: Database) -> None:
 
 
 def migrate(db: Database) -> None:
-    """Bring the schema to this code's version, and put back what is missing of it."""
+    """Bring the schema to this code's version, and put back what is missing of it.
+
+    Raises StoreBroken, and changes nothing, where an application has a table by the name of one of ours.
+    """
     with translated(db), db.writing() as tx, _alone(tx):
         noted = versions_of(tx)
         if not known().issuperset(noted):
             return  # newer code has been here: its schema is not ours to change
+        _keep_off(tx, begun=bool(noted))
         for later in noted[1:]:  # every step may be taken twice
             tx.do(FORGET_VERSION, {"version": later})
         config = Config()
@@ -96,6 +100,25 @@ def migrate(db: Database) -> None:
         config.attributes["connection"] = tx.connection
         command.upgrade(config, "head")
         repair(tx)
+
+
+def _keep_off(tx: Tx, *, begun: bool) -> None:
+    """Raise StoreBroken if a table that has one of our names is not ours: it lacks most of our columns,
+    or, where no migration has been yet, some of them, and has others instead."""
+    found = inspect(tx.connection)
+    there = set(found.get_table_names())
+    for table in schema.metadata.sorted_tables:
+        if table.name not in there:
+            continue
+        columns = {each["name"] for each in found.get_columns(table.name)}
+        ours = {each.name for each in table.columns}
+        lacking = ours - columns
+        if len(lacking) * 2 > len(ours) or (lacking and columns - ours and not begun):
+            raise StoreBroken(
+                f"The database has a table {table.name} that is not Sojourn's. Nothing was changed.",
+                hint="Give Sojourn a database of its own, and name that as the store. A table that "
+                "nobody needs any more may be renamed instead.",
+            )
 
 
 def repair(tx: Tx) -> None:
