@@ -88,6 +88,7 @@ def services() -> Services:
 def test_a_key_of_another_store_is_forgotten(tmp_path: Path, services: Services) -> None:
     """A data folder may have served another database before."""
     folder = DataFolder(tmp_path)
+    assert folder.claim()
     folder.remember(Remembered(url="http://before", key="sja_of-another-store"))
     made = serve.first_key(services, EMBEDDED, folder, "http://now")
     assert made is not None
@@ -97,6 +98,7 @@ def test_a_key_of_another_store_is_forgotten(tmp_path: Path, services: Services)
     folder.remember(Remembered(key="sja_of-another-store"))
     serve.first_key(services, EMBEDDED, folder, "http://now")
     assert folder.recall().key == ""
+    folder.give_up()
 
 
 @pytest.mark.parametrize("width", ["40", "58", "80", "200"])
