@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -271,7 +272,8 @@ class TestTooSlow:
             sock.sendall(head("GET", "/openapi.json") * 500)
             assert lost.wait(TIMEOUT), "the server waits for its reader forever"
         is_well(server)
-        assert not caplog.records
+        # Of requests it may tell: a test before this one may have let it.
+        assert [x for x in caplog.records if x.levelno >= logging.WARNING] == []
 
     def test_legitimate_callers_are_served_meanwhile(self, server: Served, token: str) -> None:
         slow = [Client(server).send(POST + b"X: ") for _ in range(200)]
