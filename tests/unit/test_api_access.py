@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.api_harness import ADMIN, FEATURE, Answer, Api, api
+from tests.authorization import BODIES
 
 from sojourn.api.app import CALLS
 from sojourn.api.call import Call, Who
@@ -17,23 +18,6 @@ from sojourn.token import TokenKind, new_token
 
 OPERATORS = [call for call in CALLS if call.may is not None]  # whoever calls with an API key
 GUARDED = [call for call in CALLS if call.who is not Who.ANYONE]
-BODIES: dict[str, Any] = {
-    "create_license": {"name": "x"},
-    "change_license": {},
-    "set_feature": {"capacity": 1},
-    "create_key": {"name": "x", "role": "viewer"},
-    "cleanup_sessions": {"licenseId": "lic_x"},
-    "cut_off_sessions": {"userId": "nobody"},
-    "end_sessions": {"userId": "nobody"},
-    "save_current": {},
-    "save_session": {},
-    "create_webhook": {"url": "https://hooks.example/"},
-    "change_webhook": {},
-    "rotate_webhook_secret": {},
-    "replay_deliveries": {"dead": True},
-    "repair_with_doctor": {},
-    "make_sample_sessions": {},
-}
 MAY = {
     "list_leases": Permission.READ,
     "release_lease": Permission.SEATS_END,
