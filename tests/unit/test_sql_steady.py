@@ -28,6 +28,7 @@ class World:
         self.clock = BEGAN
         self.pulse: int | None = None
         self.shift: int | None = None
+        self.on_the_way = (0, 0)  # ms that a look takes to get there, and its answer to come back
 
     def go_on(self, milliseconds: int) -> None:
         self.uptime += milliseconds
@@ -42,7 +43,11 @@ class Told:
 
     def rows(self, template: str, _: Any) -> Any:
         if template == steady.LOOK:
-            return [(self._world.clock, self._world.pulse, self._world.shift)]
+            there, back = self._world.on_the_way
+            self._world.go_on(there)
+            told = (self._world.clock, self._world.pulse, self._world.shift)
+            self._world.go_on(back)
+            return [told]
         assert template == steady.LOCK
         return [(self._world.pulse,)]
 
@@ -231,6 +236,46 @@ def test_statement_that_took_long(url: str, request: pytest.FixtureRequest) -> N
 
         assert store._db.transaction(work)
         assert len(runs) == 1
+
+
+CUT = [(3 * SECOND, 0), (0, 3 * SECOND)]
+
+
+@pytest.mark.parametrize("cut", CUT)
+@pytest.mark.parametrize("first", [True, False], ids=["first look", "later look"])
+def test_look_that_was_cut_off(world: World, tx: Tx, cut: tuple[int, int], *, first: bool) -> None:
+    """A look through a network that was cut tells the time badly, which is no clock that was set."""
+    clock = SteadyClock()
+    if not first:
+        clock.look(tx)
+    world.on_the_way = cut
+    clock.look(tx)
+    world.on_the_way = (0, 0)
+    for _ in range(3):
+        clock.judge(world.clock, world.pulse, 0)
+        clock.look(tx)
+        assert (clock.instant, world.shift) == (None, None)
+        world.go_on(SECOND)
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_newcomer_that_was_cut_off_while_a_shift_is_in_force(
+    world: World, tx: Tx, cut: tuple[int, int]
+) -> None:
+    """It looks again before it tells an instant by what it saw then."""
+    clock = SteadyClock()
+    clock.look(tx)
+    world.pulse = BEGAN
+    world.clock -= HOUR
+    clock.look(tx)
+    newcomer = SteadyClock()
+    world.on_the_way = cut
+    newcomer.look(tx)
+    world.on_the_way = (0, 0)
+    assert newcomer.due
+    newcomer.look(tx)
+    assert not newcomer.due
+    assert now(newcomer, world) == now(clock, world) == BEGAN + 3 * SECOND
 
 
 def test_database_without_our_tables(mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

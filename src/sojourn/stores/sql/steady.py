@@ -28,6 +28,8 @@ AHEAD = 5 * SECOND
 """Going ahead by less is nobody's loss."""
 GAP = MINUTE
 """Without a pulse for so long, nobody serves who could tell a clock that was set ahead from silence."""
+SURE = SECOND // 4
+"""By how much an instant that a statement is given may be wrong, unless no look gets through in less."""
 DRIFT = 1_000
 """Of so many ms, this host's clock and the server's may disagree by one."""
 
@@ -56,13 +58,14 @@ class _Anchor(NamedTuple):
     time: int
     at: int
     shift: int
+    unsure: int  # of `at`
 
     def now(self, at: int) -> int:
         return self.time + at - self.at
 
     def error(self, at: int) -> int:
         """By how much `now` may be wrong where nobody has set a clock."""
-        return (at - self.at) // DRIFT
+        return self.unsure + (at - self.at) // DRIFT
 
 
 class SteadyClock:
@@ -121,7 +124,16 @@ class SteadyClock:
                 self._due = uptime() + MISSING_WAIT
             return
         self._tell(shift)
-        self._anchor = _Anchor(seen.clock + shift, seen.at, shift)
+        self._remember(seen, shift)
+
+    def _remember(self, seen: _Seen, shift: int) -> None:
+        """Keep what a look told, but not one that took long (a network that was cut, a process that was
+        halted) where we know better."""
+        anchor = self._anchor
+        if anchor is None or anchor.shift != shift or anchor.error(seen.at) >= seen.unsure:
+            self._anchor = anchor = _Anchor(seen.clock + shift, seen.at, shift, seen.unsure)
+        if shift and anchor.error(seen.at) > SURE:
+            self.doubt()  # instants are told by it
 
     def _decided(self, seen: _Seen) -> int:
         """Say by how much the store's time is to be ahead of the server's clock."""
