@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.api_harness import Api
-from tests.unit.test_api_lanes import Twins, again, keyed
+from tests.unit.api.test_api_lanes import Twins, again, keyed
 
 from sojourn.errors import StoreUnavailable
 from sojourn.ledger import Role

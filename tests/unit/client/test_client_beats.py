@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from tests.unit.client_fakes import (
+from tests.unit.client.client_fakes import (
     START,
     answers,
     problem,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from tests.api_harness import World, served
 from tests.raw_http import Client, head
-from tests.unit.test_client_http import (
+from tests.unit.client.test_client_http import (
     Misbehaving,
     drop_by_drop,
     endless,

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.unit.client_fakes import KEY, answers, problem, refused, reset, scene
+from tests.unit.client.client_fakes import KEY, answers, problem, refused, reset, scene
 
 from sojourn import errors
 from sojourn.client import (

@@ -18,7 +18,7 @@ from sojourn.errors import SettingsError
 from sojourn.people.assets import CLIENTS, COMPONENT, PACKAGE, asset, find
 from sojourn.people.pages import Look, asset_page, security_page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
 BUILD = runpy.run_path(str(SOURCE.parent / "build.py"))
 COMPONENT_MAX = 10_000  # bytes, gzipped

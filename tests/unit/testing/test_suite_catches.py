@@ -447,7 +447,7 @@ UNSEEN_ALONE = {
 TEST_FILE = """
 import pytest
 from sojourn.testing.contract import StoreContract
-from tests.unit.test_suite_catches import {bug}
+from tests.unit.testing.test_suite_catches import {bug}
 
 class TestPlanted(StoreContract):
     @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 
 import httpx
 import pytest
-from tests.unit.client_fakes import KEY, START, Call, answers, problem, refused, scene
+from tests.unit.client.client_fakes import KEY, START, Call, answers, problem, refused, scene
 
 from sojourn.client import Client, ClientClosed, SeatLost, SeatState, beats
 
@@ -193,7 +193,7 @@ def test_a_forked_child_holds_nothing_and_may_take_its_own() -> None:
 FORKING = """
 import httpx, os, sys
 from sojourn.client import Client, SeatLost
-from tests.unit.client_fakes import KEY, scene
+from tests.unit.client.client_fakes import KEY, scene
 
 with scene() as s:
     with s.seat() as seat:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.unit.test_suite_catches import interrupted
+from tests.unit.testing.test_suite_catches import interrupted
 
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Kept
 from sojourn.lease import Acquire, Denied, Lease
@@ -89,7 +89,7 @@ BUGS: dict[type[MemoryStore], str] = {
 TEST_FILE = """
 import pytest
 from sojourn.testing.contract import StoreContract
-from tests.unit.test_suite_catches_repeats import {bug}
+from tests.unit.testing.test_suite_catches_repeats import {bug}
 
 class TestPlanted(StoreContract):
     @pytest.fixture

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import httpx
 import pytest
-from tests.unit.client_fakes import (
+from tests.unit.client.client_fakes import (
     KEY,
     START,
     Call,

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.client_fakes import KEY, FakeServer, FakeWorld
+from tests.unit.client.client_fakes import KEY, FakeServer, FakeWorld
 
 from sojourn.client import Client, SeatState, ServerUnreachable
 from sojourn.client.http import BODY_MAX, Http, Secret
