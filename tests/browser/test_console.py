@@ -186,7 +186,7 @@ def test_copying(come: Come) -> None:
     button.click()
     expect(button).to_contain_text("Copied")
     copied = it.page.evaluate("navigator.clipboard.readText()")
-    assert copied == "CREATE TABLE sessions (\n    id text PRIMARY KEY\n);"
+    assert copied == "CREATE TABLE sojourn_sessions (\n    id text PRIMARY KEY\n);"
 
 
 def test_the_sheet_on_a_phone(come: Come) -> None:

@@ -29,7 +29,7 @@ def test_a_table_that_goes_missing_is_made_again_from_the_page(
         page.get_by_role("button", name="Run all checks").click()
         expect(title).to_have_text("Sessions and seats are well.")
         with contextlib.closing(sqlite3.connect(server.data / "sojourn.db")) as database:
-            database.execute("DROP TABLE sessions")
+            database.execute("DROP TABLE sojourn_sessions")
         page.reload()
         expect(page.get_by_role("alert")).to_contain_text("you have to show your key again")
         show_key()

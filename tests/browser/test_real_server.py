@@ -130,10 +130,12 @@ def test_a_table_that_goes_missing(server: Served, people: Any) -> None:
     with contextlib.closing(
         sqlite3.connect(server.data / "sojourn.db", isolation_level=None)
     ) as database:
-        made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'sessions' AND sql IS NOT NULL"
+        made = (
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'sojourn_sessions' AND sql IS NOT NULL"
+        )
         schema = [sql for (sql,) in database.execute(made)]
-        database.execute("CREATE TABLE kept AS SELECT * FROM sessions")
-        database.execute("DROP TABLE sessions")
+        database.execute("CREATE TABLE kept AS SELECT * FROM sojourn_sessions")
+        database.execute("DROP TABLE sojourn_sessions")
         answer = eve.page.reload()
         assert answer is not None
         assert answer.status == 200
@@ -142,7 +144,7 @@ def test_a_table_that_goes_missing(server: Served, people: Any) -> None:
         assert "sessions_table_missing" in server.log.read_text()
         for sql in schema:
             database.execute(sql)
-        database.execute("INSERT INTO sessions SELECT * FROM kept")
+        database.execute("INSERT INTO sojourn_sessions SELECT * FROM kept")
     eve.part.get_by_role("button", name="Refresh").click()
     expect(eve.part.get_by_role("listitem")).to_have_count(1)
     assert [line for line in eve.said if "Content Security" in line] == []

@@ -121,7 +121,7 @@ def one_device(ann: Person) -> None:
 
 
 def proof_needed(ann: Person) -> None:
-    change(ann.server, "UPDATE sessions SET authenticated_at = authenticated_at - 7200000")
+    change(ann.server, "UPDATE sojourn_sessions SET authenticated_at = authenticated_at - 7200000")
     asking(ann)
 
 
@@ -150,7 +150,7 @@ def continued(ann: Person) -> None:
 
 
 def not_set_up(ann: Person) -> None:
-    change(ann.server, "ALTER TABLE sessions RENAME TO kept")
+    change(ann.server, "ALTER TABLE sojourn_sessions RENAME TO kept")
     try:
         ann.page.reload()
     finally:

@@ -56,7 +56,7 @@ def test_a_run_finds_everything(world: Api, patient: Patient) -> None:
     assert answer.data["checks"][1]["finding"] == (
         "Not looked at: “Are all tables there?” comes first."
     )
-    assert missing["finding"] == "The table sessions is missing."
+    assert missing["finding"] == "The table sojourn_sessions is missing."
     assert missing["evidence"] == list(MISSING.evidence)
     assert missing["fix"]["command"] == "sojourn migrate --store postgresql://app@db/app"
     assert [step["rows"] for step in missing["plan"]] == [12_345, 12_345]

@@ -59,13 +59,13 @@ def test_what_doctor_says_mends_the_database_that_it_looked_at(tmp_path: Path, n
     }[named]
     run(here, "migrate", *flags)
     with closing(sqlite3.connect(file)) as database:
-        database.execute("DROP TABLE webhooks")
+        database.execute("DROP TABLE sojourn_webhooks")
     said = run(here, "doctor", *flags, code=8).stdout
     found = re.search(r"^ +sojourn (migrate .*)$", said, re.MULTILINE)
     assert found is not None
     run(here, *shlex.split(found[1]))
     with closing(sqlite3.connect(file)) as database:
-        assert database.execute("SELECT count(*) FROM webhooks").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM sojourn_webhooks").fetchone() == (0,)
     assert not (here / "sojourn-data").exists()
     checks = run_json(here, "doctor", *flags)["checks"]
     assert {each["verdict"] for each in checks} <= {"ok", "skipped"}

@@ -278,7 +278,7 @@ class TestWithoutSessions:
     @pytest.fixture(autouse=True)
     def no_sessions(self, world: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> None:
-            raise StoreBroken("The table sessions is missing.")
+            raise StoreBroken("The table sojourn_sessions is missing.")
 
         monkeypatch.setattr(world.store, "create", broken)
         monkeypatch.setattr(world.store, "load", broken)
@@ -320,7 +320,7 @@ class TestWithoutSessions:
 def test_without_the_ledger_nobody_is_recognized(world: Api) -> None:
     cookie = sign_in(world)
     database = world.ledger._db  # type: ignore[attr-defined]  # it is SQL
-    database.transaction(lambda tx: tx.core(text("ALTER TABLE api_keys RENAME TO gone")))
+    database.transaction(lambda tx: tx.core(text("ALTER TABLE sojourn_api_keys RENAME TO gone")))
     for answer in (get(world, "doctor", cookie), post(world, "sign-in", key=ADMIN)):
         assert answer.status == 503
         assert b"The store cannot be used" in answer.body

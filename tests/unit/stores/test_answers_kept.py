@@ -60,7 +60,7 @@ def database(migrated_sqlite: Path, tmp_path: Path) -> str:
 
 def rows(database: str) -> list[Any]:
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
-        return connection.execute("SELECT answer FROM requests").fetchall()
+        return connection.execute("SELECT answer FROM sojourn_requests").fetchall()
 
 
 def test_rows_are_swept(database: str) -> None:

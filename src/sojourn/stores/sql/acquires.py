@@ -29,20 +29,20 @@ from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
 
-LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id {update}"
+LOCK_POOLS = "SELECT id, fence, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
 
 # Now is read once the locks are held. Every row carries it, so that one statement tells all.
 HOLDERS = """
 SELECT c.now, c.pulse, l.lapsed, {lease}
-FROM (SELECT {now} AS now, (SELECT value FROM marks WHERE name = 'pulse') AS pulse) AS c
+FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
 {join_holders holders}
 """
-RAISE_FENCE = "UPDATE pools SET fence = fence + :by WHERE id {in ids}"
+RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
        origin, session_id, idle_since, device, ended_at, end_reason, graced_at"""
 UPSERT = """
-INSERT INTO leases ({columns}, lapsed) {values}
+INSERT INTO sojourn_leases ({columns}, lapsed) {values}
 ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET
     id = excluded.id, fence = excluded.fence, acquired_at = excluded.acquired_at,
     last_beat_at = excluded.last_beat_at, suspect_at = excluded.suspect_at,
@@ -66,7 +66,7 @@ UPSERT_POSTGRES = UPSERT.replace(
 # MySQL would also update a row that has the same id and another holder: there, id becomes NULL, which
 # it refuses.
 UPSERT_MYSQL = """
-INSERT INTO leases ({columns}, lapsed)
+INSERT INTO sojourn_leases ({columns}, lapsed)
 VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
         :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
         :lapsed)

@@ -33,11 +33,11 @@ COPIED = (
     *("idle_timeout", "idle_at", "expires_at", "level"),
 )
 INSERT = f"""
-INSERT INTO sessions (token_hash, data, device, {", ".join(COPIED)})
+INSERT INTO sojourn_sessions (token_hash, data, device, {", ".join(COPIED)})
 VALUES (:token_hash, :data, :device, {", ".join(f":{name}" for name in COPIED)})
 """  # noqa: S608 - of the constant above
-MARK = "SELECT value FROM marks WHERE name = :name"
-NOTE = "INSERT INTO marks (name, value) VALUES (:name, :at)"
+MARK = "SELECT value FROM sojourn_marks WHERE name = :name"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES (:name, :at)"
 
 
 class Target:

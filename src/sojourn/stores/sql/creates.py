@@ -34,7 +34,7 @@ SHOWN_MAX = 100
 """The most sessions that are shown to somebody who has too many."""
 
 INSERT = """
-INSERT INTO sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
+INSERT INTO sojourn_sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
     last_used_at, idle_timeout, idle_at, expires_at, device, level, impersonator,
     ended_at, ended_by, end_reason)
 VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticated_at,
@@ -42,14 +42,14 @@ VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticate
     :ended_at, :ended_by, :end_reason)
 """
 COUNTED = """
-SELECT s.user_id, s.id, s.created_at FROM sessions AS s
+SELECT s.user_id, s.id, s.created_at FROM sojourn_sessions AS s
 WHERE s.user_id {in users} AND s.impersonator IS NULL AND {live_session}
 """.replace("{live_session}", LIVE)
 LOCK = """
-SELECT s.id, s.user_id, s.data, s.impersonator FROM sessions AS s
+SELECT s.id, s.user_id, s.data, s.impersonator FROM sojourn_sessions AS s
 WHERE s.id {in ids} AND {live_session} ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
-SHOW = "SELECT {session} FROM sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
+SHOW = "SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
 

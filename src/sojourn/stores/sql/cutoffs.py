@@ -1,7 +1,7 @@
 """Cutoffs: every session created up to an instant is gone, at the price of one row.
 
-`session_users` has a row for each user who was ever cut off, and one named '' for everybody. A session
-is behind a cutoff if it was created at its instant or before; sweeps turn that into tombstones. The
+`sojourn_session_users` has a row for each user who was ever cut off, and one named '' for everybody. A
+session is behind a cutoff if it was created at its instant or before; sweeps turn that into tombstones. The
 same rows are what sign-ins of one user queue up at, where a user's sessions are counted.
 
 Time may stand still between two calls, or go back: so a cutoff lies after every cutoff before it that
@@ -24,40 +24,45 @@ EVERYBODY = ""
 # that for everybody is done once per statement. "+ 0", or PostgreSQL would read the index of all users'
 # sessions for what was created since. `idle_at` is never after `expires_at`.
 LIVE = """s.ended_at IS NULL AND s.idle_at > {now}
-AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = s.user_id), -1)
-AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = ''), -1)"""
-"""Which sessions AS s are live."""
+AND s.created_at + 0 > coalesce(
+    (SELECT c.cut_at FROM sojourn_session_users AS c WHERE c.user_id = s.user_id), -1)
+AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM sojourn_session_users AS c WHERE c.user_id = ''), -1)"""
+"""Which sojourn_sessions AS s are live."""
 STAYING = """
-SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
+SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
 """.replace("{live_session}", LIVE)
 CUTS = "u.cut_at, u.cut_by, u.cut_reason, e.cut_at, e.cut_by, e.cut_reason"
-"""What {join_cuts} adds to sessions AS s."""
+"""What {join_cuts} adds to sojourn_sessions AS s."""
 
-LOCK = "SELECT user_id FROM session_users WHERE user_id {in users} ORDER BY user_id {update}"
-ADD = "INSERT INTO session_users (user_id) VALUES (:user_id) ON CONFLICT (user_id) DO NOTHING"
+LOCK = (
+    "SELECT user_id FROM sojourn_session_users WHERE user_id {in users} ORDER BY user_id {update}"
+)
+ADD = (
+    "INSERT INTO sojourn_session_users (user_id) VALUES (:user_id) ON CONFLICT (user_id) DO NOTHING"
+)
 # Not INSERT IGNORE: that shares the lock of a row that exists, and two who share it then deadlock.
 ADD_MYSQL = """
-INSERT INTO session_users (user_id) VALUES (:user_id)
+INSERT INTO sojourn_session_users (user_id) VALUES (:user_id)
 ON DUPLICATE KEY UPDATE user_id = VALUES(user_id)
 """
 NOW = """
 SELECT n.now, c.user_id, c.cut_at, c.cut_by, c.cut_reason
 FROM (SELECT {now} AS now) AS n
-LEFT JOIN session_users AS c ON c.user_id {in users} AND c.cut_at IS NOT NULL
+LEFT JOIN sojourn_session_users AS c ON c.user_id {in users} AND c.cut_at IS NOT NULL
 """
-NEWEST = "SELECT max(cut_at) FROM session_users"
+NEWEST = "SELECT max(cut_at) FROM sojourn_session_users"
 CUT = """
-UPDATE session_users SET cut_at = :at, cut_by = :actor, cut_reason = :reason WHERE user_id = :user
+UPDATE sojourn_session_users SET cut_at = :at, cut_by = :actor, cut_reason = :reason WHERE user_id = :user
 """
 # From the few who were cut off to their sessions, by the index.
 BEHIND_OWN = """
-SELECT s.id FROM session_users AS u
-JOIN sessions AS s ON s.user_id = u.user_id AND s.created_at <= u.cut_at
+SELECT s.id FROM sojourn_session_users AS u
+JOIN sojourn_sessions AS s ON s.user_id = u.user_id AND s.created_at <= u.cut_at
 WHERE u.cut_at IS NOT NULL AND s.ended_at IS NULL AND s.idle_at > {least}(u.cut_at, :now)
 ORDER BY s.created_at, s.id LIMIT :limit
 """
 BEHIND_EVERYBODYS = """
-SELECT s.id FROM sessions AS s
+SELECT s.id FROM sojourn_sessions AS s
 WHERE s.created_at <= :cut AND s.ended_at IS NULL AND s.idle_at > :lived_until
 ORDER BY s.created_at, s.id LIMIT :limit
 """

@@ -7,15 +7,16 @@ what a database says in its own words. They are rendered once per database, neve
     {clock}      the database's own clock
     {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
     {in_hashes name}   likewise for `Dialect.hashes`
-    {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions AS s
-    {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
+    {lease} {pool} {session}   the columns of a row of sojourn_leases AS l, of pools, of sojourn_sessions AS s
+    {unended} {live}   which sojourn_leases AS l of `:pool` hold a seat: see acquires.py
     {live_among}       the same, where another condition than the pool names a few of them
-    {leases_by_user_id} {leases_by_client_id}   leases AS l of `:pool`; where a planner needs to be
+    {leases_by_user_id} {leases_by_client_id}   sojourn_leases AS l of `:pool`; where a planner needs to be
                        told, looked up by each of `:keys`
-    {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
-    {join_cuts}  LEFT JOIN session_users, of the user of sessions AS s as u, and of everybody as e
+    {join_holders name}   LEFT JOIN sojourn_leases AS l, of the holders given as `:name`
+    {join_cuts}  LEFT JOIN sojourn_session_users, of the user of sojourn_sessions AS s as u, and of
+                 everybody as e
     {feature}    the feature in `pool_id`
-    {device key} a value of the device of sessions AS s
+    {device key} a value of the device of sojourn_sessions AS s
     {update} {share} {skip}   row locks: FOR UPDATE, FOR SHARE, SKIP LOCKED
     {least} {greatest}
 """
@@ -43,11 +44,11 @@ SHARED = {
     "session": SESSION,
     "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
     "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
-    "join_cuts": "LEFT JOIN session_users AS u ON u.user_id = s.user_id"
-    " LEFT JOIN session_users AS e ON e.user_id = ''",
+    "join_cuts": "LEFT JOIN sojourn_session_users AS u ON u.user_id = s.user_id"
+    " LEFT JOIN sojourn_session_users AS e ON e.user_id = ''",
     # Worded so that no planner prefers the index of all that have not ended.
-    "leases_by_user_id": "leases AS l",
-    "leases_by_client_id": "leases AS l",
+    "leases_by_user_id": "sojourn_leases AS l",
+    "leases_by_client_id": "sojourn_leases AS l",
     "live_among": "l.pool_id = :pool AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed"
     " AND l.expires_at > :at",
 }
@@ -121,9 +122,9 @@ SQLITE = Dialect(
         "now": ":now",  # always given: the file's clock is this host's
         "in": "IN (SELECT value FROM json_each(:?))",
         "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
-        "join_holders": "LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id)"
+        "join_holders": "LEFT JOIN sojourn_leases AS l ON (l.pool_id, l.user_id, l.client_id)"
         " IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
-        "leases_by_user_id": "leases AS l INDEXED BY leases_user_id",
+        "leases_by_user_id": "sojourn_leases AS l INDEXED BY sojourn_leases_user_id",
         "device": "s.device ->> '$.?'",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
@@ -145,16 +146,16 @@ POSTGRES = Dialect(
         "in_hashes": "= ANY(:?::bytea[])",
         # OFFSET 0: holder by holder, however few or many leases the planner believes there are.
         "join_holders": """LEFT JOIN (json_array_elements(:?::json) AS h CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
+            SELECT * FROM sojourn_leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
             AND client_id = h ->> 2 OFFSET 0) AS l) ON TRUE""",
         "leases_by_user_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
+            SELECT * FROM sojourn_leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
         "leases_by_client_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
+            SELECT * FROM sojourn_leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
         # OFFSET 0: session by session; it would read all users if it believes that they are few.
         "join_cuts": """LEFT JOIN LATERAL (
-            SELECT * FROM session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
-            LEFT JOIN session_users AS e ON e.user_id = ''""",
+            SELECT * FROM sojourn_session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
+            LEFT JOIN sojourn_session_users AS e ON e.user_id = ''""",
         "device": "s.device::json ->> '?'",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
@@ -177,10 +178,10 @@ MYSQL = Dialect(
         "in_hashes": "IN :?",
         "in_held": "IN :?",
         # Left to itself, MariaDB merges or filters by other indexes, or scans the pool.
-        "join_holders": "LEFT JOIN leases AS l FORCE INDEX (leases_holder)"
+        "join_holders": "LEFT JOIN sojourn_leases AS l FORCE INDEX (sojourn_leases_holder)"
         " ON (l.pool_id, l.user_id, l.client_id) IN :?",
-        "leases_by_user_id": "leases AS l FORCE INDEX (leases_user_id)",
-        "leases_by_client_id": "leases AS l FORCE INDEX (leases_holder)",
+        "leases_by_user_id": "sojourn_leases AS l FORCE INDEX (sojourn_leases_user_id)",
+        "leases_by_client_id": "sojourn_leases AS l FORCE INDEX (sojourn_leases_holder)",
         "device": "json_value(s.device, '$.?') COLLATE utf8mb4_bin",
         "feature": "substring_index(pool_id, ':', -1)",
         "update": "FOR UPDATE",

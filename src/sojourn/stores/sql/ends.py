@@ -18,22 +18,22 @@ from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
 
 OF_USER = """
-SELECT s.id FROM sessions AS s WHERE s.user_id = :user AND {live_session} ORDER BY s.created_at, s.id
+SELECT s.id FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session} ORDER BY s.created_at, s.id
 """.replace("{live_session}", LIVE)
 LOCK = """
-SELECT {now}, s.id, s.user_id FROM sessions AS s WHERE s.id {in ids} AND {live_session}
+SELECT {now}, s.id, s.user_id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}
 ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
 LOCK_UNENDED = """
-SELECT id, user_id, created_at, idle_at FROM sessions WHERE id {in ids} AND ended_at IS NULL
+SELECT id, user_id, created_at, idle_at FROM sojourn_sessions WHERE id {in ids} AND ended_at IS NULL
 ORDER BY id {update} {skip}
 """
 END = """
-UPDATE sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHERE id {in ids}
+UPDATE sojourn_sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHERE id {in ids}
 """
-LEASES_OF = (
-    "SELECT id FROM leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed"
-)
+LEASES_OF = """
+SELECT id FROM sojourn_leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed
+"""
 
 
 class Ending(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The stream of events: ids in commit order, without a gap.
 
-The last statement of a transaction takes the next ids from the row `events` in `marks`, and holds that
-row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
+The last statement of a transaction takes the next ids from the row `events` in `sojourn_marks`, and holds
+that row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
 has seen every smaller one. Locks are always taken in the order
 session_users, sessions, pools, leases, marks; the pulse, a row of marks too, before leases.
 """
@@ -21,19 +21,24 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
-MARKS = {"events": "events", "audits": "audits", "sweeps": "sweeps", "pulse": None}
-"""The rows of `marks`, and the table whose last id they hold."""
+MARKS = {
+    "events": "sojourn_events",
+    "audits": "sojourn_audits",
+    "sweeps": "sojourn_sweeps",
+    "pulse": None,
+}
+"""The rows of `sojourn_marks`, and the table whose last id they hold."""
 
-BUMP = "UPDATE marks SET value = value + :count WHERE name = :name RETURNING value"
-BUMP_MYSQL = "UPDATE marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
+BUMP = "UPDATE sojourn_marks SET value = value + :count WHERE name = :name RETURNING value"
+BUMP_MYSQL = "UPDATE sojourn_marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
 
 INSERT = """
-INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
 VALUES (:id, :at, :kind, :pool_id, :subject, :user_id, :client_id, :actor, :data)
 """
 APPEND_POSTGRES = """
-WITH mark AS (UPDATE marks SET value = value + :count WHERE name = 'events' RETURNING value)
-INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+WITH mark AS (UPDATE sojourn_marks SET value = value + :count WHERE name = 'events' RETURNING value)
+INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
 SELECT mark.value - :count + e.id, e.at, e.kind, e.pool_id, e.subject, e.user_id, e.client_id,
        e.actor, e.data
 FROM mark, json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text, pool_id text,
@@ -70,7 +75,7 @@ def bump(tx: Tx, name: str, count: int) -> int:
 
 
 def no_mark(name: str) -> StoreBroken:
-    return StoreBroken(f"The row '{name}' of the table marks is missing.")
+    return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
 
 
 def read(

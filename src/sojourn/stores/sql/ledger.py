@@ -26,16 +26,18 @@ from sojourn.stores.sql.webhooks import SqlBook
 LICENSE = [licenses.c[name] for name in License.__struct_fields__]
 KEY = [api_keys.c[name] for name in ApiKey.__struct_fields__]
 
-LOCK = "SELECT {columns} FROM licenses WHERE id = :id {update}".replace(
+LOCK = "SELECT {columns} FROM sojourn_licenses WHERE id = :id {update}".replace(
     "{columns}", ", ".join(License.__struct_fields__)
 )
-BY_HASH = "SELECT key_hash, {columns} FROM licenses WHERE key_hash {in_hashes hashes}".replace(
-    "{columns}", ", ".join(License.__struct_fields__)
+BY_HASH = (
+    "SELECT key_hash, {columns} FROM sojourn_licenses WHERE key_hash {in_hashes hashes}".replace(
+        "{columns}", ", ".join(License.__struct_fields__)
+    )
 )
-KEY_BY_HASH = "SELECT {now}, {columns} FROM api_keys WHERE key_hash = :hash".replace(
+KEY_BY_HASH = "SELECT {now}, {columns} FROM sojourn_api_keys WHERE key_hash = :hash".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
-KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM api_keys WHERE id = :id".replace(
+KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id = :id".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
 POOL_ID = features.c.license_id + ":" + features.c.feature

@@ -41,18 +41,19 @@ s AS (
          AS b (id, fence, idle_for, next_in, closing)
     CROSS JOIN c
     CROSS JOIN LATERAL (
-        SELECT * FROM leases WHERE id = b.id AND fence = b.fence
+        SELECT * FROM sojourn_leases WHERE id = b.id AND fence = b.fence
             AND coalesce(ended_at, 0) = 0 AND NOT lapsed AND expires_at > c.now
         FOR UPDATE
     ) AS l
     CROSS JOIN LATERAL (
-        SELECT * FROM pools AS p WHERE p.id = l.pool_id AND {open} OFFSET 0
+        SELECT * FROM sojourn_pools AS p WHERE p.id = l.pool_id AND {open} OFFSET 0
     ) AS p
 )
-UPDATE leases SET last_beat_at = greatest(leases.last_beat_at, s.now), suspect_at = s.suspect_at,
+UPDATE sojourn_leases
+SET last_beat_at = greatest(sojourn_leases.last_beat_at, s.now), suspect_at = s.suspect_at,
     expires_at = s.expires_at, idle_since = s.idle_since
-FROM s WHERE leases.id = s.id
-RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now, s.now
+FROM s WHERE sojourn_leases.id = s.id
+RETURNING sojourn_leases.id, sojourn_leases.expires_at - s.now, sojourn_leases.suspect_at <= s.now, s.now
 """
     )
     .replace("{patience}", PATIENCE)
@@ -62,7 +63,7 @@ RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now, s.no
 SQLITE = (
     (
         """
-UPDATE leases SET
+UPDATE sojourn_leases SET
     last_beat_at = max(last_beat_at, :now),
     suspect_at = CASE WHEN b.closing THEN min(suspect_at, :now)
                       ELSE max(suspect_at, :now + {patience}) END,
@@ -72,10 +73,10 @@ UPDATE leases SET
     idle_since = coalesce(:now - b.idle_for, idle_since)
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS idle_for,
              value ->> 3 AS next_in, value ->> 4 AS closing FROM json_each(:beats)) AS b
-CROSS JOIN pools AS p
-WHERE leases.id = b.id AND leases.fence = b.fence AND leases.ended_at IS NULL
-  AND NOT leases.lapsed AND leases.expires_at > :now
-  AND p.id = leases.pool_id AND {open}
+CROSS JOIN sojourn_pools AS p
+WHERE sojourn_leases.id = b.id AND sojourn_leases.fence = b.fence AND sojourn_leases.ended_at IS NULL
+  AND NOT sojourn_leases.lapsed AND sojourn_leases.expires_at > :now
+  AND p.id = sojourn_leases.pool_id AND {open}
 RETURNING id, expires_at - :now, suspect_at <= :now
 """
     )

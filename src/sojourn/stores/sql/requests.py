@@ -24,12 +24,12 @@ from sojourn.stores.sql.rows import session_of
 # Now is told where no key is known, too.
 KNOWN = """
 SELECT c.now, r.digest, r.fingerprint, r.note, r.answer, r.at
-FROM (SELECT {now} AS now) AS c LEFT JOIN requests AS r ON r.digest {in_hashes digests}
+FROM (SELECT {now} AS now) AS c LEFT JOIN sojourn_requests AS r ON r.digest {in_hashes digests}
 """
-SESSIONS = "SELECT {session} FROM sessions AS s WHERE s.id {in ids}"
-DROP = "DELETE FROM requests WHERE digest {in_hashes digests}"
+SESSIONS = "SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids}"
+DROP = "DELETE FROM sojourn_requests WHERE digest {in_hashes digests}"
 KEEP = """
-INSERT INTO requests (digest, fingerprint, note, answer, at)
+INSERT INTO sojourn_requests (digest, fingerprint, note, answer, at)
 VALUES (:digest, :fingerprint, :note, :answer, :at)
 """
 

@@ -40,7 +40,7 @@ SESSION = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
 
 OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
     AND (p.valid_until IS NULL OR p.valid_until > {at})"""
-"""Which of pools AS p grant and keep seats at an instant."""
+"""Which of sojourn_pools AS p grant and keep seats at an instant."""
 DROPPED = "dropped"
 """The status of a pool that is gone: its row stays, so that its fence only ever grows."""
 

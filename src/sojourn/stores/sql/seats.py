@@ -30,7 +30,7 @@ from sojourn.stores.sql.rows import (
 )
 from sojourn.stores.sql.schema import leases as table
 
-DEFINE = "INSERT INTO pools (id, {columns}) VALUES (:id, {values}) {otherwise}"
+DEFINE = "INSERT INTO sojourn_pools (id, {columns}) VALUES (:id, {values}) {otherwise}"
 DEFINE = DEFINE.replace("{columns}", ", ".join(POOL_COLUMNS)).replace(
     "{values}", ", ".join(f":{name}" for name in POOL_COLUMNS)
 )
@@ -43,38 +43,40 @@ DEFINE = DEFINE.replace(
     "ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in POOL_COLUMNS),
 )
-POOLS = "SELECT {now}, id, {pool} FROM pools WHERE id {in ids}"
-LOCK_POOLS = "SELECT id FROM pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
-DROP = "UPDATE pools SET status = :dropped WHERE id {in ids}"
+POOLS = "SELECT {now}, id, {pool} FROM sojourn_pools WHERE id {in ids}"
+LOCK_POOLS = (
+    "SELECT id FROM sojourn_pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
+)
+DROP = "UPDATE sojourn_pools SET status = :dropped WHERE id {in ids}"
 
 LOCK_LIVE = """
-SELECT {now}, {lease} FROM leases AS l
+SELECT {now}, {lease} FROM sojourn_leases AS l
 WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
 ORDER BY l.id {update}
 """
 LOCK_POOLS_OF = """
-SELECT id FROM pools WHERE id IN (SELECT pool_id FROM leases WHERE id {in ids})
+SELECT id FROM sojourn_pools WHERE id IN (SELECT pool_id FROM sojourn_leases WHERE id {in ids})
 ORDER BY id {update}
 """
 LIVE_IN = """
-SELECT l.id FROM leases AS l
+SELECT l.id FROM sojourn_leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
 """
-END = "UPDATE leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
+END = "UPDATE sojourn_leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
 
 HELD = """
-SELECT l.session_id, count(*) FROM leases AS l WHERE l.session_id {in ids}
+SELECT l.session_id, count(*) FROM sojourn_leases AS l WHERE l.session_id {in ids}
 AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
 """
 # From the few leases of a user to their sessions would miss those acquired in another's name.
 HELD_OF_USER = """
-SELECT l.session_id, count(*) FROM sessions AS s JOIN leases AS l ON l.session_id = s.id
+SELECT l.session_id, count(*) FROM sojourn_sessions AS s JOIN sojourn_leases AS l ON l.session_id = s.id
 WHERE s.user_id = :user AND s.ended_at IS NULL
 AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
 """
 
 USAGE = """
-SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM leases AS l
+SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM sojourn_leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at
 GROUP BY l.pool_id
 """

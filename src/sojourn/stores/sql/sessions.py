@@ -22,16 +22,16 @@ from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
 TAKEN = """
-SELECT id, token_hash, previous_hash FROM sessions
+SELECT id, token_hash, previous_hash FROM sojourn_sessions
 WHERE id {in ids} OR token_hash {in_hashes hashes} OR previous_hash {in_hashes hashes}
 """
 # Two look-ups in an index each, rather than one scan of all: hence not OR.
 LOAD = """
 SELECT {now}, s.token_hash, s.ended_at, s.ended_by, s.end_reason, {cuts}, {session}
-FROM sessions AS s {join_cuts} WHERE s.token_hash {in_hashes hashes}
+FROM sojourn_sessions AS s {join_cuts} WHERE s.token_hash {in_hashes hashes}
 UNION ALL
 SELECT {now}, s.previous_hash, s.ended_at, s.ended_by, s.end_reason, {cuts}, {session}
-FROM sessions AS s {join_cuts}
+FROM sojourn_sessions AS s {join_cuts}
 WHERE s.previous_hash {in_hashes hashes} AND s.previous_until > {now}
 """.replace("{cuts}", CUTS)
 TOKEN_HASH, ENDED_AT, CUT_AT, CUT_ALL_AT = 1, 2, 5, 8  # in LOAD
@@ -41,68 +41,71 @@ IDLE_AT = FIRST + SESSION_COLUMNS.index("idle_at")
 EXPIRES_AT = FIRST + SESSION_COLUMNS.index("expires_at")
 
 LOCK = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.id {in ids} AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}
 ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
 OF = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.user_id = :user AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}
 ORDER BY s.created_at DESC, s.id LIMIT :limit
 """.replace("{live_session}", LIVE)
 # One look at the user's cutoff, and not one for each of a user's ten thousand sessions.
 LIVE_OF_USER = LIVE.replace("c.user_id = s.user_id", "c.user_id = :user")
 # Without the data, which may weigh a megabyte.
 PAGE = """
-SELECT {now}, {shown} FROM sessions AS s WHERE s.user_id = :user AND {live_session}{after}
+SELECT {now}, {shown} FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}{after}
 ORDER BY s.created_at DESC, s.id LIMIT :limit
 """.replace("{live_session}", LIVE_OF_USER).replace("{shown}", SESSION.replace("s.data", "'{}'"))
 FIRST_PAGE = PAGE.replace("{after}", "")
 NEXT_PAGE = PAGE.replace(
     "{after}", " AND s.created_at <= :at AND (s.created_at < :at OR s.id > :after)"
 )
-COUNT = "SELECT count(*) FROM sessions AS s WHERE s.user_id = :user AND {live_session}".replace(
-    "{live_session}", LIVE_OF_USER
+COUNT = (
+    "SELECT count(*) FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}".replace(
+        "{live_session}", LIVE_OF_USER
+    )
 )
 GONE = """
 SELECT {now}, s.id, s.ended_at, s.ended_by, s.end_reason, {cuts}, s.created_at, s.idle_at, s.expires_at
-FROM sessions AS s {join_cuts} WHERE s.id {in ids}
+FROM sojourn_sessions AS s {join_cuts} WHERE s.id {in ids}
 """.replace("{cuts}", CUTS)
 LIST = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.id > :after AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.id > :after AND {live_session}
 ORDER BY s.id LIMIT :limit
 """.replace("{live_session}", LIVE)
 LIST_OF = LIST.replace("WHERE", "WHERE s.user_id = :user AND", 1)
 
 TOUCH = """
-UPDATE sessions AS s SET last_used_at = {greatest}(last_used_at, {now}),
+UPDATE sojourn_sessions AS s SET last_used_at = {greatest}(last_used_at, {now}),
     idle_at = {greatest}(idle_at, {least}({now} + idle_timeout, expires_at))
 WHERE s.id {in ids} AND {live_session}
 """.replace("{live_session}", LIVE)
 TOUCH_SQLITE = f"{TOUCH} RETURNING id"
 LOCKED_FIRST = """
-t.id IN (SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id FOR UPDATE)
+t.id IN (SELECT s.id FROM sojourn_sessions AS s
+    WHERE s.id {in ids} AND {live_session} ORDER BY s.id FOR UPDATE)
 """.replace("{live_session}", LIVE)
 TOUCH_POSTGRES = f"""
 {TOUCH.partition("WHERE")[0].replace("AS s", "AS t")} WHERE {LOCKED_FIRST} RETURNING t.id
 """
-TOUCHED = "SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
+TOUCHED = "SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
-SAVE = "UPDATE sessions SET data = :data, revision = :revision WHERE id = :id"
+SAVE = "UPDATE sojourn_sessions SET data = :data, revision = :revision WHERE id = :id"
 SAVE_POSTGRES = """
-UPDATE sessions AS s SET data = r.data, revision = r.revision
+UPDATE sojourn_sessions AS s SET data = r.data, revision = r.revision
 FROM json_to_recordset(:rows::json) AS r (id text, data text, revision bigint) WHERE s.id = r.id
 """
 SAVE_MYSQL = """
-UPDATE sessions SET data = CASE id {data} END, revision = CASE id {revision} END WHERE id {in ids}
+UPDATE sojourn_sessions SET data = CASE id {data} END, revision = CASE id {revision} END WHERE id {in ids}
 """
 # The old hash is taken over first: MySQL assigns from left to right.
 ROTATE = """
-UPDATE sessions SET previous_hash = token_hash, previous_until = :until, token_hash = :new,
+UPDATE sojourn_sessions SET previous_hash = token_hash, previous_until = :until, token_hash = :new,
     level = :level, authenticated_at = :authenticated_at
 WHERE id = :id
 """
 ROTATE_AT_ONCE = """
-UPDATE sessions SET previous_hash = NULL, previous_until = NULL, token_hash = :new,
+UPDATE sojourn_sessions SET previous_hash = NULL, previous_until = NULL, token_hash = :new,
     level = :level, authenticated_at = :authenticated_at
 WHERE id = :id
 """

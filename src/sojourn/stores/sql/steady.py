@@ -2,9 +2,9 @@
 
 As long as nobody does, every statement reads the server's clock. A process looks at that clock about once
 a second, and compares it with how much time has gone by here, and with the pulse. Where it was set, the
-row `shift` in `marks` says from then on by how much the store's time is ahead of it, for everybody; and
-until the clock is right again, statements are given an instant: what the last look told, and what has gone
-by since. See docs/adr/0022.
+row `shift` in `sojourn_marks` says from then on by how much the store's time is ahead of it, for everybody;
+and until the clock is right again, statements are given an instant: what the last look told, and what has
+gone by since. See docs/adr/0022.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DRIFT = 1_000
 """Of so many ms, this host's clock and the server's may disagree by one."""
 
 LOOK = """
-SELECT {clock}, (SELECT value FROM marks WHERE name = 'pulse'),
-    (SELECT value FROM marks WHERE name = 'shift')
+SELECT {clock}, (SELECT value FROM sojourn_marks WHERE name = 'pulse'),
+    (SELECT value FROM sojourn_marks WHERE name = 'shift')
 """
-LOCK = "SELECT value FROM marks WHERE name = 'pulse' {update}"
-SET = "UPDATE marks SET value = :shift WHERE name = 'shift'"
-NOTE = "INSERT INTO marks (name, value) VALUES ('shift', :shift)"
+LOCK = "SELECT value FROM sojourn_marks WHERE name = 'pulse' {update}"
+SET = "UPDATE sojourn_marks SET value = :shift WHERE name = 'shift'"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('shift', :shift)"
 
 
 class _Seen(NamedTuple):

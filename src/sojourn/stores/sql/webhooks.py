@@ -37,7 +37,7 @@ from sojourn.webhook_store import Backlog, Batch, Claim
 HOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
 SENT = [webhook_deliveries.c[name] for name in Delivery.__struct_fields__]
 ERROR_MAX = 500
-LOCK_CREATE = "SELECT value FROM marks WHERE name = 'audits' {update}"
+LOCK_CREATE = "SELECT value FROM sojourn_marks WHERE name = 'audits' {update}"
 
 _kinds = msgspec.json.Decoder(tuple[str, ...]).decode
 _secrets = msgspec.json.Decoder(tuple[Secret, ...]).decode

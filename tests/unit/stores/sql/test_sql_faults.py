@@ -65,12 +65,12 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "sweep": lambda s: s.sweep(),
 }
 LACKING = {
-    "sessions": ("create", "load", "save", "touch", "rotate", "end", "of", "sweep"),
-    "leases": ("acquire", "renew", "release", "revoke", "leases", "sweep"),
-    "pools": ("define", "pools", "acquire", "renew", "drop"),
-    "marks": ("pulse", "acquire", "sweep"),
-    "events": ("events", "revoke"),
-    "requests": ("end_once", "answered", "sweep"),
+    "sojourn_sessions": ("create", "load", "save", "touch", "rotate", "end", "of", "sweep"),
+    "sojourn_leases": ("acquire", "renew", "release", "revoke", "leases", "sweep"),
+    "sojourn_pools": ("define", "pools", "acquire", "renew", "drop"),
+    "sojourn_marks": ("pulse", "acquire", "sweep"),
+    "sojourn_events": ("events", "revoke"),
+    "sojourn_requests": ("end_once", "answered", "sweep"),
 }
 
 

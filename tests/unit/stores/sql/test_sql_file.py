@@ -68,7 +68,7 @@ def test_log_outlives_a_slow_reader(
         assert isinstance(other, SqlStore)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM sessions").fetchall()
+            reader.execute("SELECT count(*) FROM sojourn_sessions").fetchall()
             for number in range(30):
                 assert other.create([new_session(f"{number}", data={"x": "y" * 5_000})])[0]
             assert size(Path(f"{path}-wal")) > 100_000

@@ -159,8 +159,8 @@ def rewritten(store: SqlStore, leases: list[Lease]) -> tuple[int, ...]:
         assert all(store.touch([f"ses_{n}" for n in range(100)]))
     after = updates(store)
     return (
-        *(after["leases"][n] - before["leases"][n] for n in (0, 1)),
-        *(after["sessions"][n] - before["sessions"][n] for n in (0, 1)),
+        *(after["sojourn_leases"][n] - before["sojourn_leases"][n] for n in (0, 1)),
+        *(after["sojourn_sessions"][n] - before["sojourn_sessions"][n] for n in (0, 1)),
     )
 
 
@@ -168,7 +168,7 @@ def updates(store: SqlStore) -> dict[str, tuple[int, int]]:
     """Ask how many updates there were, and how many of them were HOT."""
     counts = text(
         "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
-        " WHERE relname IN ('leases', 'sessions')"
+        " WHERE relname IN ('sojourn_leases', 'sojourn_sessions')"
     )
     with store._db.writing() as tx:
         tx.core(text("SELECT pg_stat_force_next_flush()"))
@@ -183,7 +183,7 @@ def test_plans_need_no_statistics(postgres_url: str, leases: int) -> None:
     with closing(open_store(postgres_url, migrate=True)) as store:
         assert isinstance(store, SqlStore)
         with store._db.writing() as tx:
-            tx.core(text("ALTER TABLE leases SET (autovacuum_enabled = off)"))
+            tx.core(text("ALTER TABLE sojourn_leases SET (autovacuum_enabled = off)"))
         store.define([POOL])
         for first in range(0, leases, 200):
             taken = take(store, 200, first)
@@ -204,7 +204,7 @@ def test_plans_need_no_statistics(postgres_url: str, leases: int) -> None:
                     f"EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF) {statement}", parameters
                 )
                 plan = "\n".join(row[0] for row in explained)
-            assert "leases_pool" not in plan, plan
+            assert "sojourn_leases_pool" not in plan, plan
             assert "Seq Scan on leases" not in plan, plan
 
 

@@ -101,7 +101,7 @@ def test_tables_made_by_hand(url: str) -> None:
     with closing(opened(url)) as store:
         store.define([pool(3)])
         store.acquire([acquire("ann")])
-    execute(url, f"DROP TABLE {schema.VERSION_TABLE}", "DROP TABLE sessions")
+    execute(url, f"DROP TABLE {schema.VERSION_TABLE}", "DROP TABLE sojourn_sessions")
     stores.migrate(url)
     with closing(opened(url)) as store:
         [usage] = store.usage([pool().id])
@@ -114,10 +114,10 @@ def test_tables_made_by_hand(url: str) -> None:
 @pytest.mark.parametrize(
     ("name", "columns"),
     [
-        ("events", "id integer PRIMARY KEY, title varchar(80) NOT NULL"),
-        ("sessions", "session_id varchar(128) PRIMARY KEY, expires integer, data text"),
-        ("marks", "name varchar(80) PRIMARY KEY, score integer"),
-        ("sessions", "id varchar(80) PRIMARY KEY, user_id varchar(80), expires_at integer"),
+        ("sojourn_events", "id integer PRIMARY KEY, title varchar(80) NOT NULL"),
+        ("sojourn_sessions", "session_id varchar(128) PRIMARY KEY, expires integer, data text"),
+        ("sojourn_marks", "name varchar(80) PRIMARY KEY, score integer"),
+        ("sojourn_sessions", "id varchar(80) PRIMARY KEY, user_id varchar(80), expires_at integer"),
     ],
 )
 def test_keeps_off_an_application_s_tables(url: str, name: str, columns: str) -> None:
@@ -135,9 +135,11 @@ def test_keeps_off_an_application_s_tables(url: str, name: str, columns: str) ->
 
 def test_keeps_off_a_table_that_a_later_version_would_make(url: str) -> None:
     stores.migrate(url)
-    execute(url, "DROP TABLE requests", "CREATE TABLE requests (id integer PRIMARY KEY)")
+    execute(
+        url, "DROP TABLE sojourn_requests", "CREATE TABLE sojourn_requests (id integer PRIMARY KEY)"
+    )
     execute(url, "UPDATE sojourn_schema SET version_num = '0004'")
-    with pytest.raises(StoreBroken, match="a table requests"):
+    with pytest.raises(StoreBroken, match="a table sojourn_requests"):
         stores.migrate(url)
 
 
@@ -150,16 +152,18 @@ def test_repair(url: str) -> None:
     mysql = url.startswith("mysql")
     execute(
         url,
-        "DROP TABLE sweeps",
-        "DROP INDEX leases_session ON leases" if mysql else "DROP INDEX leases_session",
-        "DELETE FROM marks WHERE name = 'audits'",
+        "DROP TABLE sojourn_sweeps",
+        "DROP INDEX sojourn_leases_session ON sojourn_leases"
+        if mysql
+        else "DROP INDEX sojourn_leases_session",
+        "DELETE FROM sojourn_marks WHERE name = 'audits'",
     )
     assert wrong(url) == {"schema.tables", "schema.indexes"}
     stores.migrate(url)
-    execute(url, "UPDATE marks SET value = 1 WHERE name = 'events'")
+    execute(url, "UPDATE sojourn_marks SET value = 1 WHERE name = 'events'")
     assert wrong(url) == {"schema.marks"}
     stores.migrate(url)
-    execute(url, "DELETE FROM marks WHERE name = 'pulse'")
+    execute(url, "DELETE FROM sojourn_marks WHERE name = 'pulse'")
     assert wrong(url) == {"schema.marks"}
     stores.migrate(url)
     assert wrong(url) == set()
@@ -187,7 +191,7 @@ def test_collation_that_folds(mariadb_url: str) -> None:
     stores.migrate(mariadb_url)
     execute(
         mariadb_url,
-        "ALTER TABLE leases MODIFY user_id VARCHAR(256) CHARACTER SET utf8mb4"
+        "ALTER TABLE sojourn_leases MODIFY user_id VARCHAR(256) CHARACTER SET utf8mb4"
         " COLLATE utf8mb4_general_ci NOT NULL",
     )
     assert wrong(mariadb_url) == {"schema.collation"}
@@ -214,7 +218,7 @@ def test_new_files_are_private(sqlite_url: str) -> None:
     stores.migrate(sqlite_url)
     path = sqlite_url.removeprefix("sqlite:///")
     with closing(opened(sqlite_url)) as store, store._db.writing() as tx:
-        tx.core(text("INSERT INTO marks (name) VALUES ('x')"))
+        tx.core(text("INSERT INTO sojourn_marks (name) VALUES ('x')"))
         modes = subprocess.run(
             ["stat", "-c", "%a", path, f"{path}-wal", f"{path}.lock"],  # found on PATH
             capture_output=True,
@@ -223,4 +227,4 @@ def test_new_files_are_private(sqlite_url: str) -> None:
         assert modes.stdout.split() == [b"600"] * 3
         page = tx.core(text("PRAGMA page_size")).scalar()
         assert page == 1024
-        assert "leases" in inspect(tx.connection).get_table_names()
+        assert "sojourn_leases" in inspect(tx.connection).get_table_names()

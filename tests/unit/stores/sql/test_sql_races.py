@@ -127,7 +127,7 @@ def blocked(store: SqlStore, words: str) -> threading.Event:
     return seen
 
 
-BEAT = "UPDATE leases SET last_beat_at = :at, suspect_at = :at + 60000, expires_at = :at + 90000"
+BEAT = "UPDATE sojourn_leases SET last_beat_at = :at, suspect_at = :at + 60000, expires_at = :at + 90000"
 
 
 def test_beat_under_way_while_counting(server_url: str, clock: ManualClock, opened: Opened) -> None:
@@ -139,7 +139,7 @@ def test_beat_under_way_while_counting(server_url: str, clock: ManualClock, open
     beating = Held(other)
     beating.execute(f"{BEAT} WHERE id = :id", id=lease.id, at=in_time)
     clock.advance(seconds=2)
-    locking = blocked(store, "SELECT id FROM leases WHERE id")
+    locking = blocked(store, "SELECT id FROM sojourn_leases WHERE id")
     with ThreadPoolExecutor(1) as one:
         answer: Future[Any] = one.submit(store.acquire, [acquire("bob")])
         assert locking.wait(WAIT)
@@ -157,7 +157,7 @@ def test_beat_under_way_while_evicting(server_url: str, clock: ManualClock, open
     now = clock.advance(seconds=75)
     beating = Held(other)
     beating.execute(f"{BEAT} WHERE id = :id", id=leases[0].id, at=now)
-    locking = blocked(store, "FROM leases AS l WHERE l.id")
+    locking = blocked(store, "FROM sojourn_leases AS l WHERE l.id")
     with ThreadPoolExecutor(1) as one:
         answer: Future[Any] = one.submit(store.acquire, [acquire("eve"), acquire("dan")])
         assert locking.wait(WAIT)
@@ -184,7 +184,7 @@ def test_nothing_ends_while_an_acquire_decides(
     store._certificates._of.clear()
     released: list[Future[bool]] = []
     with ThreadPoolExecutor(1) as one:
-        locking = blocked(other, "FROM pools WHERE id IN (SELECT pool_id")
+        locking = blocked(other, "FROM sojourn_pools WHERE id IN (SELECT pool_id")
 
         def release_now(_c: Any, _k: Any, statement: str, *_: Any) -> None:
             if "AS seats" in statement and not released:
@@ -205,7 +205,7 @@ def test_renewals_wait_for_no_acquire(server_url: str, clock: ManualClock, opene
     store.define([pool(2)])
     lease = take(store, "ann")
     acquiring = Held(other)
-    acquiring.execute("UPDATE pools SET fence = fence + 1 WHERE id = :id", id=lease.pool_id)
+    acquiring.execute("UPDATE sojourn_pools SET fence = fence + 1 WHERE id = :id", id=lease.pool_id)
     assert beat(store, lease) is not None
     acquiring.commit()
 

@@ -183,7 +183,7 @@ def test_sign_ins_of_a_user_queue_up(server_url: str) -> None:
         locking = threading.Event()
 
         def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-            if statement.startswith("SELECT user_id FROM session_users"):
+            if statement.startswith("SELECT user_id FROM sojourn_session_users"):
                 locking.set()
 
         event.listen(store._db.engine, "before_cursor_execute", note)
@@ -193,7 +193,7 @@ def test_sign_ins_of_a_user_queue_up(server_url: str) -> None:
                 second = new_session("two", limit=1, at_limit=AtLimit.DENY)
                 answer = one.submit(store.create, [second])
                 assert locking.wait(WAIT)
-                tx.core(text("UPDATE sessions SET ended_at = 1 WHERE id = 'one'"))
+                tx.core(text("UPDATE sojourn_sessions SET ended_at = 1 WHERE id = 'one'"))
             assert isinstance(answer.result(WAIT)[0], Session)
         # Nobody else waits for them.
         with other._db.writing() as tx, tx.transaction():

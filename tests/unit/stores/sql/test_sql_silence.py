@@ -98,11 +98,11 @@ def test_what_was_ended_is_begun_again(db: ServerDatabase, url: str) -> None:
         runs: list[int] = []
 
         def work(tx: Tx) -> int:
-            tx.do("UPDATE marks SET value = value WHERE name = 'events'")
+            tx.do("UPDATE sojourn_marks SET value = value WHERE name = 'events'")
             runs.append(int(tx.rows(OWN_ID[tx.dialect.backend], {})[0][0]))
             if len(runs) == 1:  # a process that is not given any time
                 assert processes.wait_until(ended(other._db, runs[0]), BOUND)  # type: ignore[arg-type]  # asserted above
-            tx.do("UPDATE marks SET value = value WHERE name = 'events'")
+            tx.do("UPDATE sojourn_marks SET value = value WHERE name = 'events'")
             return len(runs)
 
         assert db.transaction(work) == 2
@@ -144,7 +144,7 @@ def test_pulse_needs_what_a_grant_needs(url: str) -> None:
         store.define([pool(2)])
         store.pulse()
         take(store)
-        other.execute(text("SELECT value FROM marks WHERE name = 'events' FOR UPDATE"))
+        other.execute(text("SELECT value FROM sojourn_marks WHERE name = 'events' FOR UPDATE"))
         with pytest.raises(StoreUnavailable):
             store.pulse()
         other.rollback()

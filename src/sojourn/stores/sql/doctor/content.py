@@ -26,15 +26,18 @@ FUTURE = 5 * MINUTE
 DEAD_MIN, DEAD_SHARE = 20_000, 2.0
 """PostgreSQL cleans up when a fifth of a table is dead; twice as many dead as living is not normal."""
 
+OFTEN_CHANGED = [
+    f"sojourn_{noun}" for noun in ("sessions", "leases", "pools", "marks", "session_users")
+]
 DUE = {
-    "sessions": "SELECT count(*) FROM sessions WHERE coalesce(ended_at, idle_at) <= :until",
-    "leases": "SELECT count(*) FROM leases WHERE coalesce(ended_at, expires_at) <= :until",
+    "sessions": "SELECT count(*) FROM sojourn_sessions WHERE coalesce(ended_at, idle_at) <= :until",
+    "leases": "SELECT count(*) FROM sojourn_leases WHERE coalesce(ended_at, expires_at) <= :until",
 }
 LATER = {
-    "sessions": "SELECT count(*) FROM sessions WHERE created_at > :at OR last_used_at > :at",
-    "leases": "SELECT count(*) FROM leases WHERE acquired_at > :at OR last_beat_at > :at",
-    "events": "SELECT count(*) FROM events WHERE at > :at",
-    "marks": "SELECT count(*) FROM marks WHERE name = 'pulse' AND value > :at",
+    "sessions": "SELECT count(*) FROM sojourn_sessions WHERE created_at > :at OR last_used_at > :at",
+    "leases": "SELECT count(*) FROM sojourn_leases WHERE acquired_at > :at OR last_beat_at > :at",
+    "events": "SELECT count(*) FROM sojourn_events WHERE at > :at",
+    "marks": "SELECT count(*) FROM sojourn_marks WHERE name = 'pulse' AND value > :at",
 }
 DEAD_POSTGRES = """
 SELECT s.relname, n_dead_tup, n_live_tup, coalesce(array_to_string(c.reloptions, ', '), '')
@@ -92,7 +95,7 @@ def checks(source: Source) -> Iterator[Check]:
     yield check(
         "marks",
         "Do new events get ids that are new?",
-        "the table marks",
+        "the table sojourn_marks",
         marks,
         repair=Marks(source),
         quick=True,
@@ -210,7 +213,7 @@ def bloat(source: Source) -> Finding:
     if db.dialect.backend is Backend.SQLITE:
         free, pages = db.read(lambda tx: [int(tx.rows(f"PRAGMA {p}", {})[0][0]) for p in PAGES])
         return ok("The file reuses its free pages.", f"{free:,} of {pages:,} pages are free")
-    names = {"names": db.dialect.keys(["sessions", "leases", "pools", "marks", "session_users"])}
+    names = {"names": db.dialect.keys(OFTEN_CHANGED)}
     if db.dialect.backend is Backend.MYSQL:
         rows = db.read(lambda tx: tx.rows(FREE_MYSQL, names))
         said = [

@@ -181,14 +181,14 @@ class Marks:
 
 def marks_wrong(tx: Tx) -> list[tuple[str, str]]:
     """Name the marks that are missing or behind, and why that is wrong."""
-    there = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM marks", {})}
+    there = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM sojourn_marks", {})}
     wrong = []
     for name, table in events.MARKS.items():
         if name not in there:
-            wrong.append((name, f"The row '{name}' of the table marks is missing."))
+            wrong.append((name, f"The row '{name}' of the table sojourn_marks is missing."))
         elif table is not None:
             last = int(tx.rows(LAST.replace("{table}", table), {})[0][0])
             if (there[name] or 0) < last:
-                why = f"marks says {there[name]}, and the last id of {table} is {last}."
+                why = f"sojourn_marks says {there[name]}, and the last id of {table} is {last}."
                 wrong.append((name, why))
     return wrong

@@ -32,7 +32,7 @@ LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
 UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
 
 MARK_BEHIND = """
-UPDATE marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
+UPDATE sojourn_marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
 WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FROM {table}))
 """
 

@@ -12,8 +12,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    there = {column["name"] for column in inspect(op.get_bind()).get_columns("sweeps")}
+    there = {column["name"] for column in inspect(op.get_bind()).get_columns("sojourn_sweeps")}
     if "sessions_cut" not in there:
         op.add_column(
-            "sweeps", Column("sessions_cut", BigInteger, nullable=False, server_default="0")
+            "sojourn_sweeps", Column("sessions_cut", BigInteger, nullable=False, server_default="0")
         )
