@@ -119,7 +119,7 @@ def test_plans_need_no_statistics(postgres_url: str) -> None:
     with closing(open_store(postgres_url, migrate=True)) as store:
         assert isinstance(store, SqlStore)
         with store._db.writing() as tx:
-            for table in ("sessions", "session_users"):
+            for table in ("sojourn_sessions", "sojourn_session_users"):
                 tx.core(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
         for first in range(0, MANY, 500):
             numbers = range(first, first + 500)
