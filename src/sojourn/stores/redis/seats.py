@@ -50,7 +50,8 @@ def bounded(limit: int) -> int:
 
 def define(db: Connection, pools: Sequence[Pool]) -> None:
     if pools:
-        db.run(scripts.POOLS, ["define", [*(pool_row(pool) for pool in pools)]])
+        last = {pool.id: pool for pool in pools}.values()
+        db.run(scripts.POOLS, ["define", [*map(pool_row, last)]])
 
 
 def pools(db: Connection, pool_ids: Sequence[str]) -> list[Pool | None]:

@@ -15,7 +15,7 @@ from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.seating import end_event
 from sojourn.store import LIST_MAX, Action
-from sojourn.stores.sql import events
+from sojourn.stores.sql import events, shortening
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.events import bounded
@@ -94,10 +94,18 @@ USAGES = {
 
 def define(db: Database, pools: Sequence[Pool]) -> None:
     """Create pools or replace their policy; the fence is kept."""
-    rows = {pool.id: pool_row(pool) for pool in pools}
-    if rows:
-        statement = DEFINE_MYSQL if db.dialect.backend is Backend.MYSQL else DEFINE
-        db.transaction(lambda tx: tx.many(statement, [rows[pool_id] for pool_id in sorted(rows)]))
+    if not pools:
+        return
+    statement = DEFINE_MYSQL if db.dialect.backend is Backend.MYSQL else DEFINE
+    defined = {pool.id: pool for pool in pools}
+
+    def work(tx: Tx) -> shortening.Shorter:
+        shorter = shortening.lowered(tx, defined)
+        tx.many(statement, [pool_row(defined[pool_id]) for pool_id in sorted(defined)])
+        shortening.shorten(tx, shorter)
+        return shorter
+
+    shortening.once_more(db, db.transaction(work))
 
 
 def pools(db: Database, pool_ids: Sequence[str]) -> list[Pool | None]:
