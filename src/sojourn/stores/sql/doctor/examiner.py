@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from sojourn.finding import Check, Finding, unmet
 from sojourn.stores.sql.database import Database
-from sojourn.stores.sql.doctor import access, content, damage, reach, settings, tables
+from sojourn.stores.sql.doctor import (
+    access,
+    between,
+    content,
+    damage,
+    reach,
+    settings,
+    tables,
+)
 from sojourn.stores.sql.doctor.source import Source
 
 
@@ -17,7 +25,7 @@ class SqlExaminer:
         self._source = source
 
     def checks(self) -> Sequence[Check]:
-        parts = (reach, tables, content, settings, access, damage)
+        parts = (reach, tables, content, settings, between, access, damage)
         return [check for part in parts for check in part.checks(self._source)]
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped, warning
-from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor.source import Source
 
@@ -41,7 +41,7 @@ def checks(source: Source) -> Iterator[Check]:
             area=Area.STORE,
             title=title,
             looked_at=looked_at,
-            look=lambda: source.db().write(look),
+            look=lambda: _seen(source.db(), look),
             quick=True,
             needs=needs,
         )
@@ -64,6 +64,11 @@ def checks(source: Source) -> Iterator[Check]:
         silent_locks,
     )
     yield check("encoding", "Can every name be kept?", "the database's encoding", encoding)
+
+
+def _seen(db: Database, look: Callable[[Tx], Finding]) -> Finding:
+    """Look as our transactions do: on PostgreSQL, some settings may be theirs alone."""
+    return (db.transaction if db.dialect.backend is Backend.POSTGRES else db.write)(look)
 
 
 def _postgres(tx: Tx) -> Sequence[Any]:
