@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from sojourn.clock import HOUR, MINUTE
 from sojourn.finding import Area, Check, Finding, Fix, Part, Repair, failure, ok, warning
@@ -51,45 +52,43 @@ WHERE table_schema = database() AND table_name IN :names
 """
 
 
+def _check(
+    source: Source,
+    noun: str,
+    title: str,
+    looked_at: str,
+    look: Callable[[Source], Finding],
+    *,
+    repair: Repair | None = None,
+    quick: bool = False,
+    more: tuple[str, ...] = (),
+    reads: frozenset[Part] = frozenset(),
+    without_tables: bool = False,
+) -> Check:
+    """`more`: kinds of flaws that must not be; `without_tables`: it looks at those that are there."""
+    nouns = ("columns", *more) if without_tables else ("tables", "columns", *more)
+    return Check(
+        id=source.id("schema", noun),
+        area=Area.SCHEMA,
+        title=title,
+        looked_at=looked_at,
+        look=lambda: look(source),
+        repair=repair,
+        quick=quick,
+        needs=(source.id("store", "reachable"), *(source.id("schema", each) for each in nouns)),
+        reads=reads,
+    )
+
+
 def checks(source: Source) -> Iterator[Check]:
-    tables = source.id("schema", "tables")
-    needs = (source.id("store", "reachable"), tables, source.id("schema", "columns"))
-
-    def check(
-        noun: str,
-        title: str,
-        looked_at: str,
-        look: Callable[[Source], Finding],
-        *,
-        repair: Repair | None = None,
-        quick: bool = False,
-        more: tuple[str, ...] = (),
-        reads: frozenset[Part] = frozenset(),
-        without_tables: bool = False,
-    ) -> Check:
-        return Check(
-            id=source.id("schema", noun),
-            area=Area.SCHEMA,
-            title=title,
-            looked_at=looked_at,
-            look=lambda: look(source),
-            repair=repair,
-            quick=quick,
-            needs=tuple(
-                name
-                for name in (*needs, *(source.id("schema", noun) for noun in more))
-                if not (without_tables and name == tables)
-            ),
-            reads=reads,
-        )
-
+    check = partial(_check, source)
     yield check(
         "duplicates",
         "Is every id there only once?",
         "tables whose key is missing",
         duplicates,
         repair=Rebuild(source, Kind.KEY),
-        without_tables=True,  # it looks at those that are there
+        without_tables=True,
     )
     yield check(
         "rows",
