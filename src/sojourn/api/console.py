@@ -154,7 +154,8 @@ class Console:
             return self._turn_away(visitor, found)
         browser, cookies = await self._probed(visitor, found)
         if visitor.partial and browser is not None:
-            page = fragment("_browser.html", browser=browser, may_repair=False)
+            again = self._context.rounds.again
+            page = fragment("_browser.html", browser=browser, may_repair=False, again=again)
         else:
             page = self._page(found, browser=browser)
         return msgspec.structs.replace(page, headers=[*page.headers, *cookies])
@@ -264,6 +265,9 @@ class Console:
             seen=doctor.digest(rounds),
             summary=doctor.summary(found, rounds.looking),
             areas=doctor.by_area(found),
+            problems=doctor.problems(found),
+            counted=doctor.counted(found),
+            again=rounds.again,
             notice=notice,
             browser=browser,
             may_repair=self._may_repair(operator),
@@ -309,7 +313,8 @@ class Console:
     def _down(self, fault: SojournError) -> Page:
         broken = isinstance(fault, StoreBroken)
         title = "The store cannot be used" if broken else "The store does not answer"
-        return down_page(self._site, title, _plainly(fault))
+        command = self._context.rounds.again("sojourn doctor")
+        return down_page(self._site, title, _plainly(fault), command=command)
 
     def _sign_in(self, problem: Notice | None, *, status: int = 200) -> Page:
         return sign_in_page(self._site, problem=problem, status=status)

@@ -71,11 +71,13 @@ def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = 
     return Page(status, headers, render("sign_in.html", site_name=site_name, problem=problem))
 
 
-def down_page(site_name: str, title: str, why: str) -> Page:
-    """Return the page for when nobody can be recognized."""
+def down_page(site_name: str, title: str, why: str, *, command: str) -> Page:
+    """Return the page for when nobody can be recognized. `command`: what looks without a sign-in."""
     headers = [("Retry-After", "10"), *HEADERS]
     return Page(
-        503, headers, render("console_down.html", site_name=site_name, title=title, why=why)
+        503,
+        headers,
+        render("console_down.html", site_name=site_name, title=title, why=why, command=command),
     )
 
 

@@ -41,7 +41,7 @@ def check() -> Check:
         area=Area.COOKIES,
         title="Does this browser keep the cookie that people are known by, and send it back?",
         looked_at="Two requests of this very browser",
-        look=lambda: skipped("It takes a browser to look."),
+        look=lambda: skipped("Only a browser can tell what a browser keeps."),
     )
 
 

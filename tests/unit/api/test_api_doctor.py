@@ -54,7 +54,7 @@ def test_a_run_finds_everything(world: Api, patient: Patient) -> None:
     missing = answer.data["checks"][0]
     assert missing["title"] == "Are all tables there?"
     assert answer.data["checks"][1]["finding"] == (
-        "Not looked at: “Are all tables there?” comes first."
+        "“Has every table its primary key?” waits for “Are all tables there?”."
     )
     assert missing["finding"] == "The table sojourn_sessions is missing."
     assert missing["evidence"] == list(MISSING.evidence)

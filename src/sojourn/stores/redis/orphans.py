@@ -147,7 +147,7 @@ def judge(db: Connection) -> Finding:
     if left.living:
         evidence.append(f"{left.living:,} keys of such names may be in use; they are left alone.")
     if not left.found:
-        return ok("Nothing that nobody needs.", *evidence[3:])
+        return ok("The older deployment has left nothing behind that nobody needs.", *evidence[3:])
     return warning(
         "The older deployment has left keys behind that nobody needs.",
         evidence=evidence,

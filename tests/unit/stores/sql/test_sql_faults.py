@@ -91,7 +91,7 @@ def test_missing_table(url: str, table: str) -> None:
             with pytest.raises(StoreBroken) as caught:
                 VERBS[name](store)
             assert "sojourn migrate" in caught.value.hint
-        assert any(f.title == f"Missing: {table}." for f in store.check())
+        assert any(f.title == f"The table {table} is missing." for f in store.check())
     stores.migrate(url)
     with closing(stores.open_store(url)) as store:
         for verb in VERBS.values():

@@ -88,14 +88,14 @@ def _pragma(tx: Tx, name: str) -> Any:
 
 def version(tx: Tx) -> Finding:
     if tx.dialect.backend is Backend.POSTGRES:
-        return ok(f"PostgreSQL {_postgres(tx)[0]}.")
+        return ok(f"PostgreSQL {_postgres(tx)[0]} is one to rely on.")
     if tx.dialect.backend is Backend.MYSQL:
-        return ok(f"{_mysql(tx)[0]}.")
+        return ok(f"Version {_mysql(tx)[0]} is one to rely on.")
     there = ".".join(map(str, sqlite3.sqlite_version_info))
     if sqlite3.sqlite_version_info >= WAL_SAFE:
-        return ok(f"SQLite {there}.")
+        return ok(f"SQLite {there} is one to rely on.")
     return ok(
-        f"SQLite {there}.",
+        f"SQLite {there} is one to rely on, the way that it is used here.",
         "It has the WAL-reset bug (https://sqlite.org/wal.html#walresetbug), which this program "
         "works around: its writers take turns.",
     )
@@ -192,7 +192,7 @@ def _durability_mysql(tx: Tx) -> Finding:
 def _durability_sqlite(tx: Tx) -> Finding:
     journal, synchronous = _pragma(tx, "journal_mode"), _pragma(tx, "synchronous")
     if journal == "memory":
-        return skipped("This database is in memory.")
+        return skipped("Nothing survives a crash: this database is in memory.")
     if journal != "wal":
         fix = Fix(text="Keep the file on a local disk.")
         return _weak("The journal is not a write-ahead log.", f"journal_mode = {journal}", fix)
@@ -211,7 +211,7 @@ _DURABILITY: dict[Backend, Callable[[Tx], Finding]] = {
 
 def isolation(tx: Tx) -> Finding:
     if tx.dialect.backend is Backend.SQLITE:
-        return ok("One writer at a time.")
+        return ok("Transactions are isolated: one writer at a time.")
     there = str(_postgres(tx)[4] if tx.dialect.backend is Backend.POSTGRES else _mysql(tx)[4])
     if there.lower().replace("-", " ") == "read committed":
         return ok("Transactions are isolated as we expect.", f"isolation: {there.lower()}")

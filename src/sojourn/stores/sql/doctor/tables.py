@@ -12,6 +12,7 @@ from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor import flaws, shape
 from sojourn.stores.sql.doctor.flaws import Flaw, Kind
 from sojourn.stores.sql.doctor.job import COPY, FIX
+from sojourn.stores.sql.doctor.parts import CORE, effects_of, parts_of
 from sojourn.stores.sql.doctor.rebuild import Rebuild
 from sojourn.stores.sql.doctor.repairs import Indexes, Migrate
 from sojourn.stores.sql.doctor.source import Source
@@ -51,7 +52,7 @@ def checks(source: Source) -> Iterator[Check]:
             noun,
             title,
             looked_at,
-            lambda: tell(found(source, [kind]), kind, fine, repair),
+            lambda: tell(source, kind, fine, repair),
             repair=repair,
         )
 
@@ -168,7 +169,8 @@ def found(source: Source, kinds: Sequence[Kind]) -> list[Flaw]:
     return [flaw for flaw in db.read(look) if flaw.kind in kinds]
 
 
-def tell(told: Sequence[Flaw], kind: Kind, fine: str, repair: Repair) -> Finding:
+def tell(source: Source, kind: Kind, fine: str, repair: Repair) -> Finding:
+    told = found(source, [kind])
     if not told:
         return ok(fine)
     harmless = kind in HARMLESS or all(flaw.harmless for flaw in told)
@@ -176,23 +178,38 @@ def tell(told: Sequence[Flaw], kind: Kind, fine: str, repair: Repair) -> Finding
     if len(told) > NAMED_MAX:
         evidence.append(f"and {len(told) - NAMED_MAX} more")
     title = told[0].what if len(told) == 1 else f"{told[0].what[:-1]}, and {len(told) - 1} more."
-    make = warning if harmless else failure
-    return make(title, evidence=evidence, means=MEANS[kind], fix=FIX if repair.plan() else BACKUP)
+    fix = FIX if repair.plan() else BACKUP
+    parts = parts_of([flaw.table for flaw in told])
+    means = MEANS[kind]
+    if kind not in HARMLESS and CORE.isdisjoint(parts):
+        effects = effects_of(parts, of_ledger=bool(source.prefix))
+        means = f"It may come to this: {effects[0].lower()}{effects[1:]}"
+    if harmless:
+        return warning(title, evidence=evidence, means=means, fix=fix)
+    return failure(title, evidence=evidence, means=means, fix=fix, parts=parts)
 
 
 def missing(source: Source) -> Finding:
     lost = [flaw.table for flaw in found(source, [Kind.TABLE])]
     if not lost:
         return ok("All tables are there.", ", ".join(shape.NAMES))
-    every = len(lost) == len(shape.NAMES)
-    title = "None of the tables is there." if every else f"Missing: {', '.join(lost)}."
-    return failure(
-        title,
-        means="Whatever they held is not found: nobody is signed in, or no seat is given."
-        if not every
-        else "Nothing works before they are made.",
-        fix=Fix(text="Make them; what else is there stays as it is.", command="sojourn migrate"),
+    if len(lost) == len(shape.NAMES):
+        title, means, parts = (
+            "None of the tables is there.",
+            "Nothing works before they are made.",
+            [],
+        )
+    else:
+        parts = parts_of(lost)
+        means = effects_of(parts, of_ledger=bool(source.prefix))
+        title = f"The table {lost[0]} is missing."
+        if len(lost) > 1:
+            title = f"The tables {', '.join(lost[:-1])} and {lost[-1]} are missing."
+    text = (
+        "Make what is missing; what else is there stays as it is. What a lost table held is in a backup"
+        " only."
     )
+    return failure(title, means=means, fix=Fix(text=text, command="sojourn migrate"), parts=parts)
 
 
 def place_of(source: Source) -> Finding:
@@ -200,7 +217,7 @@ def place_of(source: Source) -> Finding:
     db = source.db()
     backend = db.dialect.backend
     if backend is Backend.SQLITE:
-        return ok("A file is one place.", source.place)
+        return ok("The tables are where we are connected to: a file is one place.", source.place)
     names = [*shape.NAMES, VERSION_TABLE]
     there = db.read(lambda tx: len(shape.read(tx, names)))
     if there > 1:  # a lost table is another matter
@@ -223,7 +240,7 @@ def place_of(source: Source) -> Finding:
             fix=Fix(text="Correct it.", sql="ALTER ROLE CURRENT_USER SET search_path = public;"),
         )
     if not elsewhere:
-        return ok("There are no tables of ours anywhere else.", *evidence)
+        return ok("The tables are nowhere else.", *evidence)
     where = [str(row[0]) for row in elsewhere]
     fix = (
         Fix(
