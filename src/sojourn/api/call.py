@@ -28,6 +28,7 @@ from sojourn.api.context import Context
 from sojourn.api.incoming import AUTHORIZATION, Incoming, caller_of
 from sojourn.api.limits import read_body
 from sojourn.api.metrics import Tally
+from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput, SojournError
 from sojourn.ledger import ApiKey
 from sojourn.service.caller import Abandoned
@@ -206,6 +207,8 @@ class Reader:
         del hints["ask"]  # what it is given besides
         self.body = hints.pop("body", None)
         self.query = hints.pop("query", None)
+        if self.query is not None:
+            prepared(self.query)
         self.params = {camel(name): kind for name, kind in hints.items()}
         self._names = {camel(name): name for name in hints}
         assert set(re.findall(r"{(\w+)}", path)) == set(self.params), path
