@@ -13,6 +13,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sojourn.decoding import prepared
+
 
 class Area(StrEnum):
     """Where a check looks, in the order in which people read them."""
@@ -147,6 +149,7 @@ class Examiner(Protocol):
         """Give back what looking took; another look takes it again. Idempotent."""
 
 
+@prepared
 class Posted(Struct, frozen=True, kw_only=True):
     """What a check found, as other processes may read it; `at` in ms, by the host's clock."""
 

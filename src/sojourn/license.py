@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sojourn.clock import DAY, MINUTE, SECOND
+from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput, InvalidPolicy
 
 FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,6 +39,7 @@ class WhenFull(StrEnum):
     EVICT_IDLE = "evict_idle"  # suspects first, then holders idle for `idle_after`
 
 
+@prepared
 class Policy(Struct, frozen=True, kw_only=True):
     """The rules of a pool. Durations in milliseconds."""
 

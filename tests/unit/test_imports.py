@@ -26,7 +26,7 @@ MOVED = {
 
 
 SERVER = (
-    *("click", "cryptography", "httptools", "jinja2", "jwt", "litestar", "prometheus_client"),
+    *("click", "cryptography", "httptools", "jinja2", "jwt", "prometheus_client"),
     *("rich", "structlog", "typer", "uvicorn", "uvloop", "websockets"),
 )
 """Packages of what serves, which a process that only uses the library need not have."""

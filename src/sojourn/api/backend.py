@@ -13,20 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.call import (
-    Call,
-    Method,
-    Reader,
-    Receive,
-    Respond,
-    Scope,
-    Who,
-    answered,
-    words,
-)
+from sojourn.api.call import Method, Reader, Who, answered
 from sojourn.api.context import Context
-from sojourn.api.limits import DATA_BODY_MAX, check_body, read_body, scan
-from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
+from sojourn.api.hot import Asked, Awaited, Hot, HotCall, Step, hot_call
+from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
@@ -73,7 +63,7 @@ def backend(
     body_required: bool = True,
     problems: tuple[str, ...] = (),
     keeps: bool = False,
-) -> Callable[[Handler], Call]:
+) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
     `keeps`: see `Hot`.
@@ -81,19 +71,25 @@ def backend(
     too many, the answer is the same for all calls.
     """
 
-    def decorate(handler: Handler) -> Call:
+    def decorate(handler: Handler) -> HotCall:
         reader = Reader(handler, path)
         takes_key = method != "GET"
         ask = _asking(handler, reader, who, may, body_required=body_required, takes_key=takes_key)
-        hot = Hot(ask, _telling(tell, status), keeps)
-        return Call(
-            name=handler.__name__,
+        hot = Hot(
+            _key_of,
+            ask,
+            _telling(tell, status),
+            reads_body=reader.body is not None,
+            keeps=keeps,
+            holds_data=True,
+        )
+        return hot_call(
+            handler,
+            hot,
             method=method,
             path=path,
             who=who,
             may=may,
-            respond=_responding(hot, reader),
-            hot=hot,
             takes_key=takes_key,
             body=reader.body,
             body_required=body_required,
@@ -102,7 +98,6 @@ def backend(
             answer=answered(tell),
             status=status,
             problems=problems,
-            words=words(handler),
         )
 
     return decorate
@@ -116,14 +111,10 @@ def _asking(
     *,
     body_required: bool,
     takes_key: bool,
-) -> Callable[[Context, Incoming, bytes], Step]:
-    def ask(context: Context, incoming: Incoming, body: bytes) -> Step:
-        key_hash = _key_of(context, incoming)
-        if reader.body is not None:
-            content_type = incoming.by_name.get(b"content-type", b"")
-            check_body(body, content_type, _body_max(context))
-            if not body and not body_required:
-                body = b"{}"
+) -> Callable[[Context, bytes, Incoming, bytes], Step]:
+    def ask(context: Context, key_hash: bytes, incoming: Incoming, body: bytes) -> Step:
+        if reader.body is not None and not body and not body_required:
+            body = b"{}"
         given = reader.read(incoming.params, incoming.query, body)
         token = None if who is Who.BACKEND else session_token(incoming)
         if token is None and who is Who.PERSON:
@@ -151,25 +142,8 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
     return told
 
 
-def _responding(hot: Hot, reader: Reader) -> Respond:
-    async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
-        incoming = Incoming.of(scope)
-        _, content_type = scan(incoming.headers, _body_max(context))
-        _key_of(context, incoming)  # before any of the body is taken
-        body = b""
-        if reader.body is not None:
-            body = await read_body(receive, content_type, _body_max(context))
-        return await hot.walk(context, hot.ask(context, incoming, body), caller_of(scope))
-
-    return respond
-
-
-def _body_max(context: Context) -> int:
-    return max(DATA_BODY_MAX, context.settings.body_max)
-
-
 def _key_of(context: Context, incoming: Incoming) -> bytes:
-    presented = bearer(incoming.one(b"authorization"), "<API key>")
+    presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
     return context.services.keys.recognize(presented)
 
 

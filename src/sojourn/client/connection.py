@@ -29,6 +29,7 @@ from sojourn.client.http import (
     bounded,
     new_key,
 )
+from sojourn.decoding import prepared
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
 from sojourn.log import sentences
 
@@ -39,6 +40,7 @@ _log = sentences("sojourn.client")
 _A = TypeVar("_A")
 
 
+@prepared
 class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
     """What is read of an RFC 9457 problem document."""
 
@@ -72,6 +74,7 @@ class Question(Struct, frozen=True, kw_only=True):
     again: bool = False
 
 
+@prepared
 class _Success(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from sojourn import __version__
 from sojourn.client.errors import Problem, SeatLost, ServerUnreachable, fault_of
+from sojourn.decoding import prepared
 from sojourn.errors import Forbidden, InvalidInput, SojournError
 from sojourn.log import sentences
 from sojourn.token import mask
@@ -82,6 +83,7 @@ class Pulse(Struct, frozen=True, kw_only=True):
     sent_at: float
 
 
+@prepared
 class _Granted(Struct, frozen=True, kw_only=True, rename="camel"):
     lease_id: str
     token: str
@@ -92,10 +94,12 @@ class _Granted(Struct, frozen=True, kw_only=True, rename="camel"):
     resumed: bool = False
 
 
+@prepared
 class _Beaten(Struct, frozen=True, kw_only=True, rename="camel"):
     expires_in: float
 
 
+@prepared
 class _Success(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
 from sojourn.client.http import Secret
+from sojourn.decoding import prepared
 from sojourn.device import Device
 from sojourn.errors import InvalidToken, SojournError, StoreUnavailable
 from sojourn.session import (
@@ -60,6 +61,7 @@ class _Device(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     place: str | None = None
 
 
+@prepared
 class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
     id: str
     user_id: str | None
@@ -97,23 +99,28 @@ class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
         )
 
 
+@prepared
 class _Told(Struct, frozen=True, kw_only=True):
     session: _Session
 
 
+@prepared
 class _Begun(Struct, frozen=True, kw_only=True):
     session: _Session
     token: str
 
 
+@prepared
 class _Saved(Struct, frozen=True, kw_only=True):
     revision: int
 
 
+@prepared
 class _Ended(Struct, frozen=True, kw_only=True):
     ids: list[str]
 
 
+@prepared
 class _Page(Struct, frozen=True, kw_only=True):
     items: list[_Session]
     next: str | None = None

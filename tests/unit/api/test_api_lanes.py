@@ -1,4 +1,4 @@
-"""The fast lane and Litestar answer the same bytes, whatever is asked."""
+"""The fast lane and the router answer the same bytes, whatever is asked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CLAIMS = LeaseClaims(
 
 
 class Twins:
-    """Two worlds alike to the last random bit: one answers in the fast lane, one in Litestar."""
+    """Two worlds alike to the last random bit: one answers in the fast lane, one by the router."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._drawn = 0

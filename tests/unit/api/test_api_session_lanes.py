@@ -1,4 +1,4 @@
-"""Sessions: the fast lane and Litestar answer the same bytes, whatever is asked."""
+"""Sessions: the fast lane and the router answer the same bytes, whatever is asked."""
 
 from __future__ import annotations
 

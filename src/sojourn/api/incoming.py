@@ -1,26 +1,19 @@
-"""A hot call in two parts: what it asks of the batcher, and how it tells the outcome.
-
-    def ask(context, incoming, body) -> Asked("release", claims)
-    def tell(context, released) -> Reply
-
-Both are plain functions, so the two can be carried out by a task, behind ASGI, or by `api.direct`
-without one: which it is is no business of theirs.
-"""
+"""What a request says, read from its headers; one that may come once only is refused when it comes twice."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.context import Context
+from sojourn.api.limits import too_large
 from sojourn.errors import InvalidInput
 from sojourn.idempotency import Presented, fingerprint_of
 from sojourn.service.caller import Caller
-from sojourn.wire.reply import Headers, Reply
+from sojourn.wire.reply import Headers
 
+AUTHORIZATION = b"authorization"
 IDEMPOTENCY_KEY = b"idempotency-key"
 KEY_MAX = 255
 """Characters of an idempotency key."""
@@ -47,11 +40,21 @@ class Incoming(Struct, frozen=True, gc=False):
     by_name: dict[bytes, bytes]
 
     @classmethod
-    def of(cls, scope: Any) -> Incoming:
-        """Read an ASGI scope."""
+    def of(cls, scope: Any, body_max: int) -> Incoming:
+        """Read an ASGI scope. Raises InvalidInput if its body announces itself as larger than `body_max`
+        bytes, or if Authorization comes twice."""
         headers = list(scope["headers"])
         pieces = scope.get("path_params") or {}
-        return cls(headers, scope["query_string"], pieces, scope.get("client"), dict(headers))
+        found = cls(headers, scope["query_string"], pieces, scope.get("client"), dict(headers))
+        found.one(AUTHORIZATION)
+        length = found.by_name.get(b"content-length", b"")
+        if length.isdigit() and int(length) > body_max:
+            raise too_large(body_max)
+        return found
+
+    @property
+    def content_type(self) -> bytes:
+        return self.by_name.get(b"content-type", b"")
 
     def one(self, name: bytes) -> bytes:
         """Return the value of a header, or nothing. Raises InvalidInput if it was sent twice: two
@@ -76,36 +79,3 @@ class Incoming(Struct, frozen=True, gc=False):
         token = self.by_name.get(b"x-session-token", b"")
         named = (piece.encode() for _, piece in sorted(self.params.items()))
         return Presented(value, fingerprint_of(call.encode(), body, token, self.query, *named))
-
-
-class Asked(Struct, frozen=True, gc=False):
-    """A request for the batcher."""
-
-    verb: str
-    request: Any
-
-
-class Awaited(Struct, frozen=True):
-    """Whatever else takes time, and what to do then. Rare: only a task can wait for it."""
-
-    work: Callable[[], Awaitable[Any]]
-    then: Callable[[Any], Step]
-
-
-Step: TypeAlias = Asked | Awaited
-
-
-class Hot(Struct, frozen=True):
-    """The two parts of a hot call. Both may raise a SojournError. `keeps`: it keeps or frees a seat, so
-    it has room in the queue that other calls cannot take (`batcher.KEEPS`)."""
-
-    ask: Callable[[Context, Incoming, bytes], Step]
-    tell: Callable[[Context, Any], Reply]
-    keeps: bool = False
-
-    async def walk(self, context: Context, step: Step, caller: Caller | None = None) -> Reply:
-        """Carry the call out in a task, from a step on, unless its caller hangs up before."""
-        while isinstance(step, Awaited):
-            step = step.then(await step.work())
-        asked = context.services.batcher.submit(step.verb, step.request, caller)
-        return self.tell(context, await context.deadlines.wait(asked))
