@@ -43,6 +43,11 @@ LIST_MAX = 1_000
 """The most any list verb returns at once."""
 
 
+def bounded(limit: int) -> int:
+    """Hold a list verb to the most it may return."""
+    return max(0, min(limit, LIST_MAX))
+
+
 class Swept(Struct, frozen=True, kw_only=True):
     """What one bounded sweep did. `more` says that its limit was reached."""
 

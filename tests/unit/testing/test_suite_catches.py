@@ -305,8 +305,9 @@ class TakesForeignData(MemoryStore):
 
 
 class CutoffSparesItsInstant(MemoryStore):
-    def _cut_of(self, session: Session) -> Any:
-        return super()._cut_of(replace(session, created_at=session.created_at + 1))
+    def _gone(self, row: Any, now: int) -> Any:
+        later = replace(row.session, created_at=row.session.created_at + 1)
+        return super()._gone(replace(row, session=later), now)
 
 
 class CutoffIsLost(MemoryStore):
@@ -319,7 +320,7 @@ class CutoffIsLost(MemoryStore):
 
 class SaveIgnoresCutoff(MemoryStore):
     def _save(self, save: Save, now: int) -> int | None:
-        with mock.patch.object(self, "_cut_of", return_value=None):
+        with mock.patch.object(self, "_cuts_of", return_value=()):
             return super()._save(save, now)
 
 

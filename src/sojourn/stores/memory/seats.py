@@ -26,10 +26,9 @@ from sojourn.lease import (
 )
 from sojourn.license import Policy, Pool, split_pool_id
 from sojourn.seating import Shortening, denial_event, end_event, refusal, seat
-from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.memory.pool import Holder, PoolView
 from sojourn.stores.memory.repeats import MemoryRepeats
-from sojourn.stores.memory.stream import bounded
 
 MAX_PAUSE = 10_000
 

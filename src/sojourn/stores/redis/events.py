@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sojourn.event import Event, EventKind
-from sojourn.store import LIST_MAX
+from sojourn.store import LIST_MAX, bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import event_of
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.faults import translated
-from sojourn.stores.redis.seats import bounded
 
 PAGE = 1_000
 """Events that are read at once to look for those that are asked for."""

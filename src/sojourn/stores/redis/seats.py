@@ -22,7 +22,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import (
     lease_of,
@@ -41,11 +41,6 @@ DENIED, GRANTED, BEFORE, OTHERS = range(4)
 """How acquire.lua answers: now, or as before; or that the key was another request's."""
 _STATES = (LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.SUSPECT, LeaseState.EXPIRED)
 _DENIALS = {reason.value: reason for reason in DenialReason}
-
-
-def bounded(limit: int) -> int:
-    """Hold a list verb to the most it may return."""
-    return max(0, min(limit, LIST_MAX))
 
 
 def define(db: Connection, pools: Sequence[Pool]) -> None:

@@ -18,6 +18,7 @@ from sojourn.session import (
     SessionPage,
     TooMany,
 )
+from sojourn.store import bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import (
     hash_text,
@@ -28,7 +29,6 @@ from sojourn.stores.redis.codec import (
     unpack,
 )
 from sojourn.stores.redis.connection import Connection
-from sojourn.stores.redis.seats import bounded
 
 PIECE = 1_000
 """Sessions of a user that one script looks at: others wait meanwhile, about 10 ms."""

@@ -19,7 +19,7 @@ from sojourn.lease import (
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
-from sojourn.store import Action, Attached, Ended, Held, Known, Outage, Sizes, Swept
+from sojourn.store import Action, Attached, Ended, Held, Known, Outage, Sizes, Swept, bounded
 from sojourn.stores.redis import events, recording, scripts, seats
 from sojourn.stores.redis import sessions as session_verbs
 from sojourn.stores.redis.connection import Connection
@@ -181,7 +181,7 @@ class RedisStore:
         return seats.pulse(self._db)
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
-        limit = max(1, seats.bounded(limit))
+        limit = max(1, bounded(limit))
         filtered = seats.filter_row(which or LeaseFilter())
         asked = [limit, self._event_retention, which is None, *filtered, self._ip_retention]
         *counts, more = self._db.run(scripts.SWEEP, asked)

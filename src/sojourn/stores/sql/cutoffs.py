@@ -5,16 +5,16 @@ session is behind a cutoff if it was created at its instant or before; sweeps tu
 same rows are what sign-ins of one user queue up at, where a user's sessions are counted.
 
 Time may stand still between two calls, or go back: so a cutoff lies after every cutoff before it that
-may have pushed a session (see `earliest`), and a session begun after a cutoff was created after it.
+may have pushed a session (S6 of `signing_in`), and a session begun after a cutoff was created after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
-
+from sojourn import signing_in
 from sojourn.errors import InvalidInput
+from sojourn.signing_in import Cut
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 
@@ -68,24 +68,6 @@ ORDER BY s.created_at, s.id LIMIT :limit
 """
 
 
-class Cut(Struct, frozen=True):
-    """A cutoff, of a user or of everybody."""
-
-    at: int
-    actor: str | None
-    reason: str
-
-    def ended(self, idle_at: int, now: int) -> bool:
-        """Tell whether it was this that ended a session behind it, and not idleness before."""
-        return idle_at > min(self.at, now)
-
-
-def cut_of(created_at: int, cuts: Iterable[Cut | None]) -> Cut | None:
-    """Return the earliest of these cutoffs that a session is behind, if any."""
-    before = [cut for cut in cuts if cut is not None and created_at <= cut.at]
-    return min(before, key=lambda cut: cut.at, default=None)
-
-
 def cut_from(row: Sequence[object]) -> Cut | None:
     """Read cut_at, cut_by and cut_reason."""
     at, actor, reason = row
@@ -104,10 +86,9 @@ def now_and_cuts(tx: Tx, users: Iterable[str]) -> tuple[int, dict[str, Cut]]:
     return now, found
 
 
-def earliest(cuts: Mapping[str, Cut], user_id: str | None) -> int:
-    """Return the first instant at which a session of this user is behind no cutoff."""
-    known = (cuts.get(EVERYBODY), None if user_id is None else cuts.get(user_id))
-    return max((cut.at for cut in known if cut is not None), default=-1) + 1
+def cuts_of(cuts: Mapping[str, Cut], user_id: str | None) -> tuple[Cut | None, Cut | None]:
+    """Return a user's cutoff, and everybody's."""
+    return None if user_id is None else cuts.get(user_id), cuts.get(EVERYBODY)
 
 
 def lock_users(tx: Tx, users: Iterable[str]) -> None:
@@ -130,7 +111,7 @@ def cut_off(db: Database, user_id: str | None, *, reason: str, actor: str | None
     def work(tx: Tx) -> int:
         lock_users(tx, [name])
         now, cuts = now_and_cuts(tx, [name])
-        at = max(now, earliest(cuts, user_id))
+        at = signing_in.created_at(now, cuts_of(cuts, user_id))
         if user_id is None:  # a session may have been pushed by anybody's cutoff
             at = max(at, (tx.rows(NEWEST, {})[0][0] or 0) + 1)
         tx.do(CUT, {"user": name, "at": at, "actor": actor, "reason": reason})

@@ -11,8 +11,9 @@ from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import EndReason
 from sojourn.seating import end_event
+from sojourn.signing_in import cut_of, has_cut
 from sojourn.stores.sql import cutoffs, events
-from sojourn.stores.sql.cutoffs import EVERYBODY, LIVE
+from sojourn.stores.sql.cutoffs import LIVE
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
@@ -131,9 +132,8 @@ def end_behind(tx: Tx, ids: Sequence[str], now: int) -> int:
     _, cuts = cutoffs.now_and_cuts(tx, {row[1] for row in rows if row[1] is not None})
     endings = []
     for session_id, user_id, created_at, idle_at in rows:
-        own = None if user_id is None else cuts.get(user_id)
-        cut = cutoffs.cut_of(created_at, (own, cuts.get(EVERYBODY)))
-        if cut is not None and cut.ended(idle_at, now):
+        cut = cut_of(created_at, cutoffs.cuts_of(cuts, user_id))
+        if cut is not None and has_cut(cut, idle_at, now):
             endings.append(
                 Ending(
                     id=session_id, user_id=user_id, at=cut.at, reason=cut.reason, actor=cut.actor

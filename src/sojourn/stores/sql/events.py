@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from sojourn.errors import StoreBroken
 from sojourn.event import Event, of_canary
-from sojourn.store import LIST_MAX
+from sojourn.store import bounded
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
@@ -104,8 +104,3 @@ def read(
             query = query.where(column[name] == value)
     rows: Sequence[Any] = db.read(lambda tx: tx.core(query).all())
     return [event_of(row) for row in rows]
-
-
-def bounded(limit: int) -> int:
-    """Hold a list verb to the most it may return."""
-    return max(0, min(limit, LIST_MAX))

@@ -16,10 +16,9 @@ from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.seating import end_event
 from sojourn.session import TOMBSTONE
-from sojourn.store import Swept
+from sojourn.store import Swept, bounded
 from sojourn.stores.sql import cutoffs, ends, events, outages
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, requests, sessions

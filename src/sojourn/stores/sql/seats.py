@@ -14,11 +14,10 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.seating import end_event
-from sojourn.store import LIST_MAX, Action
+from sojourn.store import LIST_MAX, Action, bounded
 from sojourn.stores.sql import events, shortening
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.pools import KEYS
 from sojourn.stores.sql.rows import (
     DROPPED,

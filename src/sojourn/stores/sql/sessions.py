@@ -13,11 +13,12 @@ from sojourn.errors import Conflict
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.session import Gone, GoneReason, Save, Session, SessionPage
+from sojourn.signing_in import ended, why_gone
+from sojourn.store import bounded
 from sojourn.stores.sql import events
-from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from, cut_of
+from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from
 from sojourn.stores.sql.database import Database, Rows, Tx
 from sojourn.stores.sql.dialect import Backend
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
@@ -142,15 +143,14 @@ def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
 def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int) -> Gone | None:
     """Read what LOAD and GONE begin with; a session that is gone went by whatever came first."""
     now, _, ended_at, ended_by, end_reason = row[:CUT_AT]
-    if ended_at is not None:
-        return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at)
-    cut = cut_of(created_at, (cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])))
-    if cut is not None and cut.ended(idle_at, now):
-        return Gone(reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at)
-    if idle_at <= now:
-        reason = GoneReason.IDLE if idle_at < expires_at else GoneReason.EXPIRED
-        return Gone(reason=reason, at=idle_at)
-    return None
+    return why_gone(
+        now=now,
+        created=created_at,
+        idle_at=idle_at,
+        expires_at=expires_at,
+        tombstone=None if ended_at is None else ended(ended_at, ended_by, end_reason),
+        cuts=(cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])),
+    )
 
 
 def gone(db: Database, ids: Sequence[str]) -> list[Gone | None]:

@@ -13,9 +13,9 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Select, case, delete, func, insert, select, update
 
 from sojourn.errors import Conflict
+from sojourn.store import bounded
 from sojourn.stores.sql.audits import audit
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import to_json
 from sojourn.stores.sql.schema import webhook_deliveries, webhooks
 from sojourn.webhook import (
