@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.policy import (
-    FIELDS,
     camel,
     merge,
     parse_duration,
     parse_feature,
     parse_features,
 )
-from sojourn.license import CountBy, WhenFull
+from sojourn.license import POLICY, CountBy, WhenFull
 from sojourn.wire.bodies import PolicyBody
 
 
@@ -96,7 +95,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 def test_every_field_of_a_policy_can_be_written() -> None:
     """And what is read is a body that the API takes."""
-    assert set(FIELDS) == set(PolicyBody.__struct_fields__)
+    assert set(POLICY) == set(PolicyBody.__struct_fields__)
     values = {
         "heartbeat_interval": "1",
         "lost_after": "3",
@@ -108,7 +107,7 @@ def test_every_field_of_a_policy_can_be_written() -> None:
         "idle_after": "5m",
         "max_lease": "8h",
     }
-    assert set(values) | {"capacity"} == set(FIELDS)
+    assert set(values) | {"capacity"} == set(POLICY)
     _, body = parse_feature("all=3," + ",".join(f"{k}={v}" for k, v in values.items()))
     policy = msgspec.convert(body, PolicyBody).policy()
     assert (policy.capacity, policy.max_lease, policy.suspect_after) == (3, 28_800_000, 2_000)

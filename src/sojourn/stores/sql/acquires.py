@@ -23,7 +23,7 @@ from sojourn.lease import Acquire, DenialReason, Denied, Lease
 from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
 from sojourn.stores.sql import cutoffs, events, outages
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
@@ -101,38 +101,42 @@ class _Decided(Struct, kw_only=True):
     counted: dict[str, Certificate]  # by pool
 
 
-def acquire(
-    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
-) -> list[Lease | Denied | Repeated]:
-    """Grant seats; see `Store.acquire`."""
-    if not requests:
-        return []
-    keys = [request.idempotency for request in requests]
+class AcquireVerbs(Verbs):
+    """Seats, granted."""
 
-    def work(tx: Tx) -> tuple[list[Lease | Denied | Repeated], dict[str, Certificate]]:
-        counted: dict[str, Certificate] = {}
+    _certificates: Certificates
 
-        def decide(some: list[int]) -> list[Lease | Denied]:
-            decided = _acquire(tx, certificates, [requests[i] for i in some], max_pause)
-            counted.update(decided.counted)
-            return decided.answers
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
+        """Grant seats; see `Store.acquire`."""
+        if not requests:
+            return []
+        keys = [request.idempotency for request in requests]
 
-        return once(tx, keys, decide), counted
+        def work(tx: Tx) -> tuple[list[Lease | Denied | Repeated], dict[str, Certificate]]:
+            counted: dict[str, Certificate] = {}
 
-    answers, counted = db.transaction(work)
-    for pool_id, certificate in counted.items():
-        certificates.keep(pool_id, certificate)
-    return answers
+            def decide(some: list[int]) -> list[Lease | Denied]:
+                decided = _acquire(
+                    tx, self._certificates, [requests[i] for i in some], self._max_pause
+                )
+                counted.update(decided.counted)
+                return decided.answers
 
+            return once(tx, keys, decide), counted
 
-def preview(
-    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
-) -> list[Lease | Denied]:
-    """Say what `acquire` would answer; see `Store.preview`."""
-    if not requests:
-        return []
-    decided = db.rehearse(lambda tx: _decide(tx, certificates, requests, max_pause))
-    return decided.answers
+        answers, counted = self._db.transaction(work)
+        for pool_id, certificate in counted.items():
+            self._certificates.keep(pool_id, certificate)
+        return answers
+
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        """Say what `acquire` would answer; see `Store.preview`."""
+        if not requests:
+            return []
+        decided = self._db.rehearse(
+            lambda tx: _decide(tx, self._certificates, requests, self._max_pause)
+        )
+        return decided.answers
 
 
 def _acquire(

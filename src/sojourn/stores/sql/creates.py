@@ -23,7 +23,7 @@ from sojourn.session import AtLimit, NewSession, Session, TooMany
 from sojourn.signing_in import Cut, Full, inherits, is_limited, leaving, named_to_end
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE
-from sojourn.stores.sql.database import Again, Database, Tx
+from sojourn.stores.sql.database import Again, Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
@@ -71,24 +71,27 @@ class _Old(Struct):
     impersonator: str | None
 
 
-def create(
-    db: Database, new: Sequence[NewSession], *, ips_in_events: bool = True
-) -> list[Session | TooMany | Repeated | None]:
-    """Create sessions, overwriting none; see `Store.create`."""
-    if not new:
-        return []
-    if any(each.limit is not None and each.limit < 1 for each in new):
-        raise InvalidInput("A user needs room for one session at least.")
-    texts = [data_to_json(each.data) for each in new]
-    keys = [each.idempotency for each in new]
+class CreateVerb(Verbs):
+    """Sessions, created."""
 
-    def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
-        def decide(some: list[int]) -> list[Session | TooMany | None]:
-            return _create(tx, [new[i] for i in some], [texts[i] for i in some], ips_in_events)
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
+        """Create sessions, overwriting none; see `Store.create`."""
+        if not sessions:
+            return []
+        if any(each.limit is not None and each.limit < 1 for each in sessions):
+            raise InvalidInput("A user needs room for one session at least.")
+        texts = [data_to_json(each.data) for each in sessions]
+        keys = [each.idempotency for each in sessions]
 
-        return once(tx, keys, decide)
+        def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
+            def decide(some: list[int]) -> list[Session | TooMany | None]:
+                return _create(
+                    tx, [sessions[i] for i in some], [texts[i] for i in some], self._ips_in_events
+                )
 
-    return db.transaction(work)
+            return once(tx, keys, decide)
+
+        return self._db.transaction(work)
 
 
 def _create(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sojourn import signing_in
 from sojourn.errors import InvalidInput
 from sojourn.signing_in import Cut
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 
 EVERYBODY = ""
@@ -102,22 +102,27 @@ def lock_users(tx: Tx, users: Iterable[str]) -> None:
         tx.rows(LOCK, params)
 
 
-def cut_off(db: Database, user_id: str | None, *, reason: str, actor: str | None) -> int:
-    """End all that was created up to now; see `Store.cut_off`."""
-    if user_id == EVERYBODY:
-        raise InvalidInput("Whose sessions? The user's id is empty.")
-    name = EVERYBODY if user_id is None else user_id
+class CutOffVerb(Verbs):
+    """Cutoffs, set."""
 
-    def work(tx: Tx) -> int:
-        lock_users(tx, [name])
-        now, cuts = now_and_cuts(tx, [name])
-        at = signing_in.created_at(now, cuts_of(cuts, user_id))
-        if user_id is None:  # a session may have been pushed by anybody's cutoff
-            at = max(at, (tx.rows(NEWEST, {})[0][0] or 0) + 1)
-        tx.do(CUT, {"user": name, "at": at, "actor": actor, "reason": reason})
-        return at
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        """End all that was created up to now; see `Store.cut_off`."""
+        if user_id == EVERYBODY:
+            raise InvalidInput("Whose sessions? The user's id is empty.")
+        name = EVERYBODY if user_id is None else user_id
 
-    return db.transaction(work)
+        def work(tx: Tx) -> int:
+            lock_users(tx, [name])
+            now, cuts = now_and_cuts(tx, [name])
+            at = signing_in.created_at(now, cuts_of(cuts, user_id))
+            if user_id is None:  # a session may have been pushed by anybody's cutoff
+                at = max(at, (tx.rows(NEWEST, {})[0][0] or 0) + 1)
+            tx.do(CUT, {"user": name, "at": at, "actor": actor, "reason": reason})
+            return at
+
+        return self._db.transaction(work)
 
 
 def not_live(tx: Tx, ids: Iterable[str]) -> set[str]:

@@ -282,3 +282,11 @@ def translated(db: Database | None = None) -> Iterator[None]:
             raise
         fault = fault if db is None else db.explained(fault)
         raise fault.error() from error
+
+
+class Verbs:
+    """What the verbs of each noun stand on; the store is all of them together."""
+
+    _db: Database
+    _max_pause: int
+    _ips_in_events: bool

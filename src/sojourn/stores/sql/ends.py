@@ -14,7 +14,7 @@ from sojourn.seating import end_event
 from sojourn.signing_in import cut_of, has_cut
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
 
@@ -47,46 +47,49 @@ class Ending(Struct, frozen=True, kw_only=True):
     actor: str | None = None
 
 
-def end(
-    db: Database,
-    *,
-    ids: Sequence[str] | None,
-    user_id: str | None,
-    keep: Sequence[str],
-    reason: str,
-    actor: str | None,
-    idempotency: IdempotencyKey | None = None,
-) -> list[str] | Repeated:
-    """End sessions, and release the leases that belong to them; see `Store.end`."""
-    if ids is None and user_id is None:
-        raise InvalidInput("Name sessions by their ids, or by their user.")
+class EndVerb(Verbs):
+    """Sessions, ended."""
 
-    def work(tx: Tx) -> list[str]:
-        named = ids
-        if named is None:
-            rows = tx.rows(OF_USER, {"now": tx.instant, "user": user_id})
-            named = [row[0] for row in rows]
-        wanted = set(named) - set(keep)
-        if not wanted:
-            return []
-        params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(wanted))}
-        found = {row[1]: row for row in tx.rows(LOCK, params)}
-        endings = [
-            Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
-            for row in (found[i] for i in dict.fromkeys(named) if i in found)
-            if user_id is None or row[2] == user_id
-        ]
-        if endings:
-            now = endings[0].at
-            happened = [ended_event(each) for each in endings]
-            events.append(tx, happened + end_sessions(tx, endings, now), now)
-        return [each.id for each in endings]
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
+        """End sessions, and release the leases that belong to them; see `Store.end`."""
+        if ids is None and user_id is None:
+            raise InvalidInput("Name sessions by their ids, or by their user.")
 
-    def first_of(tx: Tx) -> list[str] | Repeated:
-        answer: list[str] | Repeated = once(tx, [idempotency], lambda _: [work(tx)])[0]
-        return answer
+        def work(tx: Tx) -> list[str]:
+            named = ids
+            if named is None:
+                rows = tx.rows(OF_USER, {"now": tx.instant, "user": user_id})
+                named = [row[0] for row in rows]
+            wanted = set(named) - set(keep)
+            if not wanted:
+                return []
+            params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(wanted))}
+            found = {row[1]: row for row in tx.rows(LOCK, params)}
+            endings = [
+                Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
+                for row in (found[i] for i in dict.fromkeys(named) if i in found)
+                if user_id is None or row[2] == user_id
+            ]
+            if endings:
+                now = endings[0].at
+                happened = [ended_event(each) for each in endings]
+                events.append(tx, happened + end_sessions(tx, endings, now), now)
+            return [each.id for each in endings]
 
-    return db.transaction(first_of)
+        def first_of(tx: Tx) -> list[str] | Repeated:
+            answer: list[str] | Repeated = once(tx, [idempotency], lambda _: [work(tx)])[0]
+            return answer
+
+        return self._db.transaction(first_of)
 
 
 def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:

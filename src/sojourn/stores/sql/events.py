@@ -17,7 +17,7 @@ from sojourn.errors import StoreBroken
 from sojourn.event import Event, of_canary
 from sojourn.store import bounded
 from sojourn.stores.sql import schema
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
@@ -78,29 +78,32 @@ def no_mark(name: str) -> StoreBroken:
     return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
 
 
-def read(
-    db: Database,
-    *,
-    after: int,
-    limit: int,
-    kinds: Sequence[str],
-    pool_id: str | None,
-    user_id: str | None,
-    newest_first: bool,
-) -> list[Event]:
-    """Read the stream; see `Store.events`."""
-    column = schema.events.c
-    query = select(*(column[name] for name in EVENT_COLUMNS)).limit(bounded(limit))
-    if newest_first:
-        query = query.order_by(column.id.desc())
-        if after:
-            query = query.where(column.id < after)
-    else:
-        query = query.order_by(column.id).where(column.id > after)
-    if kinds:
-        query = query.where(column.kind.in_([str(kind) for kind in kinds]))
-    for name, value in (("pool_id", pool_id), ("user_id", user_id)):
-        if value is not None:
-            query = query.where(column[name] == value)
-    rows: Sequence[Any] = db.read(lambda tx: tx.core(query).all())
-    return [event_of(row) for row in rows]
+class EventVerbs(Verbs):
+    """The stream, read."""
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Read the stream; see `Store.events`."""
+        column = schema.events.c
+        query = select(*(column[name] for name in EVENT_COLUMNS)).limit(bounded(limit))
+        if newest_first:
+            query = query.order_by(column.id.desc())
+            if after:
+                query = query.where(column.id < after)
+        else:
+            query = query.order_by(column.id).where(column.id > after)
+        if kinds:
+            query = query.where(column.kind.in_([str(kind) for kind in kinds]))
+        for name, value in (("pool_id", pool_id), ("user_id", user_id)):
+            if value is not None:
+                query = query.where(column[name] == value)
+        rows: Sequence[Any] = self._db.read(lambda tx: tx.core(query).all())
+        return [event_of(row) for row in rows]

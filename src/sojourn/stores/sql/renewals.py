@@ -13,7 +13,7 @@ from typing import Any
 
 from sojourn.lease import Renew, Renewal
 from sojourn.stores.sql import outages, renewals_mysql
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Database, Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import OPEN, renewal
 
@@ -85,14 +85,17 @@ RETURNING id, expires_at - :now, suspect_at <= :now
 )
 
 
-def renew(db: Database, renews: Sequence[Renew], *, max_pause: int) -> list[Renewal | None]:
-    """Apply beats; see `Store.renew`."""
-    answers: list[Renewal | None] = [None] * len(renews)
-    _apply(db, renews, range(len(renews)), answers)
-    missed = [index for index, answer in enumerate(answers) if answer is None]
-    if missed and outages.heal(db, max_pause=max_pause):
-        _apply(db, renews, missed, answers)
-    return answers
+class RenewVerb(Verbs):
+    """Beats, applied."""
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        """Apply beats; see `Store.renew`."""
+        answers: list[Renewal | None] = [None] * len(renews)
+        _apply(self._db, renews, range(len(renews)), answers)
+        missed = [index for index, answer in enumerate(answers) if answer is None]
+        if missed and outages.heal(self._db, max_pause=self._max_pause):
+            _apply(self._db, renews, missed, answers)
+        return answers
 
 
 def _apply(

@@ -16,7 +16,7 @@ from sojourn.license import CountBy, Pool
 from sojourn.seating import end_event
 from sojourn.store import LIST_MAX, Action, bounded
 from sojourn.stores.sql import events, shortening
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import KEYS
 from sojourn.stores.sql.rows import (
@@ -91,26 +91,169 @@ USAGES = {
 }
 
 
-def define(db: Database, pools: Sequence[Pool]) -> None:
-    """Create pools or replace their policy; the fence is kept."""
-    if not pools:
-        return
-    statement = DEFINE_MYSQL if db.dialect.backend is Backend.MYSQL else DEFINE
-    defined = {pool.id: pool for pool in pools}
+class SeatVerbs(Verbs):
+    """Pools and leases, but for what is hot."""
 
-    def work(tx: Tx) -> shortening.Shorter:
-        shorter = shortening.lowered(tx, defined)
-        tx.many(statement, [pool_row(defined[pool_id]) for pool_id in sorted(defined)])
-        shortening.shorten(tx, shorter)
-        return shorter
+    def define(self, pools: Sequence[Pool]) -> None:
+        """Create pools or replace their policy; the fence is kept."""
+        if not pools:
+            return
+        statement = DEFINE_MYSQL if self._db.dialect.backend is Backend.MYSQL else DEFINE
+        defined = {pool.id: pool for pool in pools}
 
-    shortening.once_more(db, db.transaction(work))
+        def work(tx: Tx) -> shortening.Shorter:
+            shorter = shortening.lowered(tx, defined)
+            tx.many(statement, [pool_row(defined[pool_id]) for pool_id in sorted(defined)])
+            shortening.shorten(tx, shorter)
+            return shorter
 
+        shortening.once_more(self._db, self._db.transaction(work))
 
-def pools(db: Database, pool_ids: Sequence[str]) -> list[Pool | None]:
-    """Look pools up."""
-    found = db.read(lambda tx: _pools(tx, pool_ids))[1]
-    return [found.get(pool_id) for pool_id in pool_ids]
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        """Look pools up."""
+        found = self._db.read(lambda tx: _pools(tx, pool_ids))[1]
+        return [found.get(pool_id) for pool_id in pool_ids]
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
+
+        def work(tx: Tx) -> int:
+            dropped: list[str] = []
+            if pool_ids:
+                params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
+                dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
+            now = tx.now()
+            ended: list[Lease] = []
+            if dropped:
+                tx.patiently()
+                ids = tx.dialect.keys(dropped)
+                live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
+                ended, _ = lock_live(tx, live, now)
+                end_leases(tx, ended, EndReason.REVOKED, now)
+                tx.do(DROP, {"ids": ids, "dropped": DROPPED})
+            happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
+            acted = action_event(action, pools=list(pool_ids), ended=len(ended))
+            events.append(tx, [*happened, acted], now)
+            return len(ended)
+
+        return self._db.transaction(work)
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        """End leases whose fence is the present one; see `Store.release`."""
+        if not releases:
+            return []
+
+        def work(tx: Tx) -> list[bool]:
+            found, now = lock_live(tx, list({release.lease_id for release in releases}))
+            live = {lease.id: lease for lease in found}
+            ended: list[Lease] = []
+            answers = []
+            for release in releases:
+                lease = live.get(release.lease_id)
+                mine = lease is not None and lease.fence == release.fence
+                if mine and lease is not None:
+                    ended.append(live.pop(lease.id))
+                answers.append(mine)
+            if ended:
+                end_leases(tx, ended, EndReason.RELEASED, now)
+                events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
+            return answers
+
+        return self._db.transaction(work)
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        """End live leases on an operator's word; see `Store.revoke`."""
+        which = replace(which, include_ended=False)
+        stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+
+        def work(tx: Tx) -> list[Lease]:
+            now = tx.now()
+            query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
+            if suspects_only:
+                query = query.where(table.c.suspect_at <= now)
+            ids = list(tx.core(query.limit(LIST_MAX)).scalars())
+            live = [
+                lease
+                for lease in lock_live(tx, ids, now)[0]
+                if which.session_id in (None, lease.session_id)
+                and not (suspects_only and lease.suspect_at > now)
+            ]
+            end_leases(tx, live, EndReason.REVOKED, now)
+            happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
+            acted = replace(
+                action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
+            )
+            events.append(tx, [*happened, acted], now)
+            return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
+
+        return self._db.transaction(work)
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        """List leases by id, and the now they are to be judged by."""
+
+        def work(tx: Tx) -> tuple[list[Lease], int]:
+            now = tx.now()
+            query = (
+                select(*(table.c[name] for name in LEASE_COLUMNS))
+                .where(*matching(tx, which, now))
+                .order_by(table.c.id)
+                .limit(bounded(limit))
+            )
+            if after is not None:
+                query = query.where(table.c.id > after)
+            return [lease_of(row) for row in tx.core(query)], now
+
+        return self._db.read(work)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        """Count the live leases that belong to sessions; see `Store.held`."""
+        if (ids is None) == (user_id is None):
+            raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+        if ids is not None and not ids:
+            return {}
+        named = (
+            {"user": user_id} if ids is None else {"ids": self._db.dialect.keys(sorted(set(ids)))}
+        )
+        query = HELD_OF_USER if ids is None else HELD
+        rows = self._db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
+        return {row[0]: int(row[1]) for row in rows}
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        """Count seats now."""
+
+        def work(tx: Tx) -> list[Usage | None]:
+            now, known = _pools(tx, pool_ids)
+            by_rule: dict[CountBy, list[str]] = {}
+            for pool_id, pool in known.items():
+                by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
+            counts: dict[str, Sequence[Any]] = {}
+            for count_by, ids in by_rule.items():
+                rows = tx.rows(USAGES[count_by], {"ids": tx.dialect.keys(ids), "at": now})
+                counts |= {row[0]: row[1:] for row in rows}
+            answers: list[Usage | None] = []
+            for pool_id in pool_ids:
+                seats, trusted, live = counts.get(pool_id, (0, 0, 0))
+                answers.append(
+                    Usage(
+                        pool_id=pool_id,
+                        capacity=known[pool_id].policy.capacity,
+                        in_use=seats,
+                        suspect=seats - trusted,
+                        leases=live,
+                        at=now,
+                    )
+                    if pool_id in known
+                    else None
+                )
+            return answers
+
+        return self._db.read(work)
 
 
 def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
@@ -121,31 +264,6 @@ def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
     found = {row[1]: pool_of(row[2:]) for row in rows}
     known = {pool_id: pool for pool_id, pool in found.items() if pool is not None}
     return (int(rows[0][0]) if rows else 0), known
-
-
-def drop(db: Database, pool_ids: Sequence[str], action: Action) -> int:
-    """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
-
-    def work(tx: Tx) -> int:
-        dropped: list[str] = []
-        if pool_ids:
-            params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
-            dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
-        now = tx.now()
-        ended: list[Lease] = []
-        if dropped:
-            tx.patiently()
-            ids = tx.dialect.keys(dropped)
-            live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
-            ended, _ = lock_live(tx, live, now)
-            end_leases(tx, ended, EndReason.REVOKED, now)
-            tx.do(DROP, {"ids": ids, "dropped": DROPPED})
-        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
-        acted = action_event(action, pools=list(pool_ids), ended=len(ended))
-        events.append(tx, [*happened, acted], now)
-        return len(ended)
-
-    return db.transaction(work)
 
 
 def lock_pools_of(tx: Tx, ids: Sequence[str]) -> None:
@@ -183,76 +301,6 @@ def action_event(action: Action, **data: Any) -> Event:
     )
 
 
-def release(db: Database, releases: Sequence[Release]) -> list[bool]:
-    """End leases whose fence is the present one; see `Store.release`."""
-    if not releases:
-        return []
-
-    def work(tx: Tx) -> list[bool]:
-        found, now = lock_live(tx, list({release.lease_id for release in releases}))
-        live = {lease.id: lease for lease in found}
-        ended: list[Lease] = []
-        answers = []
-        for release in releases:
-            lease = live.get(release.lease_id)
-            mine = lease is not None and lease.fence == release.fence
-            if mine and lease is not None:
-                ended.append(live.pop(lease.id))
-            answers.append(mine)
-        if ended:
-            end_leases(tx, ended, EndReason.RELEASED, now)
-            events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
-        return answers
-
-    return db.transaction(work)
-
-
-def revoke(db: Database, which: LeaseFilter, action: Action, *, suspects_only: bool) -> list[Lease]:
-    """End live leases on an operator's word; see `Store.revoke`."""
-    which = replace(which, include_ended=False)
-    stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
-
-    def work(tx: Tx) -> list[Lease]:
-        now = tx.now()
-        query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
-        if suspects_only:
-            query = query.where(table.c.suspect_at <= now)
-        ids = list(tx.core(query.limit(LIST_MAX)).scalars())
-        live = [
-            lease
-            for lease in lock_live(tx, ids, now)[0]
-            if which.session_id in (None, lease.session_id)
-            and not (suspects_only and lease.suspect_at > now)
-        ]
-        end_leases(tx, live, EndReason.REVOKED, now)
-        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
-        acted = replace(action_event(action, filter=stated, ended=len(live)), user_id=which.user_id)
-        events.append(tx, [*happened, acted], now)
-        return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
-
-    return db.transaction(work)
-
-
-def leases(
-    db: Database, which: LeaseFilter, *, after: str | None, limit: int
-) -> tuple[list[Lease], int]:
-    """List leases by id, and the now they are to be judged by."""
-
-    def work(tx: Tx) -> tuple[list[Lease], int]:
-        now = tx.now()
-        query = (
-            select(*(table.c[name] for name in LEASE_COLUMNS))
-            .where(*matching(tx, which, now))
-            .order_by(table.c.id)
-            .limit(bounded(limit))
-        )
-        if after is not None:
-            query = query.where(table.c.id > after)
-        return [lease_of(row) for row in tx.core(query)], now
-
-    return db.read(work)
-
-
 def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
     """Say in SQL which leases a filter means."""
     column = table.c
@@ -281,47 +329,3 @@ def _feature(tx: Tx) -> ColumnElement[str]:
             return func.substring_index(pool_id, ":", -1)
         case Backend.SQLITE:
             return func.substr(pool_id, func.instr(pool_id, ":") + 1)
-
-
-def held(db: Database, *, ids: Sequence[str] | None, user_id: str | None) -> dict[str, int]:
-    """Count the live leases that belong to sessions; see `Store.held`."""
-    if (ids is None) == (user_id is None):
-        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
-    if ids is not None and not ids:
-        return {}
-    named = {"user": user_id} if ids is None else {"ids": db.dialect.keys(sorted(set(ids)))}
-    query = HELD_OF_USER if ids is None else HELD
-    rows = db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
-    return {row[0]: int(row[1]) for row in rows}
-
-
-def usage(db: Database, pool_ids: Sequence[str]) -> list[Usage | None]:
-    """Count seats now."""
-
-    def work(tx: Tx) -> list[Usage | None]:
-        now, known = _pools(tx, pool_ids)
-        by_rule: dict[CountBy, list[str]] = {}
-        for pool_id, pool in known.items():
-            by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
-        counts: dict[str, Sequence[Any]] = {}
-        for count_by, ids in by_rule.items():
-            rows = tx.rows(USAGES[count_by], {"ids": tx.dialect.keys(ids), "at": now})
-            counts |= {row[0]: row[1:] for row in rows}
-        answers: list[Usage | None] = []
-        for pool_id in pool_ids:
-            seats, trusted, live = counts.get(pool_id, (0, 0, 0))
-            answers.append(
-                Usage(
-                    pool_id=pool_id,
-                    capacity=known[pool_id].policy.capacity,
-                    in_use=seats,
-                    suspect=seats - trusted,
-                    leases=live,
-                    at=now,
-                )
-                if pool_id in known
-                else None
-            )
-        return answers
-
-    return db.read(work)

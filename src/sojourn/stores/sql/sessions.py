@@ -17,7 +17,7 @@ from sojourn.signing_in import ended, why_gone
 from sojourn.store import bounded
 from sojourn.stores.sql import events
 from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from
-from sojourn.stores.sql.database import Database, Rows, Tx
+from sojourn.stores.sql.database import Database, Rows, Tx, Verbs
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
@@ -114,15 +114,135 @@ WHERE id = :id
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def load(db: Database, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
-    """Look sessions up; see `Store.load`."""
-    if not token_hashes:
-        return []
-    hashes = db.dialect.hashes(token_hashes)
-    rows = db.read(lambda tx: _judged(tx, tx.rows(LOAD, {"now": tx.instant, "hashes": hashes})))
-    found = {bytes(row[TOKEN_HASH]): _session_or_gone(row) for row in rows}
-    absent = Gone(reason=GoneReason.ABSENT)
-    return [found.get(token_hash, absent) for token_hash in token_hashes]
+class SessionVerbs(Verbs):
+    """What needs one look or one change of sessions."""
+
+    def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
+        """Look sessions up; see `Store.load`."""
+        if not token_hashes:
+            return []
+        hashes = self._db.dialect.hashes(token_hashes)
+        rows = self._db.read(
+            lambda tx: _judged(tx, tx.rows(LOAD, {"now": tx.instant, "hashes": hashes}))
+        )
+        found = {bytes(row[TOKEN_HASH]): _session_or_gone(row) for row in rows}
+        absent = Gone(reason=GoneReason.ABSENT)
+        return [found.get(token_hash, absent) for token_hash in token_hashes]
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        """Say why sessions are gone, by their ids; see `Store.gone`."""
+        if not ids:
+            return []
+        keys = self._db.dialect.keys(sorted(set(ids)))
+        rows = self._db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
+        found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
+        absent = Gone(reason=GoneReason.ABSENT)
+        return [found.get(session_id, absent) for session_id in ids]
+
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
+        """Merge top-level keys; see `Store.save`."""
+        if not saves:
+            return []
+        sets = [_parts.decode(to_json(each.set)) for each in saves]
+        keys = [each.idempotency for each in saves]
+
+        def work(tx: Tx) -> list[int | Repeated | None]:
+            def decide(some: list[int]) -> list[int | None]:
+                return _save(tx, [saves[i] for i in some], [sets[i] for i in some])
+
+            return once(tx, keys, decide)
+
+        return self._db.transaction(work)
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        """Mark sessions as used now; see `Store.touch`."""
+        if not ids:
+            return []
+
+        def work(tx: Tx) -> set[str]:
+            params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
+            match tx.dialect.backend:
+                case Backend.POSTGRES:
+                    rows = tx.rows(TOUCH_POSTGRES, params)
+                case Backend.SQLITE:
+                    rows = tx.rows(TOUCH_SQLITE, params)
+                case Backend.MYSQL:
+                    tx.do(TOUCH, params)
+                    rows = tx.rows(TOUCHED, params)
+            return {row[0] for row in rows}
+
+        live = self._db.write(work)
+        return [session_id in live for session_id in ids]
+
+    def rotate(
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
+        """Replace the token; see `Store.rotate`."""
+
+        def work(tx: Tx) -> Session | None:
+            rows = _lock(tx, [session_id])
+            if not rows:
+                return None
+            params = {"ids": tx.dialect.keys([""]), "hashes": tx.dialect.hashes([new_token_hash])}
+            if tx.rows(TAKEN, params):
+                raise Conflict("The new token's hash is in use already.")
+            now = int(rows[0][0])
+            session = session_of(rows[0][1:], now)
+            if level is not None:
+                session = replace(session, level=level, authenticated_at=now)
+            # Without a grace the old token is forgotten: no clock that is set back revives it.
+            params = {
+                "id": session_id,
+                "new": new_token_hash,
+                "until": now + grace,
+                "level": session.level,
+                "authenticated_at": session.authenticated_at,
+            }
+            tx.do(ROTATE if grace > 0 else ROTATE_AT_ONCE, params)
+            rotated = Event(
+                kind=EventKind.SESSION_ROTATED, subject=session.id, user_id=session.user_id
+            )
+            events.append(tx, [rotated], now)
+            return session
+
+        def first_of(tx: Tx) -> Session | Repeated | None:
+            answer: Session | Repeated | None = once(tx, [idempotency], lambda _: [work(tx)])[0]
+            return answer
+
+        return self._db.transaction(first_of)
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        """Return a user's live sessions, newest first."""
+        return _listed(self._db, OF, {"user": user_id, "limit": bounded(limit)})
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        """Read a user's live sessions, newest first, and count them; see `Store.page`."""
+        params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
+        if after is not None:
+            params |= {"at": after[0], "after": after[1]}
+        shown = _listed(self._db, FIRST_PAGE if after is None else NEXT_PAGE, params)
+        total = len(shown)
+        if after is not None or total >= bounded(limit):  # else the page itself is all there is
+            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
+            total = int(rows[0][0])
+        return SessionPage(sessions=tuple(shown), total=total)
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        """List live sessions by id, after an id."""
+        params = {"after": after or "", "limit": bounded(limit), "user": user_id}
+        if user_id is None:
+            del params["user"]  # or PostgreSQL would ask for its type
+        return _listed(self._db, LIST if user_id is None else LIST_OF, params)
 
 
 def _judged(tx: Tx, rows: Rows) -> Rows:
@@ -151,33 +271,6 @@ def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int
         tombstone=None if ended_at is None else ended(ended_at, ended_by, end_reason),
         cuts=(cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])),
     )
-
-
-def gone(db: Database, ids: Sequence[str]) -> list[Gone | None]:
-    """Say why sessions are gone, by their ids; see `Store.gone`."""
-    if not ids:
-        return []
-    keys = db.dialect.keys(sorted(set(ids)))
-    rows = db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
-    found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
-    absent = Gone(reason=GoneReason.ABSENT)
-    return [found.get(session_id, absent) for session_id in ids]
-
-
-def save(db: Database, saves: Sequence[Save]) -> list[int | Repeated | None]:
-    """Merge top-level keys; see `Store.save`."""
-    if not saves:
-        return []
-    sets = [_parts.decode(to_json(each.set)) for each in saves]
-    keys = [each.idempotency for each in saves]
-
-    def work(tx: Tx) -> list[int | Repeated | None]:
-        def decide(some: list[int]) -> list[int | None]:
-            return _save(tx, [saves[i] for i in some], [sets[i] for i in some])
-
-        return once(tx, keys, decide)
-
-    return db.transaction(work)
 
 
 def _save(
@@ -229,95 +322,6 @@ def _mysql_save(count: int) -> str:
 def _lock(tx: Tx, ids: Sequence[str]) -> Rows:
     """Lock the live ones of these sessions: rows of now and SESSION_COLUMNS."""
     return _judged(tx, tx.rows(LOCK, {"now": tx.instant, "ids": tx.dialect.keys(ids)}))
-
-
-def touch(db: Database, ids: Sequence[str]) -> list[bool]:
-    """Mark sessions as used now; see `Store.touch`."""
-    if not ids:
-        return []
-
-    def work(tx: Tx) -> set[str]:
-        params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
-        match tx.dialect.backend:
-            case Backend.POSTGRES:
-                rows = tx.rows(TOUCH_POSTGRES, params)
-            case Backend.SQLITE:
-                rows = tx.rows(TOUCH_SQLITE, params)
-            case Backend.MYSQL:
-                tx.do(TOUCH, params)
-                rows = tx.rows(TOUCHED, params)
-        return {row[0] for row in rows}
-
-    live = db.write(work)
-    return [session_id in live for session_id in ids]
-
-
-def rotate(
-    db: Database,
-    session_id: str,
-    new_hash: bytes,
-    *,
-    grace: int,
-    level: int | None,
-    idempotency: IdempotencyKey | None,
-) -> Session | Repeated | None:
-    """Replace the token; see `Store.rotate`."""
-
-    def work(tx: Tx) -> Session | None:
-        rows = _lock(tx, [session_id])
-        if not rows:
-            return None
-        params = {"ids": tx.dialect.keys([""]), "hashes": tx.dialect.hashes([new_hash])}
-        if tx.rows(TAKEN, params):
-            raise Conflict("The new token's hash is in use already.")
-        now = int(rows[0][0])
-        session = session_of(rows[0][1:], now)
-        if level is not None:
-            session = replace(session, level=level, authenticated_at=now)
-        # Without a grace the old token is forgotten: no clock that is set back revives it.
-        params = {
-            "id": session_id,
-            "new": new_hash,
-            "until": now + grace,
-            "level": session.level,
-            "authenticated_at": session.authenticated_at,
-        }
-        tx.do(ROTATE if grace > 0 else ROTATE_AT_ONCE, params)
-        rotated = Event(kind=EventKind.SESSION_ROTATED, subject=session.id, user_id=session.user_id)
-        events.append(tx, [rotated], now)
-        return session
-
-    def first_of(tx: Tx) -> Session | Repeated | None:
-        answer: Session | Repeated | None = once(tx, [idempotency], lambda _: [work(tx)])[0]
-        return answer
-
-    return db.transaction(first_of)
-
-
-def of(db: Database, user_id: str, *, limit: int) -> list[Session]:
-    """Return a user's live sessions, newest first."""
-    return _listed(db, OF, {"user": user_id, "limit": bounded(limit)})
-
-
-def page(db: Database, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
-    """Read a user's live sessions, newest first, and count them; see `Store.page`."""
-    params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
-    if after is not None:
-        params |= {"at": after[0], "after": after[1]}
-    shown = _listed(db, FIRST_PAGE if after is None else NEXT_PAGE, params)
-    total = len(shown)
-    if after is not None or total >= bounded(limit):  # else the page itself is all there is
-        rows = db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
-        total = int(rows[0][0])
-    return SessionPage(sessions=tuple(shown), total=total)
-
-
-def sessions(db: Database, *, after: str | None, limit: int, user_id: str | None) -> list[Session]:
-    """List live sessions by id, after an id."""
-    params = {"after": after or "", "limit": bounded(limit), "user": user_id}
-    if user_id is None:
-        del params["user"]  # or PostgreSQL would ask for its type
-    return _listed(db, LIST if user_id is None else LIST_OF, params)
 
 
 def _listed(db: Database, query: str, params: dict[str, Any]) -> list[Session]:
