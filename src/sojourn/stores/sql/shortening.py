@@ -18,7 +18,7 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import pool_of
 
-LOCK_POOLS = "SELECT id, {pool} FROM pools WHERE id {in ids} ORDER BY id {update}"
+LOCK_POOLS = "SELECT id, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
 
 GOODBYE = "suspect_at <= last_beat_at"
 HEARD = "{greatest}(last_beat_at, coalesce(graced_at, 0))"
@@ -33,14 +33,14 @@ AND ({suspect} < suspect_at OR {expires} < expires_at)
 """
 # MySQL assigns from left to right: what the expiry hangs on must not have changed by then.
 SHORTEN = """
-UPDATE leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
+UPDATE sojourn_leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
     suspect_at = {least}(suspect_at, {suspect})
 WHERE {meant}
 """
 IN_ORDER = """
-UPDATE leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
+UPDATE sojourn_leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
     suspect_at = {least}(suspect_at, {suspect})
-WHERE id IN (SELECT id FROM leases WHERE {meant} ORDER BY id FOR UPDATE) AND {meant}
+WHERE id IN (SELECT id FROM sojourn_leases WHERE {meant} ORDER BY id FOR UPDATE) AND {meant}
 """
 
 
