@@ -24,7 +24,6 @@ from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
 from sojourn.stores.sql import cutoffs, events, outages
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
@@ -226,9 +225,9 @@ def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:
     rows: list[dict[str, Any]] = [lease_row(x) for x in sorted(leases, key=lambda x: x.id)]
     if not rows:
         return
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         tx.do(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
-    elif tx.dialect.backend is Backend.SQLITE:
+    elif tx.dialect.one_writer:
         tx.many(UPSERT_SQLITE, rows)
     else:
         tx.many(UPSERT_MYSQL, [row | {"lapsed": False} for row in rows])

@@ -24,7 +24,6 @@ from sojourn.signing_in import Cut, Full, inherits, is_limited, leaving, named_t
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE
 from sojourn.stores.sql.database import Again, Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.newcomers import tell_new_devices
@@ -103,7 +102,7 @@ def _create(
     for row in tx.rows(TAKEN, {"ids": ids, "hashes": hashes}):
         taken.update(row)
     counted = {x.user_id for x in new if x.user_id is not None and is_limited(x)}
-    if counted and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+    if counted and not tx.dialect.one_writer:
         cutoffs.lock_users(tx, counted)
     users = {each.user_id for each in new if each.user_id is not None}
     now, cuts = cutoffs.now_and_cuts(tx, users)

@@ -16,7 +16,6 @@ from sojourn import signing_in
 from sojourn.errors import InvalidInput
 from sojourn.signing_in import Cut
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 
 EVERYBODY = ""
 
@@ -97,7 +96,7 @@ def lock_users(tx: Tx, users: Iterable[str]) -> None:
     params = {"users": tx.dialect.keys(names)}
     missing = set(names) - {row[0] for row in tx.rows(LOCK, params)}
     if missing:
-        add = ADD_MYSQL if tx.dialect.backend is Backend.MYSQL else ADD
+        add = tx.dialect.pick(sqlite=ADD, postgres=ADD, mysql=ADD_MYSQL)
         tx.many(add, [{"user_id": name} for name in sorted(missing)])
         tx.rows(LOCK, params)
 

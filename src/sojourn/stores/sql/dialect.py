@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -54,6 +54,9 @@ SHARED = {
 }
 
 
+T = TypeVar("T")
+
+
 class Backend(StrEnum):
     SQLITE = "sqlite"
     POSTGRES = "postgresql"
@@ -79,6 +82,27 @@ class Dialect:
         self._fragments = SHARED | fragments
         self._placeholder = placeholder
         self._rendered: dict[str, str] = {}
+
+    @property
+    def one_writer(self) -> bool:
+        """Whether transactions that write take turns, so that no row needs a lock."""
+        return self.backend is Backend.SQLITE
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether a statement reads many rows out of one JSON document: see `rows`."""
+        return self.backend is Backend.POSTGRES
+
+    @property
+    def returning(self) -> bool:
+        """Whether statements that write have RETURNING."""
+        return self.backend is not Backend.MYSQL  # MariaDB has it for some, MySQL for none
+
+    def pick(self, *, sqlite: T, postgres: T, mysql: T) -> T:
+        """Return what is meant for this database."""
+        if self.backend is Backend.SQLITE:
+            return sqlite
+        return postgres if self.backend is Backend.POSTGRES else mysql
 
     def render(self, template: str) -> str:
         """Return the statement in this database's words."""

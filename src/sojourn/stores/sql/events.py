@@ -18,7 +18,6 @@ from sojourn.event import Event, of_canary
 from sojourn.store import bounded
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
 MARKS = {
@@ -52,7 +51,7 @@ def append(tx: Tx, events: Sequence[Event], now: int) -> None:
     if not events:
         return
     count = len(events)
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         rows = [event_row(event, number, now) for number, event in enumerate(events, 1)]
         written = tx.do(APPEND_POSTGRES, {"count": count, "rows": tx.dialect.rows(rows)})
         if written != count:
@@ -65,10 +64,10 @@ def append(tx: Tx, events: Sequence[Event], now: int) -> None:
 def bump(tx: Tx, name: str, count: int) -> int:
     """Take the next `count` ids of a sequence without gaps; return the last of them."""
     params = {"name": name, "count": count}
-    if tx.dialect.backend is Backend.MYSQL:
-        last = tx.last_insert_id(BUMP_MYSQL, params)
-    else:
+    if tx.dialect.returning:
         last = int(next((row[0] or 0 for row in tx.rows(BUMP, params)), 0))
+    else:
+        last = tx.last_insert_id(BUMP_MYSQL, params)
     if not last:
         raise no_mark(name)
     return last

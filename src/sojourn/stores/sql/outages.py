@@ -11,7 +11,6 @@ from sojourn.event import Event, EventKind
 from sojourn.store import Outage
 from sojourn.stores.sql import events
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
 
 BEAT = """
 UPDATE sojourn_marks SET value = {now}
@@ -58,11 +57,11 @@ def pulse(db: Database, *, max_pause: int) -> Outage | None:
 
     def beat(tx: Tx) -> bool:
         fresh = tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause}) > 0
-        if fresh and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+        if fresh and not tx.dialect.one_writer:
             tx.rows(LOCK_STREAM, {})
         return fresh
 
-    run = db.write if db.dialect.backend is Backend.SQLITE else db.transaction
+    run = db.write if db.dialect.one_writer else db.transaction
     if run(beat):
         return None
     return db.transaction(lambda tx: _pulse(tx, max_pause))
@@ -105,14 +104,14 @@ def give_grace(tx: Tx, max_pause: int) -> tuple[Outage | None, int]:
     if not rows:
         raise events.no_mark("pulse")
     last, now = rows[0][0], int(rows[0][1])
-    if tx.dialect.backend is not Backend.SQLITE:
+    if not tx.dialect.one_writer:
         now = tx.now()  # now that the row is ours
     tx.do(SET, {"at": now})
     if not stale(last, now, max_pause):
         return None, now
     lasted = now - last
     tx.patiently()
-    grace = GRACE_POSTGRES if tx.dialect.backend is Backend.POSTGRES else GRACE
+    grace = tx.dialect.pick(sqlite=GRACE, postgres=GRACE_POSTGRES, mysql=GRACE)
     extended = tx.do(grace, {"lasted": lasted, "at": now, "served_until": last + max_pause})
     return Outage(lasted=lasted, extended=extended), now
 

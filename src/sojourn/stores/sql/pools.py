@@ -14,7 +14,6 @@ from sojourn.lease import Lease
 from sojourn.license import CountBy, Policy, Pool, WhenFull
 from sojourn.seating import SeatCount
 from sojourn.stores.sql.database import Rows, Tx
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import lease_of
 
 Holder = tuple[str, str]
@@ -260,8 +259,8 @@ class PoolView:
 
     def _still_reclaimable(self, found: list[list[Lease]]) -> list[list[Lease]]:
         """Lock the leases found, and keep the seats of which no beat has come in meanwhile."""
-        if not found or self._tx.dialect.backend is Backend.SQLITE:
-            return found  # SQLite has one writer
+        if not found or self._tx.dialect.one_writer:
+            return found
         ids = self._tx.dialect.keys(lease.id for leases in found for lease in leases)
         rows = self._tx.rows(LOCK_LEASES, {"ids": ids})
         now = {lease.id: lease for lease in map(lease_of, rows)}

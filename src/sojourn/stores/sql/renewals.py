@@ -7,14 +7,14 @@ way brings nothing back. Rows are locked in order of id, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from sojourn.lease import Renew, Renewal
 from sojourn.stores.sql import outages, renewals_mysql
 from sojourn.stores.sql.database import Database, Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.dialect import Dialect
 from sojourn.stores.sql.rows import OPEN, renewal
 
 SEPARATOR = "\x1f"
@@ -123,7 +123,7 @@ def _apply(
                 parted.add(beat.lease_id)
                 later.append(index)
         batch = [first[lease_id] for lease_id in sorted(first)]
-        found = db.write(partial(_STATEMENTS[db.dialect.backend], beats=batch))
+        found = db.write(partial(_beating(db.dialect), beats=batch))
         for index in now:
             answers[index] = found.get(renews[index].lease_id)
         waiting = later
@@ -162,8 +162,5 @@ def _on_sqlite(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     return _renewals(tx.rows(SQLITE, {"now": tx.instant, "beats": tx.dialect.keys(rows)}))
 
 
-_STATEMENTS = {
-    Backend.POSTGRES: _on_postgres,
-    Backend.SQLITE: _on_sqlite,
-    Backend.MYSQL: renewals_mysql.beat,
-}
+def _beating(dialect: Dialect) -> Callable[..., dict[str, Renewal]]:
+    return dialect.pick(sqlite=_on_sqlite, postgres=_on_postgres, mysql=renewals_mysql.beat)

@@ -17,7 +17,6 @@ from sojourn.seating import end_event
 from sojourn.store import LIST_MAX, Action, bounded
 from sojourn.stores.sql import events, shortening
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.pools import KEYS
 from sojourn.stores.sql.rows import (
     DROPPED,
@@ -98,7 +97,7 @@ class SeatVerbs(Verbs):
         """Create pools or replace their policy; the fence is kept."""
         if not pools:
             return
-        statement = DEFINE_MYSQL if self._db.dialect.backend is Backend.MYSQL else DEFINE
+        statement = self._db.dialect.pick(sqlite=DEFINE, postgres=DEFINE, mysql=DEFINE_MYSQL)
         defined = {pool.id: pool for pool in pools}
 
         def work(tx: Tx) -> shortening.Shorter:
@@ -271,7 +270,7 @@ def lock_pools_of(tx: Tx, ids: Sequence[str]) -> None:
 
     So nothing that an acquire has seen alive ends before it has decided.
     """
-    if tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+    if not tx.dialect.one_writer:
         tx.rows(LOCK_POOLS_OF, {"ids": tx.dialect.keys(ids)})
 
 
@@ -322,10 +321,8 @@ def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
 
 def _feature(tx: Tx) -> ColumnElement[str]:
     pool_id = table.c.pool_id
-    match tx.dialect.backend:
-        case Backend.POSTGRES:
-            return func.split_part(pool_id, ":", 2)
-        case Backend.MYSQL:
-            return func.substring_index(pool_id, ":", -1)
-        case Backend.SQLITE:
-            return func.substr(pool_id, func.instr(pool_id, ":") + 1)
+    return tx.dialect.pick(
+        sqlite=func.substr(pool_id, func.instr(pool_id, ":") + 1),
+        postgres=func.split_part(pool_id, ":", 2),
+        mysql=func.substring_index(pool_id, ":", -1),
+    )

@@ -18,7 +18,6 @@ from sojourn.store import bounded
 from sojourn.stores.sql import events
 from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from
 from sojourn.stores.sql.database import Database, Rows, Tx, Verbs
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
@@ -161,15 +160,10 @@ class SessionVerbs(Verbs):
 
         def work(tx: Tx) -> set[str]:
             params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
-            match tx.dialect.backend:
-                case Backend.POSTGRES:
-                    rows = tx.rows(TOUCH_POSTGRES, params)
-                case Backend.SQLITE:
-                    rows = tx.rows(TOUCH_SQLITE, params)
-                case Backend.MYSQL:
-                    tx.do(TOUCH, params)
-                    rows = tx.rows(TOUCHED, params)
-            return {row[0] for row in rows}
+            if not tx.dialect.returning:
+                tx.do(TOUCH, params)
+            touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCHED)
+            return {row[0] for row in tx.rows(touch, params)}
 
         live = self._db.write(work)
         return [session_id in live for session_id in ids]
@@ -300,9 +294,9 @@ def _save(
 
 
 def _write_data(tx: Tx, rows: list[dict[str, Any]]) -> None:
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         tx.do(SAVE_POSTGRES, {"rows": tx.dialect.rows(rows)})
-    elif tx.dialect.backend is Backend.SQLITE:
+    elif tx.dialect.one_writer:
         tx.many(SAVE, rows)
     else:
         params = {f"{name}_{i}": row[name] for i, row in enumerate(rows) for name in row}

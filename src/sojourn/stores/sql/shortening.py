@@ -15,7 +15,6 @@ import msgspec
 from sojourn.license import Pool
 from sojourn.seating import Shortening
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import pool_of
 
 LOCK_POOLS = "SELECT id, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
@@ -62,15 +61,9 @@ def _spelled(template: str, postgres: bool) -> str:
 # Only who has beaten since under the old policy lives longer than the new one lets him.
 LATE = "AND expires_at > {heard} + :lost_after AND expires_at - {heard} <= :before\n"
 
-STATEMENTS = {
-    Backend.POSTGRES: _spelled(IN_ORDER, postgres=True),
-    Backend.SQLITE: _spelled(SHORTEN, postgres=False),
-    Backend.MYSQL: _spelled(SHORTEN, postgres=False),
-}
-ONCE_MORE = {
-    Backend.POSTGRES: _spelled(IN_ORDER.replace("{meant}", MEANT + LATE), postgres=True),
-    Backend.MYSQL: _spelled(SHORTEN.replace("{meant}", MEANT + LATE), postgres=False),
-}
+FIRST, FIRST_POSTGRES = _spelled(SHORTEN, postgres=False), _spelled(IN_ORDER, postgres=True)
+AGAIN = _spelled(SHORTEN.replace("{meant}", MEANT + LATE), postgres=False)
+AGAIN_POSTGRES = _spelled(IN_ORDER.replace("{meant}", MEANT + LATE), postgres=True)
 
 Shorter = Sequence[tuple[str, Shortening]]
 
@@ -90,15 +83,16 @@ def shorten(tx: Tx, shorter: Shorter) -> None:
     """Let the leases of these pools live for no longer than their new policy says."""
     if shorter:
         tx.patiently()
-        _shorten(tx, shorter, STATEMENTS[tx.dialect.backend])
+        first = tx.dialect.pick(sqlite=FIRST, postgres=FIRST_POSTGRES, mysql=FIRST)
+        _shorten(tx, shorter, first)
 
 
 def once_more(db: Database, shorter: Shorter) -> None:
     """Do so again for beats that had read the policy of before."""
-    statement = ONCE_MORE.get(db.dialect.backend)  # SQLite has one writer
+    again = db.dialect.pick(sqlite=AGAIN, postgres=AGAIN_POSTGRES, mysql=AGAIN)
     doubtful = [each for each in shorter if each[1].lost_after < each[1].before]
-    if statement is not None and doubtful:
-        db.transaction(lambda tx: _shorten(tx, doubtful, statement))
+    if doubtful and not db.dialect.one_writer:
+        db.transaction(lambda tx: _shorten(tx, doubtful, again))
 
 
 def _shorten(tx: Tx, shorter: Shorter, statement: str) -> None:
