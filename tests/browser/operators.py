@@ -53,7 +53,7 @@ class Hospital:
         """Take away the table that knows keys, as a restore of the wrong backup does."""
         database = self.world.ledger._db  # type: ignore[attr-defined]  # it is SQL
         rename = "ALTER TABLE {} RENAME TO {}"
-        out, back = ("api_keys", "api_keys_gone"), ("api_keys_gone", "api_keys")
+        out, back = ("sojourn_api_keys", "api_keys_gone"), ("api_keys_gone", "sojourn_api_keys")
         database.transaction(lambda tx: tx.core(text(rename.format(*out))))
         try:
             yield

@@ -73,7 +73,7 @@ def test_what_is_open_stays_open_while_checks_come_in(come: Come, place: Hospita
     place.patient.wrong["seats.capacity"] = SLOW
     place.patient.gates["store.clock"].set()
     expect(it.title()).to_have_text(MISSING.means)
-    expect(keys.get_by_text("Has every table its primary key?")).to_be_visible()
+    expect(keys.get_by_text("Has every table its primary key?", exact=True)).to_be_visible()
     expect(keys.locator("summary")).to_be_focused()
     expect(it.check("seats.capacity").get_by_text("Bring the database nearer.")).to_be_visible()
     expect(it.check("store.clock")).to_contain_text("Fine: The clocks agree to 3 ms.")
@@ -147,7 +147,7 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
         "Doctor",
         "Sign out",
         "Run all checks",
-        "Copy the command that looks",
+        "sojourn doctor",
     ]
     it.page.keyboard.press("Shift+Tab")
     it.page.keyboard.press("Enter")

@@ -17,6 +17,8 @@ from sojourn.session import Session
 from sojourn.text import isolated
 
 HERE = "security"  # the page, as seen from itself
+ALIKE = 8
+"""Sessions of one device that are shown one by one."""
 INTRO = "Sign out any device that you don’t recognize."
 
 
@@ -36,6 +38,17 @@ class Row(Struct, frozen=True, kw_only=True):
     begun: Moment
     ends: Moment
     end: str
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Sessions of devices that are called the same: more than ALIKE are shown as one that opens."""
+
+    rows: tuple[Row, ...]
+    folded: bool
+
+    @property
+    def device(self) -> str:
+        return self.rows[0].shown.device
 
 
 class Panel(Struct, frozen=True, kw_only=True):
@@ -60,6 +73,21 @@ class Panel(Struct, frozen=True, kw_only=True):
     others: str = ""
     older: str = ""
     newest: str = ""
+
+    @property
+    def groups(self) -> list[Group]:
+        """Return the rows in their order, those of one device together where they are many."""
+        kin: dict[str, list[Row]] = {}
+        for row in self.rows:
+            key = row.shown.id if row.shown.is_current else f"device {row.shown.device}"
+            kin.setdefault(key, []).append(row)
+        many = {id(row): rows for rows in kin.values() if len(rows) > ALIKE for row in rows}
+        found = []
+        for row in self.rows:
+            rows = many.get(id(row), [row])
+            if rows[0] is row:
+                found.append(Group(rows=tuple(rows), folded=len(rows) > ALIKE))
+        return found
 
 
 class Card(Struct, frozen=True, kw_only=True):
