@@ -203,6 +203,7 @@ def adopt(
             if apply:
                 guard(target, origin, again=again)
             complete, seconds, estimate = run(out, origin, target, terms, tally, write=apply)
+        proposed = [] if user_path else _user_paths(origin, tally)
     facts = {
         "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
         "store": mask_text(settings.store_url),
@@ -213,8 +214,11 @@ def adopt(
         "estimatedSeconds": estimate,
     }
     _tell(out, facts, report)
-    if not user_path and not as_json:
-        _propose(out, origin, tally)
+    if proposed:
+        said = " or ".join(f"--user-path {each}" for each in proposed)
+        out.aside.print(
+            f"No row has a user where it was looked for. In their data there may be one: {said}"
+        )
     if not complete:
         raise typer.Abort
     _judge(tally)
@@ -275,20 +279,15 @@ def _tell(out: Output, facts: Mapping[str, Any], report: Path | None) -> None:
         out.say("Nothing was written. Add --apply to adopt them.")
 
 
-def _propose(out: Output, origin: Origin, tally: Tally) -> None:
-    """Where no row has a user, look for one in their data, and say how to name it."""
+def _user_paths(origin: Origin, tally: Tally) -> list[str]:
+    """Where no row has a user, say where in their data one may be."""
     from sojourn.adopt.formats import Kind
     from sojourn.adopt.rows import likely_user_paths
 
     without = tally.skipped.get("no_user")
     if without is None or not without.count or tally.taken + tally.already_there:
-        return
-    found = likely_user_paths(origin.batches(), Kind(origin.kind))
-    if found:
-        said = " or ".join(f"--user-path {each}" for each in found)
-        out.say(
-            f"No row has a user where it was looked for. In their data there may be one: {said}"
-        )
+        return []
+    return likely_user_paths(origin.batches(), Kind(origin.kind))
 
 
 def _judge(tally: Tally) -> None:

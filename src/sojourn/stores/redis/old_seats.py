@@ -7,6 +7,7 @@ session fell silent.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,24 @@ import redis
 from msgspec import Struct
 
 from sojourn.ending import Ending, ending_of
-from sojourn.stores.redis.orphans import COUNTERS, IS_COUNTER, IS_SESSION, SESSIONS
+
+SESSIONS = ("session:*", "sessions:*", "sess:*")
+SETS = ("user_sessions:*", "user:*:sessions", "sessions:user:*", "user:sessions:*")
+COUNTERS = (
+    "feature:*:count",
+    "feature_count:*",
+    "feature:*:active",
+    "license:*:count",
+    "seats:*:count",
+)
+
+
+def _matcher(*patterns: str) -> Callable[[bytes], object]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)).encode()).match
+
+
+IS_SESSION, IS_SET, IS_COUNTER = _matcher(*SESSIONS), _matcher(*SETS), _matcher(*COUNTERS)
+ANY = _matcher(*SESSIONS, *SETS, *COUNTERS)
 
 PAGE = 250
 KEYS_MAX = 2_000_000
@@ -127,6 +145,8 @@ def counters(client: Any, ours: str = "") -> list[CounterSeen]:
         for row in page
         if ending_of(row) is not Ending.OVER
     )
+    if not living:  # sessions do not say which feature they are of
+        return []
     found: dict[str, CounterSeen] = {}
     for page in pages(client, IS_COUNTER, ours):
         for key in page:
