@@ -35,11 +35,11 @@ h2, h3, b { font-weight: 650; }
 .why { flex-basis: 100%; margin-top: -4px; text-align: end; }
 button, a { display: inline-flex; gap: 8px; align-items: center; justify-content: center;
 min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
-color: var(--ink); background: var(--panel); border: 1px solid var(--edge, var(--line-2));
+color: var(--ink); background: var(--panel); border: 1px solid var(--edge);
 border-radius: var(--sojourn-control-radius, 8px); cursor: pointer; white-space: nowrap; transition: .12s; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 button:hover, a:hover { background: var(--ground); border-color: var(--dim); }
-[aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--edge, var(--line-2)) !important; cursor: default; }
+[aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--edge) !important; cursor: default; }
 svg { width: 20px; height: 20px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.75;
 stroke-linecap: round; stroke-linejoin: round; }
 :is(button, a) svg { width: 16px; height: 16px; }
@@ -577,6 +577,7 @@ const [what, values] = !session
 : [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
 const ask = (this.#asking = parts(make(ASK)));
 say(ask.question, this.#text(what, values));
+ask.question.after(" ");
 const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
 say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
 say(ask.cancel, this.#text("cancel"));

@@ -228,6 +228,7 @@ export class ActiveSessions extends HTMLElement {
       : [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
     const ask = (this.#asking = parts(make(ASK)));
     say(ask.question, this.#text(what, values));
+    ask.question.after(" ");
     const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
     say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
     say(ask.cancel, this.#text("cancel"));

@@ -69,7 +69,7 @@ def test_the_colors_are_the_same_everywhere() -> None:
     component = re.findall(r"([\w-]+) (\w{6}) (\w{6})", tokens)
     told = (SOURCE.parent / "README.md").read_text()
     documented = re.findall(r"`--sojourn-([\w-]+)` \| `(#\w{6})` \| `(#\w{6})`", told)
-    assert len(pages) == 13
+    assert len(pages) == 14
     assert pages == [(name, f"#{light}", f"#{dark}") for name, light, dark in component]
     assert pages == documented
 
