@@ -28,6 +28,8 @@ BODY_LENGTH = 43  # base62 digits that hold 256 bits
 CHECK_LENGTH = 6
 TOKEN_LENGTH = 4 + BODY_LENGTH + CHECK_LENGTH
 LEASE_TOKEN_MAX = 2_048
+FOREIGN_MAX = 8_192
+"""Characters of a session token that another system made: a JWT may be long."""
 SECRET_MIN = 32  # bytes
 
 

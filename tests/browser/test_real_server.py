@@ -22,7 +22,8 @@ from sojourn.testing.servers import Server, fresh_database
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 MANY = 10_000
 
@@ -199,7 +200,9 @@ def test_ten_thousand_sessions(people: Any) -> None:
     somebody.page.goto(PAGE)
     expect(somebody.part).to_contain_text("10,000 active sessions.")
     rows = somebody.part.get_by_role("listitem")
-    expect(rows).to_have_count(50)
+    expect(rows).to_have_count(2)  # this device, and all others, which are of its kind
+    somebody.part.get_by_text("Show each of them").click()
+    expect(rows).to_have_count(2 + 49)
     expect(rows.first).to_contain_text("This device")
     took, size = somebody.page.evaluate(
         "() => { const [last] = performance.getEntriesByType('resource')"
@@ -209,4 +212,4 @@ def test_ten_thousand_sessions(people: Any) -> None:
     assert took < 1_000
     assert size < 25_000
     somebody.part.get_by_role("button", name="Show more").click()
-    expect(rows).to_have_count(100)
+    expect(rows).to_have_count(2 + 99)

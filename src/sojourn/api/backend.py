@@ -20,9 +20,8 @@ from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
-from sojourn.service.sessions import FOREIGN_MAX
 from sojourn.session import Gone, TooMany
-from sojourn.token import TokenKind
+from sojourn.token import FOREIGN_MAX, TokenKind
 from sojourn.wire.bodies import Done, retry_after_header
 from sojourn.wire.problems import answer_problem
 from sojourn.wire.proof import bearer

@@ -42,6 +42,15 @@ Folder = Annotated[
     str | None,
     typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
 ]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="SECRET",
+        help="The servers' secrets. Repeat. Better in SOJOURN_SECRET.",
+        show_default=False,
+    ),
+]
 Areas = Annotated[
     list[str] | None,
     typer.Option(
@@ -123,6 +132,7 @@ def doctor(
     store: Store = None,
     ledger: Ledger = None,
     data: Folder = None,
+    secret: Secret = None,
     express: Express = None,
     url: Url = None,
     login: Login = None,
@@ -147,7 +157,8 @@ def doctor(
 
     areas = _areas(area or [])
     given = {"store": store, "ledger": ledger, "data": data, "express": express}
-    loaded = source.read(given, config, lenient=True)  # what is wrong with them is a finding
+    read = {**given, "secret": secret}
+    loaded = source.read(read, config, lenient=True)  # what is wrong with them is a finding
     outside = None
     if url is not None:
         request = None if login is None else _read(login)

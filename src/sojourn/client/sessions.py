@@ -44,7 +44,7 @@ TIMEOUT = 10.0  # seconds for one request and its answer, sent again or not
 TEXT_MAX = 512  # characters of a device's description that are sent
 LIST_MAX = 1_000
 IDS_MAX = 100  # of sessions that one request ends by their ids
-FOREIGN_MAX = 512  # characters of a token that another system made
+FOREIGN_MAX = 8_192  # characters of a token that another system made
 _ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 _Q = TypeVar("_Q")

@@ -82,6 +82,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     repairable: str = ""
     at: When | None = None  # the last look
+    waiting: bool = False  # some were not looked at yet
     running: bool = False
     done: int = 0
     total: int = 0
@@ -163,14 +164,17 @@ def by_area(found: Sequence[Row]) -> list[AreaRows]:
 def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
     """Answer what the page's reader came for: whom it concerns, why, and what that rests on."""
     wrong = problems(found)
+    waiting = any(each.at is None for each in found)
     if run is not None:
         title, text = _under_way(run)
         done, total = len(run.current.seen), len(run.checks)
-        return Summary(title=title, text=text, running=True, done=done, total=total)
+        return Summary(
+            title=title, text=text, running=True, done=done, total=total, waiting=waiting
+        )
     times = [each.at for each in found if each.at is not None]
     last = max(times, key=lambda at: at.iso, default=None)
     if not wrong:
-        return Summary(title=_all_well(found), text=_rests_on(found), at=last)
+        return Summary(title=_all_well(found), text=_rests_on(found), at=last, waiting=waiting)
     worst, *others = wrong
     cause = worst.title if worst.title != worst.effect else ""
     if others:
@@ -185,6 +189,7 @@ def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
         steps=tuple(steps.values()),
         repairable=_count(number, "problem"),
         at=last,
+        waiting=waiting,
     )
 
 

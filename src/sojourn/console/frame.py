@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sojourn.console.render import render
 from sojourn.finding import Verdict
-from sojourn.people.pages import SECURED, Page
+from sojourn.people.pages import POLICY, SECURED, Page
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
@@ -20,7 +20,12 @@ PLACES = (("doctor", "Doctor", "doctor"),)
 
 # Without a referrer a browser also hides the origin of a form that it sends, which is what tells our own
 # pages from others' where there is no Sec-Fetch-Site (HTTP).
-HEADERS = [(name, "same-origin" if name == "Referrer-Policy" else v) for name, v in SECURED]
+# htmx reads what the server answers as HTML: by the one policy that console.js makes.
+_OTHERWISE = {
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": POLICY.replace("trusted-types 'none'", "trusted-types default"),
+}
+HEADERS = [(name, _OTHERWISE.get(name, value)) for name, value in SECURED]
 _CHALLENGE = ("WWW-Authenticate", 'Cookie realm="console"')  # a 401 must name a way
 
 

@@ -21,7 +21,7 @@ from sojourn.people.pages import Look, asset_page, security_page
 ROOT = Path(__file__).parents[3]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
 BUILD = runpy.run_path(str(SOURCE.parent / "build.py"))
-COMPONENT_MAX = 10_000  # bytes, gzipped
+COMPONENT_MAX = 12_000  # bytes, gzipped
 COLOR = re.compile(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)")
 
 
@@ -69,7 +69,7 @@ def test_the_colors_are_the_same_everywhere() -> None:
     component = re.findall(r"([\w-]+) (\w{6}) (\w{6})", tokens)
     told = (SOURCE.parent / "README.md").read_text()
     documented = re.findall(r"`--sojourn-([\w-]+)` \| `(#\w{6})` \| `(#\w{6})`", told)
-    assert len(pages) == 13
+    assert len(pages) == 14
     assert pages == [(name, f"#{light}", f"#{dark}") for name, light, dark in component]
     assert pages == documented
 

@@ -1,5 +1,8 @@
 // What a page of the console does beyond htmx: copy, let times pass, keep the focus, say when the server is
 // gone. Without it everything works that changes anything.
+// Trusted Types: what htmx puts into the page was written by our own templates, which escape all that is not.
+window.trustedTypes?.createPolicy("default", { createHTML: (html) => html });
+
 const root = document.documentElement;
 if (navigator.clipboard) root.dataset.copies = "";
 

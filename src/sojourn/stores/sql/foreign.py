@@ -39,10 +39,12 @@ from sqlalchemy.types import NullType
 
 from sojourn.errors import NotFound, SettingsError, StoreBroken, StoreError
 from sojourn.stores.sql.faults import classify
+from sojourn.token import FOREIGN_MAX
 
 BATCH = 250
 DATA_READ = 1_048_577
 TEXT_READ = 1_024
+TOKEN_READ = FOREIGN_MAX + 1
 TABLES_NAMED = 20
 CONNECT_TIMEOUT = 10  # seconds
 READ_POSTGRES = "BEGIN READ ONLY; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC'"
@@ -82,6 +84,18 @@ SHAPES: Mapping[str, Shape] = {
             "data": ("data",),
             "expires": ("expiry",),
             "created": ("created",),
+        },
+    ),
+    "license-sessions": Shape(
+        ("user_sessions", "license_sessions", "feature_sessions"),
+        ("token", "user", "feature", "beat"),
+        {
+            "token": ("session_token", "token"),
+            "user": ("user_id",),
+            "feature": ("feature", "feature_name"),
+            "license": ("license_cache_id", "license_id"),
+            "beat": ("last_heartbeat", "last_heartbeat_at", "heartbeat_at"),
+            "created": ("created_at", "started_at"),
         },
     ),
     "user-sessions": Shape(
@@ -337,7 +351,7 @@ class SqlSource:
             return column(name)  # MySQL's BIT(1) is a byte, and a text of it nothing
         if self._backend == "sqlite":
             return column(name)
-        return func.substr(self._text(name), 1, TEXT_READ)
+        return func.substr(self._text(name), 1, TOKEN_READ if role == "token" else TEXT_READ)
 
     def _text(self, name: str) -> ColumnElement[Any]:
         return column(name) if self._backend == "sqlite" else cast(column(name), String)
