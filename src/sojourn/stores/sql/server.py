@@ -20,8 +20,8 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sojourn.clock import Clock
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend, Dialect
-from sojourn.stores.sql.faults import READ_ONLY, of_driver
+from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
+from sojourn.stores.sql.faults import NO_INDEX, READ_ONLY, Fault, of_driver
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -43,6 +43,10 @@ SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout
 ANSWER_MAX = (
     16_777_216  # bytes of a row of JSON, which MariaDB would cut where an operator set less
 )
+APPLICATION = "sojourn/6"
+"""What PostgreSQL is told that we are; before version 0006 of the schema, `sojourn`: see `names.facts`."""
+UNFORCED_FOR = 60.0
+"""Seconds until indexes are named again, after the database did not know one."""
 POOL_SIZE = 8
 POOL_OVERFLOW = 8
 POOL_TIMEOUT = 10
@@ -117,6 +121,7 @@ class ServerDatabase(Database):
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
         self.steady = SteadyClock()
+        self._forced_again = 0.0
         self._closed = False
         _open_servers.add(self)
 
@@ -124,6 +129,8 @@ class ServerDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
+        if self.dialect is MYSQL_UNFORCED and time.monotonic() >= self._forced_again:
+            self.dialect = MYSQL
         with self.engine.connect() as connection:
             tx = ServerTx(connection, self.dialect, self.clock, self.steady)
             try:
@@ -135,6 +142,14 @@ class ServerDatabase(Database):
 
     def look_at_clock(self) -> None:
         self.steady.doubt()
+
+    def relieved(self, fault: Fault) -> bool:
+        """Where an index that a statement names is not known, name none: slower, and right all the same."""
+        if fault.code != NO_INDEX or self.dialect.backend is not Backend.MYSQL:
+            return False
+        self._forced_again = time.monotonic() + UNFORCED_FOR
+        self.dialect = MYSQL_UNFORCED
+        return True
 
     def close(self) -> None:
         self._closed = True
@@ -178,7 +193,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "keepalives_interval": 2,
         "keepalives_count": 2,
         "tcp_user_timeout": REPLY_TIMEOUT * 1_000,
-        "application_name": "sojourn",
+        "application_name": APPLICATION,
     }
     given = {name: value for name, value in alive.items() if name not in url.query}
     engine = _engine(url.set(drivername="postgresql+psycopg"), given, use_native_hstore=False)
