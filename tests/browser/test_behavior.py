@@ -215,7 +215,7 @@ def test_another_tab(stages: Stages) -> None:
 
 
 def test_a_sites_own_words_and_colors(stages: Stages) -> None:
-    """Words are replaced by attribute or property, times follow their words, colors the properties and `theme`."""
+    """Words, properties of color and `theme` are the site's; times follow the words."""
     stage = stages()
     words = '{"title": "Ihre Geräte", "count": {"one": "{n} Sitzung", "other": "{n} Sitzungen"}}'
     embed(

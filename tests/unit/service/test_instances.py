@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from sojourn.clock import DAY, HOUR, ManualClock
-from sojourn.ledger import INSTANCE_KEPT, Instance
-from sojourn.service.instances import ALIVE, Presence, running
+from sojourn.ledger import INSTANCE_ALIVE, INSTANCE_KEPT, Instance
+from sojourn.service.instances import Presence, running
 from sojourn.stores.open import open_ledger
 from sojourn.token import Keyring
 
@@ -32,7 +32,7 @@ def test_who_serves(kind: str, request: pytest.FixtureRequest) -> None:
 
         ledger.register(one, stopped=True)
         assert [x.id for x in running(ledger.instances(), clock.now())] == ["srv_2"]
-        clock.advance(milliseconds=ALIVE)
+        clock.advance(milliseconds=INSTANCE_ALIVE)
         assert running(ledger.instances(), clock.now()) == []
         clock.advance(milliseconds=INSTANCE_KEPT)
         ledger.register(Instance(id="srv_3", host="beta", pid=9, version="1", fingerprints=()))

@@ -61,7 +61,8 @@ class Watch:
 
 def _settle(tx: Tx) -> bool:
     """Tell the stream what has changed; return whether something is missing."""
-    there = set(inspect(tx.connection).get_table_names())
+    found = inspect(tx.connection)
+    there = {*found.get_table_names(), *found.get_view_names()}  # see `names.mysql`
     missing = sorted(schema.metadata.tables.keys() - there)
     told = tx.rows(TOLD, {})
     if bool(missing) == bool(told):

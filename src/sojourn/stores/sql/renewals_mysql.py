@@ -23,7 +23,7 @@ READ = """
 SELECT {now}, min(l.pool_id) = max(l.pool_id), json_arrayagg(json_array(
     l.id, l.fence, l.suspect_at, l.expires_at, l.acquired_at, p.lost_after, p.suspect_after,
     p.heartbeat_interval, p.linger, p.max_lease))
-FROM sojourn_leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN sojourn_pools AS p ON p.id = l.pool_id
+FROM sojourn_leases AS l {force PRIMARY} STRAIGHT_JOIN sojourn_pools AS p ON p.id = l.pool_id
 WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
   AND {open}
 """.replace("{open}", OPEN.replace("{at}", "{now}"))

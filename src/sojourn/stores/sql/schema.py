@@ -342,6 +342,7 @@ instances = Table(
     Column("started_at", INSTANT, nullable=False),
     Column("seen_at", INSTANT, nullable=False),
     Column("stopped_at", INSTANT),
+    Column("schema_version", Key(32)),  # that its code needs; none: it is older than this column
     Index("sojourn_instances_seen", "seen_at"),
     **IN_MYSQL,
 )

@@ -21,8 +21,8 @@ from sojourn.clock import Clock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import lent
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend, Dialect
-from sojourn.stores.sql.faults import READ_ONLY, of_driver
+from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
+from sojourn.stores.sql.faults import NO_INDEX, READ_ONLY, Fault, of_driver
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -48,6 +48,10 @@ OWN = "sojourn.own"  # of what is known of a connection: whether it is surely ou
 LENT_BEGIN = "sojourn.begin"  # likewise: what begins a transaction where it is not
 PREPARE = "prepare_threshold"
 """What a URL says where statements shall be prepared though the connection may be a pooler's."""
+APPLICATION = "sojourn/6"
+"""What PostgreSQL is told that we are; before version 0006 of the schema, `sojourn`: see `names.facts`."""
+UNFORCED_FOR = 60.0
+"""Seconds until indexes are named again, after the database did not know one."""
 POOL_SIZE = 8
 POOL_OVERFLOW = 8
 POOL_TIMEOUT = 10
@@ -134,6 +138,7 @@ class ServerDatabase(Database):
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
         self.steady = SteadyClock()
+        self._forced_again = 0.0
         self._closed = False
         _open_servers.add(self)
 
@@ -141,6 +146,8 @@ class ServerDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
+        if self.dialect is MYSQL_UNFORCED and time.monotonic() >= self._forced_again:
+            self.dialect = MYSQL
         with self.engine.connect() as connection:
             tx = ServerTx(connection, self.dialect, self.clock, self.steady)
             try:
@@ -152,6 +159,14 @@ class ServerDatabase(Database):
 
     def look_at_clock(self) -> None:
         self.steady.doubt()
+
+    def relieved(self, fault: Fault) -> bool:
+        """Where an index that a statement names is not known, name none: slower, and right all the same."""
+        if fault.code != NO_INDEX or self.dialect.backend is not Backend.MYSQL:
+            return False
+        self._forced_again = time.monotonic() + UNFORCED_FOR
+        self.dialect = MYSQL_UNFORCED
+        return True
 
     def close(self) -> None:
         self._closed = True
@@ -195,7 +210,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "keepalives_interval": 2,
         "keepalives_count": 2,
         "tcp_user_timeout": REPLY_TIMEOUT * 1_000,
-        "application_name": "sojourn",
+        "application_name": APPLICATION,
     }
     given = {name: value for name, value in alive.items() if name not in url.query}
     told = url.query.get(PREPARE)

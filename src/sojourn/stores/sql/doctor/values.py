@@ -60,6 +60,7 @@ DERIVED: dict[tuple[str, str], str] = {
         )
     },
     ("sojourn_sweeps", "error"): "NULL",
+    ("sojourn_instances", "schema_version"): "NULL",
     ("sojourn_webhooks", "description"): "''",
     ("sojourn_webhooks", "disabled_because"): "NULL",
     ("sojourn_webhooks", "claimed_by"): "NULL",

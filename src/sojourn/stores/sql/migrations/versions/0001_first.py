@@ -1,6 +1,7 @@
 """The first schema.
 
-The tables are written out, and not taken from `schema`, so that this step stays what it was. Tables
+The tables are written out, and not taken from `schema`, so that this step stays what it was, but for their
+names: where a database has them by the old ones, they are renamed before the first step is taken. Tables
 that exist already, made by hand or by a start that was killed, are kept.
 """
 
