@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 from tests.doctor.app import certificate
-from tests.unit.client.test_client_http import PATIENCE, Behavior, Misbehaving, good, serving, silent
+from tests.unit.client.test_client_http import (
+    PATIENCE,
+    Behavior,
+    Misbehaving,
+    good,
+    serving,
+    silent,
+)
 
 from sojourn import exchange
 from sojourn.client import sockets
