@@ -105,6 +105,23 @@ def mask(token: str) -> str:
     return token[:8] + "…" if len(token) > 8 else "…"
 
 
+class Secret:
+    """A token that shows itself to nobody who does not ask."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Secret({mask(self._text)!r})"
+
+    __str__ = __repr__
+
+
 def _base62(number: int, length: int) -> str:
     digits = []
     for _ in range(length):

@@ -12,13 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-import httpx
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
-from sojourn.client.http import Secret
+from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.decoding import prepared
 from sojourn.device import Device
 from sojourn.errors import InvalidToken, SojournError, StoreUnavailable
@@ -35,7 +34,7 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.text import plain
-from sojourn.token import TokenKind, check_token
+from sojourn.token import Secret, TokenKind, check_token
 
 BASE = "/api/sessions"
 PARALLEL = 16
@@ -141,7 +140,7 @@ class RemoteSessions:
         key: str,
         *,
         timeout: float = TIMEOUT,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | HttpxTransport | None = None,
     ) -> None:
         self._connection = Connection(
             url, key, connections=2 * PARALLEL, timeout=timeout, transport=transport

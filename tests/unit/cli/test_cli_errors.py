@@ -14,6 +14,7 @@ from sojourn.cli import main as entry
 from sojourn.cli.failure import EXIT_CODES, ExitCode, Failure, as_failure, show
 from sojourn.cli.main import main
 from sojourn.cli.server import Server
+from sojourn.client.opening import open_transport, target_at
 from sojourn.errors import (
     Conflict,
     Forbidden,
@@ -138,7 +139,7 @@ def answering(status: int, body: object, key: str = "sja_x") -> Server:
     """A server that answers everything alike."""
     server = Server("http://there", key, key_from="SOJOURN_KEY")
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body))
-    server.__dict__["_client"] = httpx.Client(base_url="http://there", transport=transport)
+    server.__dict__["transport"] = open_transport(target_at(server.url), given=transport)
     return server
 
 
@@ -170,7 +171,7 @@ def test_a_servers_refusal(status: int, code: str, exit_code: ExitCode) -> None:
 def test_a_stranger_at_the_address() -> None:
     server = Server("http://there", "sja_x")
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
-    server.__dict__["_client"] = httpx.Client(base_url="http://there", transport=transport)
+    server.__dict__["transport"] = open_transport(target_at(server.url), given=transport)
     with pytest.raises(Failure, match="is not Sojourn"):
         server.get("/api/licenses")
 
@@ -196,7 +197,7 @@ def test_long_lists_are_read_page_by_page() -> None:
 
     server = Server("http://there", "sja_x")
     transport = httpx.MockTransport(answer)
-    server.__dict__["_client"] = httpx.Client(base_url="http://there", transport=transport)
+    server.__dict__["transport"] = open_transport(target_at(server.url), given=transport)
     assert list(server.pages("/rows", limit=10_000)) == rows
     assert list(server.pages("/rows", limit=700)) == rows[:700]
 
@@ -212,5 +213,5 @@ def test_loading_the_commands_is_quick() -> None:
         timeout=30,
         check=True,
     )
-    heavy = {"rich", "httpx", "uvicorn", "sqlalchemy", "alembic"}
+    heavy = {"rich", "httpx", "ssl", "uvicorn", "sqlalchemy", "alembic"}
     assert not heavy & set(done.stdout.split())

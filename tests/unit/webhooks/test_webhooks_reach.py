@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sojourn.destination import is_off_limits
-from sojourn.webhooks.reach import OutOfReach, Reach, Target, addresses, check_url
+from sojourn.exchange import Target
+from sojourn.webhooks.reach import OutOfReach, Reach, addresses, check_url
 from sojourn.webhooks.sender import Line
 
 LOOPBACK = (

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.receiver import Answer, Receiver, receiving
 
+from sojourn import exchange
 from sojourn.webhook import Attempt
 from sojourn.webhooks import sender
 from sojourn.webhooks.reach import Reach
@@ -165,10 +166,10 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Re
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    sender._tls.cache_clear()
+    exchange.trusted.cache_clear()
     with receiving(context) as receiver:
         yield receiver, receiver.port
-    sender._tls.cache_clear()
+    exchange.trusted.cache_clear()
 
 
 def test_https(secure: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ def test_https(secure: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch) ->
     assert wrong.error is not None
     assert wrong.error.startswith("The receiver's certificate is not trusted: IP address mismatch")
     monkeypatch.delenv("SSL_CERT_FILE")
-    sender._tls.cache_clear()
+    exchange.trusted.cache_clear()
     untrusted = post(f"https://localhost:{port}/")
     assert untrusted.error == "The receiver's certificate is not trusted: self-signed certificate."
     assert len(receiver.received) == 1
