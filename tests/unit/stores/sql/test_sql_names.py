@@ -15,12 +15,13 @@ from tests.unit.stores.sql.test_sql_faults import VERBS
 
 from sojourn.clock import DAY, STORE_CLOCK
 from sojourn.doctor.doctor import Doctor
-from sojourn.errors import SojournError, StoreBroken, StoreUnavailable
+from sojourn.errors import SojournError, StoreBroken, StoreUnavailable, TableMissing
 from sojourn.lease import Beat, Lease, Release, Renew
 from sojourn.session import NewSession, Session
 from sojourn.stores import open as stores
 from sojourn.stores.sql import migrations, schema
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED
+from sojourn.stores.sql.faults import MIGRATE
 from sojourn.stores.sql.names import facts
 from sojourn.stores.sql.names.facts import NOUNS, PREFIX
 from sojourn.stores.sql.store import SqlStore
@@ -109,7 +110,7 @@ def wrong(url: str) -> dict[str, str]:
     examiner = stores.open_examiner(url, place="here")
     assert examiner is not None
     with closing(examiner):
-        seen = Doctor([examiner], nullcontext).examine()
+        seen = list(Doctor([examiner], nullcontext).examine())
     return {x.check.id: x.finding.title for x in seen if x.finding.verdict.rank}
 
 
@@ -553,3 +554,19 @@ def test_a_long_transaction_is_not_waited_for_long(
     stores.migrate(server_url)
     with closing(opened(server_url)) as store:
         assert isinstance(store.load([PERSON])[0], Session)
+
+
+def test_migrate_never_sends_people_to_migrate(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was told to run can be no answer."""
+    for broken in (StoreBroken("Broken."), TableMissing("Gone.", hint=MIGRATE)):
+
+        def fail(_tx: Any, error: StoreBroken = broken) -> None:
+            raise error
+
+        monkeypatch.setattr(migrations, "repair", fail)
+        with pytest.raises(type(broken)) as refused:
+            stores.migrate(sqlite_url)
+        assert "sojourn migrate" not in refused.value.hint
+        assert "sojourn doctor" in refused.value.hint
