@@ -3,6 +3,7 @@
 Each spelling that people use means one thing everywhere, or is refused in words that say how it is written:
 
     memory:    sqlite:///file    sqlite:////absolute/file    postgresql://    mysql://    redis://
+    postgresql://…?schema=name    in that schema
     POSTGRES://    postgresql+psycopg://    mysql+pymysql://    sqlite+pysqlite:///file    the same
 
 A file that is served from memory because a slash was missing, or a record of licenses that lands in another
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote, unquote
 
 from sojourn.errors import SettingsError
 
@@ -33,6 +35,7 @@ SQL = {
 REDIS = ("redis", "rediss", "valkey", "valkeys")
 REDIS_KINDS = ("", "unix", "cluster", "sentinel")
 PORT_MAX = 65_535
+SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.-]+(\+[A-Za-z0-9_.+-]+)?(?=:)")
 
 
@@ -131,7 +134,9 @@ def _port(host: str) -> str:
 
 
 def spread(url: str) -> str:
-    """Write a URL of several PostgreSQL servers as the driver takes it: `?host=…&host=…`."""
+    """Write a URL of a database as the driver takes it: several PostgreSQL servers as `?host=…&host=…`, and
+    the schema to work in as an option of the connection. Raises SettingsError."""
+    url = _in_schema(url)
     named = hosts(url)
     if len(named) < 2:  # one host is written as ever
         return url
@@ -139,6 +144,34 @@ def spread(url: str) -> str:
     user, at, _ = place.rpartition("@")
     told = "&".join([*filter(None, [query]), *_each(named)])
     return f"{url.partition(':')[0]}://{user}{at}{path or '/'}?{told}"
+
+
+def _in_schema(url: str) -> str:
+    """Turn PostgreSQL's `?schema=…` into its `search_path`; other databases have none."""
+    place, path, query = _parts(url)
+    told = [part for part in query.split("&") if part]
+    wanted = [unquote(part.partition("=")[2]) for part in told if part.startswith("schema=")]
+    if not wanted:
+        return url
+    scheme = url.partition(":")[0]
+    if scheme != "postgresql":
+        raise SettingsError(
+            f"A {scheme}:// URL names no schema, and this one has ?schema=.",
+            hint="Name the database that is to hold the tables, and leave ?schema= out.",
+        )
+    others = [part for part in told if not part.startswith("schema=")]
+    if len(wanted) > 1 or any(part.startswith("options=") for part in others):
+        raise SettingsError(
+            "The store's URL says twice which schema to work in.",
+            hint="Leave ?options= out, or ?schema=.",
+        )
+    if not SCHEMA.fullmatch(wanted[0]):
+        raise SettingsError(
+            f"The store's URL names the schema {wanted[0]!r}, which is no plain name.",
+            hint="Use letters, digits, _ and -, 63 at most.",
+        )
+    option = quote(f'-csearch_path="{wanted[0]}"')
+    return f"{scheme}://{place}{path}?{'&'.join([*others, f'options={option}'])}"
 
 
 def _each(named: tuple[str, ...]) -> Iterator[str]:

@@ -121,3 +121,26 @@ def test_the_server_that_is_up_is_found_among_several(postgres_url: str) -> None
     with closing(open_store(url, migrate=True)) as store:
         store.define([pool(1)])
         assert take(store, "ann").fence == 1
+
+
+def test_a_schema_of_postgresql_s() -> None:
+    assert spread("postgresql://me@db/x?sslmode=require&schema=Web-app") == (
+        "postgresql://me@db/x?sslmode=require&options=-csearch_path%3D%22Web-app%22"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://me@db/x?schema=web", "A mysql:// URL names no schema"),
+        ("sqlite:///x.db?schema=web", "A sqlite:// URL names no schema"),
+        ("postgresql://db/x?schema=a%22b", "which is no plain name"),
+        ("postgresql://db/x?schema=", "which is no plain name"),
+        ("postgresql://db/x?schema=a&schema=b", "twice"),
+        ("postgresql://db/x?schema=a&options=-csearch_path%3Db", "twice"),
+    ],
+)
+def test_a_schema_that_means_nothing(url: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        spread(url)
+    assert refused.value.hint

@@ -570,3 +570,38 @@ def test_migrate_never_sends_people_to_migrate(
             stores.migrate(sqlite_url)
         assert "sojourn migrate" not in refused.value.hint
         assert "sojourn doctor" in refused.value.hint
+
+
+def test_a_schema_of_its_own(postgres_url: str) -> None:
+    """`?schema=` keeps every table of ours there, and leaves the application's schema alone."""
+    execute(postgres_url, "CREATE TABLE sessions (id integer PRIMARY KEY)")
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=web-app"
+    with pytest.raises(StoreBroken, match='no schema "web-app"') as refused:
+        stores.migrate(url)
+    assert 'CREATE SCHEMA "web-app"' in refused.value.hint
+    execute(postgres_url, 'CREATE SCHEMA "web-app"')
+    stores.migrate(url)
+    with closing(opened(url)) as store:
+        fill(store)
+    placed = (
+        "SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE '%s%' AND schemaname IN "
+    )
+    found = execute(postgres_url, f"{placed}('public', 'web-app')")
+    assert {tuple(row) for row in found} == {
+        ("public", "sessions"),
+        *(("web-app", table) for table in (*schema.metadata.tables, schema.VERSION_TABLE)),
+    }
+    assert wrong(url) == {}
+
+
+def test_the_tables_of_a_schema_are_renamed_there(postgres_url: str) -> None:
+    execute(postgres_url, "CREATE SCHEMA web")
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=web"
+    make_database(f"{postgres_url}?options=-csearch_path%3Dweb")
+    with closing(open_older(url)) as older:
+        fill(older)
+        stores.migrate(url)
+        assert isinstance(older.load([PERSON])[0], Session)
+    with closing(opened(url)) as store:
+        assert isinstance(store.load([PERSON])[0], Session)
+    assert names(postgres_url) == (set(), set())
