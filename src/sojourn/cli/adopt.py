@@ -25,6 +25,7 @@ from sojourn.cli.adopting import (
 )
 from sojourn.cli.command import Json
 from sojourn.cli.failure import Failure, reason
+from sojourn.cli.options import Folder, given
 from sojourn.cli.output import Column, Output, count, span
 from sojourn.cli.source import Config
 from sojourn.log import mask_text
@@ -62,12 +63,11 @@ REMARKS = {
 
 From = Annotated[
     str | None,
-    typer.Option(
+    given(
         "--from",
-        metavar="URL",
-        help="Database or Redis with the old sessions; only ever read. "
+        "URL",
+        "Database or Redis with the old sessions; only ever read. "
         f"With a password, better in {FROM}: others can read a command line.",
-        show_default=False,
     ),
 ]
 Table = Annotated[
@@ -77,28 +77,18 @@ Table = Annotated[
 KindOf = Annotated[str, typer.Option("--kind", metavar="KIND", help=f"auto, {', '.join(KINDS)}.")]
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to adopt into.", show_default=False),
-]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+    given("--store", "URL", "Store to adopt into."),
 ]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="SECRET",
-        help="The servers' secret. Better in SOJOURN_SECRET.",
-        show_default=False,
-    ),
+    given("--secret", "SECRET", "The servers' secret. Better in SOJOURN_SECRET."),
 ]
 License = Annotated[
     list[str] | None,
-    typer.Option(
+    given(
         "--license",
-        metavar="ID",
-        help="Of seats: the license here that they are of, or OLD=ID for each license_cache_id. Repeat.",
-        show_default=False,
+        "ID",
+        "Of seats: the license here that they are of, or OLD=ID for each license_cache_id. Repeat.",
     ),
 ]
 Apply = Annotated[
@@ -124,11 +114,10 @@ Rolling = Annotated[
 ]
 SecretFile = Annotated[
     Path | None,
-    typer.Option(
+    given(
         "--secret-file",
-        metavar="FILE",
-        help=f"Django's SECRET_KEY, and its fallbacks, one a line. Or {SECRET}; else you are asked.",
-        show_default=False,
+        "FILE",
+        f"Django's SECRET_KEY, and its fallbacks, one a line. Or {SECRET}; else you are asked.",
     ),
 ]
 Again = Annotated[
@@ -150,7 +139,7 @@ def adopt(
     table: Table = None,
     kind: KindOf = "auto",
     store: Store = None,
-    data: Data = None,
+    data: Folder = None,
     secret: Secret = None,
     license_: License = None,
     apply: Apply = False,

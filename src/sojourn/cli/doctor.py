@@ -13,6 +13,7 @@ from sojourn.cli import source
 from sojourn.cli.called import Called
 from sojourn.cli.command import Json, confirm
 from sojourn.cli.failure import ExitCode
+from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import STYLES, Output, count, span
 from sojourn.cli.source import Config
 from sojourn.errors import InvalidInput
@@ -32,33 +33,15 @@ INDENT = "    "
 
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to look at.", show_default=False),
-]
-Ledger = Annotated[
-    str | None,
-    typer.Option("--ledger", metavar="URL", help="Ledger, if it is elsewhere.", show_default=False),
-]
-Folder = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+    given("--store", "URL", "Store to look at."),
 ]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="SECRET",
-        help="The servers' secrets. Repeat. Better in SOJOURN_SECRET.",
-        show_default=False,
-    ),
+    given("--secret", "SECRET", "The servers' secrets. Repeat. Better in SOJOURN_SECRET."),
 ]
 Areas = Annotated[
     list[str] | None,
-    typer.Option(
-        "--area",
-        metavar="AREA",
-        help=f"Look at this alone: {', '.join(Area)}. Repeat.",
-        show_default=False,
-    ),
+    given("--area", "AREA", f"Look at this alone: {', '.join(Area)}. Repeat."),
 ]
 Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended.", show_default=False)]
 DryRun = Annotated[
@@ -73,54 +56,27 @@ Yes = Annotated[
 ]
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url", metavar="URL", help="Address to look at as a browser does.", show_default=False
-    ),
+    given("--url", "URL", "Address to look at as a browser does."),
 ]
 Login = Annotated[
     Path | None,
-    typer.Option(
-        "--login",
-        metavar="FILE",
-        help="With --url: the request that signs a canary in, as its text.",
-        show_default=False,
-    ),
+    given("--login", "FILE", "With --url: the request that signs a canary in, as its text."),
 ]
 Page = Annotated[
     str | None,
-    typer.Option(
-        "--page",
-        metavar="PATH",
-        help="With --url: a page that only who is signed in may see.",
-        show_default=False,
-    ),
+    given("--page", "PATH", "With --url: a page that only who is signed in may see."),
 ]
 Origin = Annotated[
     str | None,
-    typer.Option(
-        "--origin",
-        metavar="ORIGIN",
-        help="With --url: another site whose pages use the cookie.",
-        show_default=False,
-    ),
+    given("--origin", "ORIGIN", "With --url: another site whose pages use the cookie."),
 ]
 Via = Annotated[
     str | None,
-    typer.Option(
-        "--via",
-        metavar="HOST:PORT",
-        help="With --url: connect there, whatever the address says.",
-        show_default=False,
-    ),
+    given("--via", "HOST:PORT", "With --url: connect there, whatever the address says."),
 ]
 Express = Annotated[
     str | None,
-    typer.Option(
-        "--express",
-        metavar="URL",
-        help="An Express application's sessions: express+postgresql://…",
-        show_default=False,
-    ),
+    given("--express", "URL", "An Express application's sessions: express+postgresql://…"),
 ]
 
 

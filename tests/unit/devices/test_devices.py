@@ -9,8 +9,7 @@ import pytest
 from tests.mmdb import write_mmdb
 
 from sojourn.device import Device
-from sojourn.devices import HINTS, Devices, recognize
-from sojourn.devices.addresses import shortened
+from sojourn.devices import HINTS, Devices, recognize, shortened
 from sojourn.devices.agents import _recognize
 from sojourn.devices.places import Places, place_in_headers
 from sojourn.settings import Settings
