@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qsl
 
 from sojourn.errors import SettingsError
 
@@ -192,7 +191,8 @@ def _server(scheme: str, kind: str, rest: str) -> str:
 def _check_options(scheme: str, query: str) -> None:
     """Raise SettingsError for what stands after the question mark and would mean nothing, or fail later."""
     known = OPTIONS.get(scheme, frozenset())
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for each in filter(None, query.split("&")):
+        name, _, value = each.partition("=")
         if name not in known:
             raise SettingsError(
                 f"The store's URL says {name}=…, which means nothing to {scheme}.",
