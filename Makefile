@@ -24,7 +24,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-bounds campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -80,6 +80,9 @@ campaign-machine: dev servers ## Hold SQL stores to the reference model over hun
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
+
+campaign-failover: dev servers ## Fail each database over under load, PostgreSQL also behind PgBouncer (minutes; ARGS: --kind …, --rounds …)
+	$(BIN)/python -m tests.failover.campaign $(ARGS)
 
 campaign-promises: dev servers ## Hold each store to the promises through kills, freezes, cuts and clocks (20 minutes a store; ARGS: --store …)
 	$(BIN)/python -m tests.promises $(ARGS)

@@ -18,6 +18,11 @@ from urllib.parse import quote, unquote
 
 from sojourn.errors import SettingsError
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 SCHEMES = (
     "memory:, sqlite:///file, postgresql://, mysql://, mariadb://, redis://, valkey://, "
     "redis+cluster://, redis+sentinel://"
@@ -36,6 +41,55 @@ REDIS = ("redis", "rediss", "valkey", "valkeys")
 REDIS_KINDS = ("", "unix", "cluster", "sentinel")
 PORT_MAX = 65_535
 SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+POOL_SIZE = "pool_size"
+PREPARE = "prepare_threshold"
+"""How often a statement is sent before it is prepared, on PostgreSQL: see stores/sql/lent.py."""
+POOL_SIZE_MAX = 100
+LIBPQ = _names(
+    """
+    application_name channel_binding client_encoding connect_timeout dbname fallback_application_name
+    gssdelegation gssencmode gsslib host hostaddr keepalives keepalives_count keepalives_idle
+    keepalives_interval krbsrvname load_balance_hosts max_protocol_version min_protocol_version options
+    passfile password port require_auth requirepeer service ssl_max_protocol_version
+    ssl_min_protocol_version sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslkeylogfile
+    sslmode sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout user
+    """
+)  # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+PYMYSQL = _names(
+    """
+    bind_address charset collation connect_timeout init_command max_allowed_packet program_name
+    read_default_file read_default_group read_timeout server_public_key ssl_ca ssl_capath ssl_cert
+    ssl_check_hostname ssl_cipher ssl_disabled ssl_key ssl_key_password ssl_verify_cert
+    ssl_verify_identity unix_socket write_timeout
+    """
+)  # https://pymysql.readthedocs.io/en/latest/modules/connections.html
+REDIS_PY = _names(
+    """
+    client_name db failover health_check_interval max_connections password prefix protocol
+    retry_on_timeout socket_connect_timeout socket_keepalive socket_read_size socket_timeout
+    ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
+    ssl_keyfile ssl_min_version ssl_password timeout username
+    """
+)  # https://redis.readthedocs.io/en/stable/connections.html, and two of our own
+OPTIONS = {
+    "postgresql": LIBPQ | {POOL_SIZE, PREPARE, "schema"},
+    "mysql": PYMYSQL | {POOL_SIZE},
+    "mariadb": PYMYSQL | {POOL_SIZE},
+    **dict.fromkeys(REDIS, REDIS_PY),
+}
+"""By scheme: what may stand after the question mark."""
+VALUES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        *("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    ),
+}
+INSTEAD = {
+    "schema": "Name the database that is to hold the tables. Redis takes a prefix.",
+    POOL_SIZE: "With Redis it is called max_connections.",
+    "sslmode": "With MySQL and MariaDB: ssl_ca, ssl_verify_cert and ssl_verify_identity.",
+}
+"""What to write where another system would have it so."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.-]+(\+[A-Za-z0-9_.+-]+)?(?=:)")
 
 
@@ -93,6 +147,7 @@ def _not_a_url(text: str) -> SettingsError:
 def _file(rest: str) -> str:
     """Take sqlite:///file, and nothing that only looks like it."""
     if rest.startswith("///") and rest.strip("/"):
+        _check_options("sqlite", rest.partition("?")[2])
         return f"sqlite:{rest}"
     path = rest.removeprefix("//") if rest.startswith("//") else rest
     if not path.strip("/"):
@@ -125,7 +180,36 @@ def _server(scheme: str, kind: str, rest: str) -> str:
                 f"The store's URL names the port {port!r}, which is none.",
                 hint="A port is a number up to 65535. In a password, write @ as %40, : as %3A and / as %2F.",
             )
+    _, path, query = _parts(url)
+    if scheme in REDIS and not kind and path.strip("/") and not path.strip("/").isdigit():
+        raise SettingsError(
+            f"The store's URL names the database {path.strip('/')!r}, which is no number.",
+            hint=f"Write {name}://host:port/0",
+        )
+    _check_options(scheme, query)
     return url
+
+
+def _check_options(scheme: str, query: str) -> None:
+    """Raise SettingsError for what stands after the question mark and would mean nothing, or fail later."""
+    known = OPTIONS.get(scheme, frozenset())
+    for each in filter(None, query.split("&")):
+        name, _, value = each.partition("=")
+        if name not in known:
+            raise SettingsError(
+                f"The store's URL says {name}=…, which means nothing to {scheme}.",
+                hint=INSTEAD.get(name, "Leave it out, or correct its spelling."),
+            )
+        if name in VALUES and value not in VALUES[name]:
+            raise SettingsError(
+                f"The store's URL says {name}={value}.",
+                hint=f"Use one of {', '.join(VALUES[name])}.",
+            )
+        if name in (POOL_SIZE, PREPARE) and not (
+            value.isdigit() and (name == PREPARE or 1 <= int(value) <= POOL_SIZE_MAX)
+        ):
+            most = "a number" if name == PREPARE else f"a number from 1 to {POOL_SIZE_MAX}"
+            raise SettingsError(f"The store's URL says {name}={value}.", hint=f"It is {most}.")
 
 
 def _port(host: str) -> str:

@@ -58,7 +58,7 @@ BUGS = {
 TEST_FILE = """
 import pytest
 from sojourn.testing.contract import StoreContract
-from tests.unit.test_suite_catches_policies import {bug}
+from tests.unit.testing.test_suite_catches_policies import {bug}
 
 class TestPlanted(StoreContract):
     @pytest.fixture
