@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,6 +50,24 @@ def know_the_fetched() -> None:
 
 
 know_the_fetched()
+
+MEMORY = Path("/dev/shm")
+MEMORY_MIN = 4 * 2**30  # bytes that a run may take; a container's own has 64 MiB
+
+
+def work_in_memory() -> None:
+    """Keep databases and files of tests in memory: most of what a commit takes is waiting for a disk.
+
+    Nothing is tested by it: what a killed process wrote is there with a disk or without, and no test cuts
+    the power. Where TMPDIR names a folder, tests work there.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free >= MEMORY_MIN:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+work_in_memory()
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 CHILD_GRACE = 5.0  # seconds a child that was told to end may take
