@@ -77,7 +77,7 @@ campaign-parallel: dev servers ## Race for seats and for session data many times
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py \
-		tests/unit/testing/test_suite_catches.py -k "test_against_memory or test_machine_finds" $(ARGS)
+		tests/unit/testing -k "test_against_memory or test_machine_finds" $(ARGS)
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
