@@ -80,6 +80,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 LONG = (
+    "test_promises_hold",
     "test_against_memory",
     "test_machine_finds",
     "test_network_fault",
@@ -104,6 +105,8 @@ LONG = (
     "test_a_store_that_dies",
 )
 """What takes more than about five seconds; much of it is waiting, during which others can work."""
+WAITING = ("Clocks::", "tests/contract/test_redis_clock.py::")
+"""Parts of the names of tests that mostly wait for leases to run out, on servers that a module starts once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,11 +118,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the longest tests start first, so that no worker is left alone with one at the end."""
-    rank = {name: number for number, name in enumerate(LONG)}
+    """Let the longest tests start first, so that no worker is left alone with one at the end.
+
+    The first of several workers is given the first part: it waits while the others compute.
+    """
     if config.getoption("quick"):
         config.stash[LEFT_OUT] = quick.select(config, items)
-    items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(LONG)))
+    items.sort(key=rank)
+
+
+def rank(item: pytest.Item) -> int:
+    name = item.name.partition("[")[0]
+    if name in LONG:
+        return LONG.index(name)
+    return len(LONG) + (not any(part in item.nodeid for part in WAITING))
 
 
 @pytest.hookimpl(optionalhook=True)
