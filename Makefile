@@ -4,8 +4,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Test workers. Each keeps the database servers busy too, so more than the cores gains nothing.
-JOBS ?= 2
+# Test workers. What needs no server keeps a core busy each; the rest waits for others half of its time.
+QUICK_JOBS ?= 2
+JOBS ?= 3
 
 # The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
 # The test is what making .venv takes: Debian ships Python without ensurepip until asked for it.
@@ -35,7 +36,7 @@ run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it t
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
 quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, no Node (a minute or so)
-	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --quick --quiet --numprocesses $(QUICK_JOBS) --dist worksteal $(ARGS)
 
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
@@ -76,7 +77,7 @@ campaign-parallel: dev servers ## Race for seats and for session data many times
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py \
-		tests/unit/testing/test_suite_catches.py -k "test_against_memory or test_machine_finds" $(ARGS)
+		tests/unit/testing -k "test_against_memory or test_machine_finds" $(ARGS)
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
