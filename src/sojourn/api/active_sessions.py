@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
@@ -17,6 +17,11 @@ from sojourn.people.wire import ActiveSessions, ActiveSessionsQuery, SignedOut, 
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
+
+T = TypeVar("T")
+
+HANDSHAKES_MAX = 64
+"""Handshakes of a process that are not answered yet; nobody knows who is there."""
 
 
 def _header_of(scope: Scope) -> Callable[[str], str | None]:
@@ -47,13 +52,19 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     scan(scope["headers"], settings.body_max)
     request = asked_by(scope)
     try:
-        return await context.blocking.run(
-            settings.request_timeout, context.people.reply, request, caller=caller_of(scope)
-        )
+        return await on_threads(context, request, scope, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
         context.people.note(fault)
         reply = refuse(for_people(fault, ending=request.method != "GET"))
         return context.people.shared(request, reply)
+
+
+async def on_threads(
+    context: Context, request: PersonRequest, scope: Scope, work: Callable[..., T], *args: Any
+) -> T:
+    """Carry out what somebody asks, with others of their kind: people who are signed in, or strangers."""
+    threads = await context.threads_for(request, request.origin.ip)
+    return await threads.run(context.settings.request_timeout, work, *args, caller=caller_of(scope))
 
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:

@@ -109,7 +109,9 @@ class Behind:
 
 def _litestar(context: Context) -> Litestar:
     async def openapi() -> ASGIApp:
-        return await context.blocking.run(context.settings.request_timeout, _described)
+        if _described.cache_info().currsize:
+            return _described()
+        return await context.strangers.run(context.settings.request_timeout, _described)
 
     return Litestar(
         [

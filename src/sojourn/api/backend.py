@@ -1,7 +1,7 @@
 """Calls of application backends: an API key in Authorization, a person's token in X-Session-Token.
 
 They run on the event loop, in either lane, and hand their request to the batcher. A key that has not
-been seen before is looked up on a thread first, so that whoever guesses keys never gets into the queue
+been seen before is looked up first (see `proofs`), so that whoever guesses keys never gets into the queue
 of those who have one; from then on each batch looks up the keys of its requests, once.
 """
 
@@ -21,6 +21,7 @@ from sojourn.api.call import (
     Respond,
     Scope,
     Who,
+    admit_key,
     answered,
     words,
 )
@@ -118,21 +119,23 @@ def _asking(
     takes_key: bool,
 ) -> Callable[[Context, Incoming, bytes], Step]:
     def ask(context: Context, incoming: Incoming, body: bytes) -> Step:
-        key_hash = _key_of(context, incoming)
-        if reader.body is not None:
-            content_type = incoming.by_name.get(b"content-type", b"")
-            check_body(body, content_type, _body_max(context))
-            if not body and not body_required:
-                body = b"{}"
-        given = reader.read(incoming.params, incoming.query, body)
-        token = None if who is Who.BACKEND else session_token(incoming)
-        if token is None and who is Who.PERSON:
-            token = NO_TOKEN  # refused further on: whether the key may ask comes first
-        once = incoming.once(handler.__name__, body) if takes_key else None
-        knock = Knock(key_hash, token, may, once)
-        if key_hash in context.admitted:
-            return handler(knock, **given)
-        return Awaited(partial(_admit, context, key_hash), lambda _: handler(knock, **given))
+        presented, key_hash = _presented(context, incoming)
+
+        def asked(_: Any = None) -> Asked:
+            if reader.body is not None:
+                content_type = incoming.by_name.get(b"content-type", b"")
+                check_body(body, content_type, _body_max(context))
+            said = b"{}" if reader.body is not None and not body and not body_required else body
+            given = reader.read(incoming.params, incoming.query, said)
+            token = None if who is Who.BACKEND else session_token(incoming)
+            if token is None and who is Who.PERSON:
+                token = NO_TOKEN  # refused further on: whether the key may ask comes first
+            once = incoming.once(handler.__name__, body) if takes_key else None
+            return handler(Knock(key_hash, token, may, once), **given)
+
+        if context.api_keys.seen(key_hash):
+            return asked()
+        return Awaited(partial(admit_key, context, presented, key_hash, incoming.client), asked)
 
     return ask
 
@@ -155,7 +158,10 @@ def _responding(hot: Hot, reader: Reader) -> Respond:
     async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
         incoming = Incoming.of(scope)
         _, content_type = scan(incoming.headers, _body_max(context))
-        _key_of(context, incoming)  # before any of the body is taken
+        presented, key_hash = _presented(context, incoming)
+        await admit_key(
+            context, presented, key_hash, incoming.client
+        )  # before any of the body is taken
         body = b""
         if reader.body is not None:
             body = await read_body(receive, content_type, _body_max(context))
@@ -168,9 +174,10 @@ def _body_max(context: Context) -> int:
     return max(DATA_BODY_MAX, context.settings.body_max)
 
 
-def _key_of(context: Context, incoming: Incoming) -> bytes:
+def _presented(context: Context, incoming: Incoming) -> tuple[str, bytes]:
+    """Return the API key that a request shows, and its hash."""
     presented = bearer(incoming.one(b"authorization"), "<API key>")
-    return context.services.keys.recognize(presented)
+    return presented, context.services.keys.recognize(presented)
 
 
 def refuse_gone(gone: Gone) -> Reply:
@@ -186,14 +193,6 @@ def session_token(incoming: Incoming) -> str | None:
     if len(token) > FOREIGN_MAX or not token.isascii():
         return TokenKind.SESSION.value
     return token.decode("ascii")
-
-
-async def _admit(context: Context, key_hash: bytes) -> None:
-    """Let a key in that was valid once. Raises Unauthenticated."""
-    await context.blocking.run(
-        context.settings.request_timeout, context.services.keys.known, key_hash
-    )
-    context.admitted.add(key_hash)
 
 
 __all__ = ["Knock", "backend"]

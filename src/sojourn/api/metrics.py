@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sojourn import __version__
+from sojourn.api.proofs import Outcomes
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
@@ -41,6 +42,10 @@ REFUSED: Counter[str] = Counter()
 class Busy(Protocol):
     @property
     def busy(self) -> int: ...
+
+
+class Looking(Protocol):
+    outcomes: Outcomes
 
 
 class Delivering(Protocol):
@@ -62,6 +67,9 @@ class Watched(Protocol):
     services: Services
     rounds: Rounds
     draining: bool
+
+    @property
+    def proofs(self) -> Mapping[str, Looking]: ...
 
     @property
     def blocking(self) -> Busy: ...
@@ -189,6 +197,7 @@ class Metrics(Collector):
             "Other calls accepted and not yet answered.",
             value=self._context.blocking.busy,
         )
+        yield from _proofs(self._context.proofs)
         recorder = self._context.services.recorder
         if recorder is not None:
             yield GaugeMetricFamily(
@@ -214,6 +223,18 @@ class Metrics(Collector):
         )
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _doctor(self._context.rounds)
+
+
+def _proofs(kinds: Mapping[str, Looking]) -> Iterable[Metric]:
+    proofs = CounterMetricFamily(
+        "sojourn_unseen_proofs",
+        "Proofs that had not been seen before, by kind and by what became of them.",
+        labels=("kind", "outcome"),
+    )
+    for kind, each in kinds.items():
+        for outcome in Outcomes.__struct_fields__:
+            proofs.add_metric((kind, outcome), getattr(each.outcomes, outcome))
+    yield proofs
 
 
 def _webhooks(deliverer: Delivering) -> Iterable[Metric]:

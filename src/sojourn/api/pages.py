@@ -8,9 +8,8 @@ from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from sojourn.api.active_sessions import asked_by
+from sojourn.api.active_sessions import asked_by, on_threads
 from sojourn.api.context import Context
-from sojourn.api.steps import caller_of
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import AccountPages
 from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
@@ -27,10 +26,7 @@ def handlers(context: Context) -> list[HTTPRouteHandler]:
     async def security(request: Request[Any, Any, Any]) -> ASGIApp:
         asked = asked_by(request.scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
         try:
-            caller = caller_of(request.scope)
-            found = await context.blocking.run(
-                settings.request_timeout, pages.page, asked, caller=caller
-            )
+            found = await on_threads(context, asked, request.scope, pages.page, asked)  # type: ignore[arg-type]  # a TypedDict is a mapping
         except (StoreError, Overloaded) as fault:  # it takes too long
             context.people.note(fault)
             found = pages.security.trouble(asked, SECURITY_PATH, fault)
