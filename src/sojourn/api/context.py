@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sojourn.api.jwt import Issuers
@@ -15,6 +16,7 @@ from sojourn.api.metrics import Metrics
 from sojourn.api.outbound import Outbound
 from sojourn.api.proofs import Proofs
 from sojourn.api.readiness import Readiness
+from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.doctor.doctor import Doctor, Mended
@@ -44,8 +46,15 @@ STRANGER_THREADS = 1
 """Threads for whatever takes one and comes with no proof, or with one that is not good."""
 FETCH_THREADS = 2
 """Threads that fetch the keys of JWTs' issuers."""
+PUBLISH_INTERVAL = 1.0
+"""Seconds between two times that a worker writes down what it has counted, for the others."""
 SOON = 5.0
 """Seconds, at least, between two rounds of doctor's that somebody's trouble asks for."""
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return where the workers of a server keep what they have counted."""
+    return Path(settings.data) / "metrics"
 
 
 class Context:
@@ -74,7 +83,9 @@ class Context:
         self.outbound = Outbound(services, settings, write)
         self._asked_at = float("-inf")
         self.metrics = Metrics(self.look_soon)
-        self.metrics.bind(self)
+        shared = SharedMetrics(metrics_folder(settings)) if settings.workers > 1 else None
+        self.metrics.bind(self, shared)
+        self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
@@ -112,6 +123,8 @@ class Context:
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
+        if self.settings.workers > 1:
+            self._publishing.start()
 
     def look_soon(self) -> None:
         """Let doctor look now, and not when its next round is due: a request has met a store that is
@@ -145,6 +158,7 @@ class Context:
 
     def _stop_doctor(self) -> None:
         self._quick.stop()
+        self._publishing.stop()
         self.rounds.stop()
 
     def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:

@@ -1,4 +1,4 @@
-"""What this process counts, for Prometheus.
+"""What this process counts, or all workers of its server, for Prometheus.
 
 The hot path adds to plain lists; they become metrics only when somebody scrapes. Labels never name a
 customer: their number is bounded by the API itself.
@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 
 from sojourn import __version__
 from sojourn.api.proofs import Outcomes
+from sojourn.api.seats_in_use import SeatsInUse
+from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
@@ -110,12 +112,17 @@ class Metrics(Collector):
         self.calls: dict[str, Tally] = {}
         self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
         self._context: Watched | None = None
+        self._shared: SharedMetrics | None = None
+        self._seats: SeatsInUse | None = None
         self._registry = CollectorRegistry()
         self._told: tuple[float, bytes] = (float("-inf"), b"")  # when, and what
         self._making: asyncio.Task[bytes] | None = None
 
-    def bind(self, context: Watched) -> None:
+    def bind(self, context: Watched, shared: SharedMetrics | None = None) -> None:
+        """Look at a process when somebody scrapes. `shared`: with other workers of its server."""
         self._context = context
+        self._shared = shared
+        self._seats = SeatsInUse(context.services.store, context.services.ledger)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         context.services.batcher.observe = self.observe_batch
@@ -130,7 +137,14 @@ class Metrics(Collector):
         row[1] += size
 
     def text(self) -> bytes:
+        if self._shared is not None:
+            return self._shared.text(self._registry.collect)
         return generate_latest(self._registry)
+
+    def publish(self) -> None:
+        """Write down what this worker has counted, for the others of this server."""
+        if self._shared is not None:
+            self._shared.publish(self._registry.collect)
 
     async def fresh(self) -> bytes:
         """Return the text, at most `FRESH_FOR` old. It takes milliseconds to write: on a thread, and once
@@ -145,8 +159,11 @@ class Metrics(Collector):
 
     async def _make(self) -> bytes:
         at = asyncio.get_running_loop().time()
+        if self._seats is not None:
+            await self._seats.refresh()
         text = await asyncio.to_thread(self.text)
-        self._told = at, text
+        if self._shared is None:  # else the folder says what is fresh, of all workers
+            self._told = at, text
         return text
 
     def describe(self) -> Iterable[Metric]:
@@ -221,6 +238,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )
+        if self._seats is not None:
+            yield from self._seats.collect()
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _doctor(self._context.rounds)
 
