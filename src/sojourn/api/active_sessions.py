@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
 from sojourn.api.limits import scan
+from sojourn.api.sockets import KNOWN
 from sojourn.api.steps import caller_of
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
@@ -19,9 +21,6 @@ from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
 
 T = TypeVar("T")
-
-HANDSHAKES_MAX = 64
-"""Handshakes of a process that are not answered yet; nobody knows who is there."""
 
 
 def _header_of(scope: Scope) -> Callable[[str], str | None]:
@@ -77,7 +76,9 @@ async def serve_socket(context: Context, scope: Scope, receive: Receive, send: A
         await receive()
         await reject(send, refuse(SojournError("The server stops.", code="shutting_down")))
     else:
-        await context.live.serve(request, receive, send)
+        known = (scope.get("extensions") or {}).get(KNOWN, lambda: None)
+        on_thread = partial(on_threads, context, request, scope)
+        await context.live.serve(request, receive, send, on_thread=on_thread, known=known)
 
 
 def _call(name: str, method: Method, path: str, words: Words, answer: Any, **more: Any) -> Call:

@@ -31,6 +31,7 @@ from sojourn.api import (
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.fast import FastLane, raw_path
+from sojourn.api.letter import is_spelled_right
 from sojourn.api.metrics import REFUSED
 from sojourn.api.openapi import document
 from sojourn.doctor.doctor import Doctor
@@ -92,7 +93,11 @@ class Behind:
             await _live(self._context, receive, send)
         elif scope["type"] == "http":
             # Litestar routes on the path as it was sent, so that an encoded slash stays in its piece.
-            scope = {**scope, "path": raw_path(scope).decode("latin-1")}
+            sent = raw_path(scope)
+            if not is_spelled_right(sent):
+                await _nothing_here()(scope, receive, send)
+                return
+            scope = {**scope, "path": sent.decode("latin-1")}
             if scope["method"] == "HEAD":
                 scope["method"] = "GET"
                 send = _without_body(send)
@@ -155,12 +160,17 @@ def _refused(request: Request[Any, Any, Any], fault: HTTPException) -> Response[
         document = problem("method_not_allowed", "This path does not take this method.")
         return _response(answer_problem(document, (b"allow", allow.encode())))
     if fault.status_code == 404:
-        REFUSED["not_found"] += 1
-        document = problem("not_found", "There is nothing at this path.", "See /openapi.json.")
-        return _response(answer_problem(document))
+        return _response(_nothing_here())
     if fault.status_code < 500:
         return _response(answer_problem(problem("invalid_request", fault.detail)))
     return _response(crash(fault))
+
+
+def _nothing_here() -> Reply:
+    REFUSED["not_found"] += 1
+    return answer_problem(
+        problem("not_found", "There is nothing at this path.", "See /openapi.json.")
+    )
 
 
 def _crashed(_request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:

@@ -118,8 +118,8 @@ class Console:
         domain = settings.cookie_domain or None
         self._app_cookie = CookieOptions(name=settings.cookie_name, domain=domain)
 
-    async def front(self, visitor: Visitor) -> Answer:
-        return redirect("doctor" if visitor.asked.path.endswith("/") else "console/doctor")
+    async def front(self, _: Visitor) -> Answer:
+        return redirect("console/doctor")
 
     async def sign_in_form(self, visitor: Visitor) -> Answer:
         back = bool(visitor.query("back"))

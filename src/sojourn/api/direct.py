@@ -126,7 +126,9 @@ class Direct:
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
-        self.keep_alive: bool = connection.parser.should_keep_alive()
+        # As in the other lanes, a connection of HTTP/1.0 ends with its answer, whatever it asks for.
+        parser = connection.parser
+        self.keep_alive: bool = parser.should_keep_alive() and parser.get_http_version() != "1.0"
 
     def start(self) -> None:
         """Carry the call out: the body has arrived."""

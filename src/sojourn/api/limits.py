@@ -34,10 +34,11 @@ def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
     Refuses a body that announces itself as too large, and a second Authorization: two parties on the
     way might believe different ones.
     """
-    authorization = content_type = b""
+    authorization: bytes | None = None
+    content_type = b""
     for name, value in headers:
         if name == b"authorization":
-            if authorization:
+            if authorization is not None:
                 raise InvalidInput(
                     "Authorization: given more than once.", hint="Send the header once."
                 )
@@ -46,7 +47,7 @@ def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
             content_type = value
         elif name == b"content-length" and value.isdigit() and int(value) > body_max:
             raise too_large(body_max)
-    return authorization, content_type
+    return authorization or b"", content_type
 
 
 async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: int) -> bytes:

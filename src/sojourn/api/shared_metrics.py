@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,10 +24,8 @@ from prometheus_client.metrics_core import Metric
 
 from sojourn.log import get_logger
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows, where there are no workers that share a socket
-    fcntl = None  # type: ignore[assignment]  # a module, elsewhere
 
 log = get_logger(__name__)
 
@@ -136,7 +135,7 @@ class SharedMetrics:
         with (self._path / "lock").open("w") as file:
             for _ in range(LOCK_TRIES):
                 try:
-                    if fcntl is not None:
+                    if sys.platform != "win32":
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:

@@ -8,17 +8,24 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from sojourn.api.metrics import REFUSED
 from sojourn.text import escaped
 from sojourn.wire.problems import answer_problem, problem
 
+UNKNOWN_MAX = 256
+"""Sockets of a process of which nobody knows whose they are: their handshake is not answered, or they were
+told that they are not signed in, and have not hung up yet."""
+CLOSE_MAX = 2.0
+"""Seconds for which a socket that is closed waits for its peer to say so, too."""
+KNOWN = "sojourn.known"
+"""Where an application says that it knows who is there, among a scope's extensions."""
 UNSENT_MAX = 262_144
 """Bytes that may wait to be sent on one socket."""
 STALL_MAX = 10.0
@@ -46,6 +53,8 @@ class _Handshakes(ServerProtocol):
 class GuardedSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, which keeps little for anybody, and tells nobody's mistakes as its own."""
 
+    _unknown: ClassVar[int] = 0
+
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self.conn = _Handshakes(
@@ -54,6 +63,32 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             logger=self.conn.logger,
         )
         self._stalled: asyncio.TimerHandle | None = None
+        self._is_unknown = False
+        self.close_timeout = CLOSE_MAX
+
+    @classmethod
+    def has_room(cls) -> bool:
+        """Tell whether one more socket may come of which nobody knows whose it is."""
+        return cls._unknown < UNKNOWN_MAX
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Whatever is not sent at once is waited for, from the first byte on: see `pause_writing`.
+        self.transport.set_write_buffer_limits(high=0)
+        self._is_unknown = True
+        GuardedSocket._unknown += 1
+
+    def know(self) -> None:
+        """Note that somebody is there who is known."""
+        if self._is_unknown:
+            self._is_unknown = False
+            GuardedSocket._unknown -= 1
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions: Any = self.scope["extensions"]
+            extensions[KNOWN] = self.know
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -74,6 +109,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
+        self.know()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.errors import (
     Forbidden,
+    InvalidToken,
     NotFound,
     Overloaded,
     SojournError,
@@ -96,7 +97,7 @@ class SecurityPage:
         doing = request.method == "POST"
         try:
             return self._do(request, path, wish) if doing else self._show(request, path, wish)
-        except Unauthenticated:
+        except (Unauthenticated, InvalidToken):
             return self._signed_out(request, path, None)
         except NotFound:
             return self._said(request, wish, GONE_ALREADY, [])
