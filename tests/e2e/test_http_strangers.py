@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.api_harness import SEATS, Served, World, served
 from tests.raw_http import Client, head
+from tests.serving import TICK
 
 from sojourn.api.metrics import REFUSED
 from sojourn.api.protocol import Bounds, GuardedProtocol
@@ -96,8 +97,20 @@ def test_the_template_of_a_path_is_no_path(piece: str) -> None:
         assert answer.status == 404
 
 
-def test_a_socket_whose_peer_never_reads_is_cut_off() -> None:
+def test_a_socket_that_says_too_much_is_cut_off() -> None:
+    """Pings cost more than they weigh."""
+    before = REFUSED["socket_too_loud"]
+    with served(World()) as server, handshake(server) as loud:
+        assert shaken(loud) == 101
+        with contextlib.suppress(ConnectionError):
+            loud.send((b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125) * 400)
+        until(loud.closed)
+    assert REFUSED["socket_too_loud"] == before + 1
+
+
+def test_a_socket_whose_peer_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ping is owed a pong, and pongs that nobody reads are memory: past a bound it is over."""
+    monkeypatch.setattr("sojourn.api.sockets.HEARD_MAX", UNREAD_MAX)
     world = World()
     payload = b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125  # a ping, masked with nothing
     pings = payload * 500
@@ -119,7 +132,7 @@ def until(true: Callable[[], bool]) -> None:
     late = time.monotonic() + DEADLINE
     while not true():
         assert time.monotonic() < late
-        time.sleep(0.02)
+        TICK.wait(0.02)
 
 
 def handshake(server: Served) -> Client:

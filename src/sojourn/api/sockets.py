@@ -30,6 +30,10 @@ UNSENT_MAX = 262_144
 """Bytes that may wait to be sent on one socket."""
 STALL_MAX = 10.0
 """Seconds for which a socket's peer may leave what waits for it unread."""
+HEARD_MAX = 20_480
+"""Bytes that a socket's peer may send at once: the longest message, and a few pings. After that so many"""
+HEARD_RATE = 2_048.0
+"""bytes in a second. Pings cost more than they weigh, and nobody has anything to say here."""
 SAID_MAX = 300
 """Characters of the library's reason, which may repeat what was sent."""
 
@@ -64,6 +68,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         )
         self._stalled: asyncio.TimerHandle | None = None
         self._is_unknown = False
+        self._heard, self._heard_at = 0.0, 0.0
         self.close_timeout = CLOSE_MAX
 
     @classmethod
@@ -93,10 +98,20 @@ class GuardedSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # whatever it still asks for would be answered to nobody
+        if self.handshake_initiated and not self._may_say(len(data)):
+            self._cut_off("socket_too_loud")
+            return
         super().data_received(data)
         # The library answers pings at once, whether or not its answers are read.
         if self.transport.get_write_buffer_size() > UNSENT_MAX:
             self._cut_off()
+
+    def _may_say(self, size: int) -> bool:
+        now = self.loop.time()
+        earned = (now - self._heard_at) * HEARD_RATE
+        self._heard = max(0.0, self._heard - earned) + size
+        self._heard_at = now
+        return self._heard <= HEARD_MAX
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -122,9 +137,9 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             self._stalled.cancel()
             self._stalled = None
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, why: str = "socket_not_read") -> None:
         """End the connection, and drop what waits: a close in good order would wait for it, too."""
-        REFUSED["socket_not_read"] += 1
+        REFUSED[why] += 1
         self.transport.abort()
 
     async def send(self, message: Any) -> None:
