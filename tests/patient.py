@@ -13,13 +13,13 @@ from sojourn.finding import Area, Check, Finding, Fix, Step, failure, ok, skippe
 DEADLINE = 20.0
 
 MISSING = failure(
-    "The table sessions is missing.",
+    "The table sojourn_sessions is missing.",
     evidence=("PostgreSQL knows no sessions in the schema public.", "10 other tables are there."),
     means="Nobody can sign in, and whoever was signed in is not recognized any more.",
     fix=Fix(
         text="Make the table. Nothing else is changed by it.",
         command="sojourn migrate --store postgresql://app@db/app",
-        sql="CREATE TABLE sessions (\n    id text PRIMARY KEY\n);",
+        sql="CREATE TABLE sojourn_sessions (\n    id text PRIMARY KEY\n);",
     ),
 )
 SLOW = warning(
@@ -34,7 +34,9 @@ COPY = Step(
     rows=12_345,
     undo="DROP TABLE sessions_2025_11_22;",
 )
-REBUILD = Step(what="Make the table sessions anew", why="It has lost its primary key.", rows=12_345)
+REBUILD = Step(
+    what="Make the table sojourn_sessions anew", why="It has lost its primary key.", rows=12_345
+)
 
 WELL = {
     "schema.tables": ok("All 14 tables are there."),

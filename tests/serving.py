@@ -19,7 +19,7 @@ import httpx
 
 ADMIN_KEY = "an-admin-key-for-tests-of-forty-characters"
 SECRET = "a-secret-for-tests-0123456789-abcdefghij"
-START_TIMEOUT = 30.0
+START_TIMEOUT = 90.0
 TICK = threading.Event()
 TLS = (
     ssl.create_default_context()

@@ -22,7 +22,7 @@ section {
 background: var(--panel); color: var(--ink); border: 1px solid var(--line);
 border-radius: var(--sojourn-radius, 12px); overflow: clip;
 font: 400 14px/20px var(--sojourn-font, Inter, ui-sans-serif, system-ui, sans-serif);
-font-feature-settings: "tnum", "cv11"; overflow-wrap: anywhere; }
+font-feature-settings: "cv11"; overflow-wrap: anywhere; }
 header, footer, .actions, .name, .ask, .notice { display: flex; flex-wrap: wrap; align-items: center; gap: 8px; }
 header, footer, .ask, .notice, .row { padding: 12px 20px; gap: 12px 16px; }
 header { padding-block: 20px; }
@@ -35,11 +35,11 @@ h2, h3, b { font-weight: 650; }
 .why { flex-basis: 100%; margin-top: -4px; text-align: end; }
 button, a { display: inline-flex; gap: 8px; align-items: center; justify-content: center;
 min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
-color: var(--ink); background: var(--panel); border: 1px solid var(--line);
+color: var(--ink); background: var(--panel); border: 1px solid var(--edge);
 border-radius: var(--sojourn-control-radius, 8px); cursor: pointer; white-space: nowrap; transition: .12s; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 button:hover, a:hover { background: var(--ground); border-color: var(--dim); }
-[aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--line) !important; cursor: default; }
+[aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--edge) !important; cursor: default; }
 svg { width: 20px; height: 20px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.75;
 stroke-linecap: round; stroke-linejoin: round; }
 :is(button, a) svg { width: 16px; height: 16px; }
@@ -61,20 +61,37 @@ color: var(--dim); background: var(--ground); }
 .state .icon { margin-bottom: 8px; }
 .state :is(button, a) { margin-top: 16px; }
 .vh { position: absolute; width: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.slim { display: none; }
+summary { cursor: pointer; }
+summary { padding: 10px 0; color: var(--dim); width: fit-content; }
+.row > .name { grid-column: 2 / -2; }
+li > details > summary { margin: -12px 20px 12px 76px; }
+li li .row { padding-inline-start: 48px; }
 @container (max-width: 639px) {
 header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .row { grid-template-columns: 40px minmax(0, 1fr) auto; align-items: start; column-gap: 12px; }
-.row > .icon { grid-area: 1 / 1 / 3; }
-.times { grid-area: 2 / 2; }
-.times, .why { text-align: start; }
-.row > :is(button, a) { grid-area: 1 / 3 / 3; }
-.parts > * { display: block; }
-.parts > *::before { content: none !important; }
+.row { padding-block: 6px 0; row-gap: 0; }
+.row bdi { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+.parts bdi { display: inline; }
+.row > .slim { margin-top: -8px; }
+.row:not(:has(.slim)) { padding-bottom: 12px; }
+.times, .wide { display: none; }
+.slim { display: revert; }
+.row > .slim { grid-area: 2 / 2 / 2 / 4; }
+.why { text-align: start; }
+p.slim { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+details > .parts { display: block; padding-bottom: 8px; }
+li > details > summary { margin: -8px 16px 8px 68px; }
+li li .row { padding-inline-start: 28px !important; }
 .actions { flex: 1 1 100%; }
 .others, .ask button { flex: 1; }
 }
 @media (pointer: coarse) { button, a { min-height: 44px; } }
 @media (prefers-reduced-motion) { * { animation: none !important; transition: none !important; } }
+@media (forced-colors: active) {
+.tag, .icon, .notice, .ask { border: 1px solid CanvasText; }
+.danger { border: 2px solid Highlight; }
+}
 `;
 const ICONS = {
 desktop: '<rect width="20" height="14" x="2" y="3" rx="2"/><path d="M8 21h8M12 17v4"/>',
@@ -91,10 +108,13 @@ error: '<path d="m21.73 18-8-14a2 2 0 0 0-3.48 0l-8 14A2 2 0 0 0 4 21h16a2 2 0 0
 gone: '<path d="m16 17 5-5-5-5M21 12H9M9 21H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2h4"/>',
 done: '<path d="M20 6 9 17l-5-5"/>',
 };
-const TOKENS = `ground f7f8fa 0f1318, panel ffffff 171c23, line e3e7ee 2a323d, ink 12161c eef1f5,
-dim 57606f a3adbb, accent 0b6e6e 5fd0c9, accent-soft e2f3f2 11312f, ok 17693a 6fd694,
-ok-soft e3f5e9 12301f, warn 855000 f0b65a, warn-soft fdf1dc 35270f, bad b3261e ff8f87,
-bad-soft fdeceb 3b1a18`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
+const TOKENS = `ground f7f9fb 0b1113, panel ffffff 131a1d, line e1e6e8 272f34, edge c7cfd3 3d474c,
+ink 141d22 edf1f3, dim 5b676d 939da2, accent 006c6c 60d3cd, accent-soft e0f5f5 0a2e2e, ok 1b6c3a 78d694,
+ok-soft e3f7e7 172e1d, warn 895709 efba64, warn-soft fff1d5 382810, bad b12725 f68880,
+bad-soft ffedeb 421c19`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
+let sheet;
+const XHTML = "http://www.w3.org/1999/xhtml";
+const SVG = "http://www.w3.org/2000/svg";
 const STYLE = `section { ${TOKENS} } ${PANEL} ${ELEMENT}`;
 const SHELL = `<section part=panel aria-labelledby=title>
 <header part=header>
@@ -114,14 +134,21 @@ const ROW = `<li part=row><div class=row>
 <span class=icon part=icon></span>
 <div>
 <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-<p class="dim parts"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+<p class="dim parts wide"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+<p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
 </div>
 <div class=times>
 <div><time part=used></time><span class=vh></span></div>
 <div class="dim parts"><span><time part=begun></time><span class=vh></span></span><span><time part=ends></time><span class=vh></span></span></div>
 </div>
+<details class=slim part=more-of-it><summary part=facts></summary><p class="dim parts"></p></details>
 <button part="end button"></button>
 </div></li>`;
+const GROUP = `<li part=group><div class=row>
+<span class=icon part=icon></span>
+<div class=name><bdi part=device></bdi><span class=tag part=count></span></div>
+<button part="all button"></button>
+</div><details><summary part=unfold></summary><ul part=members role=list></ul></details></li>`;
 const ASK = `<div class=ask part=confirm role=group aria-labelledby=question aria-describedby=effect>
 <p><b id=question part=question></b> <span id=effect part=effect></span></p>
 <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
@@ -129,9 +156,19 @@ const ASK = `<div class=ask part=confirm role=group aria-labelledby=question ari
 const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
 <div><div class=bone></div><div class=bone></div></div></div></li>`;
 const make = (markup) => {
-const template = document.createElement("template");
-template.innerHTML = markup;
-return template.content.firstElementChild;
+const open = [document.createDocumentFragment()];
+for (const [, close, tag, attributes, empty] of markup.matchAll(/<(\/?)(\w+)([^>]*?)(\/?)>/g)) {
+if (close) open.pop();
+else {
+const space = tag === "svg" ? SVG : (open.at(-1).namespaceURI ?? XHTML);
+const element = document.createElementNS(space, tag);
+for (const [, name, a, b] of attributes.matchAll(/([\w-]+)(?:=(?:"([^"]*)"|([^\s"]+)))?/g))
+element.setAttribute(name, a ?? b ?? "");
+open.at(-1).append(element);
+if (!empty) open.push(element);
+}
+}
+return open[0].firstElementChild;
 };
 const parts = (root) => {
 const found = { root };
@@ -148,7 +185,6 @@ say(element, text);
 return element;
 };
 const show = (element, shown) => (element.hidden = !shown);
-let sheet;
 const build = (host) => {
 const root = host.attachShadow({ mode: "open" });
 if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
@@ -262,6 +298,11 @@ justNow: "just now",
 used: "Active {when}",
 begun: "Signed in {when}",
 ends: "Expires {when}",
+facts: "Details",
+grouped: { one: "{n} session", other: "{n} sessions" },
+unfold: "Show each of them",
+endAll: "Sign out all {n}",
+endAllOf: "Sign out all {n} of {device}",
 seats: { one: "{n} seat in use", other: "{n} seats in use" },
 signOut: "Sign out",
 signOutOf: "Sign out {device}",
@@ -270,6 +311,8 @@ askEffect: "It will need to sign in again.",
 askHere: "Sign out of this device?",
 askHereEffect: "You will need to sign in again here.",
 askSeats: { one: "Its seat becomes free.", other: "Its {n} seats become free." },
+askAll: "Sign out all {n} sessions of {device}?",
+askAllEffect: "They will need to sign in again.",
 askOthers: { one: "Sign out {n} other device?", other: "Sign out {n} other devices?" },
 askOthersEffect: { one: "It will need to sign in again.", other: "They will need to sign in again." },
 signingOut: "Signing out…",
@@ -313,27 +356,32 @@ own = {};
 constructor(element) {
 this.#element = element;
 }
-get #lang() {
-return this.#element.closest("[lang]")?.lang || undefined;
+lang(name) {
+return this.own[name] ? this.#element.closest("[lang]")?.lang || undefined : "en";
+}
+get english() {
+return !Object.keys(this.own).length;
 }
 text(name, values = {}) {
+const lang = this.lang(name);
 let words = this.own[name] ?? STRINGS[name];
-if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
-const apart = (_, key) => values[key].toLocaleString(this.#lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
+if (words.other) words = words[new Intl.PluralRules(lang).select(values.n)] ?? words.other;
+const apart = (_, key) => values[key].toLocaleString(lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
 return words.replace(/{(\w+)}/g, apart);
 }
 reason(name) {
 return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
 }
-ago(ms) {
+ago(ms, name) {
 const seconds = Math.abs(ms) / 1000;
-if (seconds < 60) return this.text("justNow");
+const lang = this.lang(name);
+const format = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
+if (seconds < 60) return lang === this.lang("justNow") ? this.text("justNow") : format.format(0, "second");
 const [unit, size] = Object.entries(UNITS).find((each) => seconds >= each[1]);
-const format = new Intl.RelativeTimeFormat(this.#lang, { numeric: "auto" });
 return format.format(ms > 0 ? -Math.floor(seconds / size) : Math.round(seconds / size), unit);
 }
-exact(instant) {
-return new Intl.DateTimeFormat(this.#lang, { dateStyle: "medium", timeStyle: "short" }).format(instant);
+exact(instant, name) {
+return new Intl.DateTimeFormat(this.lang(name), { dateStyle: "medium", timeStyle: "short" }).format(instant);
 }
 }
 const PAGE = 50;
@@ -341,6 +389,7 @@ const SKELETON_AFTER = 150;
 const FRESH = 30_000;
 const BACKOFF = 30_000;
 const TICK = 30_000;
+const ALIKE = 8;
 const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
 class ActiveSessions extends HTMLElement {
 static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
@@ -353,6 +402,8 @@ headers = this.headers ?? {};
 );
 #sessions = new Map();
 #rows = new Map();
+#names = new Map();
+#groups = new Map();
 #next = null;
 #total = 0;
 #state = "";
@@ -420,6 +471,26 @@ return this.#words.text(name, values);
 }
 #name(session) {
 return session.device || this.#text("unknownDevice");
+}
+#tellApart() {
+const all = [...this.#sessions.values()];
+const now = Date.now() + this.#server.skew;
+const names = all.map((each) => this.#name(each));
+const more = [
+(each) => each.location || each.ipAddress,
+(each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt), "used") }),
+(each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt), "begun") }),
+(_, n) => n + 1,
+];
+for (const word of more) {
+const known = [...names];
+known.forEach((name, i) => {
+if (known.indexOf(name) === known.lastIndexOf(name)) return;
+const said = word(all[i], i);
+if (said) names[i] += `, ${said}`;
+});
+}
+this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
 }
 #page(after, signals) {
 const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
@@ -501,9 +572,12 @@ return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: 
 this.#cancel();
 const [what, values] = !session
 ? ["askOthers", { n: this.#total - 1 }]
-: [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
+: session.length
+? ["askAll", { n: session.length, device: this.#name(session[0]) }]
+: [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
 const ask = (this.#asking = parts(make(ASK)));
 say(ask.question, this.#text(what, values));
+ask.question.after(" ");
 const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
 say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
 say(ask.cancel, this.#text("cancel"));
@@ -529,7 +603,8 @@ async #end(session, ask) {
 if (ask.go.ariaDisabled) return;
 ask.go.ariaDisabled = "true";
 say(ask.go, this.#text("signingOut"));
-const device = session && this.#name(session);
+if (session?.length) return this.#endAll(session, ask);
+const device = session && this.#names.get(session.id);
 let words;
 try {
 const { data } = await this.#server.end(session);
@@ -550,6 +625,27 @@ this.#total = session ? this.#total - 1 : left.length;
 this.#take(new Map(left), { next: session && this.#next, total: this.#total });
 this.#tell(words);
 if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length - 1)]?.[0])?.end.focus();
+return this.refresh();
+}
+async #endAll(sessions, ask) {
+let ended = 0;
+try {
+for (const each of sessions) {
+const { data } = await this.#server.end(each).catch((fault) => {
+if (fault.status !== 404) throw fault;
+return { data: { ended: 0 } };
+});
+ended += data.ended;
+}
+this.#emit("ended", { ended });
+this.#news.tell();
+} catch (fault) {
+if (fault.status === 401) return this.#leave("");
+this.refresh();
+return this.#decline(fault, sessions, ask);
+}
+this.#cancel(this.#at.refresh);
+this.#tell(this.#text("doneOthers", { n: ended }));
 return this.refresh();
 }
 #decline({ body }, session, ask) {
@@ -651,6 +747,10 @@ const list = state === "list";
 const alone = this.#total < 2;
 at.panel.dataset.state = state;
 show(at.panel, !this.#stands);
+for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
+if (this.#words.english) at.panel.setAttribute(name, value);
+else at.panel.removeAttribute(name);
+}
 say(at.title, this.#text("title"));
 const panel = ["empty", "error", "gone"].includes(state) ? state : "";
 const intro = (list && this.#reason) || this.#text("intro");
@@ -671,6 +771,7 @@ if (list) this.#drawRows();
 else {
 this.#cancel();
 this.#rows.clear();
+this.#groups.clear();
 at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
 }
 this.#drawState(panel);
@@ -699,13 +800,52 @@ root.remove();
 this.#rows.delete(id);
 }
 const fresh = this.#rows.size > 0;
-let at = list.firstChild;
+this.#tellApart();
+const kin = Map.groupBy([...this.#sessions.values()].filter((each) => !each.isCurrent), (each) => this.#name(each));
+const places = new Map([[list, list.firstChild]]);
+const put = (where, root) => {
+const at = places.get(where);
+if (root === at) places.set(where, at.nextSibling);
+else where.insertBefore(root, at);
+};
 for (const [id, session] of this.#sessions) {
 const row = this.#rows.get(id) ?? this.#row(id, fresh);
 this.#fill(row, session);
-if (row.root === at) at = at.nextSibling;
-else list.insertBefore(row.root, at);
+const alike = session.isCurrent ? [] : kin.get(this.#name(session));
+if (alike.length <= ALIKE) {
+put(list, row.root);
+continue;
 }
+const { root, members } = this.#group(alike);
+if (alike[0] === session) {
+put(list, root);
+places.set(members, members.firstChild);
+}
+put(members, row.root);
+}
+for (const [name, { root }] of this.#groups) {
+if (kin.get(name)?.length > ALIKE) continue;
+root.remove();
+this.#groups.delete(name);
+}
+}
+#group(sessions) {
+const device = this.#name(sessions[0]);
+const n = sessions.length;
+let group = this.#groups.get(device);
+if (!group) {
+this.#groups.set(device, (group = parts(make(GROUP))));
+group.icon.append(icon(sessions[0].kind));
+say(group.device, device);
+group.all.onclick = () => this.#ask(group.sessions, group.all);
+}
+group.sessions = sessions;
+say(group.unfold, this.#text("unfold"));
+group.unfold.ariaLabel = `${group.unfold.textContent}: ${device}`;
+say(group.count, this.#text("grouped", { n }));
+say(group.all, this.#text("endAll", { n }));
+group.all.ariaLabel = this.#text("endAllOf", { n, device });
+return group;
 }
 #row(id, fresh) {
 const row = parts(make(ROW));
@@ -726,23 +866,28 @@ show(row.here, isCurrent);
 say(row.seats, this.#text("seats", { n: seats }));
 show(row.seats, seats);
 say(row.place, location ?? "");
+say(row.there, location ?? "");
 say(row.ip, ipAddress ?? "");
 say(row.end, this.#text("signOut"));
-row.end.ariaLabel = this.#text("signOutOf", { device });
+row.end.ariaLabel = this.#text("signOutOf", { device: this.#names.get(session.id) });
 this.#time(row);
 }
-#time({ session, used, begun, ends }) {
+#time({ session, used, begun, ends, lately, facts }) {
 const now = Date.now() + this.#server.skew;
 const set = (time, name, instant) => {
 const at = new Date(instant);
-say(time, this.#text(name, { when: this.#words.ago(now - at) }));
+say(time, this.#text(name, { when: this.#words.ago(now - at, name) }));
 time.dateTime = instant;
-time.title = this.#words.exact(at);
+time.title = this.#words.exact(at, name);
 say(time.nextSibling, ` (${time.title})`);
 };
 set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
 set(begun, "begun", session.createdAt);
 set(ends, "ends", session.expiresAt);
+say(lately, session.isCurrent ? "" : used.textContent);
+say(facts, this.#text("facts"));
+facts.ariaLabel = `${facts.textContent}: ${this.#names.get(session.id)}`;
+say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
 }
 }
 if (!customElements.get("sojourn-active-sessions")) customElements.define("sojourn-active-sessions", ActiveSessions);

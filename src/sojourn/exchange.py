@@ -1,20 +1,147 @@
-"""What `http.client` lacks for one exchange with a stranger: a deadline for all of it, and patience with
-interim answers.
+"""What `http.client` lacks for an exchange over HTTP: a deadline for all of it, patience with interim
+answers, a bound on what is read, the certificates that this machine trusts, and the way through a proxy.
 
 A socket's timeout is for one wait. Who sends a byte now and then would hold us for as long as they like.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
+import os
+import select
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from msgspec import Struct
+
+from sojourn.errors import SettingsError
+from sojourn.token import Secret
 
 INTERIM_MAX = 16
 """Interim answers (100 Continue, 103 Early Hints: RFC 9110, 15.2) taken before the final one."""
+PORTS = {"http": 80, "https": 443}
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE = "/%:@!$&'()*+,;=~?"
+"""Characters of a path and a query that stay as they are."""
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """Where a request goes: a URL, taken apart."""
+
+    host: str
+    port: int
+    tls: bool
+    path: str  # and query
+
+    @property
+    def authority(self) -> str:
+        """Return what the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+    @property
+    def url(self) -> str:
+        return (self.origin + self.path).rstrip("/")
+
+    @property
+    def exposed(self) -> bool:
+        """Tell whether what is sent there can be read on the way."""
+        return not self.tls and self.host not in LOOPBACK
+
+
+def target_of(url: str) -> Target:
+    """Take a URL apart; user, password and fragment are left out. Raises ValueError if it is not one of
+    http(s) that names a host."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    if parts.scheme not in PORTS or not host or " " in host or port == 0:
+        raise ValueError("a URL begins with http:// or https:// and names a host")
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    return Target(
+        host=host,
+        port=port or PORTS[parts.scheme],
+        tls=parts.scheme == "https",
+        path=quote(path, safe=SAFE),
+    )
+
+
+class Proxy(Struct, frozen=True):
+    """An HTTP proxy on the way, and what it is told of us."""
+
+    target: Target
+    headers: Mapping[str, Secret]
+
+
+def proxy_for(target: Target) -> Proxy | None:
+    """Return the proxy that the environment names for a target (on Windows and macOS, the system), if any.
+
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as everybody reads them; nothing on this machine is
+    behind one. Raises SettingsError for a proxy that is not spoken to by HTTP.
+    """
+    named = getproxies()
+    url = named.get("https" if target.tls else "http") or named.get("all")
+    if not url or target.host in LOOPBACK or proxy_bypass(target.authority):
+        return None
+    url = url if "://" in url else f"http://{url}"
+    try:
+        at = target_of(url)
+    except ValueError:
+        at = None
+    if at is None or at.tls:
+        raise SettingsError(
+            "The environment names a proxy that cannot be used: only http:// ones are.",
+            hint=f"Set HTTPS_PROXY to another, or name {target.host} in NO_PROXY.",
+        )
+    return Proxy(at, _basic("Proxy-Authorization", url))
+
+
+def _basic(name: str, url: str) -> dict[str, Secret]:
+    """Return the header (RFC 7617) for the user and password that a URL holds, if it does."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {name: Secret("Basic " + base64.b64encode(pair.encode()).decode())}
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Trust what the system trusts, or SSL_CERT_FILE and SSL_CERT_DIR name. Loading it takes longer than a
+    request.
+
+    Where Python finds nothing that the system trusts (macOS, programs that bring their own Python), or a
+    part of it only (Windows), Mozilla's list of certifi counts.
+    """
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if not chosen and (os.name == "nt" or not _system_has_certificates()):
+        import certifi  # noqa: PLC0415  # read where it is needed: it unpacks a file
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def _system_has_certificates() -> bool:
+    paths = ssl.get_default_verify_paths()  # of those that are there
+    if paths.cafile or not paths.capath:
+        return bool(paths.cafile)
+    with os.scandir(paths.capath) as found:
+        return any(found)
 
 
 def left(deadline: float) -> float:
@@ -23,6 +150,35 @@ def left(deadline: float) -> float:
     if seconds <= 0:
         raise TimeoutError
     return seconds
+
+
+def dial(
+    host: str, port: int, deadline: float, *, check: Callable[[str], None] | None = None
+) -> socket.socket:
+    """Connect to a host: to its addresses in their order, each for its share of the time that is left.
+
+    `check` raises for an address that nobody goes to.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    fault: OSError = OSError("the name has no address")
+    for untried, (family, kind, protocol, _, place) in zip(
+        range(len(found), 0, -1), found, strict=True
+    ):
+        if check is not None:
+            check(str(place[0]))
+        raw = socket.socket(family, kind, protocol)
+        try:
+            raw.settimeout(left(deadline) / untried)
+            raw.connect(place)
+        except OSError as error:
+            raw.close()
+            fault = error
+        except BaseException:
+            raw.close()
+            raise
+        else:
+            return raw
+    raise fault
 
 
 class TimedSocket:
@@ -39,7 +195,19 @@ class TimedSocket:
             view = view[self._raw.send(view) :]
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._raw, self._deadline))
+        return _Lines(_Reader(self._raw, self._deadline))
+
+    def has_news(self) -> bool:
+        """Tell whether the other side has closed, or says what nobody has asked for."""
+        if hasattr(select, "poll"):  # takes descriptors of any number
+            poll = select.poll()
+            poll.register(self._raw, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([self._raw], [], [], 0)[0])
+
+    def break_off(self) -> None:
+        """End what another thread is waiting for."""
+        self._raw.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._raw.close()
@@ -66,6 +234,18 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
+class _Lines(io.BufferedReader):
+    """Reads whole lines or none: `http.client` takes a head that breaks off for one that is over."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and not (size and 0 < size <= len(line)):
+            raise http.client.RemoteDisconnected(
+                "the connection ended within a line, or before one"
+            )
+        return line
+
+
 class FinalAnswer(http.client.HTTPResponse):
     """An answer whose status is never an interim one: `http.client` knows 100 Continue alone."""
 
@@ -76,3 +256,112 @@ class FinalAnswer(http.client.HTTPResponse):
                 return version, status, reason
             http.client.parse_headers(self.fp)
         raise http.client.BadStatusLine("there is no end to its interim answers")
+
+    def whole(self, limit: int) -> bytes:
+        """Read to the end. Raises HTTPException where that comes too early, or not within `limit` bytes."""
+        try:
+            content = self.read(limit + 1)
+            if len(content) > limit:
+                raise http.client.HTTPException("the answer is too long")
+            if self.length:  # of which `read` with a bound says nothing
+                raise http.client.IncompleteRead(content, self.length)
+            return content
+        finally:
+            self.close()
+
+
+class TimedConnection(http.client.HTTPConnection):
+    """A connection to one target, of which every wait ends at `deadline`: set that before each request."""
+
+    response_class = FinalAnswer
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        super().__init__(target.host, target.port)
+        self.default_port = 443 if target.tls else 80  # the Host header leaves it out
+        self.target = target
+        self.deadline = 0.0
+        self._context = context
+        self._proxy = proxy
+
+    def connect(self) -> None:
+        at = self.target if self._proxy is None else self._proxy.target
+        self.sock: Any = self.secured(dial(at.host, at.port, self.deadline))
+
+    def secured(self, raw: socket.socket) -> TimedSocket:
+        """Go on from a connection: through the proxy, and with TLS, if the target has it."""
+        try:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.target.tls:
+                if self._proxy is not None:
+                    self._tunnel_through(self._proxy, TimedSocket(raw, lambda: self.deadline))
+                raw.settimeout(left(self.deadline))
+                context = self._context or trusted()
+                raw = context.wrap_socket(raw, server_hostname=self.target.host)
+        except BaseException:
+            raw.close()
+            raise
+        return TimedSocket(raw, lambda: self.deadline)
+
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str | Secret], body: bytes | None
+    ) -> FinalAnswer:
+        """Send a request and read the head of its answer."""
+        if self._proxy is not None and not self.target.tls:
+            path = self.target.origin + path
+            headers = {**self._proxy.headers, **headers}
+        self.request(method, path, body, _revealed(headers))
+        answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
+        return answer
+
+    def _tunnel_through(self, proxy: Proxy, line: TimedSocket) -> None:
+        """Have a proxy connect us to the target (RFC 9110, 9.3.6)."""
+        there = f"{self.target.authority.removesuffix(f':{self.target.port}')}:{self.target.port}"
+        headers = {"Host": there, **_revealed(proxy.headers)}
+        said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        line.sendall(f"CONNECT {there} HTTP/1.1\r\n{said}\r\n".encode("ascii"))
+        answer = FinalAnswer(line, method="CONNECT")  # type: ignore[arg-type]  # as one
+        try:
+            answer.begin()
+            if not 200 <= answer.status < 300:
+                raise OSError(f"the proxy {proxy.target.authority} answered {answer.status}")
+        finally:
+            answer.close()
+
+
+def _revealed(headers: Mapping[str, str | Secret]) -> dict[str, str]:
+    return {k: v.reveal() if isinstance(v, Secret) else v for k, v in headers.items()}
+
+
+def fetch(url: str, *, timeout: float, limit: int) -> tuple[int, bytes]:
+    """GET a URL, once and through the environment's proxy; return the answer's status and body.
+
+    Redirects are not followed. Raises OSError, HTTPException or ValueError, which tell no secret of the URL.
+    """
+    target = target_of(url)
+    connection = TimedConnection(target, proxy=proxy_for(target))
+    connection.deadline = time.monotonic() + timeout
+    try:
+        headers: dict[str, str | Secret] = {
+            "Accept": "*/*",
+            "Connection": "close",
+            **_basic("Authorization", url),
+        }
+        answer = connection.ask("GET", target.path or "/", headers, None)
+        return answer.status, answer.whole(limit)
+    finally:
+        connection.close()
+
+
+def words_of(fault: Exception) -> str:
+    """Say in few words why nobody was connected to."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({fault.verify_message})"
+    if isinstance(fault, OSError):
+        return fault.strerror or str(fault) or type(fault).__name__
+    return str(fault) or type(fault).__name__

@@ -6,11 +6,14 @@ A check answers one question and gives exactly one finding. Whoever knows the te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
+
+from sojourn.decoding import prepared
 
 
 class Area(StrEnum):
@@ -23,6 +26,26 @@ class Area(StrEnum):
     COOKIES = "cookies"
     ROUND_TRIP = "round-trip"
     SEATS = "seats"
+
+
+class Part(StrEnum):
+    """What a store keeps apart, whatever it calls it: a table of a database, mostly."""
+
+    SESSIONS = "sessions"
+    SESSION_USERS = "session_users"
+    LEASES = "leases"
+    POOLS = "pools"
+    EVENTS = "events"
+    MARKS = "marks"
+    REQUESTS = "requests"
+    LICENSES = "licenses"
+    FEATURES = "features"
+    API_KEYS = "api_keys"
+    AUDITS = "audits"
+    SWEEPS = "sweeps"
+    INSTANCES = "instances"
+    WEBHOOKS = "webhooks"
+    WEBHOOK_DELIVERIES = "webhook_deliveries"
 
 
 class Verdict(StrEnum):
@@ -47,16 +70,24 @@ class Fix(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What one check found. `means` is for who asks what it does to users; evidence is what was seen.
+    """What one check found. `means` says what it does to users, the worst of it in its first sentence;
+    evidence is what was seen. `parts`: what is at fault; none named: everything.
 
-    Neither holds a token, a secret or a password.
+    None of it holds a token, a secret or a password.
     """
 
     verdict: Verdict
-    title: str  # one sentence: the answer
+    title: str  # one sentence that stands alone: nobody reads it beside the question
     evidence: tuple[str, ...] = ()
     means: str = ""
     fix: Fix | None = None
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def effect(self) -> str:
+        """Say in one sentence what it does to users; where that is not known, what is wrong."""
+        first = re.split(r"(?<=[.])\s", self.means, maxsplit=1)[0]
+        return first or self.title
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -89,15 +120,23 @@ class Check(Struct, frozen=True, kw_only=True):
     repair: Repair | None = None  # only where it is safe to let doctor do it
     quick: bool = False  # cheap enough for every few minutes, beside live traffic
     needs: tuple[str, ...] = ()  # ids of checks without whose OK (or warning) this one is skipped
+    reads: frozenset[Part] = frozenset()  # what of the store it reads; empty: everything
 
 
-def unmet(check: Check, verdicts: Mapping[str, Verdict]) -> str | None:
+def unmet(check: Check, found: Mapping[str, Finding]) -> str | None:
     """Return the check that is to be well before this one is looked at, if it is not.
 
-    One that was not asked for is taken to be well.
+    One that was not asked for is taken to be well; so is one that fails for parts which are not read.
     """
-    fine = (None, Verdict.OK, Verdict.WARNING)
-    return next((name for name in check.needs if verdicts.get(name) not in fine), None)
+    fine = (Verdict.OK, Verdict.WARNING)
+    for name in check.needs:
+        finding = found.get(name)
+        if finding is None or finding.verdict in fine:
+            continue
+        if finding.parts and check.reads and check.reads.isdisjoint(finding.parts):
+            continue
+        return name
+    return None
 
 
 class Examiner(Protocol):
@@ -110,6 +149,7 @@ class Examiner(Protocol):
         """Give back what looking took; another look takes it again. Idempotent."""
 
 
+@prepared
 class Posted(Struct, frozen=True, kw_only=True):
     """What a check found, as other processes may read it; `at` in ms, by the host's clock."""
 
@@ -147,10 +187,20 @@ def warning(
 
 
 def failure(
-    title: str, *, evidence: Sequence[str] = (), means: str = "", fix: Fix | None = None
+    title: str,
+    *,
+    evidence: Sequence[str] = (),
+    means: str = "",
+    fix: Fix | None = None,
+    parts: Sequence[Part] = (),
 ) -> Finding:
     return Finding(
-        verdict=Verdict.FAILURE, title=title, evidence=tuple(evidence), means=means, fix=fix
+        verdict=Verdict.FAILURE,
+        title=title,
+        evidence=tuple(evidence),
+        means=means,
+        fix=fix,
+        parts=tuple(parts),
     )
 
 

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from sojourn.clock import DAY
+from sojourn.clock import DAY, SECOND
 from sojourn.event import Event
 from sojourn.license import License, LicenseStatus, Policy, Pool
 
 INSTANCE_KEPT = 8 * DAY
 """As long as a session lives by default, and a day: so long it matters what a process signed with."""
+INSTANCE_ALIVE = 75 * SECOND
+"""A server that has said nothing for so long has crashed."""
 INSTANCES_MAX = 200
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import get_args
 
+import msgspec
 from msgspec import Struct
 
 from sojourn.clock import DAY, MINUTE, SECOND
+from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput, InvalidPolicy
 
 FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,6 +41,7 @@ class WhenFull(StrEnum):
     EVICT_IDLE = "evict_idle"  # suspects first, then holders idle for `idle_after`
 
 
+@prepared
 class Policy(Struct, frozen=True, kw_only=True):
     """The rules of a pool. Durations in milliseconds."""
 
@@ -63,15 +67,11 @@ class Policy(Struct, frozen=True, kw_only=True):
         """Return self, or raise InvalidPolicy naming the first rule that is broken."""
         if not 0 <= self.capacity <= CAPACITY_MAX:
             raise InvalidPolicy(f"capacity must be between 0 and {CAPACITY_MAX}.")
-        for name in (
-            "heartbeat_interval",
-            "lost_after",
-            "suspect_after",
-            "idle_after",
-            "max_lease",
-        ):
+        for name in DURATIONS:
             value = getattr(self, name)
-            if value is not None and not DURATION_MIN <= value <= DURATION_MAX:
+            if value is None or name in ("linger", "resume_window"):  # which may be nothing
+                continue
+            if not DURATION_MIN <= value <= DURATION_MAX:
                 raise InvalidPolicy(f"{name} must be between 0.05 s and 365 days.")
         if not 0 <= self.linger <= DURATION_MAX:
             raise InvalidPolicy("linger must be between 0 and 365 days.")
@@ -88,6 +88,14 @@ class Policy(Struct, frozen=True, kw_only=True):
         if self.when_full is WhenFull.EVICT_IDLE and self.idle_after is None:
             raise InvalidPolicy("when_full = evict_idle needs idle_after.")
         return self
+
+
+POLICY = {field.name: field.type for field in msgspec.structs.fields(Policy)}
+"""The fields of a policy, in order, and their types: what stores, the wire and commands are made from."""
+OPTIONAL = tuple(name for name, kind in POLICY.items() if type(None) in get_args(kind))
+"""Those that may be None."""
+CHOICES: dict[str, type[StrEnum]] = {"count_by": CountBy, "when_full": WhenFull}
+DURATIONS = tuple(name for name in POLICY if name != "capacity" and name not in CHOICES)
 
 
 class License(Struct, frozen=True, kw_only=True):

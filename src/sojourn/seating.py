@@ -127,6 +127,62 @@ def free_at(lease: Lease, policy: Policy) -> int:
     return min(lease.expires_at, lease.suspect_at + policy.linger)
 
 
+class Shortening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy that was lowered means for leases that live. Durations in milliseconds.
+
+    The new times count from the last beat, or from the grace that was given since. A holder beats as it
+    was last told to, so that is added by which the interval it was told is longer: who keeps beating
+    learns the new times with its next beat, and is not lost before. See docs/adr/0032.
+    """
+
+    lost_after: int  # from the last beat, with what a holder may be late
+    before: (
+        int  # the old lost_after: a lease that lives longer was told its times by an earlier policy
+    )
+    suspect_after: int
+    suspected_after: int  # the old one: what lies beyond, a holder has announced
+    linger: int
+    max_lease: int | None
+    interval: int  # the old one, as holders were told it
+
+    @classmethod
+    def between(cls, old: Policy, new: Policy) -> Shortening | None:
+        """Compare two policies of a pool; None if no time is shorter in the new one."""
+        longest = old.max_lease
+        if not (
+            new.lost_after < old.lost_after
+            or new.suspect_after_ms < old.suspect_after_ms
+            or new.linger < old.linger
+            or (new.max_lease is not None and (longest is None or new.max_lease < longest))
+        ):
+            return None
+        return cls(
+            lost_after=new.lost_after + max(0, old.heartbeat_interval - new.heartbeat_interval),
+            before=old.lost_after,
+            suspect_after=new.suspect_after_ms,
+            suspected_after=old.suspect_after_ms,
+            linger=new.linger,
+            max_lease=new.max_lease,
+            interval=old.heartbeat_interval,
+        )
+
+    def times(self, lease: Lease, now: int) -> tuple[int, int]:
+        """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
+        before `now`, since others were denied its seat until then."""
+        if lease.suspect_at <= lease.last_beat_at:  # it said goodbye
+            return lease.suspect_at, min(
+                lease.expires_at, max(lease.last_beat_at + self.linger, now)
+            )
+        heard = max(lease.last_beat_at, lease.graced_at or 0)
+        announced = max(0, lease.suspect_at - heard - self.suspected_after)
+        suspect = heard + min(self.suspect_after + announced, self.lost_after)
+        told = lease.expires_at - heard <= self.before
+        expires = heard + self.lost_after if told else lease.expires_at
+        if self.max_lease is not None:
+            expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
+        return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
+
+
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
     """Describe the end of a lease, with the evidence of its silence."""
     return Event(

@@ -43,6 +43,11 @@ LIST_MAX = 1_000
 """The most any list verb returns at once."""
 
 
+def bounded(limit: int) -> int:
+    """Hold a list verb to the most it may return."""
+    return max(0, min(limit, LIST_MAX))
+
+
 class Swept(Struct, frozen=True, kw_only=True):
     """What one bounded sweep did. `more` says that its limit was reached."""
 
@@ -228,7 +233,8 @@ class Store(Protocol):
     # Seats
 
     def define(self, pools: Sequence[Pool]) -> None:
-        """Create pools or replace their policy. Shrinking evicts nobody; the fence is kept."""
+        """Create pools or replace their policy. Shrinking evicts nobody; the fence is kept. A time that
+        is shorter than before counts for those who hold a seat, too: see `seating.Shortening`."""
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         """Remove pools, revoking their live leases first. Returns how many leases were live."""

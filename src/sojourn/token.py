@@ -28,6 +28,8 @@ BODY_LENGTH = 43  # base62 digits that hold 256 bits
 CHECK_LENGTH = 6
 TOKEN_LENGTH = 4 + BODY_LENGTH + CHECK_LENGTH
 LEASE_TOKEN_MAX = 2_048
+FOREIGN_MAX = 8_192
+"""Characters of a session token that another system made: a JWT may be long."""
 SECRET_MIN = 32  # bytes
 
 
@@ -101,6 +103,23 @@ def is_whole(token: str) -> bool:
 def mask(token: str) -> str:
     """Shorten a token for logs: its kind and four characters."""
     return token[:8] + "…" if len(token) > 8 else "…"
+
+
+class Secret:
+    """A token that shows itself to nobody who does not ask."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Secret({mask(self._text)!r})"
+
+    __str__ = __repr__
 
 
 def _base62(number: int, length: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput
 
 PREFIX = "whsec_"
@@ -44,6 +45,7 @@ class WebhookMessage(Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
+@prepared
 class _Body(Struct, frozen=True, kw_only=True):
     type: str
     timestamp: str

@@ -220,7 +220,7 @@ class AdapterCases:
             for _ in range(5):
                 assert browser.get("/get", key="x").set_cookie is None
         assert len(statements) == 6, statements
-        assert sum(each.startswith("UPDATE sessions") for each in statements) == 1
+        assert sum(each.startswith("UPDATE sojourn_sessions") for each in statements) == 1
 
     def test_a_visit_without_a_session_asks_nothing(self, world: World) -> None:
         with world.counting() as statements:

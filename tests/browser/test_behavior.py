@@ -99,7 +99,7 @@ def test_rows_change_in_place(stages: Stages) -> None:
     stage = stages().open()
     stage.button("Sign out Sojourn extension in Edge").click()
     selected = "() => getSelection().toString()"
-    stage.part.get_by_text("Utrecht, Netherlands").select_text()
+    stage.part.get_by_text("Utrecht, Netherlands").first.select_text()
     before = stage.page.evaluate(selected)
     stage.server.sessions.insert(0, session(2, "Firefox on Linux"))
     stage.server.sessions[1]["lastUsedAt"] = stage.server.sessions[2]["lastUsedAt"]
@@ -215,7 +215,7 @@ def test_another_tab(stages: Stages) -> None:
 
 
 def test_a_sites_own_words_and_colors(stages: Stages) -> None:
-    """Words are replaced by attribute or property, times follow `lang`, colors the properties and `theme`."""
+    """Words, properties of color and `theme` are the site's; times follow the words."""
     stage = stages()
     words = '{"title": "Ihre Geräte", "count": {"one": "{n} Sitzung", "other": "{n} Sitzungen"}}'
     embed(
@@ -225,9 +225,9 @@ def test_a_sites_own_words_and_colors(stages: Stages) -> None:
     )
     expect(stage.part.get_by_role("heading", name="Ihre Geräte")).to_be_visible()
     expect(stage.part).to_contain_text("3 Sitzungen")
-    expect(stage.part.locator("time").nth(3)).to_have_text("Active vor 7 Minuten")
+    expect(stage.part.locator("time").nth(3)).to_have_text("Active 7 minutes ago")
     panel = stage.part.locator("section")
-    expect(panel).to_have_css("background-color", "rgb(23, 28, 35)")
+    expect(panel).to_have_css("background-color", "rgb(19, 26, 29)")
     stage.part.evaluate("e => { e.style.setProperty('--sojourn-panel', 'rgb(1, 2, 3)'); }")
     expect(panel).to_have_css("background-color", "rgb(1, 2, 3)")
     stage.part.evaluate("e => { e.strings = {title: 'Mine'}; }")
@@ -266,14 +266,14 @@ def test_the_switch(stages: Stages) -> None:
     stage = stages(theme="dark").open()
     page = stage.page
     panel = stage.part.locator("section")
-    expect(panel).to_have_css("background-color", "rgb(23, 28, 35)")
+    expect(panel).to_have_css("background-color", "rgb(19, 26, 29)")
     page.get_by_role("radio", name="Light").check(force=True)
     expect(panel).to_have_css("background-color", "rgb(255, 255, 255)")
-    expect(page.locator("html")).to_have_css("background-color", "rgb(247, 248, 250)")
+    expect(page.locator("html")).to_have_css("background-color", "rgb(247, 249, 251)")
     page.reload()
     expect(panel).to_have_css("background-color", "rgb(255, 255, 255)")
     page.get_by_role("radio", name="As the system").check(force=True)
-    expect(panel).to_have_css("background-color", "rgb(23, 28, 35)")
+    expect(panel).to_have_css("background-color", "rgb(19, 26, 29)")
 
 
 def test_fingers_find_the_buttons(stages: Stages) -> None:

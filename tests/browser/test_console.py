@@ -18,7 +18,7 @@ from tests.browser.operators import (
     repair_next,
     running,
 )
-from tests.patient import SLOW
+from tests.patient import MISSING, SLOW
 
 from sojourn.ledger import Role
 
@@ -66,13 +66,14 @@ def test_what_is_open_stays_open_while_checks_come_in(come: Come, place: Hospita
     """A row keeps its focus and its place; what has become worse opens by itself."""
     it = come()
     running(it)
+    it.page.locator("#area-schema > summary").click()
     keys = it.check("schema.keys")
     keys.locator("summary").click()
     expect(keys).to_contain_text("Has every table its primary key?")
     place.patient.wrong["seats.capacity"] = SLOW
     place.patient.gates["store.clock"].set()
-    expect(it.title()).to_have_text("1 failure and 2 warnings.")
-    expect(keys.get_by_text("Has every table its primary key?")).to_be_visible()
+    expect(it.title()).to_have_text(MISSING.means)
+    expect(keys.get_by_text("Has every table its primary key?", exact=True)).to_be_visible()
     expect(keys.locator("summary")).to_be_focused()
     expect(it.check("seats.capacity").get_by_text("Bring the database nearer.")).to_be_visible()
     expect(it.check("store.clock")).to_contain_text("Fine: The clocks agree to 3 ms.")
@@ -91,7 +92,7 @@ def test_a_second_page_follows_the_run_under_way(come: Come, place: Hospital) ->
     expect(second.title()).to_have_text("Looking: 3 of 6 done")
     place.patient.gates["store.clock"].set()
     for each in (first, second):
-        expect(each.title()).to_have_text("1 failure and 1 warning.")
+        expect(each.title()).to_have_text(MISSING.means)
     assert place.patient.looked.count("secrets.shared") == 1
 
 
@@ -102,14 +103,12 @@ def test_a_repair_pressed_while_checks_run_comes_next(come: Come, place: Hospita
     expect(it.page.locator("#summary")).to_contain_text("3 of 6 are done.")
     assert "schema.tables" in place.patient.wrong
     with it.page.expect_response(_follows):
-        it.button("Repair now").click()  # as people do who see nothing happen
+        it.repair("schema.tables").click()  # as people do who see nothing happen
     place.patient.gates["store.clock"].set()
     notice = it.page.locator("#notice")
     expect(notice).to_contain_text("Repaired. 2 steps carried out")
-    expect(it.title()).to_have_text(
-        "A read takes 48 ms, more than the 20 ms that leave requests quick."
-    )
-    expect(it.check("schema.tables").locator("summary")).to_be_focused()
+    expect(it.title()).to_have_text(SLOW.means)
+    expect(it.title()).to_be_focused()
     expect(notice).not_to_contain_text("does not answer")
 
 
@@ -119,7 +118,7 @@ def test_a_repair_pressed_while_checks_run_without_scripts(come: Come, place: Ho
     it.sign_in()
     expect(it.title()).to_have_text("Looking: 3 of 6 done")
     with it.page.expect_request("**/console/doctor"):
-        it.button("Repair now").click(no_wait_after=True)
+        it.repair("schema.tables").click(no_wait_after=True)
     place.patient.gates["store.clock"].set()
     expect(it.page.get_by_text("Repaired. 2 steps carried out")).to_be_visible()
 
@@ -148,16 +147,59 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
         "Doctor",
         "Sign out",
         "Run all checks",
-        "Copy the command",
+        "sojourn doctor",
     ]
     it.page.keyboard.press("Shift+Tab")
     it.page.keyboard.press("Enter")
-    expect(it.title()).to_have_text("1 failure and 1 warning.")
-    it.button("Repair now").focus()
+    expect(it.title()).to_have_text(MISSING.means)
+    it.repair("schema.tables").focus()
     it.page.keyboard.press("Enter")
     expect(it.page.locator("#notice")).to_contain_text("Repaired.")
-    expect(it.check("schema.tables").locator("summary")).to_be_focused()
+    expect(it.title()).to_be_focused()
     expect(it.page.locator("#notice .notice")).to_be_in_viewport()
+
+
+def test_everything_is_repaired_by_one_button(come: Come, place: Hospital) -> None:
+    """It shows its plan once, before the cards; nothing is done before the second press."""
+    it = come()
+    found(it)
+    it.page.get_by_text("Repair 1 problem…").click()
+    plan = it.page.locator("#plan")
+    expect(plan).to_contain_text("Copy what is readable to sessions_2025_11_22")
+    assert "schema.tables" in place.patient.wrong
+    assert it.violations() == []
+    it.button("Repair 1 problem now").click()
+    expect(it.page.locator("#notice")).to_contain_text("Repaired.")
+    expect(it.title()).to_have_text(SLOW.means)
+    expect(it.page.locator("#plan")).to_have_count(0)
+
+
+def test_the_page_opens_with_the_effect_and_folds_what_is_fine(come: Come) -> None:
+    """Whom it concerns, then why, then what is wrong; of the rest one closed line per area."""
+    it = come()
+    found(it)
+    expect(it.title()).to_have_text(MISSING.means)
+    said = it.page.locator("#doctor").inner_text()
+    order = [MISSING.means, MISSING.title, "Repair 1 problem…", SLOW.title, "Everything else"]
+    assert sorted(order, key=said.index) == order
+    expect(it.check("store.clock")).to_be_hidden()
+    it.page.get_by_text("Store: 1 fine").click()
+    expect(it.check("store.clock")).to_be_visible()
+    names = [
+        x.get_attribute("aria-label") or x.inner_text() for x in it.page.get_by_role("button").all()
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_forced_colors(come: Come) -> None:
+    """Where backgrounds are gone, edges say what can be pressed, and what is chosen."""
+    it = come()
+    it.page.emulate_media(forced_colors="active")
+    found(it)
+    edges = """[...document.querySelectorAll('button, .button, [aria-current], label:has(:checked)')]
+        .filter(e => e.checkVisibility() && getComputedStyle(e).borderTopWidth === '0px'
+            && getComputedStyle(e).outlineStyle === 'none').map(e => e.outerHTML)"""
+    assert it.page.evaluate(edges) == []
 
 
 def test_without_scripts(come: Come, place: Hospital) -> None:
@@ -169,7 +211,7 @@ def test_without_scripts(come: Come, place: Hospital) -> None:
     expect(it.check("schema.tables")).to_contain_text(
         "Copy what is readable to sessions_2025_11_22"
     )
-    it.button("Repair now").click()
+    it.repair("schema.tables").click()
     expect(it.page.get_by_text("Repaired. 2 steps carried out")).to_be_visible()
     it.button("Try with this browser").click()
     expect(it.page.locator("#browser")).to_contain_text("Fine: Your browser keeps the cookie")
@@ -186,7 +228,7 @@ def test_copying(come: Come) -> None:
     button.click()
     expect(button).to_contain_text("Copied")
     copied = it.page.evaluate("navigator.clipboard.readText()")
-    assert copied == "CREATE TABLE sessions (\n    id text PRIMARY KEY\n);"
+    assert copied == "CREATE TABLE sojourn_sessions (\n    id text PRIMARY KEY\n);"
 
 
 def test_the_sheet_on_a_phone(come: Come) -> None:
@@ -208,7 +250,7 @@ def test_a_revoked_key_opens_nothing_any_more(come: Come, place: Hospital) -> No
     found(it, Role.OPERATOR)
     place.world.keys[Role.OPERATOR] = kept
     place.world.services.keys.revoke(key.id, actor="test")
-    it.button("Repair now").click()
+    it.repair("schema.tables").click()
     expect(it.page.locator("#notice")).to_contain_text("your API key was revoked")
     assert "schema.tables" in place.patient.wrong
     it.page.get_by_role("link", name="Sign in").click()

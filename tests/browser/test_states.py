@@ -12,7 +12,7 @@ from tests.browser.chromium import axe_looks
 from tests.browser.conftest import Stages
 from tests.browser.stage import Stage, refuse, session
 
-from sojourn.people.pages import Look
+from sojourn.people.pages import POLICY, Look
 
 HINT = "Is there something you don’t recognize? Sign it out, then change your password."
 HEADER = """
@@ -272,9 +272,96 @@ def test_rows(stages: Stages) -> None:
     assert f"({used.get_attribute('title')})" in stage.rows().nth(1).inner_text()
 
 
+def test_devices_of_one_name_are_told_apart(stages: Stages) -> None:
+    """Who hears the page can tell the buttons apart: by place, then by last use, sign-in and number."""
+    same = [
+        {**session(number), "device": "Chrome on Mac", "isCurrent": False} for number in range(5)
+    ]
+    for each, place in zip(same, ("Lisbon", "Oslo", "Rome", "Rome", "Rome"), strict=True):
+        each["location"] = place
+        each["lastUsedAt"] = each["createdAt"] = same[0]["createdAt"]
+    stage = stages([*same, {**session(5), "device": "Firefox", "isCurrent": False}]).open()
+    labels = stage.rows().get_by_role("button").evaluate_all("all => all.map((e) => e.ariaLabel)")
+    assert labels[:2] == ["Sign out Chrome on Mac, Lisbon", "Sign out Chrome on Mac, Oslo"]
+    assert labels[5] == "Sign out Firefox"
+    assert all(each.startswith("Sign out Chrome on Mac, Rome, Active ") for each in labels[2:5])
+    assert len(set(labels)) == 6
+    stage.button("Sign out Chrome on Mac, Oslo").click()
+    expect(stage.part.get_by_role("group")).to_contain_text("Sign out Chrome on Mac, Oslo?")
+
+
+def test_many_sessions_of_one_device_are_one_row_that_opens(stages: Stages) -> None:
+    """More than eight of a kind are signed out together, after a question; each can be looked at, too."""
+    same = [
+        {**session(number), "device": "Chrome on Mac", "isCurrent": not number}
+        for number in range(10)
+    ]
+    stage = stages([*same, {**session(20), "device": "Firefox", "isCurrent": False}]).open()
+    expect(stage.rows()).to_have_count(3)
+    expect(stage.rows().nth(1)).to_contain_text("9 sessions")
+    assert stage.violations() == []
+    stage.part.get_by_text("Show each of them").click()
+    expect(stage.rows()).to_have_count(3 + 9)
+    assert stage.violations() == []
+    stage.button("Sign out all 9 of Chrome on Mac").click()
+    expect(stage.part.get_by_role("group").first).to_contain_text(
+        "Sign out all 9 sessions of Chrome on Mac?"
+    )
+    stage.button("Sign out").click()
+    expect(stage.rows()).to_have_count(2)
+    assert len(stage.server.sessions) == 2
+
+
+def test_a_page_in_another_language_mixes_none(stages: Stages) -> None:
+    """Words that nobody translated keep their times in their own language, and say which that is."""
+    stage = stages().open()
+    stage.page.evaluate("document.documentElement.lang = 'ja'")
+    stage.part.evaluate("e => { e.strings = {}; }")
+    panel = stage.part.locator("section")
+    expect(panel).to_have_attribute("lang", "en")
+    assert "分" not in panel.inner_text()
+    words = {"used": "{when}に使用", "begun": "{when}にサインイン", "ends": "{when}に終了"}
+    stage.part.evaluate("(e, words) => { e.strings = words; }", words)
+    expect(panel).not_to_have_attribute("lang", "en")
+    expect(stage.part.locator("time").nth(3)).to_contain_text("分前に使用")
+
+
+def test_rows_are_low_on_a_phone(stages: Stages) -> None:
+    """Three lines and a button: the rest of a session opens."""
+    stage = stages(width=390).open()
+    heights = stage.rows().evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
+    assert max(heights) <= 120
+    row = stage.rows().nth(1)
+    expect(row.get_by_text("Expires", exact=False).first).to_be_hidden()
+    row.get_by_text("Details").click()
+    expect(row.locator("details")).to_contain_text("Expires")
+
+
+def test_trusted_types(stages: Stages) -> None:
+    """The component reads no text as HTML, so the strictest policy lets it be shown."""
+    stage = stages().open()
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in POLICY
+    expect(stage.rows()).to_have_count(3)
+    assert (
+        stage.page.evaluate(
+            "(() => { try { document.body.innerHTML = '' } catch { return 'no' } })()"
+        )
+        == "no"
+    )
+
+
+def test_forced_colors(stages: Stages) -> None:
+    """Buttons and marks keep an edge where the system takes the colors away."""
+    stage = stages().open()
+    stage.page.emulate_media(forced_colors="active")
+    bare = """e => [...e.shadowRoot.querySelectorAll('button, .tag, .icon')]
+        .filter(x => x.checkVisibility() && getComputedStyle(x).borderTopWidth === '0px').length"""
+    assert stage.part.evaluate(bare) == 0
+
+
 def test_ten_thousand(stages: Stages) -> None:
     """Thousands of sessions are counted at once and shown by the page; the focus stays on the button."""
-    many = [session(number) for number in range(10_000)]
+    many = [{**session(number), "device": f"Device {number}"} for number in range(10_000)]
     stage = stages(many).open()
     expect(stage.part).to_contain_text("10,000 active sessions.")
     expect(stage.rows()).to_have_count(50)

@@ -121,7 +121,7 @@ def one_device(ann: Person) -> None:
 
 
 def proof_needed(ann: Person) -> None:
-    change(ann.server, "UPDATE sessions SET authenticated_at = authenticated_at - 7200000")
+    change(ann.server, "UPDATE sojourn_sessions SET authenticated_at = authenticated_at - 7200000")
     asking(ann)
 
 
@@ -150,7 +150,7 @@ def continued(ann: Person) -> None:
 
 
 def not_set_up(ann: Person) -> None:
-    change(ann.server, "ALTER TABLE sessions RENAME TO kept")
+    change(ann.server, "ALTER TABLE sojourn_sessions RENAME TO kept")
     try:
         ann.page.reload()
     finally:
@@ -276,6 +276,19 @@ def test_rows(ann: Person) -> None:
     """This device comes first; each row says what, where, when and until when, exact instants included."""
     expect(ann.page.get_by_role("list")).to_match_aria_snapshot(ROWS)
     assert ann.page.get_by_role("time").first.get_attribute("title")
+
+
+def test_devices_of_one_name_are_told_apart(chromium: Browser, server: Served) -> None:
+    eve = Person(chromium, server, scripts=False)
+    for place in ("Lisbon", "Oslo", "Oslo", None, None):
+        eve.sign_in("eve", PHONE | ({"place": place} if place else {}))
+    eve.sign_in("eve", LAPTOP)
+    eve.page.goto(PAGE)
+    links = eve.page.get_by_role("listitem").get_by_role("link")
+    labels = links.evaluate_all("all => all.map((e) => e.ariaLabel)")
+    assert len(labels) == len(set(labels)) == 6
+    assert f"Sign out {PHONE['name']}, Lisbon" in labels
+    eve.context.close()
 
 
 def test_a_form_is_sent_once_and_says_so_once(ann: Person) -> None:

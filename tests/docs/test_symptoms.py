@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "symptoms.md").read_text(
         "Failed to fetch active sessions",
         'relation "sessions" does not exist',
         'relation "session" does not exist',
-        "no such table: sessions",
+        "no such table: sojourn_sessions",
         'multiple primary keys for table "session" are not allowed',
     ],
 )

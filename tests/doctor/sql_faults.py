@@ -15,12 +15,12 @@ from sojourn.stores.sql import migrations, schema
 WARNING = Verdict.WARNING
 TABLES = [*(str(table.name) for table in schema.metadata.sorted_tables), schema.VERSION_TABLE]
 SPARE = """
-INSERT INTO sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
+INSERT INTO sojourn_sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
     last_used_at, idle_timeout, idle_at, expires_at, level)
 SELECT 'spare', {hash}, 'spare', {data}, 1, created_at, authenticated_at, last_used_at, idle_timeout,
-    idle_at, expires_at, level FROM sessions WHERE id = 's1'
+    idle_at, expires_at, level FROM sojourn_sessions WHERE id = 's1'
 """
-FORGET_SPARE = "DELETE FROM sessions WHERE id = 'spare'"
+FORGET_SPARE = "DELETE FROM sojourn_sessions WHERE id = 'spare'"
 TWO_HOURS = 7_200_000
 LONG_AGO = 3 * 86_400_000
 
@@ -39,11 +39,11 @@ def old_sessions(ward: Ward) -> None:
     }[ward.kind]
     ward.execute(
         f"""
-        INSERT INTO sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
+        INSERT INTO sojourn_sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
             last_used_at, idle_timeout, idle_at, expires_at, level)
         SELECT {ward.concat("'old'", "n")}, {hashes}, 'old', '{{}}', 1, t, t, t, 1, t, t, 1
         FROM (SELECT a * 100 + b * 10 + c + 1000 * d AS n, created_at - {LONG_AGO} AS t
-            FROM sessions CROSS JOIN {digits} CROSS JOIN (SELECT 0 AS d UNION SELECT 1) AS d_
+            FROM sojourn_sessions CROSS JOIN {digits} CROSS JOIN (SELECT 0 AS d UNION SELECT 1) AS d_
             WHERE id = 's1') AS numbers
         """
     )
@@ -62,7 +62,10 @@ def tables(kind: str) -> list[Planted]:
     }
     return [
         Planted(
-            name="table dropped", check="schema.tables", plant=["DROP TABLE sweeps"], names="sweeps"
+            name="table dropped",
+            check="schema.tables",
+            plant=["DROP TABLE sojourn_sweeps"],
+            names="sojourn_sweeps",
         ),
         Planted(
             name="schema behind",
@@ -75,8 +78,8 @@ def tables(kind: str) -> list[Planted]:
             check="schema.version",
             plant=[
                 "UPDATE sojourn_schema SET version_num = '0001'",
-                "DROP TABLE webhook_deliveries",
-                "ALTER TABLE sweeps DROP COLUMN sessions_cut",
+                "DROP TABLE sojourn_webhook_deliveries",
+                "ALTER TABLE sojourn_sweeps DROP COLUMN sessions_cut",
             ],
             also=frozenset({"schema.tables", "schema.columns"}),
         ),
@@ -103,13 +106,13 @@ def tables(kind: str) -> list[Planted]:
         Planted(
             name="column missing, ended sessions stay ended",
             check="schema.columns",
-            plant=["ALTER TABLE sessions DROP COLUMN ended_at"],
+            plant=["ALTER TABLE sojourn_sessions DROP COLUMN ended_at"],
             names="sessions.ended_at",
         ),
         Planted(
             name="column missing that no row may lack",
             check="schema.columns",
-            plant=["ALTER TABLE leases DROP COLUMN lapsed"],
+            plant=["ALTER TABLE sojourn_leases DROP COLUMN lapsed"],
         ),
         Planted(
             name="a column of somebody else's refuses every new row",
@@ -123,7 +126,9 @@ def tables(kind: str) -> list[Planted]:
 def content(kind: str) -> list[Planted]:
     """Faults of what the tables hold, likewise."""
     drop_index = (
-        "DROP INDEX leases_session ON leases" if kind == "mysql" else "DROP INDEX leases_session"
+        "DROP INDEX sojourn_leases_session ON sojourn_leases"
+        if kind == "mysql"
+        else "DROP INDEX sojourn_leases_session"
     )
     blob = {"sqlite": "x'%s'", "postgresql": "'\\x%s'::bytea", "mysql": "x'%s'"}[kind]
     bad = [SPARE.format(hash=blob % ("ab" * 32), data="'{not json'")]
@@ -132,35 +137,39 @@ def content(kind: str) -> list[Planted]:
         Planted(
             name="mark missing",
             check="schema.marks",
-            plant=["DELETE FROM marks WHERE name = 'audits'"],
+            plant=["DELETE FROM sojourn_marks WHERE name = 'audits'"],
             names="audits",
         ),
         Planted(
             name="ids that were given are given again",
             check="schema.marks",
-            plant=["UPDATE marks SET value = 1 WHERE name = 'events'"],
+            plant=["UPDATE sojourn_marks SET value = 1 WHERE name = 'events'"],
             names="events",
         ),
         Planted(name="a session's data is not JSON", check="schema.rows", plant=bad, names="spare"),
         Planted(
             name="a seat's device cannot be read",
             check="schema.rows",
-            plant=["UPDATE leases SET device = '[1' WHERE id = 'l1'"],
+            plant=["UPDATE sojourn_leases SET device = '[1' WHERE id = 'l1'"],
             names="device",
         ),
         Planted(
             name="a seat of no known origin",
             check="schema.rows",
-            plant=["UPDATE leases SET origin = 'elsewhere' WHERE id = 'l0'"],
+            plant=["UPDATE sojourn_leases SET origin = 'elsewhere' WHERE id = 'l0'"],
             names="l0",
         ),
         Planted(
             name="rows that lie in the future",
             check="schema.times",
             verdict=WARNING,
-            plant=[f"UPDATE leases SET acquired_at = acquired_at + {TWO_HOURS} WHERE id = 'l2'"],
+            plant=[
+                f"UPDATE sojourn_leases SET acquired_at = acquired_at + {TWO_HOURS} WHERE id = 'l2'"
+            ],
             mended=False,
-            cure=[f"UPDATE leases SET acquired_at = acquired_at - {TWO_HOURS} WHERE id = 'l2'"],
+            cure=[
+                f"UPDATE sojourn_leases SET acquired_at = acquired_at - {TWO_HOURS} WHERE id = 'l2'"
+            ],
             names="leases",
         ),
         Planted(name="nobody sweeps", check="schema.backlog", verdict=WARNING, plant=old_sessions),
@@ -168,19 +177,19 @@ def content(kind: str) -> list[Planted]:
 
 
 THEIRS_POSTGRES = [
-    "ALTER TABLE sessions ADD COLUMN theirs int DEFAULT 1 NOT NULL",
-    "ALTER TABLE sessions ALTER COLUMN theirs DROP DEFAULT",
+    "ALTER TABLE sojourn_sessions ADD COLUMN theirs int DEFAULT 1 NOT NULL",
+    "ALTER TABLE sojourn_sessions ALTER COLUMN theirs DROP DEFAULT",
 ]
 THEIRS_MYSQL = [
-    "ALTER TABLE sessions ADD COLUMN theirs INT NOT NULL",
-    "ALTER TABLE sessions ALTER COLUMN theirs DROP DEFAULT",
+    "ALTER TABLE sojourn_sessions ADD COLUMN theirs INT NOT NULL",
+    "ALTER TABLE sojourn_sessions ALTER COLUMN theirs DROP DEFAULT",
 ]
 
 
 def theirs_sqlite(ward: Ward) -> None:
     remake(
         ward,
-        "sessions",
+        "sojourn_sessions",
         lambda sql: sql.replace("level ", "theirs INT NOT NULL, level "),
         "theirs",
         "7",
@@ -246,52 +255,57 @@ SQLITE = [
     Planted(
         name="primary key and unique gone",
         check="schema.keys",
-        plant=keyless("sessions"),
+        plant=keyless("sojourn_sessions"),
         names="no primary key",
     ),
     Planted(
         name="every row twice",
         check="schema.keys",
-        plant=keyless("sessions", twice=True),
-        also=twins_of("sessions"),
+        plant=keyless("sojourn_sessions", twice=True),
+        also=twins_of("sojourn_sessions"),
     ),
     Planted(
         name="another primary key",
         check="schema.keys",
-        plant=keyless("leases", key="PRIMARY KEY (client_id, id)"),
+        plant=keyless("sojourn_leases", key="PRIMARY KEY (client_id, id)"),
         names="client_id, id",
     ),
     Planted(
         name="every seat twice",
         check="schema.keys",
-        plant=keyless("leases", twice=True),
-        also=twins_of("leases"),
+        plant=keyless("sojourn_leases", twice=True),
+        also=twins_of("sojourn_leases"),
     ),
     Planted(
         name="ids that are numbers",
         check="schema.types",
         plant=lambda ward: columns(
-            ward, "leases", user_id="INTEGER NOT NULL", fence="TEXT NOT NULL"
+            ward, "sojourn_leases", user_id="INTEGER NOT NULL", fence="TEXT NOT NULL"
         ),
         names="integer",
     ),
     Planted(
         name="a visitor may not be",
         check="schema.types",
-        plant=lambda ward: columns(ward, "sessions", user_id="VARCHAR(256) NOT NULL"),
+        plant=lambda ward: columns(ward, "sojourn_sessions", user_id="VARCHAR(256) NOT NULL"),
         names="must be given",
     ),
     Planted(
         name="ids blind to case",
         check="schema.collation",
-        plant=lambda ward: columns(ward, "leases", user_id="VARCHAR(256) COLLATE NOCASE NOT NULL"),
+        plant=lambda ward: columns(
+            ward, "sojourn_leases", user_id="VARCHAR(256) COLLATE NOCASE NOT NULL"
+        ),
         names="NOCASE",
     ),
     Planted(
         name="index on another column",
         check="schema.indexes",
         verdict=WARNING,
-        plant=["DROP INDEX leases_session", "CREATE INDEX leases_session ON leases (client_id)"],
+        plant=[
+            "DROP INDEX sojourn_leases_session",
+            "CREATE INDEX sojourn_leases_session ON sojourn_leases (client_id)",
+        ],
         names="client_id",
     ),
 ]

@@ -94,40 +94,40 @@ def test_express_killed_at_every_step(
 
 def break_sqlite(patient: Ward) -> None:
     """Twins without a key, with a column gone; another key and types; no index; a row that is none."""
-    keyless("sessions", twice=True)(patient)
-    columns(patient, "leases", user_id="INTEGER NOT NULL", fence="TEXT NOT NULL")
+    keyless("sojourn_sessions", twice=True)(patient)
+    columns(patient, "sojourn_leases", user_id="INTEGER NOT NULL", fence="TEXT NOT NULL")
     patient.execute(
-        "ALTER TABLE sessions DROP COLUMN ended_at",
-        "DROP TABLE sweeps",
-        "DROP INDEX leases_session",
-        "DELETE FROM marks WHERE name = 'audits'",
-        "UPDATE leases SET device = '[1' WHERE id = 'l1'",
+        "ALTER TABLE sojourn_sessions DROP COLUMN ended_at",
+        "DROP TABLE sojourn_sweeps",
+        "DROP INDEX sojourn_leases_session",
+        "DELETE FROM sojourn_marks WHERE name = 'audits'",
+        "UPDATE sojourn_leases SET device = '[1' WHERE id = 'l1'",
     )
 
 
 BREAK_POSTGRES = [
-    "ALTER TABLE sessions DROP CONSTRAINT sessions_pkey",
-    "ALTER TABLE sessions DROP CONSTRAINT sessions_token",
-    "INSERT INTO sessions SELECT * FROM sessions",
-    "ALTER TABLE sessions DROP COLUMN ended_at",
-    "ALTER TABLE sessions ALTER COLUMN data TYPE jsonb USING data::jsonb",
-    'ALTER TABLE leases ALTER COLUMN user_id TYPE varchar(256) COLLATE "default"',
-    "ALTER TABLE leases SET UNLOGGED",
-    "DROP TABLE sweeps",
-    "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'leases_session'::regclass",
-    "DELETE FROM marks WHERE name = 'audits'",
-    "UPDATE leases SET device = '[1' WHERE id = 'l1'",
+    "ALTER TABLE sojourn_sessions DROP CONSTRAINT sojourn_sessions_pkey",
+    "ALTER TABLE sojourn_sessions DROP CONSTRAINT sojourn_sessions_token",
+    "INSERT INTO sojourn_sessions SELECT * FROM sojourn_sessions",
+    "ALTER TABLE sojourn_sessions DROP COLUMN ended_at",
+    "ALTER TABLE sojourn_sessions ALTER COLUMN data TYPE jsonb USING data::jsonb",
+    'ALTER TABLE sojourn_leases ALTER COLUMN user_id TYPE varchar(256) COLLATE "default"',
+    "ALTER TABLE sojourn_leases SET UNLOGGED",
+    "DROP TABLE sojourn_sweeps",
+    "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'sojourn_leases_session'::regclass",
+    "DELETE FROM sojourn_marks WHERE name = 'audits'",
+    "UPDATE sojourn_leases SET device = '[1' WHERE id = 'l1'",
 ]
 BREAK_MARIADB = [
-    "ALTER TABLE sessions DROP PRIMARY KEY, DROP INDEX sessions_token",
-    "INSERT INTO sessions SELECT * FROM sessions",
-    "ALTER TABLE sessions DROP COLUMN ended_at, MODIFY data TEXT NOT NULL",
-    "ALTER TABLE leases MODIFY user_id VARCHAR(256) COLLATE utf8mb4_general_ci NOT NULL",
-    "ALTER TABLE sessions ENGINE = Aria ROW_FORMAT = PAGE",
-    "DROP TABLE sweeps",
-    "DROP INDEX leases_session ON leases",
-    "DELETE FROM marks WHERE name = 'audits'",
-    "UPDATE leases SET device = '[1' WHERE id = 'l1'",
+    "ALTER TABLE sojourn_sessions DROP PRIMARY KEY, DROP INDEX sojourn_sessions_token",
+    "INSERT INTO sojourn_sessions SELECT * FROM sojourn_sessions",
+    "ALTER TABLE sojourn_sessions DROP COLUMN ended_at, MODIFY data TEXT NOT NULL",
+    "ALTER TABLE sojourn_leases MODIFY user_id VARCHAR(256) COLLATE utf8mb4_general_ci NOT NULL",
+    "ALTER TABLE sojourn_sessions ENGINE = Aria ROW_FORMAT = PAGE",
+    "DROP TABLE sojourn_sweeps",
+    "DROP INDEX sojourn_leases_session ON sojourn_leases",
+    "DELETE FROM sojourn_marks WHERE name = 'audits'",
+    "UPDATE sojourn_leases SET device = '[1' WHERE id = 'l1'",
 ]
 ALL_AT_ONCE: dict[str, Plant] = {
     "sqlite": break_sqlite,
@@ -143,16 +143,16 @@ EACH = [
 PARTS = 4 if LONG else 1
 """The campaign's kills are shared out, every fourth statement to each."""
 LEFT = (
-    "DELETE FROM sessions WHERE id IN ('spare', 'short') OR id LIKE 'old%'",
-    "ALTER TABLE sessions DROP COLUMN theirs",
-    "ALTER TABLE leases DROP INDEX holder",
+    "DELETE FROM sojourn_sessions WHERE id IN ('spare', 'short') OR id LIKE 'old%'",
+    "ALTER TABLE sojourn_sessions DROP COLUMN theirs",
+    "ALTER TABLE sojourn_leases DROP INDEX holder",
 )
 """What a fault leaves behind once it is mended, and keeps it from being planted again."""
 
 
 def kept(patient: Ward) -> dict[str, set[str]]:
     """The ids in each table, and in its copies; for who takes the copies away first, what there is."""
-    found: dict[str, set[str]] = {"sessions": set(), "leases": set()}
+    found: dict[str, set[str]] = {"sojourn_sessions": set(), "sojourn_leases": set()}
     with patient.store._db.writing() as tx:
         for name in shape.tables(tx):
             copied = COPY.fullmatch(name)

@@ -41,7 +41,7 @@ def rows(store: SqlStore) -> dict[str, Any]:
     with store._db.writing() as tx:
         tables = schema.metadata.sorted_tables
         counts = {x.name: tx.core(select(func.count()).select_from(x)).scalar() for x in tables}
-        marks = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM marks", {})}
+        marks = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM sojourn_marks", {})}
         return counts | {"last event": marks["events"]}
 
 

@@ -103,7 +103,7 @@ def test_orphans_of_sessions_that_are_gone(world: World, empty_sqlite: str) -> N
     lost = take(world.store, "user 2", pool_id=world.pool, session_id="s2")
     free = take(world.store, "user 3", pool_id=world.pool)  # of no session
     with closing(sqlite3.connect(empty_sqlite.removeprefix("sqlite:///"))) as database, database:
-        assert database.execute("DELETE FROM sessions WHERE id = 's2'").rowcount == 1
+        assert database.execute("DELETE FROM sojourn_sessions WHERE id = 's2'").rowcount == 1
     found = world.wrong()
     assert set(found) == {"seats.orphans"}
     assert found["seats.orphans"].evidence == (f"{lost.id} in {world.pool}: its session is gone",)

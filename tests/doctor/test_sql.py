@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from sqlalchemy.exc import DBAPIError
 from tests.doctor import server_faults, sql_faults
-from tests.doctor.planted import Planted, ward
+from tests.doctor.planted import Planted, Ward, ward
+from tests.doctor.test_sql_repair import LONG
+
+from sojourn.errors import SojournError
 
 CATALOGUE = {
     "sqlite": [*sql_faults.common("sqlite"), *sql_faults.SQLITE],
@@ -22,3 +28,31 @@ def test_every_fault_is_found_and_mended(kind: str, request: pytest.FixtureReque
         for number, fault in enumerate(faults):
             patient.suffers(fault)
             patient.newcomer(number)
+
+
+STEPS = range(1, 24) if LONG else (1,)
+"""Each fault is planted together with those so far behind it in the catalogue."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_two_faults_at_once_are_mended_in_one_run(step: int, tmp_path: Path) -> None:
+    """Whichever two: one of them may hide the other, and one run of the repair mends both."""
+    faults = [fault for fault in CATALOGUE["sqlite"] if fault.mended]
+    both = 0
+    for number, one in enumerate(faults):
+        other = faults[(number + step) % len(faults)]
+        with ward(f"sqlite:///{tmp_path}/{number}.db") as patient:
+            both += all([planted(patient, one), planted(patient, other)])
+            assert list(patient.doctor.repair()), (one.name, other.name)
+            left = {name: x.finding for name, x in patient.wrong().items()}
+            assert not left, (one.name, other.name, left)
+            patient.check_on_everybody()
+    assert both > len(faults) // 2  # else one needs what the other took away
+
+
+def planted(patient: Ward, fault: Planted) -> bool:
+    try:
+        patient.do(fault.plant)
+    except (SojournError, DBAPIError, StopIteration):
+        return False
+    return True

@@ -146,8 +146,8 @@ POSTGRES = [
     Setting(
         "schema.copies",
         WARNING,
-        ("CREATE TABLE sessions_before_20200101 AS TABLE sessions",),
-        ("DROP TABLE sessions_before_20200101",),
+        ("CREATE TABLE sojourn_sessions_before_20200101 AS TABLE sojourn_sessions",),
+        ("DROP TABLE sojourn_sessions_before_20200101",),
     ),
 ]
 
@@ -271,7 +271,7 @@ def test_grants_of_postgres(postgres_url: str) -> None:
             assert wrong(url) == {"store.grants": FAILURE}
             patient.execute(
                 f"GRANT DELETE ON leases TO {role}",
-                "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY",
+                "ALTER TABLE sojourn_sessions ENABLE ROW LEVEL SECURITY",
             )
             assert wrong(url) == {"store.grants": FAILURE}
         finally:
@@ -304,7 +304,7 @@ def test_a_file_that_others_may_read(sqlite_url: str) -> None:
 OPEN_IT = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
-connection.execute("SELECT count(*) FROM sessions").fetchall()
+connection.execute("SELECT count(*) FROM sojourn_sessions").fetchall()
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -334,20 +334,21 @@ def test_a_damaged_index_is_made_anew(sqlite_url: str) -> None:
         path = sqlite_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:
             [(root, sql)] = raw.execute(
-                "SELECT rootpage, sql FROM sqlite_master WHERE name = 'leases_user_id'"
+                "SELECT rootpage, sql FROM sqlite_master WHERE name = 'sojourn_leases_user_id'"
             )
             raw.execute("PRAGMA writable_schema = ON")
-            raw.execute("DELETE FROM sqlite_master WHERE name = 'leases_user_id'")
+            raw.execute("DELETE FROM sqlite_master WHERE name = 'sojourn_leases_user_id'")
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-            raw.execute("UPDATE leases SET user_id = 'moved' WHERE id = 'l3'")
+            raw.execute("UPDATE sojourn_leases SET user_id = 'moved' WHERE id = 'l3'")
             raw.execute("PRAGMA writable_schema = ON")
             raw.execute(
-                "INSERT INTO sqlite_master VALUES ('index', 'leases_user_id', 'leases', ?, ?)",
+                "INSERT INTO sqlite_master"
+                " VALUES ('index', 'sojourn_leases_user_id', 'sojourn_leases', ?, ?)",
                 (root, sql),
             )
         assert wrong(sqlite_url) == {"store.damage": FAILURE}
         steps = [mended.step.what for mended in patient.doctor.repair()]
-        assert steps == ["Make the index leases_user_id anew from the rows."]
+        assert steps == ["Make the index sojourn_leases_user_id anew from the rows."]
         assert wrong(sqlite_url) == {}
         assert not list(patient.doctor.repair())
 
@@ -355,7 +356,7 @@ def test_a_damaged_index_is_made_anew(sqlite_url: str) -> None:
 def test_a_damaged_page_is_told(sqlite_url: str) -> None:
     """What only a backup mends is not tried."""
     with ward(sqlite_url) as patient:
-        root = patient.ask("SELECT rootpage FROM sqlite_master WHERE name = 'webhooks'")
+        root = patient.ask("SELECT rootpage FROM sqlite_master WHERE name = 'sojourn_webhooks'")
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     pages = bytearray(path.read_bytes())
     pages[(root - 1) * 1_024 : root * 1_024] = b"\xff" * 1_024

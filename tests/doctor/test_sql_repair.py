@@ -32,24 +32,30 @@ KINDS = ("sqlite", "postgres", "mariadb")
 def break_keys(patient: Ward) -> None:
     """What a script does that is run again: every row twice, and no key."""
     if patient.kind == "sqlite":
-        keyless("sessions", twice=True)(patient)
+        keyless("sojourn_sessions", twice=True)(patient)
         return
     patient.execute(
         *{
             "postgresql": (
-                "ALTER TABLE sessions DROP CONSTRAINT sessions_pkey",
-                "ALTER TABLE sessions DROP CONSTRAINT sessions_token",
+                "ALTER TABLE sojourn_sessions DROP CONSTRAINT sojourn_sessions_pkey",
+                "ALTER TABLE sojourn_sessions DROP CONSTRAINT sojourn_sessions_token",
             ),
-            "mysql": ("ALTER TABLE sessions DROP PRIMARY KEY, DROP INDEX sessions_token",),
+            "mysql": (
+                "ALTER TABLE sojourn_sessions DROP PRIMARY KEY, DROP INDEX sojourn_sessions_token",
+            ),
         }[patient.kind],
-        "INSERT INTO sessions SELECT * FROM sessions",
+        "INSERT INTO sojourn_sessions SELECT * FROM sojourn_sessions",
     )
 
 
 SUFFERED: dict[str, Plant] = {
-    "sqlite": lambda patient: columns(patient, "leases", session_id="INTEGER"),
-    "postgresql": ['ALTER TABLE leases ALTER COLUMN user_id TYPE varchar(256) COLLATE "default"'],
-    "mysql": ["ALTER TABLE leases MODIFY user_id VARCHAR(256) COLLATE utf8mb4_general_ci NOT NULL"],
+    "sqlite": lambda patient: columns(patient, "sojourn_leases", session_id="INTEGER"),
+    "postgresql": [
+        'ALTER TABLE sojourn_leases ALTER COLUMN user_id TYPE varchar(256) COLLATE "default"'
+    ],
+    "mysql": [
+        "ALTER TABLE sojourn_leases MODIFY user_id VARCHAR(256) COLLATE utf8mb4_general_ci NOT NULL"
+    ],
 }
 
 
@@ -57,7 +63,7 @@ SUFFERED: dict[str, Plant] = {
 def test_four_doctors_beside_live_load(kind: str, request: pytest.FixtureRequest) -> None:
     """One mends, the others say so; requests wait, and none fails."""
     with ward(request.getfixturevalue(f"{kind}_url")) as patient:
-        patient.execute("DROP TABLE sweeps")
+        patient.execute("DROP TABLE sojourn_sweeps")
         patient.do(SUFFERED[patient.kind])  # what a request does not fail from
         faults: list[BaseException] = []
         healed = threading.Event()
@@ -103,7 +109,7 @@ def test_one_doctor_at_a_time(
     monkeypatch.setattr(lock, "NAME", lock.NAME | {"timeout": 1})
     url = request.getfixturevalue(f"{kind}_url")
     with ward(url) as patient, stores.repair_lock(url):
-        patient.execute("DROP TABLE sweeps")
+        patient.execute("DROP TABLE sojourn_sweeps")
         with pytest.raises(RepairBusy):
             list(patient.doctor.repair())
         assert set(patient.wrong()) == {"schema.tables"}
@@ -117,18 +123,18 @@ def test_story_multiple_primary_keys(kind: str, request: pytest.FixtureRequest) 
         break_keys(patient)
         if kind != "sqlite":  # which takes no key for a table that is there
             with pytest.raises(Exception, match=r"(?i)duplicate"):
-                patient.execute("ALTER TABLE sessions ADD PRIMARY KEY (id)")
-            patient.execute("ALTER TABLE sessions ADD COLUMN attempt SERIAL")
-            patient.execute("ALTER TABLE sessions ADD PRIMARY KEY (id, attempt)")
+                patient.execute("ALTER TABLE sojourn_sessions ADD PRIMARY KEY (id)")
+            patient.execute("ALTER TABLE sojourn_sessions ADD COLUMN attempt SERIAL")
+            patient.execute("ALTER TABLE sojourn_sessions ADD PRIMARY KEY (id, attempt)")
             with pytest.raises(Exception, match=r"(?i)multiple primary key"):
-                patient.execute("ALTER TABLE sessions ADD PRIMARY KEY (id)")
+                patient.execute("ALTER TABLE sojourn_sessions ADD PRIMARY KEY (id)")
         broken = patient.wrong()
         assert "schema.keys" in broken
         assert list(patient.doctor.repair())
         assert not patient.wrong()
         patient.check_on_everybody()
         patient.newcomer(1)
-        assert patient.ask("SELECT count(*) FROM sessions WHERE id LIKE 's%'") == PEOPLE
+        assert patient.ask("SELECT count(*) FROM sojourn_sessions WHERE id LIKE 's%'") == PEOPLE
 
 
 DOCTOR = ("doctor", "--area", "schema", "--area", "store")
@@ -140,8 +146,8 @@ def test_the_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/sojourn-data/sojourn.db"
     with serving(tmp_path), ward(url) as patient:
         assert "All is well" in run(tmp_path, *DOCTOR).stdout
-        keyless("sessions", twice=True)(patient)
-        patient.execute("DROP INDEX leases_session")
+        keyless("sojourn_sessions", twice=True)(patient)
+        patient.execute("DROP INDEX sojourn_leases_session")
         seen = code_of(tmp_path, *DOCTOR, code=8)
         assert "sessions has no primary key" in seen
         plan = code_of(tmp_path, *DOCTOR, "--dry-run", code=8)
@@ -156,7 +162,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert document["worst"] == Verdict.OK
         assert document["mended"] == []
         patient.check_on_everybody()
-        patient.execute("DROP INDEX leases_session")
+        patient.execute("DROP INDEX sojourn_leases_session")
         assert json.loads(code_of(tmp_path, *DOCTOR, "--json", code=7))["worst"] == Verdict.WARNING
 
 

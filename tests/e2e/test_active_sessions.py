@@ -55,7 +55,7 @@ def drop_sessions(url: str) -> None:
     parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
     engine = create_engine(parsed)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE sessions"))
+        connection.execute(text("DROP TABLE sojourn_sessions"))
     engine.dispose()
 
 
@@ -110,7 +110,7 @@ def test_a_dropped_table_is_told_and_heals(store_url: str, tmp_path: Path) -> No
             "store.table_missing",
             "store.table_back",
         ] * 2
-        assert received[0]["data"]["data"] == {"tables": ["sessions"]}
+        assert received[0]["data"]["data"] == {"tables": ["sojourn_sessions"]}
         assert 0 <= received[1]["data"]["data"]["lasted"] < 60
         log = server.log.read_text()
         assert not any(token in log for token in tokens)

@@ -416,7 +416,7 @@ def test_after_a_day_it_asks_first(tmp_path: Path) -> None:
     run(tmp_path, "adopt", "--from", old, "--apply")
     store_url = f"sqlite:///{tmp_path}/sojourn-data/sojourn.db"
     with executing(store_url) as execute:
-        execute("UPDATE marks SET value = value - 86400000 WHERE name LIKE 'adopt:%'")
+        execute("UPDATE sojourn_marks SET value = value - 86400000 WHERE name LIKE 'adopt:%'")
     assert "--again" in run(tmp_path, "adopt", "--from", old, "--apply", code=1).stderr
     assert "already there" in run(tmp_path, "adopt", "--from", old, "--apply", "--again").stdout
 
@@ -432,7 +432,7 @@ def test_killed_half_way_and_run_again(how: int, postgres_url: str, tmp_path: Pa
         )
     migrate(postgres_url)
     arguments = ("adopt", "--from", postgres_url, "--store", postgres_url, "--apply")
-    counted = "SELECT count(*), count(DISTINCT token_hash) FROM sessions"
+    counted = "SELECT count(*), count(DISTINCT token_hash) FROM sojourn_sessions"
     with Program(tmp_path, *arguments) as program:
         engine = engine_of(postgres_url)
         try:
@@ -454,7 +454,7 @@ def test_killed_half_way_and_run_again(how: int, postgres_url: str, tmp_path: Pa
     assert (done["taken"], done["already_there"]) == (20_000 - half, half)
     with executing(postgres_url) as execute:
         assert tuple(execute(counted).one()) == (20_000, 20_000)
-        users = execute("SELECT count(DISTINCT user_id) FROM sessions").scalar()
+        users = execute("SELECT count(DISTINCT user_id) FROM sojourn_sessions").scalar()
     assert users == 977
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from tests.api_harness import ADMIN, BEAT, SEATS, Served, World, served
 from tests.raw_http import Client, head
+from uvicorn.protocols.http import httptools_impl
 
+from sojourn.api import parser, protocol
 from sojourn.api.protocol import GuardedProtocol
 from sojourn.lease import LeaseFilter
 from sojourn.service.seats import SeatCall
@@ -25,11 +27,17 @@ TRAIN = 3_000  # requests, answered one after the other
 PACE = 0.02  # seconds between two bytes of a slow client
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+@pytest.fixture(scope="module", params=["uvloop", "asyncio", "plain"])
 def server(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Both loops: uvloop is what serves, and asyncio where there is none."""
-    with served(World(request_timeout=RECEIVE_TIMEOUT), loop=request.param) as server:
-        yield server
+    """Both loops: uvloop is what serves, and asyncio where there is none; and without httptools."""
+    plain = request.param == "plain"
+    with pytest.MonkeyPatch.context() as patch:
+        if plain:
+            patch.setattr(httptools_impl, "httptools", parser)
+            patch.setattr(protocol, "httptools", parser)
+        loop = "asyncio" if plain else request.param
+        with served(World(request_timeout=RECEIVE_TIMEOUT), loop=loop) as server:
+            yield server
 
 
 @pytest.fixture

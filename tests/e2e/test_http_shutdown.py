@@ -193,7 +193,7 @@ def test_a_handler_set_later_is_left_alone() -> None:
     "fault",
     [
         StoreUnavailable("The database at db:5432 does not answer.", hint="Is it running?"),
-        StoreBroken("The table leases is missing.", hint="Run `sojourn migrate`."),
+        StoreBroken("The table sojourn_leases is missing.", hint="Run `sojourn migrate`."),
     ],
 )
 def test_a_start_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:

@@ -95,7 +95,7 @@ def _revive(tx: Tx, *, lease: str, fence: int) -> int:
 
 
 REVIVE = """
-UPDATE leases SET ended_at = NULL, end_reason = NULL, lapsed = FALSE, expires_at = expires_at + 60000
+UPDATE sojourn_leases SET ended_at = NULL, end_reason = NULL, lapsed = FALSE, expires_at = expires_at + 60000
 WHERE id = :id AND fence = :fence AND (ended_at IS NULL OR end_reason IN ('evicted', 'expired'))
 """
 

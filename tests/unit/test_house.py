@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import configparser
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +147,62 @@ def test_locks_name_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert "--hash=sha256:" in text
+
+
+def _struct_names(node: ast.AST) -> set[str]:
+    """Name the classes in a type, such as the _Session of tuple[_Session, ...]."""
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return {each for each in names if each.lstrip("_")[:1].isupper()} - {"Any", "Name"}
+
+
+def test_structs_that_threads_decode_are_prepared() -> None:
+    """msgspec reads a Struct's annotations at first use, and two threads that do so at once end the
+    process: see `decoding`. (Commands have one thread.)"""
+    decoded: dict[str, str] = {}
+    prepared: set[str] = set()
+    for path in (ROOT / "src" / "sojourn").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                if any(isinstance(x, ast.Name) and x.id == "prepared" for x in node.decorator_list):
+                    prepared.add(node.name)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                kinds = [word.value for word in node.keywords if word.arg == "type"]
+                if node.func.attr == "Decoder":
+                    prepared |= {each for arg in node.args for each in _struct_names(arg)}
+                elif node.func.attr in ("convert", "ask"):
+                    kinds += node.args[1:2]
+                if node.func.attr in ("decode", "convert", "ask") and "cli" not in path.parts:
+                    decoded |= {each: name(path) for kind in kinds for each in _struct_names(kind)}
+    unprepared = {each: at for each, at in decoded.items() if each not in prepared}
+    assert decoded
+    assert not unprepared
+
+
+def test_threads_may_decode_a_prepared_struct_at_once() -> None:
+    """In a process of its own, which a Struct that is not prepared would end."""
+    script = """
+import sys, threading, types
+sys.setswitchinterval(1e-6)
+from sojourn.decoding import prepared
+import msgspec
+for number in range(40):
+    module = types.ModuleType(f"m{number}")
+    sys.modules[module.__name__] = module
+    exec('''
+from __future__ import annotations
+import msgspec
+class Part(msgspec.Struct): names: tuple[str, ...] = ()
+class Whole(msgspec.Struct): parts: list[Part] = []
+''', module.__dict__)
+    prepared(module.Whole)
+    together = threading.Barrier(8)
+    def decode():
+        together.wait()
+        msgspec.json.decode(b'{"parts":[{"names":["a"]}]}', type=module.Whole)
+    threads = [threading.Thread(target=decode) for _ in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert ran.returncode == 0

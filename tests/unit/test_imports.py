@@ -13,6 +13,7 @@ import pytest
 
 from sojourn.api.app import CALLS
 from sojourn.api.openapi import document
+from sojourn.token import TokenKind, new_token
 
 MOVED = {
     "sojourn.api.people": ("sojourn.people.calls", ("People", "PersonRequest", "asked")),
@@ -26,7 +27,7 @@ MOVED = {
 
 
 SERVER = (
-    *("click", "cryptography", "httptools", "jinja2", "jwt", "litestar", "prometheus_client"),
+    *("click", "cryptography", "httptools", "jinja2", "jwt", "prometheus_client"),
     *("rich", "structlog", "typer", "uvicorn", "uvloop", "websockets"),
 )
 """Packages of what serves, which a process that only uses the library need not have."""
@@ -75,7 +76,46 @@ def test_the_library_requires_little() -> None:
     """Whoever wants three lines in an application installs no server."""
     own = [each for each in requires("sojourn") or () if "extra ==" not in each]
     names = {re.split(r"[^\w.-]", each)[0] for each in own}
-    assert names == {"alembic", "httpx", "msgspec", "sqlalchemy", "ua-parser"}
+    assert names == {"alembic", "certifi", "msgspec", "sqlalchemy", "ua-parser"}
+
+
+HOLDING = """
+import http.server, threading
+from sojourn.client import Client
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+threading.Thread(target=server.handle_request, daemon=True).start()
+client = Client(f"http://127.0.0.1:{server.server_port}", license_key=sys.argv[1], retries=0)
+try:
+    client.seat("render", user="ada").acquire()
+except Exception as refused:
+    assert refused.code == "server_unreachable", refused
+"""
+LOADED = """
+new = [sys.modules[name] for name in set(sys.modules) - before]
+new = [m.__name__.partition(".")[0] for m in new if "site-packages" in (getattr(m, "__file__", None) or "")]
+print(*set(new) - {"sojourn"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "most"), [("import sojourn.client", ()), (HOLDING, ("certifi", "msgspec"))]
+)
+def test_a_client_loads_little(code: str, most: tuple[str, ...]) -> None:
+    """A program that may hold a seat pays for nothing, and one that does for sockets and JSON."""
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys\nbefore = set(sys.modules)\n{code}\n{LOADED}",
+            new_token(TokenKind.LICENSE),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert set(ran.stdout.split()) <= {*most, "typing_extensions"}  # msgspec's, where it is there
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(

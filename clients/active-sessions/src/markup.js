@@ -20,11 +20,14 @@ const ICONS = {
 };
 
 // Each color: light, dark
-const TOKENS = `ground f7f8fa 0f1318, panel ffffff 171c23, line e3e7ee 2a323d, ink 12161c eef1f5,
-  dim 57606f a3adbb, accent 0b6e6e 5fd0c9, accent-soft e2f3f2 11312f, ok 17693a 6fd694,
-  ok-soft e3f5e9 12301f, warn 855000 f0b65a, warn-soft fdf1dc 35270f, bad b3261e ff8f87,
-  bad-soft fdeceb 3b1a18`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
+const TOKENS = `ground f7f9fb 0b1113, panel ffffff 131a1d, line e1e6e8 272f34, edge c7cfd3 3d474c,
+  ink 141d22 edf1f3, dim 5b676d 939da2, accent 006c6c 60d3cd, accent-soft e0f5f5 0a2e2e, ok 1b6c3a 78d694,
+  ok-soft e3f7e7 172e1d, warn 895709 efba64, warn-soft fff1d5 382810, bad b12725 f68880,
+  bad-soft ffedeb 421c19`.replace(/(\S+) (\w+) (\w+),?/g, "--$1:var(--sojourn-$1,light-dark(#$2,#$3));");
 
+let sheet;
+const XHTML = "http://www.w3.org/1999/xhtml";
+const SVG = "http://www.w3.org/2000/svg";
 const STYLE = `section { ${TOKENS} } ${PANEL} ${ELEMENT}`;
 
 export const SHELL = `<section part=panel aria-labelledby=title>
@@ -45,14 +48,21 @@ export const ROW = `<li part=row><div class=row>
   <span class=icon part=icon></span>
   <div>
     <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-    <p class="dim parts"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+    <p class="dim parts wide"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+    <p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
   </div>
   <div class=times>
     <div><time part=used></time><span class=vh></span></div>
     <div class="dim parts"><span><time part=begun></time><span class=vh></span></span><span><time part=ends></time><span class=vh></span></span></div>
   </div>
+  <details class=slim part=more-of-it><summary part=facts></summary><p class="dim parts"></p></details>
   <button part="end button"></button>
 </div></li>`;
+export const GROUP = `<li part=group><div class=row>
+  <span class=icon part=icon></span>
+  <div class=name><bdi part=device></bdi><span class=tag part=count></span></div>
+  <button part="all button"></button>
+</div><details><summary part=unfold></summary><ul part=members role=list></ul></details></li>`;
 export const ASK = `<div class=ask part=confirm role=group aria-labelledby=question aria-describedby=effect>
   <p><b id=question part=question></b> <span id=effect part=effect></span></p>
   <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
@@ -60,11 +70,21 @@ export const ASK = `<div class=ask part=confirm role=group aria-labelledby=quest
 export const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
   <div><div class=bone></div><div class=bone></div></div></div></li>`;
 
-/** Make an element of our own markup. What a server says is never read as such. */
+/** Make an element of our own markup, without texts. A browser reads no HTML for it: Trusted Types forbid that. */
 export const make = (markup) => {
-  const template = document.createElement("template");
-  template.innerHTML = markup;
-  return template.content.firstElementChild;
+  const open = [document.createDocumentFragment()];
+  for (const [, close, tag, attributes, empty] of markup.matchAll(/<(\/?)(\w+)([^>]*?)(\/?)>/g)) {
+    if (close) open.pop();
+    else {
+      const space = tag === "svg" ? SVG : (open.at(-1).namespaceURI ?? XHTML);
+      const element = document.createElementNS(space, tag);
+      for (const [, name, a, b] of attributes.matchAll(/([\w-]+)(?:=(?:"([^"]*)"|([^\s"]+)))?/g))
+        element.setAttribute(name, a ?? b ?? "");
+      open.at(-1).append(element);
+      if (!empty) open.push(element);
+    }
+  }
+  return open[0].firstElementChild;
 };
 
 /** Return an element's parts by name, itself as `root`. */
@@ -88,7 +108,6 @@ export const line = (text, tag = "<p>") => {
 
 export const show = (element, shown) => (element.hidden = !shown);
 
-let sheet;
 
 /** Give an element a shadow root with our style in it: the panel, and a slot for what stands in for it. */
 export const build = (host) => {

@@ -11,15 +11,22 @@ export class Words {
     this.#element = element;
   }
 
-  get #lang() {
-    return this.#element.closest("[lang]")?.lang || undefined;
+  /** The language of a sentence: that of where the element stands, if it was translated. */
+  lang(name) {
+    return this.own[name] ? this.#element.closest("[lang]")?.lang || undefined : "en";
+  }
+
+  /** Whether nothing was translated. */
+  get english() {
+    return !Object.keys(this.own).length;
   }
 
   text(name, values = {}) {
+    const lang = this.lang(name);
     let words = this.own[name] ?? STRINGS[name];
-    if (words.other) words = words[new Intl.PluralRules(this.#lang).select(values.n)] ?? words.other;
+    if (words.other) words = words[new Intl.PluralRules(lang).select(values.n)] ?? words.other;
     // FSI and PDI keep a text's direction of writing from what stands around it.
-    const apart = (_, key) => values[key].toLocaleString(this.#lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
+    const apart = (_, key) => values[key].toLocaleString(lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
     return words.replace(/{(\w+)}/g, apart);
   }
 
@@ -28,16 +35,17 @@ export class Words {
     return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
   }
 
-  /** Say when something was, or will be, so many ms ago. */
-  ago(ms) {
+  /** Say when something was, or will be, so many ms ago, in the language of the sentence `name`. */
+  ago(ms, name) {
     const seconds = Math.abs(ms) / 1000;
-    if (seconds < 60) return this.text("justNow");
+    const lang = this.lang(name);
+    const format = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
+    if (seconds < 60) return lang === this.lang("justNow") ? this.text("justNow") : format.format(0, "second");
     const [unit, size] = Object.entries(UNITS).find((each) => seconds >= each[1]);
-    const format = new Intl.RelativeTimeFormat(this.#lang, { numeric: "auto" });
     return format.format(ms > 0 ? -Math.floor(seconds / size) : Math.round(seconds / size), unit);
   }
 
-  exact(instant) {
-    return new Intl.DateTimeFormat(this.#lang, { dateStyle: "medium", timeStyle: "short" }).format(instant);
+  exact(instant, name) {
+    return new Intl.DateTimeFormat(this.lang(name), { dateStyle: "medium", timeStyle: "short" }).format(instant);
   }
 }

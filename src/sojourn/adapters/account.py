@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
+from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 from sojourn.extras import need
 from sojourn.people.account import AccountPages
@@ -25,6 +26,7 @@ from sojourn.people.pages import Look
 from sojourn.service.sessions import SessionService
 
 
+@prepared
 class Account(Struct, frozen=True, kw_only=True):
     """What an application says about its people's pages.
 

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     CONNECT_PG = "connect-pg-simple"
     DJANGO = "django"
     FLASK = "flask-session"
+    SEATS = "license-sessions"
 
 
 class Reason(StrEnum):
@@ -49,6 +50,10 @@ class Reason(StrEnum):
     BAD_DATE = "bad_date"
     SIGNED_OUT = "signed_out"
     REFUSED = "refused"
+    SILENT = "silent"
+    NO_LICENSE = "no_license"
+    NO_FEATURE = "no_feature"
+    NO_SEAT = "no_seat"
 
 
 class Unreadable(Exception):  # not a fault: what becomes of a row
@@ -163,4 +168,5 @@ DECODERS: Mapping[Kind, Callable[[Any, Sequence[str]], Stored]] = {
     Kind.CONNECT_PG: _connect_pg,
     Kind.DJANGO: _django,
     Kind.FLASK: _flask,
+    Kind.SEATS: _nothing,  # its rows are seats: see `seats.read_seat`
 }

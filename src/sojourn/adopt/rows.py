@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from itertools import chain, islice
 from math import ceil, isfinite, isnan
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from sojourn.adopt.formats import DECODERS, Kind, Reason, Stored, Unreadable
 from sojourn.clock import MINUTE
 from sojourn.data import check_json
 from sojourn.device import Device
+from sojourn.ending import Ending, ending_of
 from sojourn.errors import InvalidInput
 from sojourn.service.adopted import public_id
 from sojourn.service.sessions import LIFETIME_MAX, is_foreign
@@ -37,43 +39,12 @@ TOKEN_MIN = 16
 USER_MAX = 256
 AGENT_MAX = 512
 EXAMPLES = 5
+USER_WORDS = frozenset({"userid", "uid", "user", "accountid", "memberid", "username", "sub"})
+PROPOSED_FROM, DEPTH_MAX, KEYS_MAX = 200, 4, 100
+"""Rows, and of each so deep and so many keys, in which a user's id is looked for."""
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 QUARTER = 15 * MINUTE  # time zones lie this far apart
 TOLERANCE = 2_000  # ms
-LIVE = frozenset(
-    {
-        "",
-        "active",
-        "live",
-        "alive",
-        "valid",
-        "open",
-        "online",
-        "current",
-        "ok",
-        "enabled",
-        "1",
-        "true",
-        "t",
-    }
-)
-"""Words in a column `status` of sessions that go on; none at all says nothing."""
-OVER = frozenset(
-    {
-        *(
-            "ended",
-            "expired",
-            "revoked",
-            "inactive",
-            "closed",
-            "terminated",
-            "invalid",
-            "invalidated",
-        ),
-        *("logged_out", "loggedout", "signed_out", "signedout", "logout", "offline", "deleted"),
-        *("disabled", "destroyed", "killed", "evicted", "timeout", "timed_out", "0", "false", "f"),
-    }
-)
 UNITS = (1e11, 1_000), (1e14, 1), (1e17, 1e-3), (float("inf"), 1e-6)
 """Numbers up to so many are instants in s, ms, µs or ns: times so many, ms."""
 
@@ -204,8 +175,8 @@ def _put(batch: Sequence[Adopted], target: Target, tally: Tally, *, write: bool)
 
 def read(row: Mapping[str, Any], terms: Terms, now: int) -> Adopted:
     """Make a session of a row. Raises Unreadable."""
-    _require_live(row)
-    expires = _instant(row.get("expires"), terms.zone, Reason.BAD_DATE)
+    require_live(row)
+    expires = instant(row.get("expires"), terms.zone, Reason.BAD_DATE)
     if expires is not None and expires <= now:
         raise Unreadable(Reason.EXPIRED)
     token = _token(row.get("token"), terms)
@@ -324,7 +295,7 @@ def _times(
 def _past(value: Any, terms: Terms, now: int, remarks: list[str]) -> int | None:
     """Read when something happened. What cannot be is no reason to sign anybody out."""
     try:
-        at = _instant(value, terms.zone, Reason.BAD_DATE)
+        at = instant(value, terms.zone, Reason.BAD_DATE)
         if (
             at is None or 0 <= at <= now + 24 * 60 * MINUTE
         ):  # or a clock or a zone that is a bit off
@@ -336,35 +307,16 @@ def _past(value: Any, terms: Terms, now: int, remarks: list[str]) -> int | None:
     return None
 
 
-def _require_live(row: Mapping[str, Any]) -> None:
+def require_live(row: Mapping[str, Any]) -> None:
     """Raise Unreadable for what the old system has ended: nobody's ended session lives again by a move."""
-    if any(value is not None and not _truth(value) for value in row.get("active", ())):
+    ending = ending_of(row)
+    if ending is Ending.OVER:
         raise Unreadable(Reason.INACTIVE)
-    if any(_set(value) for value in row.get("over", ())):
-        raise Unreadable(Reason.INACTIVE)
-    status = row.get("status")
-    word = "" if status is None else str(status).strip().lower().replace("-", "_")
-    if word in LIVE:
-        return
-    # A word that is not known may mean either: its row is told of, not revived.
-    raise Unreadable(Reason.INACTIVE if word in OVER else Reason.UNCLEAR)
+    if ending is Ending.UNCLEAR:  # it may mean either: its row is told of, not revived
+        raise Unreadable(Reason.UNCLEAR)
 
 
-def _set(value: Any) -> bool:
-    """Tell whether a column such as ended_at or is_revoked says anything."""
-    if value is None or str(value).strip() == "" or str(value).startswith("0000-00-00"):
-        return False
-    return _truth(value)
-
-
-def _truth(value: Any) -> bool:
-    """Read what some database calls a boolean; what is not known is not false."""
-    if isinstance(value, bytes):
-        return value != b"\0"
-    return str(value).strip().lower() not in ("false", "f", "0", "no", "n", "off")
-
-
-def _instant(value: Any, zone: tzinfo, reason: Reason) -> int | None:
+def instant(value: Any, zone: tzinfo, reason: Reason) -> int | None:
     """Read an instant, whatever a database or an application writes for one."""
     if value is None or value == "" or str(value).startswith("0000-00-00"):  # MySQL's nothing
         return None
@@ -398,6 +350,35 @@ def _ms(when: datetime) -> int:
     return ceil((when - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
 
 
+def likely_user_paths(
+    batches: Iterable[Sequence[Mapping[str, Any]]], kind: Kind, *, most: int = 3
+) -> list[str]:
+    """Name the places in the data of some rows that look like a user's id, the most frequent first."""
+    votes: dict[str, int] = {}
+    for row in islice(chain.from_iterable(batches), PROPOSED_FROM):
+        try:
+            data = DECODERS[kind](row.get("data"), ()).data
+        except Unreadable:
+            continue
+        for path in _user_like(data, ()):
+            votes[path] = votes.get(path, 0) + 1
+    return sorted(votes, key=lambda path: (-votes[path], len(path)))[:most]
+
+
+def _user_like(data: Any, path: tuple[str, ...]) -> Iterable[str]:
+    if not isinstance(data, dict) or len(path) >= DEPTH_MAX:
+        return
+    for key, value in list(data.items())[:KEYS_MAX]:
+        here = (*path, str(key))
+        word = str(key).lower().replace("_", "").replace("-", "")
+        inside = any(name in each.lower() for each in path for name in ("user", "account", "auth"))
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            if word in USER_WORDS or (inside and word in ("id", "sub", "email", "name")):
+                yield ".".join(here)
+        else:
+            yield from _user_like(value, here)
+
+
 def zone_of(rows: Iterable[Mapping[str, Any]], assumed: tzinfo) -> tuple[tzinfo, int]:
     """Find the time zone in which connect-pg-simple wrote its column `expire`, which names none.
 
@@ -412,7 +393,7 @@ def zone_of(rows: Iterable[Mapping[str, Any]], assumed: tzinfo) -> tuple[tzinfo,
         try:
             naive = datetime.fromisoformat(str(row.get("expires")))
             cookie = msgspec.json.decode(row["data"])["cookie"]["expires"]
-            told = _instant(cookie, UTC, Reason.BAD_DATE)
+            told = instant(cookie, UTC, Reason.BAD_DATE)
             away = _ms(naive.replace(tzinfo=assumed)) - ceil((told or 0) / 1000) * 1000
         except (ValueError, TypeError, KeyError, OverflowError, Unreadable, msgspec.MsgspecError):
             continue

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
-from sojourn.api.limits import scan
+from sojourn.api.incoming import Incoming, caller_of
 from sojourn.api.sockets import KNOWN
-from sojourn.api.steps import caller_of
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
 from sojourn.people.calls import BASE, LIVE, OTHERS, PersonRequest, asked
@@ -23,7 +22,8 @@ from sojourn.wire.reply import Reply
 T = TypeVar("T")
 
 
-def _header_of(scope: Scope) -> Callable[[str], str | None]:
+def header_of(scope: Scope) -> Callable[[str], str]:
+    """Return what looks up a header by its name in lower case; empty where there is none."""
     found: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name == b"cookie" and name in found:
@@ -41,14 +41,14 @@ def asked_by(scope: Scope) -> PersonRequest:
         scope.get("method", "GET"),
         raw.decode("latin-1"),
         scope["query_string"].decode("latin-1"),
-        _header_of(scope),
+        header_of(scope),
         Origin(https=https, ip=client[0] if client else None),
     )
 
 
 async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     settings = context.settings
-    scan(scope["headers"], settings.body_max)
+    Incoming.of(scope, settings.body_max)  # refused as every call that nobody would send so
     request = asked_by(scope)
     try:
         return await on_threads(context, request, scope, context.people.reply, request)

@@ -1,4 +1,4 @@
-"""The application: Litestar with every call, the fast lane before it, and a life of its own."""
+"""The application: a router with every call, the hot lanes before it, and a life of its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import signal
 import threading
 from functools import cache
 from typing import Any
-
-from litestar import Litestar, Request, Response
-from litestar.exceptions import HTTPException
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
 
 from sojourn.api import (
     active_sessions,
@@ -30,10 +25,9 @@ from sojourn.api import (
 )
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
-from sojourn.api.fast import FastLane, raw_path
-from sojourn.api.letter import is_spelled_right
-from sojourn.api.metrics import REFUSED
+from sojourn.api.hot import FastLane, HotCall
 from sojourn.api.openapi import document
+from sojourn.api.router import Route, Router
 from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SojournError
 from sojourn.finding import Board
@@ -41,8 +35,7 @@ from sojourn.log import get_logger
 from sojourn.people.account import is_call
 from sojourn.service.services import Services
 from sojourn.settings import Settings
-from sojourn.wire.problems import answer_problem, crash, problem
-from sojourn.wire.reply import SECURITY, Reply, plain
+from sojourn.wire.reply import Reply, plain
 
 log = get_logger(__name__)
 
@@ -60,10 +53,7 @@ CALLS: tuple[Call, ...] = (
     *doctor.CALLS,
     *machines.CALLS,
 )
-
-
-WHICH = "WHICH?"
-"""A method that no path takes: Litestar's refusal says which ones it does take."""
+HOT = tuple(call for call in CALLS if isinstance(call, HotCall))
 
 
 def create_app(
@@ -78,56 +68,43 @@ def create_app(
     found to the other processes of this server, if there are any.
     """
     context = Context(services, settings, webhooks.letter_of, examiner, board)
-    return FastLane(context, (*seats.HOT, *sessions.HOT), behind=Behind(context))
+    return FastLane(context, HOT, behind=Behind(context))
 
 
 class Behind:
-    """What is behind the fast lane: the lifespan, and Litestar."""
+    """What is behind the hot lanes: the lifespan, WebSockets, and the router."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._litestar = _litestar(context)
+        self._router = _router(context)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _live(self._context, receive, send)
+        elif scope["type"] == "websocket":
+            await active_sessions.serve_socket(self._context, scope, receive, send)
         elif scope["type"] == "http":
-            # Litestar routes on the path as it was sent, so that an encoded slash stays in its piece.
-            sent = raw_path(scope)
-            if not is_spelled_right(sent):
-                await _nothing_here()(scope, receive, send)
-                return
-            scope = {**scope, "path": sent.decode("latin-1")}
-            if scope["method"] == "HEAD":
-                scope["method"] = "GET"
-                send = _without_body(send)
-            elif scope["method"] == "OPTIONS":
+            if scope["method"] == "OPTIONS":
                 request = active_sessions.asked_by(scope)
                 if self._context.people.permits(request.sender) and is_call(request.path):
                     await self._context.people.reply(request)(scope, receive, send)
                     return
-                scope["method"] = WHICH
-            await self._litestar(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await active_sessions.serve_socket(self._context, scope, receive, send)
+            await self._router(scope, receive, send)
 
 
-def _litestar(context: Context) -> Litestar:
-    async def openapi() -> ASGIApp:
+def _router(context: Context) -> Router:
+    async def openapi(_scope: Any, _receive: Any) -> Reply:
         if _described.cache_info().currsize:
             return _described()
         return await context.strangers.run(context.settings.request_timeout, _described)
 
-    return Litestar(
+    return Router(
         [
-            *(_handler(call, context) for call in CALLS),
-            *pages.handlers(context),
-            *console.handlers(context),
-            HTTPRouteHandler("/openapi.json", http_method="GET", name="openapi")(openapi),
-        ],
-        openapi_config=None,  # ours says more: every refusal, and the types as they go over the wire
-        logging_config=None,
-        exception_handlers={HTTPException: _refused, Exception: _crashed},
+            *(_route(call, context) for call in CALLS),
+            *pages.routes(context),
+            *console.routes(context),
+            Route("GET", "/openapi.json", openapi),
+        ]
     )
 
 
@@ -137,59 +114,13 @@ def _described() -> Reply:
     return plain(document(CALLS), b"application/json")
 
 
-def _handler(call: Call, context: Context) -> HTTPRouteHandler:
+def _route(call: Call, context: Context) -> Route:
     tally = context.metrics.tally(call.name)
 
-    async def endpoint(request: Request[Any, Any, Any]) -> ASGIApp:
-        return await answer(call, tally, context, request.scope, request.receive)  # type: ignore[arg-type]  # a TypedDict is a mapping
+    async def endpoint(scope: Any, receive: Any) -> Reply:
+        return await answer(call, tally, context, scope, receive)
 
-    path = call.path.replace("}", ":str}")
-    return HTTPRouteHandler(path, http_method=call.method, status_code=call.status, name=call.name)(
-        endpoint
-    )
-
-
-def _refused(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
-    """Answer what Litestar refuses by itself: unknown paths and methods."""
-    if fault.status_code == 405:
-        taken = set((fault.headers or {}).get("allow", "").split(", ")) | {"OPTIONS"}
-        allow = ", ".join(sorted(taken | ({"HEAD"} if "GET" in taken else set())))
-        if request.scope["method"] == WHICH:
-            return _response(Reply(204, [(b"allow", allow.encode()), *SECURITY], b""))
-        REFUSED["method_not_allowed"] += 1
-        document = problem("method_not_allowed", "This path does not take this method.")
-        return _response(answer_problem(document, (b"allow", allow.encode())))
-    if fault.status_code == 404:
-        return _response(_nothing_here())
-    if fault.status_code < 500:
-        return _response(answer_problem(problem("invalid_request", fault.detail)))
-    return _response(crash(fault))
-
-
-def _nothing_here() -> Reply:
-    REFUSED["not_found"] += 1
-    return answer_problem(
-        problem("not_found", "There is nothing at this path.", "See /openapi.json.")
-    )
-
-
-def _crashed(_request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
-    return _response(crash(fault))
-
-
-def _response(reply: Reply) -> Response[bytes]:
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    media_type = headers.pop("content-type", None)
-    return Response(reply.body, status_code=reply.status, headers=headers, media_type=media_type)
-
-
-def _without_body(send: Any) -> Any:
-    async def send_head(message: Any) -> None:
-        if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
-
-    return send_head
+    return Route(call.method, call.path, endpoint)
 
 
 async def _live(context: Context, receive: Any, send: Any) -> None:

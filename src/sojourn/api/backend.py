@@ -7,33 +7,21 @@ of those who have one; from then on each batch looks up the keys of its requests
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.call import (
-    Call,
-    Method,
-    Reader,
-    Receive,
-    Respond,
-    Scope,
-    Who,
-    admit_key,
-    answered,
-    words,
-)
+from sojourn.api.call import Method, Reader, Who, admit_key, answered
 from sojourn.api.context import Context
-from sojourn.api.limits import DATA_BODY_MAX, check_body, read_body, scan
-from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
+from sojourn.api.hot import Asked, Hot, HotCall, Step, hot_call
+from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
 from sojourn.service.keys import Permission
-from sojourn.service.sessions import FOREIGN_MAX
 from sojourn.session import Gone, TooMany
-from sojourn.token import TokenKind
+from sojourn.token import FOREIGN_MAX, TokenKind
 from sojourn.wire.bodies import Done, retry_after_header
 from sojourn.wire.problems import answer_problem
 from sojourn.wire.proof import bearer
@@ -74,7 +62,7 @@ def backend(
     body_required: bool = True,
     problems: tuple[str, ...] = (),
     keeps: bool = False,
-) -> Callable[[Handler], Call]:
+) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
     `keeps`: see `Hot`.
@@ -82,19 +70,26 @@ def backend(
     too many, the answer is the same for all calls.
     """
 
-    def decorate(handler: Handler) -> Call:
+    def decorate(handler: Handler) -> HotCall:
         reader = Reader(handler, path)
         takes_key = method != "GET"
         ask = _asking(handler, reader, who, may, body_required=body_required, takes_key=takes_key)
-        hot = Hot(ask, _telling(tell, status), keeps)
-        return Call(
-            name=handler.__name__,
+        hot = Hot(
+            _shown,
+            ask,
+            _telling(tell, status),
+            admission=_admission,
+            reads_body=reader.body is not None,
+            keeps=keeps,
+            holds_data=True,
+        )
+        return hot_call(
+            handler,
+            hot,
             method=method,
             path=path,
             who=who,
             may=may,
-            respond=_responding(hot, reader),
-            hot=hot,
             takes_key=takes_key,
             body=reader.body,
             body_required=body_required,
@@ -103,7 +98,6 @@ def backend(
             answer=answered(tell),
             status=status,
             problems=problems,
-            words=words(handler),
         )
 
     return decorate
@@ -117,25 +111,16 @@ def _asking(
     *,
     body_required: bool,
     takes_key: bool,
-) -> Callable[[Context, Incoming, bytes], Step]:
-    def ask(context: Context, incoming: Incoming, body: bytes) -> Step:
-        presented, key_hash = _presented(context, incoming)
-
-        def asked(_: Any = None) -> Asked:
-            if reader.body is not None:
-                content_type = incoming.by_name.get(b"content-type", b"")
-                check_body(body, content_type, _body_max(context))
-            said = b"{}" if reader.body is not None and not body and not body_required else body
-            given = reader.read(incoming.params, incoming.query, said)
-            token = None if who is Who.BACKEND else session_token(incoming)
-            if token is None and who is Who.PERSON:
-                token = NO_TOKEN  # refused further on: whether the key may ask comes first
-            once = incoming.once(handler.__name__, body) if takes_key else None
-            return handler(Knock(key_hash, token, may, once), **given)
-
-        if context.api_keys.seen(key_hash):
-            return asked()
-        return Awaited(partial(admit_key, context, presented, key_hash, incoming.client), asked)
+) -> Callable[[Context, _Shown, Incoming, bytes], Step]:
+    def ask(_context: Context, shown: _Shown, incoming: Incoming, body: bytes) -> Step:
+        if reader.body is not None and not body and not body_required:
+            body = b"{}"
+        given = reader.read(incoming.params, incoming.query, body)
+        token = None if who is Who.BACKEND else session_token(incoming)
+        if token is None and who is Who.PERSON:
+            token = NO_TOKEN  # refused further on: whether the key may ask comes first
+        once = incoming.once(handler.__name__, body) if takes_key else None
+        return handler(Knock(shown.key_hash, token, may, once), **given)
 
     return ask
 
@@ -154,30 +139,24 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
     return told
 
 
-def _responding(hot: Hot, reader: Reader) -> Respond:
-    async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
-        incoming = Incoming.of(scope)
-        _, content_type = scan(incoming.headers, _body_max(context))
-        presented, key_hash = _presented(context, incoming)
-        await admit_key(
-            context, presented, key_hash, incoming.client
-        )  # before any of the body is taken
-        body = b""
-        if reader.body is not None:
-            body = await read_body(receive, content_type, _body_max(context))
-        return await hot.walk(context, hot.ask(context, incoming, body), caller_of(scope))
+class _Shown(Struct, frozen=True, gc=False):
+    """An API key that a request shows, and its hash."""
 
-    return respond
+    key: str
+    key_hash: bytes
 
 
-def _body_max(context: Context) -> int:
-    return max(DATA_BODY_MAX, context.settings.body_max)
+def _shown(context: Context, incoming: Incoming) -> _Shown:
+    presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
+    return _Shown(presented, context.services.keys.recognize(presented))
 
 
-def _presented(context: Context, incoming: Incoming) -> tuple[str, bytes]:
-    """Return the API key that a request shows, and its hash."""
-    presented = bearer(incoming.one(b"authorization"), "<API key>")
-    return presented, context.services.keys.recognize(presented)
+def _admission(
+    context: Context, shown: _Shown, incoming: Incoming
+) -> Callable[[], Awaitable[None]] | None:
+    if context.api_keys.seen(shown.key_hash):
+        return None
+    return partial(admit_key, context, shown.key, shown.key_hash, incoming.client)
 
 
 def refuse_gone(gone: Gone) -> Reply:

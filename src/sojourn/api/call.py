@@ -1,4 +1,4 @@
-"""A call of the API, described once: Litestar routes it, the fast lane may answer it, and the OpenAPI
+"""A call of the API, described once: the router leads to it, a hot lane may answer it, and the OpenAPI
 document is written from it.
 
     @operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
@@ -25,12 +25,12 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.api.context import Context
-from sojourn.api.limits import read_body, scan
+from sojourn.api.incoming import AUTHORIZATION, Incoming, caller_of
+from sojourn.api.limits import read_body
 from sojourn.api.metrics import Tally
-from sojourn.api.steps import Hot, caller_of
+from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput, SojournError, Unauthenticated
 from sojourn.ledger import ApiKey
-from sojourn.service.batcher import overloaded
 from sojourn.service.caller import Abandoned
 from sojourn.service.keys import Permission, unknown_key
 from sojourn.wire.bodies import Done, camel
@@ -45,8 +45,6 @@ Respond = Callable[[Context, Scope, Receive], Awaitable[Reply]]
 
 QUERY_FIELDS_MAX = 50
 STOPPED = "The server is shutting down. Whether this was carried out is not known."
-OVERLOADED = refuse(overloaded())
-"""The answer to a hot call that there is no room for, before anything of it is looked at."""
 UNHEARD = Reply(503, [], b"", Abandoned.code)
 """The answer to somebody who has hung up: nobody reads it. It counts under its code."""
 
@@ -72,7 +70,7 @@ class Words(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One method of one path. `respond` and `hot` may raise a SojournError; `answer` may not."""
+    """One method of one path. `respond` may raise a SojournError."""
 
     name: str
     method: Method
@@ -80,9 +78,7 @@ class Call(Struct, frozen=True, kw_only=True):
     who: Who
     respond: Respond
     words: Words
-    hot: Hot | None = None
     takes_key: bool = False  # an Idempotency-Key
-    looks_at_client: bool = False  # it wants to know the client's address
     may: Permission | None = None
     body: Any = None
     body_required: bool = True
@@ -111,10 +107,7 @@ async def answer(
     """Carry a call out in a task, whatever happens."""
     began = time.perf_counter()
     try:
-        if call.hot is not None and context.services.batcher.refuses(keeps=call.hot.keeps):
-            reply = OVERLOADED
-        else:
-            reply = await call.respond(context, scope, receive)
+        reply = await call.respond(context, scope, receive)
     except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
         reply = excuse(fault)
     tally.add(reply.code, time.perf_counter() - began)
@@ -164,20 +157,20 @@ def operator(
 
         async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
             settings = context.settings
-            authorization, content_type = scan(scope["headers"], settings.body_max)
-            presented = bearer(authorization, "<API key>")
+            incoming = Incoming.of(scope, settings.body_max)
+            presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
             key_hash = context.services.keys.recognize(presented)
-            await admit_key(context, presented, key_hash, scope.get("client"))
+            await admit_key(context, presented, key_hash, incoming.client)
             body = b""
             if reader.body is not None:
-                body = await read_body(receive, content_type, settings.body_max)
+                body = await read_body(receive, incoming.content_type, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)
                 context.services.keys.require(key, may)
-                if reader.query is None and scope["query_string"]:
+                if reader.query is None and incoming.query:
                     raise InvalidInput("This call takes no parameters after `?`.")
-                given = reader.read(scope["path_params"], scope["query_string"], body)
+                given = reader.read(incoming.params, incoming.query, body)
                 said = handler(Ask(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
@@ -229,6 +222,8 @@ class Reader:
         del hints["ask"]  # what it is given besides
         self.body = hints.pop("body", None)
         self.query = hints.pop("query", None)
+        if self.query is not None:
+            prepared(self.query)
         self.params = {camel(name): kind for name, kind in hints.items()}
         self._names = {camel(name): name for name in hints}
         assert set(re.findall(r"{(\w+)}", path)) == set(self.params), path

@@ -14,17 +14,16 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
-from litestar import Request
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
 
-from sojourn.api.active_sessions import asked_by
+from sojourn.api.active_sessions import asked_by, header_of
 from sojourn.api.call import admit_key
 from sojourn.api.context import Context
 from sojourn.api.doctor import ended
-from sojourn.api.limits import read_whole, scan
+from sojourn.api.incoming import Incoming
+from sojourn.api.limits import read_whole
 from sojourn.api.pages import reply_of
 from sojourn.api.proofs import PREFIX, Throttle, TooManyAttempts, subscriber
+from sojourn.api.router import Route
 from sojourn.api.streams import RunStream
 from sojourn.clock import host_now
 from sojourn.console import doctor, probe
@@ -189,7 +188,8 @@ class Console:
             return self._turn_away(visitor, found)
         browser, cookies = await self._probed(visitor, found)
         if visitor.partial and browser is not None:
-            page = fragment("_browser.html", browser=browser, may_repair=False)
+            again = self._context.rounds.again
+            page = fragment("_browser.html", browser=browser, may_repair=False, again=again)
         else:
             page = self._page(found, browser=browser)
         return msgspec.structs.replace(page, headers=[*page.headers, *cookies])
@@ -299,6 +299,9 @@ class Console:
             seen=doctor.digest(rounds),
             summary=doctor.summary(found, rounds.looking),
             areas=doctor.by_area(found),
+            problems=doctor.problems(found),
+            counted=doctor.counted(found),
+            again=rounds.again,
             notice=notice,
             browser=browser,
             may_repair=self._may_repair(operator),
@@ -360,7 +363,8 @@ class Console:
     def _down(self, fault: SojournError) -> Page:
         broken = isinstance(fault, StoreBroken)
         title = "The store cannot be used" if broken else "The store does not answer"
-        return down_page(self._site, title, _plainly(fault))
+        command = self._context.rounds.again("sojourn doctor")
+        return down_page(self._site, title, _plainly(fault), command=command)
 
     def _sign_in(self, problem: Notice | None, *, status: int = 200) -> Page:
         return sign_in_page(self._site, problem=problem, status=status)
@@ -369,49 +373,43 @@ class Console:
         return await self._context.blocking.run(self._context.settings.request_timeout, work, *args)
 
 
-def handlers(context: Context) -> list[HTTPRouteHandler]:
+def routes(context: Context) -> list[Route]:
     """Return the routes of the console."""
     console = Console(context)
 
-    def route(path: str, method: str, name: str, respond: Respond) -> HTTPRouteHandler:
-        async def endpoint(request: Request[Any, Any, Any]) -> ASGIApp:
+    def route(method: str, path: str, respond: Respond) -> Route:
+        async def endpoint(scope: Any, receive: Any) -> Any:
             try:
-                return await _answer(context, request, respond)
+                return await _answer(context, scope, receive, respond)
             except SojournError as fault:
                 return refuse(fault)
 
-        return HTTPRouteHandler(CONSOLE + path, http_method=method, name=name)(endpoint)  # type: ignore[arg-type]  # GET or POST
+        return Route(method, CONSOLE + path, endpoint)
 
-    async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
-        name = request.path_params["name"]
-        return reply_of(asset_page(name, request.headers.get("accept-encoding", "")))
+    async def asset(scope: Any, _receive: Any) -> Any:
+        name = scope["path_params"]["name"]
+        return reply_of(asset_page(name, header_of(scope)("accept-encoding")))
 
-    assets = HTTPRouteHandler(
-        CONSOLE + "/assets/{name:str}", http_method="GET", name="console_asset"
-    )
-
-    async def front_door() -> ASGIApp:
+    async def front_door(_scope: Any, _receive: Any) -> Any:
         return reply_of(redirect(CONSOLE.lstrip("/")))
 
     return [
-        # A person opens the address that `sojourn serve` prints.
-        HTTPRouteHandler("/", http_method="GET", name="front_door")(front_door),
-        route("", "GET", "console", console.front),
-        route("/sign-in", "GET", "console_sign_in_form", console.sign_in_form),
-        route("/sign-in", "POST", "console_sign_in", console.sign_in),
-        route("/sign-out", "POST", "console_sign_out", console.sign_out),
-        route("/doctor", "GET", "console_doctor", console.show),
-        route("/doctor", "POST", "console_doctor_act", console.act),
-        route("/banner", "GET", "console_banner", console.banner),
-        assets(asset),
+        Route("GET", "/", front_door),  # a person opens the address that `sojourn serve` prints
+        route("GET", "", console.front),
+        route("GET", "/sign-in", console.sign_in_form),
+        route("POST", "/sign-in", console.sign_in),
+        route("POST", "/sign-out", console.sign_out),
+        route("GET", "/doctor", console.show),
+        route("POST", "/doctor", console.act),
+        route("GET", "/banner", console.banner),
+        Route("GET", CONSOLE + "/assets/{name}", asset),
     ]
 
 
-async def _answer(context: Context, request: Request[Any, Any, Any], respond: Respond) -> ASGIApp:
-    scope = request.scope
-    asked = asked_by(scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
+async def _answer(context: Context, scope: Any, receive: Any, respond: Respond) -> Any:
+    asked, header = asked_by(scope), header_of(scope)
     form: dict[str, list[str]] = {}
-    scan(list(scope["headers"]), FORM_MAX)
+    Incoming.of(scope, FORM_MAX)  # refused as every call that nobody would send so
     if asked.method == "POST":
         if not _from_here(asked):
             problem = Notice(
@@ -419,13 +417,12 @@ async def _answer(context: Context, request: Request[Any, Any, Any], respond: Re
                 title="This came from a page of another site, so nothing was done.",
             )
             return reply_of(sign_in_page(context.settings.site_name, problem=problem, status=403))
-        body = await read_whole(request.receive, FORM_MAX)
-        form = _fields(body)
+        form = _fields(await read_whole(receive, FORM_MAX))
     visitor = Visitor(
         asked=asked,
         form=form,
-        agent=request.headers.get("user-agent", ""),
-        partial=request.headers.get("hx-request") == "true",
+        agent=header("user-agent"),
+        partial=header("hx-request") == "true",
     )
     answer = await respond(visitor)
     return reply_of(answer) if isinstance(answer, Page) else answer

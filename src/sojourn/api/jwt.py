@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import jwt
 import msgspec
 from msgspec import Struct
 
 from sojourn.api.limits import Blocking
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
+from sojourn.exchange import fetch
 from sojourn.log import get_logger
 from sojourn.settings import JwtIssuer
 from sojourn.wire.bodies import Name
@@ -245,18 +245,10 @@ def _load(issuer: JwtIssuer) -> tuple[_Key, ...]:
 
 
 def _download(url: str) -> bytes:
-    received, until = bytearray(), time.monotonic() + FETCH_TIMEOUT
-    with httpx.stream("GET", url, timeout=FETCH_TIMEOUT, follow_redirects=False) as answer:
-        answer.raise_for_status()
-        if answer.status_code != 200:
-            raise ValueError(f"the key server answered {answer.status_code}")
-        for part in answer.iter_bytes():
-            received += part
-            if time.monotonic() > until:  # a byte now and then is no answer
-                raise TimeoutError("the key server took too long")
-            if len(received) > SET_MAX:
-                raise ValueError(f"the key set is larger than {SET_MAX} bytes")
-    return bytes(received)
+    status, content = fetch(url, timeout=FETCH_TIMEOUT, limit=SET_MAX)
+    if status != 200:
+        raise ValueError(f"the key server answered {status}")
+    return content
 
 
 def _file(path: str) -> bytes:

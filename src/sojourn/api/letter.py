@@ -38,7 +38,7 @@ def check_head(headers: Headers, version: str) -> dict[bytes, bytes]:
     return by_name
 
 
-def is_spelled_right(path: bytes) -> bool:
+def is_spelled_right(path: str) -> bool:
     """Tell whether a path is one that may reach a handler: without empty pieces, and without a slash at
     its end."""
-    return path == b"/" or (path[:1] == b"/" and path[-1:] != b"/" and b"//" not in path)
+    return path == "/" or (path[:1] == "/" and path[-1:] != "/" and "//" not in path)

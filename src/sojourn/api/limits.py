@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
 from sojourn.service.caller import Abandoned, Caller
 from sojourn.session import DATA_MAX
-from sojourn.wire.reply import Headers
 
 T = TypeVar("T")
 
@@ -26,28 +25,6 @@ WAITING_MAX = 64
 DATA_BODY_MAX = DATA_MAX + 65_536
 """Bytes of a body that may carry a session's data: what a session holds in an application's own process it
 holds against a server, too."""
-
-
-def scan(headers: Headers, body_max: int) -> tuple[bytes, bytes]:
-    """Return the values of Authorization and Content-Type, or nothing where they are missing.
-
-    Refuses a body that announces itself as too large, and a second Authorization: two parties on the
-    way might believe different ones.
-    """
-    authorization: bytes | None = None
-    content_type = b""
-    for name, value in headers:
-        if name == b"authorization":
-            if authorization is not None:
-                raise InvalidInput(
-                    "Authorization: given more than once.", hint="Send the header once."
-                )
-            authorization = value
-        elif name == b"content-type":
-            content_type = value
-        elif name == b"content-length" and value.isdigit() and int(value) > body_max:
-            raise too_large(body_max)
-    return authorization or b"", content_type
 
 
 async def read_body(receive: Callable[[], Any], content_type: bytes, body_max: int) -> bytes:

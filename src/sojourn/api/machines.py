@@ -9,7 +9,7 @@ import msgspec
 
 from sojourn.api.call import Call, Receive, Scope, Who, words
 from sojourn.api.context import Context
-from sojourn.api.limits import scan
+from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.metrics import CONTENT_TYPE
 from sojourn.errors import SojournError, StoreUnavailable, Unauthenticated
 from sojourn.wire.bodies import Answer
@@ -73,8 +73,10 @@ async def readyz(context: Context) -> Reply:
 
 def _prove(key: str, scope: Scope) -> None:
     """Raise Unauthenticated unless a scrape brings the key, where one is set."""
-    authorization, _ = scan(scope["headers"], 0)
-    if key and not compare_digest(bearer(authorization, "<metrics key>").encode(), key.encode()):
+    if not key:
+        return
+    shown = bearer(Incoming.of(scope, 0).one(AUTHORIZATION), "<metrics key>")
+    if not compare_digest(shown.encode(), key.encode()):
         raise Unauthenticated("This is not the key for scraping.", hint="See SOJOURN_METRICS_KEY.")
 
 

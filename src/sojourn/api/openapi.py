@@ -11,7 +11,7 @@ import msgspec
 from sojourn import __version__
 from sojourn.api.call import Call, Who
 from sojourn.api.examples import example
-from sojourn.api.steps import KEY_MAX
+from sojourn.api.incoming import KEY_MAX
 from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.ledger import Role
 from sojourn.service.keys import GRANTS

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
-
-from sojourn.api.active_sessions import asked_by, on_threads
+from sojourn.api.active_sessions import asked_by, header_of, on_threads
 from sojourn.api.context import Context
+from sojourn.api.router import Route
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import AccountPages
 from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
@@ -17,31 +14,30 @@ from sojourn.wire.problems import answer_problem, problem
 from sojourn.wire.reply import Reply
 
 
-def handlers(context: Context) -> list[HTTPRouteHandler]:
+def routes(context: Context) -> list[Route]:
     """Return the routes of the pages and of what they are made of. Raises SettingsError."""
     settings = context.settings
     look = Look(site_name=settings.site_name, sign_in_url=settings.sign_in_url)
     pages = AccountPages(context.people, look)
 
-    async def security(request: Request[Any, Any, Any]) -> ASGIApp:
-        asked = asked_by(request.scope)  # type: ignore[arg-type]  # a TypedDict is a mapping
+    async def security(scope: Any, _receive: Any) -> Reply:
+        asked = asked_by(scope)
         try:
-            found = await on_threads(context, asked, request.scope, pages.page, asked)  # type: ignore[arg-type]  # a TypedDict is a mapping
+            found = await on_threads(context, asked, scope, pages.page, asked)
         except (StoreError, Overloaded) as fault:  # it takes too long
             context.people.note(fault)
             found = pages.security.trouble(asked, SECURITY_PATH, fault)
         return reply_of(found)
 
-    async def asset(request: Request[Any, Any, Any]) -> ASGIApp:
-        name = request.path_params["name"]
-        found = asset_page(name, request.headers.get("accept-encoding", ""))
-        return reply_of(pages.lent(found, name, request.headers.get("origin", "")))
+    async def asset(scope: Any, _receive: Any) -> Reply:
+        name, header = scope["path_params"]["name"], header_of(scope)
+        found = asset_page(name, header("accept-encoding"))
+        return reply_of(pages.lent(found, name, header("origin")))
 
     return [
-        HTTPRouteHandler(SECURITY_PATH, http_method=["GET", "POST"], name="security_page")(
-            security
-        ),
-        HTTPRouteHandler(ASSETS_PATH + "{name:str}", http_method="GET", name="asset")(asset),
+        Route("GET", SECURITY_PATH, security),
+        Route("POST", SECURITY_PATH, security),
+        Route("GET", ASSETS_PATH + "{name}", asset),
     ]
 
 

@@ -8,7 +8,7 @@ and cancels for every request.
 A connection is idle, receives a head, or receives a body. `_due` says when that must have ended.
 
 What makes a request dear is what comes between its last byte and its handler: a scope, a cycle, a task,
-an event, two messages. A hot call whose body is small and announced is spared all of that: see `direct`.
+an event, two messages. A hot call whose body is small and announced is spared all of that: see `hot`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from sojourn.api.direct import DIRECT_MAX, Direct, Lane
+from sojourn.api.hot import DIRECT_MAX, Direct, FastLane
+from sojourn.api.incoming import CALLER
 from sojourn.api.letter import Flawed, check_head
 from sojourn.api.metrics import REFUSED
 from sojourn.api.proofs import subscriber
 from sojourn.api.render import Renderer
 from sojourn.api.sockets import GuardedSocket
-from sojourn.api.steps import CALLER
 from sojourn.service.caller import NO_FD, Caller
 from sojourn.wire.bodies import STATUS
 from sojourn.wire.problems import answer_problem, problem
@@ -105,7 +105,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: Cycle | None = None  # `cycle` is the last one received
         self.cycle: Cycle  # type: ignore[assignment]  # wider than uvicorn knows
         self._from: str | None = None  # whose place this connection takes
-        self._lane = Lane.before(config.loaded_app)
+        app = config.loaded_app
+        self._lane = app if isinstance(app, FastLane) else None
         self.caller = Caller()
         self._leaving = False  # the server stops: each answer says that the connection ends
         self._parting: Cycle | None = None  # the request whose answer is the last one here

@@ -1,7 +1,7 @@
 """Seats: acquire, heartbeat, release, which are hot; and the operators' view of them.
 
 A hot handler is a function of the context and of what the request says. It runs on the event loop and
-returns what the batcher is to be asked (see `steps`), so it must not do anything that takes time.
+returns what the batcher is to be asked (see `hot`), so it must not do anything that takes time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, Call, Method, Receive, Scope, Who, decode, operator, words
+from sojourn.api.call import Ask, Call, Method, Who, decode, operator
 from sojourn.api.context import Context
+from sojourn.api.hot import Asked, Awaited, Hot, HotCall, Step, hot_call
+from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.jwt import UserProof
-from sojourn.api.limits import check_body, read_body, scan
-from sojourn.api.steps import Asked, Awaited, Hot, Incoming, Step, caller_of
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
@@ -51,7 +51,7 @@ from sojourn.wire.problems import deny, lost
 from sojourn.wire.proof import bearer, kind_of, wrong_kind
 from sojourn.wire.reply import Headers, Reply, done, replayed
 
-Handler = Callable[[Context, bytes, bytes, Incoming], Step]
+Handler = Callable[[Context, bytes, Incoming, bytes], Step]
 Tell = Callable[[Context, Any], Reply]
 
 TEXT_MAX = 256
@@ -68,53 +68,31 @@ def hot(
     path: str,
     *,
     tell: Tell,
-    who: Who,
-    answer: Any,
     body: Any = None,
-    status: int = 200,
-    problems: tuple[str, ...] = (),
-    takes_key: bool = False,
-    looks_at_client: bool = False,
     keeps: bool = False,
-) -> Callable[[Handler], Call]:
+    **described: Any,
+) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
-    `keeps`: see `Hot`.
+    `keeps`: see `Hot`. `described`: fields of `HotCall`.
     """
 
-    def decorate(handler: Handler) -> Call:
-        def ask(context: Context, incoming: Incoming, content: bytes) -> Step:
-            if body is not None and content:
-                content_type = incoming.by_name.get(b"content-type", b"")
-                check_body(content, content_type, context.settings.body_max)
-            return handler(context, incoming.one(b"authorization"), content, incoming)
-
-        async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
-            body_max = context.settings.body_max
-            incoming = Incoming.of(scope)
-            _, content_type = scan(incoming.headers, body_max)
-            content = b"" if body is None else await read_body(receive, content_type, body_max)
-            return await parts.walk(context, ask(context, incoming, content), caller_of(scope))
-
-        parts = Hot(ask, tell, keeps)
-        return Call(
-            name=handler.__name__,
+    def decorate(handler: Handler) -> HotCall:
+        return hot_call(
+            handler,
+            Hot(_authorization, handler, tell, reads_body=body is not None, keeps=keeps),
             method=method,
             path=path,
-            who=who,
-            respond=respond,
-            hot=parts,
-            takes_key=takes_key,
-            looks_at_client=looks_at_client,
             body=body,
             body_required=False,
-            answer=answer,
-            status=status,
-            problems=problems,
-            words=words(handler),
+            **described,
         )
 
     return decorate
+
+
+def _authorization(_context: Context, incoming: Incoming) -> bytes:
+    return incoming.one(AUTHORIZATION)
 
 
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
@@ -147,7 +125,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     takes_key=True,
     looks_at_client=True,
 )
-def acquire(context: Context, authorization: bytes, body: bytes, incoming: Incoming) -> Step:
+def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> Step:
     """Take a seat.
 
     The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose
@@ -221,7 +199,7 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
         "license_not_yet_valid",
     ),
 )
-def heartbeat(context: Context, authorization: bytes, body: bytes, _incoming: Incoming) -> Step:
+def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body: bytes) -> Step:
     """Keep a seat.
 
     `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
@@ -256,7 +234,7 @@ def _given_back(_context: Context, released: bool) -> Reply:
     who=Who.HOLDER,
     answer=Done[ReleasedBody],
 )
-def release(context: Context, authorization: bytes, _body: bytes, _incoming: Incoming) -> Step:
+def release(context: Context, authorization: bytes, _incoming: Incoming, _body: bytes) -> Step:
     """Give a seat back.
 
     `released` is false when there was nothing left to give back, which is as good.
@@ -414,4 +392,3 @@ def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
 
 
 CALLS: tuple[Call, ...] = (acquire, heartbeat, release, list_leases, release_lease)
-HOT = (acquire, heartbeat, release)

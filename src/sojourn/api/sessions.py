@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.backend import Knock, backend
 from sojourn.api.call import Ask, Call, Who, operator
-from sojourn.api.steps import Asked
+from sojourn.api.hot import Asked
 from sojourn.errors import InvalidInput, NotFound
 from sojourn.service.backends import CURRENT, EndOwn, EndSome
 from sojourn.service.keys import Permission
@@ -362,7 +362,7 @@ def unknown() -> NotFound:
     )
 
 
-HOT: tuple[Call, ...] = (
+CALLS: tuple[Call, ...] = (
     begin_session,
     check_session,
     save_current,
@@ -372,9 +372,6 @@ HOT: tuple[Call, ...] = (
     end_current,
     end_others,
     end_sessions,
-)
-CALLS: tuple[Call, ...] = (
-    *HOT,
     list_sessions,
     get_session,
     end_session,

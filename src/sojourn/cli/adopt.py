@@ -11,7 +11,18 @@ import msgspec
 import typer
 
 from sojourn.cli import source
-from sojourn.cli.adopting import SECRET, guard, opened, run, secrets_of, target_of, usage, zone_of
+from sojourn.cli.adopt_seats import SeatOptions, adopt_seats
+from sojourn.cli.adopting import (
+    SECRET,
+    Origin,
+    guard,
+    opened,
+    run,
+    secrets_of,
+    target_of,
+    usage,
+    zone_of,
+)
 from sojourn.cli.command import Json
 from sojourn.cli.failure import Failure, reason
 from sojourn.cli.output import Column, Output, count, span
@@ -22,7 +33,7 @@ if TYPE_CHECKING:
     from sojourn.adopt.rows import Tally
 
 FROM = "SOJOURN_ADOPT_FROM"
-KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session")
+KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session", "license-sessions")
 
 WHY = {
     "expired": "Their time is over.",
@@ -32,7 +43,7 @@ WHY = {
     "bad_user": "The user is no plain id, or longer than 256 characters. See --user-path.",
     "no_token": "They have no token, so no cookie leads to them.",
     "short_token": "The token is shorter than 16 characters: it could be guessed.",
-    "bad_token": "The token is longer than 512 characters, or is not printable.",
+    "bad_token": "The token is longer than 8,192 characters, or is not printable.",
     "other_prefix": "The key does not begin with --prefix.",
     "bad_data": "The data is damaged, or of another format.",
     "pickled": "The data is a pickle, which may run code when it is read: never.",
@@ -67,6 +78,28 @@ KindOf = Annotated[str, typer.Option("--kind", metavar="KIND", help=f"auto, {', 
 Store = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="Store to adopt into.", show_default=False),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="SECRET",
+        help="The servers' secret. Better in SOJOURN_SECRET.",
+        show_default=False,
+    ),
+]
+License = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--license",
+        metavar="ID",
+        help="Of seats: the license here that they are of, or OLD=ID for each license_cache_id. Repeat.",
+        show_default=False,
+    ),
 ]
 Apply = Annotated[
     bool, typer.Option("--apply", help="Write. Without it, only say what would be written.")
@@ -117,6 +150,9 @@ def adopt(
     table: Table = None,
     kind: KindOf = "auto",
     store: Store = None,
+    data: Data = None,
+    secret: Secret = None,
+    license_: License = None,
     apply: Apply = False,
     user_path: UserPath = None,
     timezone: Timezone = None,
@@ -129,7 +165,7 @@ def adopt(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Take over the sessions of user_sessions, Express, Django or Flask.
+    """Take over the sessions of user_sessions, Express, Django or Flask, or an older license backend's seats.
 
     Nobody is signed out: sessions keep their tokens, users, data and times. Without --apply nothing
     is written, and you see what would be. Interrupted, it goes on when it is run again: what is there
@@ -143,12 +179,16 @@ def adopt(
     if kind not in ("auto", *KINDS):
         raise usage(f"There is no kind {kind!r}.", f"Use auto, {', '.join(KINDS)}.")
     out = Output(as_json=as_json)
-    settings = source.read({"store": store}, config).settings
+    settings = source.read({"store": store, "data": data, "secret": secret}, config).settings
     with opened(_from(old), table, None if kind == "auto" else kind, prefix) as origin:
         if not as_json:
             out.facts([("found", f"{origin.name}: {origin.kind}"), ("rows", _rows(origin.total))])
         chosen = Kind(origin.kind)
         zone, told = zone_of(timezone, origin)
+        if chosen is Kind.SEATS:
+            options = SeatOptions(licenses=license_ or (), zone=zone, told=told, apply=apply)
+            adopt_seats(out, origin, settings, options, report)
+            return
         terms = Terms(
             kind=chosen,
             zone=zone,
@@ -163,6 +203,7 @@ def adopt(
             if apply:
                 guard(target, origin, again=again)
             complete, seconds, estimate = run(out, origin, target, terms, tally, write=apply)
+        proposed = [] if user_path else _user_paths(origin, tally)
     facts = {
         "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
         "store": mask_text(settings.store_url),
@@ -173,6 +214,11 @@ def adopt(
         "estimatedSeconds": estimate,
     }
     _tell(out, facts, report)
+    if proposed:
+        said = " or ".join(f"--user-path {each}" for each in proposed)
+        out.aside.print(
+            f"No row has a user where it was looked for. In their data there may be one: {said}"
+        )
     if not complete:
         raise typer.Abort
     _judge(tally)
@@ -231,6 +277,17 @@ def _tell(out: Output, facts: Mapping[str, Any], report: Path | None) -> None:
         out.say(f"{count(each['count'], 'session')} {REMARKS.get(name, name)} ({examples})")
     if not applied and facts["complete"]:
         out.say("Nothing was written. Add --apply to adopt them.")
+
+
+def _user_paths(origin: Origin, tally: Tally) -> list[str]:
+    """Where no row has a user, say where in their data one may be."""
+    from sojourn.adopt.formats import Kind
+    from sojourn.adopt.rows import likely_user_paths
+
+    without = tally.skipped.get("no_user")
+    if without is None or not without.count or tally.taken + tally.already_there:
+        return []
+    return likely_user_paths(origin.batches(), Kind(origin.kind))
 
 
 def _judge(tally: Tally) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 SECRET = "SOJOURN_ADOPT_SECRET"  # noqa: S105 - the name of a variable
+SEATS = "license-sessions"
 SAMPLE = 1_000  # rows that tell the time zone
 REHEARSED = 250  # rows
 
@@ -41,6 +42,9 @@ class Origin(Struct, frozen=True, kw_only=True):
     total: int | None
     zone: str
     batches: Callable[[], Iterator[Rows]]
+    counters: Callable[[], Sequence[Any]] = (
+        list  # what a feature's counter says, where there are any
+    )
 
 
 def usage(why: str, todo: str) -> Failure:
@@ -53,9 +57,12 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
     url = spelled(url)
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme in ("redis", "rediss", "valkey", "valkeys"):
-        if kind not in (None, "flask-session"):
-            raise usage("On Redis, only Flask-Session's sessions are known.", "Leave --kind out.")
-        with _opened_redis(url, prefix) as origin:
+        if kind not in (None, "flask-session", SEATS):
+            raise usage(
+                "On Redis, only Flask-Session's sessions and an older license backend's are known.",
+                "Leave --kind out.",
+            )
+        with _opened_redis(url, prefix, kind) as origin:
             yield origin
         return
     from sqlalchemy import make_url
@@ -92,7 +99,7 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
 
 
 @contextlib.contextmanager
-def _opened_redis(url: str, prefix: str) -> Iterator[Origin]:
+def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[Origin]:
     from importlib.util import find_spec
 
     if find_spec("redis") is None:
@@ -105,6 +112,17 @@ def _opened_redis(url: str, prefix: str) -> Iterator[Origin]:
         raise usage("--from cannot be read as a URL.", "It is like redis://host:6379/0") from None
     try:
         old.open()
+        if kind == SEATS or (kind is None and old.has_seats()):
+            yield Origin(
+                kind=SEATS,
+                name="session keys that name a feature",
+                identity=f"{url.rpartition('@')[2]}/seats",
+                total=None,
+                zone="UTC",
+                batches=old.seats,
+                counters=old.counters,
+            )
+            return
         yield Origin(
             kind="flask-session",
             name=f"keys {prefix}*",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
 from sojourn.log import mask_text
+from sojourn.settings import Settings
 
 OPENERS = frozenset({"data", "store", "ledger", "config"})
 TAKEN = {
@@ -18,6 +20,15 @@ TAKEN = {
 }
 """By command: the flags that say what it works on. All others find a server by its data folder."""
 FOLDER = frozenset({"data"})
+
+
+def of_server(settings: Settings) -> Called:
+    """Return the flags that lead a command, from any folder of this host, to what a server serves."""
+    flags: dict[str, object] = {"data": str(Path(settings.data).absolute())}
+    flags |= {
+        name: value for name in ("store", "ledger", "express") if (value := getattr(settings, name))
+    }
+    return Called(flags)
 
 
 class Called(Struct, frozen=True):

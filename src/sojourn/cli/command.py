@@ -90,8 +90,11 @@ def command(
         own = [
             p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY)
             for p in given
-            if p.name not in wants
+            if p.name not in wants and p.kind is not p.VAR_KEYWORD
         ]
+        for p in given:
+            if p.kind is p.VAR_KEYWORD:  # its type says which options those are
+                own += [_option(*each) for each in hints[p.name].__metadata__[0].items()]
 
         def run(
             as_json: bool, url: str | None, key: str | None, data: str | None, **rest: Any

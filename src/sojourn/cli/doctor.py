@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec.structs import replace
 
 from sojourn.cli import source
 from sojourn.cli.called import Called
@@ -42,6 +41,15 @@ Ledger = Annotated[
 Folder = Annotated[
     str | None,
     typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="SECRET",
+        help="The servers' secrets. Repeat. Better in SOJOURN_SECRET.",
+        show_default=False,
+    ),
 ]
 Areas = Annotated[
     list[str] | None,
@@ -124,6 +132,7 @@ def doctor(
     store: Store = None,
     ledger: Ledger = None,
     data: Folder = None,
+    secret: Secret = None,
     express: Express = None,
     url: Url = None,
     login: Login = None,
@@ -148,7 +157,8 @@ def doctor(
 
     areas = _areas(area or [])
     given = {"store": store, "ledger": ledger, "data": data, "express": express}
-    loaded = source.read(given, config, lenient=True)  # what is wrong with them is a finding
+    read = {**given, "secret": secret}
+    loaded = source.read(read, config, lenient=True)  # what is wrong with them is a finding
     outside = None
     if url is not None:
         request = None if login is None else _read(login)
@@ -156,18 +166,16 @@ def doctor(
     out = Output(as_json=as_json)
     places = {"url": url, "login": login, "page": page, "origin": origin, "via": via}
     called = Called({**given, **places, "config": config})
-    made = examiners.doctor(loaded.settings, outside, loaded.faults, express=EXPRESS)
+    made = examiners.doctor(
+        loaded.settings, outside, loaded.faults, express=EXPRESS, again=called.again
+    )
     with contextlib.closing(made) as opened:
-        seen = _look(opened, areas, out, called)
+        seen = _look(opened, areas, out)
         mended: list[Mended] = []
-        if (fix or dry_run) and not as_json:
-            _show_plan(seen, out, called, dry_run=dry_run)
-        planned = [each for each in seen if each.steps]
-        if fix and not dry_run and planned:
-            if not as_json:
-                confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)
-            mended = _mend(opened, planned, out)
-            seen = _look(opened, areas, out, called, again=True)
+        if dry_run and not as_json:
+            _show_plan(seen, out, called, dry_run=True)
+        elif fix and not dry_run:
+            seen = _fix(opened, seen, mended, out, called, areas=areas, yes=yes)
     if as_json:
         out.json(_document(seen, mended))
     else:
@@ -202,7 +210,7 @@ def _worst(seen: Sequence[Examined]) -> Verdict:
 
 
 def _look(
-    doctor: Doctor, areas: Sequence[Area], out: Output, called: Called, *, again: bool = False
+    doctor: Doctor, areas: Sequence[Area], out: Output, *, again: bool = False
 ) -> list[Examined]:
     """Look, and show each finding as soon as it is there; after mending, only what is still wrong."""
     seen = []
@@ -211,26 +219,19 @@ def _look(
     found = doctor.examine(areas=areas)
     left_out = 0
     while (each := _next(found, out)) is not None:
-        each = _completed(each, called)
         seen.append(each)
-        waits = each.finding.title.startswith("Not looked at: ")  # others say why they were skipped
-        left_out += bool(waits)
-        if not out.as_json and not waits and not (again and each.finding.verdict.rank == 0):
+        left_out += bool(each.waits_for)
+        if (
+            not out.as_json
+            and not each.waits_for
+            and not (again and each.finding.verdict.rank == 0)
+        ):
             _show(each, out)
     if left_out and not out.as_json:
         out.say(
             f"{MARKS[Verdict.SKIPPED]} {count(left_out, 'check')} not made: what they need comes first."
         )
     return seen
-
-
-def _completed(seen: Examined, called: Called) -> Examined:
-    """Let the command that mends a finding work as it is printed, on what was looked at."""
-    fix = seen.finding.fix
-    if fix is None or not fix.command:
-        return seen
-    told = replace(fix, command="\n".join(map(called.again, fix.command.splitlines())))
-    return replace(seen, finding=replace(seen.finding, fix=told))
 
 
 def _next(found: Iterator[Examined], out: Output) -> Examined | None:
@@ -278,6 +279,35 @@ def _show_plan(seen: Sequence[Examined], out: Output, called: Called, *, dry_run
         out.say(f"{INDENT}for   {each.check.id}", style="dim")
     if dry_run:
         out.say(f"\nNothing was changed. To mend: {called.again('sojourn doctor --fix')}")
+
+
+def _fix(
+    doctor: Doctor,
+    seen: list[Examined],
+    mended: list[Mended],
+    out: Output,
+    called: Called,
+    *,
+    areas: Sequence[Area],
+    yes: bool,
+) -> list[Examined]:
+    """Mend what is wrong, and what comes to light by that; each plan is shown first. Returns what is
+    found afterwards; `mended` grows by what was done."""
+    from sojourn.doctor.doctor import ROUNDS_MAX
+
+    for _ in range(ROUNDS_MAX):
+        done = {(each.check.id, each.step.what) for each in mended}
+        planned = [x for x in seen if any((x.check.id, s.what) not in done for s in x.steps)]
+        if not planned:
+            break
+        if not out.as_json:
+            _show_plan(planned, out, called, dry_run=False)
+            confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)
+        mended += _mend(doctor, planned, out)
+        seen = _look(doctor, areas, out, again=True)
+    if not mended and not out.as_json:
+        _show_plan(seen, out, called, dry_run=False)  # there is none
+    return seen
 
 
 def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mended]:

@@ -10,21 +10,7 @@ from sojourn.cli.command import Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.license import LicenseId, show_features
 from sojourn.cli.output import Output
-from sojourn.cli.policy import (
-    PANEL,
-    Counted,
-    Full,
-    Heartbeat,
-    IdleAfter,
-    Linger,
-    LostAfter,
-    MaxLease,
-    ResumeWindow,
-    SuspectAfter,
-    camel,
-    merge,
-    parse_value,
-)
+from sojourn.cli.policy import PANEL, Knobs, camel, merge, parse_value
 from sojourn.cli.server import Server, segment
 
 app = group("Set and remove the features of a license.")
@@ -44,36 +30,17 @@ def set_(
         int | None,
         typer.Option("--capacity", "-c", min=0, metavar="N", help="Seats.", rich_help_panel=PANEL),
     ] = None,
-    heartbeat_interval: Heartbeat = None,
-    lost_after: LostAfter = None,
-    suspect_after: SuspectAfter = None,
-    linger: Linger = None,
-    resume_window: ResumeWindow = None,
-    count_by: Counted = None,
-    when_full: Full = None,
-    idle_after: IdleAfter = None,
-    max_lease: MaxLease = None,
     reset: Annotated[
         bool, typer.Option("--reset", help="Start from the defaults, not from what it has.")
     ] = False,
+    **knobs: Knobs,
 ) -> None:
     """Add a feature to a license, or change one it has.
 
     What is left out stays as it is; a new feature takes the defaults. Fewer seats end nobody's: the
     pool shrinks as they are given back.
     """
-    given: dict[str, Any] = {
-        "heartbeat_interval": heartbeat_interval,
-        "lost_after": lost_after,
-        "suspect_after": suspect_after,
-        "linger": linger,
-        "resume_window": resume_window,
-        "count_by": count_by,
-        "when_full": when_full,
-        "idle_after": idle_after,
-        "max_lease": max_lease,
-    }
-    body = _body(given) if capacity is None else {"capacity": capacity, **_body(given)}
+    body = _body(knobs) if capacity is None else {"capacity": capacity, **_body(knobs)}
     found = server.get(f"/api/licenses/{segment(license_id)}")
     current = next((f for f in found.get("features", ()) if f["feature"] == feature), None)
     body = merge(None if reset else current, body)

@@ -16,17 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.license import CountBy, Policy, WhenFull
+from sojourn.license import CHOICES, OPTIONAL, POLICY
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "": 1.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)")
 NONE = "none"  # takes an optional limit away
-CHOICES: dict[str, tuple[str, ...]] = {
-    "count_by": tuple(CountBy),
-    "when_full": tuple(WhenFull),
-}
-OPTIONAL = ("suspect_after", "idle_after", "max_lease")
-FIELDS = Policy.__struct_fields__
 PANEL = "Policy (durations: 30, 500ms, 30s, 15m, 2h)"
 
 
@@ -55,7 +49,7 @@ def parse_value(name: str, text: str) -> Any:
             raise ValueError(f"{text!r} is no capacity: write how many seats, such as 5.")
         return int(text)
     if name in CHOICES:
-        if text not in CHOICES[name]:
+        if text not in tuple(CHOICES[name]):
             raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}, not {text!r}.")
         return text
     if name in OPTIONAL and text.lower() == NONE:
@@ -75,8 +69,8 @@ def parse_feature(text: str) -> tuple[str, dict[str, Any]]:
         for part in others:
             field, equals, value = part.partition("=")
             field = field.strip().replace("-", "_")
-            if not equals or field not in FIELDS:
-                raise ValueError(f"{part.strip()!r} is no part of a policy: {', '.join(FIELDS)}.")
+            if not equals or field not in POLICY:
+                raise ValueError(f"{part.strip()!r} is no part of a policy: {', '.join(POLICY)}.")
             body[camel(field)] = parse_value(field, value)
     except ValueError as error:
         raise wrong(f"The feature {text!r} was not understood.", str(error)) from None
@@ -113,40 +107,34 @@ def merge(current: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, An
     return {**kept, **given}
 
 
-def _option(flag: str, metavar: str, text: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False)
+HELP = {
+    "heartbeat_interval": "How often a holder beats.",
+    "lost_after": "Silence after which a seat is free. With 10s (max_pause) or less, outages of the server "
+    "count.",
+    "suspect_after": "Silence after which a holder is doubted.",
+    "linger": "How long a seat is kept after a goodbye.",
+    "resume_window": "How long a lost lease may be resumed.",
+    "count_by": "What uses up a seat: user, client or lease.",
+    "when_full": "Whom to displace: deny, reclaim_suspect or evict_idle.",
+    "idle_after": "Idleness after which evict_idle may act; none.",
+    "max_lease": "The longest a lease may live; none.",
+}
+METAVARS = {"count_by": "WHAT", "when_full": "HOW"}
 
 
-Heartbeat = Annotated[
-    str | None, _option("--heartbeat-interval", "TIME", "How often a holder beats.")
-]
-LostAfter = Annotated[
-    str | None,
-    _option(
-        "--lost-after",
-        "TIME",
-        "Silence after which a seat is free. With 10s (max_pause) or less, outages of the server count.",
-    ),
-]
-SuspectAfter = Annotated[
-    str | None, _option("--suspect-after", "TIME", "Silence after which a holder is doubted.")
-]
-Linger = Annotated[
-    str | None, _option("--linger", "TIME", "How long a seat is kept after a goodbye.")
-]
-ResumeWindow = Annotated[
-    str | None, _option("--resume-window", "TIME", "How long a lost lease may be resumed.")
-]
-Counted = Annotated[
-    CountBy | None, _option("--count-by", "WHAT", "What uses up a seat: user, client or lease.")
-]
-Full = Annotated[
-    WhenFull | None,
-    _option("--when-full", "HOW", "Whom to displace: deny, reclaim_suspect or evict_idle."),
-]
-IdleAfter = Annotated[
-    str | None, _option("--idle-after", "TIME", "Idleness after which evict_idle may act; none.")
-]
-MaxLease = Annotated[
-    str | None, _option("--max-lease", "TIME", "The longest a lease may live; none.")
-]
+def _option(name: str) -> Any:
+    flag = "--" + name.replace("_", "-")
+    metavar = METAVARS.get(name, "TIME")
+    return typer.Option(
+        flag, metavar=metavar, help=HELP[name], rich_help_panel=PANEL, show_default=False
+    )
+
+
+OPTIONS: dict[str, Any] = {
+    name: Annotated[(CHOICES.get(name, str) | None, _option(name))]
+    for name in POLICY
+    if name != "capacity"
+}
+"""An option for each field of a policy, in their order."""
+Knobs = Annotated[Any, OPTIONS]
+"""What a command takes as `**knobs`: see `command`."""

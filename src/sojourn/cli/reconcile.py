@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sojourn.cli import source
+from sojourn.cli.adopt import Data, Secret
 from sojourn.cli.command import Json
 from sojourn.cli.output import Column, Output, count
 from sojourn.cli.source import Config
@@ -30,6 +31,8 @@ Repair = Annotated[
 def reconcile(
     store: Store = None,
     ledger: Ledger = None,
+    data: Data = None,
+    secret: Secret = None,
     repair: Repair = False,
     config: Config = None,
     as_json: Json = False,
@@ -47,7 +50,9 @@ def reconcile(
     from sojourn.stores.reconcile import Reconciler
     from sojourn.stores.recorder import LedgerRecorder
 
-    settings = source.read({"store": store, "ledger": ledger}, config).settings
+    settings = source.read(
+        {"store": store, "ledger": ledger, "data": data, "secret": secret}, config
+    ).settings
     out = Output(as_json=as_json)
     with (
         closing(open_store(settings.store_url)) as live,

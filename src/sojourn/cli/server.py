@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -13,11 +12,20 @@ from msgspec import Struct
 
 from sojourn.cli import source
 from sojourn.cli.failure import ExitCode, Failure
+from sojourn.client.opening import open_transport, target_at
+from sojourn.client.transport import (
+    ANSWER_MAX,
+    Answer,
+    NoAnswer,
+    Request,
+    Transport,
+    headers,
+    with_query,
+)
+from sojourn.errors import InvalidInput
 from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder
-
-if TYPE_CHECKING:
-    import httpx
+from sojourn.token import Secret
 
 TIMEOUT = 15.0  # seconds
 PAGE = 500  # rows asked for at once
@@ -30,7 +38,6 @@ BY_STATUS = {
     503: ExitCode.UNAVAILABLE,
 }
 
-ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 LOG = "See the server's log."
 TODO = {
     "401": "Give a key with --key or SOJOURN_KEY; make one with `sojourn key create`.",
@@ -61,15 +68,9 @@ class Server:
         self.key_from = key_from
 
     @cached_property
-    def _client(self) -> httpx.Client:
-        import ssl
-
-        import httpx
-
-        # The system's certificates, and none at all to load where they are of no use.
-        verify = ssl.create_default_context() if self.url.startswith("https:") else False
-        # Proxies of the environment are for the internet; an operator's server is named outright.
-        return httpx.Client(base_url=self.url, timeout=TIMEOUT, verify=verify, trust_env=False)
+    def transport(self) -> Transport:
+        """How requests travel. Raises InvalidInput for an address that is none."""
+        return open_transport(target_at(self.url))
 
     def get(self, path: str, **query: Any) -> Any:
         return self.ask("GET", path, query=query).data
@@ -92,7 +93,7 @@ class Server:
     ) -> Reply:
         """Return a successful answer. Raises Failure otherwise."""
         answer = self._send(method, path, query, body, timeout)
-        if answer.is_success:
+        if answer.success:
             said = self._decode(answer)
             return Reply(said.get("data"), str(said.get("message") or ""))
         raise self._refusal(answer)
@@ -109,14 +110,12 @@ class Server:
                 return
 
     def close(self) -> None:
-        if "_client" in self.__dict__:  # a cached property: only if something was asked
-            self._client.close()
+        if "transport" in self.__dict__:  # a cached property: only if something was asked
+            self.transport.close()
 
     def _send(
         self, method: str, path: str, query: dict[str, Any] | None, body: Any, timeout: float
-    ) -> httpx.Response:
-        import httpx
-
+    ) -> Answer:
         if not self.key:
             raise Failure(
                 "No API key was given.",
@@ -125,47 +124,46 @@ class Server:
                 exit_code=ExitCode.NOT_ALLOWED,
             )
         given = {k: _texts(v) for k, v in (query or {}).items() if v is not None}
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        content = None if body is None else msgspec.json.encode(body)
+        request = Request(
+            method=method,
+            path=with_query(path, given),
+            headers=headers(Secret(self.key), body=content),
+            body=content,
+        )
         try:
-            return self._client.request(
-                method,
-                path,
-                params=given,
-                content=None if body is None else msgspec.json.encode(body),
-                headers=headers,
-                timeout=timeout,
+            return self.transport.send(request, timeout=timeout, limit=ANSWER_MAX)
+        except InvalidInput as fault:
+            why = fault.message
+        except NoAnswer as cause:
+            why = (
+                f"No answer within {timeout:.0f} s." if cause.slow else f"{str(cause).rstrip('.')}."
             )
-        except httpx.TimeoutException:
-            raise unreachable(self.url, f"No answer within {timeout:.0f} s.") from None
-        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
-            why = ERRNO.sub("", str(error)) or type(error).__name__
-            raise unreachable(self.url, why if why.endswith(".") else f"{why}.") from None
+        raise unreachable(self.url, why)
 
-    def _decode(self, answer: httpx.Response) -> dict[str, Any]:
+    def _decode(self, answer: Answer) -> dict[str, Any]:
         try:
-            return msgspec.json.decode(answer.content or b"{}", type=dict[str, Any])
+            return msgspec.json.decode(answer.body or b"{}", type=dict[str, Any])
         except msgspec.DecodeError:
             raise Failure(
                 f"What answers at {self.url} is not Sojourn.",
-                why=f"It answered {answer.status_code} with something that is not its JSON.",
+                why=f"It answered {answer.status} with something that is not its JSON.",
                 todo="Check --url or SOJOURN_URL, and any proxy in between.",
             ) from None
 
-    def _refusal(self, answer: httpx.Response) -> Failure:
+    def _refusal(self, answer: Answer) -> Failure:
         problem = self._decode(answer)
         code = str(problem.get("code", ""))
-        what = str(problem.get("error") or f"The server answered {answer.status_code}.")
-        if answer.status_code == 401:
+        what = str(problem.get("error") or f"The server answered {answer.status}.")
+        if answer.status == 401:
             what, why = "The server does not accept this key.", f"{what} (from {self.key_from})"
         else:
-            why = f"{self.url} answered {answer.status_code} {code}".rstrip() + "."
-        if answer.is_server_error and problem.get("instance"):
+            why = f"{self.url} answered {answer.status} {code}".rstrip() + "."
+        if answer.status >= 500 and problem.get("instance"):
             why += f" Its log names the request {problem['instance']}."
-        todo = TODO.get(code) or str(
-            problem.get("details") or TODO.get(str(answer.status_code)) or LOG
-        )
-        exit_code = BY_STATUS.get(answer.status_code, ExitCode.FAILED)
-        if answer.status_code == 400:
+        todo = TODO.get(code) or str(problem.get("details") or TODO.get(str(answer.status)) or LOG)
+        exit_code = BY_STATUS.get(answer.status, ExitCode.FAILED)
+        if answer.status == 400:
             exit_code = ExitCode.USAGE
         return Failure(what, why=why, todo=todo, exit_code=exit_code)
 

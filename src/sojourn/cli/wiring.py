@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sojourn.cli import logs
+from sojourn.cli.called import of_server
 from sojourn.cli.source import keep_quiet
 from sojourn.clock import DAY, SECOND
 from sojourn.errors import SettingsError
@@ -64,7 +65,8 @@ def build_app(services: Services, settings: Settings) -> Any:
     from sojourn.doctor.examiners import doctor
 
     board = findings(settings) if settings.workers > 1 else None
-    app = create_app(services, settings, doctor(settings, express=EXPRESS), board)
+    made = doctor(settings, express=EXPRESS, again=of_server(settings).again)
+    app = create_app(services, settings, made, board)
     settle_down()
     return app
 

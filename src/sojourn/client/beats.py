@@ -27,10 +27,11 @@ from sojourn.client.errors import (
     told_to_wait,
 )
 from sojourn.client.hold import IDLE_MAX, Hold
-from sojourn.client.http import Grant, Http, Secret
+from sojourn.client.http import Grant, Http
 from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 from sojourn.log import sentences
+from sojourn.token import Secret
 
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
@@ -385,7 +386,7 @@ class Beats:
             _log.info("%d seats were not given back. They expire by themselves.", len(tokens))
 
     def forked(self) -> None:
-        """Start afresh in a forked child: seats, threads and connections are the parent's."""
+        """Start afresh in a forked child: seats and threads are the parent's (connections: see `sockets`)."""
         self.lock = threading.Condition()  # the old one may be held by a thread that is not here
         self.notes = Notes(self.world)
         for hold in self._holds:
@@ -393,7 +394,6 @@ class Beats:
         self._holds.clear()
         self._agenda.clear()
         self._join = None
-        self._http.abandon()
 
 
 def _idleness(hold: Hold) -> dict[str, float]:

@@ -8,22 +8,23 @@ with Client("https://licenses.example.com", license_key="sjk_…").seat("render"
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
-
-import httpx
+from typing import TYPE_CHECKING, Self
 
 from sojourn.client.beats import CLOSE_TIMEOUT, Beats
 from sojourn.client.hold import Wish
-from sojourn.client.http import Http, Secret
+from sojourn.client.http import Http
 from sojourn.client.identity import default_client_id, default_device
 from sojourn.client.seat import OnChange, OnWait, Seat
+from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.client.world import World
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.token import TokenKind, check_token
+from sojourn.token import Secret, TokenKind, check_token
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Client:
@@ -40,7 +41,7 @@ class Client:
         timeout: seconds for one request; less where a lease would run out meanwhile.
         retries: how often an acquire is tried again when the server cannot be reached.
         verify: False or an SSLContext to check the server's certificate differently.
-        transport: how requests travel, for tests and unusual networks.
+        transport: how requests travel, for tests and unusual networks: a `Transport`, or one of httpx's.
         world: time, chance and threads, for tests.
     """
 
@@ -53,7 +54,7 @@ class Client:
         timeout: float = 5.0,
         retries: int = 3,
         verify: ssl.SSLContext | bool = True,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | HttpxTransport | None = None,
         world: World | None = None,
     ) -> None:
         if timeout <= 0 or retries < 0:
@@ -65,7 +66,7 @@ class Client:
         self._beats = Beats(self._http, _proof(license_key, jwt), world=world, timeout=timeout)
 
     def __repr__(self) -> str:
-        return f"<Client of {self._http.base}>"
+        return f"<Client of {self._http.name}>"
 
     def seat(
         self,

@@ -9,36 +9,36 @@ travel in headers only, and no error of ours holds one.
 from __future__ import annotations
 
 import contextlib
-import platform
-import ssl
 import threading
 import time
 from datetime import datetime
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 from msgspec import Struct
 
-from sojourn import __version__
-from sojourn.client.http import (
-    IDLE_CONNECTION,
-    PLAIN_HOSTS,
-    SENT_NOTHING,
-    Secret,
-    bounded,
-    new_key,
+from sojourn.client.http import new_key
+from sojourn.client.opening import open_transport, target_at, warn_where_exposed
+from sojourn.client.transport import (
+    ANSWER_MAX,
+    Answer,
+    HttpxTransport,
+    NoAnswer,
+    Request,
+    Transport,
+    headers,
+    with_query,
 )
+from sojourn.decoding import prepared
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
-from sojourn.log import sentences
+from sojourn.token import Secret
 
 ATTEMPTS = 2
-ANSWER_MAX = 16_777_216  # bytes of an answer that are read
 
-_log = sentences("sojourn.client")
 _A = TypeVar("_A")
 
 
+@prepared
 class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
     """What is read of an RFC 9457 problem document."""
 
@@ -72,6 +72,7 @@ class Question(Struct, frozen=True, kw_only=True):
     again: bool = False
 
 
+@prepared
 class _Success(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
@@ -86,22 +87,16 @@ class Connection:
         *,
         connections: int,
         timeout: float,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | HttpxTransport | None = None,
     ) -> None:
-        parsed = httpx.URL(url)
-        if parsed.scheme not in {"http", "https"} or not parsed.host:
-            raise InvalidInput(
-                "The server's URL must start with http:// or https:// and name a host.",
-                hint="For a server on this machine: http://127.0.0.1:8700",
-            )
-        self._base = parsed.copy_with(userinfo=b"", query=None, fragment=None)
-        self.name = str(self._base).rstrip("/")
+        self._target = target_at(url)
+        self.name = self._target.url
         self._key = Secret(key)
         self._connections = connections
         self._timeout = timeout
-        self._transport = transport
+        self._given = transport
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
+        self._transport: Transport | None = None
         self._closed = False
 
     def ask(self, question: Question, kind: type[_A]) -> _A:
@@ -110,101 +105,68 @@ class Connection:
         Raises Refusal for a problem document, StoreError for everything else.
         """
         content = None if question.body is None else _encoded(question.body)
+        said = headers(self._key, body=content, key=None if question.again else new_key())
+        if question.token is not None:
+            said["X-Session-Token"] = question.token
+        request = Request(
+            method=question.method,
+            path=with_query(question.path, question.query),
+            headers=said,
+            body=content,
+        )
         deadline = time.monotonic() + self._timeout
-        key = None if question.again else new_key()
         for left in reversed(range(ATTEMPTS)):
             try:
-                response, raw = self._exchange(question, content, deadline, key)
+                timeout = max(0.001, deadline - time.monotonic())
+                answer = self._opened().send(request, timeout=timeout, limit=ANSWER_MAX)
                 break
-            except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as error:
-                # RuntimeError: the connections were closed meanwhile.
-                slow = isinstance(error, httpx.TimeoutException)
-                if left and not slow and not self._closed:
+            except NoAnswer as cause:
+                if left and not cause.slow and not self._closed:
                     continue
-                fault = self._away(error)
+                fault = self._away(cause)
             raise fault  # outside the block: a traceback that shows locals shows no token
-        return self._read(response, raw, kind)
+        return self._read(answer, kind)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
-    def _opened(self) -> httpx.Client:
+    def _opened(self) -> Transport:
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("This connection was closed.", hint="Open another.")
-            if self._client is None:
-                self._client = self._open()
-            return self._client
+            if self._transport is None:
+                warn_where_exposed(self._target, "Session tokens")
+                self._transport = open_transport(
+                    self._target, given=self._given, connections=self._connections
+                )
+            return self._transport
 
-    def _open(self) -> httpx.Client:
-        if self._base.scheme == "http" and self._base.host not in PLAIN_HOSTS:
-            _log.warning("Session tokens go to %s unencrypted: use https.", self.name)
-        return httpx.Client(
-            base_url=self._base,
-            transport=self._transport,
-            verify=ssl.create_default_context() if self._base.scheme == "https" else False,
-            # Proxies of the environment are for the internet; this server was named outright.
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=IDLE_CONNECTION,
-            ),
-            headers={
-                "User-Agent": f"sojourn/{__version__} python/{platform.python_version()} "
-                f"({platform.system()})",
-                "Accept": "application/json, application/problem+json",
-            },
-        )
-
-    def _exchange(
-        self, question: Question, content: bytes | None, deadline: float, key: str | None
-    ) -> tuple[httpx.Response, bytes]:
-        client = self._opened()
-        headers = {"Authorization": f"Bearer {self._key.reveal()}"}
-        if question.token is not None:
-            headers["X-Session-Token"] = question.token.reveal()
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        request = client.build_request(
-            question.method,
-            question.path,
-            params=question.query or None,
-            content=content,
-            headers=headers,
-            timeout=max(0.001, deadline - time.monotonic()),
-        )
-        response = client.send(request, stream=True)
-        return response, bounded(response, ANSWER_MAX, deadline, time.monotonic)
-
-    def _read(self, response: httpx.Response, raw: bytes, kind: type[_A]) -> _A:
+    def _read(self, answer: Answer, kind: type[_A]) -> _A:
         with contextlib.suppress(msgspec.MsgspecError):
-            if response.is_success:
-                data = msgspec.json.decode(raw, type=_Success).data
+            if answer.success:
+                data = msgspec.json.decode(answer.body, type=_Success).data
                 return msgspec.json.decode(data, type=kind)
-            problem = msgspec.json.decode(raw, type=Problem)
-            raise Refusal(problem, response.status_code)
-        if response.status_code in (502, 503, 504):  # a proxy speaks for a server that is away
-            raise StoreUnavailable(f"{self.name} answered {response.status_code}.")
+            problem = msgspec.json.decode(answer.body, type=Problem)
+            raise Refusal(problem, answer.status)
+        if answer.status in (502, 503, 504):  # a proxy speaks for a server that is away
+            raise StoreUnavailable(f"{self.name} answered {answer.status}.")
         raise StoreBroken(
-            f"What answers at {self.name} is not a Sojourn server ({response.status_code}).",
+            f"What answers at {self.name} is not a Sojourn server ({answer.status}).",
             hint="Check the URL, and any proxy or sign-in page on the way.",
         )
 
-    def _away(self, cause: Exception) -> StoreUnavailable:
+    def _away(self, cause: NoAnswer) -> StoreUnavailable:
         hint = "Check that the server is running (`sojourn serve`), the URL, and the network."
-        if isinstance(cause, httpx.TimeoutException):
+        if cause.slow:
             what = f"{self.name} did not answer within {self._timeout:.3g} s."
-        elif isinstance(cause, SENT_NOTHING):
-            what = f"Cannot connect to {self.name}: {cause}."
-        else:
+        elif cause.sent:
             what = f"The connection to {self.name} broke."
+        else:
+            what = f"Cannot connect to {self.name}: {cause}."
         return StoreUnavailable(what, hint=hint)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from sojourn.decoding import prepared
 from sojourn.device import Device
 from sojourn.errors import (
     Conflict,
@@ -88,6 +89,7 @@ class Holder(Struct, frozen=True, kw_only=True, rename="camel"):
     device: Device | None = None
 
 
+@prepared
 class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
     """What the client reads of an RFC 9457 problem document."""
 

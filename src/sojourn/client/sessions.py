@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-import httpx
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
-from sojourn.client.http import Secret
+from sojourn.client.transport import HttpxTransport, Transport
+from sojourn.decoding import prepared
 from sojourn.device import Device
 from sojourn.errors import InvalidToken, SojournError, StoreUnavailable
 from sojourn.session import (
@@ -34,7 +34,7 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.text import plain
-from sojourn.token import TokenKind, check_token
+from sojourn.token import Secret, TokenKind, check_token
 
 BASE = "/api/sessions"
 PARALLEL = 16
@@ -43,7 +43,7 @@ TIMEOUT = 10.0  # seconds for one request and its answer, sent again or not
 TEXT_MAX = 512  # characters of a device's description that are sent
 LIST_MAX = 1_000
 IDS_MAX = 100  # of sessions that one request ends by their ids
-FOREIGN_MAX = 512  # characters of a token that another system made
+FOREIGN_MAX = 8_192  # characters of a token that another system made
 _ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 _Q = TypeVar("_Q")
@@ -60,6 +60,7 @@ class _Device(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     place: str | None = None
 
 
+@prepared
 class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
     id: str
     user_id: str | None
@@ -97,23 +98,28 @@ class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
         )
 
 
+@prepared
 class _Told(Struct, frozen=True, kw_only=True):
     session: _Session
 
 
+@prepared
 class _Begun(Struct, frozen=True, kw_only=True):
     session: _Session
     token: str
 
 
+@prepared
 class _Saved(Struct, frozen=True, kw_only=True):
     revision: int
 
 
+@prepared
 class _Ended(Struct, frozen=True, kw_only=True):
     ids: list[str]
 
 
+@prepared
 class _Page(Struct, frozen=True, kw_only=True):
     items: list[_Session]
     next: str | None = None
@@ -134,7 +140,7 @@ class RemoteSessions:
         key: str,
         *,
         timeout: float = TIMEOUT,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | HttpxTransport | None = None,
     ) -> None:
         self._connection = Connection(
             url, key, connections=2 * PARALLEL, timeout=timeout, transport=transport

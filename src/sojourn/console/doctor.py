@@ -32,12 +32,9 @@ WORDS = {
     Verdict.SKIPPED: "Skipped",
 }
 WAITING = "waiting"
-FIGURES = (
-    ("Failures", Verdict.FAILURE),
-    ("Warnings", Verdict.WARNING),
-    ("Fine", Verdict.OK),
-    ("Skipped", Verdict.SKIPPED),
-)
+PROBLEMS = (Verdict.FAILURE, Verdict.WARNING)
+SAID = ((Verdict.OK, "fine"), (Verdict.SKIPPED, "skipped"), (WAITING, "not looked at yet"))
+"""What a line of an area says of its checks, in this order."""
 
 
 class When(Struct, frozen=True):
@@ -62,29 +59,52 @@ class Row(Struct, frozen=True, kw_only=True):
     took: str = ""
     evidence: tuple[str, ...] = ()
     means: str = ""
+    effect: str = ""
     fix: Fix | None = None
     steps: tuple[Step, ...] = ()
 
     @property
     def problem(self) -> bool:
-        return self.verdict in (Verdict.FAILURE, Verdict.WARNING)
+        return self.verdict in PROBLEMS
 
 
 class Summary(Struct, frozen=True, kw_only=True):
+    """What the page opens with: the effect on people, the cause, and what it rests on.
+
+    Attributes:
+        steps: the plan of what can be repaired, each step once; `repairable`: how many problems that is.
+    """
+
     title: str
     text: str
-    figures: tuple[tuple[str, Verdict, int], ...]
-    problems: tuple[Row, ...]
+    cause: str = ""
+    verdict: str = ""
+    steps: tuple[Step, ...] = ()
+    repairable: str = ""
     at: When | None = None  # the last look
+    waiting: bool = False  # some were not looked at yet
     running: bool = False
     done: int = 0
     total: int = 0
 
 
 class AreaRows(Struct, frozen=True):
+    """What is not wrong in an area: one line, and the checks below it."""
+
     name: str
     title: str
     rows: tuple[Row, ...]
+
+    @property
+    def said(self) -> str:
+        counts = [(sum(x.verdict == verdict for x in self.rows), word) for verdict, word in SAID]
+        return ", ".join(f"{number} {word}" for number, word in counts if number)
+
+    @property
+    def verdict(self) -> str:
+        """Return the icon of the line: fine where anything is."""
+        there = [each.verdict for each in self.rows]
+        return next(str(verdict) for verdict, _ in SAID if verdict in there)
 
 
 def row(check: Check, latest: Latest | None, now: int) -> Row:
@@ -109,6 +129,7 @@ def row(check: Check, latest: Latest | None, now: int) -> Row:
         took=f"took {_duration(seen.milliseconds)}",
         evidence=finding.evidence,
         means=finding.means,
+        effect=finding.effect,
         fix=finding.fix,
         steps=seen.steps,
     )
@@ -119,31 +140,62 @@ def all_rows(rounds: Rounds, now: int) -> list[Row]:
     return [row(check, latest.get(check.id), now) for check in rounds.checks()]
 
 
+def problems(found: Sequence[Row]) -> list[Row]:
+    """Return what is wrong, the worst first."""
+    wrong = [each for each in found if each.problem]
+    return sorted(wrong, key=lambda each: each.verdict == Verdict.WARNING)
+
+
+def counted(found: Sequence[Row]) -> str:
+    """Say how much is wrong."""
+    verdicts = [each.verdict for each in found]
+    return _headline_of(*map(verdicts.count, PROBLEMS)).rstrip(".")
+
+
 def by_area(found: Sequence[Row]) -> list[AreaRows]:
+    """Sort what is not wrong by area."""
     return [
         AreaRows(area.value, TITLES[area], mine)
         for area in Area
-        if (mine := tuple(each for each in found if each.area == area.value))
+        if (mine := tuple(x for x in found if x.area == area.value and not x.problem))
     ]
 
 
 def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
-    """Answer what the page's reader came for, in one sentence, and say what that rests on."""
-    problems = sorted(
-        (each for each in found if each.problem), key=lambda each: each.verdict == Verdict.WARNING
-    )
-    numbers = {v: sum(each.verdict == v for each in found) for _, v in FIGURES}
-    shown: dict[str, Any] = {
-        "figures": tuple((word, v, numbers[v]) for word, v in FIGURES),
-        "problems": tuple(problems) if len(problems) > 1 or run is not None else (),
-    }
+    """Answer what the page's reader came for: whom it concerns, why, and what that rests on."""
+    wrong = problems(found)
+    waiting = any(each.at is None for each in found)
     if run is not None:
         title, text = _under_way(run)
         done, total = len(run.current.seen), len(run.checks)
-        return Summary(title=title, text=text, running=True, done=done, total=total, **shown)
+        return Summary(
+            title=title, text=text, running=True, done=done, total=total, waiting=waiting
+        )
     times = [each.at for each in found if each.at is not None]
     last = max(times, key=lambda at: at.iso, default=None)
-    return Summary(title=_headline(problems, numbers), text=_rests_on(found), at=last, **shown)
+    if not wrong:
+        return Summary(title=_all_well(found), text=_rests_on(found), at=last, waiting=waiting)
+    worst, *others = wrong
+    cause = worst.title if worst.title != worst.effect else ""
+    if others:
+        cause = f"{cause} {_also(others)}".strip()
+    steps = {step.what: step for each in wrong for step in each.steps}  # one may mend two problems
+    number = sum(bool(each.steps) for each in wrong)
+    return Summary(
+        title=worst.effect,
+        cause=cause,
+        verdict=worst.verdict,
+        text=_rests_on(found),
+        steps=tuple(steps.values()),
+        repairable=_count(number, "problem"),
+        at=last,
+        waiting=waiting,
+    )
+
+
+def _also(others: Sequence[Row]) -> str:
+    said = counted(others)
+    return f"Besides: {said[0].lower()}{said[1:]}."
 
 
 def _under_way(run: Run) -> tuple[str, str]:
@@ -164,13 +216,8 @@ def _under_way(run: Run) -> tuple[str, str]:
     return f"Looking: {done} of {total} done", text
 
 
-def _headline(problems: Sequence[Row], numbers: dict[Verdict, int]) -> str:
-    if len(problems) == 1:
-        return problems[0].title
-    said = _headline_of(numbers[Verdict.FAILURE], numbers[Verdict.WARNING])
-    if said:
-        return said
-    if numbers[Verdict.OK]:
+def _all_well(found: Sequence[Row]) -> str:
+    if any(each.verdict == Verdict.OK for each in found):
         return "Sessions and seats are well."
     return "Nothing has been looked at yet."
 
@@ -267,6 +314,7 @@ class Stream:
         self._may_repair = may_repair
         self._current = run.current
         self._told = 0
+        self._wrong = {name for name, x in rounds.latest().items() if x.seen.finding.verdict.rank}
 
     def news(self, now: int) -> bytes:
         """Tell what is new: each check that was looked at meanwhile, and how far it is; while the run
@@ -284,19 +332,29 @@ class Stream:
 
     def _looked_at(self, run: Run, now: int) -> list[str]:
         upto = len(run.seen)
-        pieces = []
-        for seen in run.seen[self._told : upto]:
-            shown = row(seen.check, Latest(seen, now), now)
-            html = self._render("_check.html", row=shown)
-            pieces.append(partial(f"#{shown.dom}", "outerMorph", html))
+        looked = [row(each.check, Latest(each, now), now) for each in run.seen[self._told : upto]]
         self._told = upto
-        return pieces
+        wrong = {each.check for each in looked if each.problem}
+        if any((each.check in self._wrong) != each.problem for each in looked):
+            # It moves between what is wrong and what is fine.
+            self._wrong = self._wrong - {each.check for each in looked} | wrong
+            return [self._areas(all_rows(self._rounds, now))]
+        return [
+            partial(f"#{each.dom}", "outerMorph", self._render("_check.html", row=each))
+            for each in looked
+        ]
+
+    def _areas(self, found: Sequence[Row]) -> str:
+        html = self._render(
+            "_areas.html", areas=by_area(found), problems=problems(found), counted=counted(found)
+        )
+        return partial("#areas", "innerMorph", html)
 
     def end(self, now: int) -> bytes:
         """Tell how it ended. What is shown afterwards is what a page opened now would show."""
         found = all_rows(self._rounds, now)
         return event(
-            partial("#areas", "innerMorph", self._render("_areas.html", areas=by_area(found))),
+            self._areas(found),
             partial(
                 "#summary", "innerMorph", self._render("_summary.html", summary=summary(found))
             ),
@@ -307,7 +365,10 @@ class Stream:
         return partial("#notice", "innerHTML", self._render("_notice.html", notice=after(run)))
 
     def _render(self, template: str, **values: Any) -> str:
-        return render(template, may_repair=self._may_repair, rows=rows, **values).decode()
+        again = self._rounds.again
+        return render(
+            template, may_repair=self._may_repair, rows=rows, again=again, **values
+        ).decode()
 
 
 def partial(target: str, swap: str, html: str) -> str:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sojourn.console.render import render
 from sojourn.finding import Verdict
-from sojourn.people.pages import RENDERED_MAX, SECURED, Page
+from sojourn.people.pages import POLICY, RENDERED_MAX, SECURED, Page
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
@@ -21,7 +21,12 @@ PLACES = (("doctor", "Doctor", "doctor"),)
 
 # Without a referrer a browser also hides the origin of a form that it sends, which is what tells our own
 # pages from others' where there is no Sec-Fetch-Site (HTTP).
-HEADERS = [(name, "same-origin" if name == "Referrer-Policy" else v) for name, v in SECURED]
+# htmx reads what the server answers as HTML: by the one policy that console.js makes.
+_OTHERWISE = {
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": POLICY.replace("trusted-types 'none'", "trusted-types default"),
+}
+HEADERS = [(name, _OTHERWISE.get(name, value)) for name, value in SECURED]
 _CHALLENGE = ("WWW-Authenticate", 'Cookie realm="console"')  # a 401 must name a way
 
 
@@ -78,11 +83,13 @@ def _sign_in(site_name: str, problem: Notice | None) -> bytes:
     return render("sign_in.html", site_name=site_name, problem=problem)
 
 
-def down_page(site_name: str, title: str, why: str) -> Page:
-    """Return the page for when nobody can be recognized."""
+def down_page(site_name: str, title: str, why: str, *, command: str) -> Page:
+    """Return the page for when nobody can be recognized. `command`: what looks without a sign-in."""
     headers = [("Retry-After", "10"), *HEADERS]
     return Page(
-        503, headers, render("console_down.html", site_name=site_name, title=title, why=why)
+        503,
+        headers,
+        render("console_down.html", site_name=site_name, title=title, why=why, command=command),
     )
 
 

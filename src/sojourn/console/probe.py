@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.cookie import CookieOptions, cookie_values
+from sojourn.decoding import prepared
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped, warning
 
 KEY = "console:probe"
@@ -25,6 +26,7 @@ HEADER_MAX = 8_000
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
+@prepared
 class Sent(Struct, frozen=True, kw_only=True):
     """What was known when the cookie was given."""
 
@@ -41,7 +43,7 @@ def check() -> Check:
         area=Area.COOKIES,
         title="Does this browser keep the cookie that people are known by, and send it back?",
         looked_at="Two requests of this very browser",
-        look=lambda: skipped("It takes a browser to look."),
+        look=lambda: skipped("Only a browser can tell what a browser keeps."),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.errors import RepairBusy as RepairBusy
 from sojourn.errors import SettingsError, StoreError
@@ -26,6 +27,9 @@ from sojourn.log import get_logger
 
 log = get_logger(__name__)
 
+ROUNDS_MAX = 6
+"""How often is looked for what a repair has brought to light: as often as one check may hide another."""
+
 Lock = Callable[[], AbstractContextManager[Callable[[], None] | None]]
 """Held while one doctor repairs. Raises RepairBusy if another one does. What it hands out, if
 anything, raises StoreUnavailable once it is lost."""
@@ -38,6 +42,7 @@ class Examined(Struct, frozen=True, kw_only=True):
     finding: Finding
     milliseconds: int
     steps: tuple[Step, ...] = ()  # what its repair would do
+    waits_for: str = ""  # the check that is to be well first: this one was not made
 
 
 class Mended(Struct, frozen=True, kw_only=True):
@@ -50,9 +55,13 @@ class Mended(Struct, frozen=True, kw_only=True):
 class Doctor:
     """Looks with every examiner's checks, in their order. Holds nothing between two runs."""
 
-    def __init__(self, examiners: Sequence[Examiner], lock: Lock) -> None:
+    def __init__(
+        self, examiners: Sequence[Examiner], lock: Lock, *, again: Callable[[str], str] = str
+    ) -> None:
+        """`again`: completes a command of ours, so that it works as printed on what is looked at here."""
         self._examiners = tuple(examiners)
         self._lock = lock
+        self.again = again
 
     def checks(
         self, *, quick: bool = False, areas: Sequence[Area] = (), ids: Sequence[str] = ()
@@ -72,39 +81,61 @@ class Doctor:
         self, *, quick: bool = False, areas: Sequence[Area] = (), ids: Sequence[str] = ()
     ) -> Iterator[Examined]:
         """Look, and yield each finding as soon as it is there. Never raises for what it looks at."""
-        verdicts: dict[str, Verdict] = {}
+        found: dict[str, Finding] = {}
         titles: dict[str, str] = {}
         for check in self.checks(quick=quick, areas=areas, ids=ids):
             began = time.perf_counter()
-            before = unmet(check, verdicts)
-            finding = skipped(_later(titles[before])) if before else _look(check)
+            before = unmet(check, found)
+            finding = skipped(_later(check.title, titles[before])) if before else _look(check)
+            finding = self._completed(finding)
             titles[check.id] = check.title
-            verdicts[check.id] = finding.verdict
+            found[check.id] = finding
             yield Examined(
                 check=check,
                 finding=finding,
                 milliseconds=round((time.perf_counter() - began) * 1000),
                 steps=_steps(check, finding),
+                waits_for=before or "",
             )
 
+    def _completed(self, finding: Finding) -> Finding:
+        fix = finding.fix
+        if fix is None or not fix.command:
+            return finding
+        told = replace(fix, command="\n".join(map(self.again, fix.command.splitlines())))
+        return replace(finding, fix=told)
+
     def repair(self, ids: Sequence[str] = ()) -> Iterator[Mended]:
-        """Look again, and mend what is wrong (of these checks, or of all that can be), step by step.
-        Checks that were not asked for are not made: some sign a canary in, and take a seat.
+        """Look again, and mend what is wrong, step by step: of these checks; or, where none is named, of
+        all, and then what came to light by that. Checks that were not asked for are not made: some sign
+        a canary in, and take a seat.
 
         One doctor at a time. Raises RepairBusy, and StoreError where the store gives way in between:
         run it again, it goes on from there.
         """
         with self._lock() as assure:
-            for seen in self.examine(ids=ids):
-                if seen.check.repair is None or not seen.steps:
-                    continue
-                if ids and seen.check.id not in ids:
-                    continue
-                if assure is not None:
-                    assure()
-                for step in seen.check.repair.apply():
-                    log.info("doctor_mended", check=seen.check.id, what=step.what, rows=step.rows)
-                    yield Mended(check=seen.check, step=step)
+            done: set[tuple[str, str]] = set()
+            for _ in range(1 if ids else ROUNDS_MAX):
+                before = len(done)
+                for mended in self._repair_once(ids, assure):
+                    done.add((mended.check.id, mended.step.what))
+                    yield mended
+                if len(done) == before:  # nothing is left, or it does not help
+                    return
+
+    def _repair_once(
+        self, ids: Sequence[str], assure: Callable[[], None] | None
+    ) -> Iterator[Mended]:
+        for seen in self.examine(ids=ids):
+            if seen.check.repair is None or not seen.steps:
+                continue
+            if ids and seen.check.id not in ids:
+                continue
+            if assure is not None:
+                assure()
+            for step in seen.check.repair.apply():
+                log.info("doctor_mended", check=seen.check.id, what=step.what, rows=step.rows)
+                yield Mended(check=seen.check, step=step)
 
     def close(self) -> None:
         """Give back what looking took; another look takes it again. Idempotent."""
@@ -129,8 +160,8 @@ def _with_needs(every: Sequence[Check], ids: Sequence[str]) -> set[str]:
     return found
 
 
-def _later(first: str) -> str:
-    return f"Not looked at: “{first}” comes first."
+def _later(question: str, first: str) -> str:
+    return f"“{question}” waits for “{first}”."
 
 
 def _look(check: Check) -> Finding:
@@ -138,14 +169,14 @@ def _look(check: Check) -> Finding:
         return check.look()
     except (StoreError, SettingsError) as error:
         return failure(
-            f"This could not be looked at: {error}",
+            f"“{check.title}” could not be answered: {error}",
             fix=Fix(text=error.hint) if error.hint else None,
         )
     except Exception as error:
         # A doctor that falls over tells nothing of all the rest.
         log.exception("doctor_check_failed", check=check.id)
         return failure(
-            f"This check itself failed ({type(error).__name__}).",
+            f"The check “{check.title}” itself failed ({type(error).__name__}).",
             means="What it looks at may be well or not.",
             fix=Fix(text="See the log, and report it."),
         )

@@ -108,13 +108,14 @@ def doctor(
     faults: Mapping[str, SettingsError] = NO_FAULTS,
     *,
     express: Beside,
+    again: Callable[[str], str] = str,
 ) -> Doctor:
-    """Return a doctor; it opens nothing before it looks, and is to be closed."""
+    """Return a doctor; it opens nothing before it looks, and is to be closed. `again`: see `Doctor`."""
     from sojourn.doctor.doctor import Doctor
     from sojourn.stores.open import repair_lock
 
     found = examiners(settings, outside, faults, express=express)
-    return Doctor(found, lambda: repair_lock(settings.ledger_url))
+    return Doctor(found, lambda: repair_lock(settings.ledger_url), again=again)
 
 
 def examiners(

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sojourn.clock import SECOND
 from sojourn.errors import SettingsError
 from sojourn.event import CANARY_LICENSE, CANARY_USER
-from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped
+from sojourn.finding import Area, Check, Finding, Fix, Part, failure, ok, skipped
 from sojourn.lease import Acquire, Beat, Denied, Lease, Release, Renew, Renewal
 from sojourn.license import Policy, Pool
 from sojourn.service.sessions import SessionService
@@ -26,6 +26,10 @@ PARALLEL = 8
 """Requests that write to one session at once."""
 TIMEOUTS = Timeouts(60 * SECOND, 60 * SECOND)
 """A canary that doctor could not take away, because it was killed, is gone soon by itself."""
+READS = frozenset(
+    {Part.SESSIONS, Part.SESSION_USERS, Part.LEASES, Part.POOLS, Part.EVENTS, Part.MARKS}
+)
+"""What a canary touches of the store, from its sign-in to its being forgotten."""
 EXPIRY_MAX = 5.0  # seconds to wait for what ends after one millisecond
 POLICY = Policy(capacity=1, heartbeat_interval=10 * SECOND, lost_after=30 * SECOND, linger=SECOND)
 
@@ -76,9 +80,14 @@ class RoundTripExaminer:
 
     def checks(self) -> Sequence[Check]:
         asked = (
-            ("session", "Does a session live as it must?", _session),
-            ("expiry", "Does a session end by itself?", _expiry),
-            ("seat", "Is a seat taken, kept and given back as it must be?", self._seat),
+            ("session", "Does a session live as it must?", "A test session lived", _session),
+            ("expiry", "Does a session end by itself?", "A test session ended by itself", _expiry),
+            (
+                "seat",
+                "Is a seat taken, kept and given back as it must be?",
+                "A test seat was taken, kept and given back",
+                self._seat,
+            ),
         )
         return [
             Check(
@@ -86,16 +95,17 @@ class RoundTripExaminer:
                 area=Area.ROUND_TRIP,
                 title=title,
                 looked_at=self._place,
-                look=lambda way=way: self._fly(way),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                look=lambda way=way, what=what: self._fly(way, what),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
                 needs=self._needs,
+                reads=READS,
             )
-            for name, title, way in asked
+            for name, title, what, way in asked
         ]
 
     def close(self) -> None:
         """Nothing of its own: the store is whoever's who opened it."""
 
-    def _fly(self, way: Callable[[Store, Canary], None]) -> Finding:
+    def _fly(self, way: Callable[[Store, Canary], None], what: str) -> Finding:
         store, canary = self._store(), hatch()
         try:
             way(store, canary)
@@ -103,7 +113,7 @@ class RoundTripExaminer:
             return skipped("There is no good secret to sign a token with: see secrets.set.")
         except Astray as error:
             return failure(
-                f"It went astray. {error}",
+                f"{what} otherwise than it must: {error}.",
                 evidence=canary.steps,
                 means="What happens to a canary happens to people.",
                 fix=Fix(
@@ -112,7 +122,7 @@ class RoundTripExaminer:
             )
         finally:
             store.forget(canary.user_id, session_ids=canary.sessions, pool_ids=[canary.pool.id])
-        return ok("As it must; and nothing of it is left.", *canary.steps)
+        return ok(f"{what} as it must, and left nothing behind.", *canary.steps)
 
     def _seat(self, store: Store, canary: Canary) -> None:
         keyring = self._keyring()

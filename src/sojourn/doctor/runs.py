@@ -126,6 +126,10 @@ class Rounds:
         self._stopping = threading.Event()
         self.repairing = False
 
+    def again(self, command: str) -> str:
+        """Complete a command of ours, so that it works as printed on what is looked at here."""
+        return self._doctor.again(command)
+
     def checks(self) -> list[Check]:
         """Say what there is to look at, in order."""
         return self._doctor.checks()
@@ -168,10 +172,12 @@ class Rounds:
 
     def quick(self) -> None:
         """Look with the quick checks; the log is told of what has become worse or well."""
+        changed: list[Examined] = []
         for seen in self._doctor.examine(quick=True):
             if self._stopping.is_set():
                 return
-            self._keep(seen)
+            changed += self._keep(seen)
+        self._tell(changed)
         self._post()
 
     def look(self) -> Run:
@@ -242,14 +248,16 @@ class Rounds:
             raise SojournError("The server stops.", code="shutting_down")
 
     def _examine(self, run: Run) -> None:
+        changed: list[Examined] = []
         for seen in self._doctor.examine():
             self._stop_if_asked()
-            self._keep(seen)
+            changed += self._keep(seen)
             run.seen.append(seen)
             run.tell()
         known = {seen.check.id for seen in run.seen}
         with self._lock:
             self._latest = {name: each for name, each in self._latest.items() if name in known}
+        self._tell(changed)
         self._post()
 
     def _mend(self, run: Run) -> None:
@@ -265,14 +273,29 @@ class Rounds:
                 self._note(run.repairs.actor, run.mended)
         self._examine(run)
 
-    def _keep(self, seen: Examined) -> None:
+    def _keep(self, seen: Examined) -> list[Examined]:
+        """Keep what was found; return it if it is better or worse than what was found before."""
         with self._lock:
             before = self._latest.get(seen.check.id)
             self._latest[seen.check.id] = Latest(seen, self._now())
-        now, was = seen.finding.verdict, before.seen.finding.verdict if before else Verdict.OK
-        if now.rank != was.rank:
-            tell = log.info if now.rank == 0 else log.warning
-            tell("doctor_found", check=seen.check.id, verdict=now.value, title=seen.finding.title)
+        was = before.seen.finding.verdict if before else Verdict.OK
+        return [seen] if seen.finding.verdict.rank != was.rank else []
+
+    def _tell(self, changed: Sequence[Examined]) -> None:
+        """Write one line for all that a look has found to be worse, and one for what is well again."""
+        worse = [each for each in changed if each.finding.verdict.rank]
+        well = [each for each in changed if not each.finding.verdict.rank and not each.waits_for]
+        if worse:
+            first = max(worse, key=lambda each: each.finding.verdict.rank)
+            log.warning(
+                "doctor_found",
+                check=first.check.id,
+                verdict=first.finding.verdict.value,
+                title=first.finding.title,
+                also=[each.check.id for each in worse if each is not first],
+            )
+        elif well and not any(x.seen.finding.verdict.rank for x in self.latest().values()):
+            log.info("doctor_found", verdict="ok", checks=[each.check.id for each in well])
 
 
 def _refused(checks: Sequence[Check], repairs: Repairs) -> Run:

@@ -8,7 +8,19 @@ from msgspec import Struct
 
 from sojourn.clock import HOUR, SECOND
 from sojourn.event import CANARY_LICENSE, EventKind
-from sojourn.finding import Area, Check, Finding, Fix, Step, failure, ok, skipped, warning
+from sojourn.finding import (
+    Area,
+    Check,
+    Finding,
+    Fix,
+    Part,
+    Repair,
+    Step,
+    failure,
+    ok,
+    skipped,
+    warning,
+)
 from sojourn.lease import Lease, LeaseFilter
 from sojourn.ledger import Ledger
 from sojourn.license import Policy, Pool
@@ -125,13 +137,33 @@ class SeatExaminer:
         self._needs = needs
 
     def checks(self) -> Sequence[Check]:
-        asked = (
-            ("pools", "Has the store the ledger's pools?", self._pools, _Define(self), False),
-            ("orphans", "Does every lease belong to somebody?", self._orphans, _End(self), False),
-            ("capacity", "Are there no more holders than seats?", self._capacity, None, False),
-            ("sweep", "Is it swept?", self._sweep, _Sweep(self), True),
-            ("denials", "Was anybody refused for a ghost?", self._denials, None, False),
-            ("policy", "Do policies contradict themselves?", self._policy, None, False),
+        pools, seats = {Part.FEATURES, Part.LICENSES, Part.POOLS}, {Part.LEASES}
+        people = {Part.SESSIONS, Part.SESSION_USERS}
+        asked: tuple[tuple[str, str, Callable[[], Finding], Repair | None, set[Part]], ...] = (
+            ("pools", "Has the store the ledger's pools?", self._pools, _Define(self), pools),
+            (
+                "orphans",
+                "Does every lease belong to somebody?",
+                self._orphans,
+                _End(self),
+                pools | seats | people,
+            ),
+            (
+                "capacity",
+                "Are there no more holders than seats?",
+                self._capacity,
+                None,
+                pools | seats,
+            ),
+            ("sweep", "Is what is over swept away?", self._sweep, _Sweep(self), {Part.SWEEPS}),
+            (
+                "denials",
+                "Was anybody refused for a ghost?",
+                self._denials,
+                None,
+                pools | {Part.EVENTS},
+            ),
+            ("policy", "Do policies contradict themselves?", self._policy, None, pools),
         )
         return [
             Check(
@@ -141,10 +173,11 @@ class SeatExaminer:
                 looked_at=self._place,
                 look=look,
                 repair=repair,
-                quick=quick,
+                quick=name == "sweep",
                 needs=self._needs,
+                reads=frozenset(reads),
             )
-            for name, title, look, repair, quick in asked
+            for name, title, look, repair, reads in asked
         ]
 
     def close(self) -> None:
@@ -193,7 +226,7 @@ class SeatExaminer:
     def _pools(self) -> Finding:
         wrong = self.differing()
         if not wrong:
-            return ok(f"It has all {len(self.known()):,}, as they are there.")
+            return ok(f"The store has all {len(self.known()):,} pools as the ledger has them.")
         return failure(
             f"The store lacks {len(wrong):,} pools of the ledger, or has them otherwise.",
             evidence=wrong[:SHOWN_MAX],
@@ -207,7 +240,11 @@ class SeatExaminer:
     def _orphans(self) -> Finding:
         seen = self.seen()
         if not seen.strays:
-            looked = f"The first {LEASES_MAX:,} leases do." if seen.cut else "All of them do."
+            looked = (
+                f"Each of the first {LEASES_MAX:,} leases belongs to somebody."
+                if seen.cut
+                else "Every lease belongs to somebody."
+            )
             return ok(looked)
         return warning(
             f"{len(seen.strays):,} leases belong to nothing any more.",
@@ -224,7 +261,7 @@ class SeatExaminer:
             usages = self.store().usage([pool.id for pool in known[start : start + LIST_MAX]])
             over += [x for x in usages if x is not None and x.in_use > x.capacity]
         if not over:
-            return ok("There are not.", f"{len(known):,} pools")
+            return ok("There are no more holders than seats in any pool.", f"{len(known):,} pools")
         return warning(
             f"{len(over):,} pools have more holders than seats.",
             evidence=[f"{x.pool_id}: {x.in_use} of {x.capacity}" for x in over[:SHOWN_MAX]],
@@ -257,7 +294,7 @@ class SeatExaminer:
                 means="Seats come free all the same; but what is over piles up, and is told late.",
                 fix=Fix(text="See that a server runs. To sweep now:", command="sojourn sweep run"),
             )
-        return ok("It is.", f"{ago:.1f} hours ago, in {last.took} ms")
+        return ok("What is over is swept away.", f"{ago:.1f} hours ago, in {last.took} ms")
 
     def _denials(self) -> Finding:
         """A holder past the linger after its suspicion held a seat while somebody was refused."""
@@ -288,12 +325,13 @@ class SeatExaminer:
                     text="Report it, with `sojourn seats debug`: an acquire takes such seats itself."
                 ),
             )
-        return ok("Nobody.", f"{full} of the last {len(events)} denials found every seat held")
+        said = f"{full} of the last {len(events)} denials found every seat held"
+        return ok("Nobody was refused while a seat was free.", said)
 
     def _policy(self) -> Finding:
         odd = [f"{pool.id}: {why}" for pool in self.known() for why in contradictions(pool.policy)]
         if not odd:
-            return ok("They do not.")
+            return ok("Policies do not contradict themselves.")
         return warning(
             f"{len(odd):,} rules of pools work against each other.",
             evidence=odd[:SHOWN_MAX],

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sojourn.clock import DAY
 from sojourn.errors import SettingsError
-from sojourn.finding import Area, Check, Finding, Fix, Step, failure, ok, skipped, warning
+from sojourn.finding import Area, Check, Finding, Fix, Part, Step, failure, ok, skipped, warning
 from sojourn.ledger import Instance, Ledger
 from sojourn.service.instances import running
 from sojourn.settings import check_secret
@@ -91,17 +91,17 @@ class SecretsExaminer:
         where = "the setting `secret`"
         here = [
             ("secrets.set", "Is there a secret, and a good one?", where, self._set, True),
-            ("secrets.rotation", "Are the secrets in order?", where, self._rotation, False),
+            ("secrets.rotation", "Is the list of secrets in order?", where, self._rotation, False),
             (
                 "secrets.instances",
-                "Have all servers the same?",
+                "Have all servers the same secrets?",
                 "ledger: instances",
                 self._all,
                 True,
             ),
             (
                 "secrets.changed",
-                "Do they open what was signed?",
+                "Do the secrets here open what servers have signed?",
                 "ledger: instances",
                 self._was,
                 False,
@@ -116,6 +116,7 @@ class SecretsExaminer:
                 look=look,
                 quick=quick,
                 needs=() if name == "secrets.set" else self._needs,
+                reads=frozenset({Part.INSTANCES, Part.MARKS}),
             )
             for name, title, at, look, quick in here
         ]
@@ -124,7 +125,7 @@ class SecretsExaminer:
             Check(
                 id="secrets.files",
                 area=Area.SECRETS,
-                title="Can others on this host read them?",
+                title="Can others on this host read the secrets?",
                 looked_at=", ".join(map(str, self._files.paths)) or "no file",
                 look=self._readable,
                 repair=self._files,
@@ -138,10 +139,12 @@ class SecretsExaminer:
 
     def _set(self) -> Finding:
         if not self._secrets and self._made:
-            return ok("A server makes one at its first start, and keeps it in its data folder.")
+            return ok(
+                "A server makes a secret at its first start, and keeps it in its data folder."
+            )
         if not self._secrets:
             return failure(
-                "No secret is set, and every server of a shared store needs the same one.",
+                "There is no secret set, and every server of a shared store needs the same one.",
                 means="The server does not start.",
                 fix=Fix(
                     text="Make one, and give it to every server.",
@@ -160,9 +163,9 @@ class SecretsExaminer:
                     means="Who guesses it makes tokens and cookies for anybody. The server does not start.",
                     fix=INSTEAD,
                 )
-        return ok(
-            f"{len(self._secrets)} secret{'s' if len(self._secrets) > 1 else ''}, long, and no known one."
-        )
+        if len(self._secrets) == 1:
+            return ok("The secret is long, and no known one.")
+        return ok(f"All {len(self._secrets)} secrets are long, and no known ones.")
 
     def _readable(self) -> Finding:
         found = self._files.open_ones()
@@ -184,7 +187,7 @@ class SecretsExaminer:
         known = self._known()
         mine, alive = known.mine, running(known.instances, known.now)
         if not alive:
-            return skipped("No server says that it runs.")
+            return skipped("None of the servers says that it runs.")
         shown = [_line(x, mine) for x in alive[:SHOWN_MAX]]
         refused = [
             (signer, other)
@@ -217,15 +220,15 @@ class SecretsExaminer:
                     text="Run doctor with the settings of a server: its folder, environment and user."
                 ),
             )
-        return ok(f"{len(alive)} running, all with the same secrets.", *shown)
+        return ok(f"All servers that run have the same secrets: {len(alive):,}.", *shown)
 
     def _was(self) -> Finding:
         """What was signed in the last days was signed with secrets that servers had first."""
         known = self._known()
         if not known.instances:
-            return skipped("No server has run yet.")
+            return skipped("None of the servers has run yet.")
         if not known.mine:
-            return skipped("No secret is set here to compare.")
+            return skipped("There is no secret set here to compare.")
         lost = [x for x in known.instances if x.fingerprints[0] not in known.mine]
         if not lost:
             return ok("Every secret that servers signed with in the last days is still accepted.")
@@ -246,7 +249,7 @@ class SecretsExaminer:
 
     def _rotation(self) -> Finding:
         if len(self._secrets) < 2:
-            return skipped("There is one secret at most.")
+            return skipped("There is one secret at most, and nothing to put in order.")
         if len(set(self._secrets)) < len(self._secrets):
             return warning(
                 "A secret is in the list twice.",
@@ -264,7 +267,7 @@ class SecretsExaminer:
                 means="The first signs. Was a new one added at the end, the old one goes on signing.",
                 fix=Fix(text="Put the new secret first, the old one second."),
             )
-        return ok("The first signs, all verify.")
+        return ok("The list of secrets is in order: the first signs, all verify.")
 
     def _known(self) -> _Known:
         if self._ledger is None:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sojourn.cookie import CookieOptions, cookie_values
+from sojourn.decoding import prepared
 from sojourn.errors import (
     Forbidden,
     InvalidToken,
@@ -51,6 +52,7 @@ WHY = {
 NOT_SIGNED_IN = "You are not signed in."
 
 
+@prepared
 class Wish(Struct, frozen=True):
     """What the address says: whose end, and where the list starts."""
 

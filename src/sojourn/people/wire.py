@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
+from sojourn.decoding import prepared
 from sojourn.device import UNKNOWN, Device
 from sojourn.devices import recognize
 from sojourn.errors import (
@@ -39,6 +40,7 @@ ONLY_THIS = (
 )
 
 
+@prepared
 class ActiveSessionsQuery(Wire, frozen=True, kw_only=True):
     """`after`: what the page before said in `next`."""
 

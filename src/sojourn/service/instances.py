@@ -7,14 +7,11 @@ import socket
 from collections.abc import Sequence
 
 from sojourn import __version__
-from sojourn.clock import SECOND
-from sojourn.ledger import Instance, Ledger
+from sojourn.ledger import INSTANCE_ALIVE, Instance, Ledger
 from sojourn.token import Keyring, new_id
 
 REGISTER_INTERVAL = 20.0
 """Seconds between two notes that it still runs."""
-ALIVE = 75 * SECOND
-"""Who has said nothing for so long has crashed."""
 
 
 class Presence:
@@ -45,4 +42,4 @@ class Presence:
 
 def running(instances: Sequence[Instance], now: int) -> list[Instance]:
     """Return those that run, as far as can be told."""
-    return [x for x in instances if x.stopped_at is None and now - x.seen_at < ALIVE]
+    return [x for x in instances if x.stopped_at is None and now - x.seen_at < INSTANCE_ALIVE]

@@ -21,6 +21,7 @@ from sojourn.token import new_id
 
 NAMED_MAX = 100
 """Features that a hint names."""
+LICENSES_NAMED_MAX = 10
 ROUNDS_MAX = 1_000
 """Bound on the batches of one call: a million leases."""
 
@@ -114,6 +115,7 @@ class Operations:
             }
         )
         pools = [pool_id(x, feature) for x in sorted(licenses)]
+        self._usage([x for each in licenses for x in self._ledger.pools(each) if x.id in pools])
         return Debug(
             at=now,
             user_id=user_id,
@@ -128,7 +130,7 @@ class Operations:
         """Count a license's seats, pool by pool."""
         license_ = self._license(license_id)
         pools = self._ledger.pools(license_id)
-        usages = self._store.usage([p.id for p in pools])
+        usages = self._usage(pools)
         denials: list[Event] = []
         for pool in pools:
             denials += self._store.events(
@@ -144,6 +146,16 @@ class Operations:
             denials=tuple(denials[:20]),
             at=self._store.now(),
         )
+
+    def _usage(self, pools: Sequence[Pool]) -> list[Usage | None]:
+        """Count what is in use. Pools that a store has lost, as a Redis that was emptied, are put back."""
+        ids = [pool.id for pool in pools]
+        usages = self._store.usage(ids)
+        lost = [pool for pool, usage in zip(pools, usages, strict=True) if usage is None]
+        if not lost:
+            return usages
+        self._store.define(lost)
+        return self._store.usage(ids)
 
     def leases(
         self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
@@ -196,11 +208,18 @@ class Operations:
         license_ = self._ledger.license(license_id)
         if license_ is None:
             raise NotFound(
-                "There is no such license.",
+                f"There is no license {license_id!r}.",
                 code="license_unknown",
-                hint="List licenses with `sojourn license list`.",
+                hint=f"There are: {self._some_licenses() or 'none'}.",
             )
         return license_
+
+    def _some_licenses(self) -> str:
+        """Name the first licenses, and say if there are more."""
+        found = self._ledger.licenses(limit=LICENSES_NAMED_MAX + 1)
+        said = [f"{x.id} ({x.name})" for x in found[:LICENSES_NAMED_MAX]]
+        more = ["and more: sojourn license list"] if len(found) > LICENSES_NAMED_MAX else []
+        return ", ".join([*said, *more])
 
     def _denials(self, *, user_id: str, feature: str) -> list[Event]:
         events = self._store.events(

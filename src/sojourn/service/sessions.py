@@ -30,12 +30,19 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.store import Store
-from sojourn.token import Keyring, TokenKind, check_token, hash_token, is_whole, new_id, new_token
+from sojourn.token import (
+    FOREIGN_MAX,
+    Keyring,
+    TokenKind,
+    check_token,
+    hash_token,
+    is_whole,
+    new_id,
+    new_token,
+)
 
 log = get_logger(__name__)
 
-FOREIGN_MAX = 512
-"""Characters of a token that another system made."""
 SWEEP_BATCHES = 100
 Complete = Callable[[Device], Device | None]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings, check_secret
 
@@ -28,6 +29,7 @@ if sys.platform != "win32":
 SECRET_BYTES = 48
 
 
+@prepared
 class Remembered(Struct, frozen=True, kw_only=True):
     """What `server.json` says."""
 

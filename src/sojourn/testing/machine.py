@@ -84,6 +84,8 @@ pools = st.builds(
     capacity=st.integers(0, 3),
     when_full=st.sampled_from(WhenFull),
     linger=st.sampled_from([10 * SECOND, 0]),
+    heartbeat_interval=st.sampled_from([30 * SECOND, 30 * SECOND, 5 * SECOND]),
+    suspect_after=st.sampled_from([None, None, 40 * SECOND]),
     lost_after=st.sampled_from([90 * SECOND, 60 * SECOND, 5 * MINUTE]),
     resume_window=st.sampled_from([15 * MINUTE, 0]),
     max_lease=st.sampled_from([None, None, 2 * MINUTE]),
@@ -173,7 +175,9 @@ class StoreMachine(SessionRules):
     @rule(pool=pools)
     def define(self, pool: Pool) -> None:
         self.both(lambda store: store.define([pool]))
-        self.oracle.define(pool)
+        which = LeaseFilter(license_id=pool.license_id, feature=pool.feature)
+        live, now = self.both(lambda store: store.leases(which, limit=1_000))
+        self.oracle.define(pool, live, now)
         self.most[pool.id] = max(pool.policy.capacity, self.most.get(pool.id, 0))
         assert self.both(lambda store: store.pools([pool.id])) == [pool]
 

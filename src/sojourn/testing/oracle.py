@@ -45,8 +45,30 @@ class Oracle:
         self.last_event_id = 0
         self.graced: dict[str, int] = {}  # of what was read last: lease id -> outage given back
 
-    def define(self, pool: Pool) -> None:
+    def define(self, pool: Pool, live: Iterable[Lease] = (), now: int = 0) -> None:
+        """A pool has a new policy; `live` are its leases after that. None lives longer for it, and none
+        whose holder may still be about to beat, as it was told to, is over."""
+        before = self.pools.get(pool.id)
         self.pools[pool.id] = pool
+        if before is None:
+            return
+        new, interval = pool.policy, before.policy.heartbeat_interval
+        late = max(0, interval - new.heartbeat_interval)
+        left = {lease.id: lease.expires_at for lease in live}
+        for lease_id, held in self.held.items():
+            if held.pool_id != pool.id or held.expires_at <= now:
+                continue
+            expires_at = left.get(lease_id, now)
+            assert expires_at <= held.expires_at, "a policy gave a lease more time"
+            heard = max(held.heard_at, held.graced_at)
+            if held.expires_at > heard + before.policy.linger:  # else it may have said goodbye
+                due = min(held.expires_at, heard + interval)
+                assert expires_at >= due, "lost before its next beat was due"
+            if held.expires_at <= heard + before.policy.lost_after:
+                assert expires_at <= max(now, heard + new.lost_after + late), (
+                    "a ghost keeps its seat"
+                )
+            held.expires_at = expires_at
 
     def read(self, events: Iterable[Event]) -> None:
         """Follow the stream. A grant counts from its event on, and lives as its answer says."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from sojourn.decoding import prepared
 from sojourn.testing.binaries import (
     WHEEL_FOLDER,
     library_folders,
@@ -65,6 +66,7 @@ class Kind(StrEnum):
     MARIADB = "mysql"
 
 
+@prepared
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How to run a server in its folder: all that another process needs to use it too."""
 

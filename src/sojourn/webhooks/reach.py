@@ -12,10 +12,9 @@ from enum import StrEnum
 from ipaddress import IPv4Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
-from msgspec import Struct
-
 from sojourn.destination import Address, is_off_limits, unwrapped
 from sojourn.errors import InvalidInput
+from sojourn.exchange import Target
 
 URL_MAX = 2_000
 PRIVATE = tuple(
@@ -36,21 +35,6 @@ class OutOfReach(InvalidInput):
     """The webhook may not go there."""
 
     hint = "Use an https:// URL of a public host; `webhook_reach` allows more."
-
-
-class Target(Struct, frozen=True, kw_only=True):
-    """A URL, taken apart."""
-
-    host: str
-    port: int
-    tls: bool
-    path: str  # and query
-
-    @property
-    def authority(self) -> str:
-        """Return what the Host header says."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 def check_url(url: str, reach: Reach) -> Target:

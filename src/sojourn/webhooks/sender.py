@@ -15,15 +15,14 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
 from sojourn import __version__
 from sojourn.clock import SECOND
 from sojourn.errors import SojournError
-from sojourn.exchange import FinalAnswer, TimedSocket, left
+from sojourn.exchange import Target, TimedConnection, left
 from sojourn.webhook import Attempt
-from sojourn.webhooks.reach import Reach, Target, addresses, check_url
+from sojourn.webhooks.reach import Reach, addresses, check_url
 
 ANSWER_MAX = 65_536
 """Bytes read of an answer, so that the connection can be used again; a longer one is cut off."""
@@ -84,45 +83,25 @@ def _all(target: Target, headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class _Connection(http.client.HTTPConnection):
+class _Connection(TimedConnection):
     """Connects to an address that was judged, and to nothing else."""
 
-    response_class = FinalAnswer
-
     def __init__(self, target: Target, reach: Reach) -> None:
-        super().__init__(target.host, target.port)
-        self.target = target
-        self.deadline = 0.0
+        super().__init__(target)
         self._reach = reach
 
     def connect(self) -> None:
         fault: Exception | None = None
         for address in addresses(self.target, self._reach):
             try:
-                self.sock: Any = self._open(address)
+                place = (address, self.target.port)
+                raw = socket.create_connection(place, left(self.deadline))
+                self.sock: Any = self.secured(raw)
             except OSError as error:
                 fault = error
             else:
                 return
         raise fault or OSError("the name has no address")
-
-    def _open(self, address: str) -> TimedSocket:
-        raw = socket.create_connection((address, self.target.port), left(self.deadline))
-        try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.target.tls:
-                raw.settimeout(left(self.deadline))
-                raw = _tls().wrap_socket(raw, server_hostname=self.target.host)
-        except BaseException:
-            raw.close()
-            raise
-        return TimedSocket(raw, lambda: self.deadline)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Trust what the system trusts (or SSL_CERT_FILE names); loading it takes longer than a delivery."""
-    return ssl.create_default_context()
 
 
 def _retry_after(value: str | None) -> int | None:

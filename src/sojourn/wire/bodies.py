@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.lease import DenialReason, Denied, Lease
-from sojourn.license import LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.service.operations import Cleanup
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
@@ -402,20 +402,11 @@ def cleanup_answer(cleanup: Cleanup) -> CleanupAnswer:
 
 
 def pool_body(pool: Pool) -> PoolBody:
-    policy = pool.policy
-    return PoolBody(
-        feature=pool.feature,
-        capacity=policy.capacity,
-        heartbeat_interval=seconds(policy.heartbeat_interval),
-        lost_after=seconds(policy.lost_after),
-        suspect_after=seconds(policy.suspect_after_ms),
-        linger=seconds(policy.linger),
-        resume_window=seconds(policy.resume_window),
-        count_by=policy.count_by,
-        when_full=policy.when_full,
-        idle_after=None if policy.idle_after is None else seconds(policy.idle_after),
-        max_lease=None if policy.max_lease is None else seconds(policy.max_lease),
-    )
+    policy = msgspec.structs.asdict(pool.policy)
+    policy["suspect_after"] = pool.policy.suspect_after_ms
+    for name in DURATIONS:
+        policy[name] = None if policy[name] is None else seconds(policy[name])
+    return PoolBody(feature=pool.feature, **policy)
 
 
 def retry_after_header(ms: int) -> str:

@@ -28,7 +28,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """An answer, ready to send. It is itself an ASGI application, as Litestar expects of a response."""
+    """An answer, ready to send. It is itself an ASGI application."""
 
     status: int
     own: Headers  # all but the length; not to be changed, for answers share it

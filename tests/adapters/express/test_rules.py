@@ -28,6 +28,7 @@ from sojourn.session import (
     Timeouts,
     TooMany,
 )
+from sojourn.signing_in import SHOWN_MAX
 
 CROWD = 12
 
@@ -126,6 +127,33 @@ def test_the_oldest_makes_room(sessions: Sessions, clock: ManualClock) -> None:
     begin(sessions, limit=2)
     assert [gone(sessions, x.token).ended_by for x in mine[:2]] == ["system:limit"] * 2
     live(sessions, mine[2].token)
+
+
+def test_of_those_created_together_the_first_by_id_makes_room(sessions: Sessions) -> None:
+    """As on every store; the clock stands still meanwhile."""
+    mine = sorted((begin(sessions) for _ in range(4)), key=lambda x: x.session.id)
+    begin(sessions, limit=3)
+    for each in mine[:2]:
+        assert gone(sessions, each.token).end_reason == "session_limit"
+    for each in mine[2:]:
+        live(sessions, each.token)
+
+
+def test_replaced_comes_before_made_room(sessions: Sessions) -> None:
+    own = begin(sessions)
+    begin(sessions, replaces=own.session.id, ending=(own.session.id,))
+    assert gone(sessions, own.token).end_reason == "replaced"
+
+
+def test_no_more_sessions_are_shown_than_somebody_reads(sessions: Sessions) -> None:
+    """The newest, as on every store."""
+    for _ in range(SHOWN_MAX + 5):
+        begin(sessions)
+    denied = sessions.begin([Begin(user_id="ann", limit=3, at_limit=AtLimit.ASK)])[0]
+    assert isinstance(denied, TooMany)
+    newest = sessions.of("ann", limit=SHOWN_MAX)
+    assert [x.id for x in denied.sessions] == [x.id for x in newest]
+    assert len(newest) == SHOWN_MAX
 
 
 def test_the_limit_holds_when_many_sign_in_at_once(sessions: Sessions) -> None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from sojourn.address import spelled
 from sojourn.clock import DAY
+from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 
 NAME_MAX = 40
@@ -22,6 +23,7 @@ _NAME = re.compile(r"[^\x00-\x1f%:{}$]+\Z")  # the rest would mean something in 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
+@prepared
 class Options(Struct, frozen=True, kw_only=True):
     """As in the Express application's own code.
 

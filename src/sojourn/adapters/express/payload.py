@@ -226,11 +226,8 @@ def bounds(begin: Begin) -> tuple[int, int]:
 
 
 def begun(begin: Begin, old: str | None, options: Options, *, cookie: dict[str, Any]) -> str:
-    """Write a new session's JSON: the data of the one it replaces, its own, its user."""
+    """Write a new session's JSON: the data that it inherits, its own, its user."""
     parts = {} if old is None else (read(old) or {})
-    user = user_of(parts, options.user_path)
-    if user not in (None, begin.user_id):
-        parts = {}
     parts = {key: raw for key, raw in parts.items() if key != "cookie"} | encoded(begin.data)
     if begin.user_id is not None:
         parts = with_user(parts, begin.user_id, options)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from sojourn import signing_in
 from sojourn.adapters.express import payload
 from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import Known, public_id, seconds
@@ -23,7 +24,6 @@ from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX
 from sojourn.session import (
     TOMBSTONE,
-    AtLimit,
     Begin,
     Begun,
     Check,
@@ -35,6 +35,8 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+from sojourn.signing_in import Full, Leaving, inherits, is_limited, leaving, named_to_end
+from sojourn.store import bounded
 from sojourn.stores.sql.database import Database, Tx
 
 log = get_logger(__name__)
@@ -42,6 +44,8 @@ log = get_logger(__name__)
 FORGET = 1_000
 """Tombstones that are forgotten at once, when they are a day old."""
 FORGET_EVERY = 60.0  # seconds, in each process
+COUNTED_MAX = 10_000
+"""Sessions of a user that are looked at by a sign-in, the newest. Express sets no bound."""
 SAMPLE = 50
 QUARTER_HOUR = 900  # s; every time zone is off by a multiple of it
 SHIFTED_MIN = 3
@@ -167,14 +171,14 @@ class PostgresSessions:
         if row[7] is None:
             if ended_at is None:
                 return _ABSENT
-            return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=reason, at=ended_at)
+            return signing_in.ended(ended_at, ended_by, reason)
         shown = self._show(row[6:], now, public)
         if shown is None:
             return _ABSENT
-        if shown.idle_at <= now:
-            over = row[12] is not None and shown.idle_at >= shown.expires_at
-            return Gone(reason=GoneReason.EXPIRED if over else GoneReason.IDLE, at=shown.idle_at)
-        return shown
+        why = signing_in.why_gone(
+            now=now, created=shown.created_at, idle_at=shown.idle_at, expires_at=_cap(row[6:])
+        )
+        return shown if why is None else why
 
     def _show(self, row: Sequence[Any], now: int, public: str | None = None) -> Session | None:
         """Read SHOWN."""
@@ -213,10 +217,10 @@ class PostgresSessions:
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         def work(tx: Tx) -> Sequence[Sequence[Any]]:
-            params = {"now": tx.instant, "user": user_id, "limit": max(0, min(limit, 10_000))}
+            params = {"now": tx.instant, "user": user_id, "limit": bounded(limit)}
             return tx.rows(self._sql[OF_USER], params)
 
-        return self._shown(self._db.read(work))
+        return sorted(self._shown(self._db.read(work)), key=signing_in.newest_first)
 
     def _shown(self, rows: Sequence[Sequence[Any]]) -> list[Session]:
         found = [self._show(row[1:], row[0]) for row in rows]
@@ -263,21 +267,18 @@ class PostgresSessions:
 
     def _begin(self, tx: Tx, begin: Begin) -> Begun | TooMany:
         lifetime, idle = payload.bounds(begin)
-        room = self._make_room(tx, begin)
-        if isinstance(room, TooMany):
-            return room
-        wanted = [*room, *([] if begin.replaces is None else [begin.replaces])]
-        rows = {row[1]: row for row in self._lock(tx, wanted)}
+        going = self._leaving(tx, begin)
+        if isinstance(going, TooMany):
+            return going
+        rows = {row[1]: row for row in self._lock(tx, [each.id for each in going])}
         now = tx.now()
-        old = None if begin.replaces is None else rows.get(begin.replaces)
-        carried = None if old is None or old[10] is not None else old[3]
+        row = None if begin.replaces is None else rows.get(begin.replaces)
+        old = None if row is None else self._show(row[1:], now)
+        carried = row[3] if row is not None and old is not None and inherits(begin, old) else None
         cookie = self._options.cookie(idle, now + idle)
         text = payload.begun(begin, carried, self._options, cookie=cookie)
-        for reason, actor in (("made_room", None), ("session_limit", "system:limit")):
-            chosen = [rows[each] for each, why in room.items() if why == reason and each in rows]
-            self._end(tx, chosen, reason, actor)
-        if old is not None:
-            self._end(tx, [old], "replaced", None)
+        for each in going:
+            self._end(tx, [rows[each.id]] if each.id in rows else [], each.reason, each.actor)
         sid = new_sid()
         tx.do(self._sql[INSERT], {"sid": sid, "text": text, "expire": seconds(now + idle)})
         known = Known(
@@ -304,24 +305,23 @@ class PostgresSessions:
         assert shown is not None
         return Begun(token=sid, session=shown)
 
-    def _make_room(self, tx: Tx, begin: Begin) -> dict[str, str] | TooMany:
-        """Choose what has to end first, with the reason; one sign-in of a user at a time."""
-        if begin.user_id is None or begin.impersonator is not None:
-            return {}
-        if begin.limit is None and not begin.ending:
-            return {}
-        turn = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended(:user, 0))"
-        tx.rows(turn, {"user": f"{self._names.express} {begin.user_id}"})
-        params = {"now": tx.instant, "user": begin.user_id, "limit": 10_000}
-        rows = tx.rows(self._sql[OF_USER], params)
-        live = [x for x in self._shown(rows) if x.impersonator is None]
-        room = {x.id: "made_room" for x in live if x.id in begin.ending}
-        counted = [x for x in live if x.id not in room and x.id != begin.replaces]
-        if begin.limit is None or len(counted) < begin.limit:
-            return room
-        if begin.at_limit is not AtLimit.END_OLDEST:
-            return TooMany(limit=begin.limit, sessions=tuple(counted))
-        return room | {x.id: "session_limit" for x in counted[begin.limit - 1 :]}
+    def _leaving(self, tx: Tx, begin: Begin) -> list[Leaving] | TooMany:
+        """Choose what a sign-in ends. Those of one user wait for one another, where it matters what the
+        user has; what has ended by the time it is locked needs no end."""
+        own: dict[str, Session] = {}
+        if is_limited(begin) or named_to_end(begin):
+            turn = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended(:user, 0))"
+            tx.rows(turn, {"user": f"{self._names.express} {begin.user_id}"})
+            params = {"now": tx.instant, "user": begin.user_id, "limit": COUNTED_MAX}
+            own = {x.id: x for x in self._shown(tx.rows(self._sql[OF_USER], params))}
+
+        def live(session_id: str) -> Session | Begin | None:  # what is replaced: see when locked
+            return own.get(session_id) or (begin if session_id == begin.replaces else None)
+
+        going = leaving(begin, live, own.values())
+        if isinstance(going, Full):
+            return TooMany(limit=going.limit, sessions=tuple(own[each] for each in going.shown))
+        return going
 
     def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
         for each in rotations:

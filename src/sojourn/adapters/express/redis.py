@@ -27,6 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from sojourn import signing_in
 from sojourn.adapters.express import payload, scripts
 from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import Known, public_id, seconds
@@ -42,7 +43,6 @@ from sojourn.errors import (
 from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX
 from sojourn.session import (
-    AtLimit,
     Begin,
     Begun,
     Check,
@@ -54,6 +54,8 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+from sojourn.signing_in import Full, Leaving, inherits, is_limited, leaving, named_to_end
+from sojourn.store import bounded
 
 log = get_logger(__name__)
 
@@ -150,9 +152,7 @@ class RedisSessions:
 
     def _found(self, row: Sequence[Any], now: int) -> Found | Gone:
         if row[0] == "ended":
-            return Gone(
-                reason=GoneReason.ENDED, at=int(row[2]), ended_by=row[3] or None, end_reason=row[4]
-            )
+            return signing_in.ended(int(row[2]), row[3] or None, row[4])
         if row[0] == "absent":
             return _ABSENT
         _, public, sid, text, left, meta = row
@@ -171,8 +171,14 @@ class RedisSessions:
             options=self._options,
         )
         assert session is not None
-        if session.expires_at <= now:
-            return Gone(reason=GoneReason.EXPIRED, at=session.expires_at)
+        why = signing_in.why_gone(
+            now=now,
+            created=session.created_at,
+            idle_at=session.idle_at,
+            expires_at=session.expires_at,
+        )
+        if why is not None:
+            return why
         return Found(session=session, sid=sid, text=text, stale=not same, lasting=left < 0)
 
     def _adopt(self, found: Sequence[Found]) -> None:
@@ -181,7 +187,7 @@ class RedisSessions:
             self._run(scripts.ADOPT, *(part for each in flat for part in each))
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
-        return list(self._of(user_id).values())[: max(0, limit)]
+        return list(self._of(user_id).values())[: bounded(limit)]
 
     def _of(self, user_id: str) -> dict[str, Session]:
         """Return everything that is live in a user's index as it is at one instant, newest first."""
@@ -196,7 +202,7 @@ class RedisSessions:
         live = [x for x in found.values() if isinstance(x, Found)]
         self._adopt([x for x in live if x.stale])  # Express has given it to somebody else
         mine = [x.session for x in live if x.session.user_id == user_id]
-        return {x.id: x for x in sorted(mine, key=lambda x: (-x.created_at, x.id))}
+        return {x.id: x for x in sorted(mine, key=signing_in.newest_first)}
 
     def _scanned(self, user_id: str) -> Iterator[Found]:
         """Read every session, for those of a user that only Express has seen."""
@@ -258,12 +264,11 @@ class RedisSessions:
             if begin.replaces is not None:
                 found = self._look({begin.replaces: ""})[begin.replaces]
                 old = found if isinstance(found, Found) else None
-            room = self._room(begin)
-            if isinstance(room, TooMany):
-                return room
-            seen, ending = room
+            seen, going = self._leaving(begin, old)
+            if isinstance(going, TooMany):
+                return going
             now = self._now()
-            carried = None if old is None or old.session.impersonator else old.text
+            carried = old.text if old is not None and inherits(begin, old.session) else None
             cookie = self._options.cookie(idle, now + idle)
             text = payload.begun(begin, carried, self._options, cookie=cookie)
             sid = new_sid()
@@ -276,8 +281,6 @@ class RedisSessions:
                 impersonator=begin.impersonator,
             )
             facts = _facts(begin, known)
-            if begin.replaces is not None:
-                ending = [*ending, (begin.replaces, "replaced", "")]
             begun = self._run(
                 scripts.BEGIN,
                 *(sid, public_id(sid), text, seconds(idle) * 1000, lifetime + scripts.SLACK),
@@ -286,7 +289,7 @@ class RedisSessions:
                     seen,
                     len(facts),
                     *facts,
-                    *(part for each in ending for part in each),
+                    *(part for x in going for part in (x.id, x.reason, x.actor or "")),
                 ),
             )
             if begun:
@@ -305,24 +308,25 @@ class RedisSessions:
     def _now(self) -> int:
         return int(self._run(scripts.LOOK)[0])
 
-    def _room(self, begin: Begin) -> tuple[str, list[tuple[str, str, str]]] | TooMany:
-        """Choose what has to end first; and say what the user had then, for the script to compare."""
-        if begin.user_id is None or begin.impersonator is not None:
-            return "*", []
-        if begin.limit is None and not begin.ending:
-            return "*", []
-        everything = self._of(begin.user_id)
-        seen = " ".join(everything)
-        live = [x for x in everything.values() if x.impersonator is None]
-        ending = [(x.id, "made_room", "") for x in live if x.id in begin.ending]
-        spared = {*begin.ending, begin.replaces}
-        counted = [x for x in live if x.id not in spared]
-        if begin.limit is None or len(counted) < begin.limit:
-            return seen, ending
-        if begin.at_limit is not AtLimit.END_OLDEST:
-            return TooMany(limit=begin.limit, sessions=tuple(counted))
-        oldest = counted[begin.limit - 1 :]
-        return seen, ending + [(x.id, "session_limit", "system:limit") for x in oldest]
+    def _leaving(self, begin: Begin, old: Found | None) -> tuple[str, list[Leaving] | TooMany]:
+        """Choose what a sign-in ends; and say what the user had then, for the script to compare."""
+        own: dict[str, Session] = {}
+        seen = "*"
+        if is_limited(begin) or named_to_end(begin):
+            assert begin.user_id is not None
+            own = self._of(begin.user_id)
+            seen = " ".join(own)
+
+        def live(session_id: str) -> Session | None:
+            replaced = old.session if old is not None and session_id == begin.replaces else None
+            return own.get(session_id) or replaced
+
+        going = leaving(begin, live, own.values())
+        if isinstance(going, Full):
+            return seen, TooMany(
+                limit=going.limit, sessions=tuple(own[each] for each in going.shown)
+            )
+        return seen, going
 
     def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
         for each in rotations:

@@ -1,5 +1,8 @@
 // What a page of the console does beyond htmx: copy, let times pass, keep the focus, say when the server is
 // gone. Without it everything works that changes anything.
+// Trusted Types: what htmx puts into the page was written by our own templates, which escape all that is not.
+window.trustedTypes?.createPolicy("default", { createHTML: (html) => html });
+
 const root = document.documentElement;
 if (navigator.clipboard) root.dataset.copies = "";
 
@@ -15,8 +18,9 @@ document.addEventListener("click", async ({ target }) => {
 // A link to a check opens it.
 const unfold = () => {
   const named = location.hash && document.getElementById(location.hash.slice(1));
-  const details = named && named.querySelector("details");
-  if (details) details.open = true;
+  for (let each = named && named.querySelector("details"); each; each = each.parentElement.closest("details")) {
+    each.open = true;
+  }
 };
 addEventListener("hashchange", unfold);
 unfold();
@@ -66,17 +70,14 @@ if (waiting) {
 }
 
 // How far it is, and what has become of it, stands at the top. The button that asked for a repair goes away with
-// what was wrong: the focus stays at its check.
-let asker = null;
-document.addEventListener("submit", ({ submitter, target }) => {
-  asker = submitter?.closest(".checks > li")?.id ?? null;
+// what was wrong: the focus goes to the answer.
+document.addEventListener("submit", ({ target }) => {
   const top = document.getElementById("doctor");
   if (target.matches("#look, #repair") && top.getBoundingClientRect().top < 0) top.scrollIntoView();
 });
 document.addEventListener("htmx:finally:request", ({ detail }) => {
   if (detail.ctx !== asked) return;
-  if (asker && document.activeElement === document.body) {
-    document.querySelector(`#${asker} summary`)?.focus({ preventScroll: true });
+  if (document.activeElement === document.body) {
+    document.querySelector("#summary h1").focus({ preventScroll: true });
   }
-  asker = null;
 });

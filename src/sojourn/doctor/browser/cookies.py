@@ -25,15 +25,15 @@ SAVE_FIRST = Fix(
 
 
 RULES = (
-    ("size", "Is it small enough for browsers to keep?", persistence.size),
-    ("domain", "Does it belong to this host?", persistence.domain),
-    ("path", "Is it sent with every page?", persistence.path),
-    ("secure", "Is it sent by HTTPS only?", persistence.secure),
-    ("prefix", "Does it keep what its name promises?", persistence.prefix),
-    ("http-only", "Is it out of reach for scripts?", persistence.http_only),
-    ("same-site", "Who may make a browser send it?", persistence.same_site),
-    ("lifetime", "Does it live?", persistence.lifetime),
-    ("duplicates", "Is there one of each name?", persistence.duplicates),
+    ("size", "Is the cookie small enough for browsers to keep?", persistence.size),
+    ("domain", "Does the cookie belong to this host?", persistence.domain),
+    ("path", "Is the cookie sent with every page?", persistence.path),
+    ("secure", "Is the cookie sent by HTTPS only?", persistence.secure),
+    ("prefix", "Does the cookie keep what its name promises?", persistence.prefix),
+    ("http-only", "Is the cookie out of reach for scripts?", persistence.http_only),
+    ("same-site", "Which sites may make a browser send the cookie?", persistence.same_site),
+    ("lifetime", "Does the cookie live?", persistence.lifetime),
+    ("duplicates", "Is there one cookie of each name?", persistence.duplicates),
 )
 
 
@@ -62,14 +62,18 @@ class CookieExaminer:
             self._check(f"cookies.{name}", title, look, one)
             for name, title, look in (
                 ("proxy", "Does the application know that people come by HTTPS?", self._proxy),
-                ("cached", "Can a cache hand it to somebody else?", self._cached),
-                ("renewed", "Does signing in change it?", self._renewed),
-                ("returns", "Is who comes back with it known?", self._returns),
+                ("cached", "Can a cache hand the cookie to somebody else?", self._cached),
+                ("renewed", "Does signing in change the cookie?", self._renewed),
+                ("returns", "Is who comes back with the cookie known?", self._returns),
                 ("redirect", "Is the session saved before the redirect?", self._redirect),
-                ("instances", "Does every server behind the address know it?", self._instances),
+                (
+                    "instances",
+                    "Does every server behind the address know the session?",
+                    self._instances,
+                ),
             )
         ]
-        title = "Can pages of other sites use it as they should?"
+        title = "Can pages of other sites use the session as they should?"
         found.append(self._check("cookies.cors", title, self._cors, answers))
         if self._openers:
             title = "Do the secrets here open a live cookie?"
@@ -104,14 +108,16 @@ class CookieExaminer:
                 means="Nobody gets in.",
                 fix=Fix(text="See its log: a session store that is away shows here."),
             )
-        return ok("It answers.", f"GET {urlsplit(seen.front.url).path}: {seen.front.status}")
+        return ok(
+            "The application answers.", f"GET {urlsplit(seen.front.url).path}: {seen.front.status}"
+        )
 
     def _set(self) -> Finding:
         seen = self._visit.seen()
         answer = seen.login
         told = f"{'sign-in' if self._visit.login else 'page'} answered {answer.status}"
         if seen.renewed or (seen.cookies and any(self._known())):
-            return ok("It does.", told, *(x.told() for x in seen.cookies))
+            return ok("Signing in sets a cookie.", told, *(x.told() for x in seen.cookies))
         if self._visit.login is None:
             return skipped(
                 "The page sets no cookie for visitors; give a sign-in request with --login."
@@ -156,7 +162,7 @@ class CookieExaminer:
     def _proxy(self) -> Finding:
         seen, probe = self._visit.seen(), self._visit.probe
         if not probe.https:
-            return skipped("People come by plain HTTP here.")
+            return skipped("People come by plain HTTP here, which no proxy can hide.")
         back = [
             x.goes_to
             for x in (seen.front, *seen.answers, seen.anonymous)
@@ -180,7 +186,7 @@ class CookieExaminer:
                 means="One link by http:// sends the session in clear.",
                 fix=PROXY,
             )
-        return ok("It does.")
+        return ok("The application knows that people come by HTTPS.")
 
     def _cached(self) -> Finding:
         for answer in self._visit.seen().answers:
@@ -193,7 +199,7 @@ class CookieExaminer:
                     means="The next visitor is handed somebody else's session.",
                     fix=Fix(text="Answer with Cache-Control: no-store wherever a cookie is set."),
                 )
-        return ok("No.")
+        return ok("Caches may not keep an answer that sets the session's cookie.")
 
     def _renewed(self) -> Finding:
         seen = self._visit.seen()
@@ -212,7 +218,7 @@ class CookieExaminer:
                     text="Change it. Express: req.session.regenerate(); Sojourn: sign_in does."
                 ),
             )
-        return ok("It does.")
+        return ok("Signing in changes the session's cookie.")
 
     def _known(self) -> list[bool | None]:
         seen = self._visit.seen()
@@ -223,7 +229,7 @@ class CookieExaminer:
         page = urlsplit(seen.page).path
         if not seen.looks:
             return failure(
-                "The cookie does not come back.",
+                "The browser does not send the cookie back.",
                 evidence=[
                     x.told() + f" ({x.dropped or 'not for this page'})" for x in seen.cookies
                 ],
@@ -238,7 +244,9 @@ class CookieExaminer:
                     means="The session cannot be read.",
                     fix=Fix(text="See the application's log."),
                 )
-            return skipped(f"{page} is the same for everybody: name one that is not, with --page.")
+            return skipped(
+                f"The page {page} is the same for everybody: name one that is not, with --page."
+            )
         if not any(answers):
             return failure(
                 "The cookie comes back, and the application does not know it.",
@@ -249,7 +257,8 @@ class CookieExaminer:
                 ),
             )
         return ok(
-            "Yes.", f"GET {page}: {seen.looks[-1].status}; a stranger gets {seen.anonymous.status}."
+            "The application knows who comes back with the cookie.",
+            f"GET {page}: {seen.looks[-1].status}; a stranger gets {seen.anonymous.status}.",
         )
 
     def _redirect(self) -> Finding:
@@ -266,9 +275,9 @@ class CookieExaminer:
                 fix=SAVE_FIRST,
             )
         return (
-            ok("Yes: the first page after signing in knew who it was.")
+            ok("The session is saved before the redirect: the first page after it knew who it was.")
             if first
-            else skipped("The first page after signing in does not tell.")
+            else skipped("The first page after signing in does not tell whether it knows anybody.")
         )
 
     def _instances(self) -> Finding:
@@ -287,7 +296,11 @@ class CookieExaminer:
                     command="sojourn doctor --area secrets",
                 ),
             )
-        return ok(f"All of {yes} requests were known.") if yes else skipped("See cookies.returns.")
+        if yes:
+            return ok("Every server behind the address knows the session.", f"{yes} requests")
+        return skipped(
+            "Whether every server knows the session cannot be told: see cookies.returns."
+        )
 
     def _cors(self) -> Finding:
         page = self._visit.seen().page
@@ -304,7 +317,10 @@ class CookieExaminer:
                     if error.code == "token_forged":
                         reasons.append(f"{cookie.name}, as a cookie of {kind}: {error.message}")
                 else:
-                    return ok("They do.", f"{cookie.name} is a cookie of {kind}.")
+                    return ok(
+                        "The secrets here open a live cookie.",
+                        f"{cookie.name} is a cookie of {kind}.",
+                    )
         if reasons:
             return failure(
                 "The application signs its cookies with another secret than the ones here.",
@@ -312,4 +328,4 @@ class CookieExaminer:
                 means="Servers with the secrets of these settings take its people for strangers.",
                 fix=Fix(text="Give both the same list of secrets: the first signs, all verify."),
             )
-        return skipped("The cookie is of another make: it is not signed, or otherwise.")
+        return skipped("The cookie is of another make: it is not signed, or signed otherwise.")

@@ -52,7 +52,7 @@ def judge(probe: Probe, page: str, origin: str | None) -> Finding:
             evidence=_told(answer),
             fix=Fix(text="Answer with Vary: Origin."),
         )
-    return ok(f"Pages of {origin} may, others may not.")
+    return ok(f"Pages of {origin} may use the session, others may not.")
 
 
 def _star(answer: Answer) -> Finding:

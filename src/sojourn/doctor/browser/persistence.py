@@ -43,7 +43,7 @@ def size(visit: Visit) -> Finding:
             means="One more thing in the session, and people are signed out.",
             fix=Fix(text="Keep the data on the server, and its token only in the cookie."),
         )
-    return ok("It is.", *told)
+    return ok("The cookie is small enough for browsers to keep.", *told)
 
 
 def domain(visit: Visit) -> Finding:
@@ -73,7 +73,7 @@ def domain(visit: Visit) -> Finding:
             means="Whoever runs one of them, or takes it over, can read the session and plant one.",
             fix=Fix(text="Leave Domain out, unless several hosts share the session on purpose."),
         )
-    return ok("It does, and to no other.")
+    return ok("The cookie belongs to this host, and to no other.")
 
 
 def path(visit: Visit) -> Finding:
@@ -97,7 +97,7 @@ def path(visit: Visit) -> Finding:
             means="Pages elsewhere on this host know nobody.",
             fix=Fix(text="Set Path=/, unless that is meant."),
         )
-    return ok("It is.")
+    return ok("The cookie is sent with every page.")
 
 
 def secure(visit: Visit) -> Finding:
@@ -124,7 +124,7 @@ def secure(visit: Visit) -> Finding:
             means="Whoever is on the way reads the session, and can act as they.",
             fix=Fix(text="Serve by HTTPS, and look again with https://."),
         )
-    return ok("It is.")
+    return ok("The cookie is sent by HTTPS only.")
 
 
 def prefix(visit: Visit) -> Finding:
@@ -140,7 +140,9 @@ def prefix(visit: Visit) -> Finding:
             ),
         )
     promised = [x.name for x in visit.seen().cookies if x.name.startswith("__")]
-    return ok("It does.", *promised) if promised else ok("Its name promises nothing.")
+    if promised:
+        return ok("The cookie keeps what its name promises.", *promised)
+    return ok("The cookie's name promises nothing that it could break.")
 
 
 def http_only(visit: Visit) -> Finding:
@@ -152,7 +154,7 @@ def http_only(visit: Visit) -> Finding:
             means="One script that does not belong there takes everybody's session away with it.",
             fix=Fix(text="Set HttpOnly."),
         )
-    return ok("It is.")
+    return ok("Scripts cannot read the session's cookie.")
 
 
 def same_site(visit: Visit) -> Finding:
@@ -180,8 +182,12 @@ def same_site(visit: Visit) -> Finding:
             fix=Fix(text="Set SameSite=Lax."),
         )
     if "strict" in said:
-        return ok("This site only: who follows a link from elsewhere is not known at first.", *told)
-    return ok("This site, and links to it.", *told)
+        return ok(
+            "Browsers send the cookie for this site's own pages only:"
+            " who follows a link from elsewhere is not known at first.",
+            *told,
+        )
+    return ok("Browsers send the cookie for this site's own pages, and for links to them.", *told)
 
 
 def lifetime(visit: Visit) -> Finding:
@@ -193,7 +199,7 @@ def lifetime(visit: Visit) -> Finding:
             means="Nobody stays signed in.",
             fix=Fix(text="Set the application's clock by NTP, and look at its maxAge."),
         )
-    return ok("It does.")
+    return ok("The cookie lives when it arrives.")
 
 
 def duplicates(visit: Visit) -> Finding:
@@ -214,4 +220,4 @@ def duplicates(visit: Visit) -> Finding:
             "by chance, or stay signed in after signing out.",
             fix=Fix(text="Set it in one place, with one Domain and one Path; clear the other."),
         )
-    return ok("There is.")
+    return ok("There is one cookie of each name.")

@@ -12,14 +12,13 @@ import ssl
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from msgspec import Struct
 
 from sojourn.destination import is_off_limits
 from sojourn.errors import SettingsError, StoreUnavailable
-from sojourn.exchange import FinalAnswer, TimedSocket, left
+from sojourn.exchange import Target, TimedConnection, dial
 from sojourn.log import mask_text
 
 TIMEOUT = 10.0  # seconds for a whole exchange: to connect, ask and read
@@ -85,6 +84,7 @@ class Probe:
         self.https = parts.scheme == "https"
         self.host = parts.hostname
         self._port = port or (443 if self.https else 80)
+        self._target = Target(host=self.host, port=self._port, tls=self.https, path="")
         self._via = via
         self._context = context
 
@@ -105,9 +105,9 @@ class Probe:
             sent["Cookie"] = cookies
         try:
             deadline = time.monotonic() + TIMEOUT
-            connection = http.client.HTTPConnection(parts.netloc)
-            connection.response_class = FinalAnswer
-            connection.sock = self._connect(deadline)
+            connection = TimedConnection(self._target, context=self._context)
+            connection.deadline = deadline
+            connection.sock = connection.secured(self._reach(deadline))
             try:
                 path = parts.path or "/"
                 target = f"{path}?{parts.query}" if parts.query else path
@@ -138,35 +138,18 @@ class Probe:
             self._port,
         )
 
-    def _connect(self, deadline: float) -> Any:
+    def _reach(self, deadline: float) -> socket.socket:
+        """Connect to an address of the host that requests may go to, and to none that the name has later."""
         host, port = self.host, self._port
         if self._via is not None:
             named, _, number = self._via.rpartition(":")
             host, port = (named.strip("[]"), int(number)) if number.isdigit() else (self._via, port)
-        raw = self._reach(host, port, deadline)
-        if self.https:
-            context = self._context or ssl.create_default_context()
-            try:
-                raw.settimeout(left(deadline))
-                raw = context.wrap_socket(raw, server_hostname=self.host)
-            except BaseException:
-                raw.close()
-                raise
-        return TimedSocket(raw, lambda: deadline)
+        return dial(host, port, deadline, check=self._check)
 
-    def _reach(self, host: str, port: int, deadline: float) -> socket.socket:
-        """Connect to an address of a host that requests may go to, and to none that the name has later."""
-        fault: OSError = OSError("the name has no address")
-        for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            address = str(place[0])
-            if is_off_limits(address):
-                raise SettingsError(
-                    f"{self.origin} leads to {address}, which is link-local or tells a machine of a cloud "
-                    "its secrets: doctor does not ask there.",
-                    hint="Give the address of a web page.",
-                )
-            try:
-                return socket.create_connection((address, port), left(deadline))
-            except OSError as error:
-                fault = error
-        raise fault
+    def _check(self, address: str) -> None:
+        if is_off_limits(address):
+            raise SettingsError(
+                f"{self.origin} leads to {address}, which is link-local or tells a machine of a cloud "
+                "its secrets: doctor does not ask there.",
+                hint="Give the address of a web page.",
+            )

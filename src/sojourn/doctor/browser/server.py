@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sojourn.doctor.browser.probe import Answer, Probe
+from sojourn.doctor.roundtrip import READS
 from sojourn.errors import SettingsError
 from sojourn.event import CANARY_LICENSE, CANARY_USER
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped
@@ -53,6 +54,7 @@ class ServerExaminer:
                 looked_at=self._probe.origin,
                 look=self._signed,
                 needs=self._needs,
+                reads=READS,
             ),
             Check(
                 id="round-trip.api",
@@ -61,6 +63,7 @@ class ServerExaminer:
                 looked_at=self._probe.origin,
                 look=self._trip,
                 needs=self._needs,
+                reads=READS,
             ),
         ]
 
@@ -121,23 +124,25 @@ class ServerExaminer:
         ):
             answer = self._ask(method, path, bearer=self._key, session=token)
             if answer.status != good:
-                return _astray(f"It was not {what}", answer)
+                return _astray(f"The session was not {what}", answer)
             token = str(_data(answer).get("token", token))
             steps.append(what)
         for _ in range(ASKS):
             answer = self._ask("GET", f"{API}/current", bearer=self._key, session=token)
             if answer.status != 200:
-                return _astray("A server behind the address does not know it", answer)
+                return _astray("A server behind the address does not know the session", answer)
         steps.append(f"known in {ASKS} more requests, each on a connection of its own")
         answer = self._ask("DELETE", f"{API}/current", bearer=self._key, session=token)
         if answer.status not in (200, 204):
-            return _astray("It was not ended", answer)
+            return _astray("The session was not ended", answer)
         for _ in range(ASKS):
             answer = self._ask("GET", f"{API}/current", bearer=self._key, session=token)
             if answer.status == 200:
-                return _astray("It was ended, and a server still knows it", answer)
+                return _astray("The session was ended, and a server still knows it", answer)
         steps.append("ended, everywhere")
-        return ok("As it must; and nothing of it is left.", *steps)
+        return ok(
+            "Through the API, a test session lived as it must, and left nothing behind.", *steps
+        )
 
     def _ask(
         self, method: str, path: str, *, bearer: str, session: str = "", body: Any = None
@@ -178,7 +183,7 @@ def _judged(answers: Sequence[Answer]) -> Finding:
             ),
         )
     if good == len(answers):
-        return ok("They do.", told)
+        return ok("All servers behind the address open what is signed here.", told)
     if any(code == "lease_lost" for code in codes):
         return failure(
             "Servers at this address do not know a seat that is in the store.",
@@ -188,7 +193,9 @@ def _judged(answers: Sequence[Answer]) -> Finding:
             means="They are on another store than the one set here: seats are counted twice.",
             fix=Fix(text="Give every server the same store."),
         )
-    return skipped(f"It answers {answers[0].status}: what is there is no server of Sojourn's.")
+    return skipped(
+        f"What answers at the address, with {answers[0].status}, is no server of Sojourn's."
+    )
 
 
 def _claims(lease: Lease) -> LeaseClaims:
@@ -205,7 +212,7 @@ def _claims(lease: Lease) -> LeaseClaims:
 def _astray(what: str, answer: Answer) -> Finding:
     said = f"{answer.status} {_code(answer)}".strip()
     if answer.status in (401, 403) and not _code(answer).startswith("session"):
-        return skipped(f"The key may not do this: it was answered {said}.")
+        return skipped(f"The API key may not begin and end sessions: it was answered {said}.")
     return failure(
         f"{what}: it was answered {said}.",
         means="What happens to a canary happens to people.",

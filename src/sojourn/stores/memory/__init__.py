@@ -15,10 +15,10 @@ from sojourn.finding import Finding, Fix, clock_set_back, warning
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Repeated
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.session import TOMBSTONE
-from sojourn.store import Swept
+from sojourn.store import Swept, bounded
 from sojourn.stores.memory.seats import MAX_PAUSE, MemorySeats
 from sojourn.stores.memory.sessions import MemorySessions
-from sojourn.stores.memory.stream import EVENT_RETENTION, bounded
+from sojourn.stores.memory.stream import EVENT_RETENTION
 
 
 class MemoryStore(MemorySessions, MemorySeats):

@@ -25,11 +25,10 @@ from sojourn.lease import (
     beat_times,
 )
 from sojourn.license import Policy, Pool, split_pool_id
-from sojourn.seating import denial_event, end_event, refusal, seat
-from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.seating import Shortening, denial_event, end_event, refusal, seat
+from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.memory.pool import Holder, PoolView
 from sojourn.stores.memory.repeats import MemoryRepeats
-from sojourn.stores.memory.stream import bounded
 
 MAX_PAUSE = 10_000
 
@@ -47,10 +46,21 @@ class MemorySeats(MemoryRepeats):
 
     def define(self, pools: Sequence[Pool]) -> None:
         with self._lock:
-            for pool in pools:
+            for pool in {pool.id: pool for pool in pools}.values():
+                if (before := self._pools.get(pool.id)) is not None:
+                    self._shorten(before, pool)
                 self._pools[pool.id] = pool
                 self._fences.setdefault(pool.id, 0)
                 self._leases.setdefault(pool.id, {})
+
+    def _shorten(self, before: Pool, pool: Pool) -> None:
+        shorter = Shortening.between(before.policy, pool.policy)
+        if shorter is None:
+            return
+        now = self._pool_now(pool.id, self.now())
+        for lease in [each for each in self._leases[pool.id].values() if each.live(now)]:
+            suspect_at, expires_at = shorter.times(lease, now)
+            self._write(replace(lease, suspect_at=suspect_at, expires_at=expires_at))
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         with self._lock:

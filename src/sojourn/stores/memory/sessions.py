@@ -15,7 +15,6 @@ from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.session import (
-    AtLimit,
     Gone,
     GoneReason,
     NewSession,
@@ -25,11 +24,19 @@ from sojourn.session import (
     TooMany,
     check_size,
 )
+from sojourn.signing_in import (
+    Cut,
+    Full,
+    created_at,
+    ended,
+    inherits,
+    leaving,
+    newest_first,
+    why_gone,
+)
+from sojourn.store import bounded
 from sojourn.stores.memory.repeats import MemoryRepeats
-from sojourn.stores.memory.stream import bounded, copy_json
-
-SHOWN_MAX = 100
-"""The most sessions that are shown to somebody who has too many."""
+from sojourn.stores.memory.stream import copy_json
 
 
 class _Row(Struct, kw_only=True):
@@ -47,14 +54,6 @@ class _Row(Struct, kw_only=True):
         return token_hash == self.token_hash or now < self.previous_until
 
 
-class _Cut(Struct, frozen=True):
-    """A cutoff: all that was created up to this instant is gone."""
-
-    at: int
-    actor: str | None
-    reason: str
-
-
 class MemorySessions(MemoryRepeats):
     _ips_in_events = True
 
@@ -62,7 +61,7 @@ class MemorySessions(MemoryRepeats):
         super().__init__(clock, **options)
         self._sessions: dict[str, _Row] = {}
         self._hashes: dict[bytes, str] = {}  # present and previous ones: the session they open
-        self._cuts: dict[str | None, _Cut] = {}  # by user; None: of everybody
+        self._cuts: dict[str | None, Cut] = {}  # by user; None: of everybody
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         if any(new.limit is not None and new.limit < 1 for new in sessions):
@@ -80,54 +79,36 @@ class MemorySessions(MemoryRepeats):
     def _data(self, new: NewSession, now: int) -> dict[str, Any]:
         """Return what a session begins with: its own, over that of the session it replaces."""
         replaced = None if new.replaces is None else self._live_session(new.replaces, now)
-        if replaced is not None:
-            old = replaced.session
-            if old.user_id in (None, new.user_id) and old.impersonator is None:
-                return copy_json(old.data) | copy_json(new.data)
+        if replaced is not None and inherits(new, replaced.session):
+            return copy_json(replaced.session.data) | copy_json(new.data)
         return copy_json(new.data)
 
     def _create(self, new: NewSession, now: int) -> Session | TooMany | None:
         if new.id in self._sessions or new.token_hash in self._hashes:
             return None
         data = self._data(new, now)
-        replaced = None if new.replaces is None else self._live_session(new.replaces, now)
-        going: dict[str, tuple[str, str | None]] = {}  # ids: for what reason, by whom
-        if replaced is not None:
-            going[replaced.session.id] = ("replaced", None)
-        for row in self._chosen(new, now):
-            going.setdefault(row.session.id, ("made_room", None))
-        if new.limit is not None and new.user_id is not None and new.impersonator is None:
-            counted = [
-                session
-                for session in self._live_of(new.user_id, now)
-                if session.impersonator is None and session.id not in going
-            ]
-            over = max(0, len(counted) + 1 - new.limit)
-            if over and new.at_limit is not AtLimit.END_OLDEST:
-                shown = sorted(counted, key=_newest_first)[:SHOWN_MAX]
-                return TooMany(limit=new.limit, sessions=tuple(_shown(x, now) for x in shown))
-            oldest = sorted(counted, key=lambda session: (session.created_at, session.id))
-            going |= {session.id: ("session_limit", "system:limit") for session in oldest[:over]}
-        for session_id, (reason, actor) in going.items():
-            self._end(self._sessions[session_id], now, reason=reason, actor=actor, now=now)
+
+        def live(session_id: str) -> Session | None:
+            row = self._live_session(session_id, now)
+            return None if row is None else row.session
+
+        own = [] if new.user_id is None else self._live_of(new.user_id, now)
+        going = leaving(new, live, own)
+        if isinstance(going, Full):
+            shown = [self._sessions[session_id].session for session_id in going.shown]
+            return TooMany(limit=going.limit, sessions=tuple(_shown(x, now) for x in shown))
+        for each in going:
+            row = self._sessions[each.id]
+            self._end(row, now, reason=each.reason, actor=each.actor, now=now)
         return self._begin(new, data, now)
 
-    def _chosen(self, new: NewSession, now: int) -> list[_Row]:
-        """List the sessions to make room; an impersonator needs none, and ends nobody else's."""
-        if new.user_id is None or new.impersonator is not None:
-            return []
-        rows = [self._live_session(session_id, now) for session_id in new.ending]
-        return [row for row in rows if row is not None and row.session.user_id == new.user_id]
-
     def _begin(self, new: NewSession, data: dict[str, Any], now: int) -> Session:
-        # Behind a cutoff of this very instant, or under a clock that was set back: begun after it.
-        cuts = [self._cuts[user] for user in (new.user_id, None) if user in self._cuts]
         session = Session(
             id=new.id,
             user_id=new.user_id,
             data=data,
             revision=1,
-            created_at=max([now, *(cut.at + 1 for cut in cuts)]),
+            created_at=created_at(now, self._cuts_of(new.user_id)),
             authenticated_at=now,
             last_used_at=now,
             idle_timeout=new.idle_timeout,
@@ -275,13 +256,13 @@ class MemorySessions(MemoryRepeats):
                 if user_id is None or user in (user_id, None)
             ]
             at = max([self.now(), *(cut.at + 1 for cut in cuts)])
-            self._cuts[user_id] = _Cut(at, actor, reason)
+            self._cuts[user_id] = Cut(at, actor, reason)
             return at
 
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         with self._lock:
             now = self.now()
-            live = sorted(self._live_of(user_id, now), key=_newest_first)
+            live = sorted(self._live_of(user_id, now), key=newest_first)
             return [_shown(session, now) for session in live[: bounded(limit)]]
 
     def page(
@@ -289,8 +270,8 @@ class MemorySessions(MemoryRepeats):
     ) -> SessionPage:
         with self._lock:
             now = self.now()
-            live = sorted(self._live_of(user_id, now), key=_newest_first)
-            rest = [x for x in live if after is None or _newest_first(x) > (-after[0], after[1])]
+            live = sorted(self._live_of(user_id, now), key=newest_first)
+            rest = [x for x in live if after is None or newest_first(x) > (-after[0], after[1])]
             shown = (replace(x, data={}, at=now) for x in rest[: bounded(limit)])
             return SessionPage(sessions=tuple(shown), total=len(live))
 
@@ -410,29 +391,21 @@ class MemorySessions(MemoryRepeats):
 
     def _gone(self, row: _Row, now: int) -> Gone | None:
         """Say why a session is no more, by whatever came first; None while it is live."""
-        session = row.session
+        session, tombstone = row.session, None
         if row.ended_at is not None:
-            return Gone(
-                reason=GoneReason.ENDED,
-                ended_by=row.ended_by,
-                end_reason=row.end_reason,
-                at=row.ended_at,
-            )
-        cut = self._cut_of(session)
-        if cut is not None and session.idle_at > min(cut.at, now):
-            return Gone(
-                reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at
-            )
-        if session.idle_at > now:  # never after expires_at
-            return None
-        idle = session.idle_at < session.expires_at
-        return Gone(reason=GoneReason.IDLE if idle else GoneReason.EXPIRED, at=session.idle_at)
+            tombstone = ended(row.ended_at, row.ended_by, row.end_reason)
+        return why_gone(
+            now=now,
+            created=session.created_at,
+            idle_at=session.idle_at,
+            expires_at=session.expires_at,
+            tombstone=tombstone,
+            cuts=self._cuts_of(session.user_id),
+        )
 
-    def _cut_of(self, session: Session) -> _Cut | None:
-        """Return the earliest cutoff that a session is behind; of two at once, its user's own."""
-        cuts = [self._cuts[user] for user in (session.user_id, None) if user in self._cuts]
-        behind = [cut for cut in cuts if session.created_at <= cut.at]
-        return min(behind, key=lambda cut: cut.at, default=None)
+    def _cuts_of(self, user_id: str | None) -> list[Cut | None]:
+        """Return a user's cutoff, and everybody's."""
+        return [None if user_id is None else self._cuts.get(user_id), self._cuts.get(None)]
 
 
 def _merged(data: dict[str, Any], save: Save) -> dict[str, Any]:
@@ -442,10 +415,6 @@ def _merged(data: dict[str, Any], save: Save) -> dict[str, Any]:
 
 def _event(kind: EventKind, session: Session) -> Event:
     return Event(kind=kind, subject=session.id, user_id=session.user_id)
-
-
-def _newest_first(session: Session) -> tuple[int, str]:
-    return -session.created_at, session.id
 
 
 def _shown(session: Session, now: int) -> Session:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sojourn.clock import DAY, Clock, HostClock
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, of_canary
-from sojourn.store import LIST_MAX
+from sojourn.store import bounded
 
 EVENT_RETENTION = 30 * DAY
 
@@ -85,8 +85,3 @@ def copy_json(data: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"The data cannot be stored as JSON: {error}") from error
     return copied
-
-
-def bounded(limit: int) -> int:
-    """Hold a list verb to the most it may return."""
-    return max(0, min(limit, LIST_MAX))

@@ -15,6 +15,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from sojourn.clock import host_now
 from sojourn.errors import StoreBroken, StoreUnavailable
+from sojourn.stores.redis import old_seats
 
 BATCH = 250
 DATA_READ = 1_048_577
@@ -39,6 +40,21 @@ class RedisSource:
         """Connect. Raises StoreUnavailable and StoreBroken."""
         with _reading():
             self._client.ping()
+
+    def has_seats(self) -> bool:
+        """Tell whether an older license backend keeps its sessions here."""
+        with _reading():
+            return next(old_seats.seats(self._client), None) is not None
+
+    def seats(self) -> Iterator[list[dict[str, Any]]]:
+        """Read the sessions that name a feature; see `adopt.seats`."""
+        with _reading():
+            yield from old_seats.seats(self._client)
+
+    def counters(self) -> list[old_seats.CounterSeen]:
+        """Hold each feature's counter against its sessions that are not over."""
+        with _reading():
+            return old_seats.counters(self._client)
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         pattern = "".join(f"\\{c}" if c in SPECIAL else c for c in self._prefix) + "*"

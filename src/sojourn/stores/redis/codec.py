@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import struct
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin
-from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
+from sojourn.license import POLICY, CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
 from sojourn.session import NewSession, Save, Session, check_size
 
 NUMBER = 6  # bytes of each of the seven numbers that a lease's row of the full form begins with
@@ -24,8 +25,14 @@ SHORT = struct.Struct(">BIHIIii")  # its third and fourth are one number
 IDLE = struct.Struct(">BIHIIiiI")
 ORIGINS = (Origin.GRANTED, Origin.RESUMED, Origin.TAKEN_OVER)
 REASONS = tuple(EndReason)
-COUNTS = (CountBy.LEASE, CountBy.USER, CountBy.CLIENT)
-WHENS = (WhenFull.DENY, WhenFull.RECLAIM_SUSPECT, WhenFull.EVICT_IDLE)
+FIRST, LATER = tuple(POLICY)[:10], tuple(POLICY)[10:]
+"""Fields of a policy before and behind what else a definition holds. New ones stand behind, so that what an
+older server wrote is read."""
+CODES: dict[str, tuple[StrEnum, ...]] = {
+    "count_by": (CountBy.LEASE, CountBy.USER, CountBy.CLIENT),
+    "when_full": (WhenFull.DENY, WhenFull.RECLAIM_SUSPECT, WhenFull.EVICT_IDLE),
+}
+"""What scripts call them: by place."""
 STATUSES = (LicenseStatus.ACTIVE, LicenseStatus.SUSPENDED)
 BUCKET = 48
 """Leases per small hash of a pool: few enough that it stays one compact block, and quickly searched."""
@@ -68,38 +75,38 @@ def device_text(device: Device | None) -> str | None:
 
 def pool_row(pool: Pool) -> list[Any]:
     policy = pool.policy
+    first = {**msgspec.structs.asdict(policy), "suspect_after": policy.suspect_after_ms}
     definition = [
-        *(policy.capacity, policy.heartbeat_interval, policy.lost_after, policy.suspect_after_ms),
-        *(policy.linger, policy.resume_window, COUNTS.index(policy.count_by)),
-        *(WHENS.index(policy.when_full), policy.idle_after, policy.max_lease),
+        *(_stored(name, first[name]) for name in FIRST),
         *(STATUSES.index(pool.status), pool.valid_from, pool.valid_until, policy.suspect_after),
+        *(_stored(name, first[name]) for name in LATER),
     ]
     buckets = min(BUCKETS_MAX, -(-policy.capacity // BUCKET) or 1)
     # False for None: Lua's arrays end at a hole.
     return [pool.id, [False if each is None else each for each in definition], buckets]
 
 
+def _stored(name: str, value: Any) -> Any:
+    return CODES[name].index(value) if name in CODES else value
+
+
+def _read(name: str, value: Any) -> Any:
+    return CODES[name][value] if name in CODES else value
+
+
 def pool_of(pool_id: str, raw: bytes) -> Pool:
     d: list[Any] = [None if each is False else each for each in _unpack(raw)]
     license_id, feature = split_pool_id(pool_id)
+    policy = {name: _read(name, each) for name, each in zip(FIRST, d, strict=False)}
+    status, valid_from, valid_until, policy["suspect_after"], *later = d[len(FIRST) :]
+    policy |= {name: _read(name, each) for name, each in zip(LATER, later, strict=False)}
     return Pool(
         license_id=license_id,
         feature=feature,
-        policy=Policy(
-            capacity=d[0],
-            heartbeat_interval=d[1],
-            lost_after=d[2],
-            suspect_after=d[13],
-            linger=d[4],
-            resume_window=d[5],
-            count_by=COUNTS[d[6]],
-            when_full=WHENS[d[7]],
-            idle_after=d[8],
-            max_lease=d[9],
-        ),
-        status=STATUSES[d[10]],
-        valid_from=d[11],
-        valid_until=d[12],
+        policy=Policy(**policy),
+        status=STATUSES[status],
+        valid_from=valid_from,
+        valid_until=valid_until,
     )
 
 

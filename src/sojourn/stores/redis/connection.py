@@ -193,3 +193,10 @@ class Connection:
     def close(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             self.client.close()
+
+
+class Verbs:
+    """What the verbs of each noun stand on; the store is all of them together."""
+
+    _db: Connection
+    _ips_in_events: bool

@@ -59,15 +59,15 @@ class RedisExaminer:
 
     def checks(self) -> Sequence[Check]:
         asked: list[tuple[str, str, Callable[[], Finding], bool, Repair | None]] = [
-            ("redis", "Does it answer, and take writes?", self._reach, True, None),
-            ("redis-version", "Is it new enough, and mended?", self._version, True, None),
-            ("redis-eviction", "May it drop sessions and seats?", self._eviction, True, None),
-            ("redis-memory", "Has it memory left?", self._memory, True, None),
+            ("redis", "Does Redis answer, and take writes?", self._reach, True, None),
+            ("redis-version", "Is Redis new enough, and mended?", self._version, True, None),
+            ("redis-eviction", "May Redis drop sessions and seats?", self._eviction, True, None),
+            ("redis-memory", "Has Redis memory left?", self._memory, True, None),
             ("redis-durability", "Is what was answered kept?", self._durability, True, None),
-            ("redis-replicas", "Do its replicas follow?", self._replicas, True, None),
-            ("redis-primaries", "Is there one primary?", self._primaries, False, None),
-            ("redis-latency", "Does it answer quickly?", self._latency, True, None),
-            ("clock", "Do its clock and this host's agree?", self._clock, True, None),
+            ("redis-replicas", "Do the replicas of Redis follow?", self._replicas, True, None),
+            ("redis-primaries", "Is there one primary of Redis?", self._primaries, False, None),
+            ("redis-latency", "Does Redis answer quickly?", self._latency, True, None),
+            ("clock", "Do Redis's clock and this host's agree?", self._clock, True, None),
             (
                 "redis-orphans",
                 "Is anything left of the older layout?",
@@ -149,13 +149,15 @@ class RedisExaminer:
             )
         if name == "redis" and version[:2] == (7, 0):
             told = "Of 7.0 there is no release without CVE-2025-49844; distributions mend theirs."
-            return ok(f"{title}.", told)
-        return ok(f"{title}.")
+            return ok(f"{title} is new enough.", told)
+        return ok(f"{title} is new enough, and mended.")
 
     def _eviction(self) -> Finding:
         policy = info(self._open(), "memory").get("maxmemory_policy", "noeviction")
         if policy == "noeviction":
-            return ok("Not by itself: maxmemory-policy = noeviction.")
+            return ok(
+                "Redis drops no session and no seat by itself.", "maxmemory-policy = noeviction"
+            )
         return failure(
             f"Sessions and seats may be dropped when memory is full: {policy}.",
             means="People are signed out, and seats are given twice, the more the fuller it is.",
@@ -169,7 +171,7 @@ class RedisExaminer:
     def _memory(self) -> Finding:
         said = info(self._open(), "memory")
         used, most = int(said.get("used_memory", 0)), int(said.get("maxmemory", 0))
-        title = f"{used / 1_048_576:.0f} MiB of memory are in use."
+        title = f"Redis uses {used / 1_048_576:.0f} MiB of memory."
         told = health.told(health.sizes(self._open()))
         if most and used > FULL * most:
             return warning(
@@ -186,7 +188,7 @@ class RedisExaminer:
         setting = "appendonly yes\nappendfsync everysec"
         if not int(said.get("aof_enabled", 0)):
             return warning(
-                "A restart may lose what was answered: there is no append-only file.",
+                "A restart of Redis may lose what was answered: there is no append-only file.",
                 means="Holders of seats come back by their tokens; people are signed out.",
                 fix=Fix(
                     text="Keep one.", command="redis-cli CONFIG SET appendonly yes", setting=setting
@@ -194,12 +196,12 @@ class RedisExaminer:
             )
         if said.get("aof_last_write_status", "ok") != "ok":
             return failure(
-                "The append-only file cannot be written.",
+                "Redis cannot write its append-only file.",
                 means="It soon refuses writes: nobody can sign in or take a seat.",
                 fix=Fix(text="See the server's log, and its disk."),
             )
         return ok(
-            "What is answered goes to a file.",
+            "What Redis answers goes to a file.",
             "`appendfsync everysec` may lose the last second in a power cut; `always` nothing.",
         )
 
@@ -207,7 +209,7 @@ class RedisExaminer:
         said = info(self._open(), "replication")
         count = int(said.get("connected_slaves", 0))
         if not count:
-            return ok("There are none: if this server is lost, so is what it held.")
+            return ok("Redis has no replica: if this server is lost, so is what it held.")
         offset = int(said.get("master_repl_offset", 0))
         slow = []
         for number in range(count):
@@ -219,7 +221,7 @@ class RedisExaminer:
                 slow.append(f"{where}: {replica.get('state')}, {behind:,} bytes and {lag} s behind")
         if slow:
             return warning(
-                "A replica is behind.",
+                "A replica of Redis is behind.",
                 evidence=slow,
                 means="If it takes over, what was answered last is lost: people sign in again.",
                 fix=Fix(text="See its log, its network and its load."),
@@ -234,7 +236,7 @@ class RedisExaminer:
                     setting="min-replicas-to-write 1\nmin-replicas-max-lag 10",
                 ),
             )
-        return ok(f"{count} follow, at most {LAG_MAX} s behind.")
+        return ok(f"All {count} replicas follow, at most {LAG_MAX} s behind.")
 
     def _primaries(self) -> Finding:
         return primaries.judge(self._open(), self._read())
@@ -249,9 +251,9 @@ class RedisExaminer:
         median = statistics.median(took)
         told = f"median {median:.1f} ms, slowest {max(took):.1f} ms, of {ASKS}"
         if median < SLOW:
-            return ok("It does.", told)
+            return ok("Redis answers quickly.", told)
         return warning(
-            f"It takes {median:.0f} ms for nothing.",
+            f"Redis takes {median:.0f} ms for nothing.",
             evidence=[told],
             means="Every request that looks at a session waits for it.",
             fix=Fix(text="Look at its load, at `SLOWLOG GET`, and at the network between."),
@@ -260,7 +262,7 @@ class RedisExaminer:
     def _clock(self) -> Finding:
         db = self._open()
         if db.clock.now() is not None:
-            return skipped("A test's clock decides.")
+            return skipped("The clocks are not compared: a test's clock decides.")
         before = host_now()
         there, shift = seats.now(db)
         if abs(shift) >= SHIFT_TOLD:
@@ -268,7 +270,7 @@ class RedisExaminer:
         ahead = there - (before + host_now()) // 2
         told = f"Redis's is {ahead / SECOND:+.1f} s off this host's."
         if abs(ahead) <= CLOCK_TOLERANCE:
-            return ok("They agree.", told)
+            return ok("Redis's clock and this host's agree.", told)
         return warning(
             f"Redis's clock differs from this host's by {abs(ahead) / SECOND:.1f} s.",
             evidence=[told],
@@ -302,7 +304,6 @@ def quick(db: Connection) -> list[Finding]:
     info(db, "server")
     found: dict[str, Finding] = {}
     for check in RedisExaminer("", place="the store", db=db).checks():
-        before = unmet(check, {name: finding.verdict for name, finding in found.items()})
-        if check.quick and before is None:
+        if check.quick and unmet(check, found) is None:
             found[check.id] = check.look()
     return list(found.values())

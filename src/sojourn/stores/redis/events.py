@@ -5,54 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sojourn.event import Event, EventKind
-from sojourn.store import LIST_MAX
+from sojourn.store import LIST_MAX, bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import event_of
-from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis.connection import Connection, Verbs
 from sojourn.stores.redis.faults import translated
-from sojourn.stores.redis.seats import bounded
 
 PAGE = 1_000
 """Events that are read at once to look for those that are asked for."""
 
 
-def read(
-    db: Connection,
-    *,
-    after: int,
-    limit: int,
-    kinds: Sequence[str],
-    pool_id: str | None,
-    user_id: str | None,
-    newest_first: bool,
-) -> list[Event]:
-    """Read the stream; see `Store.events`."""
-    limit = bounded(limit)
-    sifted = bool(kinds) or pool_id is not None or user_id is not None
-    found: list[Event] = []
+class EventVerbs(Verbs):
+    """The stream, read."""
 
-    def wanted(page: list[Event]) -> list[Event]:
-        return [
-            event
-            for event in page
-            if (not kinds or event.kind in kinds)
-            and (pool_id is None or event.pool_id == pool_id)
-            and (user_id is None or event.user_id == user_id)
-        ]
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Read the stream; see `Store.events`."""
+        limit = bounded(limit)
+        sifted = bool(kinds) or pool_id is not None or user_id is not None
+        found: list[Event] = []
 
-    if newest_first and {*kinds} == {EventKind.LEASE_DENIED} and (pool_id or user_id):
-        after, indexed = _denials(db, pool_id, user_id, after, limit)
-        found = wanted(indexed)
-        if after == 1:  # there is nothing before it
-            return found[:limit]
-    while len(found) < limit:
-        count = PAGE if sifted else limit - len(found)
-        page = _page(db, after, count, newest_first=newest_first)
-        found += wanted(page)
-        if len(page) < count:
-            break
-        after = page[-1].id
-    return found[:limit]
+        def wanted(page: list[Event]) -> list[Event]:
+            return [
+                event
+                for event in page
+                if (not kinds or event.kind in kinds)
+                and (pool_id is None or event.pool_id == pool_id)
+                and (user_id is None or event.user_id == user_id)
+            ]
+
+        if newest_first and {*kinds} == {EventKind.LEASE_DENIED} and (pool_id or user_id):
+            after, indexed = _denials(self._db, pool_id, user_id, after, limit)
+            found = wanted(indexed)
+            if after == 1:  # there is nothing before it
+                return found[:limit]
+        while len(found) < limit:
+            count = PAGE if sifted else limit - len(found)
+            page = _page(self._db, after, count, newest_first=newest_first)
+            found += wanted(page)
+            if len(page) < count:
+                break
+            after = page[-1].id
+        return found[:limit]
 
 
 def _denials(

@@ -13,8 +13,6 @@ taken out of the way is renamed, and gone a week later, so that it can be brough
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -26,30 +24,14 @@ from msgspec import Struct
 from sojourn.finding import Finding, Fix, Step, ok, skipped, warning
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.faults import DENIED, code_of, translated
+from sojourn.stores.redis.old_seats import ANY, IS_COUNTER, IS_SESSION, IS_SET, SESSIONS, counters
 
-SESSIONS = ("session:*", "sessions:*", "sess:*")
-SETS = ("user_sessions:*", "user:*:sessions", "sessions:user:*", "user:sessions:*")
-COUNTERS = (
-    "feature:*:count",
-    "feature_count:*",
-    "feature:*:active",
-    "license:*:count",
-    "seats:*:count",
-)
 UNUSED = 30 * 86_400
 """Seconds after which what never ends is taken to be forgotten."""
 KEPT = 7 * 86_400
 PAGE = 500
 SCANNED = 2_000
 KEYS_MAX = 2_000_000
-
-
-def _matcher(*patterns: str) -> Callable[[bytes], object]:
-    return re.compile("|".join(map(fnmatch.translate, patterns)).encode()).match
-
-
-IS_SESSION, IS_SET, IS_COUNTER = _matcher(*SESSIONS), _matcher(*SETS), _matcher(*COUNTERS)
-ANY = _matcher(*SESSIONS, *SETS, *COUNTERS)
 
 
 class Left(Struct):
@@ -132,6 +114,8 @@ def judge(db: Connection) -> Finding:
         return skipped("The older layout was never on a Cluster.")
     try:
         left = look(db)
+        with translated():
+            odd = [x for x in counters(db.client, db.base) if x.said != x.sessions]
     except Exception as error:
         if code_of(error.__cause__ or error) in DENIED:
             return skipped(
@@ -146,11 +130,25 @@ def judge(db: Connection) -> Finding:
     ]
     if left.living:
         evidence.append(f"{left.living:,} keys of such names may be in use; they are left alone.")
+    said = [
+        f"{x.key} says {x.said:,}, and {x.sessions:,} sessions of {x.feature} are there."
+        for x in odd
+    ]
+    if odd and not left.found:
+        return warning(
+            f"{len(odd):,} counters of the older deployment disagree with its sessions.",
+            evidence=said,
+            means="Whoever goes by a counter refuses people while seats are free, or lets too many in.",
+            fix=Fix(
+                text="Take its seats over, which counts them anew: see the guide, moving-in.",
+                command="sojourn adopt --kind license-sessions --from redis://…",
+            ),
+        )
     if not left.found:
-        return ok("Nothing that nobody needs.", *evidence[3:])
+        return ok("The older deployment has left nothing behind that nobody needs.", *evidence[3:])
     return warning(
         "The older deployment has left keys behind that nobody needs.",
-        evidence=evidence,
+        evidence=[*evidence, *said],
         means="They take memory, and its counters tell of people who are not there.",
         fix=Fix(
             text="Move them aside; they are gone a week later.", command="sojourn doctor --fix"

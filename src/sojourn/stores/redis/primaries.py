@@ -48,11 +48,11 @@ def judge(db: Connection, address: Address) -> Finding:
         if key.startswith("slave") and key[5:].isdigit()
     ]
     if not known:
-        return skipped("It knows no other server; who else is a primary, only Sentinels could say.")
+        return skipped("Redis knows no other server; only Sentinels could name another primary.")
     claims = [x for x in known if _role(x["ip"], int(x["port"]), _asked(address)) == "master"]
     if claims:
         return _two([f"{x['ip']}:{x['port']}" for x in claims])
-    return ok("As far as it knows its replicas.")
+    return ok("There is one primary of Redis, as far as it knows its replicas.")
 
 
 def _by_sentinels(address: Address) -> Finding:
@@ -67,13 +67,13 @@ def _by_sentinels(address: Address) -> Finding:
         for primary in _told_by(place, service, asked):
             said.setdefault(primary, []).append(f"{place[0]}:{place[1]}")
     if not said:
-        return skipped("No Sentinel answers.")
+        return skipped("None of the Sentinels answers, and nobody else knows the primaries.")
     writable = [place for place in said if _role(*place, _asked(address)) == "master"]
     if len(writable) > 1:
         return _two(
             [f"{host}:{port}, as {', '.join(said[host, port])} says" for host, port in writable]
         )
-    return ok("There is.", *(f"{host}:{port}" for host, port in writable))
+    return ok("There is one primary of Redis.", *(f"{host}:{port}" for host, port in writable))
 
 
 def _told_by(place: tuple[str, int], service: str, asked: dict[str, Any]) -> list[tuple[str, int]]:
@@ -106,7 +106,7 @@ def _of_cluster(db: Connection) -> Finding:
             means=MEANS,
             fix=Fix(text="Mend the network between them; then `redis-cli --cluster check`."),
         )
-    return ok(f"One for each slot; {len(nodes)} primaries agree.")
+    return ok(f"Each slot of the Cluster has one owner; {len(nodes)} primaries agree.")
 
 
 def _two(places: list[str]) -> Finding:

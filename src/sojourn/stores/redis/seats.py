@@ -22,7 +22,7 @@ from sojourn.lease import (
     Usage,
 )
 from sojourn.license import Pool
-from sojourn.store import LIST_MAX, Action, Outage
+from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import (
     lease_of,
@@ -33,7 +33,7 @@ from sojourn.stores.redis.codec import (
     to_json,
     unpack,
 )
-from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis.connection import Connection, Verbs
 
 READ_MAX = 5_000
 """Rows that one script reads of a long list: others wait meanwhile."""
@@ -43,36 +43,129 @@ _STATES = (LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.SUSPECT, LeaseState.
 _DENIALS = {reason.value: reason for reason in DenialReason}
 
 
-def bounded(limit: int) -> int:
-    """Hold a list verb to the most it may return."""
-    return max(0, min(limit, LIST_MAX))
+class SeatVerbs(Verbs):
+    """Verbs of pools and leases."""
 
+    def define(self, pools: Sequence[Pool]) -> None:
+        if pools:
+            last = {pool.id: pool for pool in pools}.values()
+            self._db.run(scripts.POOLS, ["define", [*map(pool_row, last)]])
 
-def define(db: Connection, pools: Sequence[Pool]) -> None:
-    if pools:
-        db.run(scripts.POOLS, ["define", [*(pool_row(pool) for pool in pools)]])
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        if not pool_ids:
+            return []
+        found = self._db.run(scripts.POOLS, ["pools", [*pool_ids]])
+        return [
+            None if raw is None else pool_of(pool_id, raw)
+            for pool_id, raw in zip(pool_ids, found, strict=True)
+        ]
 
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
+        return self._decide(requests, dry=False)
 
-def pools(db: Connection, pool_ids: Sequence[str]) -> list[Pool | None]:
-    if not pool_ids:
-        return []
-    found = db.run(scripts.POOLS, ["pools", [*pool_ids]])
-    return [
-        None if raw is None else pool_of(pool_id, raw)
-        for pool_id, raw in zip(pool_ids, found, strict=True)
-    ]
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        return self._decide(requests, dry=True)
 
+    def _decide(self, requests: Sequence[Acquire], *, dry: bool) -> list[Any]:
+        if not requests:
+            return []
+        rows = [request_row(each) for each in requests]
+        packed, flat, now = self._db.run(scripts.ACQUIRE, [dry, rows, self._db.strict])
+        leases = leases_of(flat)
+        return [_answer(answer, leases, now) for answer in unpack(packed)]
 
-def acquire(
-    db: Connection, requests: Sequence[Acquire], *, dry: bool = False
-) -> list[Lease | Denied | Repeated]:
-    if not requests:
-        return []
-    packed, flat, now = db.run(
-        scripts.ACQUIRE, [dry, [request_row(each) for each in requests], db.strict]
-    )
-    rows = leases_of(flat)
-    return [_answer(answer, rows, now) for answer in unpack(packed)]
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        if not renews:
+            return []
+        asked = [
+            (x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing, x.pool_id)
+            for x in renews
+        ]
+        return [
+            Renewal(expires_in=said >> 2, state=_STATES[said & 3]) if said else None
+            for said in self._db.run(scripts.RENEW, asked)
+        ]
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        if not releases:
+            return []
+        asked = [(x.lease_id, x.fence, x.pool_id) for x in releases]
+        return [bool(said) for said in self._db.run(scripts.ENDS, ["release", [*asked]])]
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        data = {**action.data, "name": action.name, "pools": list(pool_ids)}
+        asked = [action.actor, to_json(data).decode(), list(dict.fromkeys(pool_ids))]
+        return int(self._db.run(scripts.ENDS, ["drop", asked]))
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        """Look for what matches, in pieces; then end in one step what of that still does."""
+        which = replace(which, include_ended=False)
+        stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+        named: list[tuple[str, str]] = []
+        after: str | None = None
+        while len(named) < LIST_MAX:
+            page, _ = self.leases(which, after=after, limit=LIST_MAX)
+            named += [(x.pool_id, x.id) for x in page]
+            if not suspects_only or len(page) < LIST_MAX:
+                break
+            after = page[-1].id
+        data = {**action.data, "name": action.name, "filter": stated}
+        asked = [
+            action.actor,
+            to_json(data).decode(),
+            which.user_id,
+            suspects_only,
+            which.session_id,
+        ]
+        return leases_of(self._db.run(scripts.ENDS, ["revoke", [*asked, named]]))
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        limit = bounded(limit)
+        found: dict[bytes, tuple[bytes, bytes]] = {}
+        place: Any = None
+        while True:
+            asked = [*filter_row(which), which.include_ended, after, limit, _named(which), place]
+            now, more, flat = self._db.run(
+                scripts.LIST, [*asked, READ_MAX], now_in=lambda said: int(said[0])
+            )
+            found |= {
+                lease_id: (pool_id, raw)
+                for lease_id, pool_id, raw in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+            }
+            if len(found) > limit:
+                found = dict(sorted(found.items())[:limit])
+            if not more:
+                return [lease_of(each, *found[each]) for each in sorted(found)], int(now)
+            place = unpack(more)
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        if not pool_ids:
+            return []
+        found = self._db.run(scripts.POOLS, ["usage", [*pool_ids]])
+        return [
+            None
+            if said is None
+            else Usage(
+                pool_id=pool_id,
+                capacity=said[0],
+                in_use=said[1],
+                suspect=said[2],
+                leases=said[3],
+                at=said[4],
+            )
+            for pool_id, said in zip(pool_ids, found, strict=True)
+        ]
+
+    def pulse(self) -> Outage | None:
+        _, shift, *outage = self._db.run(
+            scripts.POOLS, ["pulse", []], now_in=lambda said: int(said[0])
+        )
+        self._db.shifted(int(shift))
+        return Outage(lasted=outage[0], extended=outage[1]) if outage else None
 
 
 def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Denied | Repeated:
@@ -99,71 +192,6 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
     )
 
 
-def renew(db: Connection, renews: Sequence[Renew]) -> list[Renewal | None]:
-    if not renews:
-        return []
-    asked = [
-        (x.lease_id, x.fence, x.beat.idle_for, x.beat.next_in, x.beat.closing, x.pool_id)
-        for x in renews
-    ]
-    return [
-        Renewal(expires_in=said >> 2, state=_STATES[said & 3]) if said else None
-        for said in db.run(scripts.RENEW, asked)
-    ]
-
-
-def release(db: Connection, releases: Sequence[Release]) -> list[bool]:
-    if not releases:
-        return []
-    asked = [(x.lease_id, x.fence, x.pool_id) for x in releases]
-    return [bool(said) for said in db.run(scripts.ENDS, ["release", [*asked]])]
-
-
-def drop(db: Connection, pool_ids: Sequence[str], action: Action) -> int:
-    data = {**action.data, "name": action.name, "pools": list(pool_ids)}
-    asked = [action.actor, to_json(data).decode(), list(dict.fromkeys(pool_ids))]
-    return int(db.run(scripts.ENDS, ["drop", asked]))
-
-
-def revoke(
-    db: Connection, which: LeaseFilter, action: Action, *, suspects_only: bool
-) -> list[Lease]:
-    """Look for what matches, in pieces; then end in one step what of that still does."""
-    which = replace(which, include_ended=False)
-    stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
-    named: list[tuple[str, str]] = []
-    after: str | None = None
-    while len(named) < LIST_MAX:
-        page, _ = leases(db, which, after=after, limit=LIST_MAX)
-        named += [(x.pool_id, x.id) for x in page]
-        if not suspects_only or len(page) < LIST_MAX:
-            break
-        after = page[-1].id
-    data = {**action.data, "name": action.name, "filter": stated}
-    asked = [action.actor, to_json(data).decode(), which.user_id, suspects_only, which.session_id]
-    return leases_of(db.run(scripts.ENDS, ["revoke", [*asked, named]]))
-
-
-def leases(
-    db: Connection, which: LeaseFilter, *, after: str | None, limit: int
-) -> tuple[list[Lease], int]:
-    limit = bounded(limit)
-    found: dict[bytes, tuple[bytes, bytes]] = {}
-    place: Any = None
-    while True:
-        asked = [*filter_row(which), which.include_ended, after, limit, _named(which), place]
-        now, more, flat = db.run(scripts.LIST, [*asked, READ_MAX], now_in=lambda said: int(said[0]))
-        found |= {
-            lease_id: (pool_id, raw)
-            for lease_id, pool_id, raw in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        }
-        if len(found) > limit:
-            found = dict(sorted(found.items())[:limit])
-        if not more:
-            return [lease_of(each, *found[each]) for each in sorted(found)], int(now)
-        place = unpack(more)
-
-
 def filter_row(which: LeaseFilter) -> list[Any]:
     prefix = None if which.license_id is None else f"{which.license_id}:"
     ids = None if which.ids is None else list(which.ids)
@@ -175,31 +203,6 @@ def _named(which: LeaseFilter) -> list[str] | None:
     if which.license_id is None or which.feature is None:
         return None
     return [f"{which.license_id}:{which.feature}"]
-
-
-def usage(db: Connection, pool_ids: Sequence[str]) -> list[Usage | None]:
-    if not pool_ids:
-        return []
-    found = db.run(scripts.POOLS, ["usage", [*pool_ids]])
-    return [
-        None
-        if said is None
-        else Usage(
-            pool_id=pool_id,
-            capacity=said[0],
-            in_use=said[1],
-            suspect=said[2],
-            leases=said[3],
-            at=said[4],
-        )
-        for pool_id, said in zip(pool_ids, found, strict=True)
-    ]
-
-
-def pulse(db: Connection) -> Outage | None:
-    _, shift, *outage = db.run(scripts.POOLS, ["pulse", []], now_in=lambda said: int(said[0]))
-    db.shifted(int(shift))
-    return Outage(lasted=outage[0], extended=outage[1]) if outage else None
 
 
 def now(db: Connection) -> tuple[int, int]:

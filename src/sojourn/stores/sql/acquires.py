@@ -23,26 +23,25 @@ from sojourn.lease import Acquire, DenialReason, Denied, Lease
 from sojourn.license import Pool
 from sojourn.seating import denial_event, seat
 from sojourn.stores.sql import cutoffs, events, outages
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
 
-LOCK_POOLS = "SELECT id, fence, {pool} FROM pools WHERE id {in ids} ORDER BY id {update}"
+LOCK_POOLS = "SELECT id, fence, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
 
 # Now is read once the locks are held. Every row carries it, so that one statement tells all.
 HOLDERS = """
 SELECT c.now, c.pulse, l.lapsed, {lease}
-FROM (SELECT {now} AS now, (SELECT value FROM marks WHERE name = 'pulse') AS pulse) AS c
+FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
 {join_holders holders}
 """
-RAISE_FENCE = "UPDATE pools SET fence = fence + :by WHERE id {in ids}"
+RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
        origin, session_id, idle_since, device, ended_at, end_reason, graced_at"""
 UPSERT = """
-INSERT INTO leases ({columns}, lapsed) {values}
+INSERT INTO sojourn_leases ({columns}, lapsed) {values}
 ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET
     id = excluded.id, fence = excluded.fence, acquired_at = excluded.acquired_at,
     last_beat_at = excluded.last_beat_at, suspect_at = excluded.suspect_at,
@@ -66,7 +65,7 @@ UPSERT_POSTGRES = UPSERT.replace(
 # MySQL would also update a row that has the same id and another holder: there, id becomes NULL, which
 # it refuses.
 UPSERT_MYSQL = """
-INSERT INTO leases ({columns}, lapsed)
+INSERT INTO sojourn_leases ({columns}, lapsed)
 VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
         :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
         :lapsed)
@@ -101,38 +100,42 @@ class _Decided(Struct, kw_only=True):
     counted: dict[str, Certificate]  # by pool
 
 
-def acquire(
-    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
-) -> list[Lease | Denied | Repeated]:
-    """Grant seats; see `Store.acquire`."""
-    if not requests:
-        return []
-    keys = [request.idempotency for request in requests]
+class AcquireVerbs(Verbs):
+    """Seats, granted."""
 
-    def work(tx: Tx) -> tuple[list[Lease | Denied | Repeated], dict[str, Certificate]]:
-        counted: dict[str, Certificate] = {}
+    _certificates: Certificates
 
-        def decide(some: list[int]) -> list[Lease | Denied]:
-            decided = _acquire(tx, certificates, [requests[i] for i in some], max_pause)
-            counted.update(decided.counted)
-            return decided.answers
+    def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied | Repeated]:
+        """Grant seats; see `Store.acquire`."""
+        if not requests:
+            return []
+        keys = [request.idempotency for request in requests]
 
-        return once(tx, keys, decide), counted
+        def work(tx: Tx) -> tuple[list[Lease | Denied | Repeated], dict[str, Certificate]]:
+            counted: dict[str, Certificate] = {}
 
-    answers, counted = db.transaction(work)
-    for pool_id, certificate in counted.items():
-        certificates.keep(pool_id, certificate)
-    return answers
+            def decide(some: list[int]) -> list[Lease | Denied]:
+                decided = _acquire(
+                    tx, self._certificates, [requests[i] for i in some], self._max_pause
+                )
+                counted.update(decided.counted)
+                return decided.answers
 
+            return once(tx, keys, decide), counted
 
-def preview(
-    db: Database, certificates: Certificates, requests: Sequence[Acquire], *, max_pause: int
-) -> list[Lease | Denied]:
-    """Say what `acquire` would answer; see `Store.preview`."""
-    if not requests:
-        return []
-    decided = db.rehearse(lambda tx: _decide(tx, certificates, requests, max_pause))
-    return decided.answers
+        answers, counted = self._db.transaction(work)
+        for pool_id, certificate in counted.items():
+            self._certificates.keep(pool_id, certificate)
+        return answers
+
+    def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
+        """Say what `acquire` would answer; see `Store.preview`."""
+        if not requests:
+            return []
+        decided = self._db.rehearse(
+            lambda tx: _decide(tx, self._certificates, requests, self._max_pause)
+        )
+        return decided.answers
 
 
 def _acquire(
@@ -222,9 +225,9 @@ def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:
     rows: list[dict[str, Any]] = [lease_row(x) for x in sorted(leases, key=lambda x: x.id)]
     if not rows:
         return
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         tx.do(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
-    elif tx.dialect.backend is Backend.SQLITE:
+    elif tx.dialect.one_writer:
         tx.many(UPSERT_SQLITE, rows)
     else:
         tx.many(UPSERT_MYSQL, [row | {"lapsed": False} for row in rows])

@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sojourn.clock import DAY
 from sojourn.event import Event, EventKind
 from sojourn.session import TOMBSTONE, Session
+from sojourn.signing_in import cut_of
 from sojourn.stores.sql import cutoffs, events
-from sojourn.stores.sql.cutoffs import EVERYBODY, cut_of
 from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import device_to_json, to_json
@@ -33,11 +33,11 @@ COPIED = (
     *("idle_timeout", "idle_at", "expires_at", "level"),
 )
 INSERT = f"""
-INSERT INTO sessions (token_hash, data, device, {", ".join(COPIED)})
+INSERT INTO sojourn_sessions (token_hash, data, device, {", ".join(COPIED)})
 VALUES (:token_hash, :data, :device, {", ".join(f":{name}" for name in COPIED)})
 """  # noqa: S608 - of the constant above
-MARK = "SELECT value FROM marks WHERE name = :name"
-NOTE = "INSERT INTO marks (name, value) VALUES (:name, :at)"
+MARK = "SELECT value FROM sojourn_marks WHERE name = :name"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES (:name, :at)"
 
 
 class Target:
@@ -93,10 +93,9 @@ def _look(tx: Tx, pairs: Pairs) -> tuple[list[bool | None], int]:
     now, cuts = cutoffs.now_and_cuts(tx, users)
     answers: list[bool | None] = []
     for token_hash, session in pairs:
-        own = None if session.user_id is None else cuts.get(session.user_id)
         if session.id in taken or token_hash in taken:
             answers.append(False)
-        elif cut_of(session.created_at, (own, cuts.get(EVERYBODY))) is not None:
+        elif cut_of(session.created_at, cutoffs.cuts_of(cuts, session.user_id)) is not None:
             answers.append(None)
         else:
             answers.append(True)

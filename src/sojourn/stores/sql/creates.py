@@ -8,21 +8,22 @@ are taken, and one INSERT.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 
+from sojourn import signing_in
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import Repeated
 from sojourn.session import AtLimit, NewSession, Session, TooMany
+from sojourn.signing_in import Cut, Full, inherits, is_limited, leaving, named_to_end
 from sojourn.stores.sql import cutoffs, events
-from sojourn.stores.sql.cutoffs import LIVE, Cut
-from sojourn.stores.sql.database import Again, Database, Tx
-from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.cutoffs import LIVE
+from sojourn.stores.sql.database import Again, Tx, Verbs
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.newcomers import tell_new_devices
@@ -30,11 +31,8 @@ from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, device_to_json, session_of
 from sojourn.stores.sql.sessions import TAKEN
 
-SHOWN_MAX = 100
-"""The most sessions that are shown to somebody who has too many."""
-
 INSERT = """
-INSERT INTO sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
+INSERT INTO sojourn_sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
     last_used_at, idle_timeout, idle_at, expires_at, device, level, impersonator,
     ended_at, ended_by, end_reason)
 VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticated_at,
@@ -42,18 +40,26 @@ VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticate
     :ended_at, :ended_by, :end_reason)
 """
 COUNTED = """
-SELECT s.user_id, s.id, s.created_at FROM sessions AS s
+SELECT s.user_id, s.id, s.created_at FROM sojourn_sessions AS s
 WHERE s.user_id {in users} AND s.impersonator IS NULL AND {live_session}
 """.replace("{live_session}", LIVE)
 LOCK = """
-SELECT s.id, s.user_id, s.data, s.impersonator FROM sessions AS s
+SELECT s.id, s.user_id, s.data, s.impersonator FROM sojourn_sessions AS s
 WHERE s.id {in ids} AND {live_session} ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
-SHOW = "SELECT {session} FROM sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
+SHOW = "SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Held(Struct, frozen=True):
+    """A live session that counts against its user's limit."""
+
+    id: str
+    created_at: int
+    impersonator: None = None
 
 
 class _Old(Struct):
@@ -64,31 +70,27 @@ class _Old(Struct):
     impersonator: str | None
 
 
-class _Refused(Struct):
-    """Too many; these are to be shown."""
+class CreateVerb(Verbs):
+    """Sessions, created."""
 
-    limit: int
-    ids: list[str]
+    def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
+        """Create sessions, overwriting none; see `Store.create`."""
+        if not sessions:
+            return []
+        if any(each.limit is not None and each.limit < 1 for each in sessions):
+            raise InvalidInput("A user needs room for one session at least.")
+        texts = [data_to_json(each.data) for each in sessions]
+        keys = [each.idempotency for each in sessions]
 
+        def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
+            def decide(some: list[int]) -> list[Session | TooMany | None]:
+                return _create(
+                    tx, [sessions[i] for i in some], [texts[i] for i in some], self._ips_in_events
+                )
 
-def create(
-    db: Database, new: Sequence[NewSession], *, ips_in_events: bool = True
-) -> list[Session | TooMany | Repeated | None]:
-    """Create sessions, overwriting none; see `Store.create`."""
-    if not new:
-        return []
-    if any(each.limit is not None and each.limit < 1 for each in new):
-        raise InvalidInput("A user needs room for one session at least.")
-    texts = [data_to_json(each.data) for each in new]
-    keys = [each.idempotency for each in new]
+            return once(tx, keys, decide)
 
-    def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
-        def decide(some: list[int]) -> list[Session | TooMany | None]:
-            return _create(tx, [new[i] for i in some], [texts[i] for i in some], ips_in_events)
-
-        return once(tx, keys, decide)
-
-    return db.transaction(work)
+        return self._db.transaction(work)
 
 
 def _create(
@@ -99,14 +101,14 @@ def _create(
     taken: set[str | bytes | None] = set()
     for row in tx.rows(TAKEN, {"ids": ids, "hashes": hashes}):
         taken.update(row)
-    counted = {x.user_id for x in new if x.user_id is not None and _is_limited(x)}
-    if counted and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+    counted = {x.user_id for x in new if x.user_id is not None and is_limited(x)}
+    if counted and not tx.dialect.one_writer:
         cutoffs.lock_users(tx, counted)
     users = {each.user_id for each in new if each.user_id is not None}
     now, cuts = cutoffs.now_and_cuts(tx, users)
     batch = _Batch(now, cuts)
     batch.look(tx, new, counted)
-    decided: list[Session | _Refused | None] = []
+    decided: list[Session | Full | None] = []
     for each, text in zip(new, texts, strict=True):
         if each.id in taken or each.token_hash in taken:
             decided.append(None)
@@ -133,15 +135,6 @@ def _insert(tx: Tx, rows: list[dict[str, Any]]) -> None:
         if fault is not None and fault.kind == "duplicate":
             raise Again from error  # somebody was faster: look again
         raise
-
-
-def _is_limited(new: NewSession) -> bool:
-    return new.limit is not None and new.user_id is not None and new.impersonator is None
-
-
-def _chosen(new: NewSession) -> Iterable[str]:
-    """Return the sessions to make room; an impersonator needs none, and ends nobody else's."""
-    return () if new.user_id is None or new.impersonator is not None else new.ending
 
 
 class _Batch:
@@ -172,7 +165,7 @@ class _Batch:
             for user_id, session_id, created_at in tx.rows(COUNTED, params):
                 self.counted[user_id][session_id] = created_at
         ids = {each.replaces for each in new if each.replaces is not None}
-        ids.update(session_id for each in new for session_id in _chosen(each))
+        ids.update(session_id for each in new for session_id in named_to_end(each))
         for user_id in users:
             mine = [x for x in new if x.user_id == user_id and x.impersonator is None]
             limits = [
@@ -188,34 +181,27 @@ class _Batch:
             for session_id in ids - self.live.keys():
                 sessions.pop(session_id, None)
 
-    def decide(self, new: NewSession, text: str) -> Session | _Refused:
+    def decide(self, new: NewSession, text: str) -> Session | Full:
         """Answer one request, and note what must be written."""
-        going: dict[str, Ending] = {}
+        counted = {} if new.user_id is None else self.counted.get(new.user_id, {})
+        own = (_Held(session_id, at) for session_id, at in counted.items())
+        going = leaving(new, self.live.get, own)
+        if isinstance(going, Full):
+            return going
         replaced = None if new.replaces is None else self.live.get(new.replaces)
-        if new.replaces is not None and replaced is not None:
-            going[new.replaces] = self._ending(new.replaces, "replaced")
-            if replaced.user_id in (None, new.user_id) and replaced.impersonator is None:
-                text = data_to_json(_parts.decode(replaced.data) | _parts.decode(text))
-        for session_id in _chosen(new):
-            old = self.live.get(session_id)
-            if old is not None and old.user_id == new.user_id and session_id not in going:
-                going[session_id] = self._ending(session_id, "made_room")
-        if new.user_id is not None and new.limit is not None and new.impersonator is None:
-            counted = self.counted[new.user_id]
-            oldest = sorted((at, i) for i, at in counted.items() if i not in going)
-            over = len(oldest) + 1 - new.limit
-            if over > 0 and new.at_limit is not AtLimit.END_OLDEST:
-                newest = sorted(oldest, key=lambda x: (-x[0], x[1]))[:SHOWN_MAX]
-                return _Refused(new.limit, [session_id for _, session_id in newest])
-            for _, session_id in oldest[: max(0, over)]:
-                going[session_id] = self._ending(session_id, "session_limit", "system:limit")
-        for ending in going.values():
-            self._end(ending)
+        if replaced is not None and inherits(new, replaced):
+            text = data_to_json(_parts.decode(replaced.data) | _parts.decode(text))
+        for each in going:
+            self._end(
+                Ending(
+                    id=each.id,
+                    user_id=self.live[each.id].user_id,
+                    at=self.now,
+                    reason=each.reason,
+                    actor=each.actor,
+                )
+            )
         return self._begin(new, text)
-
-    def _ending(self, session_id: str, reason: str, actor: str | None = None) -> Ending:
-        user_id = self.live[session_id].user_id
-        return Ending(id=session_id, user_id=user_id, at=self.now, reason=reason, actor=actor)
 
     def _end(self, ending: Ending) -> None:
         del self.live[ending.id]
@@ -231,8 +217,7 @@ class _Batch:
         self.happened.append(ended_event(ending))
 
     def _begin(self, new: NewSession, data: str) -> Session:
-        # Behind a cutoff of this very instant, or under a clock that was set back: begun after it.
-        created_at = max(self.now, cutoffs.earliest(self.cuts, new.user_id))
+        created_at = signing_in.created_at(self.now, cutoffs.cuts_of(self.cuts, new.user_id))
         row = {
             "id": new.id,
             "token_hash": new.token_hash,
@@ -266,17 +251,17 @@ class _Batch:
         return session_of([row[name] for name in SESSION_COLUMNS], self.now)
 
     def show(
-        self, tx: Tx, decided: Sequence[Session | _Refused | None]
+        self, tx: Tx, decided: Sequence[Session | Full | None]
     ) -> list[Session | TooMany | None]:
         """Read the sessions that are to be shown, and complete the answers."""
-        ids = {i for each in decided if isinstance(each, _Refused) for i in each.ids}
+        ids = {i for each in decided if isinstance(each, Full) for i in each.shown}
         known = {i: self._session(self.rows[i]) for i in ids if i in self.rows}
         if unknown := sorted(ids - known.keys()):
             params = {"now": self.now, "ids": tx.dialect.keys(unknown)}
             known |= {row[0]: session_of(row, self.now) for row in tx.rows(SHOW, params)}
         return [
-            TooMany(limit=x.limit, sessions=tuple(known[i] for i in x.ids if i in known))
-            if isinstance(x, _Refused)
+            TooMany(limit=x.limit, sessions=tuple(known[i] for i in x.shown if i in known))
+            if isinstance(x, Full)
             else x
             for x in decided
         ]

@@ -1,22 +1,21 @@
 """Cutoffs: every session created up to an instant is gone, at the price of one row.
 
-`session_users` has a row for each user who was ever cut off, and one named '' for everybody. A session
-is behind a cutoff if it was created at its instant or before; sweeps turn that into tombstones. The
+`sojourn_session_users` has a row for each user who was ever cut off, and one named '' for everybody. A
+session is behind a cutoff if it was created at its instant or before; sweeps turn that into tombstones. The
 same rows are what sign-ins of one user queue up at, where a user's sessions are counted.
 
 Time may stand still between two calls, or go back: so a cutoff lies after every cutoff before it that
-may have pushed a session (see `earliest`), and a session begun after a cutoff was created after it.
+may have pushed a session (S6 of `signing_in`), and a session begun after a cutoff was created after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
-
+from sojourn import signing_in
 from sojourn.errors import InvalidInput
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
+from sojourn.signing_in import Cut
+from sojourn.stores.sql.database import Tx, Verbs
 
 EVERYBODY = ""
 
@@ -24,61 +23,48 @@ EVERYBODY = ""
 # that for everybody is done once per statement. "+ 0", or PostgreSQL would read the index of all users'
 # sessions for what was created since. `idle_at` is never after `expires_at`.
 LIVE = """s.ended_at IS NULL AND s.idle_at > {now}
-AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = s.user_id), -1)
-AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM session_users AS c WHERE c.user_id = ''), -1)"""
-"""Which sessions AS s are live."""
+AND s.created_at + 0 > coalesce(
+    (SELECT c.cut_at FROM sojourn_session_users AS c WHERE c.user_id = s.user_id), -1)
+AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM sojourn_session_users AS c WHERE c.user_id = ''), -1)"""
+"""Which sojourn_sessions AS s are live."""
 STAYING = """
-SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
+SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
 """.replace("{live_session}", LIVE)
 CUTS = "u.cut_at, u.cut_by, u.cut_reason, e.cut_at, e.cut_by, e.cut_reason"
-"""What {join_cuts} adds to sessions AS s."""
+"""What {join_cuts} adds to sojourn_sessions AS s."""
 
-LOCK = "SELECT user_id FROM session_users WHERE user_id {in users} ORDER BY user_id {update}"
-ADD = "INSERT INTO session_users (user_id) VALUES (:user_id) ON CONFLICT (user_id) DO NOTHING"
+LOCK = (
+    "SELECT user_id FROM sojourn_session_users WHERE user_id {in users} ORDER BY user_id {update}"
+)
+ADD = (
+    "INSERT INTO sojourn_session_users (user_id) VALUES (:user_id) ON CONFLICT (user_id) DO NOTHING"
+)
 # Not INSERT IGNORE: that shares the lock of a row that exists, and two who share it then deadlock.
 ADD_MYSQL = """
-INSERT INTO session_users (user_id) VALUES (:user_id)
+INSERT INTO sojourn_session_users (user_id) VALUES (:user_id)
 ON DUPLICATE KEY UPDATE user_id = VALUES(user_id)
 """
 NOW = """
 SELECT n.now, c.user_id, c.cut_at, c.cut_by, c.cut_reason
 FROM (SELECT {now} AS now) AS n
-LEFT JOIN session_users AS c ON c.user_id {in users} AND c.cut_at IS NOT NULL
+LEFT JOIN sojourn_session_users AS c ON c.user_id {in users} AND c.cut_at IS NOT NULL
 """
-NEWEST = "SELECT max(cut_at) FROM session_users"
+NEWEST = "SELECT max(cut_at) FROM sojourn_session_users"
 CUT = """
-UPDATE session_users SET cut_at = :at, cut_by = :actor, cut_reason = :reason WHERE user_id = :user
+UPDATE sojourn_session_users SET cut_at = :at, cut_by = :actor, cut_reason = :reason WHERE user_id = :user
 """
 # From the few who were cut off to their sessions, by the index.
 BEHIND_OWN = """
-SELECT s.id FROM session_users AS u
-JOIN sessions AS s ON s.user_id = u.user_id AND s.created_at <= u.cut_at
+SELECT s.id FROM sojourn_session_users AS u
+JOIN sojourn_sessions AS s ON s.user_id = u.user_id AND s.created_at <= u.cut_at
 WHERE u.cut_at IS NOT NULL AND s.ended_at IS NULL AND s.idle_at > {least}(u.cut_at, :now)
 ORDER BY s.created_at, s.id LIMIT :limit
 """
 BEHIND_EVERYBODYS = """
-SELECT s.id FROM sessions AS s
+SELECT s.id FROM sojourn_sessions AS s
 WHERE s.created_at <= :cut AND s.ended_at IS NULL AND s.idle_at > :lived_until
 ORDER BY s.created_at, s.id LIMIT :limit
 """
-
-
-class Cut(Struct, frozen=True):
-    """A cutoff, of a user or of everybody."""
-
-    at: int
-    actor: str | None
-    reason: str
-
-    def ended(self, idle_at: int, now: int) -> bool:
-        """Tell whether it was this that ended a session behind it, and not idleness before."""
-        return idle_at > min(self.at, now)
-
-
-def cut_of(created_at: int, cuts: Iterable[Cut | None]) -> Cut | None:
-    """Return the earliest of these cutoffs that a session is behind, if any."""
-    before = [cut for cut in cuts if cut is not None and created_at <= cut.at]
-    return min(before, key=lambda cut: cut.at, default=None)
 
 
 def cut_from(row: Sequence[object]) -> Cut | None:
@@ -99,10 +85,9 @@ def now_and_cuts(tx: Tx, users: Iterable[str]) -> tuple[int, dict[str, Cut]]:
     return now, found
 
 
-def earliest(cuts: Mapping[str, Cut], user_id: str | None) -> int:
-    """Return the first instant at which a session of this user is behind no cutoff."""
-    known = (cuts.get(EVERYBODY), None if user_id is None else cuts.get(user_id))
-    return max((cut.at for cut in known if cut is not None), default=-1) + 1
+def cuts_of(cuts: Mapping[str, Cut], user_id: str | None) -> tuple[Cut | None, Cut | None]:
+    """Return a user's cutoff, and everybody's."""
+    return None if user_id is None else cuts.get(user_id), cuts.get(EVERYBODY)
 
 
 def lock_users(tx: Tx, users: Iterable[str]) -> None:
@@ -111,27 +96,32 @@ def lock_users(tx: Tx, users: Iterable[str]) -> None:
     params = {"users": tx.dialect.keys(names)}
     missing = set(names) - {row[0] for row in tx.rows(LOCK, params)}
     if missing:
-        add = ADD_MYSQL if tx.dialect.backend is Backend.MYSQL else ADD
+        add = tx.dialect.pick(sqlite=ADD, postgres=ADD, mysql=ADD_MYSQL)
         tx.many(add, [{"user_id": name} for name in sorted(missing)])
         tx.rows(LOCK, params)
 
 
-def cut_off(db: Database, user_id: str | None, *, reason: str, actor: str | None) -> int:
-    """End all that was created up to now; see `Store.cut_off`."""
-    if user_id == EVERYBODY:
-        raise InvalidInput("Whose sessions? The user's id is empty.")
-    name = EVERYBODY if user_id is None else user_id
+class CutOffVerb(Verbs):
+    """Cutoffs, set."""
 
-    def work(tx: Tx) -> int:
-        lock_users(tx, [name])
-        now, cuts = now_and_cuts(tx, [name])
-        at = max(now, earliest(cuts, user_id))
-        if user_id is None:  # a session may have been pushed by anybody's cutoff
-            at = max(at, (tx.rows(NEWEST, {})[0][0] or 0) + 1)
-        tx.do(CUT, {"user": name, "at": at, "actor": actor, "reason": reason})
-        return at
+    def cut_off(
+        self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
+    ) -> int:
+        """End all that was created up to now; see `Store.cut_off`."""
+        if user_id == EVERYBODY:
+            raise InvalidInput("Whose sessions? The user's id is empty.")
+        name = EVERYBODY if user_id is None else user_id
 
-    return db.transaction(work)
+        def work(tx: Tx) -> int:
+            lock_users(tx, [name])
+            now, cuts = now_and_cuts(tx, [name])
+            at = signing_in.created_at(now, cuts_of(cuts, user_id))
+            if user_id is None:  # a session may have been pushed by anybody's cutoff
+                at = max(at, (tx.rows(NEWEST, {})[0][0] or 0) + 1)
+            tx.do(CUT, {"user": name, "at": at, "actor": actor, "reason": reason})
+            return at
+
+        return self._db.transaction(work)
 
 
 def not_live(tx: Tx, ids: Iterable[str]) -> set[str]:

@@ -107,11 +107,20 @@ class Tx:
         """Let the statements that follow in this transaction take minutes: an operator's work. With
         `thinking`, more time may also go by between them."""
 
+    @property
+    def lent(self) -> bool:
+        """Whether the connection may be another's next, so that nothing may be set on it for good."""
+        return False
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.connection.exec_driver_sql(self.dialect.begin)
+
     @contextlib.contextmanager
     def transaction(self, *, keep: bool = True) -> Iterator[None]:
         """Begin, and in the end commit; undo everything after a failure, or if it is not to be kept."""
         try:
-            self.connection.exec_driver_sql(self.dialect.begin)
+            self.begin()
             yield
             self.committing = keep
             self.connection.exec_driver_sql("COMMIT" if keep else "ROLLBACK")
@@ -273,3 +282,11 @@ def translated(db: Database | None = None) -> Iterator[None]:
             raise
         fault = fault if db is None else db.explained(fault)
         raise fault.error() from error
+
+
+class Verbs:
+    """What the verbs of each noun stand on; the store is all of them together."""
+
+    _db: Database
+    _max_pause: int
+    _ips_in_events: bool

@@ -7,15 +7,17 @@ what a database says in its own words. They are rendered once per database, neve
     {clock}      the database's own clock
     {in name}    IN a list given as `:name`, not empty: see `Dialect.keys`
     {in_hashes name}   likewise for `Dialect.hashes`
-    {lease} {pool} {session}   the columns of a row of leases AS l, of pools, of sessions AS s
-    {unended} {live}   which leases AS l of `:pool` hold a seat: see acquires.py
+    {lease} {pool} {session}   the columns of a row of sojourn_leases AS l, of pools, of sojourn_sessions AS s
+    {unended} {live}   which sojourn_leases AS l of `:pool` hold a seat: see acquires.py
     {live_among}       the same, where another condition than the pool names a few of them
-    {leases_by_user_id} {leases_by_client_id}   leases AS l of `:pool`; where a planner needs to be
+    {leases_by_user_id} {leases_by_client_id}   sojourn_leases AS l of `:pool`; where a planner needs to be
                        told, looked up by each of `:keys`
-    {join_holders name}   LEFT JOIN leases AS l, of the holders given as `:name`
-    {join_cuts}  LEFT JOIN session_users, of the user of sessions AS s as u, and of everybody as e
+    {force name} where a planner needs to be told: by this index
+    {join_holders name}   LEFT JOIN sojourn_leases AS l, of the holders given as `:name`
+    {join_cuts}  LEFT JOIN sojourn_session_users, of the user of sojourn_sessions AS s as u, and of
+                 everybody as e
     {feature}    the feature in `pool_id`
-    {device key} a value of the device of sessions AS s
+    {device key} a value of the device of sojourn_sessions AS s
     {update} {share} {skip}   row locks: FOR UPDATE, FOR SHARE, SKIP LOCKED
     {least} {greatest}
 """
@@ -25,7 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -43,14 +45,17 @@ SHARED = {
     "session": SESSION,
     "unended": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed",
     "live": "l.pool_id = :pool AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at",
-    "join_cuts": "LEFT JOIN session_users AS u ON u.user_id = s.user_id"
-    " LEFT JOIN session_users AS e ON e.user_id = ''",
+    "join_cuts": "LEFT JOIN sojourn_session_users AS u ON u.user_id = s.user_id"
+    " LEFT JOIN sojourn_session_users AS e ON e.user_id = ''",
     # Worded so that no planner prefers the index of all that have not ended.
-    "leases_by_user_id": "leases AS l",
-    "leases_by_client_id": "leases AS l",
+    "leases_by_user_id": "sojourn_leases AS l",
+    "leases_by_client_id": "sojourn_leases AS l",
     "live_among": "l.pool_id = :pool AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed"
     " AND l.expires_at > :at",
 }
+
+
+T = TypeVar("T")
 
 
 class Backend(StrEnum):
@@ -78,6 +83,27 @@ class Dialect:
         self._fragments = SHARED | fragments
         self._placeholder = placeholder
         self._rendered: dict[str, str] = {}
+
+    @property
+    def one_writer(self) -> bool:
+        """Whether transactions that write take turns, so that no row needs a lock."""
+        return self.backend is Backend.SQLITE
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether a statement reads many rows out of one JSON document: see `rows`."""
+        return self.backend is Backend.POSTGRES
+
+    @property
+    def returning(self) -> bool:
+        """Whether statements that write have RETURNING."""
+        return self.backend is not Backend.MYSQL  # MariaDB has it for some, MySQL for none
+
+    def pick(self, *, sqlite: T, postgres: T, mysql: T) -> T:
+        """Return what is meant for this database."""
+        if self.backend is Backend.SQLITE:
+            return sqlite
+        return postgres if self.backend is Backend.POSTGRES else mysql
 
     def render(self, template: str) -> str:
         """Return the statement in this database's words."""
@@ -121,9 +147,9 @@ SQLITE = Dialect(
         "now": ":now",  # always given: the file's clock is this host's
         "in": "IN (SELECT value FROM json_each(:?))",
         "in_hashes": "IN (SELECT from_hex(value) FROM json_each(:?))",
-        "join_holders": "LEFT JOIN leases AS l ON (l.pool_id, l.user_id, l.client_id)"
+        "join_holders": "LEFT JOIN sojourn_leases AS l ON (l.pool_id, l.user_id, l.client_id)"
         " IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:?))",
-        "leases_by_user_id": "leases AS l INDEXED BY leases_user_id",
+        "leases_by_user_id": "sojourn_leases AS l INDEXED BY sojourn_leases_user_id",
         "device": "s.device ->> '$.?'",
         "feature": "substr(pool_id, instr(pool_id, ':') + 1)",
         "update": "",
@@ -145,16 +171,16 @@ POSTGRES = Dialect(
         "in_hashes": "= ANY(:?::bytea[])",
         # OFFSET 0: holder by holder, however few or many leases the planner believes there are.
         "join_holders": """LEFT JOIN (json_array_elements(:?::json) AS h CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
+            SELECT * FROM sojourn_leases WHERE pool_id = h ->> 0 AND user_id = h ->> 1
             AND client_id = h ->> 2 OFFSET 0) AS l) ON TRUE""",
         "leases_by_user_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
+            SELECT * FROM sojourn_leases WHERE pool_id = :pool AND user_id = k.key OFFSET 0) AS l""",
         "leases_by_client_id": """unnest(:keys::text[]) AS k (key) CROSS JOIN LATERAL (
-            SELECT * FROM leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
+            SELECT * FROM sojourn_leases WHERE pool_id = :pool AND client_id = k.key OFFSET 0) AS l""",
         # OFFSET 0: session by session; it would read all users if it believes that they are few.
         "join_cuts": """LEFT JOIN LATERAL (
-            SELECT * FROM session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
-            LEFT JOIN session_users AS e ON e.user_id = ''""",
+            SELECT * FROM sojourn_session_users WHERE user_id = s.user_id OFFSET 0) AS u ON TRUE
+            LEFT JOIN sojourn_session_users AS e ON e.user_id = ''""",
         "device": "s.device::json ->> '?'",
         "feature": "split_part(pool_id, ':', 2)",
         "update": "FOR UPDATE",
@@ -167,29 +193,43 @@ POSTGRES = Dialect(
     placeholder=r"%(\1)s",
     array=list,
 )
-MYSQL = Dialect(
-    Backend.MYSQL,
-    {
-        # Statement time, whatever the session's time zone.
-        "now": f"coalesce(:now, {CLOCK_MYSQL})",
-        "clock": CLOCK_MYSQL,
-        "in": "IN :?",
-        "in_hashes": "IN :?",
-        "in_held": "IN :?",
-        # Left to itself, MariaDB merges or filters by other indexes, or scans the pool.
-        "join_holders": "LEFT JOIN leases AS l FORCE INDEX (leases_holder)"
-        " ON (l.pool_id, l.user_id, l.client_id) IN :?",
-        "leases_by_user_id": "leases AS l FORCE INDEX (leases_user_id)",
-        "leases_by_client_id": "leases AS l FORCE INDEX (leases_holder)",
-        "device": "json_value(s.device, '$.?') COLLATE utf8mb4_bin",
-        "feature": "substring_index(pool_id, ':', -1)",
-        "update": "FOR UPDATE",
-        "share": "LOCK IN SHARE MODE",
-        "skip": "SKIP LOCKED",
-        "least": "least",
-        "greatest": "greatest",
-    },
-    begin="BEGIN",
-    placeholder=r"%(\1)s",
-    array=list,
-)
+
+
+def _mysql(force: str) -> Dialect:
+    """`force`: how a statement says by which index a table is read."""
+
+    def forced(index: str) -> str:
+        return force.replace("?", index)
+
+    return Dialect(
+        Backend.MYSQL,
+        {
+            # Statement time, whatever the session's time zone.
+            "now": f"coalesce(:now, {CLOCK_MYSQL})",
+            "clock": CLOCK_MYSQL,
+            "in": "IN :?",
+            "in_hashes": "IN :?",
+            "in_held": "IN :?",
+            "force": force,
+            # Left to itself, MariaDB merges or filters by other indexes, or scans the pool.
+            "join_holders": f"LEFT JOIN sojourn_leases AS l {forced('sojourn_leases_holder')}"
+            " ON (l.pool_id, l.user_id, l.client_id) IN :?",
+            "leases_by_user_id": f"sojourn_leases AS l {forced('sojourn_leases_user_id')}",
+            "leases_by_client_id": f"sojourn_leases AS l {forced('sojourn_leases_holder')}",
+            "device": "json_value(s.device, '$.?') COLLATE utf8mb4_bin",
+            "feature": "substring_index(pool_id, ':', -1)",
+            "update": "FOR UPDATE",
+            "share": "LOCK IN SHARE MODE",
+            "skip": "SKIP LOCKED",
+            "least": "least",
+            "greatest": "greatest",
+        },
+        begin="BEGIN",
+        placeholder=r"%(\1)s",
+        array=list,
+    )
+
+
+MYSQL = _mysql("FORCE INDEX (?)")
+MYSQL_UNFORCED = _mysql("")
+"""For as long as the new name of `leases` is a view, of which no index can be named: see `names.mysql`."""

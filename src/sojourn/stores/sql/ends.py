@@ -11,29 +11,30 @@ from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import EndReason
 from sojourn.seating import end_event
+from sojourn.signing_in import cut_of, has_cut
 from sojourn.stores.sql import cutoffs, events
-from sojourn.stores.sql.cutoffs import EVERYBODY, LIVE
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.cutoffs import LIVE
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
 
 OF_USER = """
-SELECT s.id FROM sessions AS s WHERE s.user_id = :user AND {live_session} ORDER BY s.created_at, s.id
+SELECT s.id FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session} ORDER BY s.created_at, s.id
 """.replace("{live_session}", LIVE)
 LOCK = """
-SELECT {now}, s.id, s.user_id FROM sessions AS s WHERE s.id {in ids} AND {live_session}
+SELECT {now}, s.id, s.user_id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}
 ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
 LOCK_UNENDED = """
-SELECT id, user_id, created_at, idle_at FROM sessions WHERE id {in ids} AND ended_at IS NULL
+SELECT id, user_id, created_at, idle_at FROM sojourn_sessions WHERE id {in ids} AND ended_at IS NULL
 ORDER BY id {update} {skip}
 """
 END = """
-UPDATE sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHERE id {in ids}
+UPDATE sojourn_sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHERE id {in ids}
 """
-LEASES_OF = (
-    "SELECT id FROM leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed"
-)
+LEASES_OF = """
+SELECT id FROM sojourn_leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed
+"""
 
 
 class Ending(Struct, frozen=True, kw_only=True):
@@ -46,46 +47,49 @@ class Ending(Struct, frozen=True, kw_only=True):
     actor: str | None = None
 
 
-def end(
-    db: Database,
-    *,
-    ids: Sequence[str] | None,
-    user_id: str | None,
-    keep: Sequence[str],
-    reason: str,
-    actor: str | None,
-    idempotency: IdempotencyKey | None = None,
-) -> list[str] | Repeated:
-    """End sessions, and release the leases that belong to them; see `Store.end`."""
-    if ids is None and user_id is None:
-        raise InvalidInput("Name sessions by their ids, or by their user.")
+class EndVerb(Verbs):
+    """Sessions, ended."""
 
-    def work(tx: Tx) -> list[str]:
-        named = ids
-        if named is None:
-            rows = tx.rows(OF_USER, {"now": tx.instant, "user": user_id})
-            named = [row[0] for row in rows]
-        wanted = set(named) - set(keep)
-        if not wanted:
-            return []
-        params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(wanted))}
-        found = {row[1]: row for row in tx.rows(LOCK, params)}
-        endings = [
-            Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
-            for row in (found[i] for i in dict.fromkeys(named) if i in found)
-            if user_id is None or row[2] == user_id
-        ]
-        if endings:
-            now = endings[0].at
-            happened = [ended_event(each) for each in endings]
-            events.append(tx, happened + end_sessions(tx, endings, now), now)
-        return [each.id for each in endings]
+    def end(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        keep: Sequence[str] = (),
+        reason: str = "ended",
+        actor: str | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> list[str] | Repeated:
+        """End sessions, and release the leases that belong to them; see `Store.end`."""
+        if ids is None and user_id is None:
+            raise InvalidInput("Name sessions by their ids, or by their user.")
 
-    def first_of(tx: Tx) -> list[str] | Repeated:
-        answer: list[str] | Repeated = once(tx, [idempotency], lambda _: [work(tx)])[0]
-        return answer
+        def work(tx: Tx) -> list[str]:
+            named = ids
+            if named is None:
+                rows = tx.rows(OF_USER, {"now": tx.instant, "user": user_id})
+                named = [row[0] for row in rows]
+            wanted = set(named) - set(keep)
+            if not wanted:
+                return []
+            params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(wanted))}
+            found = {row[1]: row for row in tx.rows(LOCK, params)}
+            endings = [
+                Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
+                for row in (found[i] for i in dict.fromkeys(named) if i in found)
+                if user_id is None or row[2] == user_id
+            ]
+            if endings:
+                now = endings[0].at
+                happened = [ended_event(each) for each in endings]
+                events.append(tx, happened + end_sessions(tx, endings, now), now)
+            return [each.id for each in endings]
 
-    return db.transaction(first_of)
+        def first_of(tx: Tx) -> list[str] | Repeated:
+            answer: list[str] | Repeated = once(tx, [idempotency], lambda _: [work(tx)])[0]
+            return answer
+
+        return self._db.transaction(first_of)
 
 
 def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:
@@ -131,9 +135,8 @@ def end_behind(tx: Tx, ids: Sequence[str], now: int) -> int:
     _, cuts = cutoffs.now_and_cuts(tx, {row[1] for row in rows if row[1] is not None})
     endings = []
     for session_id, user_id, created_at, idle_at in rows:
-        own = None if user_id is None else cuts.get(user_id)
-        cut = cutoffs.cut_of(created_at, (own, cuts.get(EVERYBODY)))
-        if cut is not None and cut.ended(idle_at, now):
+        cut = cut_of(created_at, cutoffs.cuts_of(cuts, user_id))
+        if cut is not None and has_cut(cut, idle_at, now):
             endings.append(
                 Ending(
                     id=session_id, user_id=user_id, at=cut.at, reason=cut.reason, actor=cut.actor

@@ -1,7 +1,7 @@
 """The stream of events: ids in commit order, without a gap.
 
-The last statement of a transaction takes the next ids from the row `events` in `marks`, and holds that
-row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
+The last statement of a transaction takes the next ids from the row `events` in `sojourn_marks`, and holds
+that row until it has committed. So ids are given in the order of commits, and a reader that has seen id n
 has seen every smaller one. Locks are always taken in the order
 session_users, sessions, pools, leases, marks; the pulse, a row of marks too, before leases.
 """
@@ -15,25 +15,29 @@ from sqlalchemy import select
 
 from sojourn.errors import StoreBroken
 from sojourn.event import Event, of_canary
-from sojourn.store import LIST_MAX
+from sojourn.store import bounded
 from sojourn.stores.sql import schema
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
-MARKS = {"events": "events", "audits": "audits", "sweeps": "sweeps", "pulse": None}
-"""The rows of `marks`, and the table whose last id they hold."""
+MARKS = {
+    "events": "sojourn_events",
+    "audits": "sojourn_audits",
+    "sweeps": "sojourn_sweeps",
+    "pulse": None,
+}
+"""The rows of `sojourn_marks`, and the table whose last id they hold."""
 
-BUMP = "UPDATE marks SET value = value + :count WHERE name = :name RETURNING value"
-BUMP_MYSQL = "UPDATE marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
+BUMP = "UPDATE sojourn_marks SET value = value + :count WHERE name = :name RETURNING value"
+BUMP_MYSQL = "UPDATE sojourn_marks SET value = LAST_INSERT_ID(value + :count) WHERE name = :name"
 
 INSERT = """
-INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
 VALUES (:id, :at, :kind, :pool_id, :subject, :user_id, :client_id, :actor, :data)
 """
 APPEND_POSTGRES = """
-WITH mark AS (UPDATE marks SET value = value + :count WHERE name = 'events' RETURNING value)
-INSERT INTO events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
+WITH mark AS (UPDATE sojourn_marks SET value = value + :count WHERE name = 'events' RETURNING value)
+INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
 SELECT mark.value - :count + e.id, e.at, e.kind, e.pool_id, e.subject, e.user_id, e.client_id,
        e.actor, e.data
 FROM mark, json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text, pool_id text,
@@ -47,7 +51,7 @@ def append(tx: Tx, events: Sequence[Event], now: int) -> None:
     if not events:
         return
     count = len(events)
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         rows = [event_row(event, number, now) for number, event in enumerate(events, 1)]
         written = tx.do(APPEND_POSTGRES, {"count": count, "rows": tx.dialect.rows(rows)})
         if written != count:
@@ -60,47 +64,45 @@ def append(tx: Tx, events: Sequence[Event], now: int) -> None:
 def bump(tx: Tx, name: str, count: int) -> int:
     """Take the next `count` ids of a sequence without gaps; return the last of them."""
     params = {"name": name, "count": count}
-    if tx.dialect.backend is Backend.MYSQL:
-        last = tx.last_insert_id(BUMP_MYSQL, params)
-    else:
+    if tx.dialect.returning:
         last = int(next((row[0] or 0 for row in tx.rows(BUMP, params)), 0))
+    else:
+        last = tx.last_insert_id(BUMP_MYSQL, params)
     if not last:
         raise no_mark(name)
     return last
 
 
 def no_mark(name: str) -> StoreBroken:
-    return StoreBroken(f"The row '{name}' of the table marks is missing.")
+    return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
 
 
-def read(
-    db: Database,
-    *,
-    after: int,
-    limit: int,
-    kinds: Sequence[str],
-    pool_id: str | None,
-    user_id: str | None,
-    newest_first: bool,
-) -> list[Event]:
-    """Read the stream; see `Store.events`."""
-    column = schema.events.c
-    query = select(*(column[name] for name in EVENT_COLUMNS)).limit(bounded(limit))
-    if newest_first:
-        query = query.order_by(column.id.desc())
-        if after:
-            query = query.where(column.id < after)
-    else:
-        query = query.order_by(column.id).where(column.id > after)
-    if kinds:
-        query = query.where(column.kind.in_([str(kind) for kind in kinds]))
-    for name, value in (("pool_id", pool_id), ("user_id", user_id)):
-        if value is not None:
-            query = query.where(column[name] == value)
-    rows: Sequence[Any] = db.read(lambda tx: tx.core(query).all())
-    return [event_of(row) for row in rows]
+class EventVerbs(Verbs):
+    """The stream, read."""
 
-
-def bounded(limit: int) -> int:
-    """Hold a list verb to the most it may return."""
-    return max(0, min(limit, LIST_MAX))
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        kinds: Sequence[str] = (),
+        pool_id: str | None = None,
+        user_id: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Read the stream; see `Store.events`."""
+        column = schema.events.c
+        query = select(*(column[name] for name in EVENT_COLUMNS)).limit(bounded(limit))
+        if newest_first:
+            query = query.order_by(column.id.desc())
+            if after:
+                query = query.where(column.id < after)
+        else:
+            query = query.order_by(column.id).where(column.id > after)
+        if kinds:
+            query = query.where(column.kind.in_([str(kind) for kind in kinds]))
+        for name, value in (("pool_id", pool_id), ("user_id", user_id)):
+            if value is not None:
+                query = query.where(column[name] == value)
+        rows: Sequence[Any] = self._db.read(lambda tx: tx.core(query).all())
+        return [event_of(row) for row in rows]

@@ -108,6 +108,8 @@ SQLITE_DENIED = {3, 8, 14, 23}  # PERM, READONLY, CANTOPEN, AUTH
 SQLITE_DUPLICATE = {1555, 2067, 2579}  # CONSTRAINT: PRIMARYKEY, UNIQUE, ROWID
 
 
+NO_INDEX = "error 1176"
+"""MariaDB and MySQL: a statement names an index that a table has not, or of a view."""
 READ_ONLY = frozenset({"SQLSTATE 25006", "error 1290", "error 1792", "error 1836"})
 """The server only reads. After a failover it may be the old one, to which the connection still leads."""
 

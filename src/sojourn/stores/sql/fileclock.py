@@ -1,7 +1,7 @@
 """The time of a SQLite file: this host's, whatever its wall clock is set to while somebody has it open.
 
 The first to open a file since the machine was started decides by how much the file's time is ahead of the
-machine's uptime, and notes it in `marks`; everybody else goes by that. So all processes tell the same
+machine's uptime, and notes it in `sojourn_marks`; everybody else goes by that. So all processes tell the same
 time, to the millisecond, and a wall clock that is set back or ahead changes none of it. Time takes up the
 wall clock again, if that is ahead, when nobody else has the file open; and it never goes back behind the
 latest instant that the file knows of. See docs/adr/0022.
@@ -22,11 +22,11 @@ log = get_logger(__name__)
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 KNOWN = """
-SELECT name, value FROM marks WHERE name IN ('boot', 'clock', 'pulse')
-UNION ALL SELECT 'event', at FROM (SELECT at FROM events ORDER BY id DESC LIMIT 1)
+SELECT name, value FROM sojourn_marks WHERE name IN ('boot', 'clock', 'pulse')
+UNION ALL SELECT 'event', at FROM (SELECT at FROM sojourn_events ORDER BY id DESC LIMIT 1)
 """
 NOTE = """
-INSERT INTO marks (name, value) VALUES ('boot', :boot), ('clock', :ahead)
+INSERT INTO sojourn_marks (name, value) VALUES ('boot', :boot), ('clock', :ahead)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 

@@ -39,12 +39,15 @@ from sqlalchemy.types import NullType
 
 from sojourn.errors import NotFound, SettingsError, StoreBroken, StoreError
 from sojourn.stores.sql.faults import classify
+from sojourn.token import FOREIGN_MAX
 
 BATCH = 250
 DATA_READ = 1_048_577
 TEXT_READ = 1_024
+TOKEN_READ = FOREIGN_MAX + 1
 TABLES_NAMED = 20
 CONNECT_TIMEOUT = 10  # seconds
+READ_POSTGRES = "BEGIN READ ONLY; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC'"
 HINT = "Check --from: the address, the user and its right to read the table, the database's name."
 
 
@@ -81,6 +84,18 @@ SHAPES: Mapping[str, Shape] = {
             "data": ("data",),
             "expires": ("expiry",),
             "created": ("created",),
+        },
+    ),
+    "license-sessions": Shape(
+        ("user_sessions", "license_sessions", "feature_sessions"),
+        ("token", "user", "feature", "beat"),
+        {
+            "token": ("session_token", "token"),
+            "user": ("user_id",),
+            "feature": ("feature", "feature_name"),
+            "license": ("license_cache_id", "license_id"),
+            "beat": ("last_heartbeat", "last_heartbeat_at", "heartbeat_at"),
+            "created": ("created_at", "started_at"),
         },
     ),
     "user-sessions": Shape(
@@ -169,15 +184,14 @@ class SqlSource:
                 isolation_level="AUTOCOMMIT",
                 poolclass=NullPool,
                 hide_parameters=True,
-                connect_args={"connect_timeout": CONNECT_TIMEOUT},
+                # Behind a pooler, what is prepared is another's.
+                connect_args={"connect_timeout": CONNECT_TIMEOUT}
+                | ({"prepare_threshold": None} if postgres else {}),
             )
         with reading():
             connection = self._open.enter_context(engine.connect())
             if self._backend == "postgresql":
                 self.zone = str(connection.execute(text("SHOW TimeZone")).scalar_one())
-                for setting in ("default_transaction_read_only = on", "DateStyle = ISO"):
-                    connection.execute(text(f"SET {setting}"))
-                connection.execute(text("SET TimeZone = 'UTC'"))
             elif self._backend != "sqlite":
                 connection.execute(text("SET SESSION TRANSACTION READ ONLY"))
                 connection.execute(text("SET time_zone = '+00:00'"))
@@ -196,6 +210,19 @@ class SqlSource:
     def connection(self) -> Connection:
         assert self._connection is not None, "open it first"
         return self._connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read as we must. On PostgreSQL that is set for a transaction: behind a pooler, what is set for
+        longer stays for an application."""
+        if self._backend != "postgresql":
+            yield
+            return
+        self.connection.exec_driver_sql(READ_POSTGRES, execution_options={"no_parameters": True})
+        try:
+            yield
+        finally:
+            self.connection.exec_driver_sql("ROLLBACK")
 
     def choose(self, name: str | None, kind: str | None) -> Found:
         """Find the table. Raises NotFound, naming those that look like one."""
@@ -280,7 +307,8 @@ class SqlSource:
     def count(self, found: Found) -> int:
         with reading():
             rows = select(func.count()).select_from(table(found.table, schema=found.schema))
-            return int(self.connection.execute(rows).scalar_one())
+            with self._reading():
+                return int(self.connection.execute(rows).scalar_one())
 
     def batches(self, found: Found, size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
         """Read the table by its key, some rows at a time. Each row says what `moving.adopt` asks."""
@@ -293,7 +321,7 @@ class SqlSource:
         after: Sequence[Any] | None = None
         width = len(found.key)
         while True:
-            with reading():
+            with reading(), self._reading():
                 rows = self.connection.execute(self._query(found, after, size)).all()
             if rows:
                 yield [_row(found, row[width:]) for row in rows]
@@ -323,7 +351,7 @@ class SqlSource:
             return column(name)  # MySQL's BIT(1) is a byte, and a text of it nothing
         if self._backend == "sqlite":
             return column(name)
-        return func.substr(self._text(name), 1, TEXT_READ)
+        return func.substr(self._text(name), 1, TOKEN_READ if role == "token" else TEXT_READ)
 
     def _text(self, name: str) -> ColumnElement[Any]:
         return column(name) if self._backend == "sqlite" else cast(column(name), String)

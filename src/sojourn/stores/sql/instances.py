@@ -7,6 +7,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sojourn.ledger import INSTANCE_KEPT, INSTANCES_MAX, Instance
+from sojourn.stores.sql import migrations
 from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.rows import to_json
 from sojourn.stores.sql.schema import instances
@@ -24,6 +25,7 @@ def register(db: Database, instance: Instance, *, stopped: bool) -> None:
             "fingerprints": to_json(instance.fingerprints),
             "seen_at": now,
             "stopped_at": now if stopped else None,
+            "schema_version": migrations.head(),
         }
         tx.core(delete(instances).where(instances.c.seen_at < now - INSTANCE_KEPT))
         if tx.core(update(instances).where(instances.c.id == instance.id).values(row)).rowcount:

@@ -14,10 +14,11 @@ from sojourn.errors import Conflict
 from sojourn.event import Event
 from sojourn.ledger import ApiKey, Audit, Instance, LicenseChange, Role, SweepRun
 from sojourn.license import License, LicenseStatus, Policy, Pool
+from sojourn.store import bounded
 from sojourn.stores.sql import instances, recorded
 from sojourn.stores.sql.audits import audit as _audit
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded, bump
+from sojourn.stores.sql.events import bump
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import from_json, to_json
 from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
@@ -26,20 +27,22 @@ from sojourn.stores.sql.webhooks import SqlBook
 LICENSE = [licenses.c[name] for name in License.__struct_fields__]
 KEY = [api_keys.c[name] for name in ApiKey.__struct_fields__]
 
-LOCK = "SELECT {columns} FROM licenses WHERE id = :id {update}".replace(
+LOCK = "SELECT {columns} FROM sojourn_licenses WHERE id = :id {update}".replace(
     "{columns}", ", ".join(License.__struct_fields__)
 )
-BY_HASH = "SELECT key_hash, {columns} FROM licenses WHERE key_hash {in_hashes hashes}".replace(
-    "{columns}", ", ".join(License.__struct_fields__)
+BY_HASH = (
+    "SELECT key_hash, {columns} FROM sojourn_licenses WHERE key_hash {in_hashes hashes}".replace(
+        "{columns}", ", ".join(License.__struct_fields__)
+    )
 )
-KEY_BY_HASH = "SELECT {now}, {columns} FROM api_keys WHERE key_hash = :hash".replace(
+KEY_BY_HASH = "SELECT {now}, {columns} FROM sojourn_api_keys WHERE key_hash = :hash".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
 VALID_KEYS = (
-    "SELECT key_hash FROM api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
+    "SELECT key_hash FROM sojourn_api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
     "AND (expires_at IS NULL OR expires_at > {now})"
 )
-KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM api_keys WHERE id = :id".replace(
+KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id = :id".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
 POOL_ID = features.c.license_id + ":" + features.c.feature

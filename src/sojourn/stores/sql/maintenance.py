@@ -16,10 +16,9 @@ from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.seating import end_event
 from sojourn.session import TOMBSTONE
-from sojourn.store import Swept
+from sojourn.store import Swept, bounded
 from sojourn.stores.sql import cutoffs, ends, events, outages
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, requests, sessions
@@ -29,21 +28,24 @@ CHUNK = 250
 """Rows per transaction, so that nobody waits for a sweep."""
 
 LOCK_SILENT = """
-SELECT {lease} FROM leases AS l WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND l.expires_at <= :at
+SELECT {lease} FROM sojourn_leases AS l
+WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND l.expires_at <= :at
 ORDER BY l.id {update} {skip}
 """
-NOTE = "UPDATE leases SET ended_at = expires_at, end_reason = :reason WHERE id {in ids}"
+NOTE = "UPDATE sojourn_leases SET ended_at = expires_at, end_reason = :reason WHERE id {in ids}"
 LOCK_ENDED = """
-SELECT id FROM leases WHERE id {in ids} AND ended_at <= :until ORDER BY id {update} {skip}
+SELECT id FROM sojourn_leases WHERE id {in ids} AND ended_at <= :until ORDER BY id {update} {skip}
 """
-FORGET_LEASES = "DELETE FROM leases WHERE id {in ids}"
+FORGET_LEASES = "DELETE FROM sojourn_leases WHERE id {in ids}"
 LOCK_GONE = """
-SELECT id FROM sessions WHERE id {in ids} AND coalesce(ended_at, idle_at) <= :until
+SELECT id FROM sojourn_sessions WHERE id {in ids} AND coalesce(ended_at, idle_at) <= :until
 ORDER BY id {update} {skip}
 """
-LOCK_DEVICES = "SELECT id, device FROM sessions WHERE id {in ids} ORDER BY id {update} {skip}"
-FORGET_IP = "UPDATE sessions SET device = :device WHERE id = :id"
-FORGET_SESSIONS = "DELETE FROM sessions WHERE id {in ids}"
+LOCK_DEVICES = (
+    "SELECT id, device FROM sojourn_sessions WHERE id {in ids} ORDER BY id {update} {skip}"
+)
+FORGET_IP = "UPDATE sojourn_sessions SET device = :device WHERE id = :id"
+FORGET_SESSIONS = "DELETE FROM sojourn_sessions WHERE id {in ids}"
 
 
 def sweep(

@@ -22,8 +22,8 @@ AT_ONCE = 50
 
 # The first session of that device answers; only a device that is new costs a look at all of them.
 KNOWN = """
-EXISTS (SELECT 1 FROM sessions AS s WHERE s.user_id = :user_# AND s.impersonator IS NULL),
-EXISTS (SELECT 1 FROM sessions AS s WHERE s.user_id = :user_# AND s.impersonator IS NULL
+EXISTS (SELECT 1 FROM sojourn_sessions AS s WHERE s.user_id = :user_# AND s.impersonator IS NULL),
+EXISTS (SELECT 1 FROM sojourn_sessions AS s WHERE s.user_id = :user_# AND s.impersonator IS NULL
     AND s.device IS NOT NULL AND coalesce({device name}, '') = :name_#
     AND coalesce({device kind}, '') = :kind_#)
 """

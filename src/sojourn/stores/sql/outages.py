@@ -1,6 +1,6 @@
 """Our outage never costs a customer a seat.
 
-The row `pulse` in `marks` says when the service was last alive. Whoever finds it further back than
+The row `pulse` in `sojourn_marks` says when the service was last alive. Whoever finds it further back than
 `max_pause` gives the leases that were live then their time back, once: it locks that row, and the
 second to come finds a fresh pulse. The row is locked after pools and before leases.
 """
@@ -11,39 +11,38 @@ from sojourn.event import Event, EventKind
 from sojourn.store import Outage
 from sojourn.stores.sql import events
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
 
 BEAT = """
-UPDATE marks SET value = {now}
+UPDATE sojourn_marks SET value = {now}
 WHERE name = 'pulse' AND (value IS NULL OR value >= {now} - :max_pause)
 """
-LOCK = "SELECT value, {now} FROM marks WHERE name = 'pulse' {update}"
+LOCK = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse' {update}"
 # What a grant needs, a pulse must get: where the stream cannot be written, we are away.
-LOCK_STREAM = "SELECT value FROM marks WHERE name = 'events' {update}"
-NOW = "SELECT value, {now} FROM marks WHERE name = 'pulse'"
-SET = "UPDATE marks SET value = :at WHERE name = 'pulse'"
+LOCK_STREAM = "SELECT value FROM sojourn_marks WHERE name = 'events' {update}"
+NOW = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse'"
+SET = "UPDATE sojourn_marks SET value = :at WHERE name = 'pulse'"
 
 # Until `served_until` the store may have served, and given away the seat of any lease that ran out. One that
 # expires with its last beat said goodbye where the linger is zero: it is over.
 OWED = """
 ended_at IS NULL AND NOT lapsed AND expires_at > :served_until
 AND (graced_at IS NULL OR last_beat_at > graced_at) AND expires_at > last_beat_at
-AND EXISTS (SELECT 1 FROM pools AS p WHERE p.id = leases.pool_id AND p.status <> 'dropped')
+AND EXISTS (SELECT 1 FROM sojourn_pools AS p WHERE p.id = sojourn_leases.pool_id AND p.status <> 'dropped')
 """
 # At most `lost_after` from now, never past `max_lease`, and never less than it had.
 GRACE = """
-UPDATE leases SET
+UPDATE sojourn_leases SET
     expires_at = {greatest}(expires_at, {least}(expires_at + :lasted,
-        :at + (SELECT p.lost_after FROM pools AS p WHERE p.id = leases.pool_id),
-        (SELECT coalesce(leases.acquired_at + p.max_lease, leases.expires_at + :lasted)
-            FROM pools AS p WHERE p.id = leases.pool_id))),
+        :at + (SELECT p.lost_after FROM sojourn_pools AS p WHERE p.id = sojourn_leases.pool_id),
+        (SELECT coalesce(sojourn_leases.acquired_at + p.max_lease, sojourn_leases.expires_at + :lasted)
+            FROM sojourn_pools AS p WHERE p.id = sojourn_leases.pool_id))),
     suspect_at = suspect_at + :lasted,
     graced_at = :at
 WHERE {owed}
 """.replace("{owed}", OWED)
 GRACE_POSTGRES = (
     GRACE
-    + "AND id IN (SELECT id FROM leases WHERE {owed} ORDER BY id FOR UPDATE)".replace(
+    + "AND id IN (SELECT id FROM sojourn_leases WHERE {owed} ORDER BY id FOR UPDATE)".replace(
         "{owed}", OWED
     )
 )
@@ -58,11 +57,11 @@ def pulse(db: Database, *, max_pause: int) -> Outage | None:
 
     def beat(tx: Tx) -> bool:
         fresh = tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause}) > 0
-        if fresh and tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+        if fresh and not tx.dialect.one_writer:
             tx.rows(LOCK_STREAM, {})
         return fresh
 
-    run = db.write if db.dialect.backend is Backend.SQLITE else db.transaction
+    run = db.write if db.dialect.one_writer else db.transaction
     if run(beat):
         return None
     return db.transaction(lambda tx: _pulse(tx, max_pause))
@@ -105,14 +104,14 @@ def give_grace(tx: Tx, max_pause: int) -> tuple[Outage | None, int]:
     if not rows:
         raise events.no_mark("pulse")
     last, now = rows[0][0], int(rows[0][1])
-    if tx.dialect.backend is not Backend.SQLITE:
+    if not tx.dialect.one_writer:
         now = tx.now()  # now that the row is ours
     tx.do(SET, {"at": now})
     if not stale(last, now, max_pause):
         return None, now
     lasted = now - last
     tx.patiently()
-    grace = GRACE_POSTGRES if tx.dialect.backend is Backend.POSTGRES else GRACE
+    grace = tx.dialect.pick(sqlite=GRACE, postgres=GRACE_POSTGRES, mysql=GRACE)
     extended = tx.do(grace, {"lasted": lasted, "at": now, "served_until": last + max_pause})
     return Outage(lasted=lasted, extended=extended), now
 

@@ -14,7 +14,6 @@ from sojourn.lease import Lease
 from sojourn.license import CountBy, Policy, Pool, WhenFull
 from sojourn.seating import SeatCount
 from sojourn.stores.sql.database import Rows, Tx
-from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.rows import lease_of
 
 Holder = tuple[str, str]
@@ -30,7 +29,7 @@ SELECT count({seat}) AS seats, count({doubted}) AS trusted, count(*) AS leases,
        count(CASE WHEN l.expires_at <= :at THEN 1 END),
        count(CASE WHEN l.suspect_at <= :past_linger THEN 1 END),
        count(CASE WHEN l.idle_since <= :idle_before THEN 1 END)
-FROM leases AS l WHERE {unended}
+FROM sojourn_leases AS l WHERE {unended}
 """
 # Where each lease is a seat of its own, nothing need be sorted to count.
 COUNT_LEASES = COUNT.replace("{seat}", "*").replace(
@@ -44,13 +43,15 @@ COUNTS = {
     CountBy.USER: COUNT_SEATS.replace("{key}", "l.user_id"),
     CountBy.CLIENT: COUNT_SEATS.replace("{key}", "l.client_id"),
 }
-EXPIRED = "SELECT l.id FROM leases AS l WHERE {unended} AND l.expires_at <= :at ORDER BY l.id"
+EXPIRED = (
+    "SELECT l.id FROM sojourn_leases AS l WHERE {unended} AND l.expires_at <= :at ORDER BY l.id"
+)
 LAPSE = """
-UPDATE leases SET lapsed = TRUE
+UPDATE sojourn_leases SET lapsed = TRUE
 WHERE id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed AND expires_at <= :at
 """
-LOCK_IDS = "SELECT id FROM leases WHERE id {in ids} ORDER BY id {update}"
-LOCK_LEASES = "SELECT {lease} FROM leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"
+LOCK_IDS = "SELECT id FROM sojourn_leases WHERE id {in ids} ORDER BY id {update}"
+LOCK_LEASES = "SELECT {lease} FROM sojourn_leases AS l WHERE l.id {in ids} ORDER BY l.id {update}"
 
 HELD = """
 SELECT l.{key}, l.id FROM {leases_by_{key}} WHERE {live_among} AND l.{key} {in keys}
@@ -60,24 +61,24 @@ SELECT {lease} FROM {leases_by_user_id} WHERE {live_among} AND l.user_id {in key
 ORDER BY l.last_beat_at, l.id
 """
 MOST_SILENT = """
-SELECT {lease} FROM leases AS l WHERE {live} ORDER BY l.last_beat_at, l.id LIMIT :limit
+SELECT {lease} FROM sojourn_leases AS l WHERE {live} ORDER BY l.last_beat_at, l.id LIMIT :limit
 """
 
 SUSPECT_LEASES = """
-SELECT {lease} FROM leases AS l WHERE {live} AND l.suspect_at <= :past_linger
+SELECT {lease} FROM sojourn_leases AS l WHERE {live} AND l.suspect_at <= :past_linger
 ORDER BY l.last_beat_at, l.id LIMIT :limit
 """
 IDLE_LEASES = """
-SELECT {lease} FROM leases AS l
+SELECT {lease} FROM sojourn_leases AS l
 WHERE {live} AND l.suspect_at > :past_linger AND l.idle_since <= :idle_before
 ORDER BY l.idle_since, l.id LIMIT :limit
 """
 SUSPECT_SEATS = """
-SELECT l.{key} FROM leases AS l WHERE {live} GROUP BY l.{key} HAVING max(l.suspect_at) <= :past_linger
+SELECT l.{key} FROM sojourn_leases AS l WHERE {live} GROUP BY l.{key} HAVING max(l.suspect_at) <= :past_linger
 ORDER BY max(l.last_beat_at), min(l.id) LIMIT :limit
 """
 IDLE_SEATS = """
-SELECT l.{key} FROM leases AS l WHERE {live} GROUP BY l.{key}
+SELECT l.{key} FROM sojourn_leases AS l WHERE {live} GROUP BY l.{key}
 HAVING max(l.suspect_at) > :past_linger
    AND count(l.idle_since) = count(*) AND max(l.idle_since) <= :idle_before
 ORDER BY max(l.idle_since), min(l.id) LIMIT :limit
@@ -258,8 +259,8 @@ class PoolView:
 
     def _still_reclaimable(self, found: list[list[Lease]]) -> list[list[Lease]]:
         """Lock the leases found, and keep the seats of which no beat has come in meanwhile."""
-        if not found or self._tx.dialect.backend is Backend.SQLITE:
-            return found  # SQLite has one writer
+        if not found or self._tx.dialect.one_writer:
+            return found
         ids = self._tx.dialect.keys(lease.id for leases in found for lease in leases)
         rows = self._tx.rows(LOCK_LEASES, {"ids": ids})
         now = {lease.id: lease for lease in map(lease_of, rows)}

@@ -1,6 +1,6 @@
 """The stream of another store, as the ledger has it: each event once, by its id.
 
-The row `events` in `marks` holds the id of the last one, and changes in the transaction that writes
+The row `events` in `sojourn_marks` holds the id of the last one, and changes in the transaction that writes
 them: so a recorder that was killed, or two that run at once, leave no gap and no double.
 """
 
@@ -20,10 +20,10 @@ from sojourn.stores.sql.events import INSERT, no_mark
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
 NAME = "ledger"
-LOCK = "SELECT value FROM marks WHERE name = 'events' {update}"
-SET = "UPDATE marks SET value = :value WHERE name = 'events'"
-READ = "SELECT name, value FROM marks WHERE name IN ('events', 'ledger')"
-NOTE = "INSERT INTO marks (name, value) VALUES ('ledger', :value)"
+LOCK = "SELECT value FROM sojourn_marks WHERE name = 'events' {update}"
+SET = "UPDATE sojourn_marks SET value = :value WHERE name = 'events'"
+READ = "SELECT name, value FROM sojourn_marks WHERE name IN ('events', 'ledger')"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('ledger', :value)"
 
 
 def mark(db: Database) -> tuple[str, int]:

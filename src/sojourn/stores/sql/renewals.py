@@ -7,14 +7,14 @@ way brings nothing back. Rows are locked in order of id, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from sojourn.lease import Renew, Renewal
 from sojourn.stores.sql import outages, renewals_mysql
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.database import Database, Tx, Verbs
+from sojourn.stores.sql.dialect import Dialect
 from sojourn.stores.sql.rows import OPEN, renewal
 
 SEPARATOR = "\x1f"
@@ -41,18 +41,19 @@ s AS (
          AS b (id, fence, idle_for, next_in, closing)
     CROSS JOIN c
     CROSS JOIN LATERAL (
-        SELECT * FROM leases WHERE id = b.id AND fence = b.fence
+        SELECT * FROM sojourn_leases WHERE id = b.id AND fence = b.fence
             AND coalesce(ended_at, 0) = 0 AND NOT lapsed AND expires_at > c.now
         FOR UPDATE
     ) AS l
     CROSS JOIN LATERAL (
-        SELECT * FROM pools AS p WHERE p.id = l.pool_id AND {open} OFFSET 0
+        SELECT * FROM sojourn_pools AS p WHERE p.id = l.pool_id AND {open} OFFSET 0
     ) AS p
 )
-UPDATE leases SET last_beat_at = greatest(leases.last_beat_at, s.now), suspect_at = s.suspect_at,
+UPDATE sojourn_leases
+SET last_beat_at = greatest(sojourn_leases.last_beat_at, s.now), suspect_at = s.suspect_at,
     expires_at = s.expires_at, idle_since = s.idle_since
-FROM s WHERE leases.id = s.id
-RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now, s.now
+FROM s WHERE sojourn_leases.id = s.id
+RETURNING sojourn_leases.id, sojourn_leases.expires_at - s.now, sojourn_leases.suspect_at <= s.now, s.now
 """
     )
     .replace("{patience}", PATIENCE)
@@ -62,7 +63,7 @@ RETURNING leases.id, leases.expires_at - s.now, leases.suspect_at <= s.now, s.no
 SQLITE = (
     (
         """
-UPDATE leases SET
+UPDATE sojourn_leases SET
     last_beat_at = max(last_beat_at, :now),
     suspect_at = CASE WHEN b.closing THEN min(suspect_at, :now)
                       ELSE max(suspect_at, :now + {patience}) END,
@@ -72,10 +73,10 @@ UPDATE leases SET
     idle_since = coalesce(:now - b.idle_for, idle_since)
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS idle_for,
              value ->> 3 AS next_in, value ->> 4 AS closing FROM json_each(:beats)) AS b
-CROSS JOIN pools AS p
-WHERE leases.id = b.id AND leases.fence = b.fence AND leases.ended_at IS NULL
-  AND NOT leases.lapsed AND leases.expires_at > :now
-  AND p.id = leases.pool_id AND {open}
+CROSS JOIN sojourn_pools AS p
+WHERE sojourn_leases.id = b.id AND sojourn_leases.fence = b.fence AND sojourn_leases.ended_at IS NULL
+  AND NOT sojourn_leases.lapsed AND sojourn_leases.expires_at > :now
+  AND p.id = sojourn_leases.pool_id AND {open}
 RETURNING id, expires_at - :now, suspect_at <= :now
 """
     )
@@ -84,14 +85,17 @@ RETURNING id, expires_at - :now, suspect_at <= :now
 )
 
 
-def renew(db: Database, renews: Sequence[Renew], *, max_pause: int) -> list[Renewal | None]:
-    """Apply beats; see `Store.renew`."""
-    answers: list[Renewal | None] = [None] * len(renews)
-    _apply(db, renews, range(len(renews)), answers)
-    missed = [index for index, answer in enumerate(answers) if answer is None]
-    if missed and outages.heal(db, max_pause=max_pause):
-        _apply(db, renews, missed, answers)
-    return answers
+class RenewVerb(Verbs):
+    """Beats, applied."""
+
+    def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
+        """Apply beats; see `Store.renew`."""
+        answers: list[Renewal | None] = [None] * len(renews)
+        _apply(self._db, renews, range(len(renews)), answers)
+        missed = [index for index, answer in enumerate(answers) if answer is None]
+        if missed and outages.heal(self._db, max_pause=self._max_pause):
+            _apply(self._db, renews, missed, answers)
+        return answers
 
 
 def _apply(
@@ -119,7 +123,7 @@ def _apply(
                 parted.add(beat.lease_id)
                 later.append(index)
         batch = [first[lease_id] for lease_id in sorted(first)]
-        found = db.write(partial(_STATEMENTS[db.dialect.backend], beats=batch))
+        found = db.write(partial(_beating(db.dialect), beats=batch))
         for index in now:
             answers[index] = found.get(renews[index].lease_id)
         waiting = later
@@ -158,8 +162,5 @@ def _on_sqlite(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     return _renewals(tx.rows(SQLITE, {"now": tx.instant, "beats": tx.dialect.keys(rows)}))
 
 
-_STATEMENTS = {
-    Backend.POSTGRES: _on_postgres,
-    Backend.SQLITE: _on_sqlite,
-    Backend.MYSQL: renewals_mysql.beat,
-}
+def _beating(dialect: Dialect) -> Callable[..., dict[str, Renewal]]:
+    return dialect.pick(sqlite=_on_sqlite, postgres=_on_postgres, mysql=renewals_mysql.beat)

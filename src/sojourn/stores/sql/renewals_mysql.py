@@ -23,12 +23,12 @@ READ = """
 SELECT {now}, min(l.pool_id) = max(l.pool_id), json_arrayagg(json_array(
     l.id, l.fence, l.suspect_at, l.expires_at, l.acquired_at, p.lost_after, p.suspect_after,
     p.heartbeat_interval, p.linger, p.max_lease))
-FROM leases AS l FORCE INDEX (PRIMARY) STRAIGHT_JOIN pools AS p ON p.id = l.pool_id
+FROM sojourn_leases AS l {force PRIMARY} STRAIGHT_JOIN sojourn_pools AS p ON p.id = l.pool_id
 WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
   AND {open}
 """.replace("{open}", OPEN.replace("{at}", "{now}"))
 WRITE = """
-UPDATE leases SET last_beat_at = greatest(last_beat_at, {now}),
+UPDATE sojourn_leases SET last_beat_at = greatest(last_beat_at, {now}),
     suspect_at = {bound}(suspect_at, :suspect_at), expires_at = {bound}(expires_at, :expires_at),
     idle_since = coalesce(:now_read - {idle_for}, idle_since)
 WHERE id {in ids} AND {held} AND ended_at IS NULL AND NOT lapsed AND expires_at > {now}

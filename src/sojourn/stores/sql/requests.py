@@ -17,19 +17,19 @@ from sqlalchemy.exc import IntegrityError
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Kept, Repeated, answer_once
 from sojourn.session import Session
 from sojourn.stores.answers import Answer, answer_of, keeps, kept_of, sessions_in
-from sojourn.stores.sql.database import Again, Database, Tx
+from sojourn.stores.sql.database import Again, Tx, Verbs
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import session_of
 
 # Now is told where no key is known, too.
 KNOWN = """
 SELECT c.now, r.digest, r.fingerprint, r.note, r.answer, r.at
-FROM (SELECT {now} AS now) AS c LEFT JOIN requests AS r ON r.digest {in_hashes digests}
+FROM (SELECT {now} AS now) AS c LEFT JOIN sojourn_requests AS r ON r.digest {in_hashes digests}
 """
-SESSIONS = "SELECT {session} FROM sessions AS s WHERE s.id {in ids}"
-DROP = "DELETE FROM requests WHERE digest {in_hashes digests}"
+SESSIONS = "SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids}"
+DROP = "DELETE FROM sojourn_requests WHERE digest {in_hashes digests}"
 KEEP = """
-INSERT INTO requests (digest, fingerprint, note, answer, at)
+INSERT INTO sojourn_requests (digest, fingerprint, note, answer, at)
 VALUES (:digest, :fingerprint, :note, :answer, :at)
 """
 
@@ -55,16 +55,19 @@ def once(
     return answers
 
 
-def answered(db: Database, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
-    """Say what was answered first; see `Store.answered`."""
-    if not keys:
-        return []
-    now, known, _ = db.read(lambda tx: _read(tx, keys))
-    found = [known.get(key.digest) for key in keys]
-    return [
-        None if kept is None else kept.again(key, now)
-        for kept, key in zip(found, keys, strict=True)
-    ]
+class RequestVerbs(Verbs):
+    """First answers, told again."""
+
+    def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
+        """Say what was answered first; see `Store.answered`."""
+        if not keys:
+            return []
+        now, known, _ = self._db.read(lambda tx: _read(tx, keys))
+        found = [known.get(key.digest) for key in keys]
+        return [
+            None if kept is None else kept.again(key, now)
+            for kept, key in zip(found, keys, strict=True)
+        ]
 
 
 def _read(tx: Tx, keys: Sequence[IdempotencyKey]) -> tuple[int, dict[bytes, Kept], set[bytes]]:

@@ -11,7 +11,7 @@ from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseState, Origin, Renewal
-from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import CHOICES, POLICY, LicenseStatus, Policy, Pool
 from sojourn.session import Session, check_size
 
 Row = Sequence[Any]
@@ -22,9 +22,8 @@ LEASE_COLUMNS = (
     *("idle_since", "device", "ended_at", "end_reason", "graced_at"),
 )
 POOL_COLUMNS = (
-    *("license_id", "feature", "capacity", "heartbeat_interval", "lost_after", "suspect_after"),
-    *("linger", "resume_window", "count_by", "when_full", "idle_after", "max_lease"),
-    *("status", "valid_from", "valid_until"),
+    *("license_id", "feature", "status", "valid_from", "valid_until"),
+    *POLICY,
 )
 SESSION_COLUMNS = (
     *("id", "user_id", "data", "revision", "created_at", "authenticated_at", "last_used_at"),
@@ -40,7 +39,7 @@ SESSION = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
 
 OPEN = """p.status = 'active' AND (p.valid_from IS NULL OR p.valid_from <= {at})
     AND (p.valid_until IS NULL OR p.valid_until > {at})"""
-"""Which of pools AS p grant and keep seats at an instant."""
+"""Which of sojourn_pools AS p grant and keep seats at an instant."""
 DROPPED = "dropped"
 """The status of a pool that is gone: its row stays, so that its fence only ever grows."""
 
@@ -118,26 +117,20 @@ def lease_row(lease: Lease) -> dict[str, Any]:
 
 def pool_of(row: Row) -> Pool | None:
     """Read POOL_COLUMNS; None if the pool has been dropped."""
-    if row[12] == DROPPED:
+    license_id, feature, status, valid_from, valid_until, *policy = row
+    if status == DROPPED:
         return None
+    values: dict[str, Any] = {
+        name: CHOICES[name](value) if name in CHOICES else value
+        for name, value in zip(POLICY, policy, strict=True)
+    }
     return Pool(
-        license_id=row[0],
-        feature=row[1],
-        policy=Policy(
-            capacity=row[2],
-            heartbeat_interval=row[3],
-            lost_after=row[4],
-            suspect_after=row[5],
-            linger=row[6],
-            resume_window=row[7],
-            count_by=CountBy(row[8]),
-            when_full=WhenFull(row[9]),
-            idle_after=row[10],
-            max_lease=row[11],
-        ),
-        status=LicenseStatus(row[12]),
-        valid_from=row[13],
-        valid_until=row[14],
+        license_id=license_id,
+        feature=feature,
+        policy=Policy(**values),
+        status=LicenseStatus(status),
+        valid_from=valid_from,
+        valid_until=valid_until,
     )
 
 

@@ -83,7 +83,7 @@ older.learn()
 metadata = MetaData()
 
 pools = Table(
-    "pools",
+    "sojourn_pools",
     metadata,
     Column("id", Key(200), primary_key=True),
     Column("license_id", Key(128), nullable=False),
@@ -107,7 +107,7 @@ pools = Table(
 )
 
 leases = Table(
-    "leases",
+    "sojourn_leases",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("pool_id", Key(200), nullable=False),
@@ -127,22 +127,22 @@ leases = Table(
     Column("graced_at", INSTANT),
     # An acquire has counted it as expired: no beat that set out earlier may bring it back.
     Column("lapsed", Boolean, nullable=False, server_default=false()),
-    UniqueConstraint("pool_id", "client_id", "user_id", name="leases_holder"),
+    UniqueConstraint("pool_id", "client_id", "user_id", name="sojourn_leases_holder"),
     Index(
-        "leases_pool",
+        "sojourn_leases_pool",
         "pool_id",
         "ended_at",
         postgresql_where=text("ended_at IS NULL"),
         sqlite_where=text("ended_at IS NULL"),
     ),
-    Index("leases_user_id", "user_id"),
-    Index("leases_session", "session_id"),
+    Index("sojourn_leases_user_id", "user_id"),
+    Index("sojourn_leases_session", "session_id"),
     **IN_MYSQL,
     **HOT,
 )
 
 sessions = Table(
-    "sessions",
+    "sojourn_sessions",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("token_hash", HASH, nullable=False),
@@ -163,31 +163,31 @@ sessions = Table(
     Column("ended_at", INSTANT),
     Column("ended_by", Key(256)),
     Column("end_reason", Key(256)),
-    UniqueConstraint("token_hash", name="sessions_token"),
+    UniqueConstraint("token_hash", name="sojourn_sessions_token"),
     Index(
-        "sessions_previous",
+        "sojourn_sessions_previous",
         "previous_hash",
         postgresql_where=text("previous_hash IS NOT NULL"),
         sqlite_where=text("previous_hash IS NOT NULL"),
     ),
-    Index("sessions_user", "user_id", "created_at"),
+    Index("sojourn_sessions_user", "user_id", "created_at"),
     **IN_MYSQL,
     **HOT,
 )
 
 session_users = Table(
-    "session_users",
+    "sojourn_session_users",
     metadata,
     Column("user_id", Key(256), primary_key=True),  # '': everybody
     Column("cut_at", INSTANT),
     Column("cut_by", Key(256)),
     Column("cut_reason", Key(256)),
-    Index("session_users_cut", "cut_at"),
+    Index("sojourn_session_users_cut", "cut_at"),
     **IN_MYSQL,
 )
 
 events = Table(
-    "events",
+    "sojourn_events",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),  # from marks: see events.py
     Column("at", INSTANT, nullable=False),
@@ -198,13 +198,13 @@ events = Table(
     Column("client_id", Key(256)),
     Column("actor", Key(256)),
     Column("data", JSON, nullable=False),
-    Index("events_pool", "pool_id", "id"),
-    Index("events_user", "user_id", "id"),
+    Index("sojourn_events_pool", "pool_id", "id"),
+    Index("sojourn_events_user", "user_id", "id"),
     **IN_MYSQL,
 )
 
 marks = Table(
-    "marks",
+    "sojourn_marks",
     metadata,
     Column("name", Key(32), primary_key=True),
     Column(
@@ -215,19 +215,19 @@ marks = Table(
 )
 
 requests = Table(
-    "requests",
+    "sojourn_requests",
     metadata,
     Column("digest", DIGEST, primary_key=True),
     Column("fingerprint", DIGEST, nullable=False),
     Column("note", Key(128), nullable=False),
     Column("answer", JSON, nullable=False),
     Column("at", INSTANT, nullable=False),
-    Index("requests_at", "at"),
+    Index("sojourn_requests_at", "at"),
     **IN_MYSQL,
 )
 
 licenses = Table(
-    "licenses",
+    "sojourn_licenses",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("name", Text, nullable=False),
@@ -236,22 +236,22 @@ licenses = Table(
     Column("valid_until", INSTANT),
     Column("created_at", INSTANT, nullable=False),
     Column("key_hash", HASH, nullable=False),
-    UniqueConstraint("key_hash", name="licenses_key"),
+    UniqueConstraint("key_hash", name="sojourn_licenses_key"),
     **IN_MYSQL,
 )
 
 features = Table(
-    "features",
+    "sojourn_features",
     metadata,
     Column("license_id", Key(128), nullable=False),
     Column("feature", Key(64), nullable=False),
     Column("policy", JSON, nullable=False),
-    PrimaryKeyConstraint("license_id", "feature", name="features_pkey"),
+    PrimaryKeyConstraint("license_id", "feature", name="sojourn_features_pkey"),
     **IN_MYSQL,
 )
 
 api_keys = Table(
-    "api_keys",
+    "sojourn_api_keys",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("name", Text, nullable=False),
@@ -260,12 +260,12 @@ api_keys = Table(
     Column("expires_at", INSTANT),
     Column("revoked_at", INSTANT),
     Column("key_hash", HASH, nullable=False),
-    UniqueConstraint("key_hash", name="api_keys_key"),
+    UniqueConstraint("key_hash", name="sojourn_api_keys_key"),
     **IN_MYSQL,
 )
 
 audits = Table(
-    "audits",
+    "sojourn_audits",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("at", INSTANT, nullable=False),
@@ -277,7 +277,7 @@ audits = Table(
 )
 
 sweeps = Table(
-    "sweeps",
+    "sojourn_sweeps",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("started_at", INSTANT, nullable=False),
@@ -293,7 +293,7 @@ sweeps = Table(
 )
 
 webhooks = Table(
-    "webhooks",
+    "sojourn_webhooks",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("url", Text, nullable=False),
@@ -312,7 +312,7 @@ webhooks = Table(
 )
 
 webhook_deliveries = Table(
-    "webhook_deliveries",
+    "sojourn_webhook_deliveries",
     metadata,
     Column("webhook_id", Key(128), nullable=False),
     Column("seq", BigInteger, nullable=False, autoincrement=False),
@@ -326,13 +326,13 @@ webhook_deliveries = Table(
     Column("last_at", INSTANT),
     Column("last_status", Integer),
     Column("last_error", Text),
-    PrimaryKeyConstraint("webhook_id", "seq", name="webhook_deliveries_pkey"),
-    Index("webhook_deliveries_state", "state", "webhook_id", "seq"),
+    PrimaryKeyConstraint("webhook_id", "seq", name="sojourn_webhook_deliveries_pkey"),
+    Index("sojourn_webhook_deliveries_state", "state", "webhook_id", "seq"),
     **IN_MYSQL,
 )
 
 instances = Table(
-    "instances",
+    "sojourn_instances",
     metadata,
     Column("id", Key(64), primary_key=True),
     Column("host", Key(256), nullable=False),
@@ -342,6 +342,7 @@ instances = Table(
     Column("started_at", INSTANT, nullable=False),
     Column("seen_at", INSTANT, nullable=False),
     Column("stopped_at", INSTANT),
-    Index("instances_seen", "seen_at"),
+    Column("schema_version", Key(32)),  # that its code needs; none: it is older than this column
+    Index("sojourn_instances_seen", "seen_at"),
     **IN_MYSQL,
 )

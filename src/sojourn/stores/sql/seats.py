@@ -14,11 +14,9 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.seating import end_event
-from sojourn.store import LIST_MAX, Action
-from sojourn.stores.sql import events
-from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import Backend
-from sojourn.stores.sql.events import bounded
+from sojourn.store import LIST_MAX, Action, bounded
+from sojourn.stores.sql import events, shortening
+from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import KEYS
 from sojourn.stores.sql.rows import (
     DROPPED,
@@ -30,7 +28,7 @@ from sojourn.stores.sql.rows import (
 )
 from sojourn.stores.sql.schema import leases as table
 
-DEFINE = "INSERT INTO pools (id, {columns}) VALUES (:id, {values}) {otherwise}"
+DEFINE = "INSERT INTO sojourn_pools (id, {columns}) VALUES (:id, {values}) {otherwise}"
 DEFINE = DEFINE.replace("{columns}", ", ".join(POOL_COLUMNS)).replace(
     "{values}", ", ".join(f":{name}" for name in POOL_COLUMNS)
 )
@@ -43,38 +41,40 @@ DEFINE = DEFINE.replace(
     "ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in POOL_COLUMNS),
 )
-POOLS = "SELECT {now}, id, {pool} FROM pools WHERE id {in ids}"
-LOCK_POOLS = "SELECT id FROM pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
-DROP = "UPDATE pools SET status = :dropped WHERE id {in ids}"
+POOLS = "SELECT {now}, id, {pool} FROM sojourn_pools WHERE id {in ids}"
+LOCK_POOLS = (
+    "SELECT id FROM sojourn_pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
+)
+DROP = "UPDATE sojourn_pools SET status = :dropped WHERE id {in ids}"
 
 LOCK_LIVE = """
-SELECT {now}, {lease} FROM leases AS l
+SELECT {now}, {lease} FROM sojourn_leases AS l
 WHERE l.id {in ids} AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now}
 ORDER BY l.id {update}
 """
 LOCK_POOLS_OF = """
-SELECT id FROM pools WHERE id IN (SELECT pool_id FROM leases WHERE id {in ids})
+SELECT id FROM sojourn_pools WHERE id IN (SELECT pool_id FROM sojourn_leases WHERE id {in ids})
 ORDER BY id {update}
 """
 LIVE_IN = """
-SELECT l.id FROM leases AS l
+SELECT l.id FROM sojourn_leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > {now}
 """
-END = "UPDATE leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
+END = "UPDATE sojourn_leases SET ended_at = :at, end_reason = :reason WHERE id {in ids}"
 
 HELD = """
-SELECT l.session_id, count(*) FROM leases AS l WHERE l.session_id {in ids}
+SELECT l.session_id, count(*) FROM sojourn_leases AS l WHERE l.session_id {in ids}
 AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
 """
 # From the few leases of a user to their sessions would miss those acquired in another's name.
 HELD_OF_USER = """
-SELECT l.session_id, count(*) FROM sessions AS s JOIN leases AS l ON l.session_id = s.id
+SELECT l.session_id, count(*) FROM sojourn_sessions AS s JOIN sojourn_leases AS l ON l.session_id = s.id
 WHERE s.user_id = :user AND s.ended_at IS NULL
 AND coalesce(l.ended_at, 0) = 0 AND NOT l.lapsed AND l.expires_at > {now} GROUP BY l.session_id
 """
 
 USAGE = """
-SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM leases AS l
+SELECT l.pool_id, count({seat}), count({trusted}), count(*) FROM sojourn_leases AS l
 WHERE l.pool_id {in ids} AND l.ended_at IS NULL AND NOT l.lapsed AND l.expires_at > :at
 GROUP BY l.pool_id
 """
@@ -90,18 +90,169 @@ USAGES = {
 }
 
 
-def define(db: Database, pools: Sequence[Pool]) -> None:
-    """Create pools or replace their policy; the fence is kept."""
-    rows = {pool.id: pool_row(pool) for pool in pools}
-    if rows:
-        statement = DEFINE_MYSQL if db.dialect.backend is Backend.MYSQL else DEFINE
-        db.transaction(lambda tx: tx.many(statement, [rows[pool_id] for pool_id in sorted(rows)]))
+class SeatVerbs(Verbs):
+    """Pools and leases, but for what is hot."""
 
+    def define(self, pools: Sequence[Pool]) -> None:
+        """Create pools or replace their policy; the fence is kept."""
+        if not pools:
+            return
+        statement = self._db.dialect.pick(sqlite=DEFINE, postgres=DEFINE, mysql=DEFINE_MYSQL)
+        defined = {pool.id: pool for pool in pools}
 
-def pools(db: Database, pool_ids: Sequence[str]) -> list[Pool | None]:
-    """Look pools up."""
-    found = db.read(lambda tx: _pools(tx, pool_ids))[1]
-    return [found.get(pool_id) for pool_id in pool_ids]
+        def work(tx: Tx) -> shortening.Shorter:
+            shorter = shortening.lowered(tx, defined)
+            tx.many(statement, [pool_row(defined[pool_id]) for pool_id in sorted(defined)])
+            shortening.shorten(tx, shorter)
+            return shorter
+
+        shortening.once_more(self._db, self._db.transaction(work))
+
+    def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
+        """Look pools up."""
+        found = self._db.read(lambda tx: _pools(tx, pool_ids))[1]
+        return [found.get(pool_id) for pool_id in pool_ids]
+
+    def drop(self, pool_ids: Sequence[str], action: Action) -> int:
+        """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
+
+        def work(tx: Tx) -> int:
+            dropped: list[str] = []
+            if pool_ids:
+                params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
+                dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
+            now = tx.now()
+            ended: list[Lease] = []
+            if dropped:
+                tx.patiently()
+                ids = tx.dialect.keys(dropped)
+                live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
+                ended, _ = lock_live(tx, live, now)
+                end_leases(tx, ended, EndReason.REVOKED, now)
+                tx.do(DROP, {"ids": ids, "dropped": DROPPED})
+            happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
+            acted = action_event(action, pools=list(pool_ids), ended=len(ended))
+            events.append(tx, [*happened, acted], now)
+            return len(ended)
+
+        return self._db.transaction(work)
+
+    def release(self, releases: Sequence[Release]) -> list[bool]:
+        """End leases whose fence is the present one; see `Store.release`."""
+        if not releases:
+            return []
+
+        def work(tx: Tx) -> list[bool]:
+            found, now = lock_live(tx, list({release.lease_id for release in releases}))
+            live = {lease.id: lease for lease in found}
+            ended: list[Lease] = []
+            answers = []
+            for release in releases:
+                lease = live.get(release.lease_id)
+                mine = lease is not None and lease.fence == release.fence
+                if mine and lease is not None:
+                    ended.append(live.pop(lease.id))
+                answers.append(mine)
+            if ended:
+                end_leases(tx, ended, EndReason.RELEASED, now)
+                events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
+            return answers
+
+        return self._db.transaction(work)
+
+    def revoke(
+        self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
+    ) -> list[Lease]:
+        """End live leases on an operator's word; see `Store.revoke`."""
+        which = replace(which, include_ended=False)
+        stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
+
+        def work(tx: Tx) -> list[Lease]:
+            now = tx.now()
+            query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
+            if suspects_only:
+                query = query.where(table.c.suspect_at <= now)
+            ids = list(tx.core(query.limit(LIST_MAX)).scalars())
+            live = [
+                lease
+                for lease in lock_live(tx, ids, now)[0]
+                if which.session_id in (None, lease.session_id)
+                and not (suspects_only and lease.suspect_at > now)
+            ]
+            end_leases(tx, live, EndReason.REVOKED, now)
+            happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
+            acted = replace(
+                action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
+            )
+            events.append(tx, [*happened, acted], now)
+            return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
+
+        return self._db.transaction(work)
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]:
+        """List leases by id, and the now they are to be judged by."""
+
+        def work(tx: Tx) -> tuple[list[Lease], int]:
+            now = tx.now()
+            query = (
+                select(*(table.c[name] for name in LEASE_COLUMNS))
+                .where(*matching(tx, which, now))
+                .order_by(table.c.id)
+                .limit(bounded(limit))
+            )
+            if after is not None:
+                query = query.where(table.c.id > after)
+            return [lease_of(row) for row in tx.core(query)], now
+
+        return self._db.read(work)
+
+    def held(
+        self, *, ids: Sequence[str] | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        """Count the live leases that belong to sessions; see `Store.held`."""
+        if (ids is None) == (user_id is None):
+            raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
+        if ids is not None and not ids:
+            return {}
+        named = (
+            {"user": user_id} if ids is None else {"ids": self._db.dialect.keys(sorted(set(ids)))}
+        )
+        query = HELD_OF_USER if ids is None else HELD
+        rows = self._db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
+        return {row[0]: int(row[1]) for row in rows}
+
+    def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
+        """Count seats now."""
+
+        def work(tx: Tx) -> list[Usage | None]:
+            now, known = _pools(tx, pool_ids)
+            by_rule: dict[CountBy, list[str]] = {}
+            for pool_id, pool in known.items():
+                by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
+            counts: dict[str, Sequence[Any]] = {}
+            for count_by, ids in by_rule.items():
+                rows = tx.rows(USAGES[count_by], {"ids": tx.dialect.keys(ids), "at": now})
+                counts |= {row[0]: row[1:] for row in rows}
+            answers: list[Usage | None] = []
+            for pool_id in pool_ids:
+                seats, trusted, live = counts.get(pool_id, (0, 0, 0))
+                answers.append(
+                    Usage(
+                        pool_id=pool_id,
+                        capacity=known[pool_id].policy.capacity,
+                        in_use=seats,
+                        suspect=seats - trusted,
+                        leases=live,
+                        at=now,
+                    )
+                    if pool_id in known
+                    else None
+                )
+            return answers
+
+        return self._db.read(work)
 
 
 def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
@@ -114,37 +265,12 @@ def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
     return (int(rows[0][0]) if rows else 0), known
 
 
-def drop(db: Database, pool_ids: Sequence[str], action: Action) -> int:
-    """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
-
-    def work(tx: Tx) -> int:
-        dropped: list[str] = []
-        if pool_ids:
-            params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
-            dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
-        now = tx.now()
-        ended: list[Lease] = []
-        if dropped:
-            tx.patiently()
-            ids = tx.dialect.keys(dropped)
-            live = [row[0] for row in tx.rows(LIVE_IN, {"now": now, "ids": ids})]
-            ended, _ = lock_live(tx, live, now)
-            end_leases(tx, ended, EndReason.REVOKED, now)
-            tx.do(DROP, {"ids": ids, "dropped": DROPPED})
-        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
-        acted = action_event(action, pools=list(pool_ids), ended=len(ended))
-        events.append(tx, [*happened, acted], now)
-        return len(ended)
-
-    return db.transaction(work)
-
-
 def lock_pools_of(tx: Tx, ids: Sequence[str]) -> None:
     """Lock the pools of these leases, as all do who end a lease.
 
     So nothing that an acquire has seen alive ends before it has decided.
     """
-    if tx.dialect.backend is not Backend.SQLITE:  # which has one writer
+    if not tx.dialect.one_writer:
         tx.rows(LOCK_POOLS_OF, {"ids": tx.dialect.keys(ids)})
 
 
@@ -174,76 +300,6 @@ def action_event(action: Action, **data: Any) -> Event:
     )
 
 
-def release(db: Database, releases: Sequence[Release]) -> list[bool]:
-    """End leases whose fence is the present one; see `Store.release`."""
-    if not releases:
-        return []
-
-    def work(tx: Tx) -> list[bool]:
-        found, now = lock_live(tx, list({release.lease_id for release in releases}))
-        live = {lease.id: lease for lease in found}
-        ended: list[Lease] = []
-        answers = []
-        for release in releases:
-            lease = live.get(release.lease_id)
-            mine = lease is not None and lease.fence == release.fence
-            if mine and lease is not None:
-                ended.append(live.pop(lease.id))
-            answers.append(mine)
-        if ended:
-            end_leases(tx, ended, EndReason.RELEASED, now)
-            events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
-        return answers
-
-    return db.transaction(work)
-
-
-def revoke(db: Database, which: LeaseFilter, action: Action, *, suspects_only: bool) -> list[Lease]:
-    """End live leases on an operator's word; see `Store.revoke`."""
-    which = replace(which, include_ended=False)
-    stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
-
-    def work(tx: Tx) -> list[Lease]:
-        now = tx.now()
-        query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
-        if suspects_only:
-            query = query.where(table.c.suspect_at <= now)
-        ids = list(tx.core(query.limit(LIST_MAX)).scalars())
-        live = [
-            lease
-            for lease in lock_live(tx, ids, now)[0]
-            if which.session_id in (None, lease.session_id)
-            and not (suspects_only and lease.suspect_at > now)
-        ]
-        end_leases(tx, live, EndReason.REVOKED, now)
-        happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
-        acted = replace(action_event(action, filter=stated, ended=len(live)), user_id=which.user_id)
-        events.append(tx, [*happened, acted], now)
-        return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
-
-    return db.transaction(work)
-
-
-def leases(
-    db: Database, which: LeaseFilter, *, after: str | None, limit: int
-) -> tuple[list[Lease], int]:
-    """List leases by id, and the now they are to be judged by."""
-
-    def work(tx: Tx) -> tuple[list[Lease], int]:
-        now = tx.now()
-        query = (
-            select(*(table.c[name] for name in LEASE_COLUMNS))
-            .where(*matching(tx, which, now))
-            .order_by(table.c.id)
-            .limit(bounded(limit))
-        )
-        if after is not None:
-            query = query.where(table.c.id > after)
-        return [lease_of(row) for row in tx.core(query)], now
-
-    return db.read(work)
-
-
 def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
     """Say in SQL which leases a filter means."""
     column = table.c
@@ -265,54 +321,8 @@ def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
 
 def _feature(tx: Tx) -> ColumnElement[str]:
     pool_id = table.c.pool_id
-    match tx.dialect.backend:
-        case Backend.POSTGRES:
-            return func.split_part(pool_id, ":", 2)
-        case Backend.MYSQL:
-            return func.substring_index(pool_id, ":", -1)
-        case Backend.SQLITE:
-            return func.substr(pool_id, func.instr(pool_id, ":") + 1)
-
-
-def held(db: Database, *, ids: Sequence[str] | None, user_id: str | None) -> dict[str, int]:
-    """Count the live leases that belong to sessions; see `Store.held`."""
-    if (ids is None) == (user_id is None):
-        raise InvalidInput("Name sessions by their ids or by their user: one of the two.")
-    if ids is not None and not ids:
-        return {}
-    named = {"user": user_id} if ids is None else {"ids": db.dialect.keys(sorted(set(ids)))}
-    query = HELD_OF_USER if ids is None else HELD
-    rows = db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
-    return {row[0]: int(row[1]) for row in rows}
-
-
-def usage(db: Database, pool_ids: Sequence[str]) -> list[Usage | None]:
-    """Count seats now."""
-
-    def work(tx: Tx) -> list[Usage | None]:
-        now, known = _pools(tx, pool_ids)
-        by_rule: dict[CountBy, list[str]] = {}
-        for pool_id, pool in known.items():
-            by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
-        counts: dict[str, Sequence[Any]] = {}
-        for count_by, ids in by_rule.items():
-            rows = tx.rows(USAGES[count_by], {"ids": tx.dialect.keys(ids), "at": now})
-            counts |= {row[0]: row[1:] for row in rows}
-        answers: list[Usage | None] = []
-        for pool_id in pool_ids:
-            seats, trusted, live = counts.get(pool_id, (0, 0, 0))
-            answers.append(
-                Usage(
-                    pool_id=pool_id,
-                    capacity=known[pool_id].policy.capacity,
-                    in_use=seats,
-                    suspect=seats - trusted,
-                    leases=live,
-                    at=now,
-                )
-                if pool_id in known
-                else None
-            )
-        return answers
-
-    return db.read(work)
+    return tx.dialect.pick(
+        sqlite=func.substr(pool_id, func.instr(pool_id, ":") + 1),
+        postgres=func.split_part(pool_id, ":", 2),
+        mysql=func.substring_index(pool_id, ":", -1),
+    )

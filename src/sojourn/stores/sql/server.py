@@ -18,10 +18,11 @@ from weakref import WeakSet
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc
 
 from sojourn.clock import Clock
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import SettingsError, StoreUnavailable
+from sojourn.stores.sql import lent
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.dialect import MYSQL, POSTGRES, Backend, Dialect
-from sojourn.stores.sql.faults import READ_ONLY, of_driver
+from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
+from sojourn.stores.sql.faults import NO_INDEX, READ_ONLY, Fault, of_driver
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -43,6 +44,14 @@ SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout
 ANSWER_MAX = (
     16_777_216  # bytes of a row of JSON, which MariaDB would cut where an operator set less
 )
+OWN = "sojourn.own"  # of what is known of a connection: whether it is surely our own
+LENT_BEGIN = "sojourn.begin"  # likewise: what begins a transaction where it is not
+PREPARE = "prepare_threshold"
+"""What a URL says where statements shall be prepared though the connection may be a pooler's."""
+APPLICATION = "sojourn/6"
+"""What PostgreSQL is told that we are; before version 0006 of the schema, `sojourn`: see `names.facts`."""
+UNFORCED_FOR = 60.0
+"""Seconds until indexes are named again, after the database did not know one."""
 POOL_SIZE = 8
 POOL_OVERFLOW = 8
 POOL_TIMEOUT = 10
@@ -59,6 +68,18 @@ class ServerTx(Tx):
     ) -> None:
         super().__init__(connection, dialect, clock)
         self._steady = steady
+
+    @property
+    def lent(self) -> bool:
+        """Whether the connection may be another's next: see lent.py."""
+        return not self.connection.info.get(OWN, True)
+
+    def begin(self) -> None:
+        if self.lent:
+            told = self.connection.info[LENT_BEGIN]
+            self.connection.exec_driver_sql(told, execution_options={"no_parameters": True})
+        else:
+            super().begin()
 
     @property
     def instant(self) -> int | None:
@@ -117,6 +138,7 @@ class ServerDatabase(Database):
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
         self.steady = SteadyClock()
+        self._forced_again = 0.0
         self._closed = False
         _open_servers.add(self)
 
@@ -124,6 +146,8 @@ class ServerDatabase(Database):
     def writing(self) -> Iterator[Tx]:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
+        if self.dialect is MYSQL_UNFORCED and time.monotonic() >= self._forced_again:
+            self.dialect = MYSQL
         with self.engine.connect() as connection:
             tx = ServerTx(connection, self.dialect, self.clock, self.steady)
             try:
@@ -135,6 +159,14 @@ class ServerDatabase(Database):
 
     def look_at_clock(self) -> None:
         self.steady.doubt()
+
+    def relieved(self, fault: Fault) -> bool:
+        """Where an index that a statement names is not known, name none: slower, and right all the same."""
+        if fault.code != NO_INDEX or self.dialect.backend is not Backend.MYSQL:
+            return False
+        self._forced_again = time.monotonic() + UNFORCED_FOR
+        self.dialect = MYSQL_UNFORCED
+        return True
 
     def close(self) -> None:
         self._closed = True
@@ -178,10 +210,13 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "keepalives_interval": 2,
         "keepalives_count": 2,
         "tcp_user_timeout": REPLY_TIMEOUT * 1_000,
-        "application_name": "sojourn",
+        "application_name": APPLICATION,
     }
     given = {name: value for name, value in alive.items() if name not in url.query}
-    engine = _engine(url.set(drivername="postgresql+psycopg"), given, use_native_hstore=False)
+    told = url.query.get(PREPARE)
+    prepare_after = None if told is None else _count(told)
+    bare = url.set(drivername="postgresql+psycopg").difference_update_query([PREPARE])
+    engine = _engine(bare, given, use_native_hstore=False)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> ImpatientConnection:
@@ -204,13 +239,23 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "jit": "off",
     } | ({} if durable else {"synchronous_commit": "off"})
 
+    begin = lent.begin(settings)
+
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        names = ", ".join(f"set_config('{name}', %({name})s, false)" for name in settings)
-        connection.autocommit = True
-        connection.execute(f"SELECT {names}", settings)  # names are the constants above
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[OWN] = lent.settle(connection, settings, prepare_after=prepare_after)
+        record.info[LENT_BEGIN] = begin
 
     return engine
+
+
+def _count(told: str | tuple[str, ...]) -> int:
+    if not isinstance(told, str) or not told.isdigit():
+        raise SettingsError(
+            f"The store's URL says {PREPARE}={told!r}, which is no number.",
+            hint="It says how often a statement is sent before it is prepared; 5 is usual.",
+        )
+    return int(told)
 
 
 def _mysql_engine(url: URL, *, durable: bool) -> Engine:

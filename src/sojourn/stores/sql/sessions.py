@@ -13,25 +13,25 @@ from sojourn.errors import Conflict
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.session import Gone, GoneReason, Save, Session, SessionPage
+from sojourn.signing_in import ended, why_gone
+from sojourn.store import bounded
 from sojourn.stores.sql import events
-from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from, cut_of
-from sojourn.stores.sql.database import Database, Rows, Tx
-from sojourn.stores.sql.dialect import Backend
-from sojourn.stores.sql.events import bounded
+from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from
+from sojourn.stores.sql.database import Database, Rows, Tx, Verbs
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
 
 TAKEN = """
-SELECT id, token_hash, previous_hash FROM sessions
+SELECT id, token_hash, previous_hash FROM sojourn_sessions
 WHERE id {in ids} OR token_hash {in_hashes hashes} OR previous_hash {in_hashes hashes}
 """
 # Two look-ups in an index each, rather than one scan of all: hence not OR.
 LOAD = """
 SELECT {now}, s.token_hash, s.ended_at, s.ended_by, s.end_reason, {cuts}, {session}
-FROM sessions AS s {join_cuts} WHERE s.token_hash {in_hashes hashes}
+FROM sojourn_sessions AS s {join_cuts} WHERE s.token_hash {in_hashes hashes}
 UNION ALL
 SELECT {now}, s.previous_hash, s.ended_at, s.ended_by, s.end_reason, {cuts}, {session}
-FROM sessions AS s {join_cuts}
+FROM sojourn_sessions AS s {join_cuts}
 WHERE s.previous_hash {in_hashes hashes} AND s.previous_until > {now}
 """.replace("{cuts}", CUTS)
 TOKEN_HASH, ENDED_AT, CUT_AT, CUT_ALL_AT = 1, 2, 5, 8  # in LOAD
@@ -41,68 +41,71 @@ IDLE_AT = FIRST + SESSION_COLUMNS.index("idle_at")
 EXPIRES_AT = FIRST + SESSION_COLUMNS.index("expires_at")
 
 LOCK = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.id {in ids} AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}
 ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
 OF = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.user_id = :user AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}
 ORDER BY s.created_at DESC, s.id LIMIT :limit
 """.replace("{live_session}", LIVE)
 # One look at the user's cutoff, and not one for each of a user's ten thousand sessions.
 LIVE_OF_USER = LIVE.replace("c.user_id = s.user_id", "c.user_id = :user")
 # Without the data, which may weigh a megabyte.
 PAGE = """
-SELECT {now}, {shown} FROM sessions AS s WHERE s.user_id = :user AND {live_session}{after}
+SELECT {now}, {shown} FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}{after}
 ORDER BY s.created_at DESC, s.id LIMIT :limit
 """.replace("{live_session}", LIVE_OF_USER).replace("{shown}", SESSION.replace("s.data", "'{}'"))
 FIRST_PAGE = PAGE.replace("{after}", "")
 NEXT_PAGE = PAGE.replace(
     "{after}", " AND s.created_at <= :at AND (s.created_at < :at OR s.id > :after)"
 )
-COUNT = "SELECT count(*) FROM sessions AS s WHERE s.user_id = :user AND {live_session}".replace(
-    "{live_session}", LIVE_OF_USER
+COUNT = (
+    "SELECT count(*) FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}".replace(
+        "{live_session}", LIVE_OF_USER
+    )
 )
 GONE = """
 SELECT {now}, s.id, s.ended_at, s.ended_by, s.end_reason, {cuts}, s.created_at, s.idle_at, s.expires_at
-FROM sessions AS s {join_cuts} WHERE s.id {in ids}
+FROM sojourn_sessions AS s {join_cuts} WHERE s.id {in ids}
 """.replace("{cuts}", CUTS)
 LIST = """
-SELECT {now}, {session} FROM sessions AS s WHERE s.id > :after AND {live_session}
+SELECT {now}, {session} FROM sojourn_sessions AS s WHERE s.id > :after AND {live_session}
 ORDER BY s.id LIMIT :limit
 """.replace("{live_session}", LIVE)
 LIST_OF = LIST.replace("WHERE", "WHERE s.user_id = :user AND", 1)
 
 TOUCH = """
-UPDATE sessions AS s SET last_used_at = {greatest}(last_used_at, {now}),
+UPDATE sojourn_sessions AS s SET last_used_at = {greatest}(last_used_at, {now}),
     idle_at = {greatest}(idle_at, {least}({now} + idle_timeout, expires_at))
 WHERE s.id {in ids} AND {live_session}
 """.replace("{live_session}", LIVE)
 TOUCH_SQLITE = f"{TOUCH} RETURNING id"
 LOCKED_FIRST = """
-t.id IN (SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id FOR UPDATE)
+t.id IN (SELECT s.id FROM sojourn_sessions AS s
+    WHERE s.id {in ids} AND {live_session} ORDER BY s.id FOR UPDATE)
 """.replace("{live_session}", LIVE)
 TOUCH_POSTGRES = f"""
 {TOUCH.partition("WHERE")[0].replace("AS s", "AS t")} WHERE {LOCKED_FIRST} RETURNING t.id
 """
-TOUCHED = "SELECT s.id FROM sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
+TOUCHED = "SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
-SAVE = "UPDATE sessions SET data = :data, revision = :revision WHERE id = :id"
+SAVE = "UPDATE sojourn_sessions SET data = :data, revision = :revision WHERE id = :id"
 SAVE_POSTGRES = """
-UPDATE sessions AS s SET data = r.data, revision = r.revision
+UPDATE sojourn_sessions AS s SET data = r.data, revision = r.revision
 FROM json_to_recordset(:rows::json) AS r (id text, data text, revision bigint) WHERE s.id = r.id
 """
 SAVE_MYSQL = """
-UPDATE sessions SET data = CASE id {data} END, revision = CASE id {revision} END WHERE id {in ids}
+UPDATE sojourn_sessions SET data = CASE id {data} END, revision = CASE id {revision} END WHERE id {in ids}
 """
 # The old hash is taken over first: MySQL assigns from left to right.
 ROTATE = """
-UPDATE sessions SET previous_hash = token_hash, previous_until = :until, token_hash = :new,
+UPDATE sojourn_sessions SET previous_hash = token_hash, previous_until = :until, token_hash = :new,
     level = :level, authenticated_at = :authenticated_at
 WHERE id = :id
 """
 ROTATE_AT_ONCE = """
-UPDATE sessions SET previous_hash = NULL, previous_until = NULL, token_hash = :new,
+UPDATE sojourn_sessions SET previous_hash = NULL, previous_until = NULL, token_hash = :new,
     level = :level, authenticated_at = :authenticated_at
 WHERE id = :id
 """
@@ -110,15 +113,130 @@ WHERE id = :id
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def load(db: Database, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
-    """Look sessions up; see `Store.load`."""
-    if not token_hashes:
-        return []
-    hashes = db.dialect.hashes(token_hashes)
-    rows = db.read(lambda tx: _judged(tx, tx.rows(LOAD, {"now": tx.instant, "hashes": hashes})))
-    found = {bytes(row[TOKEN_HASH]): _session_or_gone(row) for row in rows}
-    absent = Gone(reason=GoneReason.ABSENT)
-    return [found.get(token_hash, absent) for token_hash in token_hashes]
+class SessionVerbs(Verbs):
+    """What needs one look or one change of sessions."""
+
+    def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
+        """Look sessions up; see `Store.load`."""
+        if not token_hashes:
+            return []
+        hashes = self._db.dialect.hashes(token_hashes)
+        rows = self._db.read(
+            lambda tx: _judged(tx, tx.rows(LOAD, {"now": tx.instant, "hashes": hashes}))
+        )
+        found = {bytes(row[TOKEN_HASH]): _session_or_gone(row) for row in rows}
+        absent = Gone(reason=GoneReason.ABSENT)
+        return [found.get(token_hash, absent) for token_hash in token_hashes]
+
+    def gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        """Say why sessions are gone, by their ids; see `Store.gone`."""
+        if not ids:
+            return []
+        keys = self._db.dialect.keys(sorted(set(ids)))
+        rows = self._db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
+        found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
+        absent = Gone(reason=GoneReason.ABSENT)
+        return [found.get(session_id, absent) for session_id in ids]
+
+    def save(self, saves: Sequence[Save]) -> list[int | Repeated | None]:
+        """Merge top-level keys; see `Store.save`."""
+        if not saves:
+            return []
+        sets = [_parts.decode(to_json(each.set)) for each in saves]
+        keys = [each.idempotency for each in saves]
+
+        def work(tx: Tx) -> list[int | Repeated | None]:
+            def decide(some: list[int]) -> list[int | None]:
+                return _save(tx, [saves[i] for i in some], [sets[i] for i in some])
+
+            return once(tx, keys, decide)
+
+        return self._db.transaction(work)
+
+    def touch(self, ids: Sequence[str]) -> list[bool]:
+        """Mark sessions as used now; see `Store.touch`."""
+        if not ids:
+            return []
+
+        def work(tx: Tx) -> set[str]:
+            params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
+            if not tx.dialect.returning:
+                tx.do(TOUCH, params)
+            touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCHED)
+            return {row[0] for row in tx.rows(touch, params)}
+
+        live = self._db.write(work)
+        return [session_id in live for session_id in ids]
+
+    def rotate(
+        self,
+        session_id: str,
+        new_token_hash: bytes,
+        *,
+        grace: int = 0,
+        level: int | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session | Repeated | None:
+        """Replace the token; see `Store.rotate`."""
+
+        def work(tx: Tx) -> Session | None:
+            rows = _lock(tx, [session_id])
+            if not rows:
+                return None
+            params = {"ids": tx.dialect.keys([""]), "hashes": tx.dialect.hashes([new_token_hash])}
+            if tx.rows(TAKEN, params):
+                raise Conflict("The new token's hash is in use already.")
+            now = int(rows[0][0])
+            session = session_of(rows[0][1:], now)
+            if level is not None:
+                session = replace(session, level=level, authenticated_at=now)
+            # Without a grace the old token is forgotten: no clock that is set back revives it.
+            params = {
+                "id": session_id,
+                "new": new_token_hash,
+                "until": now + grace,
+                "level": session.level,
+                "authenticated_at": session.authenticated_at,
+            }
+            tx.do(ROTATE if grace > 0 else ROTATE_AT_ONCE, params)
+            rotated = Event(
+                kind=EventKind.SESSION_ROTATED, subject=session.id, user_id=session.user_id
+            )
+            events.append(tx, [rotated], now)
+            return session
+
+        def first_of(tx: Tx) -> Session | Repeated | None:
+            answer: Session | Repeated | None = once(tx, [idempotency], lambda _: [work(tx)])[0]
+            return answer
+
+        return self._db.transaction(first_of)
+
+    def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
+        """Return a user's live sessions, newest first."""
+        return _listed(self._db, OF, {"user": user_id, "limit": bounded(limit)})
+
+    def page(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int = 100
+    ) -> SessionPage:
+        """Read a user's live sessions, newest first, and count them; see `Store.page`."""
+        params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
+        if after is not None:
+            params |= {"at": after[0], "after": after[1]}
+        shown = _listed(self._db, FIRST_PAGE if after is None else NEXT_PAGE, params)
+        total = len(shown)
+        if after is not None or total >= bounded(limit):  # else the page itself is all there is
+            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
+            total = int(rows[0][0])
+        return SessionPage(sessions=tuple(shown), total=total)
+
+    def sessions(
+        self, *, after: str | None = None, limit: int = 100, user_id: str | None = None
+    ) -> list[Session]:
+        """List live sessions by id, after an id."""
+        params = {"after": after or "", "limit": bounded(limit), "user": user_id}
+        if user_id is None:
+            del params["user"]  # or PostgreSQL would ask for its type
+        return _listed(self._db, LIST if user_id is None else LIST_OF, params)
 
 
 def _judged(tx: Tx, rows: Rows) -> Rows:
@@ -139,42 +257,14 @@ def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
 def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int) -> Gone | None:
     """Read what LOAD and GONE begin with; a session that is gone went by whatever came first."""
     now, _, ended_at, ended_by, end_reason = row[:CUT_AT]
-    if ended_at is not None:
-        return Gone(reason=GoneReason.ENDED, ended_by=ended_by, end_reason=end_reason, at=ended_at)
-    cut = cut_of(created_at, (cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])))
-    if cut is not None and cut.ended(idle_at, now):
-        return Gone(reason=GoneReason.ENDED, ended_by=cut.actor, end_reason=cut.reason, at=cut.at)
-    if idle_at <= now:
-        reason = GoneReason.IDLE if idle_at < expires_at else GoneReason.EXPIRED
-        return Gone(reason=reason, at=idle_at)
-    return None
-
-
-def gone(db: Database, ids: Sequence[str]) -> list[Gone | None]:
-    """Say why sessions are gone, by their ids; see `Store.gone`."""
-    if not ids:
-        return []
-    keys = db.dialect.keys(sorted(set(ids)))
-    rows = db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
-    found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
-    absent = Gone(reason=GoneReason.ABSENT)
-    return [found.get(session_id, absent) for session_id in ids]
-
-
-def save(db: Database, saves: Sequence[Save]) -> list[int | Repeated | None]:
-    """Merge top-level keys; see `Store.save`."""
-    if not saves:
-        return []
-    sets = [_parts.decode(to_json(each.set)) for each in saves]
-    keys = [each.idempotency for each in saves]
-
-    def work(tx: Tx) -> list[int | Repeated | None]:
-        def decide(some: list[int]) -> list[int | None]:
-            return _save(tx, [saves[i] for i in some], [sets[i] for i in some])
-
-        return once(tx, keys, decide)
-
-    return db.transaction(work)
+    return why_gone(
+        now=now,
+        created=created_at,
+        idle_at=idle_at,
+        expires_at=expires_at,
+        tombstone=None if ended_at is None else ended(ended_at, ended_by, end_reason),
+        cuts=(cut_from(row[CUT_AT:CUT_ALL_AT]), cut_from(row[CUT_ALL_AT:FIRST])),
+    )
 
 
 def _save(
@@ -204,9 +294,9 @@ def _save(
 
 
 def _write_data(tx: Tx, rows: list[dict[str, Any]]) -> None:
-    if tx.dialect.backend is Backend.POSTGRES:
+    if tx.dialect.takes_rows:
         tx.do(SAVE_POSTGRES, {"rows": tx.dialect.rows(rows)})
-    elif tx.dialect.backend is Backend.SQLITE:
+    elif tx.dialect.one_writer:
         tx.many(SAVE, rows)
     else:
         params = {f"{name}_{i}": row[name] for i, row in enumerate(rows) for name in row}
@@ -226,95 +316,6 @@ def _mysql_save(count: int) -> str:
 def _lock(tx: Tx, ids: Sequence[str]) -> Rows:
     """Lock the live ones of these sessions: rows of now and SESSION_COLUMNS."""
     return _judged(tx, tx.rows(LOCK, {"now": tx.instant, "ids": tx.dialect.keys(ids)}))
-
-
-def touch(db: Database, ids: Sequence[str]) -> list[bool]:
-    """Mark sessions as used now; see `Store.touch`."""
-    if not ids:
-        return []
-
-    def work(tx: Tx) -> set[str]:
-        params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
-        match tx.dialect.backend:
-            case Backend.POSTGRES:
-                rows = tx.rows(TOUCH_POSTGRES, params)
-            case Backend.SQLITE:
-                rows = tx.rows(TOUCH_SQLITE, params)
-            case Backend.MYSQL:
-                tx.do(TOUCH, params)
-                rows = tx.rows(TOUCHED, params)
-        return {row[0] for row in rows}
-
-    live = db.write(work)
-    return [session_id in live for session_id in ids]
-
-
-def rotate(
-    db: Database,
-    session_id: str,
-    new_hash: bytes,
-    *,
-    grace: int,
-    level: int | None,
-    idempotency: IdempotencyKey | None,
-) -> Session | Repeated | None:
-    """Replace the token; see `Store.rotate`."""
-
-    def work(tx: Tx) -> Session | None:
-        rows = _lock(tx, [session_id])
-        if not rows:
-            return None
-        params = {"ids": tx.dialect.keys([""]), "hashes": tx.dialect.hashes([new_hash])}
-        if tx.rows(TAKEN, params):
-            raise Conflict("The new token's hash is in use already.")
-        now = int(rows[0][0])
-        session = session_of(rows[0][1:], now)
-        if level is not None:
-            session = replace(session, level=level, authenticated_at=now)
-        # Without a grace the old token is forgotten: no clock that is set back revives it.
-        params = {
-            "id": session_id,
-            "new": new_hash,
-            "until": now + grace,
-            "level": session.level,
-            "authenticated_at": session.authenticated_at,
-        }
-        tx.do(ROTATE if grace > 0 else ROTATE_AT_ONCE, params)
-        rotated = Event(kind=EventKind.SESSION_ROTATED, subject=session.id, user_id=session.user_id)
-        events.append(tx, [rotated], now)
-        return session
-
-    def first_of(tx: Tx) -> Session | Repeated | None:
-        answer: Session | Repeated | None = once(tx, [idempotency], lambda _: [work(tx)])[0]
-        return answer
-
-    return db.transaction(first_of)
-
-
-def of(db: Database, user_id: str, *, limit: int) -> list[Session]:
-    """Return a user's live sessions, newest first."""
-    return _listed(db, OF, {"user": user_id, "limit": bounded(limit)})
-
-
-def page(db: Database, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
-    """Read a user's live sessions, newest first, and count them; see `Store.page`."""
-    params: dict[str, Any] = {"user": user_id, "limit": bounded(limit)}
-    if after is not None:
-        params |= {"at": after[0], "after": after[1]}
-    shown = _listed(db, FIRST_PAGE if after is None else NEXT_PAGE, params)
-    total = len(shown)
-    if after is not None or total >= bounded(limit):  # else the page itself is all there is
-        rows = db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
-        total = int(rows[0][0])
-    return SessionPage(sessions=tuple(shown), total=total)
-
-
-def sessions(db: Database, *, after: str | None, limit: int, user_id: str | None) -> list[Session]:
-    """List live sessions by id, after an id."""
-    params = {"after": after or "", "limit": bounded(limit), "user": user_id}
-    if user_id is None:
-        del params["user"]  # or PostgreSQL would ask for its type
-    return _listed(db, LIST if user_id is None else LIST_OF, params)
 
 
 def _listed(db: Database, query: str, params: dict[str, Any]) -> list[Session]:

@@ -2,9 +2,9 @@
 
 As long as nobody does, every statement reads the server's clock. A process looks at that clock about once
 a second, and compares it with how much time has gone by here, and with the pulse. Where it was set, the
-row `shift` in `marks` says from then on by how much the store's time is ahead of it, for everybody; and
-until the clock is right again, statements are given an instant: what the last look told, and what has gone
-by since. See docs/adr/0022.
+row `shift` in `sojourn_marks` says from then on by how much the store's time is ahead of it, for everybody;
+and until the clock is right again, statements are given an instant: what the last look told, and what has
+gone by since. See docs/adr/0022.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ AHEAD = 5 * SECOND
 """Going ahead by less is nobody's loss."""
 GAP = MINUTE
 """Without a pulse for so long, nobody serves who could tell a clock that was set ahead from silence."""
+SURE = SECOND // 4
+"""By how much an instant that a statement is given may be wrong, unless no look gets through in less."""
 DRIFT = 1_000
 """Of so many ms, this host's clock and the server's may disagree by one."""
 
 LOOK = """
-SELECT {clock}, (SELECT value FROM marks WHERE name = 'pulse'),
-    (SELECT value FROM marks WHERE name = 'shift')
+SELECT {clock}, (SELECT value FROM sojourn_marks WHERE name = 'pulse'),
+    (SELECT value FROM sojourn_marks WHERE name = 'shift')
 """
-LOCK = "SELECT value FROM marks WHERE name = 'pulse' {update}"
-SET = "UPDATE marks SET value = :shift WHERE name = 'shift'"
-NOTE = "INSERT INTO marks (name, value) VALUES ('shift', :shift)"
+LOCK = "SELECT value FROM sojourn_marks WHERE name = 'pulse' {update}"
+SET = "UPDATE sojourn_marks SET value = :shift WHERE name = 'shift'"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('shift', :shift)"
 
 
 class _Seen(NamedTuple):
@@ -56,13 +58,14 @@ class _Anchor(NamedTuple):
     time: int
     at: int
     shift: int
+    unsure: int  # of `at`
 
     def now(self, at: int) -> int:
         return self.time + at - self.at
 
     def error(self, at: int) -> int:
         """By how much `now` may be wrong where nobody has set a clock."""
-        return (at - self.at) // DRIFT
+        return self.unsure + (at - self.at) // DRIFT
 
 
 class SteadyClock:
@@ -121,7 +124,16 @@ class SteadyClock:
                 self._due = uptime() + MISSING_WAIT
             return
         self._tell(shift)
-        self._anchor = _Anchor(seen.clock + shift, seen.at, shift)
+        self._remember(seen, shift)
+
+    def _remember(self, seen: _Seen, shift: int) -> None:
+        """Keep what a look told, but not one that took long (a network that was cut, a process that was
+        halted) where we know better."""
+        anchor = self._anchor
+        if anchor is None or anchor.shift != shift or anchor.error(seen.at) >= seen.unsure:
+            self._anchor = anchor = _Anchor(seen.clock + shift, seen.at, shift, seen.unsure)
+        if shift and anchor.error(seen.at) > SURE:
+            self.doubt()  # instants are told by it
 
     def _decided(self, seen: _Seen) -> int:
         """Say by how much the store's time is to be ahead of the server's clock."""

@@ -13,9 +13,9 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Select, case, delete, func, insert, select, update
 
 from sojourn.errors import Conflict
+from sojourn.store import bounded
 from sojourn.stores.sql.audits import audit
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.events import bounded
 from sojourn.stores.sql.rows import to_json
 from sojourn.stores.sql.schema import webhook_deliveries, webhooks
 from sojourn.webhook import (
@@ -37,7 +37,7 @@ from sojourn.webhook_store import Backlog, Batch, Claim
 HOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
 SENT = [webhook_deliveries.c[name] for name in Delivery.__struct_fields__]
 ERROR_MAX = 500
-LOCK_CREATE = "SELECT value FROM marks WHERE name = 'audits' {update}"
+LOCK_CREATE = "SELECT value FROM sojourn_marks WHERE name = 'audits' {update}"
 
 _kinds = msgspec.json.Decoder(tuple[str, ...]).decode
 _secrets = msgspec.json.Decoder(tuple[Secret, ...]).decode

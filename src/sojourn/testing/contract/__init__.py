@@ -27,6 +27,7 @@ NOUNS = (
     "denials",
     "leases",
     "pools",
+    "policies",
     "events",
     "sweep",
     "pulse",
@@ -67,6 +68,7 @@ from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after th
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.losses import StoreLosses  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.policies import PolicyMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.pools import PoolMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.processes import StoreProcesses  # noqa: E402  # after the above
 from sojourn.testing.contract.pulse import PulseMeaning  # noqa: E402  # after the above
@@ -91,6 +93,7 @@ class StoreMeaning(
     DenialMeaning,
     LeaseMeaning,
     PoolMeaning,
+    PolicyMeaning,
     EventMeaning,
     SweepMeaning,
     PulseMeaning,

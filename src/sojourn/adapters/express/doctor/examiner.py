@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sojourn.adapters.express.doctor.mending import (
     Columns,
     IndexExpire,
+    Install,
     Key,
     Make,
     Place,
@@ -53,26 +54,56 @@ class ExpressExaminer:
         place, there = self._place, (TABLE,)
         keyed = (TABLE, "schema.express-columns", KEY)
         asked: list[tuple[str, str, Callable[[], Finding], Repair | None, tuple[str, ...]]] = [
-            ("schema.express", "Is Express's table where it looks?", self._table, Make(place), ()),
+            (
+                "schema.express",
+                "Is Express's table where Express looks?",
+                self._table,
+                Make(place),
+                (),
+            ),
             (
                 "schema.express-columns",
-                "Can Express write it?",
+                "Can Express write its table?",
                 self._columns,
                 Columns(place),
                 there,
             ),
-            (KEY, "Is each sid there once?", self._key, Key(place), keyed[:2]),
+            (KEY, "Is each sid in Express's table once?", self._key, Key(place), keyed[:2]),
             (
                 "schema.express-index",
-                "Can it be pruned?",
+                "Can Express prune its table quickly?",
                 self._index,
                 IndexExpire(place),
                 keyed[:2],
             ),
-            ("schema.express-rows", "Can Express load each row?", self._rows, Rows(place), keyed),
-            ("schema.express-prune", "Is it pruned?", self._prune, Prune(place), keyed[:2]),
-            ("schema.express-installed", "Is Sojourn beside it?", self._installed, None, keyed),
-            ("store.express-zone", "Do both mean the same instant?", self._zone, None, keyed),
+            (
+                "schema.express-rows",
+                "Can Express load each of its rows?",
+                self._rows,
+                Rows(place),
+                keyed,
+            ),
+            (
+                "schema.express-prune",
+                "Does Express prune its table?",
+                self._prune,
+                Prune(place),
+                keyed[:2],
+            ),
+            (
+                "schema.express-installed",
+                "Is what Sojourn installed beside Express whole?",
+                self._installed,
+                Install(place),
+                keyed,
+            ),
+            (
+                "store.express-zone",
+                "Do Express and Sojourn mean the same instant?",
+                self._zone,
+                None,
+                keyed,
+            ),
         ]
         return [
             Check(
@@ -100,7 +131,7 @@ class ExpressExaminer:
     def _table(self) -> Finding:
         db, table = self._open(), self._options.table
         if (names := self._place.names()) is not None:
-            return ok(f"It is {names.express}.")
+            return ok(f"Express's table is where Express looks: {names.express}.")
         database, path = db.read(lambda tx: tx.rows(PATH, {}))[0]
         found = self._place.elsewhere()
         means = f'Express says: relation "{table}" does not exist. Nobody can sign in.'
@@ -120,7 +151,7 @@ class ExpressExaminer:
             means=means,
             fix=Fix(
                 text="Make it; or correct the database in Express's or this URL, if it is elsewhere.",
-                command=f"sojourn express install --table {table} --store URL",
+                command="sojourn doctor --fix",
             ),
         )
 
@@ -150,12 +181,15 @@ class ExpressExaminer:
                 fix=Fix(text=" ".join(step.what for step in steps), command="sojourn doctor --fix"),
             )
         length = shape.columns["sid"].length
-        return ok("It can.", "sid of any length" if length is None else f"sid up to {length}")
+        return ok(
+            "Express can write its table.",
+            "sid of any length" if length is None else f"sid up to {length}",
+        )
 
     def _key(self) -> Finding:
         shape, table = self._place.shape(), self._place.there().express
         if shape.unique:
-            return ok("It is: sid is the key.")
+            return ok("The key of Express's table is sid.")
         sql = f'ALTER TABLE {table} ADD CONSTRAINT "session_pkey" PRIMARY KEY ("sid")'
         seen = [f"{step.what} {step.why}" for step in Key(self._place).plan()]
         means = (
@@ -175,7 +209,7 @@ class ExpressExaminer:
                 ),
             )
         return failure(
-            "The table has no primary key.",
+            "Express's table has no primary key.",
             evidence=seen,
             means=means,
             fix=Fix(text="Make sid the key.", command="sojourn doctor --fix", sql=sql),
@@ -183,9 +217,9 @@ class ExpressExaminer:
 
     def _index(self) -> Finding:
         if self._place.shape().indexed:
-            return ok("There is an index on expire.")
+            return ok("Express's table has an index on expire.")
         return warning(
-            "There is no index on expire.",
+            "Express's table has no index on expire.",
             means="Pruning reads the whole table, every quarter of an hour: the database is busy then.",
             fix=Fix(
                 text="Make it.",
@@ -197,7 +231,7 @@ class ExpressExaminer:
     def _rows(self) -> Finding:
         odd = odd_rows(self._open(), self._place.there())
         if not odd.bare and not odd.unreadable:
-            return ok(f"Each of {odd.total:,}.")
+            return ok(f"Express can load each of its rows: {odd.total:,}.")
         evidence = [f"{len(odd.bare):,} of {odd.total:,} rows have no cookie."] if odd.bare else []
         if odd.unreadable:
             evidence.append(f"{len(odd.unreadable):,} of {odd.total:,} rows cannot be read at all.")
@@ -214,9 +248,11 @@ class ExpressExaminer:
     def _prune(self) -> Finding:
         count = prunable(self._open(), self._place.there())
         if count < LAG_MIN:
-            return ok("It is.", f"{count:,} rows have ended more than a day ago.")
+            return ok(
+                "Express prunes its table.", f"{count:,} rows have ended more than a day ago."
+            )
         return warning(
-            f"{count:,} rows have ended more than a day ago, and are still there.",
+            f"{count:,} rows of Express's table ended more than a day ago, and are still there.",
             means="The table grows; its index with it.",
             fix=Fix(
                 text="Delete them in pieces. Then see why Express does not prune: pruneSessionInterval "
@@ -230,9 +266,9 @@ class ExpressExaminer:
         params = {"side": names.side, "express": names.express}
         said, triggers = self._open().read(lambda tx: tx.rows(MADE, params))[0]
         if said is None and not triggers:
-            return skipped("Nothing of Sojourn's is installed beside it.")
+            return skipped("Nothing of Sojourn's is installed beside Express's table.")
         if said == comment(self._options) and set(triggers) == set(TRIGGERS):
-            return ok("It is, whole.")
+            return ok("What Sojourn installed beside Express's table is whole.")
         missing = sorted(set(TRIGGERS) - set(triggers))
         return failure(
             "What Sojourn installed beside Express's table is not whole.",
@@ -240,8 +276,9 @@ class ExpressExaminer:
             or [f"It says {said!r}, not {comment(self._options)!r}."],
             means="Who signs out in Express may stay signed in here, or the other way round.",
             fix=Fix(
-                text="Install it again: that is safe while both run.",
-                command=f"sojourn express install --table {self._options.table} --store URL",
+                text="Install it again: that is safe while both run. Where it is whole, and says another"
+                " `user_path` than this URL, correct the one that is wrong.",
+                command="sojourn doctor --fix",
             ),
         )
 
@@ -261,7 +298,8 @@ class ExpressExaminer:
             shift = shift_of([(row[0], row[1]) for row in rows])
             if not shift:
                 return ok(
-                    "They do.", f"{len(rows)} rows were compared with the end in their cookie."
+                    "Express and Sojourn mean the same instant.",
+                    f"{len(rows)} rows were compared with the end in their cookie.",
                 )
             title = f"The ends of Express's sessions are {shift / 3600:+g} h off for us."
             return failure(title, means=means, fix=fix)
@@ -269,4 +307,4 @@ class ExpressExaminer:
             PostgresSessions(db, names, self._options).require_zone()
         except SettingsError as error:
             return failure(error.message, means=means, fix=fix)
-        return ok("They do.")
+        return ok("Express and Sojourn mean the same instant.")

@@ -6,19 +6,30 @@ drops a table. The triggers that note a sign-out are silent meanwhile: nobody si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sojourn.adapters.express import payload
 from sojourn.adapters.express.doctor.shape import SID_MIN, Shape, odd_rows, shape_of
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.schema import Names, find, make_express_table, quoted
+from sojourn.adapters.express.schema import (
+    MADE,
+    Names,
+    find,
+    install,
+    make_express_table,
+    quoted,
+)
+from sojourn.adapters.express.schema import TRIGGERS as ALL_TRIGGERS
 from sojourn.finding import Step
 from sojourn.stores.sql.database import Database, Tx
 
 BATCH = 500
+INSTALLED = re.compile(r"sojourn express \d+, user at (.+)\Z")
 PRUNED_AFTER = 86_400
 """Seconds; longer than any two time zones are apart."""
 
@@ -123,6 +134,40 @@ class Make(Repairing):
         steps = self.plan()
         make_express_table(self._place.db(), self._place.options)
         yield from steps
+
+
+class Install(Repairing):
+    """Brings back what Sojourn had installed beside the table: a drop of it takes the triggers along."""
+
+    def plan(self) -> Sequence[Step]:
+        if self._as_installed() is None:
+            return []
+        names = self._place.there()
+        return [
+            Step(
+                what=f"Install Sojourn's triggers beside {names.express} again.",
+                why="They are gone, or off: sign-outs on one side are not seen on the other.",
+                undo="None is needed: Express works the same with them.",
+            )
+        ]
+
+    def apply(self) -> Iterator[Step]:
+        options, steps = self._as_installed(), self.plan()
+        if options is not None:
+            install(self._place.db(), options)
+        yield from steps
+
+    def _as_installed(self) -> Options | None:
+        """Return the options that it was installed with; None where nothing is missing, or ever was there."""
+        names = self._place.there()
+        params = {"side": names.side, "express": names.express}
+        said, triggers = self._place.db().read(lambda tx: tx.rows(MADE, params))[0]
+        if (said is None and not triggers) or set(triggers) == set(ALL_TRIGGERS):
+            return None
+        match = INSTALLED.match(said or "")
+        if match is None:
+            return self._place.options
+        return replace(self._place.options, user_path=tuple(match[1].split(".")))
 
 
 class Columns(Repairing):

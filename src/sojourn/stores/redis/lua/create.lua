@@ -3,6 +3,7 @@
 -- an address, key}, ...
 local data_max = table.remove(ASKED, 1)
 
+-- S2
 local function data_of_replaced(new)
   local m = new.replaces and read_live(new.replaces)
   local data = {}
@@ -25,7 +26,7 @@ local function size_of(data)
 end
 
 local function begin(new, data)
-  local created = now
+  local created = now -- S6
   local own, all = new.user and cut_of_scope('=' .. new.user), cut_of_scope('*')
   if own then created = math.max(created, own[1] + 1) end
   if all then created = math.max(created, all[1] + 1) end
@@ -53,7 +54,8 @@ local function begin(new, data)
   return {1, shown(new.id)}
 end
 
--- Return which sessions have to go, in order; or what is said to one who has too many.
+-- Return which sessions have to go, in order; or what is said to one who has too many: an exact
+-- translation of signing_in.leaving.
 local function going_for(new, replaced)
   local going, named = {}, {}
   local function go(id, m, reason, actor)
@@ -62,19 +64,19 @@ local function going_for(new, replaced)
       going[#going + 1] = {id, m, reason, actor}
     end
   end
-  if replaced then go(new.replaces, replaced, 'replaced') end
+  if replaced then go(new.replaces, replaced, 'replaced') end -- S1
   if new.user and not new.impersonator then
-    for _, id in ipairs(new.ending) do
+    for _, id in ipairs(new.ending) do -- S3
       local m = read_live(id)
       if m and m[USER] == new.user then go(id, m, 'made_room') end
     end
   end
   if new.limit and new.user and not new.impersonator then
-    local counted = {}
+    local counted = {} -- S4
     for _, each in ipairs(sessions_of(new.user)) do
       if not each.m[IMPERSONATOR] and not named[each.id] then counted[#counted + 1] = each end
     end
-    local over = math.max(0, #counted + 1 - new.limit)
+    local over = math.max(0, #counted + 1 - new.limit) -- S5
     if over > 0 and new.deny then
       table.sort(counted, newest_first)
       local said = {2, new.limit}

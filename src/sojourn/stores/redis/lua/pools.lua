@@ -3,13 +3,48 @@ local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
 
+-- See seating.Shortening; `old` is how the pool was defined before.
+local function shorten(p, old)
+  local lowered = p.lost_after < old.lost_after or p.suspect_after < old.suspect_after
+    or p.linger < old.linger or (p.max_lease and (not old.max_lease or p.max_lease < old.max_lease))
+  if not lowered then return end
+  local lost_after = p.lost_after + math.max(0, old.interval - p.interval)
+  for _, row in ipairs(rows_between(p, '(' .. p.now, '+inf')) do
+    local suspect, expires = row.suspect, row.expires
+    if suspect <= row.beat then -- it said goodbye
+      expires = row.beat + p.linger
+    else
+      local heard = math.max(row.beat, row.graced or 0)
+      local announced = math.max(0, suspect - heard - old.suspect_after)
+      suspect = heard + math.min(p.suspect_after + announced, lost_after)
+      if expires - heard <= old.lost_after then expires = heard + lost_after end
+      if p.max_lease then
+        expires = math.min(expires, math.max(row.acquired + p.max_lease, heard + old.interval))
+      end
+    end
+    suspect = math.min(row.suspect, suspect)
+    expires = math.min(row.expires, math.max(expires, p.now))
+    if suspect ~= row.suspect or expires ~= row.expires then
+      row.suspect, row.expires = suspect, expires
+      write_row(p, p.L, row)
+      call('ZADD', p.Z, expires, row.id)
+      due(p, expires)
+      note_odd(p, expires - suspect, expires - row.beat, expires)
+    end
+  end
+end
+
 -- Asked: {pool, definition, buckets}, ...
 function verbs.define()
   for _, asked in ipairs(ASKED) do
     local p = pool_of(asked[1])
     local last = call('ZREVRANGE', p.Z, 0, 0, 'WITHSCORES')
-    local gap, span
-    if p.def then gap, span = gap_of(p), span_of(p) end
+    local gap, span, old
+    if p.def then
+      gap, span = gap_of(p), span_of(p)
+      old = {interval = p.interval, lost_after = p.lost_after, suspect_after = p.suspect_after,
+        linger = p.linger, max_lease = p.max_lease}
+    end
     call('SADD', BASE .. 'pools', p.id)
     local packed = cmsgpack.pack(asked[2])
     local longest = tonumber(call('HGET', SELF, 'lost') or 0)
@@ -22,6 +57,7 @@ function verbs.define()
     elseif last[2] and gap then
       note_odd(p, gap, span, tonumber(last[2])) -- leases there are as the old policy had them
     end
+    if old then shorten(p, old) end
   end
   return 1
 end

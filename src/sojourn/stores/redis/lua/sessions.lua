@@ -1,4 +1,5 @@
--- Sessions. Of a session <s>, the hash s:<s>:
+-- Sessions. What is decided here is decided in sojourn/signing_in.py, whose rules are cited by name.
+-- Of a session <s>, the hash s:<s>:
 --   m: what we know of it; h, p: its token's hash, and the one before; "<key>": its data, as JSON text
 -- (the fields that begin with a quote). And of the shard: tok (token hash -> session id), u:<user> zset
 -- of session ids by created_at, i (all ids, in order), d (ids by when they may be forgotten, at the
@@ -24,7 +25,7 @@ local function cut_of_scope(scope)
   return cuts[scope]
 end
 
--- The earliest cutoff a session is behind; of two at once, its user's own.
+-- G2, first half: the earliest cutoff a session is behind; of two at once, its user's own.
 local function cut_of(m)
   local own = m[USER] and cut_of_scope('=' .. m[USER])
   local all = cut_of_scope('*')
@@ -34,13 +35,13 @@ local function cut_of(m)
   return own or all
 end
 
--- Why a session is no more, by whatever came first: reason, ended by, end reason, at. Nil if it lives.
+-- Why a session is gone, as signing_in.why_gone: reason, ended by, end reason, at. Nil if it lives.
 local function gone(m)
-  if m[ENDED] then return {'ended', m[ENDED_BY], m[END_REASON], m[ENDED]} end
+  if m[ENDED] then return {'ended', m[ENDED_BY], m[END_REASON], m[ENDED]} end -- G1
   local cut = cut_of(m)
-  if cut and m[IDLE_AT] > math.min(cut[1], now) then return {'ended', cut[2], cut[3], cut[1]} end
+  if cut and m[IDLE_AT] > math.min(cut[1], now) then return {'ended', cut[2], cut[3], cut[1]} end -- G2
   if m[IDLE_AT] > now then return nil end
-  return {m[IDLE_AT] < m[EXPIRES] and 'idle' or 'expired', false, false, m[IDLE_AT]}
+  return {m[IDLE_AT] < m[EXPIRES] and 'idle' or 'expired', false, false, m[IDLE_AT]} -- G3
 end
 
 local function read_meta(id)
@@ -107,6 +108,7 @@ local function sessions_of(user)
   return found
 end
 
+-- L1
 local function newest_first(a, b)
   if a.m[CREATED] ~= b.m[CREATED] then return a.m[CREATED] > b.m[CREATED] end
   return a.id < b.id

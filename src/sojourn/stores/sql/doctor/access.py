@@ -14,6 +14,7 @@ from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor import shape
 from sojourn.stores.sql.doctor.job import filled
+from sojourn.stores.sql.doctor.parts import effects_of, parts_of
 from sojourn.stores.sql.doctor.settings import WAL_SAFE
 from sojourn.stores.sql.doctor.source import Source
 
@@ -41,7 +42,7 @@ TRIED_MYSQL = {
 
 
 def checks(source: Source) -> Iterator[Check]:
-    reachable, tables = source.id("store", "reachable"), source.id("schema", "tables")
+    reachable = source.id("store", "reachable")
 
     def check(
         noun: str,
@@ -50,7 +51,6 @@ def checks(source: Source) -> Iterator[Check]:
         look: Callable[[Source], Finding],
         *,
         quick: bool = True,
-        needs: tuple[str, ...] = (reachable,),
     ) -> Check:
         return Check(
             id=source.id("store", noun),
@@ -59,7 +59,7 @@ def checks(source: Source) -> Iterator[Check]:
             looked_at=looked_at,
             look=lambda: look(source),
             quick=quick,
-            needs=needs,
+            needs=(reachable,),
         )
 
     yield check(
@@ -68,7 +68,6 @@ def checks(source: Source) -> Iterator[Check]:
         "what this user may do",
         grants,
         quick=False,
-        needs=(reachable, tables),
     )
     yield check("disk", "Is there room on the disk?", "the disk of the database file", disk)
     yield check("file", "Is the database file its owner's alone?", "its permissions", file)
@@ -84,7 +83,7 @@ def checks(source: Source) -> Iterator[Check]:
 def grants(source: Source) -> Finding:
     db = source.db()
     if db.dialect.backend is Backend.SQLITE:
-        return ok("A file knows no grants.")
+        return ok("We may read and write every table: a file knows no grants.")
     if db.dialect.backend is Backend.POSTGRES:
         lacking, hidden = db.read(_grants_postgres)
     else:
@@ -106,7 +105,7 @@ def grants(source: Source) -> Finding:
         f"We may not do what we must with {', '.join(tables[:3])}"
         + (f" and {len(tables) - 3} more." if len(tables) > 3 else "."),
         evidence=[f"{right} on {name} is denied" for right, name in lacking],
-        means="People cannot sign in, or sign out; seats are not given.",
+        means=effects_of(parts_of(tables), of_ledger=bool(source.prefix)),
         fix=Fix(
             text="Grant it to the user in the store's URL.",
             sql="\n".join(f"GRANT {', '.join(RIGHTS)} ON {name} TO …;" for name in tables),
@@ -157,10 +156,10 @@ def disk(source: Source) -> Finding:
 
 def file(source: Source) -> Finding:
     if source.path is None:
-        return skipped("There is no file to look at.")
+        return skipped("A database server keeps its files from others by itself.")
     mode = stat.S_IMODE(source.path.stat().st_mode)
     if not mode & OTHERS:
-        return ok("Only its owner may read the file.", f"mode {mode:o}")
+        return ok("Only its owner may read the database file.", f"mode {mode:o}")
     return warning(
         "Others on this host may read the database file.",
         evidence=[f"{source.path}: mode {mode:o}"],
@@ -173,13 +172,13 @@ def writers(source: Source) -> Finding:
     """Find processes that have the file open and do not take turns with us."""
     path = source.path
     if path is None:
-        return skipped("There is no file to look at.")
+        return skipped("A database server lets several write: there is no file to look at.")
     if not PROCESSES.is_dir():
         return skipped("This system does not tell which files processes have open.")
     others = strangers(path.resolve())
     version = ".".join(map(str, sqlite3.sqlite_version_info))
     if not others:
-        return ok("Nobody else has the file open.", f"SQLite {version}")
+        return ok("Nobody else has the database file open.", f"SQLite {version}")
     risky = sqlite3.sqlite_version_info < WAL_SAFE
     evidence = [f"process {pid}: {command}" for pid, command in others.items()]
     return (failure if risky else warning)(

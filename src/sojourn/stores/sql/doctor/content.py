@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from sojourn.clock import HOUR, MINUTE
-from sojourn.finding import Area, Check, Finding, Fix, Repair, failure, ok, warning
+from sojourn.finding import Area, Check, Finding, Fix, Part, Repair, failure, ok, warning
 from sojourn.session import TOMBSTONE
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Tx
@@ -22,19 +23,23 @@ from sojourn.stores.sql.doctor.tables import found
 SWEPT_WITHIN = 2 * HOUR
 """A server sweeps every quarter of an hour: what is due for longer has been left lying."""
 BACKLOG_MAX = 1_000
+DATED = frozenset({Part.SESSIONS, Part.LEASES, Part.EVENTS, Part.MARKS})
 FUTURE = 5 * MINUTE
 DEAD_MIN, DEAD_SHARE = 20_000, 2.0
 """PostgreSQL cleans up when a fifth of a table is dead; twice as many dead as living is not normal."""
 
+OFTEN_CHANGED = [
+    f"sojourn_{noun}" for noun in ("sessions", "leases", "pools", "marks", "session_users")
+]
 DUE = {
-    "sessions": "SELECT count(*) FROM sessions WHERE coalesce(ended_at, idle_at) <= :until",
-    "leases": "SELECT count(*) FROM leases WHERE coalesce(ended_at, expires_at) <= :until",
+    "sessions": "SELECT count(*) FROM sojourn_sessions WHERE coalesce(ended_at, idle_at) <= :until",
+    "leases": "SELECT count(*) FROM sojourn_leases WHERE coalesce(ended_at, expires_at) <= :until",
 }
 LATER = {
-    "sessions": "SELECT count(*) FROM sessions WHERE created_at > :at OR last_used_at > :at",
-    "leases": "SELECT count(*) FROM leases WHERE acquired_at > :at OR last_beat_at > :at",
-    "events": "SELECT count(*) FROM events WHERE at > :at",
-    "marks": "SELECT count(*) FROM marks WHERE name = 'pulse' AND value > :at",
+    "sessions": "SELECT count(*) FROM sojourn_sessions WHERE created_at > :at OR last_used_at > :at",
+    "leases": "SELECT count(*) FROM sojourn_leases WHERE acquired_at > :at OR last_beat_at > :at",
+    "events": "SELECT count(*) FROM sojourn_events WHERE at > :at",
+    "marks": "SELECT count(*) FROM sojourn_marks WHERE name = 'pulse' AND value > :at",
 }
 DEAD_POSTGRES = """
 SELECT s.relname, n_dead_tup, n_live_tup, coalesce(array_to_string(c.reloptions, ', '), '')
@@ -47,39 +52,43 @@ WHERE table_schema = database() AND table_name IN :names
 """
 
 
-def checks(source: Source) -> Iterator[Check]:
-    needs = tuple(
-        source.id(area, noun)
-        for area, noun in (("store", "reachable"), ("schema", "tables"), ("schema", "columns"))
+def _check(
+    source: Source,
+    noun: str,
+    title: str,
+    looked_at: str,
+    look: Callable[[Source], Finding],
+    *,
+    repair: Repair | None = None,
+    quick: bool = False,
+    more: tuple[str, ...] = (),
+    reads: frozenset[Part] = frozenset(),
+    without_tables: bool = False,
+) -> Check:
+    """`more`: kinds of flaws that must not be; `without_tables`: it looks at those that are there."""
+    nouns = ("columns", *more) if without_tables else ("tables", "columns", *more)
+    return Check(
+        id=source.id("schema", noun),
+        area=Area.SCHEMA,
+        title=title,
+        looked_at=looked_at,
+        look=lambda: look(source),
+        repair=repair,
+        quick=quick,
+        needs=(source.id("store", "reachable"), *(source.id("schema", each) for each in nouns)),
+        reads=reads,
     )
 
-    def check(
-        noun: str,
-        title: str,
-        looked_at: str,
-        look: Callable[[Source], Finding],
-        *,
-        repair: Repair | None = None,
-        quick: bool = False,
-        more: tuple[str, ...] = (),
-    ) -> Check:
-        return Check(
-            id=source.id("schema", noun),
-            area=Area.SCHEMA,
-            title=title,
-            looked_at=looked_at,
-            look=lambda: look(source),
-            repair=repair,
-            quick=quick,
-            needs=(*needs, *(source.id("schema", name) for name in more)),
-        )
 
+def checks(source: Source) -> Iterator[Check]:
+    check = partial(_check, source)
     yield check(
         "duplicates",
         "Is every id there only once?",
         "tables whose key is missing",
         duplicates,
         repair=Rebuild(source, Kind.KEY),
+        without_tables=True,
     )
     yield check(
         "rows",
@@ -88,14 +97,16 @@ def checks(source: Source) -> Iterator[Check]:
         unreadable.look,
         repair=unreadable.SetAside(source),
         more=("types", "keys"),
+        reads=frozenset({Part.SESSIONS, Part.LEASES, Part.POOLS}),
     )
     yield check(
         "marks",
         "Do new events get ids that are new?",
-        "the table marks",
+        "the table sojourn_marks",
         marks,
         repair=Marks(source),
         quick=True,
+        reads=frozenset({Part.MARKS, Part.EVENTS, Part.AUDITS, Part.SWEEPS}),
     )
     yield check(
         "times",
@@ -103,6 +114,7 @@ def checks(source: Source) -> Iterator[Check]:
         "when sessions began, seats were taken, events happened",
         times,
         more=("types",),
+        reads=DATED,
     )
     yield check(
         "backlog",
@@ -111,9 +123,14 @@ def checks(source: Source) -> Iterator[Check]:
         backlog,
         repair=Prune(source, DUE, TOMBSTONE + SWEPT_WITHIN),
         more=("types",),
+        reads=DATED | {Part.SESSION_USERS, Part.REQUESTS},
     )
     yield check(
-        "bloat", "Are the tables free of dead rows?", "the database's own statistics", bloat
+        "bloat",
+        "Are the tables free of dead rows?",
+        "the database's own statistics",
+        bloat,
+        without_tables=True,
     )
 
 
@@ -132,7 +149,7 @@ def duplicates(source: Source) -> Finding:
 
     twins = source.db().read(count)
     if not twins:
-        return ok("No id is there twice, although no key sees to that.", *keyless)
+        return ok("Every id is there only once, although no key sees to that.", *keyless)
     evidence = [f"{name}: {number:,} rows too many" for name, number in twins.items()]
     return failure(
         f"Ids are there more than once: in {', '.join(twins)}.",
@@ -169,7 +186,7 @@ def times(source: Source) -> Finding:
     now, counted = source.db().read(look)
     later = {name: number for name, number in counted.items() if number}
     if not later:
-        return ok("Nothing lies in the future.")
+        return ok("All rows lie in the past.")
     instant = datetime.fromtimestamp(now / 1_000, UTC).isoformat(timespec="seconds")
     return warning(
         "Some rows lie in the future: a clock was wrong, or is.",
@@ -209,8 +226,10 @@ def bloat(source: Source) -> Finding:
     db = source.db()
     if db.dialect.backend is Backend.SQLITE:
         free, pages = db.read(lambda tx: [int(tx.rows(f"PRAGMA {p}", {})[0][0]) for p in PAGES])
-        return ok("The file reuses its free pages.", f"{free:,} of {pages:,} pages are free")
-    names = {"names": db.dialect.keys(["sessions", "leases", "pools", "marks", "session_users"])}
+        return ok(
+            "The database file reuses its free pages.", f"{free:,} of {pages:,} pages are free"
+        )
+    names = {"names": db.dialect.keys(OFTEN_CHANGED)}
     if db.dialect.backend is Backend.MYSQL:
         rows = db.read(lambda tx: tx.rows(FREE_MYSQL, names))
         said = [

@@ -35,7 +35,7 @@ def look(source: Source) -> Finding:
         return skipped("A database server looks after its own files.")
     said = source.db().read(_damage)
     if not said:
-        return ok("The file is whole.")
+        return ok("The database file is whole.")
     indexes = _indexes(said)
     if indexes:
         return failure(

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from sojourn.finding import Check, Finding, unmet
 from sojourn.stores.sql.database import Database
-from sojourn.stores.sql.doctor import access, content, damage, reach, settings, tables
+from sojourn.stores.sql.doctor import (
+    access,
+    between,
+    content,
+    damage,
+    reach,
+    settings,
+    tables,
+)
 from sojourn.stores.sql.doctor.source import Source
 
 
@@ -17,7 +25,7 @@ class SqlExaminer:
         self._source = source
 
     def checks(self) -> Sequence[Check]:
-        parts = (reach, tables, content, settings, access, damage)
+        parts = (reach, tables, content, settings, between, access, damage)
         return [check for part in parts for check in part.checks(self._source)]
 
     def close(self) -> None:
@@ -28,7 +36,6 @@ def quick(db: Database) -> list[Finding]:
     """Say what the quick checks find in a database that is open."""
     findings: dict[str, Finding] = {}
     for check in SqlExaminer(Source(lambda: db, place="the store")).checks():
-        before = unmet(check, {name: finding.verdict for name, finding in findings.items()})
-        if check.quick and before is None:
+        if check.quick and unmet(check, findings) is None:
             findings[check.id] = check.look()
     return list(findings.values())

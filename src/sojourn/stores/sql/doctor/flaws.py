@@ -12,8 +12,9 @@ from sqlalchemy.engine import Dialect as Compiler
 
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.doctor.shape import VIEW, Index, Shape, TableSeen
 from sojourn.stores.sql.doctor.shape import Column as ColumnSeen
-from sojourn.stores.sql.doctor.shape import Index, Shape, TableSeen
+from sojourn.stores.sql.names import facts
 
 TYPE = re.compile(r"([a-z ]*[a-z])\s*(?:\((\d+)\))?")
 UNBOUNDED = 1 << 31
@@ -48,6 +49,7 @@ class Kind(StrEnum):
     COLLATION = "collation"
     INDEX = "index"
     STORAGE = "storage"
+    FOREIGN = "foreign"
 
 
 class Flaw(Struct, frozen=True):
@@ -67,6 +69,12 @@ def find(shape: Shape, compiler: Compiler, backend: Backend) -> list[Flaw]:
         seen = shape.get(table.name)
         if seen is None:
             found.append(Flaw(Kind.TABLE, table.name, "", f"The table {table.name} is missing."))
+            continue
+        if seen.kept_by == VIEW:
+            continue
+        if facts.is_foreign(table, seen.columns, begun=True):
+            what = f"The table {table.name} is not Sojourn's: it has other columns."
+            found.append(Flaw(Kind.FOREIGN, table.name, "", what))
             continue
         found += _columns(table, seen, compiler, backend)
         found += _keys(table, seen, backend)

@@ -153,7 +153,9 @@ def mysql(tx: Tx, job: Job) -> Done:
     name = job.name
     tx.do(filled("CREATE TABLE {copy} LIKE {table}", copy=job.copy, table=name))
     names = {"table": name, "copy": job.copy}
-    others = " , leases AS l READ" if name == "pools" else ""  # a fence is told from its leases
+    others = (
+        " , sojourn_leases AS l READ" if name == "sojourn_pools" else ""
+    )  # a fence is told from its leases
     with _locked(tx, filled("LOCK TABLES {table} WRITE, {copy} WRITE", **names) + others):
         tx.do(filled("INSERT INTO {copy} SELECT * FROM {table}", **names))
         before = count(tx, name)

@@ -18,10 +18,11 @@ from sojourn.stores.sql.doctor import values
 from sojourn.stores.sql.doctor.flaws import Flaw, Kind
 from sojourn.stores.sql.doctor.shape import NAMES, TableSeen, tables
 from sojourn.stores.sql.doctor.values import Value
+from sojourn.stores.sql.names.facts import NOUNS
 
 FIX = Fix(text="Let doctor mend it: it shows a plan first.", command="sojourn doctor --fix")
-COPY = re.compile(rf"({'|'.join(NAMES)})_(?:before|unreadable)_(\d{{8}})(?:_\d+)?")
-"""Names of the tables that doctor leaves behind, and the day in them."""
+COPY = re.compile(rf"({'|'.join((*NAMES, *NOUNS))})_(?:before|unreadable)_(\d{{8}})(?:_\d+)?")
+"""Names of the tables that doctor leaves behind, or has left before version 0006, and the day in them."""
 
 
 class Done(Struct, frozen=True, kw_only=True):

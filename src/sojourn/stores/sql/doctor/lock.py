@@ -1,8 +1,9 @@
 """One doctor repairs at a time. The lock ends with the process that holds it, however that ends.
 
 On a server it belongs to a connection that a thread keeps talking in: of a process that froze, or was cut
-off, the server hears nothing, and ends the connection. No transaction is open meanwhile: PostgreSQL, asked
-to make an index without keeping anybody from writing, would wait for it.
+off, the server hears nothing, and ends the connection. On PostgreSQL the lock is a transaction's: behind a
+pooler, nothing else keeps a connection ours. What is said in it looks at no data: PostgreSQL, asked to make
+an index without keeping anybody from writing, waits for whoever does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from sojourn.errors import RepairBusy, StoreUnavailable
-from sojourn.stores.sql.database import Database, translated
+from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.file import FileDatabase
@@ -30,12 +31,13 @@ if sys.platform != "win32":
 NAME = {"name": "sojourn:doctor", "number": 7_305_827_216, "timeout": 4}
 """A server takes a moment to notice that a doctor was killed: so many seconds are waited."""
 LOCK = {
-    Backend.POSTGRES: "SELECT 1 FROM (SELECT pg_advisory_lock(:number)) AS waited",
+    Backend.POSTGRES: "SELECT 1 FROM (SELECT pg_advisory_xact_lock(:number)) AS waited",
     Backend.MYSQL: "SELECT get_lock(concat(:name, ':', coalesce(database(), '')), :timeout)",
 }
 SILENT_MAX = 2  # seconds
-SILENT_POSTGRES = f"SELECT set_config('idle_session_timeout', '{SILENT_MAX}s', false)"
-UNKNOWN_SETTING = "SQLSTATE 42704"
+SILENT_POSTGRES = f"SET LOCAL idle_in_transaction_session_timeout = '{SILENT_MAX}s'"
+ALONE = {"no_parameters": True}
+TALK = {Backend.POSTGRES: "SHOW server_version_num", Backend.MYSQL: "SELECT 1"}
 TALK_EVERY = 0.25  # seconds
 TALK_TIMEOUT = 10.0  # seconds: longer than any statement may take
 HELD = "SQLSTATE 55P03"  # lock_timeout, which our connections have
@@ -49,32 +51,39 @@ def held(db: Database) -> Iterator[Callable[[], None]]:
         with _file_held(db.path):
             yield lambda: None
         return
-    with translated(), db.engine.connect() as connection:
+    with translated(), db.writing() as tx:
+        connection = tx.connection
         try:
-            _end_when_silent(db, connection)
+            _end_when_silent(tx)
             if not _taken(connection, db.dialect.render(LOCK[db.dialect.backend])):
                 raise _busy()
-            with _talking(connection) as lost:
+            # Also ends what the lock's own statement has seen: see above.
+            connection.exec_driver_sql(TALK[db.dialect.backend], execution_options=ALONE)
+            with _talking(connection, TALK[db.dialect.backend]) as lost:
                 yield lambda: _assure(lost)
         finally:
-            connection.invalidate()  # the lock ends with its connection
+            _let_go(tx)
 
 
-def _end_when_silent(db: Database, connection: Connection) -> None:
-    if db.dialect.backend is not Backend.POSTGRES:
-        raw: Any = connection.connection.driver_connection
+def _end_when_silent(tx: Tx) -> None:
+    if tx.dialect.backend is Backend.POSTGRES:
+        tx.begin()
+        tx.connection.exec_driver_sql(SILENT_POSTGRES)
+    else:
+        raw: Any = tx.connection.connection.driver_connection
         raw.end_when_silent(SILENT_MAX, always=True)
-        return
-    try:
-        connection.exec_driver_sql(SILENT_POSTGRES)
-    except DBAPIError as error:  # before 14, PostgreSQL ends nobody for that
-        fault = classify(error)
-        if fault is None or fault.code != UNKNOWN_SETTING:
-            raise
+
+
+def _let_go(tx: Tx) -> None:
+    """End the lock with its transaction, where there is one, and in any case with its connection."""
+    if tx.dialect.backend is Backend.POSTGRES:
+        with contextlib.suppress(Exception):
+            tx.connection.exec_driver_sql("ROLLBACK")
+    tx.connection.invalidate()
 
 
 @contextlib.contextmanager
-def _talking(connection: Connection) -> Iterator[threading.Event]:
+def _talking(connection: Connection, said: str) -> Iterator[threading.Event]:
     """Say something, again and again; what is handed out is set when nobody hears it any more."""
     over, lost = threading.Event(), threading.Event()
     raw: Any = connection.connection.driver_connection
@@ -83,7 +92,7 @@ def _talking(connection: Connection) -> Iterator[threading.Event]:
         while not over.wait(TALK_EVERY):
             try:
                 with raw.cursor() as cursor:
-                    cursor.execute("SELECT 1")
+                    cursor.execute(said)
             except Exception:  # noqa: BLE001  # whatever it was, the lock is not surely ours
                 lost.set()
                 return

@@ -76,7 +76,7 @@ def reach(source: Source) -> Finding:
         return _unreachable(source, error)
     except SojournError as error:  # of the settings: a folder that is missing
         return failure(error.message, fix=Fix(text=error.hint))
-    return ok("The database answers.", source.place)
+    return ok("The database can be reached.", source.place)
 
 
 def _unreachable(source: Source, error: StoreError) -> Finding:
@@ -164,7 +164,10 @@ def clock(source: Source) -> Finding:
     if shift < -CLOCK_TOLERANCE:
         return _set_ahead(-shift)
     if abs(ahead) <= CLOCK_TOLERANCE:
-        return ok("The clocks agree.", f"the database's is {ahead / SECOND:+.1f} s off this host's")
+        return ok(
+            "The database's clock and this host's agree.",
+            f"the database's is {ahead / SECOND:+.1f} s off this host's",
+        )
     return warning(
         f"The database's clock differs from this host's by {abs(ahead) / SECOND:.1f} s.",
         evidence=[f"the database's is {ahead / SECOND:+.1f} s off this host's"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import Index
 from sqlalchemy.schema import CreateIndex
 
+from sojourn.errors import StoreBroken
 from sojourn.finding import Step
 from sojourn.store import LIST_MAX
 from sojourn.stores.sql import events, maintenance, migrations, schema
@@ -15,6 +17,7 @@ from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor import flaws, shape
 from sojourn.stores.sql.doctor.flaws import Kind
 from sojourn.stores.sql.doctor.source import Source
+from sojourn.stores.sql.names import change, facts
 
 MAX_PAUSE = 10_000
 EVERY_EVENT = 1 << 50
@@ -45,6 +48,10 @@ def _steps(tx: Tx) -> list[Step]:
     noted = migrations.versions_of(tx)
     if not migrations.known().issuperset(noted):
         return []  # of a newer program: not ours to change
+    found = flaws.find(shape.read(tx), tx.connection.dialect, tx.dialect.backend)
+    if any(flaw.kind is Kind.FOREIGN for flaw in found):
+        return []  # nothing is made beside a table of somebody else's that has a name of ours
+    renamed = {facts.PREFIX + noun: noun for noun in _due(tx, begun=bool(noted))}
     steps = []
     if noted != [migrations.head()]:
         steps.append(
@@ -54,14 +61,63 @@ def _steps(tx: Tx) -> list[Step]:
                 undo="Restore the database from a backup; older programs refuse this version.",
             )
         )
-    for flaw in flaws.find(shape.read(tx), tx.connection.dialect, tx.dialect.backend):
-        if flaw.kind is Kind.TABLE:
+    for new, old in renamed.items():
+        undo = f"ALTER TABLE {new} RENAME TO {old}"
+        steps.append(
+            Step(what=f"Rename the table {old} to {new}.", why="It is called so now.", undo=undo)
+        )
+    for flaw in found:
+        if flaw.kind is Kind.TABLE and flaw.table not in renamed:
             what = f"Make the table {flaw.table}."
             steps.append(Step(what=what, why=flaw.what, rows=0, undo=f"DROP TABLE {flaw.table}"))
         if flaw.kind is Kind.INDEX:
             what = f"Make the index {flaw.name}."
             steps.append(Step(what=what, why=flaw.what, undo=f"DROP INDEX {flaw.name}"))
     return steps
+
+
+def _due(tx: Tx, *, begun: bool) -> list[str]:
+    with contextlib.suppress(StoreBroken):  # both names have rows: `migrate` refuses, and says so
+        return facts.due(tx, facts.read(tx), begun=begun)
+    return []
+
+
+class OldNames:
+    """Takes away the old names of tables, which programs before version 0006 go by, where none is left."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def plan(self) -> Sequence[Step]:
+        left = self._source.db().read(change.look)
+        if left.needed:
+            return []
+        return [
+            *(_renaming(noun) for noun in left.waiting),
+            *(
+                Step(
+                    what=f"Drop the view {noun}.",
+                    why=f"It leads to {facts.PREFIX}{noun}, for programs of an older version; none runs.",
+                    undo=facts.view(noun, facts.PREFIX + noun),
+                )
+                for noun in left.views
+            ),
+        ]
+
+    def apply(self) -> Iterator[Step]:
+        db = self._source.db()
+        steps = self.plan()
+        if steps:
+            migrations.migrate(db)
+        yield from steps
+
+
+def _renaming(noun: str) -> Step:
+    return Step(
+        what=f"Rename the table {noun} to {facts.PREFIX}{noun}.",
+        why="It has waited for programs of an older version to end.",
+        undo=f"RENAME TABLE {facts.PREFIX}{noun} TO {noun}",
+    )
 
 
 class Indexes:
@@ -102,7 +158,8 @@ def _make(tx: Tx, index: Index) -> None:
     there = shape.read(tx, [str(index.table.name)])[str(index.table.name)].indexes
     if tx.dialect.backend is Backend.POSTGRES:
         try:
-            tx.rows(PATIENT, {"timeout": "600s"})
+            if not tx.lent:  # where nothing is set, nothing ends a statement
+                tx.rows(PATIENT, {"timeout": "600s"})
             tx.connection.connection.driver_connection.reply_timeout = None  # type: ignore[union-attr]  # psycopg's, with patience
             if index.name in there:
                 tx.do(f"DROP INDEX CONCURRENTLY {index.name}")
@@ -181,14 +238,14 @@ class Marks:
 
 def marks_wrong(tx: Tx) -> list[tuple[str, str]]:
     """Name the marks that are missing or behind, and why that is wrong."""
-    there = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM marks", {})}
+    there = {row[0]: row[1] for row in tx.rows("SELECT name, value FROM sojourn_marks", {})}
     wrong = []
     for name, table in events.MARKS.items():
         if name not in there:
-            wrong.append((name, f"The row '{name}' of the table marks is missing."))
+            wrong.append((name, f"The row '{name}' of the table sojourn_marks is missing."))
         elif table is not None:
             last = int(tx.rows(LAST.replace("{table}", table), {})[0][0])
             if (there[name] or 0) < last:
-                why = f"marks says {there[name]}, and the last id of {table} is {last}."
+                why = f"sojourn_marks says {there[name]}, and the last id of {table} is {last}."
                 wrong.append((name, why))
     return wrong

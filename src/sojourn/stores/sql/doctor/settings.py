@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped, warning
-from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor.source import Source
 
@@ -41,7 +41,7 @@ def checks(source: Source) -> Iterator[Check]:
             area=Area.STORE,
             title=title,
             looked_at=looked_at,
-            look=lambda: source.db().write(look),
+            look=lambda: _seen(source.db(), look),
             quick=True,
             needs=needs,
         )
@@ -66,6 +66,11 @@ def checks(source: Source) -> Iterator[Check]:
     yield check("encoding", "Can every name be kept?", "the database's encoding", encoding)
 
 
+def _seen(db: Database, look: Callable[[Tx], Finding]) -> Finding:
+    """Look as our transactions do: on PostgreSQL, some settings may be theirs alone."""
+    return (db.transaction if db.dialect.backend is Backend.POSTGRES else db.write)(look)
+
+
 def _postgres(tx: Tx) -> Sequence[Any]:
     return tx.rows(SETTINGS_POSTGRES, {})[0]
 
@@ -83,14 +88,14 @@ def _pragma(tx: Tx, name: str) -> Any:
 
 def version(tx: Tx) -> Finding:
     if tx.dialect.backend is Backend.POSTGRES:
-        return ok(f"PostgreSQL {_postgres(tx)[0]}.")
+        return ok(f"PostgreSQL {_postgres(tx)[0]} is one to rely on.")
     if tx.dialect.backend is Backend.MYSQL:
-        return ok(f"{_mysql(tx)[0]}.")
+        return ok(f"Version {_mysql(tx)[0]} is one to rely on.")
     there = ".".join(map(str, sqlite3.sqlite_version_info))
     if sqlite3.sqlite_version_info >= WAL_SAFE:
-        return ok(f"SQLite {there}.")
+        return ok(f"SQLite {there} is one to rely on.")
     return ok(
-        f"SQLite {there}.",
+        f"SQLite {there} is one to rely on, the way that it is used here.",
         "It has the WAL-reset bug (https://sqlite.org/wal.html#walresetbug), which this program "
         "works around: its writers take turns.",
     )
@@ -187,7 +192,7 @@ def _durability_mysql(tx: Tx) -> Finding:
 def _durability_sqlite(tx: Tx) -> Finding:
     journal, synchronous = _pragma(tx, "journal_mode"), _pragma(tx, "synchronous")
     if journal == "memory":
-        return skipped("This database is in memory.")
+        return skipped("Nothing survives a crash: this database is in memory.")
     if journal != "wal":
         fix = Fix(text="Keep the file on a local disk.")
         return _weak("The journal is not a write-ahead log.", f"journal_mode = {journal}", fix)
@@ -206,7 +211,7 @@ _DURABILITY: dict[Backend, Callable[[Tx], Finding]] = {
 
 def isolation(tx: Tx) -> Finding:
     if tx.dialect.backend is Backend.SQLITE:
-        return ok("One writer at a time.")
+        return ok("Transactions are isolated: one writer at a time.")
     there = str(_postgres(tx)[4] if tx.dialect.backend is Backend.POSTGRES else _mysql(tx)[4])
     if there.lower().replace("-", " ") == "read committed":
         return ok("Transactions are isolated as we expect.", f"isolation: {there.lower()}")

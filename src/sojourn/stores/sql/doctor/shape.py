@@ -37,11 +37,12 @@ ORDER BY t.relname, i.relname, k.place
 """
 COLUMNS_MYSQL = """
 SELECT c.table_name, c.column_name, c.column_type, c.is_nullable = 'YES',
-       c.column_default IS NOT NULL OR c.extra LIKE '%auto_increment%', c.collation_name, t.engine
+       c.column_default IS NOT NULL OR c.extra LIKE '%auto_increment%', c.collation_name,
+       coalesce(t.engine, t.table_type)
 FROM information_schema.columns AS c
 JOIN information_schema.tables AS t
     ON t.table_schema = c.table_schema AND t.table_name = c.table_name
-WHERE c.table_schema = database() AND c.table_name IN :names AND t.table_type = 'BASE TABLE'
+WHERE c.table_schema = database() AND c.table_name IN :names
 ORDER BY c.table_name, c.ordinal_position
 """
 INDEXES_MYSQL = """
@@ -69,6 +70,10 @@ TABLES = {
 }
 
 
+VIEW = "VIEW"
+"""As what a view is told by MySQL, which has no engine: a table waits for its name, see `names.mysql`."""
+
+
 class Column(Struct):
     """A column as it is. `type` is written as the database writes it."""
 
@@ -89,7 +94,7 @@ class Index(Struct):
 
 
 class TableSeen(Struct):
-    """A table as it is. `kept_by` is MySQL's engine, or PostgreSQL's persistence."""
+    """A table as it is. `kept_by` is MySQL's engine or VIEW, or PostgreSQL's persistence."""
 
     name: str
     columns: dict[str, Column] = field(default_factory=dict)

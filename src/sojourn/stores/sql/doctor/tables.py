@@ -12,9 +12,11 @@ from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor import flaws, shape
 from sojourn.stores.sql.doctor.flaws import Flaw, Kind
 from sojourn.stores.sql.doctor.job import COPY, FIX
+from sojourn.stores.sql.doctor.parts import CORE, effects_of, parts_of
 from sojourn.stores.sql.doctor.rebuild import Rebuild
-from sojourn.stores.sql.doctor.repairs import Indexes, Migrate
+from sojourn.stores.sql.doctor.repairs import Indexes, Migrate, OldNames
 from sojourn.stores.sql.doctor.source import Source
+from sojourn.stores.sql.names import change, facts
 from sojourn.stores.sql.schema import VERSION_TABLE
 
 NAMED_MAX = 12
@@ -51,7 +53,7 @@ def checks(source: Source) -> Iterator[Check]:
             noun,
             title,
             looked_at,
-            lambda: tell(found(source, [kind]), kind, fine, repair),
+            lambda: tell(source, kind, fine, repair),
             repair=repair,
         )
 
@@ -74,6 +76,13 @@ def checks(source: Source) -> Iterator[Check]:
         f"the table {VERSION_TABLE}",
         lambda: version(source),
         repair=Migrate(source),
+    )
+    yield check(
+        "names",
+        "Do the tables go by their own names alone?",
+        "names that the tables had before version 0006",
+        lambda: names(source),
+        repair=OldNames(source),
     )
     for kind, words in WORDS.items():
         yield of_kind(kind, *words)
@@ -168,7 +177,8 @@ def found(source: Source, kinds: Sequence[Kind]) -> list[Flaw]:
     return [flaw for flaw in db.read(look) if flaw.kind in kinds]
 
 
-def tell(told: Sequence[Flaw], kind: Kind, fine: str, repair: Repair) -> Finding:
+def tell(source: Source, kind: Kind, fine: str, repair: Repair) -> Finding:
+    told = found(source, [kind])
     if not told:
         return ok(fine)
     harmless = kind in HARMLESS or all(flaw.harmless for flaw in told)
@@ -176,23 +186,57 @@ def tell(told: Sequence[Flaw], kind: Kind, fine: str, repair: Repair) -> Finding
     if len(told) > NAMED_MAX:
         evidence.append(f"and {len(told) - NAMED_MAX} more")
     title = told[0].what if len(told) == 1 else f"{told[0].what[:-1]}, and {len(told) - 1} more."
-    make = warning if harmless else failure
-    return make(title, evidence=evidence, means=MEANS[kind], fix=FIX if repair.plan() else BACKUP)
+    fix = FIX if repair.plan() else BACKUP
+    parts = parts_of([flaw.table for flaw in told])
+    means = MEANS[kind]
+    if kind not in HARMLESS and CORE.isdisjoint(parts):
+        effects = effects_of(parts, of_ledger=bool(source.prefix))
+        means = f"It may come to this: {effects[0].lower()}{effects[1:]}"
+    if harmless:
+        return warning(title, evidence=evidence, means=means, fix=fix)
+    return failure(title, evidence=evidence, means=means, fix=fix, parts=parts)
 
 
 def missing(source: Source) -> Finding:
-    lost = [flaw.table for flaw in found(source, [Kind.TABLE])]
+    wrong = found(source, [Kind.TABLE, Kind.FOREIGN])
+    foreign = [flaw for flaw in wrong if flaw.kind is Kind.FOREIGN]
+    if foreign:
+        return failure(
+            foreign[0].what,
+            evidence=[flaw.what for flaw in foreign],
+            means="What Sojourn keeps in a table of this name is not found, and nothing is changed here.",
+            fix=Fix(
+                text="Give Sojourn a database or schema of its own; a table that nobody needs may be renamed."
+            ),
+        )
+    lost = [flaw.table for flaw in wrong]
     if not lost:
         return ok("All tables are there.", ", ".join(shape.NAMES))
-    every = len(lost) == len(shape.NAMES)
-    title = "None of the tables is there." if every else f"Missing: {', '.join(lost)}."
-    return failure(
-        title,
-        means="Whatever they held is not found: nobody is signed in, or no seat is given."
-        if not every
-        else "Nothing works before they are made.",
-        fix=Fix(text="Make them; what else is there stays as it is.", command="sojourn migrate"),
+    old = source.db().read(lambda tx: facts.read(tx).tables & set(facts.NOUNS))
+    if len(lost) == len(shape.NAMES) and facts.PREFIX + "marks" in lost and "marks" in old:
+        return failure(
+            "The tables still have the names of an older version.",
+            evidence=sorted(old),
+            means="Programs of this version do not find them; those of the older one go on.",
+            fix=Fix(text="Rename them; no row is copied or lost.", command="sojourn migrate"),
+        )
+    if len(lost) == len(shape.NAMES):
+        title, means, parts = (
+            "None of the tables is there.",
+            "Nothing works before they are made.",
+            [],
+        )
+    else:
+        parts = parts_of(lost)
+        means = effects_of(parts, of_ledger=bool(source.prefix))
+        title = f"The table {lost[0]} is missing."
+        if len(lost) > 1:
+            title = f"The tables {', '.join(lost[:-1])} and {lost[-1]} are missing."
+    text = (
+        "Make what is missing; what else is there stays as it is. What a lost table held is in a backup"
+        " only."
     )
+    return failure(title, means=means, fix=Fix(text=text, command="sojourn migrate"), parts=parts)
 
 
 def place_of(source: Source) -> Finding:
@@ -200,14 +244,14 @@ def place_of(source: Source) -> Finding:
     db = source.db()
     backend = db.dialect.backend
     if backend is Backend.SQLITE:
-        return ok("A file is one place.", source.place)
-    names = [*shape.NAMES, VERSION_TABLE]
+        return ok("The tables are where we are connected to: a file is one place.", source.place)
+    names = [*shape.NAMES, *facts.NOUNS, VERSION_TABLE]
     there = db.read(lambda tx: len(shape.read(tx, names)))
     if there > 1:  # a lost table is another matter
         return ok("The tables are where we are connected to.")
 
     def look(tx: Tx) -> tuple[shape.Rows, shape.Rows]:
-        given = {"names": tx.dialect.keys(names), "many": len(names) // 2}
+        given = {"names": tx.dialect.keys(names), "many": len(shape.NAMES) // 2}
         return tx.rows(HERE[backend], {}), tx.rows(ELSEWHERE[backend], given)
 
     here, elsewhere = db.read(look)
@@ -223,7 +267,7 @@ def place_of(source: Source) -> Finding:
             fix=Fix(text="Correct it.", sql="ALTER ROLE CURRENT_USER SET search_path = public;"),
         )
     if not elsewhere:
-        return ok("There are no tables of ours anywhere else.", *evidence)
+        return ok("The tables are nowhere else.", *evidence)
     where = [str(row[0]) for row in elsewhere]
     fix = (
         Fix(
@@ -262,6 +306,30 @@ def copies(source: Source) -> Finding:
             text="When nothing is missed, drop them.",
             sql="\n".join(f"DROP TABLE {name};" for name in old),
         ),
+    )
+
+
+def names(source: Source) -> Finding:
+    left = source.db().read(change.look)
+    if not (left.views or left.waiting):
+        return ok("The tables go by their own names alone.")
+    evidence = [
+        *left.programs,
+        *(f"{noun} waits to become {facts.PREFIX}{noun}" for noun in left.waiting),
+        *([f"by their old names too: {', '.join(left.views)}"] if left.views else []),
+    ]
+    if left.needed:
+        until = datetime.fromtimestamp(left.until / 1_000, UTC).isoformat(timespec="seconds")
+        return ok(
+            "The tables go by their old names too, for programs of an older version.",
+            *evidence,
+            f"until {until}, and as long as such programs run",
+        )
+    return warning(
+        "The tables still go by their old names too, and no program of an older version runs.",
+        evidence=evidence,
+        means="An application that shares the database cannot make tables of these names.",
+        fix=FIX,
     )
 
 

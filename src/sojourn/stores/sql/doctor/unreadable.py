@@ -25,7 +25,7 @@ HASH_BYTES = 32
 
 READ = "SELECT {columns} FROM {table} AS {alias} WHERE id > :after ORDER BY id LIMIT :batch"
 HASHES = """
-SELECT id, 'token_hash' FROM sessions WHERE length(token_hash) <> :bytes
+SELECT id, 'token_hash' FROM sojourn_sessions WHERE length(token_hash) <> :bytes
 OR length(previous_hash) <> :bytes ORDER BY id
 """
 MAKE_COPY = {
@@ -67,11 +67,11 @@ def look(source: Source) -> Finding:
 
 def find(tx: Tx) -> list[Bad]:
     """Read every row as the verbs do."""
-    bad = [*_scan(tx, "sessions", "s", _session), *_scan(tx, "leases", "l", _lease)]
-    bad += _scan(tx, "pools", "pools", _pool)
+    bad = [*_scan(tx, "sojourn_sessions", "s", _session), *_scan(tx, "sojourn_leases", "l", _lease)]
+    bad += _scan(tx, "sojourn_pools", "p", _pool)
     if tx.dialect.backend is not Backend.MYSQL:  # whose column takes no other
         for row in tx.rows(HASHES, {"bytes": HASH_BYTES}):
-            bad.append(Bad("sessions", row[0]))
+            bad.append(Bad("sojourn_sessions", row[0]))
     return list({(each.table, each.id): each for each in bad}.values())
 
 
@@ -81,7 +81,7 @@ def _scan(
     alias: str,
     columns_at_fault: Callable[[Sequence[Any]], tuple[str, ...] | None],
 ) -> Iterator[Bad]:
-    columns = {"sessions": rows.SESSION, "leases": rows.LEASE, "pools": f"id, {rows.POOL}"}[table]
+    columns = {"s": rows.SESSION, "l": rows.LEASE, "p": f"id, {rows.POOL}"}[alias]
     sql = filled(READ, columns=columns, table=table, alias=alias)
     after = ""
     while True:

@@ -16,71 +16,73 @@ from sojourn.stores.sql.doctor.shape import Column as ColumnSeen
 
 DERIVED: dict[tuple[str, str], str] = {
     # What is ended must stay ended, and no lifetime may grow.
-    ("sessions", "data"): "'{}'",
-    ("sessions", "revision"): "0",
-    ("sessions", "level"): "1",
-    ("sessions", "created_at"): "authenticated_at",
-    ("sessions", "authenticated_at"): "created_at",
-    ("sessions", "last_used_at"): "idle_at - idle_timeout",
-    ("sessions", "idle_timeout"): "idle_at - last_used_at",
-    ("sessions", "idle_at"): "{least}(last_used_at + idle_timeout, expires_at)",
-    ("sessions", "expires_at"): "idle_at",
-    ("sessions", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_used_at END",
-    ("sessions", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'ended' END",
-    ("sessions", "ended_by"): "NULL",
-    ("sessions", "device"): "NULL",
-    ("sessions", "previous_hash"): "NULL",
-    ("sessions", "previous_until"): "NULL",
-    ("leases", "acquired_at"): "last_beat_at",
-    ("leases", "last_beat_at"): "acquired_at",
-    ("leases", "suspect_at"): "expires_at",
-    ("leases", "origin"): "'granted'",
-    ("leases", "session_id"): "NULL",
-    ("leases", "idle_since"): "NULL",
-    ("leases", "device"): "NULL",
-    ("leases", "graced_at"): "NULL",
-    ("leases", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_beat_at END",
-    ("leases", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'released' END",
-    ("leases", "lapsed"): "FALSE",
+    ("sojourn_sessions", "data"): "'{}'",
+    ("sojourn_sessions", "revision"): "0",
+    ("sojourn_sessions", "level"): "1",
+    ("sojourn_sessions", "created_at"): "authenticated_at",
+    ("sojourn_sessions", "authenticated_at"): "created_at",
+    ("sojourn_sessions", "last_used_at"): "idle_at - idle_timeout",
+    ("sojourn_sessions", "idle_timeout"): "idle_at - last_used_at",
+    ("sojourn_sessions", "idle_at"): "{least}(last_used_at + idle_timeout, expires_at)",
+    ("sojourn_sessions", "expires_at"): "idle_at",
+    ("sojourn_sessions", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_used_at END",
+    ("sojourn_sessions", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'ended' END",
+    ("sojourn_sessions", "ended_by"): "NULL",
+    ("sojourn_sessions", "device"): "NULL",
+    ("sojourn_sessions", "previous_hash"): "NULL",
+    ("sojourn_sessions", "previous_until"): "NULL",
+    ("sojourn_leases", "acquired_at"): "last_beat_at",
+    ("sojourn_leases", "last_beat_at"): "acquired_at",
+    ("sojourn_leases", "suspect_at"): "expires_at",
+    ("sojourn_leases", "origin"): "'granted'",
+    ("sojourn_leases", "session_id"): "NULL",
+    ("sojourn_leases", "idle_since"): "NULL",
+    ("sojourn_leases", "device"): "NULL",
+    ("sojourn_leases", "graced_at"): "NULL",
+    ("sojourn_leases", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_beat_at END",
+    ("sojourn_leases", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'released' END",
+    ("sojourn_leases", "lapsed"): "FALSE",
     (
-        "pools",
+        "sojourn_pools",
         "fence",
-    ): "(SELECT coalesce(max(l.fence), 0) FROM leases AS l WHERE l.pool_id = pools.id)",
-    ("events", "data"): "'{}'",
+    ): "(SELECT coalesce(max(l.fence), 0) FROM sojourn_leases AS l WHERE l.pool_id = sojourn_pools.id)",
+    ("sojourn_events", "data"): "'{}'",
     **{
-        ("events", name): "NULL" for name in ("pool_id", "subject", "user_id", "client_id", "actor")
+        ("sojourn_events", name): "NULL"
+        for name in ("pool_id", "subject", "user_id", "client_id", "actor")
     },
-    ("audits", "data"): "'{}'",
+    ("sojourn_audits", "data"): "'{}'",
     **{
-        ("sweeps", name): "0"
+        ("sojourn_sweeps", name): "0"
         for name in (
             *("took", "leases_expired", "leases_removed", "sessions_cut", "sessions_removed"),
             "events_removed",
         )
     },
-    ("sweeps", "error"): "NULL",
-    ("webhooks", "description"): "''",
-    ("webhooks", "disabled_because"): "NULL",
-    ("webhooks", "claimed_by"): "NULL",
-    ("webhooks", "claimed_until"): "0",
-    ("webhooks", "hold_until"): "0",
-    ("webhook_deliveries", "last_at"): "NULL",
-    ("webhook_deliveries", "last_status"): "NULL",
-    ("webhook_deliveries", "last_error"): "NULL",
+    ("sojourn_sweeps", "error"): "NULL",
+    ("sojourn_instances", "schema_version"): "NULL",
+    ("sojourn_webhooks", "description"): "''",
+    ("sojourn_webhooks", "disabled_because"): "NULL",
+    ("sojourn_webhooks", "claimed_by"): "NULL",
+    ("sojourn_webhooks", "claimed_until"): "0",
+    ("sojourn_webhooks", "hold_until"): "0",
+    ("sojourn_webhook_deliveries", "last_at"): "NULL",
+    ("sojourn_webhook_deliveries", "last_status"): "NULL",
+    ("sojourn_webhook_deliveries", "last_error"): "NULL",
 }
 """What a column that is gone can be told from. What is not here cannot: it needs a backup."""
 
 KEPT_OF_TWINS: dict[str, tuple[str, ...]] = {
     # A row that ended wins over its twin that has not: a restart of an old script revives nobody.
-    "sessions": ("ended_at IS NULL", "revision DESC", "last_used_at DESC"),
-    "leases": ("fence DESC", "ended_at IS NULL", "last_beat_at DESC"),
-    "pools": ("fence DESC",),
-    "session_users": ("cut_at IS NULL", "cut_at DESC"),
-    "marks": ("value IS NULL", "value DESC"),
-    "licenses": ("status DESC",),  # suspended before active
-    "api_keys": ("revoked_at IS NULL", "expires_at IS NULL", "expires_at"),
-    "webhooks": ("enabled", "position DESC"),
-    "webhook_deliveries": ("attempts DESC",),
+    "sojourn_sessions": ("ended_at IS NULL", "revision DESC", "last_used_at DESC"),
+    "sojourn_leases": ("fence DESC", "ended_at IS NULL", "last_beat_at DESC"),
+    "sojourn_pools": ("fence DESC",),
+    "sojourn_session_users": ("cut_at IS NULL", "cut_at DESC"),
+    "sojourn_marks": ("value IS NULL", "value DESC"),
+    "sojourn_licenses": ("status DESC",),  # suspended before active
+    "sojourn_api_keys": ("revoked_at IS NULL", "expires_at IS NULL", "expires_at"),
+    "sojourn_webhooks": ("enabled", "position DESC"),
+    "sojourn_webhook_deliveries": ("attempts DESC",),
 }
 """Of rows with the same key, the first in this order is kept in the table."""
 

@@ -21,10 +21,12 @@ from sojourn.stores.sql import events, schema
 from sojourn.stores.sql.database import Database, Tx, translated
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.faults import MIGRATE
+from sojourn.stores.sql.names import change, facts
 
 FOLDER = Path(__file__).parent
 LOCK = {"name": "sojourn:migrate", "number": 7_305_827_215, "timeout": 60}  # seconds
 
+STUCK = "Run `sojourn doctor`: it says what is in the way."
 VERSION = "SELECT version_num FROM sojourn_schema"
 FORGET_VERSION = "DELETE FROM sojourn_schema WHERE version_num = :version"
 LOCK_POSTGRES = "SELECT pg_advisory_xact_lock(:number)"
@@ -32,7 +34,7 @@ LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
 UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
 
 MARK_BEHIND = """
-UPDATE marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
+UPDATE sojourn_marks SET value = (SELECT coalesce(max(id), 0) FROM {table})
 WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FROM {table}))
 """
 
@@ -88,33 +90,39 @@ def migrate(db: Database) -> None:
 
     Raises StoreBroken, and changes nothing, where an application has a table by the name of one of ours.
     """
-    with translated(db), db.writing() as tx, _alone(tx):
-        noted = versions_of(tx)
-        if not known().issuperset(noted):
-            return  # newer code has been here: its schema is not ours to change
-        if noted != [head()]:  # else all tables are ours: a start need not read each one's columns
-            _keep_off(tx, begun=bool(noted))
-        for later in noted[1:]:  # every step may be taken twice
-            tx.do(FORGET_VERSION, {"version": later})
-        config = Config()
-        config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
-        config.attributes["connection"] = tx.connection
-        command.upgrade(config, "head")
-        repair(tx)
+    try:
+        with translated(db), db.writing() as tx, _alone(tx):
+            _bring_up(tx)
+    except StoreBroken as error:
+        if "sojourn migrate" not in error.hint:
+            raise
+        raise type(error)(error.message, hint=STUCK) from error  # it is what was run
+
+
+def _bring_up(tx: Tx) -> None:
+    noted = versions_of(tx)
+    if not known().issuperset(noted):
+        return  # newer code has been here: its schema is not ours to change
+    if noted != [head()]:  # else all tables are ours: a start need not read each one's columns
+        _keep_off(tx, begun=bool(noted))
+        change.take_over(tx, begun=bool(noted))
+    for later in noted[1:]:  # every step may be taken twice
+        tx.do(FORGET_VERSION, {"version": later})
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = tx.connection
+    command.upgrade(config, "head")
+    repair(tx)
+    change.finish(tx)
 
 
 def _keep_off(tx: Tx, *, begun: bool) -> None:
-    """Raise StoreBroken if a table that has one of our names is not ours: it lacks most of our columns,
-    or, where no migration has been yet, some of them, and has others instead."""
-    found = inspect(tx.connection)
-    there = set(found.get_table_names())
+    """Raise StoreBroken if a table or view that has one of our names is somebody else's."""
+    there = facts.read(tx)
     for table in schema.metadata.sorted_tables:
-        if table.name not in there:
+        if table.name not in there.tables | there.views:
             continue
-        columns = {each["name"] for each in found.get_columns(table.name)}
-        ours = {each.name for each in table.columns}
-        lacking = ours - columns
-        if len(lacking) * 2 > len(ours) or (lacking and columns - ours and not begun):
+        if facts.is_foreign(table, facts.columns_of(tx, table.name), begun=begun):
             raise StoreBroken(
                 f"The database has a table {table.name} that is not Sojourn's. Nothing was changed.",
                 hint="Give Sojourn a database of its own, and name that as the store. A table that "
@@ -146,9 +154,11 @@ def _alone(tx: Tx) -> Iterator[None]:
         if tx.rows(LOCK_MYSQL, LOCK)[0][0] != 1:
             raise StoreUnavailable("Another server is migrating the database and takes long.")
         try:
+            tx.do(f"SET SESSION lock_wait_timeout = {facts.LOCK_TIMEOUT:d}")
             yield
         finally:
             with contextlib.suppress(Exception):  # the lock ends with its connection, too
+                tx.do("SET SESSION lock_wait_timeout = DEFAULT")
                 tx.rows(UNLOCK_MYSQL, LOCK)
         return
     with tx.transaction():
@@ -162,7 +172,10 @@ def ensure(connection: Connection, metadata: MetaData) -> None:
     """Create the tables and indexes that are missing; leave what is there."""
     metadata.create_all(connection, checkfirst=True)
     found = inspect(connection)
+    views = set(found.get_view_names())  # one may lead to a table that waits for its name
     for table in metadata.sorted_tables:
+        if table.name in views:
+            continue
         there = {index["name"] for index in found.get_indexes(table.name)}
         for index in table.indexes:
             if index.name not in there:

@@ -1,6 +1,7 @@
 """The first schema.
 
-The tables are written out, and not taken from `schema`, so that this step stays what it was. Tables
+The tables are written out, and not taken from `schema`, so that this step stays what it was, but for their
+names: where a database has them by the old ones, they are renamed before the first step is taken. Tables
 that exist already, made by hand or by a start that was killed, are kept.
 """
 
@@ -33,7 +34,7 @@ depends_on = None
 metadata = MetaData()
 
 Table(
-    "pools",
+    "sojourn_pools",
     metadata,
     Column("id", Key(200), primary_key=True),
     Column("license_id", Key(128), nullable=False),
@@ -57,7 +58,7 @@ Table(
 )
 
 Table(
-    "leases",
+    "sojourn_leases",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("pool_id", Key(200), nullable=False),
@@ -77,22 +78,22 @@ Table(
     Column("graced_at", INSTANT),
     # An acquire has counted it as expired: no beat that set out earlier may bring it back.
     Column("lapsed", Boolean, nullable=False, server_default=false()),
-    UniqueConstraint("pool_id", "client_id", "user_id", name="leases_holder"),
+    UniqueConstraint("pool_id", "client_id", "user_id", name="sojourn_leases_holder"),
     Index(
-        "leases_pool",
+        "sojourn_leases_pool",
         "pool_id",
         "ended_at",
         postgresql_where=text("ended_at IS NULL"),
         sqlite_where=text("ended_at IS NULL"),
     ),
-    Index("leases_user_id", "user_id"),
-    Index("leases_session", "session_id"),
+    Index("sojourn_leases_user_id", "user_id"),
+    Index("sojourn_leases_session", "session_id"),
     **IN_MYSQL,
     **HOT,
 )
 
 Table(
-    "sessions",
+    "sojourn_sessions",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("token_hash", HASH, nullable=False),
@@ -113,31 +114,31 @@ Table(
     Column("ended_at", INSTANT),
     Column("ended_by", Key(256)),
     Column("end_reason", Key(256)),
-    UniqueConstraint("token_hash", name="sessions_token"),
+    UniqueConstraint("token_hash", name="sojourn_sessions_token"),
     Index(
-        "sessions_previous",
+        "sojourn_sessions_previous",
         "previous_hash",
         postgresql_where=text("previous_hash IS NOT NULL"),
         sqlite_where=text("previous_hash IS NOT NULL"),
     ),
-    Index("sessions_user", "user_id", "created_at"),
+    Index("sojourn_sessions_user", "user_id", "created_at"),
     **IN_MYSQL,
     **HOT,
 )
 
 Table(
-    "session_users",
+    "sojourn_session_users",
     metadata,
     Column("user_id", Key(256), primary_key=True),  # '': everybody
     Column("cut_at", INSTANT),
     Column("cut_by", Key(256)),
     Column("cut_reason", Key(256)),
-    Index("session_users_cut", "cut_at"),
+    Index("sojourn_session_users_cut", "cut_at"),
     **IN_MYSQL,
 )
 
 Table(
-    "events",
+    "sojourn_events",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),  # from marks: see events.py
     Column("at", INSTANT, nullable=False),
@@ -148,13 +149,13 @@ Table(
     Column("client_id", Key(256)),
     Column("actor", Key(256)),
     Column("data", JSON, nullable=False),
-    Index("events_pool", "pool_id", "id"),
-    Index("events_user", "user_id", "id"),
+    Index("sojourn_events_pool", "pool_id", "id"),
+    Index("sojourn_events_user", "user_id", "id"),
     **IN_MYSQL,
 )
 
 Table(
-    "marks",
+    "sojourn_marks",
     metadata,
     Column("name", Key(32), primary_key=True),
     Column(
@@ -165,7 +166,7 @@ Table(
 )
 
 Table(
-    "licenses",
+    "sojourn_licenses",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("name", Text, nullable=False),
@@ -174,22 +175,22 @@ Table(
     Column("valid_until", INSTANT),
     Column("created_at", INSTANT, nullable=False),
     Column("key_hash", HASH, nullable=False),
-    UniqueConstraint("key_hash", name="licenses_key"),
+    UniqueConstraint("key_hash", name="sojourn_licenses_key"),
     **IN_MYSQL,
 )
 
 Table(
-    "features",
+    "sojourn_features",
     metadata,
     Column("license_id", Key(128), nullable=False),
     Column("feature", Key(64), nullable=False),
     Column("policy", JSON, nullable=False),
-    PrimaryKeyConstraint("license_id", "feature", name="features_pkey"),
+    PrimaryKeyConstraint("license_id", "feature", name="sojourn_features_pkey"),
     **IN_MYSQL,
 )
 
 Table(
-    "api_keys",
+    "sojourn_api_keys",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("name", Text, nullable=False),
@@ -198,12 +199,12 @@ Table(
     Column("expires_at", INSTANT),
     Column("revoked_at", INSTANT),
     Column("key_hash", HASH, nullable=False),
-    UniqueConstraint("key_hash", name="api_keys_key"),
+    UniqueConstraint("key_hash", name="sojourn_api_keys_key"),
     **IN_MYSQL,
 )
 
 Table(
-    "audits",
+    "sojourn_audits",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("at", INSTANT, nullable=False),
@@ -215,7 +216,7 @@ Table(
 )
 
 Table(
-    "sweeps",
+    "sojourn_sweeps",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("started_at", INSTANT, nullable=False),

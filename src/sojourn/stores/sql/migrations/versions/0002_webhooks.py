@@ -26,7 +26,7 @@ depends_on = None
 metadata = MetaData()
 
 Table(
-    "webhooks",
+    "sojourn_webhooks",
     metadata,
     Column("id", Key(128), primary_key=True),
     Column("url", Text, nullable=False),
@@ -45,7 +45,7 @@ Table(
 )
 
 Table(
-    "webhook_deliveries",
+    "sojourn_webhook_deliveries",
     metadata,
     Column("webhook_id", Key(128), nullable=False),
     Column("seq", BigInteger, nullable=False, autoincrement=False),
@@ -59,8 +59,8 @@ Table(
     Column("last_at", INSTANT),
     Column("last_status", Integer),
     Column("last_error", Text),
-    PrimaryKeyConstraint("webhook_id", "seq", name="webhook_deliveries_pkey"),
-    Index("webhook_deliveries_state", "state", "webhook_id", "seq"),
+    PrimaryKeyConstraint("webhook_id", "seq", name="sojourn_webhook_deliveries_pkey"),
+    Index("sojourn_webhook_deliveries_state", "state", "webhook_id", "seq"),
     **IN_MYSQL,
 )
 

@@ -12,8 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    there = {column["name"] for column in inspect(op.get_bind()).get_columns("sweeps")}
+    found = inspect(op.get_bind())
+    if not found.has_table("sojourn_sweeps"):
+        return  # lost: it is made anew, as it must be now, when all steps are taken
+    there = {column["name"] for column in found.get_columns("sojourn_sweeps")}
     if "sessions_cut" not in there:
         op.add_column(
-            "sweeps", Column("sessions_cut", BigInteger, nullable=False, server_default="0")
+            "sojourn_sweeps", Column("sessions_cut", BigInteger, nullable=False, server_default="0")
         )

@@ -16,7 +16,7 @@ depends_on = None
 metadata = MetaData()
 
 Table(
-    "instances",
+    "sojourn_instances",
     metadata,
     Column("id", Key(64), primary_key=True),
     Column("host", Key(256), nullable=False),
@@ -26,7 +26,7 @@ Table(
     Column("started_at", INSTANT, nullable=False),
     Column("seen_at", INSTANT, nullable=False),
     Column("stopped_at", INSTANT),
-    Index("instances_seen", "seen_at"),
+    Index("sojourn_instances_seen", "seen_at"),
     **IN_MYSQL,
 )
 

@@ -16,14 +16,14 @@ depends_on = None
 metadata = MetaData()
 
 Table(
-    "requests",
+    "sojourn_requests",
     metadata,
     Column("digest", DIGEST, primary_key=True),
     Column("fingerprint", DIGEST, nullable=False),
     Column("note", Key(128), nullable=False),
     Column("answer", JSON, nullable=False),
     Column("at", INSTANT, nullable=False),
-    Index("requests_at", "at"),
+    Index("sojourn_requests_at", "at"),
     **IN_MYSQL,
 )
 

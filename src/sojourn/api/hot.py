@@ -1,0 +1,384 @@
+"""The hot calls, and the two lanes that answer them: the protocol's own, and plain ASGI.
+
+A hot call is two plain functions: what it asks of the batcher, and how it tells the outcome.
+
+    def ask(context, proof, incoming, body) -> Asked("release", claims)
+    def tell(context, released) -> Reply
+
+The direct lane asks the batcher once, which needs no task: the batcher calls back with the outcome, and
+the answer is written in the same moment. What cannot be had like that (a step that is not the batcher's)
+goes on in a task from there. The ASGI lane does it all in a task. Both run the same two functions, so
+the bytes of the answer are the same (ADR 18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from sojourn.api.call import UNHEARD, Call, answer, excuse, words
+from sojourn.api.context import Context
+from sojourn.api.incoming import Incoming, caller_of
+from sojourn.api.limits import DATA_BODY_MAX, check_body, read_whole, too_slow
+from sojourn.api.metrics import Tally
+from sojourn.api.render import Renderer
+from sojourn.api.router import originated, raw_path
+from sojourn.origin import TrustedHops
+from sojourn.service.batcher import Item, overloaded
+from sojourn.service.caller import Abandoned, Caller
+from sojourn.wire.problems import refuse
+from sojourn.wire.reply import Headers, Reply
+
+OVERLOADED = refuse(overloaded())
+"""The answer to a hot call that there is no room for, before anything of it is looked at."""
+DIRECT_MAX = 16_384
+"""Bytes of the largest body that the direct lane takes. Larger ones, and those of unknown size, take the
+lane that can refuse them while they arrive."""
+SESSION = re.compile(rb"(?<=/)ses_[0-9A-Za-z]+(?=/|\Z)")
+"""The id of a session as we make them: nothing in it is ever sent encoded."""
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """A request for the batcher."""
+
+    verb: str
+    request: Any
+
+
+class Awaited(Struct, frozen=True):
+    """Whatever else takes time, and what to do then. Rare: only a task can wait for it."""
+
+    work: Callable[[], Awaitable[Any]]
+    then: Callable[[Any], Step]
+
+
+Step: TypeAlias = Asked | Awaited
+
+
+class Hot(Struct, frozen=True):
+    """What carries a hot call out, in either lane. Its functions may raise a SojournError.
+
+    Attributes:
+        prove: reads who asks from the headers, before any of a body is taken.
+        admission: what a proof that was not seen before has to wait for (see `proofs`); it raises a
+            SojournError where nobody is let in. None: nothing.
+        ask: is given what `prove` has read.
+        keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
+            (`batcher.KEEPS`).
+        holds_data: its body may hold a session's data, and be as large as that.
+    """
+
+    prove: Callable[[Context, Incoming], Any]
+    ask: Callable[[Context, Any, Incoming, bytes], Step]
+    tell: Callable[[Context, Any], Reply]
+    reads_body: bool
+    admission: Callable[[Context, Any, Incoming], Callable[[], Awaitable[None]] | None] | None = (
+        None
+    )
+    keeps: bool = False
+    holds_data: bool = False
+
+    def body_max(self, context: Context) -> int:
+        """Return how many bytes a body may have."""
+        given = context.settings.body_max
+        return max(DATA_BODY_MAX, given) if self.holds_data else given
+
+    def waits_for(
+        self, context: Context, proof: Any, incoming: Incoming
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return what comes before the first step, if anything does."""
+        return None if self.admission is None else self.admission(context, proof, incoming)
+
+    def begin(self, context: Context, proof: Any, incoming: Incoming, body: bytes) -> Step:
+        """Return the first step, once the body is here."""
+        if not self.reads_body:
+            body = b""
+        elif body:
+            check_body(body, incoming.content_type, self.body_max(context))
+        return self.ask(context, proof, incoming, body)
+
+    async def respond(
+        self, context: Context, scope: Any, receive: Callable[[], Awaitable[Any]]
+    ) -> Reply:
+        """Carry the call out in a task, from the headers on."""
+        if context.services.batcher.refuses(keeps=self.keeps):
+            return OVERLOADED
+        incoming = Incoming.of(scope, self.body_max(context))
+        proof = self.prove(context, incoming)
+        if (admission := self.waits_for(context, proof, incoming)) is not None:
+            await admission()
+        body = await read_whole(receive, self.body_max(context)) if self.reads_body else b""
+        step = self.begin(context, proof, incoming, body)
+        return await self.walk(context, step, caller_of(scope))
+
+    async def walk(self, context: Context, step: Step, caller: Caller | None = None) -> Reply:
+        """Carry the call out in a task, from a step on, unless its caller hangs up before."""
+        while isinstance(step, Awaited):
+            step = step.then(await step.work())
+        asked = context.services.batcher.submit(step.verb, step.request, caller)
+        return self.tell(context, await context.deadlines.wait(asked))
+
+
+class HotCall(Call, frozen=True, kw_only=True):
+    """A call that both lanes answer. `looks_at_client`: it wants to know the client's address."""
+
+    hot: Hot
+    looks_at_client: bool = False
+
+
+def hot_call(handler: Callable[..., Any], hot: Hot, **described: Any) -> HotCall:
+    """Make a call that is named and explained as its handler is."""
+    name = handler.__name__
+    return HotCall(name=name, words=words(handler), respond=hot.respond, hot=hot, **described)
+
+
+Found: TypeAlias = tuple[HotCall, Tally, dict[str, str]]
+
+
+class FastLane:
+    """The lane of plain ASGI: an application in front of another one.
+
+    Routing is two lookups here; a path that names a session by its id takes a third.
+    """
+
+    def __init__(self, context: Context, calls: Iterable[HotCall], *, behind: Any) -> None:
+        self.context = context
+        self.behind = behind
+        renderer = Renderer()
+        self.render = renderer.render
+        self.render_constant = renderer.render_constant
+        self._hot: dict[tuple[bytes, bytes], Found] = {}
+        self._named: dict[tuple[bytes, bytes], Found] = {}  # by a path that names a session
+        for call in calls:
+            place = (call.method.encode(), call.path.encode())
+            found = self._named if b"{" in place[1] else self._hot
+            found[place] = (call, context.metrics.tally(call.name), {})
+        trusted = context.settings.trusted_proxies
+        self._hops = TrustedHops(trusted) if trusted else None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        hot = None
+        if self._hops is not None and scope["type"] != "lifespan":
+            scope = originated(scope, self._hops)
+        if scope["type"] == "http":
+            hot = self.find(scope["method"].encode(), raw_path(scope))
+        if hot is None:
+            await self.behind(scope, receive, send)
+            return
+        call, tally, scope["path_params"] = hot
+        reply = await answer(call, tally, self.context, scope, receive)
+        await send(
+            {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
+        )
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def enter(
+        self, connection: Connection, method: bytes, by_name: dict[bytes, bytes]
+    ) -> Direct | None:
+        """Return the request whose headers have arrived, if it is one for the direct lane.
+
+        Behind proxies that are trusted, clients' addresses come from headers, which it leaves to ASGI.
+        """
+        path, _, query = connection.url.partition(b"?")
+        found = self.find(method, path)
+        if found is None:
+            return None
+        call, tally, pieces = found
+        if call.looks_at_client and self._hops is not None:
+            return None
+        if self.context.services.batcher.refuses(keeps=call.hot.keeps):
+            return Direct(connection, self, call.hot, tally, None)
+        incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
+        return Direct(connection, self, call.hot, tally, incoming)
+
+    def find(self, method: bytes, path: bytes) -> Found | None:
+        """Return the hot call of a path, its tally, and what the path names."""
+        hot = self._hot.get((method, path))
+        if hot is not None:
+            return hot
+        named = SESSION.search(path)
+        if named is None:
+            return None
+        template = path[: named.start()] + b"{sessionId}" + path[named.end() :]
+        hot = self._named.get((method, template))
+        return None if hot is None else (hot[0], hot[1], {"sessionId": named[0].decode()})
+
+
+class Connection(Protocol):
+    """What the direct lane needs of a connection."""
+
+    url: bytes
+    headers: Headers
+    caller: Caller
+    client: Any
+    parser: Any
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    server_state: Any
+    tasks: set[Any]
+
+    def on_response_complete(self) -> None: ...
+
+
+class _Unheard:
+    """An event that nobody waits for."""
+
+    def set(self) -> None:
+        return
+
+
+class Direct:
+    """One request. To the protocol it looks like uvicorn's cycle. Without `incoming` there is no room for
+    it, and it is refused as it is."""
+
+    __slots__ = (
+        "_asked",
+        "_began",
+        "_connection",
+        "_fast",
+        "_hot",
+        "_incoming",
+        "_tally",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+    )
+
+    message_event = _Unheard()
+
+    def __init__(
+        self,
+        connection: Connection,
+        fast: FastLane,
+        hot: Hot,
+        tally: Tally,
+        incoming: Incoming | None,
+    ) -> None:
+        self._connection = connection
+        self._fast = fast
+        self._hot = hot
+        self._tally = tally
+        self._incoming = incoming
+        self._began = time.perf_counter()
+        self._asked: Item | None = None  # what the batcher has not answered yet
+        self.body = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        # As in the other lanes, a connection of HTTP/1.0 ends with its answer, whatever it asks for.
+        parser = connection.parser
+        self.keep_alive: bool = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+
+    def start(self) -> None:
+        """Carry the call out: the body has arrived."""
+        context, connection = self._fast.context, self._connection
+        if self._incoming is None:
+            self._refuse()
+            return
+        try:
+            proof = self._hot.prove(context, self._incoming)
+            admission = self._hot.waits_for(context, proof, self._incoming)
+            step: Step
+            if admission is None:
+                step = self._hot.begin(context, proof, self._incoming, self.body)
+            else:
+                step = Awaited(admission, partial(self._begin, proof))
+            if type(step) is not Asked:
+                self._hand_over(step)
+                return
+            self._asked = context.services.batcher.put(
+                step.verb, step.request, self._answered, connection.caller
+            )
+        except Exception as fault:  # noqa: BLE001 - the last resort
+            self._finish(excuse(fault))
+            return
+        context.deadlines.watch(self, connection.loop)
+        connection.tasks.add(self)
+
+    def _begin(self, proof: Any, _: object) -> Step:
+        assert self._incoming is not None
+        return self._hot.begin(self._fast.context, proof, self._incoming, self.body)
+
+    def give_up(self) -> None:
+        """Answer that the store took too long. What has not begun by now never does."""
+        if self._asked is not None:
+            self._fast.context.services.batcher.withdraw(self._asked)
+            self._answered(too_slow())
+
+    def abandon(self) -> None:
+        """Note that the client has hung up. What has not begun by now never does."""
+        self.disconnected = True
+        if self._asked is not None and self._fast.context.services.batcher.withdraw(self._asked):
+            self._answered(Abandoned())
+
+    def cancel(self, msg: str | None = None) -> None:
+        """Answer that the server stops. It asks this of all its tasks, of which this looks like one,
+        and none of them may leave while it does."""
+        self._connection.loop.call_soon(self._answered, asyncio.CancelledError(msg))
+
+    def _answered(self, outcome: Any) -> None:
+        """Tell the outcome."""
+        if self._asked is None:
+            return  # given up before
+        self._asked = None
+        if type(outcome) is Abandoned:
+            self.disconnected = True
+        context = self._fast.context
+        context.deadlines.forget(self)
+        self._connection.tasks.discard(self)
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            reply = self._hot.tell(context, outcome)
+        except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
+            reply = excuse(fault)
+        self._finish(reply)
+
+    def _hand_over(self, step: Step) -> None:
+        """Go on in a task."""
+        tasks = self._connection.tasks
+        task = self._connection.loop.create_task(self._go_on(step))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _go_on(self, step: Step) -> None:
+        try:
+            reply = await self._hot.walk(self._fast.context, step, self._connection.caller)
+        except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
+            reply = excuse(fault)
+        self._finish(reply)
+
+    def _refuse(self) -> None:
+        """Say that there is no room: as cheaply as can be, for it is said when there is most to do."""
+        connection = self._connection
+        self._write(
+            self._fast.render_constant(
+                OVERLOADED, connection.server_state.default_headers, close=not self.keep_alive
+            )
+        )
+        self._tally.add(OVERLOADED.code, time.perf_counter() - self._began)
+
+    def _finish(self, reply: Reply) -> None:
+        self._tally.add(reply.code, time.perf_counter() - self._began)
+        if self.disconnected or reply is UNHEARD:
+            return
+        headers = self._connection.server_state.default_headers
+        self._write(self._fast.render(reply, headers, close=not self.keep_alive))
+
+    def _write(self, answer: bytes) -> None:
+        connection = self._connection
+        self.response_started = self.response_complete = True
+        connection.transport.write(answer)
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.on_response_complete()

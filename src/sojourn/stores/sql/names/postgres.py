@@ -1,0 +1,105 @@
+"""Renaming in PostgreSQL: in the transaction of the migration, with views by the old names.
+
+Everybody who uses the tables waits for that transaction, so it waits for nobody for long: it takes the locks
+that it needs at once, and gives them back where somebody keeps it from one of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql.names.facts import (
+    LOCK_ATTEMPTS,
+    LOCK_PAUSE,
+    LOCK_TIMEOUT,
+    PREFIX,
+    index_names,
+    view,
+)
+
+IN_USE = "The tables are in use by a transaction that takes long."
+WAIT = f"Nothing was changed. See that no backup or report runs; {LOCK_ATTEMPTS} times were tried."
+BUSY = frozenset({"SQLSTATE 55P03", "SQLSTATE 40P01"})  # lock_timeout, deadlock
+COMMENT = "The name that programs of Sojourn before version 0006 know."
+
+PATIENCE = "SELECT set_config('lock_timeout', :timeout, true)"
+PLACES = """
+SELECT c.relname, quote_ident(n.nspname), quote_ident(pg_get_userbyid(c.relowner)),
+    c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+"""
+INDEXES = """
+SELECT i.relname FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid
+WHERE x.indrelid = to_regclass(:table)
+"""
+GRANTS = """
+SELECT a.privilege_type,
+    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+FROM pg_class AS c, aclexplode(c.relacl) AS a
+WHERE c.oid = to_regclass(:table) AND a.grantee <> c.relowner
+    AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+"""
+VIEWS = """
+SELECT c.relname, quote_ident(n.nspname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = ANY(:names) AND c.relkind = 'v' AND pg_table_is_visible(c.oid)
+    AND obj_description(c.oid, 'pg_class') = :comment
+"""
+
+
+def rename(tx: Tx, nouns: Sequence[str]) -> None:
+    """Rename tables and their indexes, and let the old names lead to them."""
+    places = {row[0]: row[1:] for row in tx.rows(PLACES, {"names": list(nouns)})}
+    lock(tx, [f"{places[noun][0]}.{noun}" for noun in nouns])
+    for noun in nouns:
+        place, owner, mine = places[noun]
+        old, new = f"{place}.{noun}", f"{place}.{PREFIX}{noun}"
+        tx.do(f"DROP TABLE IF EXISTS {new}")  # empty: see `facts.due`
+        tx.do(f"ALTER TABLE {old} RENAME TO {PREFIX}{noun}")
+        names = index_names(noun)
+        for (index,) in tx.rows(INDEXES, {"table": new}):
+            if index in names:
+                tx.do(f"ALTER INDEX {place}.{index} RENAME TO {names[index]}")
+        tx.do(view(old, new))
+        tx.do(f"COMMENT ON VIEW {old} IS '{COMMENT}'")
+        for right, who in tx.rows(GRANTS, {"table": new}):
+            tx.do(f"GRANT {right} ON {old} TO {who}")
+        if not mine:
+            tx.do(f"ALTER VIEW {old} OWNER TO {owner}")
+
+
+def lock(tx: Tx, names: Sequence[str]) -> None:
+    """Keep everybody else off these tables or views. Raises StoreUnavailable if somebody will not let go."""
+    tx.rows(PATIENCE, {"timeout": f"{LOCK_TIMEOUT}s"})
+    for attempt in range(LOCK_ATTEMPTS):
+        tx.do("SAVEPOINT names")
+        try:
+            tx.do(f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE")
+        except DBAPIError as error:
+            fault = classify(error)
+            if fault is None or fault.code not in BUSY:
+                raise
+            tx.do("ROLLBACK TO SAVEPOINT names")
+            if attempt + 1 == LOCK_ATTEMPTS:
+                raise StoreUnavailable(IN_USE, hint=WAIT) from error
+            time.sleep(LOCK_PAUSE)
+        else:
+            return
+
+
+def views(tx: Tx, nouns: Sequence[str]) -> dict[str, str]:
+    """Return the old names that are views of ours, each with its schema."""
+    rows = tx.rows(VIEWS, {"names": list(nouns), "comment": COMMENT})
+    return {row[0]: row[1] for row in rows}
+
+
+def drop(tx: Tx, places: dict[str, str]) -> None:
+    names = [f"{place}.{noun}" for noun, place in places.items()]
+    lock(tx, names)
+    tx.do(f"DROP VIEW {', '.join(names)}")

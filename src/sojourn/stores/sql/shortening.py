@@ -1,0 +1,101 @@
+"""How a policy that was lowered reaches the leases that live: `seating.Shortening`, in SQL.
+
+It is done in the step that changes the policy, under the pool's lock, so that no count sees one without the
+other. Heartbeats do not take that lock: one that was on its way may have read the policy of before, and
+waits for its lease's row meanwhile. So where a ghost would keep its seat for it, leases are looked at once
+more when the step is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from sojourn.license import Pool
+from sojourn.seating import Shortening
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.rows import pool_of
+
+LOCK_POOLS = "SELECT id, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
+
+GOODBYE = "suspect_at <= last_beat_at"
+HEARD = "{greatest}(last_beat_at, coalesce(graced_at, 0))"
+TOLD = "CASE WHEN expires_at - {heard} <= :before THEN {heard} + :lost_after ELSE expires_at END"
+EXPIRES = """CASE WHEN {goodbye} THEN last_beat_at + :linger WHEN :max_lease IS NULL THEN {told}
+    ELSE {least}({told}, {greatest}(acquired_at + :max_lease, {heard} + :interval)) END"""
+SUSPECT = """CASE WHEN {goodbye} THEN suspect_at ELSE {heard} + {least}(:lost_after, :suspect_after
+    + {greatest}(0, suspect_at - {heard} - :suspected_after)) END"""
+MEANT = """
+pool_id = :pool AND ended_at IS NULL AND NOT lapsed AND expires_at > :at
+AND ({suspect} < suspect_at OR {expires} < expires_at)
+"""
+# MySQL assigns from left to right: what the expiry hangs on must not have changed by then.
+SHORTEN = """
+UPDATE sojourn_leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
+    suspect_at = {least}(suspect_at, {suspect})
+WHERE {meant}
+"""
+IN_ORDER = """
+UPDATE sojourn_leases SET expires_at = {least}(expires_at, {greatest}({expires}, :at)),
+    suspect_at = {least}(suspect_at, {suspect})
+WHERE id IN (SELECT id FROM sojourn_leases WHERE {meant} ORDER BY id FOR UPDATE) AND {meant}
+"""
+
+
+def _spelled(template: str, postgres: bool) -> str:
+    pieces = (
+        ("{meant}", MEANT),
+        ("{expires}", EXPIRES),
+        ("{suspect}", SUSPECT),
+        ("{told}", TOLD),
+        ("{goodbye}", GOODBYE),
+        ("{heard}", HEARD),
+        (":max_lease", ":max_lease::bigint" if postgres else ":max_lease"),
+    )
+    for name, text in pieces:
+        template = template.replace(name, text)
+    return template
+
+
+# Only who has beaten since under the old policy lives longer than the new one lets him.
+LATE = "AND expires_at > {heard} + :lost_after AND expires_at - {heard} <= :before\n"
+
+FIRST, FIRST_POSTGRES = _spelled(SHORTEN, postgres=False), _spelled(IN_ORDER, postgres=True)
+AGAIN = _spelled(SHORTEN.replace("{meant}", MEANT + LATE), postgres=False)
+AGAIN_POSTGRES = _spelled(IN_ORDER.replace("{meant}", MEANT + LATE), postgres=True)
+
+Shorter = Sequence[tuple[str, Shortening]]
+
+
+def lowered(tx: Tx, pools: dict[str, Pool]) -> Shorter:
+    """Lock those of these pools that exist; return which are about to be lowered, by id, in order."""
+    rows = tx.rows(LOCK_POOLS, {"ids": tx.dialect.keys(sorted(pools))})
+    known = {row[0]: pool for row in rows if (pool := pool_of(row[1:])) is not None}
+    found = [
+        (name, Shortening.between(before.policy, pools[name].policy))
+        for name, before in sorted(known.items())
+    ]
+    return [(name, shorter) for name, shorter in found if shorter is not None]
+
+
+def shorten(tx: Tx, shorter: Shorter) -> None:
+    """Let the leases of these pools live for no longer than their new policy says."""
+    if shorter:
+        tx.patiently()
+        first = tx.dialect.pick(sqlite=FIRST, postgres=FIRST_POSTGRES, mysql=FIRST)
+        _shorten(tx, shorter, first)
+
+
+def once_more(db: Database, shorter: Shorter) -> None:
+    """Do so again for beats that had read the policy of before."""
+    again = db.dialect.pick(sqlite=AGAIN, postgres=AGAIN_POSTGRES, mysql=AGAIN)
+    doubtful = [each for each in shorter if each[1].lost_after < each[1].before]
+    if doubtful and not db.dialect.one_writer:
+        db.transaction(lambda tx: _shorten(tx, doubtful, again))
+
+
+def _shorten(tx: Tx, shorter: Shorter, statement: str) -> None:
+    now = tx.now()
+    for pool, times in shorter:
+        tx.do(statement, {"pool": pool, "at": now, **msgspec.to_builtins(times)})

@@ -1,0 +1,71 @@
+"""A command that is printed works as it is printed, on what it was found in."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.e2e.cli_harness import run, run_json
+
+from sojourn.cli.called import Called
+
+FLAGS = {"data": "/srv/it's here", "store": None, "config": "a.toml", "url": "https://x.example"}
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        ("sojourn migrate", "sojourn migrate --data '/srv/it'\"'\"'s here' --config a.toml"),
+        ("sojourn sweep run", "sojourn sweep run --data '/srv/it'\"'\"'s here'"),
+        ("sojourn secret new --data x", "sojourn secret new --data x"),
+        ("timedatectl set-ntp true", "timedatectl set-ntp true"),
+        (
+            'export SOJOURN_SECRET="$(sojourn secret new)"',
+            'export SOJOURN_SECRET="$(sojourn secret new)"',
+        ),
+    ],
+)
+def test_commands_lead_to_the_same_place(command: str, again: str) -> None:
+    assert Called(FLAGS).again(command) == again
+
+
+def test_from_outside_the_site_is_named_again() -> None:
+    said = Called({"url": "https://x.example", "data": None}).again("sojourn doctor --fix")
+    assert said == "sojourn doctor --fix --url https://x.example"
+
+
+def test_no_password_is_repeated() -> None:
+    said = Called({"store": "postgresql://me:hush@db/x"}).again("sojourn migrate")
+    assert "hush" not in said
+    assert "postgresql://me:…@db/x" in said
+
+
+@pytest.mark.parametrize("named", ["data", "store", "config"])
+def test_what_doctor_says_mends_the_database_that_it_looked_at(tmp_path: Path, named: str) -> None:
+    """From another folder than the server's: the command as printed, nothing added."""
+    home, here = tmp_path / "the server's", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    file = home / "sojourn.db"
+    (home / "sojourn.toml").write_text(f'data = "{home}"\nstore = "sqlite:///{file}"\n')
+    flags = {
+        "data": ["--data", str(home)],
+        "store": ["--store", f"sqlite:///{file}"],
+        "config": ["--config", str(home / "sojourn.toml")],
+    }[named]
+    run(here, "migrate", *flags)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("DROP TABLE sojourn_webhooks")
+    said = run(here, "doctor", *flags, code=8).stdout
+    found = re.search(r"^ +sojourn (migrate .*)$", said, re.MULTILINE)
+    assert found is not None
+    run(here, *shlex.split(found[1]))
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT count(*) FROM sojourn_webhooks").fetchone() == (0,)
+    assert not (here / "sojourn-data").exists()
+    checks = run_json(here, "doctor", *flags)["checks"]
+    assert {each["verdict"] for each in checks} <= {"ok", "skipped"}
