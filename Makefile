@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -67,6 +67,10 @@ campaign-bounds: dev servers ## Run adapters, client and stores on the oldest pa
 	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/client \
 		tests/unit/api/test_uvicorn.py tests/unit/stores/sql/test_sql_file.py tests/contract/test_memory.py \
 		tests/contract/test_redis.py tests/contract/test_sql.py::TestSqlite $(ARGS)
+
+campaign-attack: dev servers ## Flood a server in every way, and send it hundreds of thousands of odd bytes (a quarter of an hour)
+	SOJOURN_FUZZ=20000 $(BIN)/python -m pytest tests/e2e/test_http_letter.py
+	$(BIN)/python -m tests.attack $(ARGS)
 
 campaign-browser: dev servers ## Ask axe about every state in every look (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/browser $(ARGS)

@@ -161,6 +161,9 @@ class Ledger(Protocol):
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
         """Look a key up, and the time of the ledger's clock with it."""
 
+    def valid_keys(self, key_hashes: Sequence[bytes]) -> set[bytes]:
+        """Return those hashes that valid keys have now; a batch in one statement."""
+
     def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
         """Look a key up by its id: with its hash, and the time of the ledger's clock."""
 

@@ -48,9 +48,15 @@ SECRET_FACTS = frozenset(
         "token",
         "key",
         "admin_key",
+        "metrics_key",
         "license_key",
     }
 )
+
+REMEMBERED_MIN = 8
+"""Characters of a secret that is looked for by its value."""
+REMEMBERED_MAX = 64
+_remembered: set[str] = set()
 
 # A library says nothing until it is asked to: without this, logging prints warnings on stderr.
 logging.getLogger("sojourn").addHandler(logging.NullHandler())
@@ -95,8 +101,8 @@ class Log:
             {"event": event, "facts": facts},
         )
         if record.exc_info:
-            # Formatters print this text where there is one, and make their own otherwise.
-            record.exc_text = traceback_of(record.exc_info)
+            # Formatters print this text, and make their own where there is more: with secrets, or variables.
+            record.exc_text, record.exc_info = traceback_of(record.exc_info), None
         self._logger.handle(record)
 
 
@@ -106,7 +112,7 @@ class _Masked(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = mask_text(record.getMessage()), ()
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = traceback_of(record.exc_info)
+            record.exc_text, record.exc_info = traceback_of(record.exc_info), None
         return True
 
 
@@ -128,8 +134,17 @@ def traceback_of(failure: Any) -> str:
     return mask_text("".join(traceback.format_exception(*failure)).rstrip("\n"))
 
 
+def remember_secret(value: str) -> None:
+    """Take a value out of all that is said from now on. One that is short is part of many words: it is left,
+    and so is one past `REMEMBERED_MAX`."""
+    if len(value) >= REMEMBERED_MIN and len(_remembered) < REMEMBERED_MAX:
+        _remembered.add(value)
+
+
 def mask_text(text: str) -> str:
-    """Take every token, credential header and URL password out of a text."""
+    """Take every token, credential header and URL password out of a text, and what is known to be secret."""
+    for value in _remembered:
+        text = text.replace(value, MASK)
     text = TOKEN.sub(rf"\1{MASK}", text)
     text = HEADER.sub(rf"\1{MASK}", text)
     text = BEARER.sub(rf"\1 {MASK}", text)

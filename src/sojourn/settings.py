@@ -55,6 +55,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     dev: bool = False
     secret: tuple[str, ...] = ()  # the first signs, all verify; empty: made and kept in <data>
     admin_key: str = ""
+    metrics_key: str = (
+        ""  # /metrics takes it as `Authorization: Bearer …`; empty: anybody may scrape
+    )
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     trusted_origins: tuple[str, ...] = ()  # other sites whose pages may end a person's sessions

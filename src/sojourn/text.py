@@ -124,7 +124,7 @@ def _code(character: str) -> str:
 
 def escaped_json(document: str) -> str:
     """Write hidden characters in a JSON document by their numbers, which means the same."""
-    if document.isascii() or not hidden(document.replace("\n", "")):
+    if (document.isascii() and "\x7f" not in document) or not hidden(document.replace("\n", "")):
         return document
     return "".join(
         json.dumps(each)[1:-1] if each != "\n" and hidden(each) else each for each in document

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.api_harness import SEATS, World, served
+from tests.api_harness import SEATS, Served, World, served
 from tests.raw_http import Client, head
+from tests.serving import TICK
 
 from sojourn.api.metrics import REFUSED
+from sojourn.api.protocol import Bounds, GuardedProtocol
+from sojourn.api.sockets import GuardedSocket
 from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.people.calls import LIVE
+from sojourn.session import Begin, Begun
 
 DEADLINE = 20.0  # seconds
 UNREAD_MAX = 64 * 1_048_576
@@ -89,8 +97,20 @@ def test_the_template_of_a_path_is_no_path(piece: str) -> None:
         assert answer.status == 404
 
 
-def test_a_socket_whose_peer_never_reads_is_cut_off() -> None:
+def test_a_socket_that_says_too_much_is_cut_off() -> None:
+    """Pings cost more than they weigh."""
+    before = REFUSED["socket_too_loud"]
+    with served(World()) as server, handshake(server) as loud:
+        assert shaken(loud) == 101
+        with contextlib.suppress(ConnectionError):
+            loud.send((b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125) * 400)
+        until(loud.closed)
+    assert REFUSED["socket_too_loud"] == before + 1
+
+
+def test_a_socket_whose_peer_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ping is owed a pong, and pongs that nobody reads are memory: past a bound it is over."""
+    monkeypatch.setattr("sojourn.api.sockets.HEARD_MAX", UNREAD_MAX)
     world = World()
     payload = b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125  # a ping, masked with nothing
     pings = payload * 500
@@ -105,3 +125,83 @@ def test_a_socket_whose_peer_never_reads_is_cut_off() -> None:
         with pytest.raises(ConnectionError):
             peer.sendall(pings * (UNREAD_MAX // len(pings)))
     assert REFUSED["socket_not_read"] == before + 1
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    late = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < late
+        TICK.wait(0.02)
+
+
+def handshake(server: Served) -> Client:
+    lines = [f"{name}: {value}" for name, value in {**SOCKET, "Origin": "http://x"}.items()]
+    return Client(server).send(head("GET", LIVE, *lines))
+
+
+def shaken(client: Client) -> int:
+    answer = client.read()
+    assert answer is not None
+    return answer.status
+
+
+def test_sockets_of_nobody_have_few_places_and_leave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told that nobody is signed in; if they say nothing to that, they are closed."""
+    monkeypatch.setattr("sojourn.api.sockets.UNKNOWN_MAX", 3)
+    monkeypatch.setattr("sojourn.api.sockets.CLOSE_MAX", 0.5)
+    with served(World()) as server, contextlib.ExitStack() as held:
+        clients = [held.enter_context(handshake(server)) for _ in range(3)]
+        assert [shaken(each) for each in clients] == [101] * 3
+        with handshake(server) as refused:
+            answer = refused.read()
+            assert answer is not None
+            assert (answer.status, answer.code) == (503, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+        for each in clients:
+            while not each.closed():  # what was said before the end
+                pass
+        until(GuardedSocket.has_room)
+        with handshake(server) as again:
+            assert shaken(again) == 101
+
+
+def test_who_is_known_takes_none_of_those_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sojourn.api.sockets.UNKNOWN_MAX", 1)
+    world = World()
+    (begun,) = world.services.sessions.begin([Begin(user_id="ann")])
+    assert isinstance(begun, Begun)
+    lines = [f"{name}: {value}" for name, value in SOCKET.items()]
+    with served(world) as server, contextlib.ExitStack() as held:
+        for _ in range(4):
+            client = held.enter_context(Client(server))
+            client.send(head("GET", LIVE, *lines, bearer=begun.token))
+            assert shaken(client) == 101
+            assert not client.closed()  # it is told to list: it is attended
+
+
+@pytest.mark.parametrize(("most", "share"), [(3, 100), (100, 3)])
+def test_connections_are_counted(most: int, share: int) -> None:
+    bounds = Bounds(
+        header_max=4_096,
+        body_max=4_096,
+        receive_timeout=DEADLINE,
+        connections_max=most,
+        connections_share=share,
+    )
+
+    def alive(server: Served) -> bool:
+        with Client(server) as another:
+            answer = another.send(head("GET", "/livez")).read()
+            return answer is not None and answer.status == 200
+
+    with served(World(), http=partial(GuardedProtocol, bounds=bounds)) as server:
+        with contextlib.ExitStack() as held:
+            for _ in range(3):
+                client = held.enter_context(Client(server))
+                assert shaken(client.send(head("GET", "/livez"))) == 200
+            with Client(server) as one_more:
+                answer = one_more.read()
+                assert answer is not None
+                assert (answer.status, answer.code) == (503, "overloaded")
+        until(lambda: alive(server))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
 from sojourn.api.incoming import Incoming, caller_of
+from sojourn.api.sockets import KNOWN
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
 from sojourn.people.calls import BASE, LIVE, OTHERS, PersonRequest, asked
@@ -16,6 +18,8 @@ from sojourn.people.wire import ActiveSessions, ActiveSessionsQuery, SignedOut, 
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
+
+T = TypeVar("T")
 
 
 def header_of(scope: Scope) -> Callable[[str], str]:
@@ -47,13 +51,19 @@ async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     Incoming.of(scope, settings.body_max)  # refused as every call that nobody would send so
     request = asked_by(scope)
     try:
-        return await context.blocking.run(
-            settings.request_timeout, context.people.reply, request, caller=caller_of(scope)
-        )
+        return await on_threads(context, request, scope, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
         context.people.note(fault)
         reply = refuse(for_people(fault, ending=request.method != "GET"))
         return context.people.shared(request, reply)
+
+
+async def on_threads(
+    context: Context, request: PersonRequest, scope: Scope, work: Callable[..., T], *args: Any
+) -> T:
+    """Carry out what somebody asks, with others of their kind: people who are signed in, or strangers."""
+    threads = await context.threads_for(request, request.origin.ip)
+    return await threads.run(context.settings.request_timeout, work, *args, caller=caller_of(scope))
 
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:
@@ -66,7 +76,9 @@ async def serve_socket(context: Context, scope: Scope, receive: Receive, send: A
         await receive()
         await reject(send, refuse(SojournError("The server stops.", code="shutting_down")))
     else:
-        await context.live.serve(request, receive, send)
+        known = (scope.get("extensions") or {}).get(KNOWN, lambda: None)
+        on_thread = partial(on_threads, context, request, scope)
+        await context.live.serve(request, receive, send, on_thread=on_thread, known=known)
 
 
 def _call(name: str, method: Method, path: str, words: Words, answer: Any, **more: Any) -> Call:

@@ -94,7 +94,9 @@ class Behind:
 
 def _router(context: Context) -> Router:
     async def openapi(_scope: Any, _receive: Any) -> Reply:
-        return await context.blocking.run(context.settings.request_timeout, _described)
+        if _described.cache_info().currsize:
+            return _described()
+        return await context.strangers.run(context.settings.request_timeout, _described)
 
     return Router(
         [

@@ -1,21 +1,21 @@
 """Calls of application backends: an API key in Authorization, a person's token in X-Session-Token.
 
 They run on the event loop, in either lane, and hand their request to the batcher. A key that has not
-been seen before is looked up on a thread first, so that whoever guesses keys never gets into the queue
+been seen before is looked up first (see `proofs`), so that whoever guesses keys never gets into the queue
 of those who have one; from then on each batch looks up the keys of its requests, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from sojourn.api.call import Method, Reader, Who, answered
+from sojourn.api.call import Method, Reader, Who, admit_key, answered
 from sojourn.api.context import Context
-from sojourn.api.hot import Asked, Awaited, Hot, HotCall, Step, hot_call
+from sojourn.api.hot import Asked, Hot, HotCall, Step, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
@@ -75,9 +75,10 @@ def backend(
         takes_key = method != "GET"
         ask = _asking(handler, reader, who, may, body_required=body_required, takes_key=takes_key)
         hot = Hot(
-            _key_of,
+            _shown,
             ask,
             _telling(tell, status),
+            admission=_admission,
             reads_body=reader.body is not None,
             keeps=keeps,
             holds_data=True,
@@ -110,8 +111,8 @@ def _asking(
     *,
     body_required: bool,
     takes_key: bool,
-) -> Callable[[Context, bytes, Incoming, bytes], Step]:
-    def ask(context: Context, key_hash: bytes, incoming: Incoming, body: bytes) -> Step:
+) -> Callable[[Context, _Shown, Incoming, bytes], Step]:
+    def ask(_context: Context, shown: _Shown, incoming: Incoming, body: bytes) -> Step:
         if reader.body is not None and not body and not body_required:
             body = b"{}"
         given = reader.read(incoming.params, incoming.query, body)
@@ -119,10 +120,7 @@ def _asking(
         if token is None and who is Who.PERSON:
             token = NO_TOKEN  # refused further on: whether the key may ask comes first
         once = incoming.once(handler.__name__, body) if takes_key else None
-        knock = Knock(key_hash, token, may, once)
-        if key_hash in context.admitted:
-            return handler(knock, **given)
-        return Awaited(partial(_admit, context, key_hash), lambda _: handler(knock, **given))
+        return handler(Knock(shown.key_hash, token, may, once), **given)
 
     return ask
 
@@ -141,9 +139,24 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
     return told
 
 
-def _key_of(context: Context, incoming: Incoming) -> bytes:
+class _Shown(Struct, frozen=True, gc=False):
+    """An API key that a request shows, and its hash."""
+
+    key: str
+    key_hash: bytes
+
+
+def _shown(context: Context, incoming: Incoming) -> _Shown:
     presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
-    return context.services.keys.recognize(presented)
+    return _Shown(presented, context.services.keys.recognize(presented))
+
+
+def _admission(
+    context: Context, shown: _Shown, incoming: Incoming
+) -> Callable[[], Awaitable[None]] | None:
+    if context.api_keys.seen(shown.key_hash):
+        return None
+    return partial(admit_key, context, shown.key, shown.key_hash, incoming.client)
 
 
 def refuse_gone(gone: Gone) -> Reply:
@@ -159,14 +172,6 @@ def session_token(incoming: Incoming) -> str | None:
     if len(token) > FOREIGN_MAX or not token.isascii():
         return TokenKind.SESSION.value
     return token.decode("ascii")
-
-
-async def _admit(context: Context, key_hash: bytes) -> None:
-    """Let a key in that was valid once. Raises Unauthenticated."""
-    await context.blocking.run(
-        context.settings.request_timeout, context.services.keys.known, key_hash
-    )
-    context.admitted.add(key_hash)
 
 
 __all__ = ["Knock", "backend"]

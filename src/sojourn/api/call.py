@@ -29,10 +29,10 @@ from sojourn.api.incoming import AUTHORIZATION, Incoming, caller_of
 from sojourn.api.limits import read_body
 from sojourn.api.metrics import Tally
 from sojourn.decoding import prepared
-from sojourn.errors import InvalidInput, SojournError
+from sojourn.errors import InvalidInput, SojournError, Unauthenticated
 from sojourn.ledger import ApiKey
 from sojourn.service.caller import Abandoned
-from sojourn.service.keys import Permission
+from sojourn.service.keys import Permission, unknown_key
 from sojourn.wire.bodies import Done, camel
 from sojourn.wire.problems import crash, invalid, refuse
 from sojourn.wire.proof import bearer
@@ -127,6 +127,15 @@ def excuse(fault: BaseException) -> Reply:
     return crash(fault)
 
 
+async def admit_key(context: Context, presented: str, key_hash: bytes, client: Any) -> None:
+    """Let an API key in that is valid, as far as can be told before it is asked for again. `client`:
+    whose address it comes from, as a scope says. Raises Unauthenticated."""
+    if not await context.api_keys.admit(
+        key_hash, address=client[0] if client else None, prefix=presented
+    ):
+        raise unknown_key()
+
+
 def operator(
     method: Method,
     path: str,
@@ -150,12 +159,14 @@ def operator(
             settings = context.settings
             incoming = Incoming.of(scope, settings.body_max)
             presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
+            key_hash = context.services.keys.recognize(presented)
+            await admit_key(context, presented, key_hash, incoming.client)
             body = b""
             if reader.body is not None:
                 body = await read_body(receive, incoming.content_type, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
-                key = context.services.keys.authenticate(presented)
+                key = context.services.keys.known(key_hash)
                 context.services.keys.require(key, may)
                 if reader.query is None and incoming.query:
                     raise InvalidInput("This call takes no parameters after `?`.")
@@ -163,9 +174,13 @@ def operator(
                 said = handler(Ask(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
-            reply = await context.blocking.run(
-                patience or settings.request_timeout, work, caller=caller_of(scope)
-            )
+            try:
+                reply = await context.blocking.run(
+                    patience or settings.request_timeout, work, caller=caller_of(scope)
+                )
+            except Unauthenticated:  # revoked since it was seen last
+                context.api_keys.forget(key_hash)
+                raise
             return reply if isinstance(reply, Reply) else done(await reply, status)
 
         return Call(

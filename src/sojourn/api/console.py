@@ -6,8 +6,9 @@ browser does not say to come from one is refused, since a cookie vouches for it.
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -15,11 +16,13 @@ from urllib.parse import parse_qs
 import msgspec
 
 from sojourn.api.active_sessions import asked_by, header_of
+from sojourn.api.call import admit_key
 from sojourn.api.context import Context
 from sojourn.api.doctor import ended
 from sojourn.api.incoming import Incoming
 from sojourn.api.limits import read_whole
 from sojourn.api.pages import reply_of
+from sojourn.api.proofs import PREFIX, Throttle, TooManyAttempts, subscriber
 from sojourn.api.router import Route
 from sojourn.api.streams import RunStream
 from sojourn.clock import host_now
@@ -46,7 +49,7 @@ from sojourn.origin import is_elsewhere
 from sojourn.people.calls import PersonRequest
 from sojourn.people.pages import Page
 from sojourn.service.keys import Permission
-from sojourn.service.operators import Operator, Operators
+from sojourn.service.operators import COOKIE_MAX, Operator, Operators
 from sojourn.session import Gone, Save
 from sojourn.text import plain
 from sojourn.wire.problems import refuse
@@ -59,6 +62,10 @@ COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
 FORM_MAX = 8_192  # bytes
 FIELDS_MAX = 250
 """Fields of a form: one for each check that may be repaired, and a few."""
+ATTEMPTS = 10
+"""Sign-ins with a wrong key that may be tried at once from an address, and with keys that begin alike."""
+ATTEMPT_EVERY = 6.0
+"""Seconds until one more may be."""
 BACK = "sign-in?back=1"
 """Where a sign-in leads: there, the cookie has come back, or it is said that it has not."""
 
@@ -104,11 +111,14 @@ class Console:
         self._context = context
         self._site = settings.site_name
         self._operators = Operators(context.services.keys, context.services.sessions, keys)
+        self._cookies = context.proofs_of("console_cookie", self._good)
+        self._by_address = Throttle(ATTEMPTS, ATTEMPT_EVERY)
+        self._by_prefix = Throttle(ATTEMPTS, ATTEMPT_EVERY)
         domain = settings.cookie_domain or None
         self._app_cookie = CookieOptions(name=settings.cookie_name, domain=domain)
 
-    async def front(self, visitor: Visitor) -> Answer:
-        return redirect("doctor" if visitor.asked.path.endswith("/") else "console/doctor")
+    async def front(self, _: Visitor) -> Answer:
+        return redirect("console/doctor")
 
     async def sign_in_form(self, visitor: Visitor) -> Answer:
         back = bool(visitor.query("back"))
@@ -120,21 +130,46 @@ class Console:
         return found if isinstance(found, Page) else self._sign_in(signed_out(found))
 
     async def sign_in(self, visitor: Visitor) -> Answer:
-        asked = visitor.asked
+        asked, presented = visitor.asked, visitor.field("key").strip()
+        attempts = self._attempts(asked.origin.ip, presented)
+        if wait := max(throttle.wait(who) for throttle, who in attempts):
+            return self._too_many(wait)
+        for throttle, who in attempts:
+            throttle.count(who)
         device = recognize(visitor.agent)
         device = msgspec.structs.replace(
             device, ip=asked.origin.ip, user_agent=plain(visitor.agent)
         )
         try:
             sign_in = partial(self._operators.sign_in, before=visitor.cookie)
-            done = await self._thread(sign_in, visitor.field("key").strip(), device)
+            key_hash = self._context.services.keys.recognize(presented)
+            await admit_key(self._context, presented, key_hash, (asked.origin.ip, 0))
+            done = await self._thread(sign_in, presented, device)
+        except TooManyAttempts as fault:
+            return self._too_many(fault.retry_after / 1_000)
         except (StoreError, Overloaded) as fault:
             return self._down(fault)
         except SojournError as fault:
             return self._sign_in(_refused(fault), status=403 if fault.code == "forbidden" else 401)
+        for throttle, who in attempts:
+            throttle.forgive(who)
         log.info("console_sign_in", key_id=done.operator.key.id, ip=asked.origin.ip)
         cookie = COOKIE.set(done.value, https=asked.origin.https, max_age=done.lifetime // 1_000)
         return redirect(BACK, cookie)
+
+    def _attempts(self, ip: str | None, presented: str) -> list[tuple[Throttle, str]]:
+        """Return by whom an attempt is counted: where it comes from, and how its key begins."""
+        return [(self._by_address, subscriber(ip)), (self._by_prefix, presented[:PREFIX])]
+
+    def _too_many(self, wait: float) -> Page:
+        notice = Notice(
+            verdict=Verdict.FAILURE,
+            title="Too many keys were tried that are not right.",
+            text=f"Wait {math.ceil(wait)} s, then try again.",
+        )
+        page = self._sign_in(notice, status=429)
+        retry = ("Retry-After", str(math.ceil(wait)))
+        return msgspec.structs.replace(page, headers=[*page.headers, retry])
 
     async def sign_out(self, visitor: Visitor) -> Answer:
         found = await self._admit(visitor) if visitor.cookie is not None else None
@@ -280,7 +315,7 @@ class Console:
         found: Operator | Gone | None = None
         try:
             for cookie in visitor.cookies:
-                admitted = await self._thread(self._operators.admit, cookie)
+                admitted = await self._known(cookie, visitor.asked.origin.ip)
                 if isinstance(admitted, Operator):
                     return admitted
                 found = found or admitted
@@ -288,10 +323,26 @@ class Console:
             return await self._unknown(fault)
         return found
 
+    async def _known(self, cookie: str, ip: str | None) -> Operator | Gone:
+        """Look a cookie up; one that was never seen to be good beside other such ones."""
+        good = len(cookie) <= COOKIE_MAX and await self._cookies.admit(cookie, address=ip)
+        threads = self._context.blocking if good else self._context.strangers
+        patience = self._context.settings.request_timeout
+        found = await threads.run(patience, self._operators.admit, cookie)
+        if isinstance(found, Gone):
+            self._cookies.forget(cookie)
+        return found
+
+    def _good(self, cookies: Sequence[str]) -> list[bool]:
+        return [isinstance(self._operators.admit(each), Operator) for each in cookies]
+
     async def _unknown(self, fault: SojournError) -> Page:
         """Offer the way in that needs no sessions, if the ledger still knows keys."""
+        if isinstance(fault, Overloaded):
+            return self._down(fault)
+        patience = self._context.settings.request_timeout
         try:
-            await self._thread(self._context.services.keys.known_by_id, "")
+            await self._context.strangers.run(patience, self._context.services.keys.known_by_id, "")
         except (StoreError, Overloaded):
             return self._down(fault)
         notice = Notice(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.metrics import Metrics
 from sojourn.api.outbound import Outbound
+from sojourn.api.proofs import Proofs
 from sojourn.api.readiness import Readiness
+from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.doctor.doctor import Doctor, Mended
@@ -23,20 +26,35 @@ from sojourn.event import Event
 from sojourn.finding import Board
 from sojourn.ledger import Audit
 from sojourn.log import get_logger
-from sojourn.people.calls import People
+from sojourn.people.calls import People, PersonRequest
 from sojourn.people.live import Live
 from sojourn.service.request_session import Rules
 from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
+from sojourn.session import Session
 from sojourn.settings import Settings
 from sojourn.webhook import Letter
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Hashable)
 
 log = get_logger(__name__)
 
+PEOPLE_THREADS = 3
+"""Threads for the calls of people who are signed in."""
+STRANGER_THREADS = 1
+"""Threads for whatever takes one and comes with no proof, or with one that is not good."""
+FETCH_THREADS = 2
+"""Threads that fetch the keys of JWTs' issuers."""
+PUBLISH_INTERVAL = 1.0
+"""Seconds between two times that a worker writes down what it has counted, for the others."""
 SOON = 5.0
 """Seconds, at least, between two rounds of doctor's that somebody's trouble asks for."""
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return where the workers of a server keep what they have counted."""
+    return Path(settings.data) / "metrics"
 
 
 class Context:
@@ -52,13 +70,22 @@ class Context:
     ) -> None:
         self.services = services
         self.settings = settings
-        self.blocking = Blocking()
-        self.issuers = Issuers(settings.jwt_issuers, self.blocking, dev=settings.dev)
+        self.blocking = Blocking()  # operators' calls; the others have threads of their own
+        self.people_calls = Blocking(threads=PEOPLE_THREADS)
+        self.strangers = Blocking(threads=STRANGER_THREADS)
+        self._fetching = Blocking(threads=FETCH_THREADS)
+        self.issuers = Issuers(settings.jwt_issuers, self._fetching, dev=settings.dev)
+        self.proofs: dict[str, Proofs[Any]] = {}
+        self.api_keys = self.proofs_of("api_key", services.keys.valid)
+        self.license_keys = self.proofs_of("license_key", self._licensed)
+        self.session_tokens = self.proofs_of("session_token", self._signed_in)
         self.deadlines = Deadlines(settings.request_timeout)
         self.outbound = Outbound(services, settings, write)
         self._asked_at = float("-inf")
         self.metrics = Metrics(self.look_soon)
-        self.metrics.bind(self)
+        shared = SharedMetrics(metrics_folder(settings)) if settings.workers > 1 else None
+        self.metrics.bind(self, shared)
+        self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
@@ -66,11 +93,29 @@ class Context:
         self.readiness = Readiness(
             services, self.rounds, queue_max=settings.queue_max, look_soon=self.look_soon
         )
-        self.admitted: set[bytes] = set()  # hashes of API keys that were valid once; see `backend`
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
+    def proofs_of(self, kind: str, look_up: Callable[[Sequence[P]], Sequence[bool]]) -> Proofs[P]:
+        """Make the queue of a kind of proof; see `Proofs`."""
+        made = self.proofs[kind] = Proofs(look_up, patience=self.settings.request_timeout)
+        return made
+
+    def _licensed(self, key_hashes: Sequence[bytes]) -> list[bool]:
+        return [each is not None for each in self.services.ledger.licenses_by_key(key_hashes)]
+
+    def _signed_in(self, token_hashes: Sequence[bytes]) -> list[bool]:
+        return [isinstance(each, Session) for each in self.services.store.load(token_hashes)]
+
+    async def threads_for(self, person: PersonRequest, address: str | None) -> Blocking:
+        """Return the threads that carry out what somebody asks about their own sessions: those of people
+        who are signed in, or those of strangers. Raises SojournError."""
+        token_hash = self.people.token_hash(person)
+        if token_hash is None or not await self.session_tokens.admit(token_hash, address=address):
+            return self.strangers
+        return self.people_calls
+
     async def _on_thread(self, work: Callable[..., T], *args: Any) -> T:
-        return await self.blocking.run(self.settings.request_timeout, work, *args)
+        return await self.people_calls.run(self.settings.request_timeout, work, *args)
 
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
@@ -78,6 +123,8 @@ class Context:
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
+        if self.settings.workers > 1:
+            self._publishing.start()
 
     def look_soon(self) -> None:
         """Let doctor look now, and not when its next round is due: a request has met a store that is
@@ -99,7 +146,10 @@ class Context:
                 await asyncio.to_thread(self._stop_doctor)
                 await self.outbound.stop()
                 await self.services.stop()
-                await self.blocking.close()
+                for threads in (self.blocking, self.people_calls, self.strangers, self._fetching):
+                    await threads.close()
+                for proofs in self.proofs.values():
+                    await proofs.close()
                 await self.readiness.close()
         except TimeoutError:
             log.warning("stop_incomplete", why="the store did not answer in time")
@@ -108,6 +158,7 @@ class Context:
 
     def _stop_doctor(self) -> None:
         self._quick.stop()
+        self._publishing.stop()
         self.rounds.stop()
 
     def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -65,6 +66,8 @@ class Hot(Struct, frozen=True):
 
     Attributes:
         prove: reads who asks from the headers, before any of a body is taken.
+        admission: what a proof that was not seen before has to wait for (see `proofs`); it raises a
+            SojournError where nobody is let in. None: nothing.
         ask: is given what `prove` has read.
         keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
             (`batcher.KEEPS`).
@@ -75,6 +78,9 @@ class Hot(Struct, frozen=True):
     ask: Callable[[Context, Any, Incoming, bytes], Step]
     tell: Callable[[Context, Any], Reply]
     reads_body: bool
+    admission: Callable[[Context, Any, Incoming], Callable[[], Awaitable[None]] | None] | None = (
+        None
+    )
     keeps: bool = False
     holds_data: bool = False
 
@@ -82,6 +88,12 @@ class Hot(Struct, frozen=True):
         """Return how many bytes a body may have."""
         given = context.settings.body_max
         return max(DATA_BODY_MAX, given) if self.holds_data else given
+
+    def waits_for(
+        self, context: Context, proof: Any, incoming: Incoming
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return what comes before the first step, if anything does."""
+        return None if self.admission is None else self.admission(context, proof, incoming)
 
     def begin(self, context: Context, proof: Any, incoming: Incoming, body: bytes) -> Step:
         """Return the first step, once the body is here."""
@@ -99,6 +111,8 @@ class Hot(Struct, frozen=True):
             return OVERLOADED
         incoming = Incoming.of(scope, self.body_max(context))
         proof = self.prove(context, incoming)
+        if (admission := self.waits_for(context, proof, incoming)) is not None:
+            await admission()
         body = await read_whole(receive, self.body_max(context)) if self.reads_body else b""
         step = self.begin(context, proof, incoming, body)
         return await self.walk(context, step, caller_of(scope))
@@ -261,7 +275,9 @@ class Direct:
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
-        self.keep_alive: bool = connection.parser.should_keep_alive()
+        # As in the other lanes, a connection of HTTP/1.0 ends with its answer, whatever it asks for.
+        parser = connection.parser
+        self.keep_alive: bool = parser.should_keep_alive() and parser.get_http_version() != "1.0"
 
     def start(self) -> None:
         """Carry the call out: the body has arrived."""
@@ -271,7 +287,12 @@ class Direct:
             return
         try:
             proof = self._hot.prove(context, self._incoming)
-            step = self._hot.begin(context, proof, self._incoming, self.body)
+            admission = self._hot.waits_for(context, proof, self._incoming)
+            step: Step
+            if admission is None:
+                step = self._hot.begin(context, proof, self._incoming, self.body)
+            else:
+                step = Awaited(admission, partial(self._begin, proof))
             if type(step) is not Asked:
                 self._hand_over(step)
                 return
@@ -283,6 +304,10 @@ class Direct:
             return
         context.deadlines.watch(self, connection.loop)
         connection.tasks.add(self)
+
+    def _begin(self, proof: Any, _: object) -> Step:
+        assert self._incoming is not None
+        return self._hot.begin(self._fast.context, proof, self._incoming, self.body)
 
     def give_up(self) -> None:
         """Answer that the store took too long. What has not begun by now never does."""

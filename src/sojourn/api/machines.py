@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from hmac import compare_digest
 
 import msgspec
 
 from sojourn.api.call import Call, Receive, Scope, Who, words
 from sojourn.api.context import Context
+from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.metrics import CONTENT_TYPE
-from sojourn.errors import SojournError, StoreUnavailable
+from sojourn.errors import SojournError, StoreUnavailable, Unauthenticated
 from sojourn.wire.bodies import Answer
+from sojourn.wire.proof import bearer
 from sojourn.wire.reply import Reply, plain
 
 
@@ -26,10 +29,12 @@ class Ready(Answer, frozen=True, kw_only=True):
 
 
 def machine(
-    path: str, *, answer: type | None = None, problems: tuple[str, ...] = ()
+    path: str, *, answer: type | None = None, problems: tuple[str, ...] = (), keyed: bool = False
 ) -> Callable[[Callable[[Context], Awaitable[Reply]]], Call]:
     def decorate(handler: Callable[[Context], Awaitable[Reply]]) -> Call:
-        async def respond(context: Context, _scope: Scope, _receive: Receive) -> Reply:
+        async def respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
+            if keyed:
+                _prove(context.settings.metrics_key, scope)
             return await handler(context)
 
         return Call(
@@ -66,9 +71,21 @@ async def readyz(context: Context) -> Reply:
     return plain(msgspec.json.encode(Ready(degraded=list(state.reasons))), b"application/json")
 
 
-@machine("/metrics")
+def _prove(key: str, scope: Scope) -> None:
+    """Raise Unauthenticated unless a scrape brings the key, where one is set."""
+    if not key:
+        return
+    shown = bearer(Incoming.of(scope, 0).one(AUTHORIZATION), "<metrics key>")
+    if not compare_digest(shown.encode(), key.encode()):
+        raise Unauthenticated("This is not the key for scraping.", hint="See SOJOURN_METRICS_KEY.")
+
+
+@machine("/metrics", keyed=True)
 async def metrics(context: Context) -> Reply:
-    """Show this process's counters, as Prometheus reads them."""
+    """Show the server's counters, and seats in use by feature, as Prometheus reads them.
+
+    Where the setting `metrics_key` is set, it takes that key as a bearer token.
+    """
     return plain(await context.metrics.fresh(), CONTENT_TYPE)
 
 

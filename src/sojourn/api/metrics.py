@@ -1,4 +1,4 @@
-"""What this process counts, for Prometheus.
+"""What this process counts, or all workers of its server, for Prometheus.
 
 The hot path adds to plain lists; they become metrics only when somebody scrapes. Labels never name a
 customer: their number is bounded by the API itself.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,6 +23,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sojourn import __version__
+from sojourn.api.proofs import Outcomes
+from sojourn.api.seats_in_use import SeatsInUse
+from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
@@ -41,6 +44,10 @@ REFUSED: Counter[str] = Counter()
 class Busy(Protocol):
     @property
     def busy(self) -> int: ...
+
+
+class Looking(Protocol):
+    outcomes: Outcomes
 
 
 class Delivering(Protocol):
@@ -62,6 +69,9 @@ class Watched(Protocol):
     services: Services
     rounds: Rounds
     draining: bool
+
+    @property
+    def proofs(self) -> Mapping[str, Looking]: ...
 
     @property
     def blocking(self) -> Busy: ...
@@ -102,12 +112,17 @@ class Metrics(Collector):
         self.calls: dict[str, Tally] = {}
         self.batches: dict[str, list[int]] = {}  # verb -> [batches, requests]
         self._context: Watched | None = None
+        self._shared: SharedMetrics | None = None
+        self._seats: SeatsInUse | None = None
         self._registry = CollectorRegistry()
         self._told: tuple[float, bytes] = (float("-inf"), b"")  # when, and what
         self._making: asyncio.Task[bytes] | None = None
 
-    def bind(self, context: Watched) -> None:
+    def bind(self, context: Watched, shared: SharedMetrics | None = None) -> None:
+        """Look at a process when somebody scrapes. `shared`: with other workers of its server."""
         self._context = context
+        self._shared = shared
+        self._seats = SeatsInUse(context.services.store, context.services.ledger)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         context.services.batcher.observe = self.observe_batch
@@ -122,7 +137,14 @@ class Metrics(Collector):
         row[1] += size
 
     def text(self) -> bytes:
+        if self._shared is not None:
+            return self._shared.text(self._registry.collect)
         return generate_latest(self._registry)
+
+    def publish(self) -> None:
+        """Write down what this worker has counted, for the others of this server."""
+        if self._shared is not None:
+            self._shared.publish(self._registry.collect)
 
     async def fresh(self) -> bytes:
         """Return the text, at most `FRESH_FOR` old. It takes milliseconds to write: on a thread, and once
@@ -137,8 +159,11 @@ class Metrics(Collector):
 
     async def _make(self) -> bytes:
         at = asyncio.get_running_loop().time()
+        if self._seats is not None:
+            await self._seats.refresh()
         text = await asyncio.to_thread(self.text)
-        self._told = at, text
+        if self._shared is None:  # else the folder says what is fresh, of all workers
+            self._told = at, text
         return text
 
     def describe(self) -> Iterable[Metric]:
@@ -189,6 +214,7 @@ class Metrics(Collector):
             "Other calls accepted and not yet answered.",
             value=self._context.blocking.busy,
         )
+        yield from _proofs(self._context.proofs)
         recorder = self._context.services.recorder
         if recorder is not None:
             yield GaugeMetricFamily(
@@ -212,8 +238,22 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "sojourn_draining", "1 while shutting down.", value=int(self._context.draining)
         )
+        if self._seats is not None:
+            yield from self._seats.collect()
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _doctor(self._context.rounds)
+
+
+def _proofs(kinds: Mapping[str, Looking]) -> Iterable[Metric]:
+    proofs = CounterMetricFamily(
+        "sojourn_unseen_proofs",
+        "Proofs that had not been seen before, by kind and by what became of them.",
+        labels=("kind", "outcome"),
+    )
+    for kind, each in kinds.items():
+        for outcome in Outcomes.__struct_fields__:
+            proofs.add_metric((kind, outcome), getattr(each.outcomes, outcome))
+    yield proofs
 
 
 def _webhooks(deliverer: Delivering) -> Iterable[Metric]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn.api.active_sessions import asked_by, header_of
+from sojourn.api.active_sessions import asked_by, header_of, on_threads
 from sojourn.api.context import Context
-from sojourn.api.incoming import caller_of
 from sojourn.api.router import Route
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import AccountPages
@@ -24,9 +23,7 @@ def routes(context: Context) -> list[Route]:
     async def security(scope: Any, _receive: Any) -> Reply:
         asked = asked_by(scope)
         try:
-            found = await context.blocking.run(
-                settings.request_timeout, pages.page, asked, caller=caller_of(scope)
-            )
+            found = await on_threads(context, asked, scope, pages.page, asked)
         except (StoreError, Overloaded) as fault:  # it takes too long
             context.people.note(fault)
             found = pages.security.trouble(asked, SECURITY_PATH, fault)

@@ -14,6 +14,7 @@ an event, two messages. A hot call whose body is small and announced is spared a
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from enum import IntEnum
 from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
@@ -27,15 +28,23 @@ from uvicorn.server import ServerState
 
 from sojourn.api.hot import DIRECT_MAX, Direct, FastLane
 from sojourn.api.incoming import CALLER
+from sojourn.api.letter import Flawed, check_head
 from sojourn.api.metrics import REFUSED
+from sojourn.api.proofs import subscriber
 from sojourn.api.render import Renderer
+from sojourn.api.sockets import GuardedSocket
 from sojourn.service.caller import NO_FD, Caller
+from sojourn.wire.bodies import STATUS
 from sojourn.wire.problems import answer_problem, problem
 
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the 60 s after which common proxies drop theirs, so
 that it is never us who closes a connection a proxy is about to use."""
 HEADERS_MAX = 100
+CONNECTIONS_MAX = 4_096
+"""Connections of a process. One more is told so, and ends."""
+CONNECTIONS_SHARE = 3_072
+"""Of these from one address: the rest is for others."""
 Cycle: TypeAlias = RequestResponseCycle | Direct
 LINGER = 1.0
 """Seconds for which a refused client may go on sending, unheard. Closing at once would reset the
@@ -52,6 +61,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
     body_max: int
     receive_timeout: float
     headers_max: int = HEADERS_MAX
+    connections_max: int = CONNECTIONS_MAX
+    connections_share: int = CONNECTIONS_SHARE
     stop_grace: float = STOP_GRACE
 
     @property
@@ -93,6 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stalled_at: float | None = None
         self._running: Cycle | None = None  # `cycle` is the last one received
         self.cycle: Cycle  # type: ignore[assignment]  # wider than uvicorn knows
+        self._from: str | None = None  # whose place this connection takes
         app = config.loaded_app
         self._lane = app if isinstance(app, FastLane) else None
         self.caller = Caller()
@@ -104,9 +116,18 @@ class GuardedProtocol(HttpToolsProtocol):
         socket = transport.get_extra_info("socket")
         self.caller.fd = NO_FD if socket is None else socket.fileno()
         self._due = self.loop.time() + self._bounds.receive_timeout
-        Watch.over(self.server_state, self.loop, self._bounds).arm()
+        watch = Watch.over(self.server_state, self.loop, self._bounds)
+        watch.arm()
+        self._from = subscriber(self.client[0] if self.client else None)
+        watch.count(self._from, 1)
+        if (
+            len(self.server_state.connections) > self._bounds.connections_max
+            or watch.of[self._from] > self._bounds.connections_share
+        ):
+            self._refuse("overloaded", "The server has more connections than it takes.")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._uncount()
         self.caller.gone = True
         self._give_up()
         super().connection_lost(exc)
@@ -123,16 +144,21 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if self._takes_upgrade():
+            if self._takes_upgrade() and not GuardedSocket.has_room():
+                self._refuse("overloaded", "There are too many sockets of nobody.")
+            elif self._takes_upgrade():
                 self._due = NEVER  # it is no connection of HTTP's any more
                 self._describe()
                 self.scope["method"] = "GET"
                 self.handle_websocket_upgrade()
+                self._uncount()  # sockets have bounds of their own
             else:
                 self._decline_upgrade(data[offer.args[0] :])
             return
         except httptools.HttpParserError as fault:
-            if isinstance(fault.__context__, TooLarge):
+            if isinstance(fault.__context__, Flawed):
+                self._refuse("invalid_request", str(fault.__context__))
+            elif isinstance(fault.__context__, TooLarge):
                 self._refuse("headers_too_large", "The headers are larger than this server takes.")
             else:
                 self._refuse("invalid_request", "This is not HTTP as this server understands it.")
@@ -175,10 +201,10 @@ class GuardedProtocol(HttpToolsProtocol):
         whole = self._began and self._piece <= bounds.header_max  # then so is the head
         if not (whole and len(self.headers) <= bounds.headers_max) and self._head_too_large():
             raise TooLarge
+        by_name = check_head(self.headers, parser.get_http_version())
         if parser.should_upgrade():
             return  # the parser drops the body of such a request: see `_decline_upgrade`
         self._phase = Phase.BODY
-        by_name = dict(self.headers)
         self.expect_100_continue = by_name.get(b"expect", b"").lower() == b"100-continue"
         if self._lane is not None and self._at_rest(by_name):
             direct = self._lane.enter(self, parser.get_method(), by_name)
@@ -281,6 +307,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._phase is Phase.IDLE and not self._busy and not self._deaf:
             self._end()
 
+    def _uncount(self) -> None:
+        if self._from is not None:
+            Watch.over(self.server_state, self.loop, self._bounds).count(self._from, -1)
+            self._from = None
+
     def look(self, now: float) -> None:
         """End this connection if it has taken too long."""
         if self.flow.write_paused:
@@ -364,7 +395,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._abort()
                 return
             self._give_up()
-        reply = answer_problem(problem(code, error))
+        retry = [(b"retry-after", b"1")] if STATUS[code] == 503 else []
+        reply = answer_problem(problem(code, error), *retry)
         headers = self.server_state.default_headers
         self.transport.write(Renderer().render(reply, headers, close=True))
         self._close_softly()
@@ -392,6 +424,7 @@ class Watch:
         self._loop = loop
         self._interval = interval
         self._armed = False
+        self.of: Counter[str] = Counter()  # how many connections come from where
 
     @classmethod
     def over(
@@ -403,6 +436,11 @@ class Watch:
             interval = min(1.0, max(0.01, bounds.receive_timeout / 10))
             watch = cls._watches[server_state] = cls(server_state, loop, interval)
         return watch
+
+    def count(self, whose: str, change: int) -> None:
+        self.of[whose] += change
+        if not self.of[whose]:
+            del self.of[whose]
 
     def arm(self) -> None:
         if not self._armed:

@@ -1,7 +1,7 @@
 """Which endpoint a method and a path lead to: a table of paths, and a tree of those that name things.
 
-Pieces of a path are compared as they were sent, so that an encoded slash stays in its piece. Empty pieces
-do not count: a slash too many leads to the same place. Where both a word and a name would fit, the word
+Pieces of a path are compared as they were sent, so that an encoded slash stays in its piece. A path has one
+spelling: a slash too many leads nowhere. Where both a word and a name would fit, the word
 does, and there is no second try (ADR 26).
 """
 
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from sojourn.api.letter import is_spelled_right
 from sojourn.api.metrics import REFUSED
 from sojourn.origin import TrustedHops
 from sojourn.wire.problems import answer_problem, crash, problem
@@ -67,10 +68,12 @@ class Router:
 
     def find(self, path: str) -> tuple[Ends, list[str]]:
         """Return what ends at a path, by method, and the pieces it names. Nothing if it leads nowhere."""
-        pieces = [piece for piece in path.split("/") if piece]
-        plain = self._plain.get("/" + "/".join(pieces))
+        plain = self._plain.get(path)
         if plain is not None:
             return plain, []
+        if not is_spelled_right(path):
+            return {}, []
+        pieces = path.split("/")[1:]
         node: _Node | None = self._root
         named = []
         for piece in pieces:

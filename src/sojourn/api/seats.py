@@ -24,7 +24,7 @@ from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
-from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall
+from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
 from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 from sojourn.wire.bodies import (
@@ -142,8 +142,12 @@ def acquire(context: Context, authorization: bytes, incoming: Incoming, body: by
         return _take(_resume(context.services.keyring.verify(token), asked, incoming), once)
     if kind is TokenKind.LICENSE:
         check_token(token, kind)
-        wish = _wish(asked, incoming, key_hash=hash_token(token), license_id=asked.license_id)
-        return _take(wish, once)
+        key_hash = hash_token(token)
+        wish = _wish(asked, incoming, key_hash=key_hash, license_id=asked.license_id)
+        if context.license_keys.seen(key_hash):
+            return _take(wish, once)
+        admission = partial(_admit, context, token, key_hash, incoming.client)
+        return Awaited(admission, lambda _: _take(wish, once))
     if kind is not None:
         raise wrong_kind("a license key (sjk_…), a user's JWT or " + LEASE_TOKEN)
     if context.issuers and token.count(".") == 2:
@@ -151,6 +155,14 @@ def acquire(context: Context, authorization: bytes, incoming: Incoming, body: by
             partial(context.issuers.verify, token), partial(_acquire_as, asked, incoming, once)
         )
     raise Unauthenticated("This is not a license key.", hint="License keys begin with sjk_.")
+
+
+async def _admit(context: Context, token: str, key_hash: bytes, client: Any) -> None:
+    """Let a license key in that is known. Raises Unauthenticated."""
+    if not await context.license_keys.admit(
+        key_hash, address=client[0] if client else None, prefix=token
+    ):
+        raise unknown_key()
 
 
 def _acquire_as(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from sojourn.api.limits import DATA_BODY_MAX
-from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
+from sojourn.api.protocol import CONNECTIONS_MAX, KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
 from sojourn.api.sockets import GuardedSocket
 from sojourn.settings import Settings
 
@@ -24,6 +25,11 @@ else:
     LOOP = "uvloop"
 
 
+if sys.platform != "win32":
+    import resource
+
+FILES = 2 * CONNECTIONS_MAX
+"""Files that may be open at once: a connection is one, and there are others."""
 BACKLOG = 2_048
 """Connections that the system accepts for us while we are busy."""
 MESSAGE_MAX = 16_384
@@ -50,6 +56,18 @@ def settle_down() -> None:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_files()
+
+
+def _allow_files() -> None:
+    """Let this process have as many connections as it takes: past what the system allows none is accepted."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def server_config(settings: Settings) -> dict[str, Any]:

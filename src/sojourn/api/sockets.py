@@ -8,21 +8,32 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from sojourn.api.metrics import REFUSED
 from sojourn.text import escaped
 from sojourn.wire.problems import answer_problem, problem
 
+UNKNOWN_MAX = 256
+"""Sockets of a process of which nobody knows whose they are: their handshake is not answered, or they were
+told that they are not signed in, and have not hung up yet."""
+CLOSE_MAX = 2.0
+"""Seconds for which a socket that is closed waits for its peer to say so, too."""
+KNOWN = "sojourn.known"
+"""Where an application says that it knows who is there, among a scope's extensions."""
 UNSENT_MAX = 262_144
 """Bytes that may wait to be sent on one socket."""
 STALL_MAX = 10.0
 """Seconds for which a socket's peer may leave what waits for it unread."""
+HEARD_MAX = 20_480
+"""Bytes that a socket's peer may send at once: the longest message, and a few pings. After that so many"""
+HEARD_RATE = 2_048.0
+"""bytes in a second. Pings cost more than they weigh, and nobody has anything to say here."""
 SAID_MAX = 300
 """Characters of the library's reason, which may repeat what was sent."""
 
@@ -46,6 +57,8 @@ class _Handshakes(ServerProtocol):
 class GuardedSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, which keeps little for anybody, and tells nobody's mistakes as its own."""
 
+    _unknown: ClassVar[int] = 0
+
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self.conn = _Handshakes(
@@ -54,14 +67,51 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             logger=self.conn.logger,
         )
         self._stalled: asyncio.TimerHandle | None = None
+        self._is_unknown = False
+        self._heard, self._heard_at = 0.0, 0.0
+        self.close_timeout = CLOSE_MAX
+
+    @classmethod
+    def has_room(cls) -> bool:
+        """Tell whether one more socket may come of which nobody knows whose it is."""
+        return cls._unknown < UNKNOWN_MAX
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Whatever is not sent at once is waited for, from the first byte on: see `pause_writing`.
+        self.transport.set_write_buffer_limits(high=0)
+        self._is_unknown = True
+        GuardedSocket._unknown += 1
+
+    def know(self) -> None:
+        """Note that somebody is there who is known."""
+        if self._is_unknown:
+            self._is_unknown = False
+            GuardedSocket._unknown -= 1
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions: Any = self.scope["extensions"]
+            extensions[KNOWN] = self.know
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # whatever it still asks for would be answered to nobody
+        if self.handshake_initiated and not self._may_say(len(data)):
+            self._cut_off("socket_too_loud")
+            return
         super().data_received(data)
         # The library answers pings at once, whether or not its answers are read.
         if self.transport.get_write_buffer_size() > UNSENT_MAX:
             self._cut_off()
+
+    def _may_say(self, size: int) -> bool:
+        now = self.loop.time()
+        earned = (now - self._heard_at) * HEARD_RATE
+        self._heard = max(0.0, self._heard - earned) + size
+        self._heard_at = now
+        return self._heard <= HEARD_MAX
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -74,6 +124,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
+        self.know()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -86,9 +137,9 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             self._stalled.cancel()
             self._stalled = None
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, why: str = "socket_not_read") -> None:
         """End the connection, and drop what waits: a close in good order would wait for it, too."""
-        REFUSED["socket_not_read"] += 1
+        REFUSED[why] += 1
         self.transport.abort()
 
     async def send(self, message: Any) -> None:

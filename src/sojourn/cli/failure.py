@@ -37,7 +37,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDS.append(signal.SIGHUP)
 
 
-SECRET_FLAGS = ("--secret", "--admin-key", "--key", "--license-key")
+SECRET_FLAGS = ("--secret", "--admin-key", "--metrics-key", "--key", "--license-key")
 """Flags whose values are secrets. Each can be given in the environment instead (SOJOURN_SECRET and so on),
 where other users of the machine do not see it: they can read a command line."""
 SECRET_MIN = 8

@@ -86,7 +86,7 @@ class ConsoleFormatter(logging.Formatter):
             for name, value in _facts(record).items()
         ]
         line = " ".join([self._in(DIM, at), level, event, *facts]).rstrip()
-        return mask_text("\n".join(filter(None, [line, _failure(record)])))
+        return mask_text("\n".join(filter(None, [line, escaped(_failure(record))])))
 
 
 class _MaskedFormatter(logging.Formatter):

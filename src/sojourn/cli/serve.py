@@ -76,7 +76,9 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
 
 def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     """Listen, prepare, say so, serve."""
+    from sojourn.api.context import metrics_folder
     from sojourn.api.server import server_config
+    from sojourn.api.shared_metrics import SharedMetrics
     from sojourn.cli import listen, wiring
 
     listener = listen.bind(settings)  # first: a taken port must not make keys or tables
@@ -93,6 +95,7 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         else:
             services.close()  # the workers open their own
             wiring.findings(settings).clear()  # of the last time it ran
+            SharedMetrics(metrics_folder(settings)).clear()
             listen.run_workers(settings, options, listener, ready)
         get_logger(__name__).info("stopped", url=url)
     finally:

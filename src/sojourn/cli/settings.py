@@ -13,9 +13,6 @@ from sojourn.cli.source import Config, with_settings
 from sojourn.log import MASK, mask_text
 from sojourn.settings import Loaded, Settings
 
-HIDDEN = ("secret", "admin_key", "key")
-"""Shown as set or not set; never their values, not even their lengths."""
-
 
 @with_settings
 def settings(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
@@ -48,7 +45,7 @@ def rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
 
 def _shown(name: str, settings: Settings) -> Any:
     value = getattr(settings, name)
-    if name in HIDDEN:
+    if name in source.SECRETS:
         return (MASK if isinstance(value, str) else [MASK] * len(value)) if value else None
     if name in ("store", "ledger"):
         return mask_text(getattr(settings, f"{name}_url"))  # what an empty one stands for

@@ -18,11 +18,15 @@ import typer
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.options import given
 from sojourn.errors import SettingsError
+from sojourn.log import remember_secret
 from sojourn.settings import LISTS, Loaded, Settings, load
 
 FILE = "sojourn.toml"
 CLIENT_FIELDS = ("url", "key")
 """Of commands that talk to a server, not of the server itself."""
+
+SECRETS = ("secret", "admin_key", "metrics_key", "key")
+"""Settings whose values are never shown, not even their lengths."""
 
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
 PEOPLE = "People and their devices"
@@ -50,6 +54,11 @@ HELP: dict[str, tuple[str, str, str]] = {
         SAFETY,
         "KEY",
         "First admin key, 32 characters or more. Default: made and printed. Better in SOJOURN_ADMIN_KEY.",
+    ),
+    "metrics_key": (
+        SAFETY,
+        "KEY",
+        "Let only those scrape /metrics who send it as a bearer token. Better in SOJOURN_METRICS_KEY.",
     ),
     "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
     "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),
@@ -139,7 +148,17 @@ def read(
                 exit_code=ExitCode.USAGE,
             ) from None
     given = {name: _parsed(name, value) for name, value in (flags or {}).items()}
-    return load(flags=given, environ=os.environ, toml=text, toml_name=str(path), lenient=lenient)
+    loaded = load(flags=given, environ=os.environ, toml=text, toml_name=str(path), lenient=lenient)
+    keep_quiet(loaded.settings)
+    return loaded
+
+
+def keep_quiet(settings: Settings) -> None:
+    """Have no secret of these said, however it came: by flag, variable, file of its own or settings file."""
+    for name in SECRETS:
+        value = getattr(settings, name)
+        for each in (value,) if isinstance(value, str) else value:
+            remember_secret(each)
 
 
 def _parsed(name: str, value: Any) -> Any:

@@ -15,6 +15,7 @@ import msgspec
 
 from sojourn.cli import logs
 from sojourn.cli.called import of_server
+from sojourn.cli.source import keep_quiet
 from sojourn.clock import DAY, SECOND
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings
@@ -84,6 +85,7 @@ def worker_app() -> Any:
         raise SettingsError("This is started by `sojourn serve --workers N` only.")
     settings = msgspec.json.decode(text, type=Settings)
     logs.configure(settings)
+    keep_quiet(settings)
     threading.Thread(target=_end_with_parent, name="sojourn-parent", daemon=True).start()
     return build_app(build_services(settings), settings)
 

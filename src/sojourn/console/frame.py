@@ -4,13 +4,14 @@ no page can be shown. Every address in it is relative, as in the pages for peopl
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
 
 from sojourn.console.render import render
 from sojourn.finding import Verdict
-from sojourn.people.pages import POLICY, SECURED, Page
+from sojourn.people.pages import POLICY, RENDERED_MAX, SECURED, Page
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
@@ -73,7 +74,13 @@ def fragment(template: str, *, status: int = 200, **values: Any) -> Page:
 
 def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = None) -> Page:
     headers = [_CHALLENGE, *HEADERS] if status == 401 else HEADERS
-    return Page(status, headers, render("sign_in.html", site_name=site_name, problem=problem))
+    return Page(status, headers, _sign_in(site_name, problem))
+
+
+@lru_cache(maxsize=RENDERED_MAX)
+def _sign_in(site_name: str, problem: Notice | None) -> bytes:
+    """Write the page once: strangers may ask for it as often as they like."""
+    return render("sign_in.html", site_name=site_name, problem=problem)
 
 
 def down_page(site_name: str, title: str, why: str, *, command: str) -> Page:

@@ -24,6 +24,7 @@ from sojourn.cookie import Codec, cookie_values
 from sojourn.errors import (
     Forbidden,
     InvalidInput,
+    InvalidToken,
     Overloaded,
     SojournError,
     StoreBroken,
@@ -45,7 +46,7 @@ from sojourn.people.wire import (
 )
 from sojourn.service.request_session import Request, Rules, Step, Visit, run
 from sojourn.session import Gone, GoneReason, Sessions
-from sojourn.token import TokenKind
+from sojourn.token import TokenKind, hash_token, is_whole
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import answer_problem, crash, invalid, refuse
 from sojourn.wire.proof import wrong_kind
@@ -206,6 +207,25 @@ class People:
         if bearer:
             raise wrong_kind("a person's session token: sjs_…")
         raise Unauthenticated("You are not signed in.", hint="Sign in, then come back.")
+
+    def token_hash(self, request: PersonRequest) -> bytes | None:
+        """Return the hash of the token that a request shows; None where it shows none that could be good.
+        Asks nobody."""
+        try:
+            token, _ = self._proof(request)
+            if token is None:
+                names = self._rules.cookie.read_as(request.origin.https)
+                values = (v for each in names for v in cookie_values(request.cookies, each))
+                token = next(filter(None, map(self._signed, values)), None)
+        except SojournError:
+            return None
+        return hash_token(token) if token is not None and is_whole(token) else None
+
+    def _signed(self, value: str) -> str | None:
+        try:
+            return self._codec.decode(value)
+        except InvalidToken:
+            return None
 
     def _find(self, request: PersonRequest) -> tuple[Deed[Reply], bool]:
         """Return what is to be done, and whether it is a change. Raises SojournError."""

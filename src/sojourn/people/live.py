@@ -136,11 +136,20 @@ class Live:
             self._watching.cancel()
             await asyncio.wait({self._watching})
 
-    async def serve(self, request: PersonRequest, receive: Receive, send: Send) -> None:
-        """Serve one socket, from its handshake to its end."""
+    async def serve(
+        self,
+        request: PersonRequest,
+        receive: Receive,
+        send: Send,
+        *,
+        on_thread: OnThread | None = None,
+        known: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Serve one socket, from its handshake to its end. `on_thread`: where to look for who is there;
+        `known` is called once somebody is."""
         await receive()  # websocket.connect
         try:
-            session = await self._session(request)
+            session = await self._session(request, on_thread or self._on_thread)
         except (StoreError, Overloaded) as fault:
             self._people.note(fault)
             await reject(send, refuse(for_people(fault, ending=False)))
@@ -156,12 +165,13 @@ class Live:
         elif self._stopped or not self._has_room(session):
             await send({"type": "websocket.close", "code": TRY_LATER, "reason": "too many"})
         else:
+            known()
             await self._attend(Socket(session), receive, send)
 
-    async def _session(self, request: PersonRequest) -> Session | Gone:
+    async def _session(self, request: PersonRequest, on_thread: OnThread) -> Session | Gone:
         """Find out who is there. Raises SojournError."""
         visit = self._people.visit(request, change=True, touch=False)
-        await self._on_thread(run, visit.open(), self._people.verbs)
+        await on_thread(run, visit.open(), self._people.verbs)
         if visit.session is None or visit.session.user_id is None:
             return visit.gone or Gone(reason=GoneReason.ABSENT)
         return visit.session

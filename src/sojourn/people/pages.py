@@ -8,6 +8,7 @@ by itself from then on, and is live.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -20,6 +21,8 @@ from sojourn.people.panel import Card, Panel
 from sojourn.people.render import Templates
 
 SECURITY_PATH = "/account/security"
+RENDERED_MAX = 32
+"""Pages for strangers that are kept as they were written."""
 ASSETS_PATH = "/account/assets/"
 API = "../api/user/active-sessions"  # as seen from the page
 
@@ -116,8 +119,13 @@ def signed_out_page(
 ) -> Page:
     """Return the page for somebody who is not."""
     challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
-    page = _render("signed_out.html", look, path, why=why)
-    return Page(401, [challenge, *SECURED, *headers], page)
+    return Page(401, [challenge, *SECURED, *headers], _signed_out(look, path, why))
+
+
+@lru_cache(maxsize=RENDERED_MAX)
+def _signed_out(look: Look, path: str, why: str) -> bytes:
+    """Write the page once: strangers may ask for it as often as they like."""
+    return _render("signed_out.html", look, path, why=why)
 
 
 def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS) -> Page | None:

@@ -21,6 +21,7 @@ from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.decoding import prepared
 from sojourn.errors import (
     Forbidden,
+    InvalidToken,
     NotFound,
     Overloaded,
     SojournError,
@@ -98,7 +99,7 @@ class SecurityPage:
         doing = request.method == "POST"
         try:
             return self._do(request, path, wish) if doing else self._show(request, path, wish)
-        except Unauthenticated:
+        except (Unauthenticated, InvalidToken):
             return self._signed_out(request, path, None)
         except NotFound:
             return self._said(request, wish, GONE_ALREADY, [])

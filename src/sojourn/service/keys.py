@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from enum import StrEnum
 
 from sojourn.errors import Conflict, Forbidden, InvalidToken, NotFound, Unauthenticated
@@ -55,6 +56,13 @@ def _any_of(permission: Permission) -> str:
     return " or ".join(filter(None, (", ".join(roles[:-1]), roles[-1])))
 
 
+def unknown_key() -> Unauthenticated:
+    return Unauthenticated(
+        "This API key is not known, or no longer valid.",
+        hint="Make one with `sojourn key create`.",
+    )
+
+
 class Keys:
     """Synchronous; safe from several threads."""
 
@@ -80,11 +88,13 @@ class Keys:
         """Return whose key has this hash. Asks the ledger every time, so a revoked key stops at once."""
         found = self._ledger.key_by_hash(key_hash)
         if found is None or not found[0].valid(found[1]):
-            raise Unauthenticated(
-                "This API key is not known, or no longer valid.",
-                hint="Make one with `sojourn key create`.",
-            )
+            raise unknown_key()
         return found[0]
+
+    def valid(self, key_hashes: Sequence[bytes]) -> list[bool]:
+        """Tell which of these are hashes of valid keys: one question for all."""
+        valid = self._ledger.valid_keys(key_hashes)
+        return [key_hash in valid for key_hash in key_hashes]
 
     def known_by_id(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
         """Look a key up by its id, valid or not: with its hash, and the ledger's now."""

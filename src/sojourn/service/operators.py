@@ -39,7 +39,8 @@ LABEL = b"sojourn console v1"
 KEY_REVOKED = "key_revoked"
 
 _PARTS = 3
-_COOKIE_MAX = 512
+COOKIE_MAX = 512
+"""Characters of a cookie's value that may be ours."""
 
 
 class Operator(Struct, frozen=True, kw_only=True):
@@ -99,7 +100,7 @@ class Operators:
     def admit(self, value: str) -> Operator | Gone:
         """Say who sends this cookie. Raises StoreError where that cannot be known now."""
         parts = value.split(".")
-        if len(parts) != _PARTS or len(value) > _COOKIE_MAX or not value.isascii():
+        if len(parts) != _PARTS or len(value) > COOKIE_MAX or not value.isascii():
             return _FORGED
         key_id, proof, mac = parts
         found = self._keys.known_by_id(key_id)

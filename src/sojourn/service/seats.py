@@ -97,6 +97,13 @@ class Lost(Struct, frozen=True, kw_only=True):
     resumable: bool  # acquiring again may bring the same lease back
 
 
+def unknown_key() -> Unauthenticated:
+    return Unauthenticated(
+        "This license key is not known.",
+        hint="Check the key. It may have been replaced; ask whoever gave it to you.",
+    )
+
+
 class Seats:
     """The service. Synchronous; safe from several threads."""
 
@@ -177,10 +184,7 @@ class Seats:
         if call.key_hash is not None:
             license_ = licenses.get(call.key_hash)
             if license_ is None:
-                raise Unauthenticated(
-                    "This license key is not known.",
-                    hint="Check the key. It may have been replaced; ask whoever gave it to you.",
-                )
+                raise unknown_key()
             if call.license_id is not None and call.license_id != license_.id:
                 raise Forbidden(
                     "This key belongs to another license.",

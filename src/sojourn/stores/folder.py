@@ -3,6 +3,7 @@
 <data>/            0700
 <data>/secret      0600   made at the first start of an embedded store
 <data>/findings/   0700   what doctor found last, where there are several workers
+<data>/metrics/    0700   what each of them has counted
 <data>/server.json 0600   the server's address, its process id while it runs, the first admin key
 <data>/server.lock 0600   locked by the server while it runs; the system lets go of it when that dies
 """

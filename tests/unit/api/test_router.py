@@ -50,10 +50,8 @@ def ask(method: str, path: str, **request: Any) -> Answer:
     ("method", "path", "name", "named"),
     [
         ("GET", "/", "front", {}),
-        ("GET", "//", "front", {}),
         ("GET", "/things", "list", {}),
-        ("GET", "/things/?a=b", "list", {}),
-        ("GET", "//things///", "list", {}),
+        ("GET", "/things?a=b", "list", {}),
         ("POST", "/things", "make", {}),
         ("GET", "/things/all", "all", {}),
         ("GET", "/things/7", "one", {"thingId": "7"}),
@@ -69,7 +67,11 @@ def test_leads_there(method: str, path: str, name: str, named: dict[str, str]) -
 
 
 @pytest.mark.parametrize(
-    "path", ["/Things", "/thing", "/things/7/parts", "/things/7/parts/x/y", "/things%2F7", "*"]
+    "path",
+    [
+        *("/Things", "/thing", "/things/7/parts", "/things/7/parts/x/y", "/things%2F7", "*"),
+        *("//", "//things", "/things/", "/things//7", "/things/7/", "/things/?a=b", "things"),
+    ],
 )
 def test_leads_nowhere(path: str) -> None:
     for method in ("GET", "OPTIONS"):

@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ import typer
 import sojourn
 from sojourn.cli import logs
 from sojourn.cli.failure import Failure, show
+from sojourn.cli.logs import ConsoleFormatter
 from sojourn.cli.main import app, main
+from sojourn.cli.source import read
+from sojourn.log import get_logger, mask_text, sentences
 from sojourn.settings import Settings
 
 SECRET = "planted-Signing-0123456789-abcdefghij"
@@ -41,6 +45,7 @@ ISSUERS = json.dumps(
 FLAGS = {
     "--secret": SECRET,
     "--admin-key": ADMIN,
+    "--metrics-key": ADMIN,
     "--key": KEY,
     "--license-key": LICENSE,
     "--jwt-issuers": ISSUERS,
@@ -126,12 +131,13 @@ def test_no_command_prints_what_it_was_given(
             return  # the others have seen all there is
 
 
+@pytest.mark.parametrize("variable", ["SOJOURN_ADMIN_KEY", "SOJOURN_METRICS_KEY"])
 @pytest.mark.parametrize("where", ["what", "why", "todo"])
 def test_a_bug_does_not_print_them_either(
-    where: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    where: str, variable: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver, a library or a bug may put anything into its message."""
-    monkeypatch.setenv("SOJOURN_ADMIN_KEY", ADMIN)
+    monkeypatch.setenv(variable, ADMIN)
     parts = {"what": "a", "why": "b", "todo": "c"} | {
         where: f"cannot use {STORES[0]} with {ADMIN}, Authorization: Bearer {KEY}, sja_{KEY}"
     }
@@ -195,3 +201,63 @@ def test_every_logger_is_one_that_masks() -> None:
         if "logging.getLogger(" in file.read_text() and file.name not in ("log.py", "logs.py")
     ]
     assert raw == []
+
+
+@pytest.mark.parametrize("how", ["variable", "file", "settings file"])
+def test_a_secret_by_hand_is_known_however_it_came(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no prefix to be told by, and a log may be about anything."""
+    monkeypatch.setattr("sojourn.log._remembered", set())
+    planted = f"planted {how} 0123456789 abcdefgh"
+    config = tmp_path / "sojourn.toml"
+    config.write_text(f'admin_key = "{planted}"' if how == "settings file" else "")
+    (tmp_path / "key").write_text(planted)
+    if how == "variable":
+        monkeypatch.setenv("SOJOURN_ADMIN_KEY", planted)
+    elif how == "file":
+        monkeypatch.setenv("SOJOURN_ADMIN_KEY_FILE", str(tmp_path / "key"))
+    assert read({}, config).settings.admin_key == planted
+    assert "planted" not in mask_text(f"somebody sent {planted}, and it failed")
+
+
+class Recording(logging.Handler):
+    """A handler of an application's own, which writes a failure anew, variables and all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said += record.getMessage() + (record.exc_text or "")
+        if record.exc_info:
+            failed = traceback.TracebackException(*record.exc_info, capture_locals=True)
+            self.said += "".join(failed.format())
+
+
+@pytest.mark.parametrize("speak", ["facts", "sentence"])
+def test_handlers_of_an_application_get_no_failure_to_write_anew(speak: str) -> None:
+    handler = Recording()
+    logger = logging.getLogger(f"sojourn.tests.{speak}")
+    logger.addHandler(handler)
+    try:
+        address = f"postgresql://me:{PASSWORD}@db/x"
+        raise ValueError(address)
+    except ValueError:
+        if speak == "facts":
+            get_logger(logger.name).exception("it_failed")
+        else:
+            sentences(logger.name).exception("It failed.")
+    finally:
+        logger.removeHandler(handler)
+    assert "ValueError" in handler.said
+    assert not [piece for piece in PIECES if piece in handler.said]
+
+
+def test_a_failure_obeys_no_terminal() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), None)
+    record.exc_text = "ValueError: \x1b]0;owned\x07 \u202e\nnext line"
+    said = ConsoleFormatter(colors=False).format(record)
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "\nnext line" in said

@@ -38,6 +38,10 @@ BY_HASH = (
 KEY_BY_HASH = "SELECT {now}, {columns} FROM sojourn_api_keys WHERE key_hash = :hash".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
+VALID_KEYS = (
+    "SELECT key_hash FROM sojourn_api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
+    "AND (expires_at IS NULL OR expires_at > {now})"
+)
 KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id = :id".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
@@ -202,6 +206,13 @@ class SqlLedger:
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
         rows = self._db.read(lambda tx: tx.rows(KEY_BY_HASH, {"now": tx.instant, "hash": key_hash}))
         return (_key(rows[0][1:]), rows[0][0]) if rows else None
+
+    def valid_keys(self, key_hashes: Sequence[bytes]) -> set[bytes]:
+        if not key_hashes:
+            return set()
+        hashes = self._db.dialect.hashes(key_hashes)
+        rows = self._db.read(lambda tx: tx.rows(VALID_KEYS, {"now": tx.instant, "hashes": hashes}))
+        return {bytes(row[0]) for row in rows}
 
     def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
         rows = self._db.read(lambda tx: tx.rows(KEY_BY_ID, {"now": tx.instant, "id": key_id}))

@@ -198,6 +198,18 @@ def test_api_keys(ledger: Ledger, clock: ManualClock) -> None:
     ]
 
 
+def test_which_keys_are_valid(ledger: Ledger, clock: ManualClock) -> None:
+    for number, expires_at in ((1, None), (2, START + 1_000), (3, None)):
+        made = ApiKey(id=f"key_{number}", name="n", role=Role.APP, expires_at=expires_at)
+        ledger.create_key(made, key(number), actor="t")
+    ledger.revoke_key("key_3", actor="t")
+    asked = [key(number) for number in range(1, 5)]
+    assert ledger.valid_keys(asked) == {key(1), key(2)}
+    clock.advance(seconds=1)
+    assert ledger.valid_keys(asked) == {key(1)}
+    assert ledger.valid_keys([]) == set()
+
+
 def test_audits(ledger: Ledger) -> None:
     for number in range(5):
         ledger.record(Audit(actor="a", action="b", subject=f"{number}", data={"é": [number]}))

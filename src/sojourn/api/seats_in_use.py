@@ -1,0 +1,108 @@
+"""Seats in use and capacity by feature, for whoever must be warned before people are refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from msgspec import Struct
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from sojourn.errors import SojournError
+from sojourn.ledger import Ledger
+from sojourn.license import Pool
+from sojourn.log import get_logger
+from sojourn.store import Store
+
+log = get_logger(__name__)
+
+FRESH_FOR = 5.0
+"""Seconds for which what was counted is told again."""
+PATIENCE = 1.0
+"""Seconds for which a scrape waits for a count; past that it tells the last one."""
+POOLS_MAX = 10_000
+"""Pools that are counted; of more, the first ones by id."""
+BATCH = 1_000
+FEATURES_MAX = 200
+"""Features with a label of their own: those with most seats in use. The others are told together, as"""
+OTHERS = "(others)"
+
+
+class Seats(Struct):
+    """Of all pools of a feature. `full`: how many of them have no seat left."""
+
+    in_use: int = 0
+    capacity: int = 0
+    pools: int = 0
+    full: int = 0
+
+    def add(self, other: Seats) -> None:
+        self.in_use += other.in_use
+        self.capacity += other.capacity
+        self.pools += other.pools
+        self.full += other.full
+
+
+class SeatsInUse:
+    """Counts when somebody scrapes, on a thread, once for all who scrape meanwhile."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._found: dict[str, Seats] = {}
+        self._counted_at = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
+
+    async def refresh(self) -> None:
+        """Count anew, if the last count is old. Never raises, and waits no longer than PATIENCE."""
+        loop = asyncio.get_running_loop()
+        if self._counting is None or self._counting.done():
+            if loop.time() - self._counted_at < FRESH_FOR:
+                return
+            self._counting = loop.create_task(self._count())
+        await asyncio.wait({self._counting}, timeout=PATIENCE)
+
+    async def _count(self) -> None:
+        try:
+            self._found = await asyncio.to_thread(self.count)
+        except SojournError as fault:
+            log.debug("seats_not_counted", error=fault.message)
+        self._counted_at = asyncio.get_running_loop().time()
+
+    def count(self) -> dict[str, Seats]:
+        """Ask ledger and store. Raises StoreError."""
+        found: dict[str, Seats] = {}
+        after: str | None = None
+        for _ in range(POOLS_MAX // BATCH):
+            pools = self._ledger.pools(after=after, limit=BATCH)
+            for pool, seats in zip(pools, self._of(pools), strict=True):
+                found.setdefault(pool.feature, Seats()).add(seats)
+            if len(pools) < BATCH:
+                break
+            after = pools[-1].id
+        ranked = sorted(found, key=lambda feature: -found[feature].in_use)
+        for feature in ranked[FEATURES_MAX:]:
+            found.setdefault(OTHERS, Seats()).add(found.pop(feature))
+        return found
+
+    def _of(self, pools: list[Pool]) -> Iterable[Seats]:
+        used = self._store.usage([pool.id for pool in pools]) if pools else []
+        for pool, usage in zip(pools, used, strict=True):
+            in_use = 0 if usage is None else usage.in_use
+            capacity = pool.policy.capacity
+            full = int(in_use >= capacity)
+            yield Seats(in_use=in_use, capacity=capacity, pools=1, full=full)
+
+    def collect(self) -> Iterable[Metric]:
+        told = (
+            ("sojourn_seats_in_use", "Seats in use, of all licenses.", "in_use"),
+            ("sojourn_seats_capacity", "Seats that there are, of all licenses.", "capacity"),
+            ("sojourn_seats_licenses", "Licenses that have the feature.", "pools"),
+            ("sojourn_seats_licenses_full", "Licenses without a free seat.", "full"),
+        )
+        for name, words, field in told:
+            family = GaugeMetricFamily(name, words, labels=("feature",))
+            for feature, seats in sorted(self._found.items()):
+                family.add_metric((feature,), getattr(seats, field))
+            yield family

@@ -1,0 +1,1 @@
+"""Floods by a stranger, and what they do to an honest client. See `campaign`."""
