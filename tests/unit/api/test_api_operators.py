@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api, encode
 
+from sojourn.api.app import CALLS
+from sojourn.api.call import Call, Who
 from sojourn.api.events import in_seconds
 from sojourn.event import EventKind
 from sojourn.ledger import Role
@@ -17,6 +20,37 @@ from sojourn.ledger import Role
 def world() -> Iterator[Api]:
     with api(capacity=2) as world:
         yield world
+
+
+OPERATORS = [call for call in CALLS if call.who is Who.OPERATOR]
+
+
+def filled(path: str, world: Api) -> str:
+    """Put what there is into a path, and a name of nothing for the rest."""
+    path = path.replace("{licenseId}", world.license_id).replace("{feature}", FEATURE)
+    return re.sub(r"\{\w+\}", "nothing", path)
+
+
+@pytest.mark.parametrize("call", OPERATORS, ids=lambda call: call.name)
+class TestWhatACallDoesNotRead:
+    """A parameter that is passed over may be the one that kept another customer's seats out of it."""
+
+    def test_an_unknown_parameter_is_refused(self, call: Call, world: Api) -> None:
+        path = f"{filled(call.path, world)}?licenceId={world.license_id}"
+        before = world.footprint()
+        given = {} if call.body is None else {"json": {}}
+        assert world.admin(call.method, path, **given).status == 400
+        assert world.footprint() == before
+
+    def test_an_unknown_field_is_refused(self, call: Call, world: Api) -> None:
+        if call.method == "GET":
+            return
+        before = world.footprint()
+        answer = world.admin(
+            call.method, filled(call.path, world), json={"licenceId": world.license_id}
+        )
+        assert answer.status == 400, answer.body
+        assert world.footprint() == before
 
 
 class TestOperations:
