@@ -129,11 +129,6 @@ def test_seats_on_redis(licensed: str, tmp_path: Path) -> None:
         client = redis.Redis.from_url(server.url)
         seat: dict[str, Any] = {"user_id": "ann", "feature": "editor", "status": "active"}
         seat["license_cache_id"] = 17
-            "user_id": "ann",
-            "feature": "editor",
-            "status": "active",
-            "license_cache_id": 17,
-        }
         client.hset("session:token-of-ann-0001", mapping=seat | {"last_heartbeat": ago(3)})
         bob = seat | {"user_id": "bob", "last_heartbeat": ago(4)}
         client.set("session:token-of-bob-0001", json.dumps(bob))

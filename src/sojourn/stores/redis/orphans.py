@@ -131,7 +131,7 @@ def judge(db: Connection) -> Finding:
     if left.living:
         evidence.append(f"{left.living:,} keys of such names may be in use; they are left alone.")
     said = [
-        f"{x.key} says {x.said:,}, and {x.sessions:,} sessions of {x.feature} are there."
+        f"{x.key} says {x.said:,}; of {x.feature}, so many sessions are there: {x.sessions:,}."
         for x in odd
     ]
     if odd and not left.found:
