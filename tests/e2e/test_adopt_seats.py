@@ -126,14 +126,14 @@ def test_seats_on_redis(licensed: str, tmp_path: Path) -> None:
     with redis_server() as server:
         import redis  # noqa: PLC0415  # of this test alone
 
-        client = redis.Redis.from_url(server.url)
+        client: Any = redis.Redis.from_url(server.url)
         seat: dict[str, Any] = {"user_id": "ann", "feature": "editor", "status": "active"}
         seat["license_cache_id"] = 17
-        client.hset("session:token-of-ann-0001", mapping=seat | {"last_heartbeat": ago(3)})
+        client.hset("session:token-of-ann-0001", mapping=dict(seat, last_heartbeat=ago(3)))
         bob = seat | {"user_id": "bob", "last_heartbeat": ago(4)}
         client.set("session:token-of-bob-0001", json.dumps(bob))
         ghost = seat | {"user_id": "eve", "last_heartbeat": ago(9_000)}
-        client.hset("session:token-of-eve-0001", mapping=ghost)
+        client.hset("session:token-of-eve-0001", mapping=dict(ghost))
         client.sadd("user_sessions:ann", "token-of-ann-0001")
         client.set("feature:editor:count", 7)
         report = run_json(tmp_path, "adopt", "--from", server.url, "--apply")

@@ -38,7 +38,7 @@ class TestWhatACallDoesNotRead:
     def test_an_unknown_parameter_is_refused(self, call: Call, world: Api) -> None:
         path = f"{filled(call.path, world)}?licenceId={world.license_id}"
         before = world.footprint()
-        given = {} if call.body is None else {"json": {}}
+        given: dict[str, Any] = {} if call.body is None else {"json": {}}
         assert world.admin(call.method, path, **given).status == 400
         assert world.footprint() == before
 
