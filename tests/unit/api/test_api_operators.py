@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from sojourn.api.call import Call, Who
 from sojourn.api.events import in_seconds
 from sojourn.event import EventKind
 from sojourn.ledger import Role
+from sojourn.store import Action
 
 
 @pytest.fixture
@@ -51,6 +53,27 @@ class TestWhatACallDoesNotRead:
         )
         assert answer.status == 400, answer.body
         assert world.footprint() == before
+
+
+class TestAStoreThatLostItsPools:
+    """As a Redis does that was emptied: the record has the features, so the first look puts them back."""
+
+    @pytest.mark.parametrize(
+        "look",
+        [
+            "/api/licenses/{license}/session-stats",
+            f"{SEATS}/debug?userId=ann&feature={FEATURE}&licenseId={{license}}",
+        ],
+    )
+    def test_they_are_back_with_the_first_look(self, world: Api, look: str) -> None:
+        world.seat("ann")
+        names = [pool.id for pool in world.ledger.pools(world.license_id)]
+        world.store.drop(names, Action(actor="test", name="flush"))
+        assert world.store.pools(names) == [None]
+        said = json.dumps(world.admin("GET", look.format(license=world.license_id)).data)
+        assert f'"{FEATURE}"' in said
+        assert None not in world.store.pools(names)
+        assert world.acquire("ann").status == 201
 
 
 class TestOperations:

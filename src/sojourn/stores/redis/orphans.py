@@ -149,8 +149,8 @@ def judge(db: Connection) -> Finding:
             evidence=said,
             means="Whoever goes by a counter refuses people while seats are free, or lets too many in.",
             fix=Fix(
-                text="Take its seats over, which counts them anew: see the guide, moving-in.",
-                command="sojourn adopt --kind license-sessions --from redis://…",
+                text="Take its seats over with `sojourn adopt`, which counts them anew: see the guide, "
+                "moving-in.",
             ),
         )
     if not left.found:
