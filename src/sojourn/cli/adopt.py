@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,7 @@ from sojourn.log import mask_text
 
 if TYPE_CHECKING:
     from sojourn.adopt.rows import Tally
+    from sojourn.settings import Settings
 
 FROM = "SOJOURN_ADOPT_FROM"
 KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session", "license-sessions")
@@ -194,23 +195,26 @@ def adopt(
             complete, seconds, estimate = run(out, origin, target, terms, tally, write=apply)
         proposed = [] if user_path else _user_paths(origin, tally)
     facts = {
-        "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
-        "store": mask_text(settings.store_url),
-        "applied": apply,
+        **source_facts(origin, settings, told, apply=apply),
         "complete": complete,
         **msgspec.to_builtins(tally),
         "seconds": seconds,
         "estimatedSeconds": estimate,
     }
     _tell(out, facts, report)
-    if proposed:
-        said = " or ".join(f"--user-path {each}" for each in proposed)
-        out.aside.print(
-            f"No row has a user where it was looked for. In their data there may be one: {said}"
-        )
+    _propose(out, proposed)
     if not complete:
         raise typer.Abort
     _judge(tally)
+
+
+def source_facts(origin: Origin, settings: Settings, told: str, *, apply: bool) -> dict[str, Any]:
+    """Say, for the report, where from and where to. `told`: how the time zone is known."""
+    return {
+        "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
+        "store": mask_text(settings.store_url),
+        "applied": apply,
+    }
 
 
 def _from(old: str | None) -> str:
@@ -266,6 +270,14 @@ def _tell(out: Output, facts: Mapping[str, Any], report: Path | None) -> None:
         out.say(f"{count(each['count'], 'session')} {REMARKS.get(name, name)} ({examples})")
     if not applied and facts["complete"]:
         out.say("Nothing was written. Add --apply to adopt them.")
+
+
+def _propose(out: Output, paths: Sequence[str]) -> None:
+    if paths:
+        said = " or ".join(f"--user-path {each}" for each in paths)
+        out.aside.print(
+            f"No row has a user where it was looked for. In their data there may be one: {said}"
+        )
 
 
 def _user_paths(origin: Origin, tally: Tally) -> list[str]:

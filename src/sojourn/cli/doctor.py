@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -249,13 +250,14 @@ def _fix(
 ) -> list[Examined]:
     """Mend what is wrong, and what comes to light by that; each plan is shown first. Returns what is
     found afterwards; `mended` grows by what was done."""
-    from sojourn.doctor.doctor import ROUNDS_MAX
+    from sojourn.doctor.doctor import ROUNDS_MAX, TRIES_MAX
 
+    tried: Counter[str] = Counter()
     for _ in range(ROUNDS_MAX):
-        done = {(each.check.id, each.step.what) for each in mended}
-        planned = [x for x in seen if any((x.check.id, s.what) not in done for s in x.steps)]
+        planned = [each for each in seen if each.steps and tried[each.check.id] < TRIES_MAX]
         if not planned:
             break
+        tried.update(each.check.id for each in planned)
         if not out.as_json:
             _show_plan(planned, out, called, dry_run=False)
             confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)
