@@ -353,6 +353,7 @@ headers = this.headers ?? {};
 );
 #sessions = new Map();
 #rows = new Map();
+#names = new Map();
 #next = null;
 #total = 0;
 #state = "";
@@ -420,6 +421,26 @@ return this.#words.text(name, values);
 }
 #name(session) {
 return session.device || this.#text("unknownDevice");
+}
+#tellApart() {
+const all = [...this.#sessions.values()];
+const now = Date.now() + this.#server.skew;
+const names = all.map((each) => this.#name(each));
+const more = [
+(each) => each.location || each.ipAddress,
+(each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt)) }),
+(each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt)) }),
+(_, n) => n + 1,
+];
+for (const word of more) {
+const known = [...names];
+known.forEach((name, i) => {
+if (known.indexOf(name) === known.lastIndexOf(name)) return;
+const said = word(all[i], i);
+if (said) names[i] += `, ${said}`;
+});
+}
+this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
 }
 #page(after, signals) {
 const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
@@ -501,7 +522,7 @@ return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: 
 this.#cancel();
 const [what, values] = !session
 ? ["askOthers", { n: this.#total - 1 }]
-: [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
+: [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
 const ask = (this.#asking = parts(make(ASK)));
 say(ask.question, this.#text(what, values));
 const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
@@ -529,7 +550,7 @@ async #end(session, ask) {
 if (ask.go.ariaDisabled) return;
 ask.go.ariaDisabled = "true";
 say(ask.go, this.#text("signingOut"));
-const device = session && this.#name(session);
+const device = session && this.#names.get(session.id);
 let words;
 try {
 const { data } = await this.#server.end(session);
@@ -700,6 +721,7 @@ this.#rows.delete(id);
 }
 const fresh = this.#rows.size > 0;
 let at = list.firstChild;
+this.#tellApart();
 for (const [id, session] of this.#sessions) {
 const row = this.#rows.get(id) ?? this.#row(id, fresh);
 this.#fill(row, session);
@@ -728,7 +750,7 @@ show(row.seats, seats);
 say(row.place, location ?? "");
 say(row.ip, ipAddress ?? "");
 say(row.end, this.#text("signOut"));
-row.end.ariaLabel = this.#text("signOutOf", { device });
+row.end.ariaLabel = this.#text("signOutOf", { device: this.#names.get(session.id) });
 this.#time(row);
 }
 #time({ session, used, begun, ends }) {

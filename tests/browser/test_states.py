@@ -272,6 +272,22 @@ def test_rows(stages: Stages) -> None:
     assert f"({used.get_attribute('title')})" in stage.rows().nth(1).inner_text()
 
 
+def test_devices_of_one_name_are_told_apart(stages: Stages) -> None:
+    """Who hears the page can tell the buttons apart: by place, then by last use, sign-in and number."""
+    same = [{**session(number), "device": "Chrome on Mac", "isCurrent": False} for number in range(5)]
+    for each, place in zip(same, ("Lisbon", "Oslo", "Rome", "Rome", "Rome"), strict=True):
+        each["location"] = place
+        each["lastUsedAt"] = each["createdAt"] = same[0]["createdAt"]
+    stage = stages([*same, {**session(5), "device": "Firefox", "isCurrent": False}]).open()
+    labels = stage.rows().get_by_role("button").evaluate_all("all => all.map((e) => e.ariaLabel)")
+    assert labels[:2] == ["Sign out Chrome on Mac, Lisbon", "Sign out Chrome on Mac, Oslo"]
+    assert labels[5] == "Sign out Firefox"
+    assert all(each.startswith("Sign out Chrome on Mac, Rome, Active ") for each in labels[2:5])
+    assert len(set(labels)) == 6
+    stage.button("Sign out Chrome on Mac, Oslo").click()
+    expect(stage.part.get_by_role("group")).to_contain_text("Sign out Chrome on Mac, Oslo?")
+
+
 def test_ten_thousand(stages: Stages) -> None:
     """Thousands of sessions are counted at once and shown by the page; the focus stays on the button."""
     many = [session(number) for number in range(10_000)]

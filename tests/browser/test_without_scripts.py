@@ -278,6 +278,19 @@ def test_rows(ann: Person) -> None:
     assert ann.page.get_by_role("time").first.get_attribute("title")
 
 
+def test_devices_of_one_name_are_told_apart(chromium: Browser, server: Served) -> None:
+    eve = Person(chromium, server, scripts=False)
+    for place in ("Lisbon", "Oslo", "Oslo", None, None):
+        eve.sign_in("eve", PHONE | ({"place": place} if place else {}))
+    eve.sign_in("eve", LAPTOP)
+    eve.page.goto(PAGE)
+    links = eve.page.get_by_role("listitem").get_by_role("link")
+    labels = links.evaluate_all("all => all.map((e) => e.ariaLabel)")
+    assert len(labels) == len(set(labels)) == 6
+    assert f"Sign out {PHONE['name']}, Lisbon" in labels
+    eve.context.close()
+
+
 def test_a_form_is_sent_once_and_says_so_once(ann: Person) -> None:
     """A page that is loaded again neither signs out again nor says again what was done; the browser says
     where a form comes from, also one that sends no Sec-Fetch-Site."""

@@ -25,6 +25,7 @@ export class ActiveSessions extends HTMLElement {
   );
   #sessions = new Map();
   #rows = new Map();
+  #names = new Map();
   #next = null;
   #total = 0;
   #state = "";
@@ -102,6 +103,28 @@ export class ActiveSessions extends HTMLElement {
 
   #name(session) {
     return session.device || this.#text("unknownDevice");
+  }
+
+  /** Name sessions so that no two are called the same: where needed with place, last use, sign-in, and a number. */
+  #tellApart() {
+    const all = [...this.#sessions.values()];
+    const now = Date.now() + this.#server.skew;
+    const names = all.map((each) => this.#name(each));
+    const more = [
+      (each) => each.location || each.ipAddress,
+      (each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt)) }),
+      (each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt)) }),
+      (_, n) => n + 1,
+    ];
+    for (const word of more) {
+      const known = [...names];
+      known.forEach((name, i) => {
+        if (known.indexOf(name) === known.lastIndexOf(name)) return;
+        const said = word(all[i], i);
+        if (said) names[i] += `, ${said}`;
+      });
+    }
+    this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
   }
 
   // The list
@@ -198,7 +221,7 @@ export class ActiveSessions extends HTMLElement {
     this.#cancel();
     const [what, values] = !session
       ? ["askOthers", { n: this.#total - 1 }]
-      : [session.isCurrent ? "askHere" : "ask", { device: this.#name(session) }];
+      : [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
     const ask = (this.#asking = parts(make(ASK)));
     say(ask.question, this.#text(what, values));
     const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
@@ -228,7 +251,7 @@ export class ActiveSessions extends HTMLElement {
     if (ask.go.ariaDisabled) return;
     ask.go.ariaDisabled = "true";
     say(ask.go, this.#text("signingOut"));
-    const device = session && this.#name(session);
+    const device = session && this.#names.get(session.id);
     let words;
     try {
       const { data } = await this.#server.end(session);
@@ -425,6 +448,7 @@ export class ActiveSessions extends HTMLElement {
     }
     const fresh = this.#rows.size > 0;
     let at = list.firstChild;
+    this.#tellApart();
     for (const [id, session] of this.#sessions) {
       const row = this.#rows.get(id) ?? this.#row(id, fresh);
       this.#fill(row, session);
@@ -455,7 +479,7 @@ export class ActiveSessions extends HTMLElement {
     say(row.place, location ?? "");
     say(row.ip, ipAddress ?? "");
     say(row.end, this.#text("signOut"));
-    row.end.ariaLabel = this.#text("signOutOf", { device });
+    row.end.ariaLabel = this.#text("signOutOf", { device: this.#names.get(session.id) });
     this.#time(row);
   }
 

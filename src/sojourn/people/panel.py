@@ -3,6 +3,8 @@ each state, which are those of the web component."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,8 +27,10 @@ def address(**query: Any) -> str:
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """Somewhere one is signed in. `end`: the address that asks whether to sign it out."""
+    """Somewhere one is signed in. `name`: the device, and what tells it from others of that name; `end`:
+    the address that asks whether to sign it out."""
 
+    name: str
     shown: ActiveSession
     used: Moment
     begun: Moment
@@ -86,7 +90,11 @@ def panel(listing: Listing, *, after: str, said: str) -> Panel:
     total = page.total
     data, sessions = page.data, listing.sessions
     pairs = sorted(zip(data, sessions, strict=True), key=lambda pair: not pair[0].is_current)
-    rows = tuple(_row(*pair, now=listing.current.at, after=after) for pair in pairs)
+    now = listing.current.at
+    names = _told_apart(pairs, now)
+    rows = tuple(
+        _row(name, *pair, now=now, after=after) for name, pair in zip(names, pairs, strict=True)
+    )
     counted = f"{total:,} active session" + ("" if total == 1 else "s")
     part = f"{len(rows)} of {total:,}"
     return Panel(
@@ -100,8 +108,27 @@ def panel(listing: Listing, *, after: str, said: str) -> Panel:
     )
 
 
-def _row(shown: ActiveSession, session: Session, *, now: int, after: str) -> Row:
+def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> list[str]:
+    """Name sessions so that no two of a page are called the same: where needed with the place, the last
+    use, the sign-in, and a number."""
+    names = [isolated(shown.device) for shown, _ in pairs]
+    words: tuple[Callable[[int, ActiveSession, Session], str], ...] = (
+        lambda _, shown, _session: isolated(shown.location or shown.ip_address or ""),
+        lambda _, _shown, session: f"active {moment(session.last_used_at, now).words}",
+        lambda _, _shown, session: f"signed in {moment(session.created_at, now).exact}",
+        lambda i, _shown, _session: str(i + 1),
+    )
+    for word in words:
+        often = Counter(names)
+        for i, pair in enumerate(pairs):
+            if often[names[i]] > 1 and (said := word(i, *pair)):
+                names[i] += f", {said}"
+    return names
+
+
+def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> Row:
     return Row(
+        name=name,
         shown=shown,
         used=moment(session.last_used_at, now),
         begun=moment(session.created_at, now),
