@@ -274,7 +274,9 @@ def test_rows(stages: Stages) -> None:
 
 def test_devices_of_one_name_are_told_apart(stages: Stages) -> None:
     """Who hears the page can tell the buttons apart: by place, then by last use, sign-in and number."""
-    same = [{**session(number), "device": "Chrome on Mac", "isCurrent": False} for number in range(5)]
+    same = [
+        {**session(number), "device": "Chrome on Mac", "isCurrent": False} for number in range(5)
+    ]
     for each, place in zip(same, ("Lisbon", "Oslo", "Rome", "Rome", "Rome"), strict=True):
         each["location"] = place
         each["lastUsedAt"] = each["createdAt"] = same[0]["createdAt"]
