@@ -325,6 +325,26 @@ return words.replace(/{(\w+)}/g, apart);
 reason(name) {
 return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
 }
+name(session) {
+return session.device || this.text("unknownDevice");
+}
+names(sessions, now) {
+const names = sessions.map((each) => this.name(each));
+const more = [
+(each) => each.location || each.ipAddress,
+(each) => this.text("used", { when: this.ago(now - new Date(each.lastUsedAt)) }),
+(each) => this.text("begun", { when: this.exact(new Date(each.createdAt)) }),
+(_, n) => n + 1,
+];
+for (const word of more) {
+const known = [...names];
+known.forEach((name, i) => {
+const said = known.indexOf(name) !== known.lastIndexOf(name) && word(sessions[i], i);
+if (said) names[i] += `, ${said}`;
+});
+}
+return new Map(sessions.map(({ id }, i) => [id, names[i]]));
+}
 ago(ms) {
 const seconds = Math.abs(ms) / 1000;
 if (seconds < 60) return this.text("justNow");
@@ -418,29 +438,6 @@ this.#draw();
 }
 #text(name, values) {
 return this.#words.text(name, values);
-}
-#name(session) {
-return session.device || this.#text("unknownDevice");
-}
-#tellApart() {
-const all = [...this.#sessions.values()];
-const now = Date.now() + this.#server.skew;
-const names = all.map((each) => this.#name(each));
-const more = [
-(each) => each.location || each.ipAddress,
-(each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt)) }),
-(each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt)) }),
-(_, n) => n + 1,
-];
-for (const word of more) {
-const known = [...names];
-known.forEach((name, i) => {
-if (known.indexOf(name) === known.lastIndexOf(name)) return;
-const said = word(all[i], i);
-if (said) names[i] += `, ${said}`;
-});
-}
-this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
 }
 #page(after, signals) {
 const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
@@ -721,7 +718,7 @@ this.#rows.delete(id);
 }
 const fresh = this.#rows.size > 0;
 let at = list.firstChild;
-this.#tellApart();
+this.#names = this.#words.names([...this.#sessions.values()], Date.now() + this.#server.skew);
 for (const [id, session] of this.#sessions) {
 const row = this.#rows.get(id) ?? this.#row(id, fresh);
 this.#fill(row, session);
@@ -738,7 +735,7 @@ return row;
 }
 #fill(row, session) {
 const { kind, isCurrent, seats, location, ipAddress } = session;
-const device = this.#name(session);
+const device = this.#words.name(session);
 if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
 row.session = session;
 row.root.classList.toggle("current", isCurrent);

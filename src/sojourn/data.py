@@ -225,12 +225,16 @@ for _name in ("setdefault", "pop", "popitem", "clear", "update"):
     setattr(SessionData, _name, _watched(_name, assigns=True))
 
 
+_WRAPPERS = ("_collections_abc.py", os.path.join("contrib", "sessions", "backends", "base.py"))  # noqa: PTH118  # a frame's
+"""Ends of the names of files that set keys for others."""
+
+
 def _caller() -> str:
     """Return the line of the application that is running, as `file:line`."""
     here, frame = os.path.dirname(__file__) + os.sep, sys._getframe(2)  # noqa: SLF001, PTH120  # as logging does
     while frame.f_back is not None and (
         frame.f_code.co_filename.startswith((here, "<frozen"))
-        or frame.f_code.co_filename.endswith("_collections_abc.py")
+        or frame.f_code.co_filename.endswith(_WRAPPERS)
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

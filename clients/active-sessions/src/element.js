@@ -101,32 +101,6 @@ export class ActiveSessions extends HTMLElement {
     return this.#words.text(name, values);
   }
 
-  #name(session) {
-    return session.device || this.#text("unknownDevice");
-  }
-
-  /** Name sessions so that no two are called the same: where needed with place, last use, sign-in, and a number. */
-  #tellApart() {
-    const all = [...this.#sessions.values()];
-    const now = Date.now() + this.#server.skew;
-    const names = all.map((each) => this.#name(each));
-    const more = [
-      (each) => each.location || each.ipAddress,
-      (each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt)) }),
-      (each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt)) }),
-      (_, n) => n + 1,
-    ];
-    for (const word of more) {
-      const known = [...names];
-      known.forEach((name, i) => {
-        if (known.indexOf(name) === known.lastIndexOf(name)) return;
-        const said = word(all[i], i);
-        if (said) names[i] += `, ${said}`;
-      });
-    }
-    this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
-  }
-
   // The list
 
   #page(after, signals) {
@@ -448,7 +422,7 @@ export class ActiveSessions extends HTMLElement {
     }
     const fresh = this.#rows.size > 0;
     let at = list.firstChild;
-    this.#tellApart();
+    this.#names = this.#words.names([...this.#sessions.values()], Date.now() + this.#server.skew);
     for (const [id, session] of this.#sessions) {
       const row = this.#rows.get(id) ?? this.#row(id, fresh);
       this.#fill(row, session);
@@ -467,7 +441,7 @@ export class ActiveSessions extends HTMLElement {
 
   #fill(row, session) {
     const { kind, isCurrent, seats, location, ipAddress } = session;
-    const device = this.#name(session);
+    const device = this.#words.name(session);
     if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
     row.session = session;
     row.root.classList.toggle("current", isCurrent);

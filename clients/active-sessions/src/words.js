@@ -28,6 +28,29 @@ export class Words {
     return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
   }
 
+  name(session) {
+    return session.device || this.text("unknownDevice");
+  }
+
+  /** Name sessions so that no two are called the same: where needed with place, last use, sign-in, a number. */
+  names(sessions, now) {
+    const names = sessions.map((each) => this.name(each));
+    const more = [
+      (each) => each.location || each.ipAddress,
+      (each) => this.text("used", { when: this.ago(now - new Date(each.lastUsedAt)) }),
+      (each) => this.text("begun", { when: this.exact(new Date(each.createdAt)) }),
+      (_, n) => n + 1,
+    ];
+    for (const word of more) {
+      const known = [...names];
+      known.forEach((name, i) => {
+        const said = known.indexOf(name) !== known.lastIndexOf(name) && word(sessions[i], i);
+        if (said) names[i] += `, ${said}`;
+      });
+    }
+    return new Map(sessions.map(({ id }, i) => [id, names[i]]));
+  }
+
   /** Say when something was, or will be, so many ms ago. */
   ago(ms) {
     const seconds = Math.abs(ms) / 1000;

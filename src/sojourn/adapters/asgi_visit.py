@@ -115,6 +115,11 @@ class AsyncVisit:
         """Who really acts here, if somebody acts as the user. Show it on every page."""
         return self._seen().impersonator
 
+    @property
+    def token(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
+        return self._seen().bearer
+
     def recent(self, max_age: int, level: int = 1) -> bool:
         """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
         return self._seen().recent(max_age, level)
@@ -126,9 +131,18 @@ class AsyncVisit:
         level: int = 1,
         timeouts: Timeouts | None = None,
         ending: Sequence[str] = (),
+        remember: bool | None = None,
+        cookie: bool = True,
     ) -> Coroutine[Any, Any, Session | TooMany]:
         """Sign a user in, under a new token; see `Visit.begin`."""
-        step = self._visit.begin(user_id, level=level, timeouts=timeouts, ending=ending)
+        step = self._visit.begin(
+            user_id,
+            level=level,
+            timeouts=timeouts,
+            ending=ending,
+            remember=remember,
+            cookie=cookie,
+        )
         return self._verb("begin", step)
 
     def impersonate(self, user_id: object) -> Coroutine[Any, Any, Session]:

@@ -13,8 +13,10 @@ the place of the old one, so that no key from before a sign-in is worth anything
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -69,6 +71,16 @@ class DjangoVisit(SyncVisit):
         self.data[HASH_SESSION_KEY] = user.get_session_auth_hash()
         return session
 
+    begin_due: Callable[[], object] | None = None
+    """Begins the session of a sign-in that is under way."""
+
+    @property
+    def token(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
+        if self.begin_due is not None:
+            self.begin_due()
+        return super().token
+
     def _settle(self, desk: Desk, visit: Visit) -> None:
         """End a session that outlived the date which `set_expiry` was given."""
         expiry = dict.get(visit.data, EXPIRY)
@@ -90,6 +102,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if visit is not None:
             self._brought = True
             self.sojourn = visit  # in the place of the one that the constructor has made of the key
+            visit.begin_due = self._begin_due
 
     # What SessionBase stands on
 
@@ -101,15 +114,19 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         A store that was opened by a key, as by Django's own middleware, has what its cookie must be: the
         signed token, a secret."""
         visit = self.sojourn.visit
-        if dict.get(visit.data, SESSION_KEY) not in (None, visit.user_id):
-            self._apply_expiry(visit)
-            self._change_hands(visit)
+        self._begin_due()
         session, token = visit.session, visit.token
         if session is None or token is None:
             return None
         if in_tests():
             return remember(session, token)
         return session.id if self._requested else lazy_desk.get().codec.encode(token)
+
+    def _begin_due(self) -> None:
+        visit = self.sojourn.visit
+        if dict.get(visit.data, SESSION_KEY) not in (None, visit.user_id):
+            self._apply_expiry(visit)
+            self._change_hands(visit)
 
     @property
     def _session_key(self) -> str | None:
@@ -206,6 +223,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         to change: the next save makes one."""
         self.accessed = True
         if self.sojourn.session is not None:
+            self._apply_expiry(self.sojourn.visit)
             self.sojourn.run(self.sojourn.visit.rotate(grace=0))
         self.modified = True
 
@@ -300,6 +318,23 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             log.warning("django_check", id=said.id, said=said.msg, hint=said.hint)
         super().__init__(get_response)
 
+    def __call__(self, request: HttpRequest) -> Any:
+        try:
+            return super().__call__(request)
+        except BaseException:
+            _abandon(request)
+            raise
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return await super().__acall__(request)
+        except BaseException:  # canceled, mostly, and maybe more than once
+            task = asyncio.ensure_future(_in_thread(_abandon)(request))
+            _abandoning.add(task)
+            task.add_done_callback(_abandoning.discard)
+            await asyncio.shield(task)
+            raise
+
     def process_request(self, request: HttpRequest) -> None:
         def make(desk: Desk) -> Visit:
             meta = request.META
@@ -312,9 +347,13 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 forwarded_for=meta.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=meta.get("HTTP_X_FORWARDED_PROTO", ""),
                 header=lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"),
+                tentative=True,
             )
 
         request.sojourn = DjangoVisit(lazy_desk, make)
+        if _by_header(request):
+            # Browsers send no such header by themselves, so no page of others can make one send it.
+            request._dont_enforce_csrf_checks = True  # noqa: SLF001  # as DRF does
         request.session = self.SessionStore(visit=request.sojourn)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -326,6 +365,15 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore):
             return super().process_response(request, response)
+        answer = self._committed(request, session, response)
+        session.sojourn.sent()
+        late = partial(session.sojourn.tell_late, request.path)
+        answer._resource_closers.append(late)  # noqa: SLF001  # as Django itself does
+        return answer
+
+    def _committed(
+        self, request: HttpRequest, session: SessionStore, response: HttpResponse
+    ) -> HttpResponse:
         if session.sojourn.fault is not None and response.status_code >= FAULT_STATUS:
             # Another middleware has met it, and made a page of its own of it.
             return _unavailable(request, session.sojourn.fault, response)
@@ -350,9 +398,31 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 _load(response, value)
             elif name == "Cache-Control" and response.has_header(name):
                 response[name] = f"{response[name]}, {value}"
-            elif name != "Vary":
+            elif name == "Vary":
+                patch_vary_headers(response, (value,))
+            else:
                 response[name] = value
         return response
+
+
+_abandoning: set[asyncio.Future[None]] = set()
+
+
+def _abandon(request: HttpRequest) -> None:
+    """Take back what no response has told the browser of."""
+    if isinstance(getattr(request, "sojourn", None), DjangoVisit):
+        request.sojourn.abandon()
+
+
+def _by_header(request: HttpRequest) -> bool:
+    """Tell whether a token in a header counts, and no cookie."""
+    if "HTTP_AUTHORIZATION" not in request.META:
+        return False
+    try:
+        desk = lazy_desk.get()
+    except StoreError:
+        return False
+    return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
 
 
 def _load(response: HttpResponse, header: str) -> None:

@@ -255,7 +255,7 @@ class SojournSessions(SessionInterface):
             session.sojourn.sent()
             return
         session.sojourn.sent()
-        response.call_on_close(functools.partial(_tell_late, session, request.path))
+        response.call_on_close(functools.partial(session.sojourn.tell_late, request.path))
         if session.accessed or session.sojourn.opened:
             response.vary.add("Cookie")
         for name, value in headers:
@@ -330,23 +330,7 @@ def _abandon(_fault: BaseException | None = None) -> None:
     if not isinstance(session, FlaskSession) or not session.sojourn.opened:
         return
     if session.sojourn.visit.in_doubt:
-        try:
-            session.sojourn.run(session.sojourn.visit.undo())
-        except (StoreError, Overloaded) as fault:
-            log.warning("sign_in_not_undone", code=fault.code, error=fault.message)
-
-
-def _tell_late(session: FlaskSession, path: str) -> None:
-    """Say so if something was changed after the response had started."""
-    here = session.sojourn
-    if here.opened and here.visit.unsaved:
-        log.warning(
-            "session_changed_too_late",
-            path=path,
-            place=here.visit.data.late,
-            hint="The response had started. Change the session before you return the response, not in "
-            "its body.",
-        )
+        session.sojourn.abandon()
 
 
 def _accept() -> str:
