@@ -23,6 +23,7 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from sojourn.adapters.address import address_of
+from sojourn.adapters.over import Endings
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
@@ -69,6 +70,7 @@ class Desk:
         self.codec = codec
         self.rules = rules or Rules()
         self.rules.validate()
+        self.endings = Endings(sessions)
         self.verbs: Mapping[str, Verb] = verbs(sessions)
         self._hops = TrustedHops(trusted_proxies)
         self._devices = devices or Devices()

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -33,20 +33,21 @@ from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
+from sojourn.adapters.django_responses import load_cookie, unavailable
 from sojourn.adapters.django_settings import check_settings, lazy_desk
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
-from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, SojournError, StoreError
+from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.people.sign_in import refusal
 from sojourn.service.request_session import FAULT_STATUS, Visit
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
+M = TypeVar("M")
 ID = "ses_"
 KEY_MAX = 40
 """Characters of the columns in which applications keep `session_key`; ours has fewer."""
@@ -171,6 +172,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if not self.sojourn.opened and not (self._brought and settings.SESSION_SAVE_EVERY_REQUEST):
             return not self._brought
         return self.sojourn.session is None and not dict.__len__(self.sojourn.data)
+
+    def model(self, kind: type[M], key: str | None = None) -> M:
+        """Return a key's value as a msgspec, pydantic or dataclass model; see `SessionData.model`."""
+        return self._get_session().model(kind, key)
 
     # Verbs
 
@@ -358,7 +363,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, StoreError | Overloaded | CookiesTooLarge):
-            return _unavailable(request, exception)
+            return unavailable(request, exception)
         return None
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
@@ -376,7 +381,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
     ) -> HttpResponse:
         if session.sojourn.fault is not None and response.status_code >= FAULT_STATUS:
             # Another middleware has met it, and made a page of its own of it.
-            return _unavailable(request, session.sojourn.fault, response)
+            return unavailable(request, session.sojourn.fault, response)
         try:
             headers = session.commit(response.status_code)
         except UpdateError:
@@ -385,17 +390,17 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 "Nothing was saved."
             ) from None
         except (StoreError, Overloaded, CookiesTooLarge) as fault:
-            answer = _unavailable(request, fault, response)
+            answer = unavailable(request, fault, response)
             if session.sojourn.opened:  # the session that a given cookie opens is there
                 for name, value in session.sojourn.visit.finish(FAULT_STATUS):
                     if name == "Set-Cookie":
-                        _load(answer, value)
+                        load_cookie(answer, value)
             return answer
         if session.accessed or session.sojourn.opened:
             patch_vary_headers(response, ("Cookie",))
         for name, value in headers:
             if name == "Set-Cookie":
-                _load(response, value)
+                load_cookie(response, value)
             elif name == "Cache-Control" and response.has_header(name):
                 response[name] = f"{response[name]}, {value}"
             elif name == "Vary":
@@ -423,28 +428,6 @@ def _by_header(request: HttpRequest) -> bool:
     except StoreError:
         return False
     return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
-
-
-def _load(response: HttpResponse, header: str) -> None:
-    """Put a Set-Cookie header where Django's test client looks for it. Django knows one cookie per name:
-    one that was there before, for another place, is moved aside and sent all the same."""
-    name = header.partition("=")[0]
-    if name in response.cookies:
-        aside = f"{name} {len(response.cookies)}"  # no cookie can be called so
-        dict.__setitem__(response.cookies, aside, response.cookies.pop(name))
-    response.cookies.load(header)
-
-
-def _unavailable(
-    request: HttpRequest, fault: SojournError, instead_of: HttpResponse | None = None
-) -> HttpResponse:
-    say = log.error if isinstance(fault, StoreError | Overloaded) else log.warning
-    say("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
-    status, headers, body = refusal(fault, request.headers.get("Accept", ""))
-    response = HttpResponse(body, status=status, headers=dict(headers))
-    if instead_of is not None:  # the handler closes what it sends, and so what that stands for
-        response._resource_closers += instead_of._resource_closers  # noqa: SLF001  # there is no other way
-    return response
 
 
 def _keyed(key: str | None) -> Callable[[Desk], Visit]:

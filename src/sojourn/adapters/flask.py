@@ -51,6 +51,7 @@ log = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M")
 
 PERMANENT = "_permanent"
 """The key under which Flask keeps `session.permanent`."""
@@ -176,6 +177,10 @@ class FlaskSession(SessionMixin):
     @modified.setter
     def modified(self, value: bool) -> None:
         """Take no notice: a change is a change, and the same value is none."""
+
+    def model(self, kind: type[M], key: str | None = None) -> M:
+        """Return a key's value as a msgspec, pydantic or dataclass model; see `SessionData.model`."""
+        return self._data.model(kind, key)
 
     @property
     def new(self) -> bool:  # type: ignore[override]  # Flask's is an attribute that nobody sets

@@ -6,15 +6,16 @@ and is served while the store is down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
 from sojourn.log import get_logger
 from sojourn.service.request_session import Step, T, Visit
-from sojourn.session import Gone, Session, Timeouts, TooMany
+from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
@@ -96,6 +97,19 @@ class SyncVisit:
     def token(self) -> str | None:
         """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
         return self.visit.bearer
+
+    @property
+    def over(self) -> Coroutine[Any, Any, Gone]:
+        """Wait until the session is over, and return why: for sockets and streams, which outlive the look-up.
+        Returns at once if there is none. Signing in begins another one."""
+        return self._over()
+
+    async def _over(self) -> Gone:
+        visit = await asyncio.to_thread(lambda: self.visit)
+        if visit.session is None:
+            return visit.gone or Gone(reason=GoneReason.ABSENT)
+        desk = await asyncio.to_thread(self._lazy.get)
+        return await desk.endings.of(visit.session.id)
 
     def recent(self, max_age: int, level: int = 1) -> bool:
         """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
