@@ -143,6 +143,8 @@ def test_flask_has_both(world: World) -> None:
 
 def sign_in(request: HttpRequest) -> JsonResponse:
     login(request, Everybody().get_user("ann"))
+    if "key" in request.GET:
+        assert request.session.session_key  # begins the session, as receivers of the signal do
     if "brief" in request.GET:
         request.session.set_expiry(0)
     return JsonResponse({"token": request.sojourn.token})
@@ -179,10 +181,13 @@ def test_django_takes_a_token_and_asks_for_no_csrf_token_then(django: Any, world
     assert django("POST", "/password", {"Authorization": "Basic x"}, **options).status == 403
 
 
-def test_djangos_session_that_ends_with_the_browser_does_so_under_a_new_key(django: Any) -> None:
-    """`set_expiry(0)` holds when a change of the password renews the key."""
+@pytest.mark.parametrize("query", ["brief", "brief&key"])
+def test_djangos_session_that_ends_with_the_browser_does_so_under_a_new_key(
+    django: Any, query: str
+) -> None:
+    """`set_expiry(0)` holds when a change of the password renews the key, whenever it was called."""
     options: dict[str, Any] = {"https": False, "peer": "192.0.2.1"}
-    (given,) = ours(django("GET", "/login?brief", {}, **options))
+    (given,) = ours(django("GET", f"/login?{query}", {}, **options))
     assert not persistent(given)
     cookie = {"Cookie": given.partition(";")[0]}
     (renewed,) = ours(django("GET", "/password", cookie, **options))

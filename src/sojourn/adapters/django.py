@@ -94,8 +94,17 @@ class DjangoVisit(SyncVisit):
 class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     """Django's session. Changes are found by comparing, however deep: nobody has to set `modified`."""
 
-    def __init__(self, session_key: str | None = None, *, visit: DjangoVisit | None = None) -> None:
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(None))
+    def __init__(
+        self,
+        session_key: str | None = None,
+        *,
+        visit: DjangoVisit | None = None,
+        user_agent: str | None = None,
+        ip: str | None = None,
+    ) -> None:
+        """`user_agent` and `ip`: as django-user-sessions' middleware knows them, for lists of devices."""
+        self._seen = (user_agent, ip)
+        self.sojourn = DjangoVisit(lazy_desk, _keyed(None, self._seen))
         self._forced = False
         self._requested = visit is not None
         self._quiet = b""
@@ -136,7 +145,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     @_session_key.setter
     def _session_key(self, value: str | None) -> None:
         self._brought = bool(value)
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(value))
+        self.sojourn = DjangoVisit(lazy_desk, _keyed(value, self._seen))
+
+    def hide_token(self) -> None:
+        """Let `session_key` be the public id, as under our middleware."""
+        self._requested = True
 
     def _get_session(self, no_load: bool = False) -> SessionData:  # noqa: ARG002  # Django's
         self.accessed = True
@@ -264,6 +277,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
             return []
         if status < FAULT_STATUS:
             self._save()
+            self.sojourn.visit.rewrite_cookie()  # `set_expiry` may have come after the session began
         if renew:
             self.sojourn.visit.renew_cookie()
         return self.sojourn.commit(status)
@@ -430,8 +444,11 @@ def _by_header(request: HttpRequest) -> bool:
     return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
 
 
-def _keyed(key: str | None) -> Callable[[Desk], Visit]:
-    """Return what makes a visit from a key alone. Whose it is, is told by the middleware only."""
+def _keyed(
+    key: str | None, seen: tuple[str | None, str | None] = (None, None)
+) -> Callable[[Desk], Visit]:
+    """Return what makes a visit from a key alone, and from the agent and address of who sent it, if known."""
+    agent, ip = seen
 
     def make(desk: Desk) -> Visit:
         token = token_of_key(key)
@@ -440,7 +457,13 @@ def _keyed(key: str | None) -> Callable[[Desk], Visit]:
             value = None
         # As over HTTPS: what is sent where is for whoever holds the key to see to.
         cookie = f"{desk.rules.cookie.sent_as(https=True)}={value}" if value else ""
-        return desk.visit(cookies=cookie, path="/", peer=None, scheme="https")
+        return desk.visit(
+            cookies=cookie,
+            path="/",
+            peer=ip or None,
+            scheme="https",
+            header=lambda name: agent if name == "user-agent" else None,
+        )
 
     return make
 

@@ -240,6 +240,8 @@ class SojournSessions(SessionInterface):
             )
             visit.data.tags = self._tags
             visit.user_key = app.config.get(f"{PREFIX}USER_KEY", visit.user_key or USER_KEY)
+            if _is_event(request):
+                visit.finish()  # its response left when the socket opened
             return visit
 
         return FlaskSession(FlaskVisit(self._desk, make))
@@ -260,6 +262,8 @@ class SojournSessions(SessionInterface):
             session.sojourn.sent()
             return
         session.sojourn.sent()
+        if has_request_context() and _is_event(request):
+            session.sojourn.tell_late(request.path)
         response.call_on_close(functools.partial(session.sojourn.tell_late, request.path))
         if session.accessed or session.sojourn.opened:
             response.vary.add("Cookie")
@@ -268,6 +272,11 @@ class SojournSessions(SessionInterface):
                 response.vary.add(value)
             else:
                 response.headers.add(name, value)
+
+
+def _is_event(request: Request) -> bool:
+    """Tell whether this is what came over a socket of Flask-SocketIO's."""
+    return hasattr(request, "sid") and hasattr(request, "namespace")
 
 
 def current() -> FlaskVisit:

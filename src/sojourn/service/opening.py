@@ -250,6 +250,11 @@ class OpenVisit:
         self._let_go()
         self._set_cookie = self._written(begun.session, begun.token)
 
+    def rewrite_cookie(self) -> None:
+        """Write a cookie that is about to be given anew, as the rules are now."""
+        if self._set_cookie is not None and self.session is not None and self._token is not None:
+            self._set_cookie = self._written(self.session, self._token)
+
     def renew_cookie(self) -> None:
         """Send the cookie again, from now on for as long as the session may lie unused."""
         self._sliding = True
