@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
@@ -150,15 +150,15 @@ def with_fastapi_users(world: World, accounts: Accounts, **rules: Any) -> FastAP
     async def basket(request: Request) -> None:
         request.session["basket"] = ["pen"]
 
-    somebody = Annotated[Any, Depends(users.current_user(optional=True))]
-    signed_in = Annotated[Any, Depends(users.current_user())]
+    somebody = Depends(users.current_user(optional=True))
+    signed_in = Depends(users.current_user())
 
     @app.get("/who")
-    async def who(request: Request, user: somebody) -> Any:
+    async def who(request: Request, user: Any = somebody) -> Any:
         return {"user": user and str(user.id), "seen": current(request).user_id}
 
     @app.get("/mine")
-    async def mine(user: signed_in) -> Any:
+    async def mine(user: Any = signed_in) -> Any:
         return user.email
 
     @app.post("/others")
