@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote, unquote
 
 from sojourn.errors import SettingsError
 
@@ -234,7 +233,7 @@ def _in_schema(url: str) -> str:
     """Turn PostgreSQL's `?schema=…` into its `search_path`; other databases have none."""
     place, path, query = _parts(url)
     told = [part for part in query.split("&") if part]
-    wanted = [unquote(part.partition("=")[2]) for part in told if part.startswith("schema=")]
+    wanted = [part.partition("=")[2] for part in told if part.startswith("schema=")]
     if not wanted:
         return url
     scheme = url.partition(":")[0]
@@ -254,8 +253,8 @@ def _in_schema(url: str) -> str:
             f"The store's URL names the schema {wanted[0]!r}, which is no plain name.",
             hint="Use letters, digits, _ and -, 63 at most.",
         )
-    option = quote(f'-csearch_path="{wanted[0]}"')
-    return f"{scheme}://{place}{path}?{'&'.join([*others, f'options={option}'])}"
+    option = f"options=-csearch_path%3D%22{wanted[0]}%22"
+    return f"{scheme}://{place}{path}?{'&'.join([*others, option])}"
 
 
 def _each(named: tuple[str, ...]) -> Iterator[str]:
