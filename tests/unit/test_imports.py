@@ -79,6 +79,7 @@ def test_the_library_requires_little() -> None:
     assert names == {"alembic", "certifi", "msgspec", "sqlalchemy", "ua-parser"}
 
 
+OPENING = "from sojourn.stores.open import open_store"
 HOLDING = """
 import http.server, threading
 from sojourn.client import Client
@@ -124,6 +125,12 @@ def test_a_client_loads_little(code: str, most: tuple[str, ...]) -> None:
         ("import sojourn.__main__", "server"),
         ("from sojourn.adapters.account import Account, Mount\nMount(Account())", "pages"),
         ("sys.modules['hypothesis'] = None\nimport sojourn.testing.machine", "testing"),
+        ("sys.modules['flask'] = None\nimport sojourn.adapters.flask", "flask"),
+        ("sys.modules['django'] = None\nimport sojourn.adapters.django", "django"),
+        ("sys.modules['django'] = None\nimport sojourn.adapters.django_urls", "django"),
+        (f"sys.modules['redis'] = None\n{OPENING}\nopen_store('redis://a')", "redis"),
+        (f"sys.modules['psycopg'] = None\n{OPENING}\nopen_store('postgresql://a/b')", "postgres"),
+        (f"sys.modules['pymysql'] = None\n{OPENING}\nopen_store('mysql://a/b')", "mysql"),
     ],
 )
 def test_what_is_missing_says_what_to_run(code: str, extra: str) -> None:

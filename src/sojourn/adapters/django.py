@@ -13,6 +13,10 @@ the place of the old one, so that no key from before a sign-in is worth anything
 
 from __future__ import annotations
 
+from sojourn.extras import need
+
+need("django", "django", "sojourn.adapters.django")
+
 import asyncio
 from collections.abc import Callable
 from datetime import datetime

@@ -8,6 +8,10 @@ They look at sessions themselves, whether or not the middleware is installed.
 
 from __future__ import annotations
 
+from sojourn.extras import need
+
+need("django", "django", "sojourn.adapters.django_urls")
+
 from functools import cache
 
 from django.conf import settings

@@ -13,6 +13,10 @@ The session is looked up when it is first asked for, and saved before the respon
 
 from __future__ import annotations
 
+from sojourn.extras import need
+
+need("flask", "flask", "sojourn.adapters.flask")
+
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
