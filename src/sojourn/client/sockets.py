@@ -79,6 +79,9 @@ class KeptConnections:
             why, slow = words_of(fault), isinstance(fault, TimeoutError)
         except ValueError:  # a header that cannot be written; the error would show it
             why, slow, sent = "the request cannot be written", False, False
+        except BaseException:
+            connection.close()  # interrupted: what is left of this answer must not be the next one's
+            raise
         connection.close()
         raise NoAnswer(why, sent=sent, slow=slow)
 

@@ -251,6 +251,28 @@ def test_an_answer_that_is_not_whole_or_too_long_is_none(said: bytes) -> None:
         assert ask(transport).status == 201  # and the next one is not read from what is left
 
 
+@pytest.mark.parametrize("verb", ["getresponse", "whole"])
+def test_what_was_interrupted_is_not_the_next_ones_answer(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody presses Ctrl-C while an answer is read, and goes on."""
+    server = EchoServer()
+    owner = exchange.TimedConnection if verb == "getresponse" else exchange.FinalAnswer
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with serving(server) as url, reaching(url) as transport:
+        ask(transport)
+        body = Request(method="POST", path="/", headers={}, body=b"not for others")
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, verb, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ask(transport, body)
+        assert ask(transport).body == b"hello"
+    assert len(server.ports) == 2
+
+
 @pytest.mark.parametrize("head", [True, False])
 def test_a_drop_now_and_then_is_no_answer(head: bool) -> None:
     """The deadline is for all of it: each drop would have come in time."""
