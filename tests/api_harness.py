@@ -288,9 +288,20 @@ def served(world: World, **options: Any) -> Iterator[Served]:
     started = threading.Event()
 
     class Noticed(Server):
+        loop: asyncio.AbstractEventLoop
+        over: asyncio.Event
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
             started.set()
+
+        async def main_loop(self) -> None:
+            """End when that is asked for; uvicorn looks ten times a second, and hundreds of tests wait."""
+            while not await self.on_tick(0):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await self.over.wait()
 
     config = uvicorn.Config(world.app, **{**server_config(world.settings), **options})
     server = Noticed(config)
@@ -301,5 +312,7 @@ def served(world: World, **options: Any) -> Iterator[Served]:
         yield Served(world, listener.getsockname()[1], server)
     finally:
         server.should_exit = True
+        with contextlib.suppress(AttributeError, RuntimeError):  # it did not start, or is over
+            server.loop.call_soon_threadsafe(server.over.set)
         thread.join()
         listener.close()

@@ -22,6 +22,7 @@ STARTERS = {
     "sojourn.testing.servers.mariadb": "a database server",
     "sojourn.testing.servers.postgres": "a database server",
     "sojourn.testing.servers.shared": "a database server",
+    "sojourn.testing.pooler.pgbouncer": "PgBouncer",
     "sojourn.testing.redis_server.redis_cluster": "Redis",
     "sojourn.testing.redis_server.redis_server": "Redis",
     "tests.adapters.express.node.installed": "Node",

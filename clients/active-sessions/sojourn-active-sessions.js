@@ -194,6 +194,7 @@ return root;
 };
 const POLL = 60_000;
 const RETRY_WITHIN = 30_000;
+const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
 class News {
 #socket = null;
 #drops = 0;
@@ -250,6 +251,75 @@ this.#tabs?.close();
 this.#tabs = null;
 }
 }
+const ALIKE = 8;
+const nameOf = (session, words) => session.device || words.text("unknownDevice");
+const tellApart = (all, words, now) => {
+const names = all.map((each) => nameOf(each, words));
+const more = [
+(each) => each.location || each.ipAddress,
+(each) => words.text("used", { when: words.ago(now - new Date(each.lastUsedAt), "used") }),
+(each) => words.text("begun", { when: words.exact(new Date(each.createdAt), "begun") }),
+(_, n) => n + 1,
+];
+for (const word of more) {
+const known = [...names];
+known.forEach((name, i) => {
+if (known.indexOf(name) === known.lastIndexOf(name)) return;
+const said = word(all[i], i);
+if (said) names[i] += `, ${said}`;
+});
+}
+return new Map(all.map((each, i) => [each.id, names[i]]));
+};
+const fill = (row, session, name, words) => {
+const { kind, isCurrent, seats, location, ipAddress } = session;
+if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
+row.session = session;
+row.root.classList.toggle("current", isCurrent);
+say(row.device, nameOf(session, words));
+say(row.here, words.text("thisDevice"));
+show(row.here, isCurrent);
+say(row.seats, words.text("seats", { n: seats }));
+show(row.seats, seats);
+say(row.place, location ?? "");
+say(row.there, location ?? "");
+say(row.ip, ipAddress ?? "");
+say(row.end, words.text("signOut"));
+row.end.ariaLabel = words.text("signOutOf", { device: name });
+};
+const setTimes = ({ session, used, begun, ends, lately, facts }, name, words, now) => {
+const set = (time, sentence, instant) => {
+const at = new Date(instant);
+say(time, words.text(sentence, { when: words.ago(now - at, sentence) }));
+time.dateTime = instant;
+time.title = words.exact(at, sentence);
+say(time.nextSibling, ` (${time.title})`);
+};
+set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
+set(begun, "begun", session.createdAt);
+set(ends, "ends", session.expiresAt);
+say(lately, session.isCurrent ? "" : used.textContent);
+say(facts, words.text("facts"));
+facts.ariaLabel = `${facts.textContent}: ${name}`;
+say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
+};
+const fillGroup = (group, sessions, device, words) => {
+const n = sessions.length;
+group.sessions = sessions;
+say(group.unfold, words.text("unfold"));
+group.unfold.ariaLabel = `${group.unfold.textContent}: ${device}`;
+say(group.count, words.text("grouped", { n }));
+say(group.all, words.text("endAll", { n }));
+group.all.ariaLabel = words.text("endAllOf", { n, device });
+};
+const placing = () => {
+const places = new Map();
+return (list, root) => {
+const at = places.has(list) ? places.get(list) : list.firstChild;
+if (root !== at) list.insertBefore(root, at);
+places.set(list, root === at ? at.nextSibling : at);
+};
+};
 const TIMEOUT = 15_000;
 class Server {
 skew = 0;
@@ -285,6 +355,17 @@ return this.ask(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)
 }
 end(session) {
 return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
+}
+async endEach(sessions) {
+let ended = 0;
+for (const each of sessions) {
+const { data } = await this.end(each).catch((fault) => {
+if (fault.status !== 404) throw fault;
+return { data: { ended: 0 } };
+});
+ended += data.ended;
+}
+return ended;
 }
 }
 const STRINGS = {
@@ -359,8 +440,11 @@ this.#element = element;
 lang(name) {
 return this.own[name] ? this.#element.closest("[lang]")?.lang || undefined : "en";
 }
-get english() {
-return !Object.keys(this.own).length;
+mark(element) {
+for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
+if (Object.keys(this.own).length) element.removeAttribute(name);
+else element.setAttribute(name, value);
+}
 }
 text(name, values = {}) {
 const lang = this.lang(name);
@@ -389,8 +473,6 @@ const SKELETON_AFTER = 150;
 const FRESH = 30_000;
 const BACKOFF = 30_000;
 const TICK = 30_000;
-const ALIKE = 8;
-const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
 class ActiveSessions extends HTMLElement {
 static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
 headers = this.headers ?? {};
@@ -470,27 +552,7 @@ this.#draw();
 return this.#words.text(name, values);
 }
 #name(session) {
-return session.device || this.#text("unknownDevice");
-}
-#tellApart() {
-const all = [...this.#sessions.values()];
-const now = Date.now() + this.#server.skew;
-const names = all.map((each) => this.#name(each));
-const more = [
-(each) => each.location || each.ipAddress,
-(each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt), "used") }),
-(each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt), "begun") }),
-(_, n) => n + 1,
-];
-for (const word of more) {
-const known = [...names];
-known.forEach((name, i) => {
-if (known.indexOf(name) === known.lastIndexOf(name)) return;
-const said = word(all[i], i);
-if (said) names[i] += `, ${said}`;
-});
-}
-this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
+return nameOf(session, this.#words);
 }
 #page(after, signals) {
 const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
@@ -570,11 +632,10 @@ return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: 
 }
 #ask(session, opener) {
 this.#cancel();
-const [what, values] = !session
-? ["askOthers", { n: this.#total - 1 }]
-: session.length
-? ["askAll", { n: session.length, device: this.#name(session[0]) }]
-: [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
+const values = session?.length
+? { n: session.length, device: this.#name(session[0]) }
+: { n: this.#total - 1, device: this.#names.get(session?.id) };
+const what = !session ? "askOthers" : session.length ? "askAll" : session.isCurrent ? "askHere" : "ask";
 const ask = (this.#asking = parts(make(ASK)));
 say(ask.question, this.#text(what, values));
 ask.question.after(" ");
@@ -628,24 +689,16 @@ if (session) this.#rows.get(left[Math.min(ids.indexOf(session.id), left.length -
 return this.refresh();
 }
 async #endAll(sessions, ask) {
-let ended = 0;
 try {
-for (const each of sessions) {
-const { data } = await this.#server.end(each).catch((fault) => {
-if (fault.status !== 404) throw fault;
-return { data: { ended: 0 } };
-});
-ended += data.ended;
-}
+const ended = await this.#server.endEach(sessions);
 this.#emit("ended", { ended });
 this.#news.tell();
-} catch (fault) {
-if (fault.status === 401) return this.#leave("");
-this.refresh();
-return this.#decline(fault, sessions, ask);
-}
 this.#cancel(this.#at.refresh);
 this.#tell(this.#text("doneOthers", { n: ended }));
+} catch (fault) {
+if (fault.status === 401) return this.#leave("");
+this.#decline(fault, sessions, ask);
+}
 return this.refresh();
 }
 #decline({ body }, session, ask) {
@@ -747,10 +800,7 @@ const list = state === "list";
 const alone = this.#total < 2;
 at.panel.dataset.state = state;
 show(at.panel, !this.#stands);
-for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
-if (this.#words.english) at.panel.setAttribute(name, value);
-else at.panel.removeAttribute(name);
-}
+this.#words.mark(at.panel);
 say(at.title, this.#text("title"));
 const panel = ["empty", "error", "gone"].includes(state) ? state : "";
 const intro = (list && this.#reason) || this.#text("intro");
@@ -800,27 +850,21 @@ root.remove();
 this.#rows.delete(id);
 }
 const fresh = this.#rows.size > 0;
-this.#tellApart();
-const kin = Map.groupBy([...this.#sessions.values()].filter((each) => !each.isCurrent), (each) => this.#name(each));
-const places = new Map([[list, list.firstChild]]);
-const put = (where, root) => {
-const at = places.get(where);
-if (root === at) places.set(where, at.nextSibling);
-else where.insertBefore(root, at);
-};
+const all = [...this.#sessions.values()];
+this.#names = tellApart(all, this.#words, Date.now() + this.#server.skew);
+const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => this.#name(each));
+const put = placing();
 for (const [id, session] of this.#sessions) {
 const row = this.#rows.get(id) ?? this.#row(id, fresh);
-this.#fill(row, session);
+fill(row, session, this.#names.get(id), this.#words);
+this.#time(row);
 const alike = session.isCurrent ? [] : kin.get(this.#name(session));
 if (alike.length <= ALIKE) {
 put(list, row.root);
 continue;
 }
 const { root, members } = this.#group(alike);
-if (alike[0] === session) {
-put(list, root);
-places.set(members, members.firstChild);
-}
+if (alike[0] === session) put(list, root);
 put(members, row.root);
 }
 for (const [name, { root }] of this.#groups) {
@@ -831,7 +875,6 @@ this.#groups.delete(name);
 }
 #group(sessions) {
 const device = this.#name(sessions[0]);
-const n = sessions.length;
 let group = this.#groups.get(device);
 if (!group) {
 this.#groups.set(device, (group = parts(make(GROUP))));
@@ -839,12 +882,7 @@ group.icon.append(icon(sessions[0].kind));
 say(group.device, device);
 group.all.onclick = () => this.#ask(group.sessions, group.all);
 }
-group.sessions = sessions;
-say(group.unfold, this.#text("unfold"));
-group.unfold.ariaLabel = `${group.unfold.textContent}: ${device}`;
-say(group.count, this.#text("grouped", { n }));
-say(group.all, this.#text("endAll", { n }));
-group.all.ariaLabel = this.#text("endAllOf", { n, device });
+fillGroup(group, sessions, device, this.#words);
 return group;
 }
 #row(id, fresh) {
@@ -854,40 +892,8 @@ row.end.onclick = () => this.#ask(row.session, row.end);
 this.#rows.set(id, row);
 return row;
 }
-#fill(row, session) {
-const { kind, isCurrent, seats, location, ipAddress } = session;
-const device = this.#name(session);
-if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
-row.session = session;
-row.root.classList.toggle("current", isCurrent);
-say(row.device, device);
-say(row.here, this.#text("thisDevice"));
-show(row.here, isCurrent);
-say(row.seats, this.#text("seats", { n: seats }));
-show(row.seats, seats);
-say(row.place, location ?? "");
-say(row.there, location ?? "");
-say(row.ip, ipAddress ?? "");
-say(row.end, this.#text("signOut"));
-row.end.ariaLabel = this.#text("signOutOf", { device: this.#names.get(session.id) });
-this.#time(row);
-}
-#time({ session, used, begun, ends, lately, facts }) {
-const now = Date.now() + this.#server.skew;
-const set = (time, name, instant) => {
-const at = new Date(instant);
-say(time, this.#text(name, { when: this.#words.ago(now - at, name) }));
-time.dateTime = instant;
-time.title = this.#words.exact(at, name);
-say(time.nextSibling, ` (${time.title})`);
-};
-set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
-set(begun, "begun", session.createdAt);
-set(ends, "ends", session.expiresAt);
-say(lately, session.isCurrent ? "" : used.textContent);
-say(facts, this.#text("facts"));
-facts.ariaLabel = `${facts.textContent}: ${this.#names.get(session.id)}`;
-say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
+#time(row) {
+setTimes(row, this.#names.get(row.session.id), this.#words, Date.now() + this.#server.skew);
 }
 }
 if (!customElements.get("sojourn-active-sessions")) customElements.define("sojourn-active-sessions", ActiveSessions);

@@ -1,9 +1,11 @@
 """Takes the pictures in this folder anew: `make screenshots`. They show the page as it is served, in every
-state, with answers made up; NAME-WIDTH-THEME.png.
+state, with answers made up but for doctor's own, which are of a real server; NAME-WIDTH-THEME.png.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,7 +23,9 @@ from tests.browser.person import Person  # noqa: E402 - likewise
 from tests.browser.stage import ORIGIN, Stage  # noqa: E402 - likewise
 from tests.browser.test_notices import NOTICES  # noqa: E402 - likewise
 from tests.browser.test_states import STATES  # noqa: E402 - likewise
-from tests.serving import served  # noqa: E402 - likewise
+from tests.serving import ADMIN_KEY, served  # noqa: E402 - likewise
+
+from sojourn.stores.sql import schema  # noqa: E402 - likewise
 
 HERE = Path(__file__).parent
 BOTH = (("light", 1280), ("dark", 390))
@@ -58,6 +62,32 @@ def main() -> None:
                 stage.page.goto(f"{ORIGIN}/shop")
                 take(stage, f"notice {name}", width, theme)
         take_without_scripts(browser)
+        take_doctor(browser)
+
+
+def take_doctor(browser: Browser) -> None:
+    """Of a real server and all of its checks: well, and with a table and an index gone."""
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as server:
+        for name in ("doctor fine", "doctor found"):
+            if name == "doctor found":
+                with contextlib.closing(sqlite3.connect(server.data / "sojourn.db")) as database:
+                    database.execute(f"DROP TABLE {schema.webhooks.name}")
+                    database.execute("DROP INDEX sojourn_leases_session")
+            with server.admin() as http:
+                http.post("/api/doctor/run", timeout=60)
+            for theme, width in ALL:
+                size = {"width": width, "height": TALL[width]}
+                context = browser.new_context(
+                    base_url=server.url, viewport=size, color_scheme=theme, is_mobile=width < 640
+                )
+                page = context.new_page()
+                page.goto("/console")
+                page.get_by_label("API key of an operator").fill(ADMIN_KEY)
+                page.get_by_role("button", name="Sign in").click()
+                page.wait_for_url("**/console/doctor")
+                page.evaluate("document.fonts.ready")
+                page.screenshot(path=HERE / f"{name.replace(' ', '-')}-{width}-{theme}.png")
+                context.close()
 
 
 def take_without_scripts(browser: Browser) -> None:

@@ -12,13 +12,15 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
+from sojourn import typed
 from sojourn.errors import InvalidInput
 
 _encode = msgspec.json.Encoder().encode
+M = TypeVar("M")
 _FLAT = (str, int, float, bool, type(None))
 DEPTH_MAX = 64
 NODES_MAX = 1_048_576
@@ -63,6 +65,7 @@ class SessionData(dict[str, Any]):
     tags: Tags | None = None
     accessed = False
     _encoded: dict[str, bytes] | None = None
+    _models: dict[str, typed.Bound] | None = None
     _assigned = False  # a key of ours was set or removed; what it holds may change without
     _closed = False
 
@@ -70,6 +73,37 @@ class SessionData(dict[str, Any]):
         if values:
             super().__init__(values)
         self._before: dict[str, Any] = dict(values) if values else {}
+
+    def model(self, kind: type[M], key: str | None = None) -> M:
+        """Return the key's value as a model: a msgspec Struct, a dataclass or a pydantic model, whose changes
+        are saved like any. `key`: the class's name in snake_case. What is not there is `kind()`, and stored
+        once it differs from that. Raises InvalidInput if what is stored does not fit."""
+        self.touch()
+        name = key or typed.key_of(kind)
+        raw = super().get(name)
+        bound = (self._models or {}).get(name)
+        if bound is not None and bound.raw is raw and type(bound.value) is kind:
+            value: M = bound.value
+            return value
+        value = typed.read(kind, name, raw)
+        self._models = {
+            **(self._models or {}),
+            name: typed.Bound(value, raw, typed.write(name, value)),
+        }
+        return value
+
+    def _write_models(self) -> None:
+        """Put models that have changed under their keys. One whose key was set since is forgotten."""
+        for name, bound in list((self._models or {}).items()):
+            assert self._models is not None
+            if super().get(name) is not bound.raw:
+                del self._models[name]
+                continue
+            written = typed.write(name, bound.value)
+            if written != bound.plain:
+                self._assign()
+                super().__setitem__(name, written)
+                self._models[name] = typed.Bound(bound.value, written, written)
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -92,12 +126,21 @@ class SessionData(dict[str, Any]):
 
     def replace(self, values: dict[str, Any]) -> None:
         """Start over with what is stored."""
+        models, self._models = self._models or {}, None
+        kept = {name: each for name, each in models.items() if dict.get(self, name) is each.raw}
         super().clear()
         tags = self.tags
         super().update(values if tags is None else {k: tags.unpack(v) for k, v in values.items()})
         self._before = dict(values)
         self._assigned = False
         self._encoded = _snapshot(self._before) if self.accessed else None
+        for (
+            name,
+            bound,
+        ) in kept.items():  # those whose value is still theirs go on, as after a sign-in
+            raw = super().get(name)
+            if raw == bound.raw:
+                self._models = {**(self._models or {}), name: bound._replace(raw=raw)}
 
     def touch(self) -> None:
         """Note that somebody looks inside. From now on what they hold may change under our hands."""
@@ -115,7 +158,7 @@ class SessionData(dict[str, Any]):
     @property
     def looks_modified(self) -> bool:
         """As `modified`, but never raises: what cannot be stored is a change, too."""
-        if not self._encoded and not self._assigned:
+        if not self._encoded and not self._assigned and not self._models:
             return False  # as `delta` does; most requests only read
         try:
             return self.modified
@@ -124,6 +167,8 @@ class SessionData(dict[str, Any]):
 
     def delta(self) -> Delta:
         """Say what has changed. Raises InvalidInput for what cannot be stored."""
+        if self._models:
+            self._write_models()
         if not self._encoded and not self._assigned:  # nobody looked, or at nothing that can change
             return _NO_DELTA
         changed, names = {}, set()
@@ -225,12 +270,16 @@ for _name in ("setdefault", "pop", "popitem", "clear", "update"):
     setattr(SessionData, _name, _watched(_name, assigns=True))
 
 
+_WRAPPERS = ("_collections_abc.py", os.path.join("contrib", "sessions", "backends", "base.py"))  # noqa: PTH118  # a frame's
+"""Ends of the names of files that set keys for others."""
+
+
 def _caller() -> str:
     """Return the line of the application that is running, as `file:line`."""
     here, frame = os.path.dirname(__file__) + os.sep, sys._getframe(2)  # noqa: SLF001, PTH120  # as logging does
     while frame.f_back is not None and (
         frame.f_code.co_filename.startswith((here, "<frozen"))
-        or frame.f_code.co_filename.endswith("_collections_abc.py")
+        or frame.f_code.co_filename.endswith(_WRAPPERS)
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

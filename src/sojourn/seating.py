@@ -56,6 +56,7 @@ class SeatCount(msgspec.Struct, frozen=True):
     in_use: int
     suspect: int
     next_free_in: int  # ms until the first lease is gone: see `free_at`; 0 if there is none
+    at: int | None = None  # when they were counted, if not now: nothing has come free since
 
 
 class PoolReader(Protocol):
@@ -418,9 +419,10 @@ class _Decision:
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
         else:
             free = self._free_seats()
+            at = self.counted.at if self.counted else None
             denied = Denied(
                 reason=reason,
-                at=self.now,
+                at=self.now if at is None else at,
                 limit=self.policy.capacity,
                 in_use=self.policy.capacity - free,
                 suspect=max(0, self.counted.suspect - self.restored) if self.counted else 0,
@@ -473,7 +475,7 @@ def denial_event(request: Acquire, denied: Denied) -> Event:
                     "leaseId": lease.id,
                     "userId": lease.user_id,
                     "clientId": lease.client_id,
-                    "lastBeatAgo": denied.at - lease.last_beat_at,
+                    "lastBeatAgo": max(0, denied.at - lease.last_beat_at),
                     "expiresIn": lease.expires_at - denied.at,
                 }
                 for lease in denied.evidence

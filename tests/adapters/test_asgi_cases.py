@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from tests.adapters import cases
 from tests.adapters.cases import Answer, Driver, Hooks
+from tests.adapters.token_cases import TokenCases
 
 from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.desk import Desk
@@ -144,6 +145,10 @@ def driver_for() -> Iterator[Callable[[Desk, Hooks], Driver]]:
 
 
 class TestAsgi(cases.AdapterCases, cases.CookieCases, cases.RotationCases):
+    pass
+
+
+class TestAsgiWithTokens(TokenCases):
     pass
 
 

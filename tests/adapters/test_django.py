@@ -14,6 +14,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import AsyncClient, Client, override_settings
 from tests.adapters import cases
 from tests.adapters.cases import Driver, Hooks, World, wsgi_driver
+from tests.adapters.token_cases import TokenCases
 
 from tests.adapters.django_project import AUTH, DJANGOS, OURS, project  # isort: skip
 
@@ -46,6 +47,10 @@ def world(tmp_path: Path, driver_for: Any) -> Iterator[World]:
 
 class TestDjango(cases.AdapterCases, cases.CookieCases, cases.RotationCases):
     """Under our middleware."""
+
+
+class TestDjangoWithTokens(TokenCases):
+    pass
 
 
 class TestDjangoInParallel(cases.ParallelCases):

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask, jsonify, request, session
 from tests.adapters import cases
 from tests.adapters.cases import Driver, Hooks, World, wsgi_driver
+from tests.adapters.token_cases import TokenCases
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.flask import (
@@ -113,6 +114,10 @@ def driver_for() -> Any:
 
 
 class TestFlask(cases.AdapterCases, cases.CookieCases, cases.RotationCases):
+    pass
+
+
+class TestFlaskWithTokens(TokenCases):
     pass
 
 

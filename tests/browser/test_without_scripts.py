@@ -154,7 +154,7 @@ def not_set_up(ann: Person) -> None:
     try:
         ann.page.reload()
     finally:
-        change(ann.server, "ALTER TABLE kept RENAME TO sessions")
+        change(ann.server, "ALTER TABLE kept RENAME TO sojourn_sessions")
 
 
 STATES: dict[str, tuple[Callable[[Person], None], list[str]]] = {

@@ -28,7 +28,6 @@ from sojourn.testing.redis_server import redis_server
 
 MANY = 100_000 if LONG else 2_000
 SEATED = MANY // 10
-FULL_RUN_MAX = 10.0  # seconds; held to in the campaign, where nothing else runs
 SECRET = "a-secret-of-doctor-on-full-stores-0123456789"
 ROWS = """
 INSERT INTO "session" (sid, sess, expire)
@@ -63,7 +62,6 @@ def healthy(capsys: pytest.CaptureFixture[str]) -> Healthy:
                     f"\n{MANY:,} sessions: {len(seen)} checks in {took:.1f} s, of it",
                     *(f"{each.check.id} {each.milliseconds} ms" for each in slowest),
                 )
-            assert took < FULL_RUN_MAX
 
     return full_run
 

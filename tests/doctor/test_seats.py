@@ -162,6 +162,12 @@ def test_policies_that_contradict_themselves(world: World) -> None:
     assert set(found) == {"seats.policy"}
     assert found["seats.policy"].verdict is Verdict.WARNING
     assert "under twice the heartbeat" in found["seats.policy"].evidence[0]
+    fix = found["seats.policy"].fix
+    assert fix is not None
+    command = f"sojourn feature set {world.license} editor --lost-after 180 --suspect-after 120"
+    assert fix.command in {command, command.removesuffix(" --suspect-after 120")}
+    mended = Policy(capacity=3, heartbeat_interval=60_000, lost_after=180_000)
+    assert contradictions(mended) == []
     assert contradictions(POLICY) == []
     assert contradictions(Policy(capacity=0, max_lease=60_000)) == [
         "max_lease is not longer than lost_after: no beat ever prolongs a lease",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from tests.doctor.conftest import CHILD
 from tests.doctor.planted import PEOPLE, Plant, Ward, ward
 from tests.doctor.sql_faults import columns, keyless
-from tests.e2e.cli_harness import environment, run, serving
+from tests.e2e.cli_harness import run, serving
 
 from sojourn.errors import RepairBusy
 from sojourn.finding import Verdict
@@ -168,15 +167,6 @@ def test_the_command(tmp_path: Path) -> None:
 
 def code_of(folder: Path, *arguments: str, code: int, env: Mapping[str, str] | None = None) -> str:
     """Run a command whose exit code is its answer: nothing is said on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sojourn", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(env),
-    )
-    assert done.returncode == code, done.stdout + done.stderr
+    done = run(folder, *arguments, code=code, env=env)
     assert done.stderr == ""
     return done.stdout

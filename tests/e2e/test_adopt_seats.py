@@ -45,16 +45,19 @@ def row(number: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-ROWS = [
-    row(1),
-    row(2, token=JWT),
-    row(3, status="ended"),
-    row(4, ended="2026-01-02 00:00:00"),
-    row(5, beat=ago(86_400)),  # a ghost: it still counts as active
-    row(6, feature="render"),
-    row(7, user=None),
-    row(8, status="paused"),
-]
+def rows() -> list[dict[str, Any]]:
+    return [
+        row(1),
+        row(2, token=JWT),
+        row(3, status="ended"),
+        row(4, ended="2026-01-02 00:00:00"),
+        row(5, beat=ago(86_400)),  # a ghost: it still counts as active
+        row(6, feature="render"),
+        row(7, user=None),
+        row(8, status="paused"),
+    ]
+
+
 SKIPPED = {"inactive": 2, "silent": 1, "no_feature": 1, "no_user": 1, "unclear_status": 1}
 
 
@@ -87,7 +90,7 @@ def test_the_living_keep_their_seats(old_url: str, licensed: str, tmp_path: Path
     """Theirs become leases, whatever the length of their token; the dead are told of and left behind."""
     with executing(old_url) as execute:
         execute(TABLE)
-        execute(INSERT, ROWS)
+        execute(INSERT, rows())
     would = run_json(tmp_path, "adopt", "--from", old_url)
     assert (would["taken"], skipped(would)) == (2, SKIPPED)
     assert seats(tmp_path) == set()
@@ -129,11 +132,11 @@ def test_seats_on_redis(licensed: str, tmp_path: Path) -> None:
         client: Any = redis.Redis.from_url(server.url)
         seat: dict[str, Any] = {"user_id": "ann", "feature": "editor", "status": "active"}
         seat["license_cache_id"] = 17
-        client.hset("session:token-of-ann-0001", mapping=seat | {"last_heartbeat": ago(3)})
+        client.hset("session:token-of-ann-0001", mapping=dict(seat, last_heartbeat=ago(3)))
         bob = seat | {"user_id": "bob", "last_heartbeat": ago(4)}
         client.set("session:token-of-bob-0001", json.dumps(bob))
         ghost = seat | {"user_id": "eve", "last_heartbeat": ago(9_000)}
-        client.hset("session:token-of-eve-0001", mapping=ghost)
+        client.hset("session:token-of-eve-0001", mapping=dict(ghost))
         client.sadd("user_sessions:ann", "token-of-ann-0001")
         client.set("feature:editor:count", 7)
         report = run_json(tmp_path, "adopt", "--from", server.url, "--apply")

@@ -88,6 +88,7 @@ class Epoch:
 
     Attributes:
         seconds: at most, if `done_when_struck`: then it ends when all faults have been.
+        enough: acquires that are to be asked for first, where the machine is slow.
         longest: seconds for which anything is frozen, cut or full.
         without: parts of what the crowd does that are left out: late, idempotent, cutoff.
     """
@@ -99,6 +100,7 @@ class Epoch:
     pace: Pace = LONG
     load: Load = field(default_factory=Load)
     done_when_struck: bool = False
+    enough: int = 0
     longest: float = LONGEST
     without: frozenset[str] = frozenset()
     folder: Path
@@ -161,6 +163,8 @@ class Epoch:
         nemesis.heal()
         if self.done_when_struck and deck:
             wait(self.pace.calm)
+            while told.latest.get("acquire", 0) < self.enough and self._left(began) > 0:
+                wait(0.2)
             return
         while (left := self._left(began)) > 0:
             self.say(f"calm, {left:.0f} s left, {told.line()}")

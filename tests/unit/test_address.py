@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -121,3 +122,71 @@ def test_the_server_that_is_up_is_found_among_several(postgres_url: str) -> None
     with closing(open_store(url, migrate=True)) as store:
         store.define([pool(1)])
         assert take(store, "ann").fence == 1
+
+
+def test_a_schema_of_postgresql_s() -> None:
+    assert spread("postgresql://me@db/x?sslmode=require&schema=Web-app") == (
+        "postgresql://me@db/x?sslmode=require&options=-csearch_path%3D%22Web-app%22"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://me@db/x?schema=web", "A mysql:// URL names no schema"),
+        ("sqlite:///x.db?schema=web", "A sqlite:// URL names no schema"),
+        ("postgresql://db/x?schema=a%22b", "which is no plain name"),
+        ("postgresql://db/x?schema=", "which is no plain name"),
+        ("postgresql://db/x?schema=a&schema=b", "twice"),
+        ("postgresql://db/x?schema=a&options=-csearch_path%3Db", "twice"),
+    ],
+)
+def test_a_schema_that_means_nothing(url: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        spread(url)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "hint"),
+    [
+        ("postgresql://db/x?sslmod=require", "sslmod", "spelling"),
+        ("postgresql://db/x?sslmode=on", "sslmode=on", "verify-full"),
+        ("postgresql://a,b/x?target_session_attrs=rw", "target_session_attrs=rw", "read-write"),
+        ("postgresql://db/x?pool_size=many", "pool_size=many", "1 to 100"),
+        ("postgresql://db/x?pool_size=0", "pool_size=0", "1 to 100"),
+        ("postgresql://db/x?prepare_threshold=-1", "prepare_threshold=-1", "number"),
+        ("mysql://db/x?sslmode=require", "sslmode", "ssl_ca"),
+        ("mariadb://db/x?schema=ours", "schema", "prefix"),
+        ("mysql://db/x?pool_size=1000", "pool_size=1000", "1 to 100"),
+        ("redis://db/0?pool_size=3", "pool_size", "max_connections"),
+        ("redis+cluster://db?schema=a", "schema", "prefix"),
+        ("redis://db/sessions", "'sessions'", "redis://host:port/0"),
+        ("sqlite:///x.db?mode=ro", "mode", "spelling"),
+    ],
+)
+def test_options_that_mean_nothing(given: str, named: str, hint: str) -> None:
+    """What stands after the question mark counts, or is refused by its name: never dropped in silence."""
+    with pytest.raises(SettingsError) as refused:
+        spelled(given)
+    assert named in refused.value.message
+    assert hint in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("server", ["empty_postgres", "empty_mariadb"])
+def test_pool_size_is_the_most(server: str, request: pytest.FixtureRequest) -> None:
+    """So many connections, and no more, however many ask at once."""
+    url = request.getfixturevalue(server)
+    with closing(open_store(f"{url}?pool_size=2")) as store:
+        store.define([pool(9)])
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(lambda number: take(store, f"ann{number}"), range(6)))
+        engine = store._db.engine  # type: ignore[attr-defined]  # below what is public
+        assert engine.pool.size() == 2
+        assert engine.pool.checkedin() <= 2
+        assert engine.pool.overflow() <= 0
+
+
+def test_file_that_a_url_names_is_missing(empty_mariadb: str) -> None:
+    with pytest.raises(SettingsError, match="ssl_ca"):
+        open_store(f"{empty_mariadb}?ssl_ca=/nowhere.pem")

@@ -206,3 +206,49 @@ class Whole(msgspec.Struct): parts: list[Part] = []
 """
     ran = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert ran.returncode == 0
+
+
+PACKAGE = ROOT / "src" / "sojourn"
+BESIDE_DOMAIN = {"log", "exchange"}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Name the modules at the root of the package that a file imports from, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sojourn":
+            pieces = (node.module or "").split(".")
+            yield from pieces[1:2] or [each.name for each in node.names]
+        elif isinstance(node, ast.Import):
+            yield from (
+                each.name.split(".")[1] for each in node.names if each.name.startswith("sojourn.")
+            )
+
+
+def _squashed() -> dict[str, set[str]]:
+    """Return what imports what, with the modules of the domain as one."""
+    packages = {each.name for each in PACKAGE.iterdir() if each.is_dir()}
+
+    def room(name: str) -> str:
+        apart = name in packages or name in BESIDE_DOMAIN or name == "__main__"
+        return name if apart else "domain"
+
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        here = room(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+        found.setdefault(here, set()).update(room(each) for each in _imported(path))
+    return {here: there - {here} for here, there in found.items()}
+
+
+def test_architecture_prints_what_imports_what() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    lines = text.partition("```imports\n")[2].partition("```")[0].splitlines()
+    printed = {here: set(there.split()) for here, _, there in (x.partition(" → ") for x in lines)}
+    assert printed == {here: there for here, there in _squashed().items() if there}
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    graph, done = _squashed(), set[str]()
+    while left := {here: there - done for here, there in graph.items() if here not in done}:
+        ready = {here for here, there in left.items() if not there & left.keys()}
+        assert ready, f"a circle among {sorted(left)}"
+        done |= ready

@@ -2,7 +2,8 @@
  * <sojourn-active-sessions>: where a person is signed in. See README.md.
  */
 import { ASK, BONE, GROUP, ROW, build, icon, line, make, parts, say, show } from "./markup.js";
-import { News } from "./news.js";
+import { EVENTS, News } from "./news.js";
+import { ALIKE, fill, fillGroup, nameOf, placing, setTimes, tellApart } from "./rows.js";
 import { Server } from "./server.js";
 import { Words } from "./words.js";
 
@@ -11,8 +12,6 @@ const SKELETON_AFTER = 150; // ms
 const FRESH = 30_000; // ms for which a list will do while changes are told
 const BACKOFF = 30_000; // ms at most until the next try
 const TICK = 30_000; // ms between updates of relative times
-const ALIKE = 8; // sessions of one device that are shown one by one
-const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
 
 export class ActiveSessions extends HTMLElement {
   static observedAttributes = ["src", "live", "lang", "strings", "sign-in-url"];
@@ -104,29 +103,7 @@ export class ActiveSessions extends HTMLElement {
   }
 
   #name(session) {
-    return session.device || this.#text("unknownDevice");
-  }
-
-  /** Name sessions so that no two are called the same: where needed with place, last use, sign-in, and a number. */
-  #tellApart() {
-    const all = [...this.#sessions.values()];
-    const now = Date.now() + this.#server.skew;
-    const names = all.map((each) => this.#name(each));
-    const more = [
-      (each) => each.location || each.ipAddress,
-      (each) => this.#text("used", { when: this.#words.ago(now - new Date(each.lastUsedAt), "used") }),
-      (each) => this.#text("begun", { when: this.#words.exact(new Date(each.createdAt), "begun") }),
-      (_, n) => n + 1,
-    ];
-    for (const word of more) {
-      const known = [...names];
-      known.forEach((name, i) => {
-        if (known.indexOf(name) === known.lastIndexOf(name)) return;
-        const said = word(all[i], i);
-        if (said) names[i] += `, ${said}`;
-      });
-    }
-    this.#names = new Map(all.map((each, i) => [each.id, names[i]]));
+    return nameOf(session, this.#words);
   }
 
   // The list
@@ -221,11 +198,10 @@ export class ActiveSessions extends HTMLElement {
   /** Ask in place, about a session or (null) all others. */
   #ask(session, opener) {
     this.#cancel();
-    const [what, values] = !session
-      ? ["askOthers", { n: this.#total - 1 }]
-      : session.length
-      ? ["askAll", { n: session.length, device: this.#name(session[0]) }]
-      : [session.isCurrent ? "askHere" : "ask", { device: this.#names.get(session.id) }];
+    const values = session?.length
+      ? { n: session.length, device: this.#name(session[0]) }
+      : { n: this.#total - 1, device: this.#names.get(session?.id) };
+    const what = !session ? "askOthers" : session.length ? "askAll" : session.isCurrent ? "askHere" : "ask";
     const ask = (this.#asking = parts(make(ASK)));
     say(ask.question, this.#text(what, values));
     ask.question.after(" ");
@@ -283,24 +259,16 @@ export class ActiveSessions extends HTMLElement {
 
   /** End each of one device's sessions, and say how many that were. */
   async #endAll(sessions, ask) {
-    let ended = 0;
     try {
-      for (const each of sessions) {
-        const { data } = await this.#server.end(each).catch((fault) => {
-          if (fault.status !== 404) throw fault;
-          return { data: { ended: 0 } }; // somebody was quicker
-        });
-        ended += data.ended;
-      }
+      const ended = await this.#server.endEach(sessions);
       this.#emit("ended", { ended });
       this.#news.tell();
+      this.#cancel(this.#at.refresh);
+      this.#tell(this.#text("doneOthers", { n: ended }));
     } catch (fault) {
       if (fault.status === 401) return this.#leave("");
-      this.refresh();
-      return this.#decline(fault, sessions, ask);
+      this.#decline(fault, sessions, ask);
     }
-    this.#cancel(this.#at.refresh);
-    this.#tell(this.#text("doneOthers", { n: ended }));
     return this.refresh();
   }
 
@@ -425,10 +393,7 @@ export class ActiveSessions extends HTMLElement {
     const alone = this.#total < 2;
     at.panel.dataset.state = state;
     show(at.panel, !this.#stands);
-    for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
-      if (this.#words.english) at.panel.setAttribute(name, value);
-      else at.panel.removeAttribute(name);
-    }
+    this.#words.mark(at.panel);
     say(at.title, this.#text("title"));
     const panel = ["empty", "error", "gone"].includes(state) ? state : "";
     const intro = (list && this.#reason) || this.#text("intro");
@@ -481,27 +446,21 @@ export class ActiveSessions extends HTMLElement {
       this.#rows.delete(id);
     }
     const fresh = this.#rows.size > 0;
-    this.#tellApart();
-    const kin = Map.groupBy([...this.#sessions.values()].filter((each) => !each.isCurrent), (each) => this.#name(each));
-    const places = new Map([[list, list.firstChild]]);
-    const put = (where, root) => {
-      const at = places.get(where);
-      if (root === at) places.set(where, at.nextSibling);
-      else where.insertBefore(root, at);
-    };
+    const all = [...this.#sessions.values()];
+    this.#names = tellApart(all, this.#words, Date.now() + this.#server.skew);
+    const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => this.#name(each));
+    const put = placing();
     for (const [id, session] of this.#sessions) {
       const row = this.#rows.get(id) ?? this.#row(id, fresh);
-      this.#fill(row, session);
+      fill(row, session, this.#names.get(id), this.#words);
+      this.#time(row);
       const alike = session.isCurrent ? [] : kin.get(this.#name(session));
       if (alike.length <= ALIKE) {
         put(list, row.root);
         continue;
       }
       const { root, members } = this.#group(alike);
-      if (alike[0] === session) {
-        put(list, root);
-        places.set(members, members.firstChild);
-      }
+      if (alike[0] === session) put(list, root);
       put(members, row.root);
     }
     for (const [name, { root }] of this.#groups) {
@@ -514,7 +473,6 @@ export class ActiveSessions extends HTMLElement {
   /** Show sessions of one device as one row that opens. */
   #group(sessions) {
     const device = this.#name(sessions[0]);
-    const n = sessions.length;
     let group = this.#groups.get(device);
     if (!group) {
       this.#groups.set(device, (group = parts(make(GROUP))));
@@ -522,12 +480,7 @@ export class ActiveSessions extends HTMLElement {
       say(group.device, device);
       group.all.onclick = () => this.#ask(group.sessions, group.all);
     }
-    group.sessions = sessions;
-    say(group.unfold, this.#text("unfold"));
-    group.unfold.ariaLabel = `${group.unfold.textContent}: ${device}`;
-    say(group.count, this.#text("grouped", { n }));
-    say(group.all, this.#text("endAll", { n }));
-    group.all.ariaLabel = this.#text("endAllOf", { n, device });
+    fillGroup(group, sessions, device, this.#words);
     return group;
   }
 
@@ -539,41 +492,8 @@ export class ActiveSessions extends HTMLElement {
     return row;
   }
 
-  #fill(row, session) {
-    const { kind, isCurrent, seats, location, ipAddress } = session;
-    const device = this.#name(session);
-    if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
-    row.session = session;
-    row.root.classList.toggle("current", isCurrent);
-    say(row.device, device);
-    say(row.here, this.#text("thisDevice"));
-    show(row.here, isCurrent);
-    say(row.seats, this.#text("seats", { n: seats }));
-    show(row.seats, seats);
-    say(row.place, location ?? "");
-    say(row.there, location ?? "");
-    say(row.ip, ipAddress ?? "");
-    say(row.end, this.#text("signOut"));
-    row.end.ariaLabel = this.#text("signOutOf", { device: this.#names.get(session.id) });
-    this.#time(row);
-  }
-
-  #time({ session, used, begun, ends, lately, facts }) {
-    const now = Date.now() + this.#server.skew;
-    const set = (time, name, instant) => {
-      const at = new Date(instant);
-      say(time, this.#text(name, { when: this.#words.ago(now - at, name) }));
-      time.dateTime = instant;
-      time.title = this.#words.exact(at, name);
-      say(time.nextSibling, ` (${time.title})`);
-    };
-    set(used, session.isCurrent ? "now" : "used", session.lastUsedAt);
-    set(begun, "begun", session.createdAt);
-    set(ends, "ends", session.expiresAt);
-    say(lately, session.isCurrent ? "" : used.textContent);
-    say(facts, this.#text("facts"));
-    facts.ariaLabel = `${facts.textContent}: ${this.#names.get(session.id)}`;
-    say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
+  #time(row) {
+    setTimes(row, this.#names.get(row.session.id), this.#words, Date.now() + this.#server.skew);
   }
 }
 

@@ -43,4 +43,17 @@ export class Server {
   end(session) {
     return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
   }
+
+  /** End one after another; return how many were ended by it. */
+  async endEach(sessions) {
+    let ended = 0;
+    for (const each of sessions) {
+      const { data } = await this.end(each).catch((fault) => {
+        if (fault.status !== 404) throw fault;
+        return { data: { ended: 0 } }; // somebody was quicker
+      });
+      ended += data.ended;
+    }
+    return ended;
+  }
 }

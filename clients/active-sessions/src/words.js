@@ -16,9 +16,12 @@ export class Words {
     return this.own[name] ? this.#element.closest("[lang]")?.lang || undefined : "en";
   }
 
-  /** Whether nothing was translated. */
-  get english() {
-    return !Object.keys(this.own).length;
+  /** Say of an element that its words are English, if nothing was translated. */
+  mark(element) {
+    for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
+      if (Object.keys(this.own).length) element.removeAttribute(name);
+      else element.setAttribute(name, value);
+    }
   }
 
   text(name, values = {}) {

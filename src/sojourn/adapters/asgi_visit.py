@@ -21,7 +21,7 @@ from sojourn.data import SessionData
 from sojourn.errors import SojournError
 from sojourn.service.batcher import Batcher
 from sojourn.service.request_session import Step, T, Visit, run_async
-from sojourn.session import Gone, Session, Timeouts, TooMany
+from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 
 class NotAwaited(SojournError):
@@ -115,6 +115,17 @@ class AsyncVisit:
         """Who really acts here, if somebody acts as the user. Show it on every page."""
         return self._seen().impersonator
 
+    @property
+    def token(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
+        return self._seen().bearer
+
+    @property
+    def over(self) -> Coroutine[Any, Any, Gone]:
+        """Wait until the session is over, and return why: for sockets and streams, which outlive the look-up.
+        Returns at once if there is none. Signing in begins another one."""
+        return _over(self._desk, self._seen())
+
     def recent(self, max_age: int, level: int = 1) -> bool:
         """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
         return self._seen().recent(max_age, level)
@@ -126,9 +137,18 @@ class AsyncVisit:
         level: int = 1,
         timeouts: Timeouts | None = None,
         ending: Sequence[str] = (),
+        remember: bool | None = None,
+        cookie: bool = True,
     ) -> Coroutine[Any, Any, Session | TooMany]:
         """Sign a user in, under a new token; see `Visit.begin`."""
-        step = self._visit.begin(user_id, level=level, timeouts=timeouts, ending=ending)
+        step = self._visit.begin(
+            user_id,
+            level=level,
+            timeouts=timeouts,
+            ending=ending,
+            remember=remember,
+            cookie=cookie,
+        )
         return self._verb("begin", step)
 
     def impersonate(self, user_id: object) -> Coroutine[Any, Any, Session]:
@@ -216,6 +236,14 @@ class AsyncVisit:
     def forgotten(self) -> list[str]:
         """The verbs that were called and never awaited."""
         return [call.name for call in self.called if not call.started]
+
+
+async def _over(desk: LazyDesk, visit: Visit) -> Gone:
+    if visit.session is None:
+        return visit.gone or Gone(reason=GoneReason.ABSENT)
+    opened = desk.opened
+    assert opened is not None  # it has given the session
+    return await opened.endings.of(visit.session.id)
 
 
 __all__ = ["AsyncVisit", "NotAwaited"]

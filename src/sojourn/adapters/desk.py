@@ -23,11 +23,12 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from sojourn.adapters.address import address_of
+from sojourn.adapters.over import Endings
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.device import Device
 from sojourn.devices import Devices, Header
-from sojourn.errors import SettingsError
+from sojourn.errors import InvalidToken, SettingsError
 from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
 from sojourn.people.calls import People
@@ -38,10 +39,13 @@ from sojourn.session import Sessions
 from sojourn.settings import PREFIX, Settings, check_secret, load
 from sojourn.stores.folder import DataFolder, with_secret
 from sojourn.text import plain
+from sojourn.token import TokenKind
 
 log = get_logger(__name__)
 
 SETTINGS_FILE = "sojourn.toml"
+BEARER_MAX = 1_024
+"""Characters of a token in a header."""
 
 
 def _no_header(_name: str) -> str | None:
@@ -66,6 +70,7 @@ class Desk:
         self.codec = codec
         self.rules = rules or Rules()
         self.rules.validate()
+        self.endings = Endings(sessions)
         self.verbs: Mapping[str, Verb] = verbs(sessions)
         self._hops = TrustedHops(trusted_proxies)
         self._devices = devices or Devices()
@@ -91,15 +96,33 @@ class Desk:
         request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
         describe = partial(self._device, origin.ip, peer, header)
+        token = self.token_in(header("authorization"))
         request = Request(
             cookies=cookies,
             origin=origin,
             path=path,
+            token=token,
             describe=describe,
             header=header,
             tentative=tentative,
         )
         return Visit(self.rules, self.codec, request)
+
+    def token_in(self, authorization: str | None) -> str | None:
+        """Return the token of an Authorization header, where the rules have `header_tokens`. None: it is
+        none of ours, as where it is a proxy's, or the application's own; then the cookie counts."""
+        if not authorization or not self.rules.header_tokens:
+            return None
+        scheme, _, value = authorization.partition(" ")
+        value = value.strip()
+        if scheme.lower() != "bearer" or len(value) > BEARER_MAX:
+            return None
+        if value.startswith(TokenKind.SESSION.value):
+            return value
+        try:
+            return self.codec.decode(value)
+        except InvalidToken:
+            return None
 
     def _device(self, ip: str | None, peer: str | None, header: Header) -> Device:
         return self._devices.of_request(

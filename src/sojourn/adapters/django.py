@@ -13,9 +13,11 @@ the place of the old one, so that no key from before a sign-in is worth anything
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -31,20 +33,21 @@ from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
+from sojourn.adapters.django_responses import load_cookie, unavailable
 from sojourn.adapters.django_settings import check_settings, lazy_desk
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
-from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, SojournError, StoreError
+from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.people.sign_in import refusal
 from sojourn.service.request_session import FAULT_STATUS, Visit
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
+M = TypeVar("M")
 ID = "ses_"
 KEY_MAX = 40
 """Characters of the columns in which applications keep `session_key`; ours has fewer."""
@@ -69,6 +72,16 @@ class DjangoVisit(SyncVisit):
         self.data[HASH_SESSION_KEY] = user.get_session_auth_hash()
         return session
 
+    begin_due: Callable[[], object] | None = None
+    """Begins the session of a sign-in that is under way."""
+
+    @property
+    def token(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
+        if self.begin_due is not None:
+            self.begin_due()
+        return super().token
+
     def _settle(self, desk: Desk, visit: Visit) -> None:
         """End a session that outlived the date which `set_expiry` was given."""
         expiry = dict.get(visit.data, EXPIRY)
@@ -81,8 +94,17 @@ class DjangoVisit(SyncVisit):
 class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     """Django's session. Changes are found by comparing, however deep: nobody has to set `modified`."""
 
-    def __init__(self, session_key: str | None = None, *, visit: DjangoVisit | None = None) -> None:
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(None))
+    def __init__(
+        self,
+        session_key: str | None = None,
+        *,
+        visit: DjangoVisit | None = None,
+        user_agent: str | None = None,
+        ip: str | None = None,
+    ) -> None:
+        """`user_agent` and `ip`: as django-user-sessions' middleware knows them, for lists of devices."""
+        self._seen = (user_agent, ip)
+        self.sojourn = DjangoVisit(lazy_desk, _keyed(None, self._seen))
         self._forced = False
         self._requested = visit is not None
         self._quiet = b""
@@ -90,6 +112,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if visit is not None:
             self._brought = True
             self.sojourn = visit  # in the place of the one that the constructor has made of the key
+            visit.begin_due = self._begin_due
 
     # What SessionBase stands on
 
@@ -101,15 +124,19 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         A store that was opened by a key, as by Django's own middleware, has what its cookie must be: the
         signed token, a secret."""
         visit = self.sojourn.visit
-        if dict.get(visit.data, SESSION_KEY) not in (None, visit.user_id):
-            self._apply_expiry(visit)
-            self._change_hands(visit)
+        self._begin_due()
         session, token = visit.session, visit.token
         if session is None or token is None:
             return None
         if in_tests():
             return remember(session, token)
         return session.id if self._requested else lazy_desk.get().codec.encode(token)
+
+    def _begin_due(self) -> None:
+        visit = self.sojourn.visit
+        if dict.get(visit.data, SESSION_KEY) not in (None, visit.user_id):
+            self._apply_expiry(visit)
+            self._change_hands(visit)
 
     @property
     def _session_key(self) -> str | None:
@@ -118,7 +145,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     @_session_key.setter
     def _session_key(self, value: str | None) -> None:
         self._brought = bool(value)
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(value))
+        self.sojourn = DjangoVisit(lazy_desk, _keyed(value, self._seen))
+
+    def hide_token(self) -> None:
+        """Let `session_key` be the public id, as under our middleware."""
+        self._requested = True
 
     def _get_session(self, no_load: bool = False) -> SessionData:  # noqa: ARG002  # Django's
         self.accessed = True
@@ -154,6 +185,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if not self.sojourn.opened and not (self._brought and settings.SESSION_SAVE_EVERY_REQUEST):
             return not self._brought
         return self.sojourn.session is None and not dict.__len__(self.sojourn.data)
+
+    def model(self, kind: type[M], key: str | None = None) -> M:
+        """Return a key's value as a msgspec, pydantic or dataclass model; see `SessionData.model`."""
+        return self._get_session().model(kind, key)
 
     # Verbs
 
@@ -206,6 +241,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         to change: the next save makes one."""
         self.accessed = True
         if self.sojourn.session is not None:
+            self._apply_expiry(self.sojourn.visit)
             self.sojourn.run(self.sojourn.visit.rotate(grace=0))
         self.modified = True
 
@@ -241,6 +277,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
             return []
         if status < FAULT_STATUS:
             self._save()
+            self.sojourn.visit.rewrite_cookie()  # `set_expiry` may have come after the session began
         if renew:
             self.sojourn.visit.renew_cookie()
         return self.sojourn.commit(status)
@@ -300,6 +337,23 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             log.warning("django_check", id=said.id, said=said.msg, hint=said.hint)
         super().__init__(get_response)
 
+    def __call__(self, request: HttpRequest) -> Any:
+        try:
+            return super().__call__(request)
+        except BaseException:
+            _abandon(request)
+            raise
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return await super().__acall__(request)
+        except BaseException:  # canceled, mostly, and maybe more than once
+            task = asyncio.ensure_future(_in_thread(_abandon)(request))
+            _abandoning.add(task)
+            task.add_done_callback(_abandoning.discard)
+            await asyncio.shield(task)
+            raise
+
     def process_request(self, request: HttpRequest) -> None:
         def make(desk: Desk) -> Visit:
             meta = request.META
@@ -312,23 +366,36 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 forwarded_for=meta.get("HTTP_X_FORWARDED_FOR", ""),
                 forwarded_proto=meta.get("HTTP_X_FORWARDED_PROTO", ""),
                 header=lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"),
+                tentative=True,
             )
 
         request.sojourn = DjangoVisit(lazy_desk, make)
+        if _by_header(request):
+            # Browsers send no such header by themselves, so no page of others can make one send it.
+            request._dont_enforce_csrf_checks = True  # noqa: SLF001  # as DRF does
         request.session = self.SessionStore(visit=request.sojourn)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, StoreError | Overloaded | CookiesTooLarge):
-            return _unavailable(request, exception)
+            return unavailable(request, exception)
         return None
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore):
             return super().process_response(request, response)
+        answer = self._committed(request, session, response)
+        session.sojourn.sent()
+        late = partial(session.sojourn.tell_late, request.path)
+        answer._resource_closers.append(late)  # noqa: SLF001  # as Django itself does
+        return answer
+
+    def _committed(
+        self, request: HttpRequest, session: SessionStore, response: HttpResponse
+    ) -> HttpResponse:
         if session.sojourn.fault is not None and response.status_code >= FAULT_STATUS:
             # Another middleware has met it, and made a page of its own of it.
-            return _unavailable(request, session.sojourn.fault, response)
+            return unavailable(request, session.sojourn.fault, response)
         try:
             headers = session.commit(response.status_code)
         except UpdateError:
@@ -337,48 +404,51 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
                 "Nothing was saved."
             ) from None
         except (StoreError, Overloaded, CookiesTooLarge) as fault:
-            answer = _unavailable(request, fault, response)
+            answer = unavailable(request, fault, response)
             if session.sojourn.opened:  # the session that a given cookie opens is there
                 for name, value in session.sojourn.visit.finish(FAULT_STATUS):
                     if name == "Set-Cookie":
-                        _load(answer, value)
+                        load_cookie(answer, value)
             return answer
         if session.accessed or session.sojourn.opened:
             patch_vary_headers(response, ("Cookie",))
         for name, value in headers:
             if name == "Set-Cookie":
-                _load(response, value)
+                load_cookie(response, value)
             elif name == "Cache-Control" and response.has_header(name):
                 response[name] = f"{response[name]}, {value}"
-            elif name != "Vary":
+            elif name == "Vary":
+                patch_vary_headers(response, (value,))
+            else:
                 response[name] = value
         return response
 
 
-def _load(response: HttpResponse, header: str) -> None:
-    """Put a Set-Cookie header where Django's test client looks for it. Django knows one cookie per name:
-    one that was there before, for another place, is moved aside and sent all the same."""
-    name = header.partition("=")[0]
-    if name in response.cookies:
-        aside = f"{name} {len(response.cookies)}"  # no cookie can be called so
-        dict.__setitem__(response.cookies, aside, response.cookies.pop(name))
-    response.cookies.load(header)
+_abandoning: set[asyncio.Future[None]] = set()
 
 
-def _unavailable(
-    request: HttpRequest, fault: SojournError, instead_of: HttpResponse | None = None
-) -> HttpResponse:
-    say = log.error if isinstance(fault, StoreError | Overloaded) else log.warning
-    say("sessions_unavailable", code=fault.code, error=fault.message, hint=fault.hint)
-    status, headers, body = refusal(fault, request.headers.get("Accept", ""))
-    response = HttpResponse(body, status=status, headers=dict(headers))
-    if instead_of is not None:  # the handler closes what it sends, and so what that stands for
-        response._resource_closers += instead_of._resource_closers  # noqa: SLF001  # there is no other way
-    return response
+def _abandon(request: HttpRequest) -> None:
+    """Take back what no response has told the browser of."""
+    if isinstance(getattr(request, "sojourn", None), DjangoVisit):
+        request.sojourn.abandon()
 
 
-def _keyed(key: str | None) -> Callable[[Desk], Visit]:
-    """Return what makes a visit from a key alone. Whose it is, is told by the middleware only."""
+def _by_header(request: HttpRequest) -> bool:
+    """Tell whether a token in a header counts, and no cookie."""
+    if "HTTP_AUTHORIZATION" not in request.META:
+        return False
+    try:
+        desk = lazy_desk.get()
+    except StoreError:
+        return False
+    return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
+
+
+def _keyed(
+    key: str | None, seen: tuple[str | None, str | None] = (None, None)
+) -> Callable[[Desk], Visit]:
+    """Return what makes a visit from a key alone, and from the agent and address of who sent it, if known."""
+    agent, ip = seen
 
     def make(desk: Desk) -> Visit:
         token = token_of_key(key)
@@ -387,7 +457,13 @@ def _keyed(key: str | None) -> Callable[[Desk], Visit]:
             value = None
         # As over HTTPS: what is sent where is for whoever holds the key to see to.
         cookie = f"{desk.rules.cookie.sent_as(https=True)}={value}" if value else ""
-        return desk.visit(cookies=cookie, path="/", peer=None, scheme="https")
+        return desk.visit(
+            cookies=cookie,
+            path="/",
+            peer=ip or None,
+            scheme="https",
+            header=lambda name: agent if name == "user-agent" else None,
+        )
 
     return make
 

@@ -51,6 +51,7 @@ log = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M")
 
 PERMANENT = "_permanent"
 """The key under which Flask keeps `session.permanent`."""
@@ -177,6 +178,10 @@ class FlaskSession(SessionMixin):
     def modified(self, value: bool) -> None:
         """Take no notice: a change is a change, and the same value is none."""
 
+    def model(self, kind: type[M], key: str | None = None) -> M:
+        """Return a key's value as a msgspec, pydantic or dataclass model; see `SessionData.model`."""
+        return self._data.model(kind, key)
+
     @property
     def new(self) -> bool:  # type: ignore[override]  # Flask's is an attribute that nobody sets
         """Tell whether there is no session in the store yet."""
@@ -235,6 +240,8 @@ class SojournSessions(SessionInterface):
             )
             visit.data.tags = self._tags
             visit.user_key = app.config.get(f"{PREFIX}USER_KEY", visit.user_key or USER_KEY)
+            if _is_event(request):
+                visit.finish()  # its response left when the socket opened
             return visit
 
         return FlaskSession(FlaskVisit(self._desk, make))
@@ -255,7 +262,9 @@ class SojournSessions(SessionInterface):
             session.sojourn.sent()
             return
         session.sojourn.sent()
-        response.call_on_close(functools.partial(_tell_late, session, request.path))
+        if has_request_context() and _is_event(request):
+            session.sojourn.tell_late(request.path)
+        response.call_on_close(functools.partial(session.sojourn.tell_late, request.path))
         if session.accessed or session.sojourn.opened:
             response.vary.add("Cookie")
         for name, value in headers:
@@ -263,6 +272,11 @@ class SojournSessions(SessionInterface):
                 response.vary.add(value)
             else:
                 response.headers.add(name, value)
+
+
+def _is_event(request: Request) -> bool:
+    """Tell whether this is what came over a socket of Flask-SocketIO's."""
+    return hasattr(request, "sid") and hasattr(request, "namespace")
 
 
 def current() -> FlaskVisit:
@@ -330,23 +344,7 @@ def _abandon(_fault: BaseException | None = None) -> None:
     if not isinstance(session, FlaskSession) or not session.sojourn.opened:
         return
     if session.sojourn.visit.in_doubt:
-        try:
-            session.sojourn.run(session.sojourn.visit.undo())
-        except (StoreError, Overloaded) as fault:
-            log.warning("sign_in_not_undone", code=fault.code, error=fault.message)
-
-
-def _tell_late(session: FlaskSession, path: str) -> None:
-    """Say so if something was changed after the response had started."""
-    here = session.sojourn
-    if here.opened and here.visit.unsaved:
-        log.warning(
-            "session_changed_too_late",
-            path=path,
-            place=here.visit.data.late,
-            hint="The response had started. Change the session before you return the response, not in "
-            "its body.",
-        )
+        session.sojourn.abandon()
 
 
 def _accept() -> str:

@@ -6,14 +6,18 @@ and is served while the store is down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
+from sojourn.log import get_logger
 from sojourn.service.request_session import Step, T, Visit
-from sojourn.session import Gone, Session, Timeouts, TooMany
+from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
+
+log = get_logger(__name__)
 
 Headers = list[tuple[str, str]]
 Unavailable: TypeAlias = StoreError | Overloaded | CookiesTooLarge
@@ -34,6 +38,7 @@ class SyncVisit:
         self._make = make
         self._visit: Visit | None = None
         self._left = False
+        self._abandoned = False
 
     @property
     def opened(self) -> bool:
@@ -88,6 +93,24 @@ class SyncVisit:
         """Who really acts here, if somebody acts as the user. Show it on every page."""
         return self.visit.impersonator
 
+    @property
+    def token(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`; see `Rules.header_tokens`. A secret."""
+        return self.visit.bearer
+
+    @property
+    def over(self) -> Coroutine[Any, Any, Gone]:
+        """Wait until the session is over, and return why: for sockets and streams, which outlive the look-up.
+        Returns at once if there is none. Signing in begins another one."""
+        return self._over()
+
+    async def _over(self) -> Gone:
+        visit = await asyncio.to_thread(lambda: self.visit)
+        if visit.session is None:
+            return visit.gone or Gone(reason=GoneReason.ABSENT)
+        desk = await asyncio.to_thread(self._lazy.get)
+        return await desk.endings.of(visit.session.id)
+
     def recent(self, max_age: int, level: int = 1) -> bool:
         """Tell whether the user proved who they are at most `max_age` ms ago, at this level or above."""
         return self.visit.recent(max_age, level)
@@ -124,11 +147,35 @@ class SyncVisit:
         """Save what has changed; return the headers that the response must carry."""
         return self.run(self.visit.commit(status)) if self.opened else []
 
+    def abandon(self) -> None:
+        """Take back what no response will tell the browser of, also of what a thread is still at."""
+        self._abandoned = True
+        if self._visit is None or not self._visit.in_doubt:
+            return
+        try:
+            self._lazy.get().run(self._visit.undo())
+        except (StoreError, Overloaded) as fault:
+            log.warning("sign_in_not_undone", code=fault.code, error=fault.message)
+
     def sent(self) -> None:
         """Note that the response leaves, with its cookie."""
+        if self._abandoned:
+            self.abandon()
+            return
         self._left = True
         if self._visit is not None:
             self._visit.sent()
+
+    def tell_late(self, path: str) -> None:
+        """Say so if something was changed after the response had started."""
+        if self._visit is not None and self._visit.unsaved:
+            log.warning(
+                "session_changed_too_late",
+                path=path,
+                place=self._visit.data.late,
+                hint="The response had started. Change the session before you return the response, not "
+                "in its body.",
+            )
 
     def run(self, step: Step[T]) -> T:
         """Carry a step of the visit out. Raises StoreError."""
@@ -137,6 +184,9 @@ class SyncVisit:
         except (StoreError, Overloaded) as fault:
             self.fault = fault
             raise
+        finally:
+            if self._abandoned:
+                self.abandon()
 
 
 class UserVisit(SyncVisit):
@@ -156,9 +206,19 @@ class UserVisit(SyncVisit):
         level: int = 1,
         timeouts: Timeouts | None = None,
         ending: Sequence[str] = (),
+        remember: bool | None = None,
+        cookie: bool = True,
     ) -> Session | TooMany:
         """Sign a user in, under a new token; see `Visit.begin`."""
-        return self.run(self.visit.begin(user_id, level=level, timeouts=timeouts, ending=ending))
+        step = self.visit.begin(
+            user_id,
+            level=level,
+            timeouts=timeouts,
+            ending=ending,
+            remember=remember,
+            cookie=cookie,
+        )
+        return self.run(step)
 
     def impersonate(self, user_id: object) -> Session:
         """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from sojourn.api.context import Context
 from sojourn.api.incoming import AUTHORIZATION, Incoming, caller_of
-from sojourn.api.limits import read_body
+from sojourn.api.limits import read_body, read_whole
 from sojourn.api.metrics import Tally
 from sojourn.decoding import prepared
 from sojourn.errors import InvalidInput, SojournError, Unauthenticated
@@ -47,6 +47,9 @@ QUERY_FIELDS_MAX = 50
 STOPPED = "The server is shutting down. Whether this was carried out is not known."
 UNHEARD = Reply(503, [], b"", Abandoned.code)
 """The answer to somebody who has hung up: nobody reads it. It counts under its code."""
+
+
+NO_BODY = (b"", b"{}")
 
 
 class Who(StrEnum):
@@ -164,6 +167,13 @@ def operator(
             body = b""
             if reader.body is not None:
                 body = await read_body(receive, incoming.content_type, settings.body_max)
+            else:
+                sent = (await read_whole(receive, settings.body_max)).strip()
+                # What it says would be passed over, as a `licenseId` must not be.
+                if sent not in NO_BODY:
+                    raise InvalidInput(
+                        "This call takes no body.", hint="Its path and `?` say it all."
+                    )
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,12 +25,14 @@ from sojourn.cli.adopting import (
 )
 from sojourn.cli.command import Json
 from sojourn.cli.failure import Failure, reason
+from sojourn.cli.options import Folder, given
 from sojourn.cli.output import Column, Output, count, span
 from sojourn.cli.source import Config
 from sojourn.log import mask_text
 
 if TYPE_CHECKING:
     from sojourn.adopt.rows import Tally
+    from sojourn.settings import Settings
 
 FROM = "SOJOURN_ADOPT_FROM"
 KINDS = ("user-sessions", "connect-pg-simple", "django", "flask-session", "license-sessions")
@@ -62,12 +64,11 @@ REMARKS = {
 
 From = Annotated[
     str | None,
-    typer.Option(
+    given(
         "--from",
-        metavar="URL",
-        help="Database or Redis with the old sessions; only ever read. "
+        "URL",
+        "Database or Redis with the old sessions; only ever read. "
         f"With a password, better in {FROM}: others can read a command line.",
-        show_default=False,
     ),
 ]
 Table = Annotated[
@@ -77,28 +78,18 @@ Table = Annotated[
 KindOf = Annotated[str, typer.Option("--kind", metavar="KIND", help=f"auto, {', '.join(KINDS)}.")]
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to adopt into.", show_default=False),
-]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+    given("--store", "URL", "Store to adopt into."),
 ]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="SECRET",
-        help="The servers' secret. Better in SOJOURN_SECRET.",
-        show_default=False,
-    ),
+    given("--secret", "SECRET", "The servers' secret. Better in SOJOURN_SECRET."),
 ]
 License = Annotated[
     list[str] | None,
-    typer.Option(
+    given(
         "--license",
-        metavar="ID",
-        help="Of seats: the license here that they are of, or OLD=ID for each license_cache_id. Repeat.",
-        show_default=False,
+        "ID",
+        "Of seats: the license here that they are of, or OLD=ID for each license_cache_id. Repeat.",
     ),
 ]
 Apply = Annotated[
@@ -124,11 +115,10 @@ Rolling = Annotated[
 ]
 SecretFile = Annotated[
     Path | None,
-    typer.Option(
+    given(
         "--secret-file",
-        metavar="FILE",
-        help=f"Django's SECRET_KEY, and its fallbacks, one a line. Or {SECRET}; else you are asked.",
-        show_default=False,
+        "FILE",
+        f"Django's SECRET_KEY, and its fallbacks, one a line. Or {SECRET}; else you are asked.",
     ),
 ]
 Again = Annotated[
@@ -150,7 +140,7 @@ def adopt(
     table: Table = None,
     kind: KindOf = "auto",
     store: Store = None,
-    data: Data = None,
+    data: Folder = None,
     secret: Secret = None,
     license_: License = None,
     apply: Apply = False,
@@ -205,23 +195,26 @@ def adopt(
             complete, seconds, estimate = run(out, origin, target, terms, tally, write=apply)
         proposed = [] if user_path else _user_paths(origin, tally)
     facts = {
-        "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
-        "store": mask_text(settings.store_url),
-        "applied": apply,
+        **source_facts(origin, settings, told, apply=apply),
         "complete": complete,
         **msgspec.to_builtins(tally),
         "seconds": seconds,
         "estimatedSeconds": estimate,
     }
     _tell(out, facts, report)
-    if proposed:
-        said = " or ".join(f"--user-path {each}" for each in proposed)
-        out.aside.print(
-            f"No row has a user where it was looked for. In their data there may be one: {said}"
-        )
+    _propose(out, proposed)
     if not complete:
         raise typer.Abort
     _judge(tally)
+
+
+def source_facts(origin: Origin, settings: Settings, told: str, *, apply: bool) -> dict[str, Any]:
+    """Say, for the report, where from and where to. `told`: how the time zone is known."""
+    return {
+        "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
+        "store": mask_text(settings.store_url),
+        "applied": apply,
+    }
 
 
 def _from(old: str | None) -> str:
@@ -277,6 +270,14 @@ def _tell(out: Output, facts: Mapping[str, Any], report: Path | None) -> None:
         out.say(f"{count(each['count'], 'session')} {REMARKS.get(name, name)} ({examples})")
     if not applied and facts["complete"]:
         out.say("Nothing was written. Add --apply to adopt them.")
+
+
+def _propose(out: Output, paths: Sequence[str]) -> None:
+    if paths:
+        said = " or ".join(f"--user-path {each}" for each in paths)
+        out.aside.print(
+            f"No row has a user where it was looked for. In their data there may be one: {said}"
+        )
 
 
 def _user_paths(origin: Origin, tally: Tally) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from sojourn.cli import source
 from sojourn.cli.called import Called
 from sojourn.cli.command import Json, confirm
 from sojourn.cli.failure import ExitCode
+from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import STYLES, Output, count, span
 from sojourn.cli.source import Config
 from sojourn.errors import InvalidInput
@@ -32,33 +34,15 @@ INDENT = "    "
 
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to look at.", show_default=False),
-]
-Ledger = Annotated[
-    str | None,
-    typer.Option("--ledger", metavar="URL", help="Ledger, if it is elsewhere.", show_default=False),
-]
-Folder = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+    given("--store", "URL", "Store to look at."),
 ]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="SECRET",
-        help="The servers' secrets. Repeat. Better in SOJOURN_SECRET.",
-        show_default=False,
-    ),
+    given("--secret", "SECRET", "The servers' secrets. Repeat. Better in SOJOURN_SECRET."),
 ]
 Areas = Annotated[
     list[str] | None,
-    typer.Option(
-        "--area",
-        metavar="AREA",
-        help=f"Look at this alone: {', '.join(Area)}. Repeat.",
-        show_default=False,
-    ),
+    given("--area", "AREA", f"Look at this alone: {', '.join(Area)}. Repeat."),
 ]
 Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended.", show_default=False)]
 DryRun = Annotated[
@@ -73,54 +57,27 @@ Yes = Annotated[
 ]
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url", metavar="URL", help="Address to look at as a browser does.", show_default=False
-    ),
+    given("--url", "URL", "Address to look at as a browser does."),
 ]
 Login = Annotated[
     Path | None,
-    typer.Option(
-        "--login",
-        metavar="FILE",
-        help="With --url: the request that signs a canary in, as its text.",
-        show_default=False,
-    ),
+    given("--login", "FILE", "With --url: the request that signs a canary in, as its text."),
 ]
 Page = Annotated[
     str | None,
-    typer.Option(
-        "--page",
-        metavar="PATH",
-        help="With --url: a page that only who is signed in may see.",
-        show_default=False,
-    ),
+    given("--page", "PATH", "With --url: a page that only who is signed in may see."),
 ]
 Origin = Annotated[
     str | None,
-    typer.Option(
-        "--origin",
-        metavar="ORIGIN",
-        help="With --url: another site whose pages use the cookie.",
-        show_default=False,
-    ),
+    given("--origin", "ORIGIN", "With --url: another site whose pages use the cookie."),
 ]
 Via = Annotated[
     str | None,
-    typer.Option(
-        "--via",
-        metavar="HOST:PORT",
-        help="With --url: connect there, whatever the address says.",
-        show_default=False,
-    ),
+    given("--via", "HOST:PORT", "With --url: connect there, whatever the address says."),
 ]
 Express = Annotated[
     str | None,
-    typer.Option(
-        "--express",
-        metavar="URL",
-        help="An Express application's sessions: express+postgresql://…",
-        show_default=False,
-    ),
+    given("--express", "URL", "An Express application's sessions: express+postgresql://…"),
 ]
 
 
@@ -293,13 +250,14 @@ def _fix(
 ) -> list[Examined]:
     """Mend what is wrong, and what comes to light by that; each plan is shown first. Returns what is
     found afterwards; `mended` grows by what was done."""
-    from sojourn.doctor.doctor import ROUNDS_MAX
+    from sojourn.doctor.doctor import ROUNDS_MAX, TRIES_MAX
 
+    tried: Counter[str] = Counter()
     for _ in range(ROUNDS_MAX):
-        done = {(each.check.id, each.step.what) for each in mended}
-        planned = [x for x in seen if any((x.check.id, s.what) not in done for s in x.steps)]
+        planned = [each for each in seen if each.steps and tried[each.check.id] < TRIES_MAX]
         if not planned:
             break
+        tried.update(each.check.id for each in planned)
         if not out.as_json:
             _show_plan(planned, out, called, dry_run=False)
             confirm(f"Mend {count(len(planned), 'fault')} as planned?", yes=yes)

@@ -9,6 +9,7 @@ import typer
 from sojourn.cli import source
 from sojourn.cli.command import Json, add, group
 from sojourn.cli.failure import ExitCode, Failure
+from sojourn.cli.options import given
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
 
@@ -20,11 +21,8 @@ PREFIX = "express+"
 def install(
     store: Annotated[
         str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            help="Express's database: express+postgresql://… Default: SOJOURN_STORE.",
-            show_default=False,
+        given(
+            "--store", "URL", "Express's database: express+postgresql://… Default: SOJOURN_STORE."
         ),
     ] = None,
     table: Annotated[

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import sys
 import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+from sojourn.cli.called import Called, of_server
 from sojourn.errors import SettingsError
 from sojourn.log import mask_fact, mask_text, traceback_of
 from sojourn.settings import Settings
 from sojourn.text import escaped, escaped_json
 
+COMMAND = re.compile(r"`(sojourn [^`]+)`")
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "console", "json")
 CHATTY = ("uvicorn", "httpx", "httpcore", "asyncio", "alembic")
@@ -89,6 +92,22 @@ class ConsoleFormatter(logging.Formatter):
         return mask_text("\n".join(filter(None, [line, escaped(_failure(record))])))
 
 
+class CompletedCommands(logging.Filter):
+    """Lets a command of ours in a hint work as it is printed, from any folder, on what is served here."""
+
+    def __init__(self, called: Called) -> None:
+        super().__init__()
+        self._called = called
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        facts = getattr(record, "facts", {})
+        hint = facts.get("hint")
+        if isinstance(hint, str):
+            told = COMMAND.sub(lambda found: f"`{self._called.again(found[1])}`", hint)
+            record.facts = {**facts, "hint": told}
+        return True
+
+
 class _MaskedFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return escaped(mask_text(super().format(record)))
@@ -119,6 +138,7 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(
         ConsoleFormatter(colors=colors) if _on_console(settings) else JsonFormatter()
     )
+    handler.addFilter(CompletedCommands(of_server(settings)))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)

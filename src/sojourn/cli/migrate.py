@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from sojourn.cli import source
 from sojourn.cli.command import Json
 from sojourn.cli.database import bring_up_to_date, open_folder, store_failure
+from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
 
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to migrate.", show_default=False),
-]
-Ledger = Annotated[
-    str | None,
-    typer.Option("--ledger", metavar="URL", help="Ledger, if it is elsewhere.", show_default=False),
-]
-
-
-Folder = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Data folder of the server.", show_default=False),
+    given("--store", "URL", "Store to migrate."),
 ]
 
 

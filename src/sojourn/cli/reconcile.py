@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sojourn.cli import source
-from sojourn.cli.adopt import Data, Secret
+from sojourn.cli.adopt import Secret
 from sojourn.cli.command import Json
+from sojourn.cli.options import Folder, given
 from sojourn.cli.output import Column, Output, count
 from sojourn.cli.source import Config
 from sojourn.errors import SettingsError
@@ -17,11 +18,11 @@ ACTOR = "system:reconcile"
 
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Store to compare.", show_default=False),
+    given("--store", "URL", "Store to compare."),
 ]
 Ledger = Annotated[
     str | None,
-    typer.Option("--ledger", metavar="URL", help="Ledger to compare with.", show_default=False),
+    given("--ledger", "URL", "Ledger to compare with."),
 ]
 Repair = Annotated[
     bool, typer.Option("--repair", help="Do what the plan says.", show_default=False)
@@ -31,7 +32,7 @@ Repair = Annotated[
 def reconcile(
     store: Store = None,
     ledger: Ledger = None,
-    data: Data = None,
+    data: Folder = None,
     secret: Secret = None,
     repair: Repair = False,
     config: Config = None,

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import typer
 from msgspec import Struct
 
 from sojourn.cli import source
@@ -59,6 +60,11 @@ class Reply(Struct, frozen=True):
     message: str = ""
 
 
+def tell_cut(limit: int) -> None:
+    """Say that a list goes on: who counts its rows would count wrong."""
+    typer.echo(f"There are more than the {limit:,} shown. Show more with --limit.", err=True)
+
+
 class Server:
     """A server to ask. Connects at the first question."""
 
@@ -99,15 +105,18 @@ class Server:
         raise self._refusal(answer)
 
     def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, page by page, at most `limit`."""
+        """Yield the rows of a list, page by page, at most `limit`; say on stderr if there are more."""
         after: Any = None
-        while limit > 0:
-            data = self.get(path, after=after, limit=min(limit, PAGE), **query)
+        left = limit
+        while left > 0:
+            data = self.get(path, after=after, limit=min(left, PAGE), **query)
             yield from data["items"]
-            limit -= len(data["items"])
+            left -= len(data["items"])
             after = data.get("next")
             if after is None or not data["items"]:
                 return
+        if self.get(path, after=after, limit=1, **query)["items"]:
+            tell_cut(limit)
 
     def close(self) -> None:
         if "transport" in self.__dict__:  # a cached property: only if something was asked

@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from sojourn.cli.failure import ExitCode, Failure, reason
+from sojourn.cli.options import given
 from sojourn.errors import SettingsError
 from sojourn.log import remember_secret
 from sojourn.settings import LISTS, Loaded, Settings, load
@@ -123,12 +124,7 @@ HELP: dict[str, tuple[str, str, str]] = {
 
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help=f"Settings file. Default: ./{FILE}, where there is one.",
-        show_default=False,
-    ),
+    given("--config", "FILE", f"Settings file. Default: ./{FILE}, where there is one."),
 ]
 
 

@@ -8,7 +8,7 @@ import typer
 
 from sojourn.cli.command import command, group
 from sojourn.cli.output import Column, Output, count, span, when
-from sojourn.cli.server import Server
+from sojourn.cli.server import Server, tell_cut
 
 COUNTS = ("leasesExpired", "leasesRemoved", "sessionsCut", "sessionsRemoved", "eventsRemoved")
 PATIENCE = 150.0
@@ -52,7 +52,10 @@ def list_(
     ] = 20,
 ) -> None:
     """List the latest runs, newest first."""
-    found = server.items("/api/sweeps", limit=limit)
+    found = server.items("/api/sweeps", limit=min(limit + 1, 1_000))
+    if len(found) > limit:
+        found = found[:limit]
+        tell_cut(limit)
     if out.as_json:
         out.json(found)
         return

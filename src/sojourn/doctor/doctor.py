@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
@@ -29,6 +30,8 @@ log = get_logger(__name__)
 
 ROUNDS_MAX = 6
 """How often is looked for what a repair has brought to light: as often as one check may hide another."""
+TRIES_MAX = 2
+"""Repairs of one check in a run: another check's may have broken it anew, and more often does not help."""
 
 Lock = Callable[[], AbstractContextManager[Callable[[], None] | None]]
 """Held while one doctor repairs. Raises RepairBusy if another one does. What it hands out, if
@@ -114,23 +117,22 @@ class Doctor:
         run it again, it goes on from there.
         """
         with self._lock() as assure:
-            done: set[tuple[str, str]] = set()
+            tried: Counter[str] = Counter()
             for _ in range(1 if ids else ROUNDS_MAX):
-                before = len(done)
-                for mended in self._repair_once(ids, assure):
-                    done.add((mended.check.id, mended.step.what))
-                    yield mended
-                if len(done) == before:  # nothing is left, or it does not help
+                before = tried.total()
+                yield from self._repair_once(ids, assure, tried)
+                if tried.total() == before:  # nothing is left, or it does not help
                     return
 
     def _repair_once(
-        self, ids: Sequence[str], assure: Callable[[], None] | None
+        self, ids: Sequence[str], assure: Callable[[], None] | None, tried: Counter[str]
     ) -> Iterator[Mended]:
         for seen in self.examine(ids=ids):
             if seen.check.repair is None or not seen.steps:
                 continue
-            if ids and seen.check.id not in ids:
+            if (ids and seen.check.id not in ids) or tried[seen.check.id] >= TRIES_MAX:
                 continue
+            tried[seen.check.id] += 1
             if assure is not None:
                 assure()
             for step in seen.check.repair.apply():

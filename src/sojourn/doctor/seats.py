@@ -269,7 +269,7 @@ class SeatExaminer:
             "made smaller, or a store was replaced that had lost seats.",
             fix=Fix(
                 text="Wait, raise the capacity, or end what looks dead.",
-                command="sojourn seats list --license LICENSE",
+                command=f"sojourn seats list --license {over[0].pool_id.partition(':')[0]}",
             ),
         )
 
@@ -329,7 +329,8 @@ class SeatExaminer:
         return ok("Nobody was refused while a seat was free.", said)
 
     def _policy(self) -> Finding:
-        odd = [f"{pool.id}: {why}" for pool in self.known() for why in contradictions(pool.policy)]
+        wrong = [(pool, why) for pool in self.known() for why in contradictions(pool.policy)]
+        odd = [f"{pool.id}: {why}" for pool, why in wrong]
         if not odd:
             return ok("Policies do not contradict themselves.")
         return warning(
@@ -337,9 +338,29 @@ class SeatExaminer:
             evidence=odd[:SHOWN_MAX],
             means="Living people lose seats, or seats stay taken for longer than anybody means.",
             fix=Fix(
-                text="Change them.", command="sojourn feature set LICENSE FEATURE --lost-after 90"
+                text="Change them, each as it is meant.",
+                command="\n".join(dict.fromkeys(_mending(pool) for pool, _ in wrong[:SHOWN_MAX])),
             ),
         )
+
+
+def _mending(pool: Pool) -> str:
+    """Return a command that takes the contradictions out of a policy, in seconds that fit its heartbeat."""
+    policy, flags = pool.policy, []
+    beat = max(policy.heartbeat_interval, SECOND)
+    lost = policy.lost_after
+    if lost < 2 * beat:
+        lost = 3 * beat
+        flags.append(f"--lost-after {lost // SECOND}")
+    if policy.suspect_after_ms < 3 * beat // 2:
+        flags.append(f"--suspect-after {2 * beat // SECOND}")
+    if policy.max_lease is not None and policy.max_lease <= lost:
+        flags.append(f"--max-lease {2 * lost // SECOND}")
+    if policy.idle_after is not None and policy.idle_after < beat:
+        flags.append(f"--idle-after {2 * beat // SECOND}")
+    if policy.capacity == 0:
+        flags.append("--capacity 1")
+    return " ".join(["sojourn feature set", pool.license_id, pool.feature, *flags])
 
 
 def contradictions(policy: Policy) -> list[str]:

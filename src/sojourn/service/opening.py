@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from sojourn.cookie import Codec, cookie_values, other_places
 from sojourn.data import SessionData
 from sojourn.device import Device
@@ -15,8 +17,12 @@ from sojourn.service.adopted import AdoptedCookie, successor
 from sojourn.service.rules import Request, Rules
 from sojourn.service.steps import Step
 from sojourn.session import Begun, Check, Gone, GoneReason, Rotate, Session
+from sojourn.token import TokenKind
 
 log = get_logger(__name__)
+
+REMEMBER = "sojourn:remember"
+"""The key under which data keeps whether the cookie outlives the browser, where a sign-in said so."""
 
 
 class Replaced:
@@ -102,6 +108,17 @@ class OpenVisit:
                     self._token = adopted.codec.decode(value)
                     self._adopted, self.gone = adopted, None
                     return
+
+    @property
+    def bearer(self) -> str | None:
+        """What a client of an API sends as `Authorization: Bearer …`, where the rules have `header_tokens`.
+        A secret: give it to nobody else, and never log it."""
+        if self.session is None or self._token is None:
+            return None
+        if self._rotation is not None and self._rotation.token is not None:
+            return self._rotation.token  # good once the response leaves
+        ours = self._token.startswith(TokenKind.SESSION.value)
+        return self._token if ours else self._codec.encode(self._token)
 
     def fail(self, fault: SojournError) -> None:
         """Note that the session could not be looked up: who asks for it is told so."""
@@ -233,6 +250,11 @@ class OpenVisit:
         self._let_go()
         self._set_cookie = self._written(begun.session, begun.token)
 
+    def rewrite_cookie(self) -> None:
+        """Write a cookie that is about to be given anew, as the rules are now."""
+        if self._set_cookie is not None and self.session is not None and self._token is not None:
+            self._set_cookie = self._written(self.session, self._token)
+
     def renew_cookie(self) -> None:
         """Send the cookie again, from now on for as long as the session may lie unused."""
         self._sliding = True
@@ -241,7 +263,10 @@ class OpenVisit:
 
     def _written(self, session: Session, token: str) -> str:
         left = session.expires_at - session.at
-        return self.rules.cookie.set(
+        cookie, remember = self.rules.cookie, dict.get(self.data, REMEMBER)
+        if isinstance(remember, bool) and remember != cookie.persistent:
+            cookie = replace(cookie, persistent=remember)
+        return cookie.set(
             self._codec.encode(token),
             https=self._request.origin.https,
             max_age=max(1, (min(left, session.idle_timeout) if self._sliding else left) // 1000),

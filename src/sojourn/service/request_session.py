@@ -22,7 +22,7 @@ from sojourn.errors import Conflict, Forbidden, Unauthenticated
 from sojourn.log import get_logger
 from sojourn.service.adopted import AdoptedCookie as AdoptedCookie
 from sojourn.service.adopted import RawTokens as RawTokens
-from sojourn.service.opening import OpenVisit, Replaced
+from sojourn.service.opening import REMEMBER, OpenVisit, Replaced
 from sojourn.service.rules import Request as Request
 from sojourn.service.rules import Rules as Rules
 from sojourn.service.steps import Step as Step
@@ -45,6 +45,7 @@ from sojourn.session import (
     TooMany,
     user_text,
 )
+from sojourn.token import TokenKind, new_token
 
 log = get_logger(__name__)
 
@@ -74,12 +75,15 @@ class Visit(OpenVisit):
         level: int = 1,
         timeouts: Timeouts | None = None,
         ending: Sequence[str] = (),
+        remember: bool | None = None,
+        cookie: bool = True,
     ) -> Step[Session | TooMany]:
         """Sign a user in, under a new token; the one the browser had is worth nothing from now on.
 
         The data is kept, unless it was another user's. A `user_id` that is an int or a UUID is kept as
-        text. TooMany: the user has as many sessions as allowed, and the rules do not end the oldest;
-        nothing has changed.
+        text. `remember`: whether the cookie outlives the browser; None: as the rules say. `cookie`: False
+        gives none, for clients of an API, which are sent `bearer`. TooMany: the user has as many sessions
+        as allowed, and the rules do not end the oldest; nothing has changed.
         """
         user = user_text(user_id)
         self._before_response()
@@ -91,6 +95,12 @@ class Visit(OpenVisit):
         data = changes.set if not later else {**self.data.stored, **changes.set}
         for key in changes.unset if later else ():
             data.pop(key, None)
+        if not own:
+            data = {}
+        if remember is not None:
+            data[REMEMBER] = remember
+        elif REMEMBER in self.data.stored:  # of the sign-in before
+            data[REMEMBER] = self.rules.cookie.persistent
         limit = self.rules.limit
         if later and old is not None and old.user_id == user and limit is not None:
             limit += 1  # the one that is about to go
@@ -98,7 +108,7 @@ class Visit(OpenVisit):
             "begin",
             Begin(
                 user_id=user,
-                data=data if own else {},
+                data=data,
                 timeouts=timeouts or self.rules.timeouts,
                 device=self._device,
                 level=level,
@@ -121,6 +131,8 @@ class Visit(OpenVisit):
         self._made += (begun.session.id,)
         yield from self._end_others_here()
         self._adopt(begun)
+        if not cookie:
+            self._set_cookie = None
         self._keep(before, changes.unset)
         return begun.session
 
@@ -204,8 +216,12 @@ class Visit(OpenVisit):
         if self.session is None:
             raise Unauthenticated("There is no session here.")
         self._before_response()
-        rotation = Rotate(id=self.session.id, grace=grace, level=level, token=token)
         before = self._rotation
+        named = self._request.token is not None
+        if named and self._request.tentative and (self._token or "").startswith(TokenKind.SESSION):
+            # Known now, for the response to tell, and good once it leaves.
+            token = (before.token if before else None) or new_token(TokenKind.SESSION)
+        rotation = Rotate(id=self.session.id, grace=grace, level=level, token=token)
         if before is not None:
             rotation = Rotate(
                 id=rotation.id,
@@ -214,7 +230,7 @@ class Visit(OpenVisit):
                 token=token,
             )
         self._rotation = rotation
-        if not self._request.tentative or self._request.token is not None:
+        if not self._request.tentative or (named and token is None):
             yield from self._carry_out_rotation()
         elif level is not None:
             session = self.session
@@ -354,6 +370,8 @@ class Visit(OpenVisit):
             self.data.close()
         given = [*self._cleared(), *filter(None, (self._set_cookie, self._clear_cookie))]
         headers = [("Vary", "Cookie")] if given or self.asked or self.data.accessed else []
+        if headers and self.rules.header_tokens:
+            headers.append(("Vary", "Authorization"))
         if given and self._request.token is None:
             headers += [("Set-Cookie", each) for each in given]
             headers.append(("Cache-Control", 'no-cache="Set-Cookie"'))

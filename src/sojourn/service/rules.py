@@ -27,6 +27,8 @@ class Rules(Struct, frozen=True, kw_only=True):
         user_key: a key of the data that names the user, for libraries that sign in by setting one. When
             its value changes, a session of that user begins under a new token; when it goes, the session
             ends. None: only `begin` and `end` do so.
+        header_tokens: whether `Authorization: Bearer …` opens a session in a cookie's place, for clients of
+            an API. Such a request is given no cookie.
     """
 
     cookie: CookieOptions = CookieOptions()
@@ -38,6 +40,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     no_touch: tuple[str, ...] = ()
     adopted: tuple[AdoptedCookie, ...] = ()
     user_key: str | None = None
+    header_tokens: bool = False
 
     def validate(self) -> Rules:
         """Return itself. Raises SettingsError for what would fail, or be cut short, with a request."""

@@ -11,7 +11,8 @@ log = get_logger(__name__)
 
 
 class Ticker:
-    """Calls `task` every `interval` seconds. A task that fails is logged, and tried again next time."""
+    """Calls `task` every `interval` seconds. A task that fails is tried again next time; the log is told
+    once of each fault, and once that it is over."""
 
     def __init__(self, name: str, task: Callable[[], object], interval: float) -> None:
         self._name = name
@@ -20,6 +21,7 @@ class Ticker:
         self._stop = threading.Event()
         self._wake = threading.Event()  # the next time is now: asked for, or to stop
         self._thread: threading.Thread | None = None
+        self._failing = ""  # how it failed last; empty: it did not
 
     def start(self, *, at_once: bool = False) -> None:
         """Start ticking; the first time after one interval, or at once."""
@@ -54,9 +56,11 @@ class Ticker:
         try:
             self._task()
         except Exception as fault:  # noqa: BLE001 - a ticker outlives every fault of its task
-            log.warning(
-                "tick_failed",
-                task=self._name,
-                error=str(fault),
-                kind=type(fault).__name__,
-            )
+            kind = type(fault).__name__
+            if kind != self._failing:
+                log.warning("tick_failed", task=self._name, error=str(fault), kind=kind)
+            self._failing = kind
+            return
+        if self._failing:
+            log.info("tick_succeeds_again", task=self._name, after=self._failing)
+            self._failing = ""

@@ -58,7 +58,7 @@ def open_store(
             ip_retention=ip_retention,
         )
     if scheme_of(url) in REDIS:
-        from sojourn.stores.redis.open import open_redis  # noqa: PLC0415  # only if asked for
+        from sojourn.stores.redis.store import open_redis  # noqa: PLC0415  # only if asked for
 
         return open_redis(
             spelled(url),

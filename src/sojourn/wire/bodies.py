@@ -378,7 +378,7 @@ def holder_body(lease: Lease, now: int) -> HolderBody:
     return HolderBody(
         user_id=lease.user_id,
         state=lease.state(now).value,
-        held_for=seconds(now - lease.acquired_at),
+        held_for=seconds(max(0, now - lease.acquired_at)),
         last_beat_ago=seconds(max(0, now - lease.last_beat_at)),
         expires_in=seconds(max(0, lease.expires_at - now)),
         device=_described(lease.device),

@@ -2,21 +2,78 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.api_harness import CURRENT, FEATURE, SEATS, Api, api, encode
 
+from sojourn.api.app import CALLS
+from sojourn.api.call import Call, Who
 from sojourn.api.events import in_seconds
 from sojourn.event import EventKind
 from sojourn.ledger import Role
+from sojourn.store import Action
 
 
 @pytest.fixture
 def world() -> Iterator[Api]:
     with api(capacity=2) as world:
         yield world
+
+
+OPERATORS = [call for call in CALLS if call.who is Who.OPERATOR]
+
+
+def filled(path: str, world: Api) -> str:
+    """Put what there is into a path, and a name of nothing for the rest."""
+    path = path.replace("{licenseId}", world.license_id).replace("{feature}", FEATURE)
+    return re.sub(r"\{\w+\}", "nothing", path)
+
+
+@pytest.mark.parametrize("call", OPERATORS, ids=lambda call: call.name)
+class TestWhatACallDoesNotRead:
+    """A parameter that is passed over may be the one that kept another customer's seats out of it."""
+
+    def test_an_unknown_parameter_is_refused(self, call: Call, world: Api) -> None:
+        path = f"{filled(call.path, world)}?licenceId={world.license_id}"
+        before = world.footprint()
+        given: dict[str, Any] = {} if call.body is None else {"json": {}}
+        assert world.admin(call.method, path, **given).status == 400
+        assert world.footprint() == before
+
+    def test_an_unknown_field_is_refused(self, call: Call, world: Api) -> None:
+        if call.method == "GET":
+            return
+        before = world.footprint()
+        answer = world.admin(
+            call.method, filled(call.path, world), json={"licenceId": world.license_id}
+        )
+        assert answer.status == 400, answer.body
+        assert world.footprint() == before
+
+
+class TestAStoreThatLostItsPools:
+    """As a Redis does that was emptied: the record has the features, so the first look puts them back."""
+
+    @pytest.mark.parametrize(
+        "look",
+        [
+            "/api/licenses/{license}/session-stats",
+            f"{SEATS}/debug?userId=ann&feature={FEATURE}&licenseId={{license}}",
+        ],
+    )
+    def test_they_are_back_with_the_first_look(self, world: Api, look: str) -> None:
+        world.seat("ann")
+        names = [pool.id for pool in world.ledger.pools(world.license_id)]
+        world.store.drop(names, Action(actor="test", name="flush"))
+        assert world.store.pools(names) == [None]
+        said = json.dumps(world.admin("GET", look.format(license=world.license_id)).data)
+        assert f'"{FEATURE}"' in said
+        assert None not in world.store.pools(names)
+        assert world.acquire("ann").status == 201
 
 
 class TestOperations:

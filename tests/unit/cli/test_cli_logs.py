@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,13 @@ def test_what_fails_where_no_log_is_set_up_is_masked_too(
     assert "ValueError: cannot reach postgresql://me:…@db/x" in said
     assert "hush" not in said
     assert TOKENS[0] not in said
+
+
+def test_commands_in_hints_work_as_printed(log: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """From any folder, on the database that is served: a bare command would make another one."""
+    store = f"sqlite:///{tmp_path}/shop.db"
+    logs.configure(Settings(data=str(tmp_path), store=store, log_format="json"))
+    get_logger("sojourn.test").error("table_missing", hint="Run `sojourn migrate`; then look.")
+    (line,) = log.readouterr().err.splitlines()
+    said = json.loads(line)["hint"]
+    assert said == f"Run `sojourn migrate --data {tmp_path} --store {store}`; then look."

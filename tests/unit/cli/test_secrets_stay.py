@@ -175,7 +175,7 @@ def test_doctor_outside_prints_nothing_of_the_sign_in(
             pass
 
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
-    threading.Thread(target=web.serve_forever, daemon=True).start()
+    threading.Thread(target=web.serve_forever, args=(0.02,), daemon=True).start()
     try:
         (elsewhere / "login").write_text(
             "POST /login\nAuthorization: Bearer planted-header\n\nname=canary&password=planted-body"

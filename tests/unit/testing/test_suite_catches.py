@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 from msgspec.structs import replace
+from tests.unit.testing.planted import outcomes
 
 from sojourn import seating
 from sojourn.clock import DAY
@@ -445,32 +446,16 @@ UNSEEN_ALONE = {
 }
 """What the machine cannot, or will hardly, find: races, a clock that is set back, one batch in many."""
 
-TEST_FILE = """
-import pytest
-from sojourn.testing.contract import StoreContract
-from tests.unit.testing.test_suite_catches import {bug}
-
-class TestPlanted(StoreContract):
-    @pytest.fixture
-    def store(self, clock):
-        return {bug}(clock)
-"""
-
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_suite_finds(bug: type[MemoryStore], pytester: pytest.Pytester) -> None:
     """The test that is there for this bug fails on a store that has it."""
-    pytester.makepyfile(TEST_FILE.format(bug=bug.__name__))
-    result = pytester.inline_run("-q", "-k", BUGS[bug], "-p", "no:cacheprovider")
-    _, _, failed = result.countoutcomes()
-    assert failed > 0
+    assert outcomes(pytester, bug, [BUGS[bug]])[1] > 0
 
 
 def test_suite_passes_what_is_right(pytester: pytest.Pytester) -> None:
     """The same tests all pass on the store without a bug, so it is the bugs that they find."""
-    pytester.makepyfile(TEST_FILE.format(bug="MemoryStore"))
-    result = pytester.inline_run("-q", "-k", " or ".join(BUGS.values()), "-p", "no:cacheprovider")
-    passed, _, failed = result.countoutcomes()
+    passed, failed = outcomes(pytester, MemoryStore, list(BUGS.values()))
     assert (passed >= len(set(BUGS.values())), failed) == (True, 0)
 
 
@@ -483,7 +468,16 @@ def test_no_test_hides_another() -> None:
 RARE = (
     ()
     if os.environ.get("SOJOURN_EXAMPLES")
-    else (EvictsTheWrongOne, EvictsTooEarly, SaveIgnoresCutoff)
+    else (
+        EvictsTheWrongOne,
+        EvictsTooEarly,
+        SaveIgnoresCutoff,
+        EndKeepsSeats,
+        BeatRevives,
+        SweepForgetsGrace,
+        GraceGivesTwice,
+        SaveRevives,
+    )
 )
 """What the machine needs up to half a minute for; `make campaign-machine` gives it that."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.unit.testing.planted import outcomes
 from tests.unit.testing.test_suite_catches import interrupted
 
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Kept
@@ -86,22 +87,8 @@ BUGS: dict[type[MemoryStore], str] = {
     LooksFirst: "test_repeated_saves_at_once",
 }
 
-TEST_FILE = """
-import pytest
-from sojourn.testing.contract import StoreContract
-from tests.unit.testing.test_suite_catches_repeats import {bug}
-
-class TestPlanted(StoreContract):
-    @pytest.fixture
-    def store(self, clock):
-        return {bug}(clock)
-"""
-
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_suite_finds(bug: type[MemoryStore], pytester: pytest.Pytester) -> None:
     """The test that is there for this bug fails on a store that has it."""
-    pytester.makepyfile(TEST_FILE.format(bug=bug.__name__))
-    result = pytester.inline_run("-q", "-k", BUGS[bug], "-p", "no:cacheprovider")
-    _, _, failed = result.countoutcomes()
-    assert failed > 0
+    assert outcomes(pytester, bug, [BUGS[bug]])[1] > 0

@@ -10,12 +10,14 @@ import base64
 import hashlib
 import json
 import re
+import secrets
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from sojourn.adapters.express.options import Options
 from sojourn.data import check_json
@@ -38,6 +40,7 @@ RESERVED = frozenset(
 )
 """Keys that express-session drops when it loads a session, for its own members have these names."""
 
+SID_BYTES = 24  # as express-session's own
 Parts = dict[str, Raw]
 _parts = msgspec.json.Decoder(Parts)
 _any = msgspec.json.Decoder(Any)
@@ -290,4 +293,19 @@ def session_of(
         level=known.level,
         impersonator=known.impersonator,
         at=at,
+    )
+
+
+def new_sid() -> str:
+    return secrets.token_urlsafe(SID_BYTES)
+
+
+def touched(session: Session, ahead: int) -> Session:
+    """Show a session as a touch has left it, its end put off to `ahead`."""
+    idle_at = max(session.idle_at, ahead)
+    return replace(
+        session,
+        last_used_at=session.at,
+        idle_at=idle_at,
+        expires_at=max(session.expires_at, idle_at),
     )

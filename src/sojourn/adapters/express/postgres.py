@@ -16,9 +16,8 @@ from typing import Any
 from sojourn import signing_in
 from sojourn.adapters.express import payload
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.payload import Known, public_id, seconds
+from sojourn.adapters.express.payload import Known, new_sid, public_id, seconds, touched
 from sojourn.adapters.express.schema import Names, adopt
-from sojourn.adapters.express.sids import new_sid, touched
 from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreError
 from sojourn.log import get_logger
 from sojourn.service.sessions import GRACE_MAX

@@ -30,8 +30,7 @@ from redis.retry import Retry
 from sojourn import signing_in
 from sojourn.adapters.express import payload, scripts
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.payload import Known, public_id, seconds
-from sojourn.adapters.express.sids import new_sid, touched
+from sojourn.adapters.express.payload import Known, new_sid, public_id, seconds, touched
 from sojourn.clock import Clock
 from sojourn.errors import (
     InvalidInput,

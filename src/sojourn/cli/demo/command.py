@@ -15,6 +15,7 @@ import typer
 
 from sojourn.cli.command import Json, Key, Url
 from sojourn.cli.failure import ENDS, ExitCode, Failure
+from sojourn.cli.options import given
 from sojourn.cli.output import Output
 from sojourn.cli.server import Server, find
 
@@ -35,7 +36,7 @@ def demo(
     capacity: Annotated[int, typer.Option("--capacity", metavar="N", help="Seats they share.")] = 5,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", help="Play the same again.", show_default=False),
+        given("--seed", "N", "Play the same again."),
     ] = None,
     as_json: Json = False,
     url: Url = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
@@ -12,7 +12,14 @@ from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+)
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -72,15 +79,18 @@ def read_url(url: str) -> Address:
     return Address("single" if kind in ("", "unix") else kind, read, prefix, failover == "strict")
 
 
+NOT_THE_ONE = (ReadOnlyError, BusyLoadingError, MasterDownError, ClusterDownError)
+
+
 class _Leaving:
-    """A connection that ends where the server only reads: after a failover it may be the old one, and its
-    name may lead to another by now. Sentinel's connections do so by themselves."""
+    """A connection that ends where the server only reads, or is not ready to answer: after a failover it may
+    be the old one, and its name may lead to another by now. Sentinel's connections do so by themselves."""
 
     def read_response(self, *asked: Any, **options: Any) -> Any:
         parent: Any = super()
         try:
             return parent.read_response(*asked, **options)
-        except ReadOnlyError:
+        except NOT_THE_ONE:
             parent.disconnect()
             raise
 
@@ -176,12 +186,20 @@ class Connection:
         head = (1, self._self, own, self._max_pause, pack(asked), expected)
         with translated():
             try:
-                said = self.client.execute_command("EVALSHA", script.sha, *head)
-            except NoScriptError:
-                said = self.client.execute_command("EVAL", script.text, *head)
+                said = self._ask(script, head)
+            except (
+                NOT_THE_ONE
+            ):  # it has done nothing: where the name leads to another by now, ask that
+                said = self._ask(script, head)
         if now is None and now_in is not None and uptime() - began <= TOLD_WITHIN:
             self._ahead = now_in(said) - began
         return said
+
+    def _ask(self, script: Script, head: Sequence[Any]) -> Any:
+        try:
+            return self.client.execute_command("EVALSHA", script.sha, *head)
+        except NoScriptError:
+            return self.client.execute_command("EVAL", script.text, *head)
 
     def shifted(self, shift: int) -> None:
         """Tell the log, once, that the server's clock was set, and the store's time is ahead of it by

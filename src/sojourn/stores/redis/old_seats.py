@@ -7,6 +7,7 @@ session fell silent.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections import Counter
@@ -60,6 +61,25 @@ class CounterSeen(Struct, frozen=True):
     feature: str
     said: int
     sessions: int
+
+
+@contextlib.contextmanager
+def untouched(client: Any) -> Iterator[Any]:
+    """Lend a client whose reading leaves no trace: how long a key was idle stays told. Where the server
+    knows no such thing (before Redis 7.2), None."""
+    own = client.client()
+    try:
+        try:
+            own.execute_command("CLIENT", "NO-TOUCH", "ON")
+        except redis.ResponseError:
+            yield None
+            return
+        try:
+            yield own
+        finally:
+            own.execute_command("CLIENT", "NO-TOUCH", "OFF")
+    finally:
+        own.close()
 
 
 def seats(client: Any, ours: str = "") -> Iterator[list[dict[str, Any]]]:

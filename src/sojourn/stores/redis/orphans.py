@@ -24,7 +24,15 @@ from msgspec import Struct
 from sojourn.finding import Finding, Fix, Step, ok, skipped, warning
 from sojourn.stores.redis.connection import Connection
 from sojourn.stores.redis.faults import DENIED, code_of, translated
-from sojourn.stores.redis.old_seats import ANY, IS_COUNTER, IS_SESSION, IS_SET, SESSIONS, counters
+from sojourn.stores.redis.old_seats import (
+    ANY,
+    IS_COUNTER,
+    IS_SESSION,
+    IS_SET,
+    SESSIONS,
+    counters,
+    untouched,
+)
 
 UNUSED = 30 * 86_400
 """Seconds after which what never ends is taken to be forgotten."""
@@ -114,8 +122,9 @@ def judge(db: Connection) -> Finding:
         return skipped("The older layout was never on a Cluster.")
     try:
         left = look(db)
-        with translated():
-            odd = [x for x in counters(db.client, db.base) if x.said != x.sessions]
+        with translated(), untouched(db.client) as client:
+            seen = [] if client is None else counters(client, db.base)
+        odd = [each for each in seen if each.said != each.sessions]
     except Exception as error:
         if code_of(error.__cause__ or error) in DENIED:
             return skipped(
@@ -131,7 +140,7 @@ def judge(db: Connection) -> Finding:
     if left.living:
         evidence.append(f"{left.living:,} keys of such names may be in use; they are left alone.")
     said = [
-        f"{x.key} says {x.said:,}, and {x.sessions:,} sessions of {x.feature} are there."
+        f"{x.key} says {x.said:,}; of {x.feature}, so many sessions are there: {x.sessions:,}."
         for x in odd
     ]
     if odd and not left.found:
@@ -140,8 +149,8 @@ def judge(db: Connection) -> Finding:
             evidence=said,
             means="Whoever goes by a counter refuses people while seats are free, or lets too many in.",
             fix=Fix(
-                text="Take its seats over, which counts them anew: see the guide, moving-in.",
-                command="sojourn adopt --kind license-sessions --from redis://…",
+                text="Take its seats over with `sojourn adopt`, which counts them anew: see the guide, "
+                "moving-in.",
             ),
         )
     if not left.found:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sojourn.clock import Clock
+from sojourn.errors import SettingsError
 from sojourn.finding import Finding
 from sojourn.lease import LeaseFilter
 from sojourn.store import Sizes, Swept, bounded
-from sojourn.stores.redis import scripts
-from sojourn.stores.redis.connection import Connection
+from sojourn.stores.redis import health, scripts
+from sojourn.stores.redis.connection import FORMS, Connection, connect, read_url
 from sojourn.stores.redis.doctor import quick
 from sojourn.stores.redis.events import EventVerbs
-from sojourn.stores.redis.health import sizes
 from sojourn.stores.redis.recording import Recording
 from sojourn.stores.redis.seats import SeatVerbs, filter_row, now
 from sojourn.stores.redis.sessions import SessionVerbs
@@ -48,7 +49,7 @@ class RedisStore(SessionVerbs, SeatVerbs, EventVerbs, Recording):
         self._db.run(scripts.FORGET, [user_id, list(session_ids), list(pool_ids)])
 
     def sizes(self) -> Sizes:
-        return sizes(self._db)
+        return health.sizes(self._db)
 
     def check(self) -> list[Finding]:
         return quick(self._db)
@@ -58,3 +59,24 @@ class RedisStore(SessionVerbs, SeatVerbs, EventVerbs, Recording):
 
     def close(self) -> None:
         self._db.close()
+
+
+def open_redis(
+    url: str, *, clock: Clock, max_pause: int, event_retention: int, ip_retention: int | None
+) -> RedisStore:
+    """Open a store. Raises SettingsError on a server that may drop what it holds."""
+    try:
+        address = read_url(url)
+        client = connect(address)
+    except ValueError:
+        raise SettingsError(
+            "The store's URL cannot be read.", hint=f"Use one of {FORMS}."
+        ) from None
+    db = Connection(client, address, clock=clock, max_pause=max_pause)
+    try:
+        health.require(db)
+        health.require_layout(db)
+    except BaseException:
+        db.close()
+        raise
+    return RedisStore(db, event_retention=event_retention, ip_retention=ip_retention)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from sojourn.errors import StoreBroken
 from sojourn.event import Event, of_canary
 from sojourn.store import bounded
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
+from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row, to_json
 
 MARKS = {
     "events": "sojourn_events",
@@ -75,6 +75,12 @@ def bump(tx: Tx, name: str, count: int) -> int:
 
 def no_mark(name: str) -> StoreBroken:
     return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
+
+
+def audit(tx: Tx, actor: str, action: str, subject: str, data: dict[str, Any]) -> None:
+    """Append to the audit trail; the last thing a transaction does, as its ids have no gaps."""
+    row = {"actor": actor, "action": action, "subject": subject, "data": to_json(data)}
+    tx.core(insert(schema.audits), row | {"at": tx.now(), "id": bump(tx, "audits", 1)})
 
 
 class EventVerbs(Verbs):

@@ -16,8 +16,8 @@ from sojourn.ledger import ApiKey, Audit, Instance, LicenseChange, Role, SweepRu
 from sojourn.license import License, LicenseStatus, Policy, Pool
 from sojourn.store import bounded
 from sojourn.stores.sql import instances, recorded
-from sojourn.stores.sql.audits import audit as _audit
 from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.events import audit as _audit
 from sojourn.stores.sql.events import bump
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import from_json, to_json

@@ -21,7 +21,7 @@ from sojourn.stores.sql import cutoffs, ends, events, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
 from sojourn.stores.sql.schema import events as event_table
-from sojourn.stores.sql.schema import leases, requests, sessions
+from sojourn.stores.sql.schema import leases, pools, requests, session_users, sessions
 from sojourn.stores.sql.seats import lock_pools_of, matching
 
 CHUNK = 250
@@ -221,3 +221,18 @@ def _forget_events(db: Database, until: int, limit: int) -> int:
     return db.transaction(
         lambda tx: tx.core(delete(event_table).where(column.id.in_(ids))).rowcount
     )
+
+
+def forget_canary(
+    db: Database, user_id: str, session_ids: Sequence[str], pool_ids: Sequence[str]
+) -> None:
+    """Delete rows of a user who never was; see `Store.forget`. In the order in which all lock."""
+    mine = (sessions.c.user_id == user_id, sessions.c.id.in_(session_ids))
+
+    def work(tx: Tx) -> None:
+        tx.core(delete(session_users).where(session_users.c.user_id == user_id))
+        tx.core(delete(sessions).where(*mine))
+        tx.core(delete(pools).where(pools.c.id.in_(pool_ids)))
+        tx.core(delete(leases).where(leases.c.pool_id.in_(pool_ids)))
+
+    db.transaction(work)

@@ -1,6 +1,6 @@
 """Tells the stream when tables go missing under a running server, and when they are back.
 
-The row `missing` in `sojourn_marks` is there for as long as some are: so however many servers find out, each
+The row `absent` in `sojourn_marks` is there for as long as some are: so however many servers find out, each
 outage is told once, and a server that was started meanwhile still tells its end. Nothing is asked of the
 database while all is well.
 """
@@ -18,9 +18,9 @@ from sojourn.stores.sql import events, schema
 from sojourn.stores.sql.database import Database, Tx
 
 LOOK_INTERVAL = 1.0  # seconds between looks while something is missing
-TOLD = "SELECT value FROM sojourn_marks WHERE name = 'missing' {update}"
-NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('missing', :at)"
-FORGET = "DELETE FROM sojourn_marks WHERE name = 'missing'"
+TOLD = "SELECT value FROM sojourn_marks WHERE name = 'absent' {update}"
+NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('absent', :at)"
+FORGET = "DELETE FROM sojourn_marks WHERE name = 'absent'"
 
 
 class Watch:

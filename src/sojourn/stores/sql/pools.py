@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.lease import Lease
 from sojourn.license import CountBy, Policy, Pool, WhenFull
 from sojourn.seating import SeatCount
+from sojourn.stores.sql import fullness
 from sojourn.stores.sql.database import Rows, Tx
+from sojourn.stores.sql.fullness import Fullness
 from sojourn.stores.sql.rows import lease_of
 
 Holder = tuple[str, str]
@@ -101,6 +104,7 @@ class Certificate(Struct, frozen=True):
     in_use: int
     count_by: CountBy
     made_at: float  # of the monotonic clock
+    full: Fullness | None = None  # what more is known of a large pool that had no seat left
 
 
 class Certificates:
@@ -126,6 +130,11 @@ class Certificates:
                 del self._of[pool.id]
                 return None
             return known.in_use + fence - known.fence
+
+    def full(self, pool_id: str) -> Fullness | None:
+        with self._lock:
+            known = self._of.get(pool_id)
+            return None if known is None else known.full
 
     def keep(self, pool_id: str, certificate: Certificate) -> None:
         """Trust a count, once the transaction that made it has been committed."""
@@ -164,6 +173,9 @@ class PoolView:
         }
         self._any_suspect = self._any_idle = True  # until counted
         self._counted: SeatCount | None = None
+        self._full: Fullness | None = None  # known before, or found out here
+        self._full_until, self._full_since, self._free_at = 0, 0, 0
+        self._asked_if_full = False
         # Seen alive, and so relied upon: a goodbye that sets out earlier must not let them lapse.
         self._seen = {lease.id for lease in rows.values() if lease.live(now)}
 
@@ -183,8 +195,20 @@ class PoolView:
 
     def count(self) -> SeatCount:
         if self._counted is None:
-            self._counted = self._count()
+            full = self._known_full()
+            self._counted = self._count() if full is None else full.counted(self.now)
         return self._counted
+
+    def _known_full(self) -> Fullness | None:
+        """Return what is known of this pool if that shows that it is full."""
+        known = None if self._asked_if_full else self._certificates.full(self.pool.id)
+        self._asked_if_full = True
+        if known is not None and known.holds(self.pool, self.now):
+            last = fullness.ended_since(self._tx, self.pool, known.since)
+            if last is not None:
+                self._full = replace(known, since=last)
+                self._any_suspect = self._any_idle = False
+        return self._full
 
     @property
     def certificate(self) -> Certificate | None:
@@ -192,18 +216,23 @@ class PoolView:
         if self._counted is None:
             return None
         in_use, count_by = self._counted.in_use, self.pool.policy.count_by
-        return Certificate(self.fence, in_use, count_by, time.monotonic())
+        return Certificate(self.fence, in_use, count_by, time.monotonic(), self._full)
 
     def _count(self) -> SeatCount:
-        seats, trusted, _, expires, suspects, expired, suspect, idle = self._totals()
+        seats, trusted, leases, expires, suspects, expired, suspect, idle = self._totals()
         if expired:
             self._lapse()
-            seats, trusted, _, expires, suspects, _, suspect, idle = self._totals()
+            seats, trusted, leases, expires, suspects, _, suspect, idle = self._totals()
         self._any_suspect, self._any_idle = suspect > 0, idle > 0
         policy = self.pool.policy
         free_at = expires
         if suspects is not None and policy.when_full is not WhenFull.DENY:
             free_at = min(expires, suspects + policy.linger)
+        if seats >= policy.capacity:
+            self._free_at = free_at or 0
+            self._full_until, self._full_since = fullness.worth(
+                self._tx, self.pool, self.now, free_at=free_at, leases=leases
+            )
         return SeatCount(
             in_use=seats,
             suspect=seats - trusted,
@@ -274,7 +303,23 @@ class PoolView:
         return dict(found)
 
     def most_silent(self, limit: int) -> Sequence[Lease]:
-        return [lease_of(row) for row in self._read(MOST_SILENT, limit=limit)]
+        if self._full is not None and self._full.names(limit):
+            return self._full.silent
+        asked = max(limit, fullness.SILENT_KEPT) if self._full_until else limit
+        found = [lease_of(row) for row in self._read(MOST_SILENT, limit=asked)]
+        if self._full_until and self._counted is not None:
+            self._full = Fullness(
+                policy=self.pool.policy,
+                at=self.now,
+                until=self._full_until,
+                since=self._full_since,
+                count=self._counted,
+                free_at=self._free_at,
+                silent=tuple(found),
+                all_silent=len(found) < asked,
+                made_at=time.monotonic(),
+            )
+        return found
 
     def _read(self, template: str, **params: Any) -> Rows:
         return self._tx.rows(template, self._times | params)

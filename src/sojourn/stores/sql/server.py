@@ -17,6 +17,8 @@ from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc
 
+from sojourn.address import POOL_SIZE as SIZE_ASKED
+from sojourn.address import PREPARE
 from sojourn.clock import Clock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import lent
@@ -46,8 +48,6 @@ ANSWER_MAX = (
 )
 OWN = "sojourn.own"  # of what is known of a connection: whether it is surely our own
 LENT_BEGIN = "sojourn.begin"  # likewise: what begins a transaction where it is not
-PREPARE = "prepare_threshold"
-"""What a URL says where statements shall be prepared though the connection may be a pooler's."""
 APPLICATION = "sojourn/6"
 """What PostgreSQL is told that we are; before version 0006 of the schema, `sojourn`: see `names.facts`."""
 UNFORCED_FOR = 60.0
@@ -178,13 +178,14 @@ class ServerDatabase(Database):
 
 
 def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
+    asked = url.query.get(SIZE_ASKED)  # then it is the most there are
     engine = create_engine(
-        url,
+        url.difference_update_query([SIZE_ASKED]),
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         pool_reset_on_return=None,  # transactions are explicit, and always ended by who began them
-        pool_size=POOL_SIZE,
-        max_overflow=POOL_OVERFLOW,
+        pool_size=POOL_SIZE if asked is None else int(str(asked)),
+        max_overflow=POOL_OVERFLOW if asked is None else 0,
         pool_timeout=POOL_TIMEOUT,
         pool_use_lifo=True,
         connect_args=connect_args,
@@ -214,7 +215,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
     }
     given = {name: value for name, value in alive.items() if name not in url.query}
     told = url.query.get(PREPARE)
-    prepare_after = None if told is None else _count(told)
+    prepare_after = None if told is None else int(str(told))
     bare = url.set(drivername="postgresql+psycopg").difference_update_query([PREPARE])
     engine = _engine(bare, given, use_native_hstore=False)
 
@@ -249,15 +250,6 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
     return engine
 
 
-def _count(told: str | tuple[str, ...]) -> int:
-    if not isinstance(told, str) or not told.isdigit():
-        raise SettingsError(
-            f"The store's URL says {PREPARE}={told!r}, which is no number.",
-            hint="It says how often a statement is sent before it is prepared; 5 is usual.",
-        )
-    return int(told)
-
-
 def _mysql_engine(url: URL, *, durable: bool) -> Engine:
     from sojourn.stores.sql.quick import QuickConnection  # noqa: PLC0415  # PyMySQL: an extra
 
@@ -274,7 +266,15 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> QuickConnection:
-        return QuickConnection(*args, **params)
+        try:
+            return QuickConnection(*args, **params)
+        except (
+            OSError
+        ) as error:  # of a file: what a server or the network does is the driver's error
+            raise SettingsError(
+                "A file that the store's URL names cannot be read: ssl_ca, ssl_cert or ssl_key.",
+                hint=str(error),
+            ) from None
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sojourn.finding import Finding
 from sojourn.lease import LeaseFilter
 from sojourn.store import Outage, Swept
-from sojourn.stores.sql import canaries, maintenance, outages
+from sojourn.stores.sql import maintenance, outages
 from sojourn.stores.sql.acquires import AcquireVerbs
 from sojourn.stores.sql.creates import CreateVerb
 from sojourn.stores.sql.cutoffs import CutOffVerb
@@ -70,7 +70,7 @@ class SqlStore(
         )
 
     def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
-        canaries.forget(self._db, user_id, session_ids, pool_ids)
+        maintenance.forget_canary(self._db, user_id, session_ids, pool_ids)
 
     def check(self) -> list[Finding]:
         return quick(self._db)

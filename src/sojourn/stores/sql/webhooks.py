@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, Select, case, delete, func, insert, select
 
 from sojourn.errors import Conflict
 from sojourn.store import bounded
-from sojourn.stores.sql.audits import audit
 from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.events import audit
 from sojourn.stores.sql.rows import to_json
 from sojourn.stores.sql.schema import webhook_deliveries, webhooks
 from sojourn.webhook import (

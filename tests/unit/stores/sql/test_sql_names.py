@@ -15,12 +15,13 @@ from tests.unit.stores.sql.test_sql_faults import VERBS
 
 from sojourn.clock import DAY, STORE_CLOCK
 from sojourn.doctor.doctor import Doctor
-from sojourn.errors import SojournError, StoreBroken, StoreUnavailable
+from sojourn.errors import SojournError, StoreBroken, StoreUnavailable, TableMissing
 from sojourn.lease import Beat, Lease, Release, Renew
 from sojourn.session import NewSession, Session
 from sojourn.stores import open as stores
 from sojourn.stores.sql import migrations, schema
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED
+from sojourn.stores.sql.faults import MIGRATE
 from sojourn.stores.sql.names import facts
 from sojourn.stores.sql.names.facts import NOUNS, PREFIX
 from sojourn.stores.sql.store import SqlStore
@@ -109,7 +110,7 @@ def wrong(url: str) -> dict[str, str]:
     examiner = stores.open_examiner(url, place="here")
     assert examiner is not None
     with closing(examiner):
-        seen = Doctor([examiner], nullcontext).examine()
+        seen = list(Doctor([examiner], nullcontext).examine())
     return {x.check.id: x.finding.title for x in seen if x.finding.verdict.rank}
 
 
@@ -553,3 +554,54 @@ def test_a_long_transaction_is_not_waited_for_long(
     stores.migrate(server_url)
     with closing(opened(server_url)) as store:
         assert isinstance(store.load([PERSON])[0], Session)
+
+
+def test_migrate_never_sends_people_to_migrate(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was told to run can be no answer."""
+    for broken in (StoreBroken("Broken."), TableMissing("Gone.", hint=MIGRATE)):
+
+        def fail(_tx: Any, error: StoreBroken = broken) -> None:
+            raise error
+
+        monkeypatch.setattr(migrations, "repair", fail)
+        with pytest.raises(type(broken)) as refused:
+            stores.migrate(sqlite_url)
+        assert "sojourn migrate" not in refused.value.hint
+        assert "sojourn doctor" in refused.value.hint
+
+
+def test_a_schema_of_its_own(postgres_url: str) -> None:
+    """`?schema=` keeps every table of ours there, and leaves the application's schema alone."""
+    execute(postgres_url, "CREATE TABLE sessions (id integer PRIMARY KEY)")
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=web-app"
+    with pytest.raises(StoreBroken, match='no schema "web-app"') as refused:
+        stores.migrate(url)
+    assert 'CREATE SCHEMA "web-app"' in refused.value.hint
+    execute(postgres_url, 'CREATE SCHEMA "web-app"')
+    stores.migrate(url)
+    with closing(opened(url)) as store:
+        fill(store)
+    placed = (
+        "SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE '%s%' AND schemaname IN "
+    )
+    found = execute(postgres_url, f"{placed}('public', 'web-app')")
+    assert {tuple(row) for row in found} == {
+        ("public", "sessions"),
+        *(("web-app", table) for table in (*schema.metadata.tables, schema.VERSION_TABLE)),
+    }
+    assert wrong(url) == {}
+
+
+def test_the_tables_of_a_schema_are_renamed_there(postgres_url: str) -> None:
+    execute(postgres_url, "CREATE SCHEMA web")
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=web"
+    make_database(f"{postgres_url}?options=-csearch_path%3Dweb")
+    with closing(open_older(url)) as older:
+        fill(older)
+        stores.migrate(url)
+        assert isinstance(older.load([PERSON])[0], Session)
+    with closing(opened(url)) as store:
+        assert isinstance(store.load([PERSON])[0], Session)
+    assert names(postgres_url) == (set(), set())

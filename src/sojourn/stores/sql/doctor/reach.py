@@ -23,7 +23,6 @@ PROBE_TIMEOUT = 4.0  # seconds
 ASKS = 9
 SLOW = 50.0  # ms: a request asks a few times
 TOO_SLOW = 1_000.0
-PORTS = {Backend.POSTGRES: 5432, Backend.MYSQL: 3306}
 PING = "SELECT 1"
 
 

@@ -29,6 +29,7 @@ LOCK = {"name": "sojourn:migrate", "number": 7_305_827_215, "timeout": 60}  # se
 STUCK = "Run `sojourn doctor`: it says what is in the way."
 VERSION = "SELECT version_num FROM sojourn_schema"
 FORGET_VERSION = "DELETE FROM sojourn_schema WHERE version_num = :version"
+PLACE_POSTGRES = "SELECT current_schema(), current_setting('search_path')"
 LOCK_POSTGRES = "SELECT pg_advisory_xact_lock(:number)"
 LOCK_MYSQL = "SELECT get_lock(concat(:name, ':', database()), :timeout)"
 UNLOCK_MYSQL = "SELECT release_lock(concat(:name, ':', database()))"
@@ -100,6 +101,7 @@ def migrate(db: Database) -> None:
 
 
 def _bring_up(tx: Tx) -> None:
+    _have_place(tx)
     noted = versions_of(tx)
     if not known().issuperset(noted):
         return  # newer code has been here: its schema is not ours to change
@@ -114,6 +116,18 @@ def _bring_up(tx: Tx) -> None:
     command.upgrade(config, "head")
     repair(tx)
     change.finish(tx)
+
+
+def _have_place(tx: Tx) -> None:
+    """Raise StoreBroken where a connection to PostgreSQL works in no schema that is there."""
+    if tx.dialect.backend is not Backend.POSTGRES:
+        return
+    current, path = tx.rows(PLACE_POSTGRES, {})[0]
+    if current is None:
+        raise StoreBroken(
+            f"There is no schema {path} in the database, or it may not be used.",
+            hint=f"Make it: CREATE SCHEMA {path}; or correct ?schema= in the store's URL.",
+        )
 
 
 def _keep_off(tx: Tx, *, begun: bool) -> None:

@@ -20,6 +20,7 @@ def take_over(tx: Tx, *, begun: bool) -> None:
     nouns = facts.due(tx, there, begun=begun)
     backend = tx.dialect.backend
     if backend is Backend.MYSQL:
+        mysql.clear(tx)
         if nouns:
             running = facts.programs(tx, there)
             wait = bool(running) or not facts.is_registry_used(tx, there)
@@ -27,6 +28,8 @@ def take_over(tx: Tx, *, begun: bool) -> None:
         mysql.rename_indexes(tx, facts.read(tx))
     elif nouns:
         (postgres if backend is Backend.POSTGRES else sqlite).rename(tx, nouns)
+    if "marks" in nouns:
+        tx.do(facts.TELL_ANEW, {"absent": facts.ABSENT, "missing": facts.MISSING})
 
 
 class Left(Struct, frozen=True):
@@ -92,7 +95,7 @@ def finish(tx: Tx) -> None:
             postgres.drop(tx, postgres.views(tx, left.views))
         else:
             mysql.drop(tx, left.views)
-        tx.do(facts.FORGET, {"name": facts.ROW})
+        tx.do(facts.FORGET)
 
 
 def _is_postgres(tx: Tx) -> bool:

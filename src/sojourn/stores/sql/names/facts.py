@@ -23,6 +23,9 @@ NOUNS = (
 """What our tables were called before version 0006; in the order in which transactions lock them."""
 ROW = "renamed"
 """The row of `sojourn_marks` that says when the old names became views."""
+MISSING, ABSENT = "missing", "absent"
+"""The row that says that tables are missing: before version 0006, and since. To programs of before, a view is
+no table; that row, put there beforehand, keeps them from telling everybody that all are missing."""
 VIEWS_KEPT = DAY
 """How long the old names lead to the tables at least: an application that uses the library, and a server
 whose ledger is another database, are registered nowhere, and are replaced by then."""
@@ -41,7 +44,8 @@ CONNECTED = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sojourn'
 """
 """Connections of programs that know the old names alone; those of today call themselves otherwise."""
-FORGET = "DELETE FROM sojourn_marks WHERE name = :name"
+FORGET = "DELETE FROM sojourn_marks WHERE name IN ('renamed', 'missing')"
+TELL_ANEW = "UPDATE sojourn_marks SET name = :absent WHERE name = :missing"
 
 
 class Names(Struct, frozen=True):
@@ -118,8 +122,9 @@ def renamed_at(tx: Tx) -> int | None:
 
 def note(tx: Tx) -> None:
     """Note that the old names are views from now on, unless that is noted."""
-    if not tx.rows(NOTED, {"name": ROW}):
-        tx.do(NOTE, {"name": ROW, "at": tx.now()})
+    for name in (ROW, MISSING):
+        if not tx.rows(NOTED, {"name": name}):
+            tx.do(NOTE, {"name": name, "at": tx.now()})
 
 
 def index_names(noun: str) -> dict[str, str]:

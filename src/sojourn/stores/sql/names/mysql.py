@@ -47,7 +47,6 @@ def rename(
     tx: Tx, nouns: Sequence[str], there: Names, *, programs: Sequence[str], wait: bool
 ) -> None:
     """Rename tables, and let the old names lead to them. `wait`: not the table whose indexes are named."""
-    _clear(tx)
     moved = [noun for noun in nouns if not (wait and noun == HINTED)]
     try:
         if len(moved) < len(nouns):
@@ -62,7 +61,7 @@ def rename(
         _without_views(tx, nouns, programs)
     else:
         _swap(tx, moved)
-        _clear(tx)
+        clear(tx)
 
 
 def rename_indexes(tx: Tx, there: Names) -> None:
@@ -85,13 +84,14 @@ def views(tx: Tx, nouns: Sequence[str]) -> list[str]:
 
 def take_hinted(tx: Tx) -> None:
     """Give the table whose indexes are named its new name at last."""
-    _clear(tx)
+    clear(tx)
     tx.do(view(OLD + HINTED, PREFIX + HINTED))
     _swap(tx, [HINTED])
-    _clear(tx)
+    clear(tx)
 
 
 def drop(tx: Tx, nouns: Sequence[str]) -> None:
+    clear(tx)  # what a killed `take_hinted` has left
     _patiently(tx, f"DROP VIEW {', '.join(nouns)}")
 
 
@@ -126,7 +126,7 @@ def _without_views(tx: Tx, nouns: Sequence[str], programs: Sequence[str]) -> Non
     _patiently(tx, f"RENAME TABLE {', '.join(f'{x} TO {PREFIX}{x}' for x in nouns)}")
 
 
-def _clear(tx: Tx) -> None:
+def clear(tx: Tx) -> None:
     """Take away what stood in the place of a table or a view."""
     found = inspect(tx.connection)
     left = [x for x in found.get_view_names() if x.startswith((OLD, ASIDE))]

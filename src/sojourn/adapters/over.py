@@ -1,0 +1,122 @@
+"""Waits for sessions to end: `await visit.over`, for an application's own sockets and streams.
+
+    await asyncio.wait([serving, asyncio.create_task(visit.over)], return_when=FIRST_COMPLETED)
+
+One look at the store serves all who wait in an event loop, every half second while anybody does, and at
+once when this process ends a session. Waiting is no use of a session, and keeps none alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Sequence
+
+from sojourn.errors import Overloaded, StoreError
+from sojourn.log import get_logger
+from sojourn.session import Gone, GoneReason, Save, Sessions
+
+log = get_logger(__name__)
+
+POLL = 0.5
+"""Seconds between looks at the store."""
+POLL_IN_TROUBLE = 2.0
+WAITING_MAX = 10_000
+"""Who may wait in an event loop at once."""
+BATCH = 500
+"""Sessions that are looked at in one step."""
+
+
+class Endings:
+    """Tells who waits in any event loop which sessions are over."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = (
+            weakref.WeakKeyDictionary()
+        )
+        ended = getattr(sessions, "ended", None)  # what this process itself ends
+        if ended is not None:
+            ended.append(self._wake)
+
+    async def of(self, session_id: str) -> Gone:
+        """Return why a session is over, once it is. Raises Overloaded if too many wait already."""
+        loop = asyncio.get_running_loop()
+        watch = self._watches.get(loop)
+        if watch is None:
+            watch = self._watches[loop] = _Watch(self._sessions)
+        return await watch.wait(session_id)
+
+    def _wake(self) -> None:
+        for loop, watch in list(self._watches.items()):
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(watch.woken.set)
+
+
+class _Watch:
+    """One look at the store for all who wait in this event loop."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._waiting: dict[str, list[asyncio.Future[Gone]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.woken = asyncio.Event()
+
+    async def wait(self, session_id: str) -> Gone:
+        if sum(map(len, self._waiting.values())) >= WAITING_MAX:
+            raise Overloaded(
+                f"{WAITING_MAX} wait for the ends of sessions already.", retry_after=1000
+            )
+        over = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(session_id, []).append(over)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._keep_looking())
+        self.woken.set()
+        try:
+            gone: Gone = await over
+            return gone
+        finally:
+            left = self._waiting.get(session_id, [])
+            if over in left:
+                left.remove(over)
+            if not left:
+                self._waiting.pop(session_id, None)
+
+    async def _keep_looking(self) -> None:
+        told = False
+        while self._waiting:
+            self.woken.clear()
+            pause = POLL
+            try:
+                await self._look(list(self._waiting))
+                told = False
+            except (StoreError, Overloaded) as fault:  # who waits goes on waiting
+                if not told:
+                    log.warning("sessions_unavailable", code=fault.code, error=fault.message)
+                told, pause = True, POLL_IN_TROUBLE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self.woken.wait()
+
+    async def _look(self, ids: list[str]) -> None:
+        for start in range(0, len(ids), BATCH):
+            some = ids[start : start + BATCH]
+            found = await asyncio.to_thread(self._gone, some)
+            for session_id, gone in zip(some, found, strict=True):
+                for over in self._waiting.get(session_id, ()):
+                    if gone is not None and not over.done():
+                        over.set_result(gone)
+
+    def _gone(self, ids: Sequence[str]) -> list[Gone | None]:
+        """Say which sessions are over, and why; on a thread."""
+        gone = getattr(self._sessions, "gone", None)
+        if gone is not None:
+            found: list[Gone | None] = gone(ids)
+            return found
+        # A server's, or Express's: a change of nothing tells as well.
+        revisions = self._sessions.save([Save(id=each) for each in ids])
+        return [None if each is not None else Gone(reason=GoneReason.ENDED) for each in revisions]
+
+
+__all__ = ["Endings"]

@@ -1,0 +1,188 @@
+"""`await visit.over`: an application's own socket or stream ends with its session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path
+from fastapi import FastAPI, WebSocket
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+from tests.adapters.asgi_site import DEADLINE, World, application
+from tests.adapters.django_project import AUTH, OURS
+
+from sojourn.adapters import over
+from sojourn.adapters.asgi import SessionMiddleware
+from sojourn.errors import Overloaded, StoreUnavailable
+from sojourn.session import Begin, Begun, End, Gone, GoneReason, Save, Timeouts
+
+
+def site(world: World) -> FastAPI:
+    app = application()
+
+    @app.websocket("/news")
+    async def news(socket: WebSocket) -> None:
+        await socket.accept()
+        gone: Gone = await socket.state.sojourn.over
+        await socket.send_text(gone.end_reason or gone.reason.value)
+        await socket.close()
+
+    app.add_middleware(SessionMiddleware, desk=world.desk)
+    return app
+
+
+def begin(world: World, **options: Any) -> str:
+    (begun,) = world.service.begin([Begin(user_id="ann", **options)])
+    assert isinstance(begun, Begun)
+    return begun.session.id
+
+
+def test_a_socket_is_told_when_somebody_signs_out_elsewhere() -> None:
+    world = World()
+    with TestClient(site(world)) as client:
+        client.post("/login")
+        with client.websocket_connect("/news") as socket:
+            world.service.end([End(user_id="ann", reason="signed_out_elsewhere")])
+            assert socket.receive_text() == "signed_out_elsewhere"
+            with pytest.raises(WebSocketDisconnect):
+                socket.receive_text()
+
+
+def test_without_a_session_it_is_over_at_once() -> None:
+    with (
+        TestClient(site(World())) as client,
+        client.websocket_connect("/news") as socket,
+    ):
+        assert socket.receive_text() == "absent"
+
+
+async def stream(request: HttpRequest) -> HttpResponse:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"open "
+        gone = await request.sojourn.over
+        yield (gone.end_reason or "").encode()
+
+    return StreamingHttpResponse(body())
+
+
+urlpatterns = [path("stream", stream)]
+
+
+def test_a_stream_of_djangos_ends_with_its_session() -> None:
+    world = World()
+    (begun,) = world.service.begin([Begin(user_id="ann")])
+    assert isinstance(begun, Begun)
+    cookie = f"sojourn={world.desk.codec.encode(begun.token)}".encode()
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def scenario() -> bytes:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/stream",
+            "query_string": b"",
+            "headers": [(b"host", b"app.example"), (b"cookie", cookie)],
+        }
+        asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Any:
+            return asked.pop() if asked else await asyncio.Event().wait()
+
+        request = asyncio.create_task(ASGIHandler()(scope, receive, sent.put))
+        async with asyncio.timeout(DEADLINE):
+            while (message := await sent.get()).get("body") != b"open ":
+                assert message["type"].startswith("http.response")
+            await asyncio.to_thread(world.service.end, [End(ids=(begun.session.id,), reason="bye")])
+            await request
+        return b"".join(sent.get_nowait().get("body", b"") for _ in range(sent.qsize()))
+
+    with override_settings(
+        ROOT_URLCONF=__name__, SOJOURN={"desk": world.desk}, MIDDLEWARE=[OURS, AUTH]
+    ):
+        assert asyncio.run(scenario()) == b"bye"
+
+
+def wait_for(world: World, change: Callable[[str], object], **options: Any) -> Gone:
+    """Wait for the end that a change makes."""
+
+    async def scenario() -> Gone:
+        session_id = begin(world, **options)
+        waiting = asyncio.create_task(world.desk.endings.of(session_id))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(change, session_id)
+        async with asyncio.timeout(DEADLINE):
+            return await waiting
+
+    return asyncio.run(scenario())
+
+
+def test_going_idle_is_an_end_though_nobody_makes_it() -> None:
+    world = World()
+    gone = wait_for(
+        world, lambda _: world.clock.advance(seconds=2), timeouts=Timeouts(idle_timeout=1_000)
+    )
+    assert gone.reason is GoneReason.IDLE
+
+
+def test_where_only_changes_tell_it_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server, or Express's table, has no word for it."""
+    world = World()
+    world.desk.endings = over.Endings(Plain(world.service))  # type: ignore[arg-type]  # all that it asks
+    gone = wait_for(world, lambda each: world.service.end([End(ids=(each,))]))
+    assert gone.reason is GoneReason.ENDED
+
+
+class Plain:
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    def save(self, saves: list[Save]) -> Any:
+        return self._service.save(saves)
+
+
+def test_who_waits_outlives_an_outage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(over, "POLL_IN_TROUBLE", 0.01)
+    world = World()
+    real = world.service.gone
+    failed: list[Any] = []
+
+    def gone(ids: Any) -> Any:
+        if len(failed) < 3:
+            failed.append(ids)
+            raise StoreUnavailable("away")
+        return real(ids)
+
+    monkeypatch.setattr(world.service, "gone", gone)
+    gone_at_last = wait_for(world, lambda each: world.service.end([End(ids=(each,))]))
+    assert gone_at_last.reason is GoneReason.ENDED
+    assert len(failed) == 3
+    assert caplog.text.count("sessions_unavailable") == 1
+
+
+def test_nobody_is_left_waiting_and_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over, "WAITING_MAX", 1)
+    world = World()
+
+    async def scenario() -> None:
+        session_id = begin(world)
+        waiting = asyncio.create_task(world.desk.endings.of(session_id))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await world.desk.endings.of(session_id)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        again = asyncio.create_task(world.desk.endings.of(session_id))
+        await asyncio.to_thread(world.service.end, [End(ids=(session_id,))])
+        async with asyncio.timeout(DEADLINE):
+            assert (await again).reason is GoneReason.ENDED
+
+    asyncio.run(scenario())
