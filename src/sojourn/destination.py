@@ -58,9 +58,7 @@ def is_off_limits(address: Address | str) -> bool:
     candidates = [unwrapped(address)]
     if isinstance(address, IPv6Address):
         number = int(address)
-        if (
-            address in LOCAL_NAT64
-        ):  # the other place for it under a prefix of 48 bits (RFC 6052, 2.2)
+        if address in LOCAL_NAT64:  # the place for it under 48 bits of prefix (RFC 6052, 2.2)
             candidates.append(IPv4Address((number >> 64 & 0xFFFF) << 16 | (number >> 40 & 0xFFFF)))
         if number >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP (RFC 5214, 6.1)
             candidates.append(IPv4Address(number & 0xFFFFFFFF))

@@ -10,7 +10,7 @@ import re
 NEW_MIN = 12
 """Characters that must remain when phrases, sequences and repetition are taken out of a secret."""
 DISTINCT_MIN = 8
-"""Different that a secret must have."""
+"""Different characters that a secret must have."""
 RUN_MIN = 4
 """Characters from which on a sequence (1234, dcba, aaaa) or a repeated piece counts as one."""
 INSECURE = "django-insecure-"
@@ -29,10 +29,8 @@ insecuresecret insecure unsafe placeholder example default development correctho
 passw0rd letmein iloveyou trustno1 qwertyuiop qwerty asdfghjkl asdf zxcvbnm 1qaz2wsx3edc 1q2w3e4r5t
 helloworld foobarbaz foobar loremipsum deadbeef cafebabe 1q2w3e4r5t6y7u8i9o0p q1w2e3r4t5y6u7i8o9p0 lorem
 ipsum dolor sitamet consectetur adipiscing production prod staging localhost please replacewith replace
-insert enter your change update here thisis thatis never share commit session cookie tokens
-token jwt auth oauth application server service sojourn flask django express fastapi laravel rails spring
-node python react company project website backend frontend database redis postgres mysql characters
-character chars letters more than atleast minimum length long enough random string value hash salt sign
+insert enter your change update here thisis thatis never share commit session cookie token jwt auth oauth application server service sojourn flask django express fastapi laravel rails spring
+node python react company project website backend frontend database redis postgres mysql character chars letters more than atleast minimum length long enough random string value hash salt sign
 signing encryption crypto master root user login signin pass pwd welcome monkey dragon sunshine princess
 football baseball batman superman starwars whatever temp temporary dummy fake sample simple easy only horse
 battery staple correct because hunter2 something anything nothing someone secure super safe strong hidden
@@ -84,7 +82,7 @@ def _new(text: str) -> str:
 
 
 def _sequence(text: str, at: int) -> int:
-    """Return how many from here on are one step apart, the same step each."""
+    """Return how many characters from here on are one step apart, the same step each."""
     if at + 1 >= len(text):
         return 1
     step = ord(text[at + 1]) - ord(text[at])
