@@ -68,7 +68,7 @@ campaign-bounds: dev servers ## Run adapters, client and stores on the oldest pa
 		tests/unit/api/test_uvicorn.py tests/unit/stores/sql/test_sql_file.py tests/contract/test_memory.py \
 		tests/contract/test_redis.py tests/contract/test_sql.py::TestSqlite $(ARGS)
 
-campaign-attack: dev servers ## Flood a server in every way, and send it hundreds of thousands of odd bytes (a quarter of an hour)
+campaign-attack: dev servers ## Flood a server in every way, and send it hundreds of thousands of odd bytes (ten minutes)
 	SOJOURN_FUZZ=20000 $(BIN)/python -m pytest tests/e2e/test_http_letter.py
 	$(BIN)/python -m tests.attack $(ARGS)
 

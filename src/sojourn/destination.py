@@ -6,7 +6,7 @@ who could make us ask would read the answer, or be believed because of us.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 NEVER = tuple(
     map(
@@ -14,6 +14,10 @@ NEVER = tuple(
         (
             "169.254.0.0/16",  # link-local; AWS, Google, Azure, DigitalOcean, Hetzner, Oracle, Tencent, IBM
             "100.100.100.200/32",  # Alibaba
+            "100.80.80.80/32",  # UCloud
+            "100.88.222.5/32",  # Tencent
+            "100.96.0.96/32",  # Volcengine
+            "192.80.8.124/32",  # Equinix Metal
             "168.63.129.16/32",  # Azure's wire server
             "192.0.0.192/32",  # Oracle's classic cloud
             "fe80::/10",  # link-local; OpenStack
@@ -26,7 +30,11 @@ NEVER = tuple(
         ),
     )
 )
-NAT64 = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48")))
+LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+NAT64 = (
+    *(IPv6Network("64:ff9b::/96"), LOCAL_NAT64),
+    IPv6Network("::ffff:0:0:0/96"),  # translated without state (RFC 7915)
+)
 
 Address = IPv4Address | IPv6Address
 
@@ -47,5 +55,11 @@ def is_off_limits(address: Address | str) -> bool:
     """Tell whether no request goes to an address, whatever is set."""
     if isinstance(address, str):
         address = ip_address(address.partition("%")[0])
-    real = unwrapped(address)
-    return any(real in network for network in NEVER if network.version == real.version)
+    candidates = [unwrapped(address)]
+    if isinstance(address, IPv6Address):
+        number = int(address)
+        if address in LOCAL_NAT64:  # the place for it under 48 bits of prefix (RFC 6052, 2.2)
+            candidates.append(IPv4Address((number >> 64 & 0xFFFF) << 16 | (number >> 40 & 0xFFFF)))
+        if number >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP (RFC 5214, 6.1)
+            candidates.append(IPv4Address(number & 0xFFFFFFFF))
+    return any(real in net for real in candidates for net in NEVER if net.version == real.version)

@@ -17,20 +17,28 @@ INSECURE = "django-insecure-"
 """How keys begin that Django's `startproject` makes: they are in the repositories of their projects."""
 
 _KNOWN = """
-verysecretkey verysecret 256bitsecret 256bitkey 32chars atleast32 forjwtsigning jwtsigningkey
-forproduction keyboardcat keyboardkitten changeinproduction changethisinproduction changethis changeme
-replacethis replaceme yoursecretkeyhere yoursecretkey yoursecrethere yoursecret mysecretkey mysecret
-supersecretkey supersecret topsecret notsosecret notasecret thisisasecret thisissecret secretkey
-secretvalue sessionsecret jwtsecret cookiesecret appsecret signingsecret somesecret averylongsecret
-verylongsecret atleast32characters 32characterslong morethan32characters mustbe32characters longstring
-randomstring somerandomstring arandomstring putyoursecrethere insertsecrethere donotuseinproduction
-dontuseinproduction notforproduction inproduction devsecretkey developmentkey devsecret
-developmentsecret testsecret examplesecret defaultsecret insecuresecret insecure unsafe placeholder
-example default development correcthorsebatterystaple password passw0rd letmein iloveyou trustno1
-qwertyuiop qwerty asdfghjkl asdf zxcvbnm 1qaz2wsx3edc 1q2w3e4r5t helloworld foobarbaz foobar loremipsum
-deadbeef cafebabe
+verysecretkey verysecret 256bitsecret 256bitkey 32chars atleast32 forjwtsigning jwtsigningkey forproduction
+keyboardcat keyboardkitten changeinproduction changethisinproduction changethis changeme replacethis
+replaceme yoursecretkeyhere yoursecretkey yoursecrethere yoursecret mysecretkey mysecret supersecretkey
+supersecret topsecret notsosecret notasecret thisisasecret thisissecret secretkey secretvalue sessionsecret
+jwtsecret cookiesecret appsecret signingsecret somesecret averylongsecret verylongsecret atleast32characters
+32characterslong morethan32characters mustbe32characters longstring randomstring somerandomstring
+arandomstring putyoursecrethere insertsecrethere donotuseinproduction dontuseinproduction notforproduction
+inproduction devsecretkey developmentkey devsecret developmentsecret testsecret examplesecret defaultsecret
+insecuresecret insecure unsafe placeholder example default development correcthorsebatterystaple password
+passw0rd letmein iloveyou trustno1 qwertyuiop qwerty asdfghjkl asdf zxcvbnm 1qaz2wsx3edc 1q2w3e4r5t
+helloworld foobarbaz foobar loremipsum deadbeef cafebabe 1q2w3e4r5t6y7u8i9o0p q1w2e3r4t5y6u7i8o9p0 lorem
+ipsum dolor sitamet consectetur adipiscing production prod staging localhost please replacewith replace
+insert enter your change update here thisis thatis never share commit session cookie token jwt auth oauth
+application server service sojourn flask django express fastapi laravel rails spring node python react
+company project website backend frontend database redis postgres mysql character chars letters more than
+atleast minimum length long enough random string value hash salt sign signing encryption crypto master root
+user login signin pass pwd welcome monkey dragon sunshine princess football baseball batman superman
+starwars whatever temp temporary dummy fake sample simple easy only horse battery staple correct because
+hunter2 something anything nothing someone secure super safe strong hidden private
 """
-"""Of documentation, tutorials, sample settings and lists of passwords; without case and separators."""
+"""Of documentation, tutorials, sample settings and lists of passwords, and words of which such are made;
+without case and separators. Random text has hardly ever one of them, and enough beside it."""
 PHRASES = tuple(sorted(_KNOWN.split(), key=len, reverse=True))
 _PHRASES = re.compile("|".join(PHRASES))
 _SEPARATORS = re.compile(r"[\W_]+")

@@ -127,6 +127,20 @@ class NewSession(Struct, frozen=True, kw_only=True):
         _check_who(self.user_id, self.impersonator, self.device)
 
 
+def check_cutoff(user_id: str | None, reason: str, actor: str | None) -> None:
+    """Raise InvalidInput unless a store may note this cutoff. A user's id may be from before the rule of
+    what is in one: their sessions can be ended."""
+    if user_id == "":
+        raise InvalidInput("Whose sessions? The user's id is empty.")
+    check_ending(reason, actor)
+
+
+def check_ending(reason: str, actor: str | None) -> None:
+    """Raise InvalidInput unless a store may note why sessions ended, and who ended them."""
+    check_words("reason", reason, most=ID_MAX)
+    check_words("actor", actor, most=ID_MAX)
+
+
 def _check_who(user_id: str | None, impersonator: str | None, device: Device | None) -> None:
     """Hold whoever begins a session, at whichever store and adapter, to one rule: see `text`."""
     check_id("userId", user_id)

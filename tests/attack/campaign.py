@@ -1,7 +1,7 @@
 """`make campaign-attack`: floods a server, one way after the other, and watches an honest client meanwhile.
 
     python -m tests.attack                  all floods, at full force; writes what it found down
-    python -m tests.attack --brief          a second of each, and nothing is written
+    python -m tests.attack --brief          a moment of each, and nothing is written
     python -m tests.attack --only metrics   those whose names hold a word
 
 The honest client holds a seat and beats over one connection. Memory is the server's, in MiB: before a flood,
@@ -35,8 +35,8 @@ LEFT_MAX = 16.0
 GIVE_BACK = 30.0  # seconds
 LOOK_EVERY = 0.1
 BEAT_EVERY = 0.02
-FULL = Force(connections=100, rate=400.0, seconds=15.0)
-BRIEF = Force(connections=20, rate=150.0, seconds=1.0)
+FULL = Force(connections=100, rate=400.0, seconds=10.0)
+BRIEF = Force(connections=20, rate=150.0, seconds=0.6)
 SESSIONS = 400
 """Sessions of 10 KB in the store, for lists."""
 ROOT = Path(__file__).parents[2]
@@ -142,9 +142,9 @@ async def measure(
     name: str, flood: Flood, target: Target, force: Force, *, pid: int, token: str
 ) -> Row:
     """Beat in quiet, then under a flood."""
-    await flood(target, msgspec.structs.replace(force, seconds=0.3), Tally())  # what is made once
+    await flood(target, msgspec.structs.replace(force, seconds=0.2), Tally())  # what is made once
     quiet = Honest(target.port, token)
-    await quiet.run(max(1.0, force.seconds / 3))
+    await quiet.run(force.seconds / 3)
     before = memory(pid)
     under, tally = Honest(target.port, token), Tally()
     peak, *_ = await asyncio.gather(
@@ -231,7 +231,7 @@ def write_down(rows: Sequence[Row], force: Force) -> None:
 
 def main(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attack")
-    parser.add_argument("--brief", action="store_true", help="a second of each; writes nothing")
+    parser.add_argument("--brief", action="store_true", help="a moment of each; writes nothing")
     parser.add_argument("--only", nargs="*", default=(), help="floods whose names hold a word")
     asked = parser.parse_args(given)
     force = BRIEF if asked.brief else FULL

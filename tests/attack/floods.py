@@ -6,7 +6,6 @@ All of it goes to 127.0.0.1, over a bounded number of connections, at a bounded 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import secrets
 import socket
@@ -116,6 +115,7 @@ def holding(first: bytes, again: bytes = b"", *, reads: bool = False, small: boo
 
     async def flood(target: Target, force: Force, tally: Tally) -> None:
         loop, until = asyncio.get_running_loop(), time.monotonic() + force.seconds
+        again_after = max(PAUSE, force.connections / force.rate)  # who is cut off comes again
 
         async def one() -> None:
             while time.monotonic() < until:
@@ -141,8 +141,7 @@ def holding(first: bytes, again: bytes = b"", *, reads: bool = False, small: boo
                     tally.statuses["cut"] += 1
                 finally:
                     peer.close()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await pause(PAUSE)
+                await pause(again_after)
 
         await asyncio.gather(*(one() for _ in range(force.connections)))
 

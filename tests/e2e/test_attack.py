@@ -1,4 +1,4 @@
-"""A second of each flood. `make campaign-attack` is the long form: it also looks at how long beats take."""
+"""A moment of each flood. `make campaign-attack` is the long form: it also looks at how long beats take."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.memory import GIVE_BACK_INTERVAL, give_back
 from sojourn.api.metrics import Metrics
 from sojourn.api.outbound import Outbound
 from sojourn.api.proofs import Proofs
@@ -85,6 +86,7 @@ class Context:
         self.metrics = Metrics(self.look_soon)
         shared = SharedMetrics(metrics_folder(settings)) if settings.workers > 1 else None
         self.metrics.bind(self, shared)
+        self._giving_back = Ticker("memory", give_back, GIVE_BACK_INTERVAL)
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
@@ -123,6 +125,7 @@ class Context:
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
+        self._giving_back.start()
         if self.settings.workers > 1:
             self._publishing.start()
 
@@ -159,6 +162,7 @@ class Context:
     def _stop_doctor(self) -> None:
         self._quick.stop()
         self._publishing.stop()
+        self._giving_back.stop()
         self.rounds.stop()
 
     def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:

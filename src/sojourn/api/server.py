@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from sojourn.api.limits import DATA_BODY_MAX
+from sojourn.api.memory import keep_few_large_blocks
 from sojourn.api.protocol import CONNECTIONS_MAX, KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
 from sojourn.api.sockets import GuardedSocket
 from sojourn.settings import Settings
@@ -56,6 +57,7 @@ def settle_down() -> None:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_INTERVAL)
+    keep_few_large_blocks()
     _allow_files()
 
 

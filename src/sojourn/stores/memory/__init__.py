@@ -14,7 +14,7 @@ from sojourn.errors import InvalidInput
 from sojourn.finding import Finding, Fix, clock_set_back, warning
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Repeated
 from sojourn.lease import EndReason, LeaseFilter
-from sojourn.session import TOMBSTONE
+from sojourn.session import TOMBSTONE, check_ending
 from sojourn.store import Swept, bounded
 from sojourn.stores.memory.seats import MAX_PAUSE, MemorySeats
 from sojourn.stores.memory.sessions import MemorySessions
@@ -51,6 +51,7 @@ class MemoryStore(MemorySessions, MemorySeats):
     ) -> list[str] | Repeated:
         if ids is None and user_id is None:
             raise InvalidInput("Name sessions by their ids, or by their user.")
+        check_ending(reason, actor)
         with self._lock:
             now = self.now()
 

@@ -22,6 +22,7 @@ from sojourn.session import (
     Session,
     SessionPage,
     TooMany,
+    check_cutoff,
     check_size,
 )
 from sojourn.signing_in import (
@@ -247,8 +248,7 @@ class MemorySessions(MemoryRepeats):
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
     ) -> int:
         """A cutoff lies after every one before it that may have pushed a session: see `_begin`."""
-        if user_id == "":
-            raise InvalidInput("Whose sessions? The user's id is empty.")
+        check_cutoff(user_id, reason, actor)
         with self._lock:
             cuts = [
                 cut

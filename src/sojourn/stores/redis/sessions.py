@@ -17,6 +17,8 @@ from sojourn.session import (
     Session,
     SessionPage,
     TooMany,
+    check_cutoff,
+    check_ending,
 )
 from sojourn.store import bounded
 from sojourn.stores.redis import scripts
@@ -174,6 +176,7 @@ class SessionVerbs(Verbs):
     ) -> list[str] | Repeated:
         if ids is None and user_id is None:
             raise InvalidInput("Name sessions by their ids, or by their user.")
+        check_ending(reason, actor)
         named = None if ids is None else list(ids)
         asked = [user_id, named, list(keep), reason, actor, key_row(idempotency)]
         outcome, *told = self._db.run(scripts.ENDING, ["end", asked])
@@ -187,8 +190,7 @@ class SessionVerbs(Verbs):
     def cut_off(
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
     ) -> int:
-        if user_id == "":
-            raise InvalidInput("Whose sessions? The user's id is empty.")
+        check_cutoff(user_id, reason, actor)
         return int(self._db.run(scripts.ENDING, ["cut_off", [user_id, reason, actor]]))
 
 

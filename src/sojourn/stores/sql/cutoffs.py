@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sojourn import signing_in
-from sojourn.errors import InvalidInput
+from sojourn.session import check_cutoff
 from sojourn.signing_in import Cut
 from sojourn.stores.sql.database import Tx, Verbs
 
@@ -108,8 +108,7 @@ class CutOffVerb(Verbs):
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
     ) -> int:
         """End all that was created up to now; see `Store.cut_off`."""
-        if user_id == EVERYBODY:
-            raise InvalidInput("Whose sessions? The user's id is empty.")
+        check_cutoff(user_id, reason, actor)
         name = EVERYBODY if user_id is None else user_id
 
         def work(tx: Tx) -> int:

@@ -11,6 +11,7 @@ from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import EndReason
 from sojourn.seating import end_event
+from sojourn.session import check_ending
 from sojourn.signing_in import cut_of, has_cut
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE
@@ -63,6 +64,7 @@ class EndVerb(Verbs):
         """End sessions, and release the leases that belong to them; see `Store.end`."""
         if ids is None and user_id is None:
             raise InvalidInput("Name sessions by their ids, or by their user.")
+        check_ending(reason, actor)
 
         def work(tx: Tx) -> list[str]:
             named = ids

@@ -71,7 +71,25 @@ ACQUIRES: dict[str, Callable[[Store, str], object]] = {
 }
 
 
+ENDS: dict[str, Callable[[Store, str], object]] = {
+    "reason": lambda store, text: store.end(user_id="ann", reason=text),
+    "actor": lambda store, text: store.end(user_id="ann", actor=text),
+    "reason of all": lambda store, text: store.cut_off("ann", reason=text),
+    "actor of all": lambda store, text: store.cut_off(None, actor=text),
+}
+
+
 class TextMeaning(OnManualClock):
+    @hidden
+    def test_why_sessions_end_hides_nothing(self, store: Store, text: str) -> None:
+        """Nor does the name of who ended them; and they go on."""
+        session = sign_in(store, user_id="ann")
+        for what, end in ENDS.items():
+            with pytest.raises(InvalidInput):
+                end(store, text)
+                pytest.fail(what)
+        assert [each.id for each in store.of("ann")] == [session.id]
+
     @seen
     def test_all_writing_is_kept(self, store: Store, text: str) -> None:
         """What people write comes back as it was given, where it names somebody and where it is shown."""
