@@ -80,6 +80,9 @@ def main() -> None:
             with console.status(name) as status:
                 rows = run(lambda text, status=status: status.update(text))
             console.print(table(name, rows))
+            if name == "stores":
+                for store, ratio in stores.refusals(rows).items():
+                    console.print(f"refusing one in the largest pool, {store}: {ratio:.2f} times")
             if not given.quick:
                 save(name, rows, only=given.store)
 

@@ -31,6 +31,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     us: float  # per request, median of the batches timed
     us_p99: float
+    us_mean: float = (
+        0.0  # what a refusal costs with its share of the counts: one a second in a large pool
+    )
 
 
 def measure(sizes: Sequence[int], seconds: float, say: Callable[[str], None]) -> list[Row]:
@@ -68,8 +71,11 @@ def _store(
                 "acquire, full": partial(_deny, store, full, batch),
             }
             for call, once in cases.items():
-                us, p99 = _time(once, batch, seconds)
-                rows.append(Row(store=name, call=call, pool=size, batch=batch, us=us, us_p99=p99))
+                us, p99, mean = _time(once, batch, seconds)
+                row = Row(
+                    store=name, call=call, pool=size, batch=batch, us=us, us_p99=p99, us_mean=mean
+                )
+                rows.append(row)
     return rows
 
 
@@ -127,7 +133,24 @@ def _deny(store: Store, pool: str, batch: int) -> None:
         raise RuntimeError("A full pool granted a seat.")
 
 
-def _time(once: Callable[[], None], batch: int, seconds: float) -> tuple[float, float]:
+def refusals(rows: Sequence[Row]) -> dict[str, float]:
+    """Say by store how many times a refusal alone costs, in the mean, in the largest pool what it costs in
+    the smallest."""
+    ratios = {}
+    for store in dict.fromkeys(row.store for row in rows):
+        alone = [
+            row for row in rows if (row.store, row.call, row.batch) == (store, "acquire, full", 1)
+        ]
+        small, large = min(alone, key=_pool_of), max(alone, key=_pool_of)
+        ratios[store] = large.us_mean / small.us_mean
+    return ratios
+
+
+def _pool_of(row: Row) -> int:
+    return row.pool
+
+
+def _time(once: Callable[[], None], batch: int, seconds: float) -> tuple[float, float, float]:
     for _ in range(3):
         once()
     took = []
@@ -136,4 +159,4 @@ def _time(once: Callable[[], None], batch: int, seconds: float) -> tuple[float, 
         once()
         took.append((time.perf_counter() - began) / batch * 1e6)
     took.sort()
-    return statistics.median(took), took[int(len(took) * 0.99)]
+    return statistics.median(took), took[int(len(took) * 0.99)], statistics.mean(took)

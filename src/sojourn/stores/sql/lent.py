@@ -11,9 +11,12 @@ nothing is prepared. See docs/adr/0033.
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from sojourn.errors import SettingsError
 
 # OFFSET 0: looked at once, before anything is set.
 SETTLE = """
@@ -22,6 +25,7 @@ SELECT own, {names} FROM (SELECT pg_backend_pid() = %(own_pid)s::int
 """
 PREPARE_AFTER = 5
 """So often a statement is sent before our own connection prepares it; psycopg's own default."""
+PATH = re.compile(r"-c\s*search_path=(\S+)")
 UNKNOWN = -1  # a port that no connection has
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -71,3 +75,41 @@ def _port(descriptor: int) -> int | None:
             return port
     except OSError:
         return UNKNOWN
+
+
+def keep_schema(connection: Any, options: str) -> None:
+    """Raise SettingsError where the schema that the store's URL names is not the one that a connection which
+    is not our own works in: a pooler may drop what it does not know, and tables would be made elsewhere."""
+    wanted = PATH.search(options)
+    if wanted is None:
+        return
+    there = connection.execute("SELECT current_setting('search_path')").fetchone()[0]
+    if str(there).strip('"') != wanted[1].strip('"'):
+        raise _no_options()
+
+
+def connect(make: Callable[..., Any], args: Any, params: dict[str, Any]) -> Any:
+    """Make a connection; raise SettingsError where a pooler takes no options of one, and the store's URL has
+    some. PgBouncer says so in words only, so it is asked once more without."""
+    try:
+        return make(*args, **params)
+    except Exception:
+        if "options" not in params:
+            raise
+        bare = {name: value for name, value in params.items() if name != "options"}
+        try:
+            make(*args, **bare).close()
+        except Exception:  # noqa: BLE001  # it is not for the options: the first error is the one to tell
+            bare = {}
+        if not bare:
+            raise
+        raise _no_options() from None
+
+
+def _no_options() -> SettingsError:
+    return SettingsError(
+        "The store's URL asks for a schema, or has other options, and the pooler between us and PostgreSQL"
+        " does not pass them on.",
+        hint="Let the role work in that schema (ALTER ROLE … SET search_path = …), and leave ?schema= and"
+        " ?options= out; or name PostgreSQL itself in the URL.",
+    )

@@ -221,7 +221,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> ImpatientConnection:
-        connection = ImpatientConnection.connect(*args, **params)
+        connection: ImpatientConnection = lent.connect(ImpatientConnection.connect, args, params)
         connection.reply_timeout = REPLY_TIMEOUT
         return connection
 
@@ -246,6 +246,8 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
     def prepare(connection: Any, record: Any) -> None:
         record.info[OWN] = lent.settle(connection, settings, prepare_after=prepare_after)
         record.info[LENT_BEGIN] = begin
+        if not record.info[OWN]:
+            lent.keep_schema(connection, str(url.query.get("options", "")))
 
     return engine
 

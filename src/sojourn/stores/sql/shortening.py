@@ -8,6 +8,7 @@ more when the step is committed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -65,6 +66,11 @@ FIRST, FIRST_POSTGRES = _spelled(SHORTEN, postgres=False), _spelled(IN_ORDER, po
 AGAIN = _spelled(SHORTEN.replace("{meant}", MEANT + LATE), postgres=False)
 AGAIN_POSTGRES = _spelled(IN_ORDER.replace("{meant}", MEANT + LATE), postgres=True)
 
+LOOK_AFTER = (0.02, 0.1)
+"""Seconds until leases are looked at once more, and again. A beat that waited for its row while the policy
+was changed is through as soon as that is committed; one that waits for something else, too, may come later,
+and its lease then has the old time once."""
+
 Shorter = Sequence[tuple[str, Shortening]]
 
 
@@ -91,7 +97,10 @@ def once_more(db: Database, shorter: Shorter) -> None:
     """Do so again for beats that had read the policy of before."""
     again = db.dialect.pick(sqlite=AGAIN, postgres=AGAIN_POSTGRES, mysql=AGAIN)
     doubtful = [each for each in shorter if each[1].lost_after < each[1].before]
-    if doubtful and not db.dialect.one_writer:
+    if not doubtful or db.dialect.one_writer:
+        return
+    for pause in LOOK_AFTER:
+        time.sleep(pause)
         db.transaction(lambda tx: _shorten(tx, doubtful, again))
 
 

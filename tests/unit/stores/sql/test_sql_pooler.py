@@ -210,3 +210,29 @@ def test_adopting_leaves_nothing(pooled: str) -> None:
         with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as other:
             other.execute("DROP TABLE session")
     assert found_by_neighbors(pooled) == before
+
+
+@pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])
+def test_schema_that_a_pooler_does_not_pass_on(
+    postgres_server: Server, empty_postgres: str, settings: dict[str, str]
+) -> None:
+    """Whether the pooler refuses it or drops it in silence: nothing is made in another schema."""
+    with (
+        pgbouncer(postgres_server, settings=settings) as pooler,
+        pytest.raises(SettingsError, match="pooler") as refused,
+    ):
+        stores.migrate(f"{pooler.url_of(empty_postgres)}?schema=ours")
+    assert "search_path" in str(refused.value.hint)
+
+
+def test_schema_by_way_of_a_proxy(empty_postgres: str) -> None:
+    """Who passes all on passes the schema on, too."""
+    with psycopg.connect(empty_postgres, autocommit=True) as operator:
+        operator.execute("CREATE SCHEMA ours")
+        try:
+            with FaultProxy(empty_postgres) as proxy:
+                assert everything(f"{proxy.url}?schema=ours", rounds=1) == 6
+            found = operator.execute("SELECT count(*) FROM ours.sojourn_leases").fetchone()
+            assert found == (6,)
+        finally:
+            operator.execute("DROP SCHEMA ours CASCADE")

@@ -1,0 +1,87 @@
+"""A policy is lowered while heartbeats, which take no lock of the pool, are on their way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sqlalchemy import text
+
+from sojourn.clock import HOUR, MINUTE, ManualClock
+from sojourn.lease import Lease
+from sojourn.stores.open import open_store
+from sojourn.stores.sql import shortening
+from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.dialect import Backend
+from sojourn.stores.sql.store import SqlStore
+from sojourn.testing import processes
+from sojourn.testing.builders import beat, look_up, pool, take
+
+WAITING = {
+    Backend.POSTGRES: "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    " AND datname = current_database()",
+    Backend.MYSQL: "SELECT variable_value + 0 FROM information_schema.global_status"
+    " WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
+}
+DEADLINE = 20.0  # seconds
+
+
+@pytest.fixture(params=["empty_postgres", "empty_mariadb"])
+def store(request: pytest.FixtureRequest) -> Iterator[SqlStore]:
+    url: str = request.getfixturevalue(request.param)
+    with closing(open_store(url, clock=ManualClock())) as store:
+        assert isinstance(store, SqlStore)
+        yield store
+
+
+def lowered_under_a_beat(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> tuple[Lease, Lease]:
+    """Lower lost_after to a minute, while a beat has read the old policy and waits for the lease's row.
+    Return the lease as it was granted, and as it is afterwards."""
+    store.define([pool(1, lost_after=HOUR)])
+    lease = take(store)
+    late = threading.Thread(target=beat, args=(store, lease))
+    real = shortening.shorten
+
+    def shorten(tx: Tx, shorter: shortening.Shorter) -> None:
+        real(tx, shorter)
+        if shorter and late.ident is None:
+            late.start()
+            assert processes.wait_until(lambda: waits(store), DEADLINE)
+
+    look = shortening.once_more
+
+    def once_more(db: Database, shorter: shortening.Shorter) -> None:
+        if shorter:
+            late.join()
+        look(db, shorter)
+
+    monkeypatch.setattr(shortening, "shorten", shorten)
+    monkeypatch.setattr(shortening, "once_more", once_more)
+    store.define([pool(1, lost_after=MINUTE)])
+    found = look_up(store, lease.id)
+    assert found is not None
+    return lease, found
+
+
+def waits(store: SqlStore) -> bool:
+    engine = store._db.engine
+    with engine.connect() as connection:
+        asked = connection.execute(text(WAITING[store._db.dialect.backend]))
+        return bool(asked.scalar_one())
+
+
+def test_beat_that_had_read_the_old_policy(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not give its lease the old time once more."""
+    lease, found = lowered_under_a_beat(store, monkeypatch)
+    assert found.expires_at == lease.acquired_at + MINUTE
+
+
+def test_it_would_without_a_second_look(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the test above can fail."""
+    monkeypatch.setattr(shortening, "LOOK_AFTER", ())
+    lease, found = lowered_under_a_beat(store, monkeypatch)
+    assert found.expires_at == lease.acquired_at + HOUR
