@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from tests.older import (
     PERSON,
     SEATS,
@@ -25,6 +25,7 @@ from tests.older import (
 )
 from tests.unit.stores.sql.test_sql_faults import VERBS
 
+from sojourn.errors import StoreBroken
 from sojourn.lease import Beat, Lease, Release, Renew
 from sojourn.session import NewSession, Session
 from sojourn.stores import open as stores
@@ -35,12 +36,6 @@ from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import acquire, pool, take
 
 SERVERS = ["postgres_url", "mariadb_url"]
-
-
-@pytest.fixture(params=["sqlite_url", *SERVERS])
-def url(request: pytest.FixtureRequest) -> str:
-    """A database of version 0005."""
-    return made(request)
 
 
 @pytest.fixture(params=SERVERS)
@@ -267,6 +262,36 @@ def test_rights_and_owner_go_to_the_old_names(postgres_url: str) -> None:
         execute(
             postgres_url, f"DROP OWNED BY {role}, {role}_owner", f"DROP ROLE {role}, {role}_owner"
         )
+
+
+def test_who_may_make_no_view(mariadb_url: str) -> None:
+    """Nothing is changed while a server of before would be cut off by it; else it is renamed all the same."""
+    make_database(mariadb_url)
+    with closing(open_older(mariadb_url)) as older:
+        fill(older)
+    register(mariadb_url)
+    parsed = make_url(mariadb_url)
+    user = f"'{parsed.database}'@'%'"
+    rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX"
+    execute(
+        mariadb_url,
+        f"CREATE USER {user} IDENTIFIED BY 'pw'",
+        f"GRANT {rights} ON {parsed.database}.* TO {user}",
+    )
+    url = parsed.set(username=parsed.database, password="pw").render_as_string(hide_password=False)
+    before = names(mariadb_url)
+    with pytest.raises(
+        StoreBroken, match=r"may not make views.*server elder, process 7"
+    ) as refused:
+        stores.migrate(url)
+    assert "CREATE VIEW" in refused.value.hint
+    assert names(mariadb_url) == before
+    execute(mariadb_url, "UPDATE instances SET stopped_at = seen_at")
+    stores.migrate(url)
+    assert names(mariadb_url) == (set(schema.metadata.tables), set())
+    with closing(opened(mariadb_url)) as store:
+        assert isinstance(store.load([PERSON])[0], Session)
+    execute(mariadb_url, f"DROP USER {user}")
 
 
 def test_statements_name_no_index_of_a_view(mariadb_url: str) -> None:
