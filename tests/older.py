@@ -7,17 +7,27 @@ the last version before the change wrote them. Its other statements were those o
 from __future__ import annotations
 
 import re
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 
-from sojourn.clock import STORE_CLOCK
+from sojourn.clock import DAY, STORE_CLOCK
+from sojourn.doctor.doctor import Doctor
+from sojourn.lease import Lease
+from sojourn.session import NewSession
 from sojourn.stores import open as stores
+from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Database
-from sojourn.stores.sql.names.facts import NOUNS
+from sojourn.stores.sql.names import facts
+from sojourn.stores.sql.names.facts import NOUNS, PREFIX
 from sojourn.stores.sql.store import SqlStore
+from sojourn.testing.builders import pool, take
 
+SEATS = 40
+PERSON = b"p" * 32
+"""The token of whom `fill` signs in."""
 SCHEMAS = Path(__file__).parent / "schema_0005"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 NEW_NAME = re.compile(rf"\bsojourn_(?=(?:{'|'.join(NOUNS)})(?:_|\b))")
@@ -93,3 +103,71 @@ def register(url: str, *, table: str = "instances") -> None:
         "mysql": "timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000",
     }[make_url(url).drivername]
     execute(url, REGISTER.format(table=table, now=now))
+
+
+def opened(url: str) -> SqlStore:
+    store = stores.open_store(url)
+    assert isinstance(store, SqlStore)
+    return store
+
+
+def fill(store: SqlStore) -> Lease:
+    """Let something happen that leaves rows in most tables."""
+    store.define([pool(SEATS)])
+    store.create([NewSession(id="ses", token_hash=PERSON, user_id="ann")])
+    store.create([NewSession(id="gone", token_hash=b"g" * 32, user_id="bob")])
+    store.end(ids=["gone"])
+    store.pulse()
+    return take(store, "ann", session_id="ses")
+
+
+def rows(url: str, *, prefix: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Read every row of every table, by the columns that it had before."""
+    found = {}
+    for noun in NOUNS:
+        table = facts.ours(noun)
+        columns = ", ".join(c.name for c in table.columns if c.name != "schema_version")
+        read = execute(url, f"SELECT {columns} FROM {prefix}{noun}")
+        found[noun] = sorted(map(tuple, read), key=repr)
+    return found
+
+
+def assert_kept(before: dict[str, list[tuple[Any, ...]]], url: str) -> None:
+    """Every row is as it was; marks may have come to those that were there."""
+    after = rows(url, prefix=PREFIX)
+    assert set(before.pop("marks")) <= set(after.pop("marks"))
+    assert after == before
+
+
+def names(url: str) -> tuple[set[str], set[str]]:
+    """Return the tables and the views that have one of our names."""
+    engine = engine_of(url)
+    found = inspect(engine)
+    ours = {*NOUNS, *schema.metadata.tables}
+    there = ours & set(found.get_table_names()), ours & set(found.get_view_names())
+    engine.dispose()
+    return there
+
+
+def indexes(url: str) -> dict[str, set[str]]:
+    engine = engine_of(url)
+    found = {
+        table: {str(each["name"]) for each in inspect(engine).get_indexes(table)}
+        | {str(inspect(engine).get_pk_constraint(table)["name"])}
+        for table in schema.metadata.tables
+    }
+    engine.dispose()
+    return found
+
+
+def wrong(url: str) -> dict[str, str]:
+    """What doctor finds: the title of each finding that is not well, by its check."""
+    examiner = stores.open_examiner(url, place="here")
+    assert examiner is not None
+    with closing(examiner):
+        seen = list(Doctor([examiner], nullcontext).examine())
+    return {x.check.id: x.finding.title for x in seen if x.finding.verdict.rank}
+
+
+def age_the_renaming(url: str) -> None:
+    execute(url, f"UPDATE sojourn_marks SET value = value - {DAY} WHERE name = 'renamed'")

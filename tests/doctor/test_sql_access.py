@@ -267,10 +267,10 @@ def test_grants_of_postgres(postgres_url: str) -> None:
         try:
             url = str(make_url(postgres_url).set(username=role))
             assert wrong(url) == {}
-            patient.execute(f"REVOKE DELETE ON leases FROM {role}")
+            patient.execute(f"REVOKE DELETE ON sojourn_leases FROM {role}")
             assert wrong(url) == {"store.grants": FAILURE}
             patient.execute(
-                f"GRANT DELETE ON leases TO {role}",
+                f"GRANT DELETE ON sojourn_leases TO {role}",
                 "ALTER TABLE sojourn_sessions ENABLE ROW LEVEL SECURITY",
             )
             assert wrong(url) == {"store.grants": FAILURE}

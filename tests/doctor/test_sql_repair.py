@@ -155,7 +155,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert set(patient.wrong()) == {"schema.keys", "schema.duplicates", "schema.indexes"}
         run(tmp_path, *DOCTOR, "--fix", code=2)  # nobody is there to be asked
         mended = run(tmp_path, *DOCTOR, "--fix", "--yes").stdout
-        assert "Rebuilt sessions" in mended
+        assert "Rebuilt sojourn_sessions" in mended
         assert "All is well" in mended
         document = json.loads(run(tmp_path, *DOCTOR, "--fix", "--json").stdout)
         assert document["worst"] == Verdict.OK

@@ -66,7 +66,7 @@ def look(tx: Tx) -> Left:
     views = tuple((postgres if _is_postgres(tx) else mysql).views(tx, named)) if named else ()
     if not (views or waiting):
         return Left()
-    now, since = tx.now(), facts.renamed_at(tx)
+    now, since = facts.now(tx), facts.renamed_at(tx, there)
     return Left(
         views=views,
         waiting=waiting,
@@ -93,7 +93,7 @@ def finish(tx: Tx) -> None:
             return
         if _is_postgres(tx):
             postgres.drop(tx, postgres.views(tx, left.views))
-        else:
+        elif left.views:
             mysql.drop(tx, left.views)
         tx.do(facts.FORGET)
 

@@ -114,8 +114,15 @@ def view(name: str, table: str) -> str:
     return VIEW.replace("{name}", name).replace("{table}", table)
 
 
-def renamed_at(tx: Tx) -> int | None:
+def now(tx: Tx) -> int:
+    """Read the clock that decides, and judge nothing by it: a migration is not started over."""
+    return int(tx.rows("SELECT {now}", {"now": tx.instant})[0][0])
+
+
+def renamed_at(tx: Tx, there: Names) -> int | None:
     """Return when the old names became views; None if that is not known."""
+    if PREFIX + "marks" not in there.tables:
+        return None
     rows = tx.rows(NOTED, {"name": ROW})
     return rows[0][0] if rows else None
 
@@ -124,7 +131,7 @@ def note(tx: Tx) -> None:
     """Note that the old names are views from now on, unless that is noted."""
     for name in (ROW, MISSING):
         if not tx.rows(NOTED, {"name": name}):
-            tx.do(NOTE, {"name": name, "at": tx.now()})
+            tx.do(NOTE, {"name": name, "at": now(tx)})
 
 
 def index_names(noun: str) -> dict[str, str]:
@@ -147,7 +154,7 @@ def programs(tx: Tx, there: Names) -> list[str]:
         if not {"host", "pid", "seen_at", "stopped_at"} <= columns:  # somebody else's, or damaged
             return found
         older = " AND schema_version IS NULL" if "schema_version" in columns else ""
-        since = {"since": tx.now() - INSTANCE_ALIVE}
+        since = {"since": now(tx) - INSTANCE_ALIVE}
         rows = tx.rows(RUNNING.replace("{table}", table).replace("{older}", older), since)
         found += [f"server {row[0]}, process {row[1]}" for row in rows]
     if tx.dialect.backend is Backend.POSTGRES:

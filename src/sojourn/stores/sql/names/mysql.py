@@ -113,16 +113,16 @@ def _swap(tx: Tx, nouns: Sequence[str]) -> None:
 
 def _without_views(tx: Tx, nouns: Sequence[str], programs: Sequence[str]) -> None:
     """Rename where no view may be made: nobody may need one."""
+    there = set(inspect(tx.connection).get_table_names())
+    for noun in nouns:
+        if PREFIX + noun in there:
+            tx.do(f"DROP TABLE {PREFIX}{noun}")  # empty: it stood in the place of the table
     if programs:
         raise StoreBroken(
             "The tables get new names, and this user may not make views for the programs that know the old "
             f"ones: {'; '.join(programs)}.",
             hint="Grant it CREATE VIEW on the database, or stop those programs first. Nothing was changed.",
         )
-    there = set(inspect(tx.connection).get_table_names())
-    for noun in nouns:
-        if PREFIX + noun in there:
-            tx.do(f"DROP TABLE {PREFIX}{noun}")  # empty: it stood in the place of the table
     _patiently(tx, f"RENAME TABLE {', '.join(f'{x} TO {PREFIX}{x}' for x in nouns)}")
 
 
