@@ -25,6 +25,7 @@ import pytest
 from hypothesis import settings
 from tests import quick
 from tests.databases import Reused, copied, migrated_file
+from tests.slowest import slowest_parts
 
 from sojourn.testing import processes
 from sojourn.testing.servers import Kind, Server, fresh_database, mariadb, postgres, shared
@@ -146,6 +147,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in slowest_parts(terminalreporter.stats.values()):
+        terminalreporter.write_line(line)
     for why, count in config.stash.get(LEFT_OUT, {}).items():
         terminalreporter.write_line(f"left out: {count:,} that start {why}")
 
