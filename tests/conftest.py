@@ -106,8 +106,6 @@ LONG = (
     "test_a_store_that_dies",
 )
 """What takes more than about five seconds; much of it is waiting, during which others can work."""
-WAITING = ("Clocks::", "tests/contract/test_redis_clock.py::")
-"""Parts of names of tests that mostly wait for leases to run out, on servers that a module starts once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,7 +130,7 @@ def rank(item: pytest.Item) -> int:
     name = item.name.partition("[")[0]
     if name in LONG:
         return LONG.index(name)
-    return len(LONG) + (not any(part in item.nodeid for part in WAITING))
+    return len(LONG) + (not quick.waits(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytest
-from tests.quick import Rule
+from tests.quick import Rule, waits
 from tests.slowest import slowest_parts
 
 from sojourn.testing import redis_server, servers
@@ -100,3 +100,14 @@ def test_the_files_that_took_longest_are_told() -> None:
     assert lines[0] == "  100.0 s      1 tests  tests/test_0.py"
     assert [line.split()[-1] for line in lines[1:]] == files[:2:-1]
     assert list(slowest_parts([calls[:1]])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "waiting"),
+    [
+        ("tests/contract/test_memory.py::TestMemoryClocks::test_time_goes_on", True),
+        ("tests/contract/test_memory.py::TestMemory::test_time_goes_on", False),
+    ],
+)
+def test_what_waits_for_leases_is_known_by_its_name(name: str, waiting: bool) -> None:
+    assert waits(name) is waiting
