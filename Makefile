@@ -39,7 +39,7 @@ quick: dev ## Run the tests on memory and SQLite alone: no server, no browser, n
 	$(BIN)/python -m pytest --quick --quiet --numprocesses $(QUICK_JOBS) --dist worksteal $(ARGS)
 
 test: dev servers check ## Run every check and every test, as CI does (ARGS: pytest's)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --durations=7 --durations-min=1 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 coverage: dev servers ## Run every test and show which lines and branches none of them reached (takes longer)
 	@$(BIN)/coverage erase

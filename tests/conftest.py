@@ -25,6 +25,7 @@ import pytest
 from hypothesis import settings
 from tests import quick
 from tests.databases import Reused, copied, migrated_file
+from tests.slowest import slowest_parts
 
 from sojourn.testing import processes
 from sojourn.testing.servers import Kind, Server, fresh_database, mariadb, postgres, shared
@@ -105,8 +106,6 @@ LONG = (
     "test_a_store_that_dies",
 )
 """What takes more than about five seconds; much of it is waiting, during which others can work."""
-WAITING = ("Clocks::", "tests/contract/test_redis_clock.py::")
-"""Parts of names of tests that mostly wait for leases to run out, on servers that a module starts once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,7 +130,7 @@ def rank(item: pytest.Item) -> int:
     name = item.name.partition("[")[0]
     if name in LONG:
         return LONG.index(name)
-    return len(LONG) + (not any(part in item.nodeid for part in WAITING))
+    return len(LONG) + (not quick.waits(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -146,6 +145,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in slowest_parts(terminalreporter.stats.values()):
+        terminalreporter.write_line(line)
     for why, count in config.stash.get(LEFT_OUT, {}).items():
         terminalreporter.write_line(f"left out: {count:,} that start {why}")
 

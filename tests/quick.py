@@ -1,7 +1,8 @@
 """What `pytest --quick` runs: what needs no server of somebody else's, no browser and no Node.
 
 Which tests those are is read from the tests: one is left out if its own code, that of its fixtures, or that
-of a helper which these call, starts such a thing. So a new test is sorted without being listed.
+of a helper which these call, starts such a thing. So a new test is sorted without being listed. What waits
+for leases to run out under a clock that is set is left out, too: it takes two minutes and no processor.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ STARTERS = {
     "subprocess.run": "processes",
 }
 """What starts something, and what is said of it."""
+WAITING = ("Clocks::", "tests/contract/test_redis_clock.py::")
+"""Parts of names of tests that mostly wait for leases to run out, on servers that a module starts once."""
+
+
+def waits(nodeid: str) -> bool:
+    """Whether a test waits for leases to run out: three seconds each, with an idle processor."""
+    return any(part in nodeid for part in WAITING)
 
 
 class Rule:
@@ -139,6 +147,8 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> dict[str, int]:
         fixtures = item.session._fixturemanager
         rule = rules.setdefault(id(fixtures), Rule(fixtures))
         why = rule.starts(item) if isinstance(item, pytest.Function) else frozenset()
+        if not why and waits(item.nodeid):
+            why = frozenset({"leases and wait until they run out"})
         (out if why else kept).append(item)
         left.update([" and ".join(sorted(why))] if why else [])
     items[:] = kept

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from tests.quick import Rule
+from tests.quick import Rule, waits
+from tests.slowest import slowest_parts
 
 from sojourn.testing import redis_server, servers
 from sojourn.testing.servers import Kind, postgres
@@ -80,3 +81,33 @@ def calls_itself() -> Any:
 )
 def test_what_a_function_starts(function: Callable[[], Any], starts: set[str]) -> None:
     assert Rule(None)._of(function) == starts
+
+
+def test_the_files_that_took_longest_are_told() -> None:
+    """With their tests, and the time of their fixtures; at most seven of them."""
+
+    def report(file: str, when: Literal["setup", "call"], seconds: float) -> pytest.TestReport:
+        place = (file, 1, "test_it")
+        return pytest.TestReport(
+            f"{file}::test_it", place, {}, "passed", None, when, duration=seconds
+        )
+
+    files = [f"tests/test_{n}.py" for n in range(9)]
+    calls = [report(file, "call", n) for n, file in enumerate(files)]
+    setups = [report(files[0], "setup", 100.0), "no report"]
+    first, *lines = slowest_parts([calls, setups])
+    assert first == "9 tests in 136 s of all workers; slowest:"
+    assert lines[0] == "  100.0 s      1 tests  tests/test_0.py"
+    assert [line.split()[-1] for line in lines[1:]] == files[:2:-1]
+    assert list(slowest_parts([calls[:1]])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "waiting"),
+    [
+        ("tests/contract/test_memory.py::TestMemoryClocks::test_time_goes_on", True),
+        ("tests/contract/test_memory.py::TestMemory::test_time_goes_on", False),
+    ],
+)
+def test_what_waits_for_leases_is_known_by_its_name(name: str, waiting: bool) -> None:
+    assert waits(name) is waiting

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, make_url, text
 
 from sojourn.doctor.doctor import Doctor
@@ -228,3 +229,21 @@ def test_new_files_are_private(sqlite_url: str) -> None:
         page = tx.core(text("PRAGMA page_size")).scalar()
         assert page == 1024
         assert "sojourn_leases" in inspect(tx.connection).get_table_names()
+
+
+def test_versions_are_what_alembic_takes_them_for() -> None:
+    """They are read from the names of files."""
+    scripts = ScriptDirectory(str(migrations.FOLDER))
+    assert migrations.known() == {each.revision for each in scripts.walk_revisions()}
+    assert migrations.head() == scripts.get_current_head()
+
+
+def test_a_start_on_a_current_schema_needs_no_alembic(empty_sqlite: str) -> None:
+    script = (
+        "import sys; from sojourn.stores.open import open_store\n"
+        "open_store(sys.argv[1], migrate=True).close()\n"
+        "print('sqlalchemy' in sys.modules, 'alembic' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, empty_sqlite]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -11,9 +11,6 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, insert, inspect, select
 
 from sojourn.errors import StoreBroken, StoreUnavailable
@@ -40,22 +37,15 @@ WHERE name = :name AND (value IS NULL OR value < (SELECT coalesce(max(id), 0) FR
 """
 
 
-@functools.cache
-def _scripts() -> ScriptDirectory:
-    """Read the migrations once per process: they do not change while it runs."""
-    return ScriptDirectory(str(FOLDER))
-
-
 def head() -> str:
     """Return the schema's version that this code needs."""
-    newest = _scripts().get_current_head()
-    assert newest is not None  # there is at least one migration
-    return newest
+    return max(known())
 
 
-def known() -> set[str]:
-    """Return the versions that this code knows."""
-    return {each.revision for each in _scripts().walk_revisions()}
+@functools.cache
+def known() -> frozenset[str]:
+    """Return the versions that this code knows: its migrations' files are named after them."""
+    return frozenset(each.name[:4] for each in (FOLDER / "versions").glob("[0-9]*.py"))
 
 
 def version(db: Database) -> str | None:
@@ -108,14 +98,22 @@ def _bring_up(tx: Tx) -> None:
     if noted != [head()]:  # else all tables are ours: a start need not read each one's columns
         _keep_off(tx, begun=bool(noted))
         change.take_over(tx, begun=bool(noted))
-    for later in noted[1:]:  # every step may be taken twice
-        tx.do(FORGET_VERSION, {"version": later})
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
-    config.attributes["connection"] = tx.connection
-    command.upgrade(config, "head")
+        for later in noted[1:]:  # every step may be taken twice
+            tx.do(FORGET_VERSION, {"version": later})
+        _upgrade(tx.connection)
     repair(tx)
     change.finish(tx)
+
+
+def _upgrade(connection: Connection) -> None:
+    """Take the steps that are missing. Alembic is imported here: most starts need none of it."""
+    from alembic import command  # noqa: PLC0415  # with its templates, a sixth of a server's start
+    from alembic.config import Config  # noqa: PLC0415  # likewise
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _have_place(tx: Tx) -> None:
