@@ -139,6 +139,12 @@ async def admit_key(context: Context, presented: str, key_hash: bytes, client: A
         raise unknown_key()
 
 
+async def refuse_body(receive: Receive, body_max: int) -> None:
+    """Raise InvalidInput for what a call would pass over, as a `licenseId` must not be."""
+    if (await read_whole(receive, body_max)).strip() not in NO_BODY:
+        raise InvalidInput("This call takes no body.", hint="Its path and `?` say it all.")
+
+
 def operator(
     method: Method,
     path: str,
@@ -168,12 +174,7 @@ def operator(
             if reader.body is not None:
                 body = await read_body(receive, incoming.content_type, settings.body_max)
             else:
-                sent = (await read_whole(receive, settings.body_max)).strip()
-                # What it says would be passed over, as a `licenseId` must not be.
-                if sent not in NO_BODY:
-                    raise InvalidInput(
-                        "This call takes no body.", hint="Its path and `?` say it all."
-                    )
+                await refuse_body(receive, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)
