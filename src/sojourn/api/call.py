@@ -139,6 +139,12 @@ async def admit_key(context: Context, presented: str, key_hash: bytes, client: A
         raise unknown_key()
 
 
+async def refuse_body(receive: Receive, body_max: int) -> None:
+    """Raise InvalidInput for what a call would pass over, as a `licenseId` must not be."""
+    if (await read_whole(receive, body_max)).strip() not in NO_BODY:
+        raise InvalidInput("This call takes no body.", hint="Its path and `?` say it all.")
+
+
 def operator(
     method: Method,
     path: str,
@@ -168,7 +174,7 @@ def operator(
             if reader.body is not None:
                 body = await read_body(receive, incoming.content_type, settings.body_max)
             else:
-                await _expect_no_body(receive, settings.body_max)
+                await refuse_body(receive, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)
@@ -205,12 +211,6 @@ def operator(
         )
 
     return decorate
-
-
-async def _expect_no_body(receive: Receive, body_max: int) -> None:
-    """Raise InvalidInput for a body: what it says would be passed over, as a `licenseId` must not be."""
-    if (await read_whole(receive, body_max)).strip() not in NO_BODY:
-        raise InvalidInput("This call takes no body.", hint="Its path and `?` say it all.")
 
 
 def answered(tell: Callable[..., Any]) -> Any:
