@@ -12,7 +12,7 @@ from typing import TypeAlias
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
-from sojourn.service.request_session import Step, T, Visit
+from sojourn.service.request_session import RequestSession, Step, T
 from sojourn.session import Gone, Session, Timeouts, TooMany
 
 Headers = list[tuple[str, str]]
@@ -28,11 +28,11 @@ class SyncVisit:
             within the request: a person waits for a dead database once.
     """
 
-    def __init__(self, desk: LazyDesk, make: Callable[[Desk], Visit]) -> None:
+    def __init__(self, desk: LazyDesk, make: Callable[[Desk], RequestSession]) -> None:
         self.fault: Unavailable | None = None
         self._lazy = desk
         self._make = make
-        self._visit: Visit | None = None
+        self._visit: RequestSession | None = None
         self._left = False
 
     @property
@@ -41,7 +41,7 @@ class SyncVisit:
         return self._visit is not None
 
     @property
-    def visit(self) -> Visit:
+    def visit(self) -> RequestSession:
         """The visit, opened. Raises StoreError."""
         if self._visit is None:
             if self.fault is not None:
@@ -61,7 +61,7 @@ class SyncVisit:
                 visit.data.close()
         return self._visit
 
-    def _settle(self, desk: Desk, visit: Visit) -> None:
+    def _settle(self, desk: Desk, visit: RequestSession) -> None:
         """Look a visit over that was just opened; for frameworks with rules of their own."""
 
     @property
@@ -143,7 +143,7 @@ class UserVisit(SyncVisit):
     """A visit that signs people in, where the framework has no way of its own."""
 
     @classmethod
-    def of(cls, desk: LazyDesk, visit: Visit) -> UserVisit:
+    def of(cls, desk: LazyDesk, visit: RequestSession) -> UserVisit:
         """Return one over a visit that is open."""
         made = cls(desk, lambda _desk: visit)
         made._visit = visit  # ours
@@ -157,11 +157,11 @@ class UserVisit(SyncVisit):
         timeouts: Timeouts | None = None,
         ending: Sequence[str] = (),
     ) -> Session | TooMany:
-        """Sign a user in, under a new token; see `Visit.begin`."""
+        """Sign a user in, under a new token; see `RequestSession.begin`."""
         return self.run(self.visit.begin(user_id, level=level, timeouts=timeouts, ending=ending))
 
     def impersonate(self, user_id: object) -> Session:
-        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
+        """Act as another user, visibly, for an hour at most; see `RequestSession.impersonate`."""
         return self.run(self.visit.impersonate(user_id))
 
     def save(self) -> None:
