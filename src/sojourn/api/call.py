@@ -163,16 +163,7 @@ def operator(
             presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
             key_hash = context.services.keys.recognize(presented)
             await admit_key(context, presented, key_hash, incoming.client)
-            body = b""
-            if reader.body is not None:
-                body = await read_body(receive, incoming.content_type, settings.body_max)
-            else:
-                sent = (await read_whole(receive, settings.body_max)).strip()
-                # What it says would be passed over, as a `licenseId` must not be.
-                if sent not in NO_BODY:
-                    raise InvalidInput(
-                        "This call takes no body.", hint="Its path and `?` say it all."
-                    )
+            body = await _body_of(reader, incoming, receive, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)
@@ -209,6 +200,16 @@ def operator(
         )
 
     return decorate
+
+
+async def _body_of(reader: Reader, incoming: Incoming, receive: Receive, body_max: int) -> bytes:
+    """Return the body of a call that takes one. Raises InvalidInput where it takes none and one is sent:
+    a `licenseId` in it must not be passed over."""
+    if reader.body is not None:
+        return await read_body(receive, incoming.content_type, body_max)
+    if (await read_whole(receive, body_max)).strip() not in NO_BODY:
+        raise InvalidInput("This call takes no body.", hint="Its path and `?` say it all.")
+    return b""
 
 
 def answered(tell: Callable[..., Any]) -> Any:

@@ -22,6 +22,7 @@ from msgspec import Struct
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 
+from sojourn.decoding import prepared
 from sojourn.log import get_logger
 
 if sys.platform != "win32":
@@ -56,6 +57,7 @@ class Sample(Struct, array_like=True):
     value: float
 
 
+@prepared
 class Family(Struct, array_like=True):
     """A metric family, as it is written down."""
 
