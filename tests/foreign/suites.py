@@ -43,6 +43,8 @@ DJANGO = Suite(
         "SojournSessionTests.test_session_key_valid_string_saved": NOT_ADOPTED,
         "SessionMiddlewareTests.test_empty_session_saved": ITS_TABLE,
         "SessionAuthenticationTests.test_user_password_change_updates_session": ID_STAYS,
+        "TestGetUser.test_get_user_fallback_secret": ID_STAYS,
+        "TestGetUser.test_aget_user_fallback_secret": ID_STAYS,
         "ChangeListTests.test_changelist_view_list_editable_changed_objects_uses_filter": NOT_A_TABLE,
         "AdminCustomQuerysetTest.test_changelist_view_count_queries": NOT_A_TABLE,
         "AdminSearchTest.test_no_total_count": NOT_A_TABLE,

@@ -273,8 +273,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def commit(self, status: int) -> Headers:
         """Save unless the response reports a fault; return the headers that it must carry."""
         renew = settings.SESSION_SAVE_EVERY_REQUEST and status < FAULT_STATUS
-        if not self.sojourn.opened and not renew:
-            return []
+        if not self.sojourn.opened:
+            if not renew:
+                return []
+            try:
+                _ = self.sojourn.visit
+            except (StoreError, Overloaded, CookiesTooLarge):
+                return []  # nobody has asked for the session: the page is served, and renews nothing
         if status < FAULT_STATUS:
             self._save()
             self.sojourn.visit.rewrite_cookie()  # `set_expiry` may have come after the session began
