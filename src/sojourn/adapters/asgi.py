@@ -205,11 +205,16 @@ class BatcherPerLoop:
             weakref.WeakKeyDictionary()
         )
         self._last: tuple[asyncio.AbstractEventLoop, Batcher] | None = None
+        self._desk: Desk | None = None
 
     def of(self, desk: Desk) -> Batcher:
         """Return the running loop's batcher."""
         loop = running_loop()
         last = self._last
+        if desk is not self._desk:  # tests have put another in its place
+            with self._lock:
+                self._desk, self._last, last = desk, None, None
+                self._of.clear()
         if last is not None and last[0] is loop:
             return last[1]
         batcher = self._of.get(loop)

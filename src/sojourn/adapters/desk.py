@@ -186,6 +186,17 @@ class LazyDesk:
         with self._lock:
             self._desk = None
 
+    def put_aside(self) -> Desk | None:
+        """Forget this process's desk without closing it, and return it."""
+        with self._lock:
+            desk, self._desk = self._desk, None
+            return desk
+
+    def put_back(self, desk: Desk | None) -> None:
+        """Take a desk that was put aside again."""
+        with self._lock:
+            self._desk = desk
+
     def close(self) -> None:
         with self._lock:
             if self._desk is not None:
@@ -200,6 +211,15 @@ class LazyDesk:
 
 
 _lazy: WeakSet[LazyDesk] = WeakSet()
+
+
+def lazy_desks() -> list[LazyDesk]:
+    """Return all of this process."""
+    return list(_lazy)
+
+
+instead: Callable[[Rules | None, Sequence[str]], Desk] | None = None
+"""While tests of an application run: makes the desks, in the place of what settings and arguments name."""
 
 
 def _forked() -> None:
@@ -225,6 +245,8 @@ def open_desk(
 
     Raises SettingsError for a missing, short or well-known secret, and StoreError.
     """
+    if instead is not None:
+        return instead(rules, trusted_proxies or ())
     given = [secret] if isinstance(secret, str) else secret
     for each in given or ():
         check_secret(each)

@@ -38,7 +38,7 @@ from msgspec.structs import replace
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
 from sojourn.adapters.django_responses import load_cookie, unavailable
-from sojourn.adapters.django_settings import check_settings, lazy_desk
+from sojourn.adapters.django_settings import check_settings, lazy_desk, sent_by_header
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
@@ -277,8 +277,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def commit(self, status: int) -> Headers:
         """Save unless the response reports a fault; return the headers that it must carry."""
         renew = settings.SESSION_SAVE_EVERY_REQUEST and status < FAULT_STATUS
-        if not self.sojourn.opened and not renew:
-            return []
+        if not self.sojourn.opened:
+            if not renew:
+                return []
+            try:
+                _ = self.sojourn.visit
+            except (StoreError, Overloaded, CookiesTooLarge):
+                return []  # nobody has asked for the session: the page is served, and renews nothing
         if status < FAULT_STATUS:
             self._save()
             self.sojourn.visit.rewrite_cookie()  # `set_expiry` may have come after the session began
@@ -374,7 +379,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             )
 
         request.sojourn = DjangoVisit(lazy_desk, make)
-        if _by_header(request):
+        if sent_by_header(request):
             # Browsers send no such header by themselves, so no page of others can make one send it.
             request._dont_enforce_csrf_checks = True  # noqa: SLF001  # as DRF does
         request.session = self.SessionStore(visit=request.sojourn)
@@ -435,17 +440,6 @@ def _abandon(request: HttpRequest) -> None:
     """Take back what no response has told the browser of."""
     if isinstance(getattr(request, "sojourn", None), DjangoVisit):
         request.sojourn.abandon()
-
-
-def _by_header(request: HttpRequest) -> bool:
-    """Tell whether a token in a header counts, and no cookie."""
-    if "HTTP_AUTHORIZATION" not in request.META:
-        return False
-    try:
-        desk = lazy_desk.get()
-    except StoreError:
-        return False
-    return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
 
 
 def _keyed(

@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, abort, current_app, has_request_context, redirect, request
 from flask import session as flask_session
+from flask.globals import request_ctx
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from flask.wrappers import Request, Response
@@ -344,7 +345,9 @@ def _demand(here: FlaskVisit) -> None:
 
 def _abandon(_fault: BaseException | None = None) -> None:
     """Take back what no response has told the browser of, as where a debugger shows an error's page."""
-    session = flask_session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    # From Flask 3.1.3 on, to ask for `session` counts as looking at it.
+    session = context._session if hasattr(context, "_session") else context.session  # noqa: SLF001  # see above
     if not isinstance(session, FlaskSession) or not session.sojourn.opened:
         return
     if session.sojourn.visit.in_doubt:
