@@ -32,7 +32,16 @@ from sojourn.errors import InvalidToken, SettingsError
 from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
 from sojourn.people.calls import People
-from sojourn.service.request_session import Request, Rules, Step, T, Verb, Visit, run, verbs
+from sojourn.service.request_session import (
+    Request,
+    RequestSession,
+    Rules,
+    Step,
+    T,
+    Verb,
+    run,
+    verbs,
+)
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.session import Sessions
@@ -91,7 +100,7 @@ class Desk:
         forwarded_proto: str = "",
         header: Header = _no_header,
         tentative: bool = False,
-    ) -> Visit:
+    ) -> RequestSession:
         """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
         request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
@@ -106,7 +115,7 @@ class Desk:
             header=header,
             tentative=tentative,
         )
-        return Visit(self.rules, self.codec, request)
+        return RequestSession(self.rules, self.codec, request)
 
     def token_in(self, authorization: str | None) -> str | None:
         """Return the token of an Authorization header, where the rules have `header_tokens`. None: it is

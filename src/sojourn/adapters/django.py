@@ -45,7 +45,7 @@ from sojourn.clock import SECOND
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.service.request_session import FAULT_STATUS, Visit
+from sojourn.service.request_session import FAULT_STATUS, RequestSession
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
@@ -86,7 +86,7 @@ class DjangoVisit(SyncVisit):
             self.begin_due()
         return super().token
 
-    def _settle(self, desk: Desk, visit: Visit) -> None:
+    def _settle(self, desk: Desk, visit: RequestSession) -> None:
         """End a session that outlived the date which `set_expiry` was given."""
         expiry = dict.get(visit.data, EXPIRY)
         if visit.session is None or not isinstance(expiry, str):
@@ -297,7 +297,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if visit.session is None and even_empty:
             self.sojourn.run(visit.begin_visitor())
 
-    def _change_hands(self, visit: Visit) -> None:
+    def _change_hands(self, visit: RequestSession) -> None:
         """See to it that the session belongs to the user whom its data names."""
         user_id = dict.get(visit.data, SESSION_KEY)
         if user_id == visit.user_id:
@@ -314,7 +314,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
                 f"You are signed in {begun.limit} times, which is the most allowed. Sign out there."
             )
 
-    def _apply_expiry(self, visit: Visit) -> None:
+    def _apply_expiry(self, visit: RequestSession) -> None:
         """Let what `set_expiry` was given decide about a session that is about to begin."""
         expiry = dict.get(visit.data, EXPIRY)
         rules = lazy_desk.get().rules
@@ -359,7 +359,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             raise
 
     def process_request(self, request: HttpRequest) -> None:
-        def make(desk: Desk) -> Visit:
+        def make(desk: Desk) -> RequestSession:
             meta = request.META
             name = desk.rules.cookie.sent_as(request.scheme == "https")
             return desk.visit(
@@ -450,11 +450,11 @@ def _by_header(request: HttpRequest) -> bool:
 
 def _keyed(
     key: str | None, seen: tuple[str | None, str | None] = (None, None)
-) -> Callable[[Desk], Visit]:
+) -> Callable[[Desk], RequestSession]:
     """Return what makes a visit from a key alone, and from the agent and address of who sent it, if known."""
     agent, ip = seen
 
-    def make(desk: Desk) -> Visit:
+    def make(desk: Desk) -> RequestSession:
         token = token_of_key(key)
         value = key if token is None else desk.codec.encode(token)
         if value and len(value) > VALUE_MAX:

@@ -49,7 +49,7 @@ from sojourn.errors import (
 from sojourn.log import get_logger
 from sojourn.people.account import METHODS, PATHS
 from sojourn.people.sign_in import refusal, sign_in_problem
-from sojourn.service.request_session import FAULT_STATUS, Visit
+from sojourn.service.request_session import FAULT_STATUS, RequestSession
 
 log = get_logger(__name__)
 
@@ -230,7 +230,7 @@ class SojournSessions(SessionInterface):
         return self._tags.serializer
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
-        def make(desk: Desk) -> Visit:
+        def make(desk: Desk) -> RequestSession:
             environ = request.environ
             visit = desk.visit(
                 cookies=environ.get("HTTP_COOKIE", ""),

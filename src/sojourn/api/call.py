@@ -2,7 +2,7 @@
 document is written from it.
 
     @operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
-    def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+    def get_license(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
 
 A parameter called `body` or `query` says what those must hold; any other is a piece of the path. What
 does not fit its type never reaches the handler.
@@ -92,8 +92,8 @@ class Call(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-class Ask(Struct, frozen=True):
-    """What a handler of an operator's call is given besides its parameters."""
+class OperatorCall(Struct, frozen=True):
+    """The operator who calls. Each handler gets one besides its parameters."""
 
     context: Context
     key: ApiKey
@@ -118,8 +118,7 @@ async def answer(
 
 
 def excuse(fault: BaseException) -> Reply:
-    """Answer what kept a call from being carried out. What nobody foresaw is logged, and answered
-    without a trace."""
+    """Turn a fault into an answer. An unexpected one is logged, and answered without its trace."""
     if isinstance(fault, Abandoned):
         return UNHEARD
     if isinstance(fault, SojournError):
@@ -182,7 +181,7 @@ def operator(
                 if reader.query is None and incoming.query:
                     raise InvalidInput("This call takes no parameters after `?`.")
                 given = reader.read(incoming.params, incoming.query, body)
-                said = handler(Ask(context, key), **given)
+                said = handler(OperatorCall(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
             try:

@@ -203,7 +203,7 @@ def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
 
 
 def _postgres_engine(url: URL, *, durable: bool) -> Engine:
-    from sojourn.stores.sql.patience import ImpatientConnection  # noqa: PLC0415  # psycopg: an extra
+    from sojourn.stores.sql.timeouts import ImpatientConnection  # noqa: PLC0415  # psycopg: an extra
 
     alive = {
         "connect_timeout": CONNECT_TIMEOUT,
