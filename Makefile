@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis screenshots component demo lock clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -78,6 +78,9 @@ campaign-browser: dev servers ## Ask axe about every state in every look (minute
 campaign-parallel: dev servers ## Race for seats and for session data many times over (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/adapters tests/contract \
 		-k "Parallel or crowd or race or racing" $(ARGS)
+
+campaign-foreign: dev ## Run Django's, Flask's and Flask-Login's own tests on our sessions (minutes; ARGS: flask …)
+	$(BIN)/python -m tests.foreign $(ARGS)
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)
 	SOJOURN_EXAMPLES=300 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_sql.py \

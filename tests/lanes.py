@@ -20,7 +20,7 @@ LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 _CHANGING = re.compile(rb"(?m)^date: [^\r]*\r\n|urn:uuid:[0-9a-f-]{36}", re.IGNORECASE)
 
 
-class Lanes:
+class BatcherPerLoop:
     """A server, and which of its lanes takes what comes on new connections."""
 
     def __init__(self, world: World) -> None:
@@ -47,9 +47,9 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def lanes(**settings: Any) -> Iterator[Lanes]:
+def lanes(**settings: Any) -> Iterator[BatcherPerLoop]:
     world = World(**settings)
-    made = Lanes(world)
+    made = BatcherPerLoop(world)
     find = world.app.find
 
     def found(method: bytes, path: bytes) -> Any:

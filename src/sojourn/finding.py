@@ -124,7 +124,7 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 def unmet(check: Check, found: Mapping[str, Finding]) -> str | None:
-    """Return the check that is to be well before this one is looked at, if it is not.
+    """Return the first unmet prerequisite of a check, or None.
 
     One that was not asked for is taken to be well; so is one that fails for parts which are not read.
     """

@@ -125,7 +125,7 @@ def sentences(name: str) -> logging.Logger:
 
 
 def get_logger(name: str) -> Log:
-    """Return the logger of a module of ours."""
+    """Return the logger of a Sojourn module."""
     return Log(logging.getLogger(name))
 
 

@@ -103,6 +103,26 @@ def test_while_the_store_is_down_people_read_what_to_do(
     assert browser.get("/get", key="x").json["user"] == "ann"
 
 
+def test_a_page_that_asks_nothing_is_served_though_each_request_would_renew(
+    tmp_path: Path, driver_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SESSION_SAVE_EVERY_REQUEST` makes no 503 of a static page while the store is down."""
+    with (
+        override_settings(SESSION_SAVE_EVERY_REQUEST=True),
+        cases.world(f"sqlite:///{tmp_path}/down.db", driver_for) as world,
+    ):
+        browser = world.signed_in()
+        assert browser.get("/plain").set_cookie is not None
+
+        def down(*_: Any, **__: Any) -> Any:
+            raise StoreUnavailable("down")
+
+        monkeypatch.setattr(world.desk, "run", down)
+        answer = browser.get("/plain")
+        assert (answer.status, answer.set_cookie) == (200, None)
+        assert browser.get("/get", key="k").status == 503
+
+
 def test_impersonation_is_visible_and_reversible(world: World) -> None:
     browser = world.signed_in("root")
     assert browser.post("/impersonate", user="ann").json == {"really": "root"}

@@ -313,6 +313,7 @@ def key(request):
 urlpatterns = [path("key", key)]
 """
 TESTS = """
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.test import Client, TestCase
@@ -333,6 +334,8 @@ class OneTest(TestCase):
         session["x"] = 1
         session.save()
         assert self.client.session["x"] == 1
+        with self.settings(SECRET_KEY="short", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY]):
+            assert self.client.get("/key").json()["user"] == "ann"
         stranger = Client()
         stranger.cookies["sessionid"] = "ses_" + "0" * 22
         assert stranger.get("/key").json()["user"] == ""

@@ -11,12 +11,14 @@ from uuid import UUID
 
 import pytest
 from flask import Flask, Response, flash, get_flashed_messages, session, stream_with_context
+from flask.globals import request_ctx
 from flask.json.tag import JSONTag
 from flask.testing import FlaskClient
 from markupsafe import Markup
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.flask import Sojourn, visit
+from sojourn.adapters.flask_config import opener
 from sojourn.clock import ManualClock
 from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens
 from sojourn.errors import SettingsError, StoreUnavailable
@@ -212,6 +214,29 @@ def test_beside_a_desk_flasks_settings_are_named(
 ) -> None:
     world.app(SESSION_COOKIE_SAMESITE="Strict")
     assert "setting_not_read setting=SESSION_COOKIE_SAMESITE " in caplog.text
+
+
+def test_an_application_below_a_path_has_its_cookie_there() -> None:
+    """As Flask's own, unless the path is set."""
+    for config, path in (
+        ({"APPLICATION_ROOT": "/shop"}, "/shop"),
+        ({"APPLICATION_ROOT": "/shop", "SESSION_COOKIE_PATH": "/"}, "/"),
+        ({"APPLICATION_ROOT": "/shop", "SOJOURN_COOKIE": {"name": "sid"}}, "/"),
+        ({}, "/"),
+    ):
+        app = Flask(__name__)
+        app.config.update(config)
+        rules = opener(app.config).keywords["rules"]  # type: ignore[attr-defined]  # a partial's
+        assert rules.cookie.path == path
+
+
+def test_a_page_that_does_not_look_has_not_been_looked_at(world: World) -> None:
+    app = world.app()
+    app.add_url_rule("/nothing", "nothing", lambda: "")
+    with app.test_client() as client:
+        client.get("/nothing")
+        context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy's
+        assert context._session.accessed is False
 
 
 def test_nothing_is_said_of_what_nobody_set(caplog: pytest.LogCaptureFixture) -> None:

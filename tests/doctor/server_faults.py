@@ -168,7 +168,7 @@ POSTGRES = [
         mended=False,
         cure=[
             "ALTER TABLE sojourn_session_users RESET (autovacuum_enabled)",
-            "VACUUM (ANALYZE) session_users",
+            "VACUUM (ANALYZE) sojourn_session_users",
             "SELECT pg_stat_force_next_flush()",
         ],
         names="autovacuum_enabled=false",

@@ -14,7 +14,7 @@ from sojourn.cookie import SignedTokens
 from sojourn.doctor.browser import login as visits
 from sojourn.doctor.browser.cookies import CookieExaminer
 from sojourn.doctor.browser.jar import read
-from sojourn.doctor.browser.login import Visit, read_login
+from sojourn.doctor.browser.login import BrowserLogin, read_login
 from sojourn.doctor.browser.probe import Probe
 from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SettingsError
@@ -48,7 +48,7 @@ def examine(
     probe = Probe(f"{scheme}://{HOST}/", via=where, context=context)
     opens = {"Sojourn's": SignedTokens([SECRET.encode()]).decode}
     examiner = CookieExaminer(
-        Visit(probe, login=LOGIN, page=page, names=("sid",)), origin=origin, openers=opens
+        BrowserLogin(probe, login=LOGIN, page=page, names=("sid",)), origin=origin, openers=opens
     )
     seen = Doctor([examiner], nullcontext).examine()
     return {x.check.id: x.finding for x in seen if x.finding.verdict is not Verdict.OK}

@@ -34,7 +34,14 @@ from sojourn.adapters.express.cookies import ExpressCookies
 from sojourn.clock import DAY
 from sojourn.cookie import Codec, SignedTokens
 from sojourn.origin import Origin
-from sojourn.service.request_session import AdoptedCookie, RawTokens, Request, Rules, Visit, verbs
+from sojourn.service.request_session import (
+    AdoptedCookie,
+    RawTokens,
+    Request,
+    RequestSession,
+    Rules,
+    verbs,
+)
 from sojourn.service.request_session import run as carry_out
 from sojourn.service.sessions import SessionService
 from sojourn.stores.open import migrate, open_store
@@ -86,7 +93,7 @@ def signed_in(store_url: str, name: str, value: str, codec: Codec) -> str | None
         carry = verbs(SessionService(store))
         request = Request(cookies=f"{name}={value}", origin=Origin(ip=None, https=True))
         ours = SignedTokens([b"s" * 32])
-        visits = [Visit(rules, ours, request) for _ in range(3)]
+        visits = [RequestSession(rules, ours, request) for _ in range(3)]
         given = set()
         for visit in visits:
             carry_out(visit.open(), carry)

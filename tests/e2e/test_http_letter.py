@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.api_harness import ADMIN, BEAT, FEATURE, SEATS
-from tests.lanes import LANES, Lanes, lanes
+from tests.lanes import LANES, BatcherPerLoop, lanes
 
 from sojourn.lease import Acquire
 from sojourn.ledger import Role
@@ -47,13 +47,13 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Lanes]:
+def server() -> Iterator[BatcherPerLoop]:
     with lanes(request_timeout=0.5, capacity=10) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def token(server: Lanes) -> str:
+def token(server: BatcherPerLoop) -> str:
     """The token of a seat that is held; the clock stands still, so it stays so."""
     world = server.world
     pool = pool_id(world.license_id, FEATURE)
@@ -71,7 +71,7 @@ def token(server: Lanes) -> str:
 
 
 @pytest.fixture(scope="module")
-def session(server: Lanes) -> Begun:
+def session(server: BatcherPerLoop) -> Begun:
     (begun,) = server.world.services.sessions.begin([Begin(user_id="ann")])
     assert isinstance(begun, Begun)
     return begun
@@ -110,7 +110,7 @@ class TestHead:
         ids=repr,
     )
     def test_a_host_that_is_none_or_two_is_refused(
-        self, server: Lanes, lane: str, path: tuple[str, str], lines: tuple[str, ...]
+        self, server: BatcherPerLoop, lane: str, path: tuple[str, str], lines: tuple[str, ...]
     ) -> None:
         said = server.answer(lane, head(*path, *lines))
         assert status(said) == 400
@@ -118,7 +118,7 @@ class TestHead:
 
     @pytest.mark.parametrize("value", ["a", "a.example:8700", "127.0.0.1", "[::1]:80", "x_y"])
     def test_a_good_one_is_not(
-        self, server: Lanes, lane: str, path: tuple[str, str], value: str
+        self, server: BatcherPerLoop, lane: str, path: tuple[str, str], value: str
     ) -> None:
         assert status(server.answer(lane, head(*path, f"Host: {value}"))) != 400
 
@@ -133,13 +133,13 @@ class TestHead:
         ids=repr,
     )
     def test_a_proof_that_comes_twice_is_refused_even_if_one_is_empty(
-        self, server: Lanes, lane: str, path: tuple[str, str], lines: tuple[str, ...]
+        self, server: BatcherPerLoop, lane: str, path: tuple[str, str], lines: tuple[str, ...]
     ) -> None:
         assert status(server.answer(lane, head(*path, "Host: a", *lines))) == 400
 
     @pytest.mark.parametrize("lines", [(), ("Connection: keep-alive",), ("Connection: close",)])
     def test_a_connection_of_1_0_ends_with_its_answer(
-        self, server: Lanes, lane: str, path: tuple[str, str], lines: tuple[str, ...]
+        self, server: BatcherPerLoop, lane: str, path: tuple[str, str], lines: tuple[str, ...]
     ) -> None:
         said = server.answer(lane, head(*path, *lines, version="1.0"))
         assert b"\r\nconnection: close" in first(said)[1]
@@ -147,7 +147,7 @@ class TestHead:
 
     @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
     def test_a_path_has_one_spelling(
-        self, server: Lanes, lane: str, path: tuple[str, str], spell: Callable[[str], str]
+        self, server: BatcherPerLoop, lane: str, path: tuple[str, str], spell: Callable[[str], str]
     ) -> None:
         method, right = path
         wrong = spell(right)
@@ -181,7 +181,7 @@ HANDSHAKE = (
     ],
 )
 def test_a_handshake_is_held_to_the_same(
-    server: Lanes, path: str, lines: tuple[str, ...], due: int
+    server: BatcherPerLoop, path: str, lines: tuple[str, ...], due: int
 ) -> None:
     said = server.answer("direct", head("GET", path, *lines, *HANDSHAKE))
     code, headers = first(said)
@@ -195,12 +195,12 @@ def test_a_handshake_is_held_to_the_same(
     "path",
     ["/api/sessions/{sessionId}", "/api/sessions/%7BsessionId%7D", "/api/licenses/{licenseId}"],
 )
-def test_a_template_is_no_path(server: Lanes, lane: str, path: str) -> None:
+def test_a_template_is_no_path(server: BatcherPerLoop, lane: str, path: str) -> None:
     said = server.answer(lane, head("GET", path, "Host: a", f"Authorization: Bearer {ADMIN}"))
     assert status(said) == 404
 
 
-def corpus(server: Lanes, token: str, session: Begun) -> list[bytes]:
+def corpus(server: BatcherPerLoop, token: str, session: Begun) -> list[bytes]:
     """Requests of every kind that leave everything as it is."""
     app = f"Authorization: Bearer {server.world.keys[Role.APP]}"
     admin, beat = f"Authorization: Bearer {ADMIN}", f"Authorization: Bearer {token}"
@@ -245,7 +245,9 @@ def corpus(server: Lanes, token: str, session: Begun) -> list[bytes]:
     ]
 
 
-def test_the_lanes_answer_the_same_bytes(server: Lanes, token: str, session: Begun) -> None:
+def test_the_lanes_answer_the_same_bytes(
+    server: BatcherPerLoop, token: str, session: Begun
+) -> None:
     for request in corpus(server, token, session):
         for whole in (request, request.replace(b"HTTP/1.1", b"HTTP/1.0", 1)):
             said = {lane: server.answer(lane, whole) for lane in LANES}
@@ -303,7 +305,7 @@ def alone(answers: bytes) -> bytes:
 
 
 def test_whatever_bytes_come_all_lanes_say_the_same_and_none_fails(
-    server: Lanes, token: str, session: Begun
+    server: BatcherPerLoop, token: str, session: Begun
 ) -> None:
     """`make campaign-attack` tries very many more."""
     seed = int(os.environ.get("SOJOURN_SEED", "16"))

@@ -36,7 +36,7 @@ from sojourn.errors import (
 )
 from sojourn.log import get_logger
 from sojourn.service.batcher import Batcher
-from sojourn.service.request_session import Rules, Visit, run_async
+from sojourn.service.request_session import RequestSession, Rules, run_async
 
 log = get_logger(__name__)
 
@@ -78,7 +78,7 @@ class SessionMiddleware:
 
         self._desk = LazyDesk(make)
         self._owned = desk is None
-        self._lanes = Lanes()
+        self._lanes = BatcherPerLoop()
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +123,7 @@ class SessionMiddleware:
             await self._undo(visit, handle)
         commit.close()
 
-    async def _undo(self, visit: Visit, handle: AsyncVisit) -> None:
+    async def _undo(self, visit: RequestSession, handle: AsyncVisit) -> None:
         """Take back what no response has told the browser of. In a task of its own: the request's may be
         canceled, more than once."""
         if not (visit.in_doubt or handle.busy):
@@ -172,7 +172,7 @@ class SessionMiddleware:
         return await asyncio.to_thread(self._desk.get)
 
 
-async def _take_back(visit: Visit, handle: AsyncVisit) -> None:
+async def _take_back(visit: RequestSession, handle: AsyncVisit) -> None:
     try:
         await handle.quiet()
         await handle.carry_out(visit.undo())
@@ -196,7 +196,7 @@ RUNNER_IDLE = 1.0
 test's or a script's does without a word."""
 
 
-class Lanes:
+class BatcherPerLoop:
     """One batcher per event loop: an application may be run in several, one after the other."""
 
     def __init__(self) -> None:
@@ -205,11 +205,16 @@ class Lanes:
             weakref.WeakKeyDictionary()
         )
         self._last: tuple[asyncio.AbstractEventLoop, Batcher] | None = None
+        self._desk: Desk | None = None
 
     def of(self, desk: Desk) -> Batcher:
         """Return the running loop's batcher."""
         loop = running_loop()
         last = self._last
+        if desk is not self._desk:  # tests have put another in its place
+            with self._lock:
+                self._desk, self._last, last = desk, None, None
+                self._of.clear()
         if last is not None and last[0] is loop:
             return last[1]
         batcher = self._of.get(loop)
@@ -240,7 +245,7 @@ _JOINED = {b"cookie": b"; ", b"x-forwarded-for": b",", b"x-forwarded-proto": b",
 """How several headers of a name are one. HTTP/2 may split cookies (RFC 9113, 8.2.3)."""
 
 
-def _visit(desk: Desk, scope: Scope) -> Visit:
+def _visit(desk: Desk, scope: Scope) -> RequestSession:
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name not in headers:

@@ -20,7 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class AsgiAccount:
-    """Serves what is the account's. One watch over the store per event loop, as in `asgi.Lanes`."""
+    """Serves what is the account's. One watch over the store per event loop, as in `asgi.BatcherPerLoop`."""
 
     def __init__(self, account: Account) -> None:
         self._mount = Mount(account, sockets=True)

@@ -19,7 +19,7 @@ from sojourn.errors import (
 )
 from sojourn.log import get_logger
 from sojourn.people.sign_in import refusal
-from sojourn.service.request_session import FAULT_STATUS, Visit
+from sojourn.service.request_session import FAULT_STATUS, RequestSession
 
 log = get_logger("sojourn.adapters.asgi")
 
@@ -41,7 +41,7 @@ class Commit:
 
     __slots__ = ("_handle", "_refused", "_scope", "_send", "_visit", "started")
 
-    def __init__(self, scope: Scope, send: Send, visit: Visit, handle: AsyncVisit) -> None:
+    def __init__(self, scope: Scope, send: Send, visit: RequestSession, handle: AsyncVisit) -> None:
         self._scope = scope
         self._send = send
         self._visit = visit

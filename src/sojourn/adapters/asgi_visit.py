@@ -20,7 +20,7 @@ from sojourn.adapters.sync import UserVisit
 from sojourn.data import SessionData
 from sojourn.errors import SojournError
 from sojourn.service.batcher import Batcher
-from sojourn.service.request_session import Step, T, Visit, run_async
+from sojourn.service.request_session import RequestSession, Step, T, run_async
 from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 
@@ -69,14 +69,14 @@ class AsyncVisit:
 
     __slots__ = ("_batcher", "_desk", "_running", "_visit", "called")
 
-    def __init__(self, visit: Visit, batcher: Batcher, desk: LazyDesk) -> None:
+    def __init__(self, visit: RequestSession, batcher: Batcher, desk: LazyDesk) -> None:
         self._visit = visit
         self._batcher = batcher
         self._desk = desk
         self.called: tuple[Verb[Any], ...] = ()  # on the event loop
         self._running: tuple[asyncio.Task[Any], ...] = ()
 
-    def _seen(self) -> Visit:
+    def _seen(self) -> RequestSession:
         """Return the visit to whoever asks who is there. Raises what kept it from being looked up."""
         visit = self._visit
         visit.asked = True
@@ -140,7 +140,7 @@ class AsyncVisit:
         remember: bool | None = None,
         cookie: bool = True,
     ) -> Coroutine[Any, Any, Session | TooMany]:
-        """Sign a user in, under a new token; see `Visit.begin`."""
+        """Sign a user in, under a new token; see `RequestSession.begin`."""
         step = self._visit.begin(
             user_id,
             level=level,
@@ -152,7 +152,7 @@ class AsyncVisit:
         return self._verb("begin", step)
 
     def impersonate(self, user_id: object) -> Coroutine[Any, Any, Session]:
-        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
+        """Act as another user, visibly, for an hour at most; see `RequestSession.impersonate`."""
         return self._verb("impersonate", self._visit.impersonate(user_id))
 
     def stop_impersonating(self) -> Coroutine[Any, Any, Session | None]:
@@ -238,7 +238,7 @@ class AsyncVisit:
         return [call.name for call in self.called if not call.started]
 
 
-async def _over(desk: LazyDesk, visit: Visit) -> Gone:
+async def _over(desk: LazyDesk, visit: RequestSession) -> Gone:
     if visit.session is None:
         return visit.gone or Gone(reason=GoneReason.ABSENT)
     opened = desk.opened

@@ -32,7 +32,16 @@ from sojourn.errors import InvalidToken, SettingsError
 from sojourn.log import get_logger
 from sojourn.origin import Origin, TrustedHops
 from sojourn.people.calls import People
-from sojourn.service.request_session import Request, Rules, Step, T, Verb, Visit, run, verbs
+from sojourn.service.request_session import (
+    Request,
+    RequestSession,
+    Rules,
+    Step,
+    T,
+    Verb,
+    run,
+    verbs,
+)
 from sojourn.service.sessions import SessionService
 from sojourn.service.ticker import Ticker
 from sojourn.session import Sessions
@@ -91,7 +100,7 @@ class Desk:
         forwarded_proto: str = "",
         header: Header = _no_header,
         tentative: bool = False,
-    ) -> Visit:
+    ) -> RequestSession:
         """Begin a visit; the store is asked by its `open`, not here. `header` looks up what else the
         request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
@@ -106,7 +115,7 @@ class Desk:
             header=header,
             tentative=tentative,
         )
-        return Visit(self.rules, self.codec, request)
+        return RequestSession(self.rules, self.codec, request)
 
     def token_in(self, authorization: str | None) -> str | None:
         """Return the token of an Authorization header, where the rules have `header_tokens`. None: it is
@@ -177,6 +186,17 @@ class LazyDesk:
         with self._lock:
             self._desk = None
 
+    def put_aside(self) -> Desk | None:
+        """Forget this process's desk without closing it, and return it."""
+        with self._lock:
+            desk, self._desk = self._desk, None
+            return desk
+
+    def put_back(self, desk: Desk | None) -> None:
+        """Take a desk that was put aside again."""
+        with self._lock:
+            self._desk = desk
+
     def close(self) -> None:
         with self._lock:
             if self._desk is not None:
@@ -191,6 +211,15 @@ class LazyDesk:
 
 
 _lazy: WeakSet[LazyDesk] = WeakSet()
+
+
+def lazy_desks() -> list[LazyDesk]:
+    """Return all of this process."""
+    return list(_lazy)
+
+
+instead: Callable[[Rules | None, Sequence[str]], Desk] | None = None
+"""While tests of an application run: makes the desks, in the place of what settings and arguments name."""
 
 
 def _forked() -> None:
@@ -216,6 +245,8 @@ def open_desk(
 
     Raises SettingsError for a missing, short or well-known secret, and StoreError.
     """
+    if instead is not None:
+        return instead(rules, trusted_proxies or ())
     given = [secret] if isinstance(secret, str) else secret
     for each in given or ():
         check_secret(each)

@@ -38,14 +38,14 @@ from msgspec.structs import replace
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
 from sojourn.adapters.django_responses import load_cookie, unavailable
-from sojourn.adapters.django_settings import check_settings, lazy_desk
+from sojourn.adapters.django_settings import check_settings, lazy_desk, sent_by_header
 from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.service.request_session import FAULT_STATUS, Visit
+from sojourn.service.request_session import FAULT_STATUS, RequestSession
 from sojourn.service.sessions import LIFETIME_MAX
 from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
 
@@ -86,7 +86,7 @@ class DjangoVisit(SyncVisit):
             self.begin_due()
         return super().token
 
-    def _settle(self, desk: Desk, visit: Visit) -> None:
+    def _settle(self, desk: Desk, visit: RequestSession) -> None:
         """End a session that outlived the date which `set_expiry` was given."""
         expiry = dict.get(visit.data, EXPIRY)
         if visit.session is None or not isinstance(expiry, str):
@@ -277,8 +277,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     def commit(self, status: int) -> Headers:
         """Save unless the response reports a fault; return the headers that it must carry."""
         renew = settings.SESSION_SAVE_EVERY_REQUEST and status < FAULT_STATUS
-        if not self.sojourn.opened and not renew:
-            return []
+        if not self.sojourn.opened:
+            if not renew:
+                return []
+            try:
+                _ = self.sojourn.visit
+            except (StoreError, Overloaded, CookiesTooLarge):
+                return []  # nobody has asked for the session: the page is served, and renews nothing
         if status < FAULT_STATUS:
             self._save()
             self.sojourn.visit.rewrite_cookie()  # `set_expiry` may have come after the session began
@@ -297,7 +302,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if visit.session is None and even_empty:
             self.sojourn.run(visit.begin_visitor())
 
-    def _change_hands(self, visit: Visit) -> None:
+    def _change_hands(self, visit: RequestSession) -> None:
         """See to it that the session belongs to the user whom its data names."""
         user_id = dict.get(visit.data, SESSION_KEY)
         if user_id == visit.user_id:
@@ -314,7 +319,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
                 f"You are signed in {begun.limit} times, which is the most allowed. Sign out there."
             )
 
-    def _apply_expiry(self, visit: Visit) -> None:
+    def _apply_expiry(self, visit: RequestSession) -> None:
         """Let what `set_expiry` was given decide about a session that is about to begin."""
         expiry = dict.get(visit.data, EXPIRY)
         rules = lazy_desk.get().rules
@@ -359,7 +364,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             raise
 
     def process_request(self, request: HttpRequest) -> None:
-        def make(desk: Desk) -> Visit:
+        def make(desk: Desk) -> RequestSession:
             meta = request.META
             name = desk.rules.cookie.sent_as(request.scheme == "https")
             return desk.visit(
@@ -374,7 +379,7 @@ class SessionMiddleware(DjangoMiddleware):  # type: ignore[misc]  # Django ships
             )
 
         request.sojourn = DjangoVisit(lazy_desk, make)
-        if _by_header(request):
+        if sent_by_header(request):
             # Browsers send no such header by themselves, so no page of others can make one send it.
             request._dont_enforce_csrf_checks = True  # noqa: SLF001  # as DRF does
         request.session = self.SessionStore(visit=request.sojourn)
@@ -437,24 +442,13 @@ def _abandon(request: HttpRequest) -> None:
         request.sojourn.abandon()
 
 
-def _by_header(request: HttpRequest) -> bool:
-    """Tell whether a token in a header counts, and no cookie."""
-    if "HTTP_AUTHORIZATION" not in request.META:
-        return False
-    try:
-        desk = lazy_desk.get()
-    except StoreError:
-        return False
-    return desk.token_in(request.META["HTTP_AUTHORIZATION"]) is not None
-
-
 def _keyed(
     key: str | None, seen: tuple[str | None, str | None] = (None, None)
-) -> Callable[[Desk], Visit]:
+) -> Callable[[Desk], RequestSession]:
     """Return what makes a visit from a key alone, and from the agent and address of who sent it, if known."""
     agent, ip = seen
 
-    def make(desk: Desk) -> Visit:
+    def make(desk: Desk) -> RequestSession:
         token = token_of_key(key)
         value = key if token is None else desk.codec.encode(token)
         if value and len(value) > VALUE_MAX:

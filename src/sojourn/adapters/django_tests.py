@@ -24,6 +24,7 @@ from sojourn.token import TokenKind, new_token
 KNOWN_MAX = 1_000
 """Sessions of tests whose tokens are kept, the latest."""
 
+_stores: dict[str, MemoryStore] = {}
 _tokens: OrderedDict[str, str] = OrderedDict()
 
 
@@ -37,7 +38,8 @@ def open_test_desk(rules: Rules, secrets: list[str] | None, reset: Any) -> Desk:
     """Open a desk on a store in memory; `reset` is called after each test."""
     _after_each_test(reset)
     keys = secrets or [new_token(TokenKind.SESSION)]
-    service = SessionService(MemoryStore())
+    # A test that overrides a setting, such as SECRET_KEY, gets another desk, and keeps its sessions.
+    service = SessionService(_stores.setdefault("of this test", MemoryStore()))
     return Desk(service, SignedTokens([each.encode() for each in keys]), rules=rules)
 
 
@@ -80,6 +82,7 @@ def _after_each_test(reset: Any) -> None:
             tear_down(self)
         finally:
             _tokens.clear()
+            _stores.clear()
             reset()
 
     SimpleTestCase._post_teardown = with_sessions  # noqa: SLF001  # see above

@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, abort, current_app, has_request_context, redirect, request
 from flask import session as flask_session
+from flask.globals import request_ctx
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from flask.wrappers import Request, Response
@@ -49,7 +50,7 @@ from sojourn.errors import (
 from sojourn.log import get_logger
 from sojourn.people.account import METHODS, PATHS
 from sojourn.people.sign_in import refusal, sign_in_problem
-from sojourn.service.request_session import FAULT_STATUS, Visit
+from sojourn.service.request_session import FAULT_STATUS, RequestSession
 
 log = get_logger(__name__)
 
@@ -230,7 +231,7 @@ class SojournSessions(SessionInterface):
         return self._tags.serializer
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
-        def make(desk: Desk) -> Visit:
+        def make(desk: Desk) -> RequestSession:
             environ = request.environ
             visit = desk.visit(
                 cookies=environ.get("HTTP_COOKIE", ""),
@@ -344,7 +345,9 @@ def _demand(here: FlaskVisit) -> None:
 
 def _abandon(_fault: BaseException | None = None) -> None:
     """Take back what no response has told the browser of, as where a debugger shows an error's page."""
-    session = flask_session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    # From Flask 3.1.3 on, to ask for `session` counts as looking at it.
+    session = context._session if hasattr(context, "_session") else context.session  # noqa: SLF001  # see above
     if not isinstance(session, FlaskSession) or not session.sojourn.opened:
         return
     if session.sojourn.visit.in_doubt:

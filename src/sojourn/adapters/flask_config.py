@@ -55,6 +55,8 @@ def opener(config: Mapping[str, Any]) -> Callable[[], Desk]:
         rules = {**{k: v for k, v in single.items() if v is not None}, **rules}
     obeyed = () if isinstance(rules, Rules) or "cookie" in rules else tuple(COOKIE)
     cookie = {COOKIE[name]: config[name] for name in obeyed if _changed(config, name)}
+    if obeyed and "path" not in cookie and _changed(config, "APPLICATION_ROOT"):
+        cookie["path"] = config["APPLICATION_ROOT"]  # as Flask does
     if "same_site" in cookie:
         cookie["same_site"] = str(cookie["same_site"]).lower()
     made = make_rules(rules, **({"cookie": cookie} if cookie else {})).validate()

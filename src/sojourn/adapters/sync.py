@@ -14,7 +14,7 @@ from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.service.request_session import Step, T, Visit
+from sojourn.service.request_session import RequestSession, Step, T
 from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
@@ -32,11 +32,11 @@ class SyncVisit:
             within the request: a person waits for a dead database once.
     """
 
-    def __init__(self, desk: LazyDesk, make: Callable[[Desk], Visit]) -> None:
+    def __init__(self, desk: LazyDesk, make: Callable[[Desk], RequestSession]) -> None:
         self.fault: Unavailable | None = None
         self._lazy = desk
         self._make = make
-        self._visit: Visit | None = None
+        self._visit: RequestSession | None = None
         self._left = False
         self._abandoned = False
 
@@ -46,7 +46,7 @@ class SyncVisit:
         return self._visit is not None
 
     @property
-    def visit(self) -> Visit:
+    def visit(self) -> RequestSession:
         """The visit, opened. Raises StoreError."""
         if self._visit is None:
             if self.fault is not None:
@@ -66,7 +66,7 @@ class SyncVisit:
                 visit.data.close()
         return self._visit
 
-    def _settle(self, desk: Desk, visit: Visit) -> None:
+    def _settle(self, desk: Desk, visit: RequestSession) -> None:
         """Look a visit over that was just opened; for frameworks with rules of their own."""
 
     @property
@@ -193,7 +193,7 @@ class UserVisit(SyncVisit):
     """A visit that signs people in, where the framework has no way of its own."""
 
     @classmethod
-    def of(cls, desk: LazyDesk, visit: Visit) -> UserVisit:
+    def of(cls, desk: LazyDesk, visit: RequestSession) -> UserVisit:
         """Return one over a visit that is open."""
         made = cls(desk, lambda _desk: visit)
         made._visit = visit  # ours
@@ -209,7 +209,7 @@ class UserVisit(SyncVisit):
         remember: bool | None = None,
         cookie: bool = True,
     ) -> Session | TooMany:
-        """Sign a user in, under a new token; see `Visit.begin`."""
+        """Sign a user in, under a new token; see `RequestSession.begin`."""
         step = self.visit.begin(
             user_id,
             level=level,
@@ -221,7 +221,7 @@ class UserVisit(SyncVisit):
         return self.run(step)
 
     def impersonate(self, user_id: object) -> Session:
-        """Act as another user, visibly, for an hour at most; see `Visit.impersonate`."""
+        """Act as another user, visibly, for an hour at most; see `RequestSession.impersonate`."""
         return self.run(self.visit.impersonate(user_id))
 
     def save(self) -> None:

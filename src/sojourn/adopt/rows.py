@@ -293,7 +293,7 @@ def _times(
 
 
 def _past(value: Any, terms: Terms, now: int, remarks: list[str]) -> int | None:
-    """Read when something happened. What cannot be is no reason to sign anybody out."""
+    """Parse a timestamp in the past. An implausible one ends no session."""
     try:
         at = instant(value, terms.zone, Reason.BAD_DATE)
         if (

@@ -32,7 +32,7 @@ def header_of(scope: Scope) -> Callable[[str], str]:
     return lambda name: found.get(name.encode(), b"").decode("latin-1")
 
 
-def asked_by(scope: Scope) -> PersonRequest:
+def from_scope(scope: Scope) -> PersonRequest:
     """Read an ASGI scope, of which the server has seen to proxies already."""
     client = scope.get("client")
     https = scope.get("scheme") in ("https", "wss")
@@ -49,7 +49,7 @@ def asked_by(scope: Scope) -> PersonRequest:
 async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
     settings = context.settings
     Incoming.of(scope, settings.body_max)  # refused as every call that nobody would send so
-    request = asked_by(scope)
+    request = from_scope(scope)
     try:
         return await on_threads(context, request, scope, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
@@ -68,7 +68,7 @@ async def on_threads(
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:
     """Serve a WebSocket: the only path that takes one is `LIVE`."""
-    request = asked_by(scope)
+    request = from_scope(scope)
     if request.path != LIVE:
         await receive()
         await reject(send, refuse(NotFound("There is nothing at this path.")))

@@ -85,7 +85,7 @@ class Behind:
             await active_sessions.serve_socket(self._context, scope, receive, send)
         elif scope["type"] == "http":
             if scope["method"] == "OPTIONS":
-                request = active_sessions.asked_by(scope)
+                request = active_sessions.from_scope(scope)
                 if self._context.people.permits(request.sender) and is_call(request.path):
                     await self._context.people.reply(request)(scope, receive, send)
                     return

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sojourn.api.call import Method, Reader, Who, admit_key, answered
 from sojourn.api.context import Context
-from sojourn.api.hot import Asked, Hot, HotCall, Step, hot_call
+from sojourn.api.hot import BatchRequest, Hot, HotCall, HotStep, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.idempotency import Presented, Replayed
 from sojourn.service.backends import NO_TOKEN, BackendCall
@@ -31,24 +31,24 @@ from sojourn.wire.sessions import gone_problem, limit_problem, room_in
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
-Handler = Callable[..., Asked]
+Handler = Callable[..., BatchRequest]
 
 
-class Knock(Struct, frozen=True, gc=False):
-    """What a handler is given besides its parameters: who asks, and with whose token."""
+class BackendRequest(Struct, frozen=True, gc=False):
+    """The backend that calls, and the person's token. Each handler gets one besides its parameters."""
 
     key_hash: bytes
     token: str | None
     may: Permission
     once: Presented | None = None
 
-    def wants(self, verb: str, request: Any, *, current: bool = False) -> Asked:
+    def wants(self, verb: str, request: Any, *, current: bool = False) -> BatchRequest:
         """Have a request carried out; with `current`, about the session that the token stands for."""
         token = self.token if current else None
         call = BackendCall(
             key_hash=self.key_hash, request=request, token=token, may=self.may, once=self.once
         )
-        return Asked(verb, call)
+        return BatchRequest(verb, call)
 
 
 def backend(
@@ -111,8 +111,8 @@ def _asking(
     *,
     body_required: bool,
     takes_key: bool,
-) -> Callable[[Context, _Shown, Incoming, bytes], Step]:
-    def ask(_context: Context, shown: _Shown, incoming: Incoming, body: bytes) -> Step:
+) -> Callable[[Context, _Shown, Incoming, bytes], HotStep]:
+    def ask(_context: Context, shown: _Shown, incoming: Incoming, body: bytes) -> HotStep:
         if reader.body is not None and not body and not body_required:
             body = b"{}"
         given = reader.read(incoming.params, incoming.query, body)
@@ -120,7 +120,7 @@ def _asking(
         if token is None and who is Who.PERSON:
             token = NO_TOKEN  # refused further on: whether the key may ask comes first
         once = incoming.once(handler.__name__, body) if takes_key else None
-        return handler(Knock(shown.key_hash, token, may, once), **given)
+        return handler(BackendRequest(shown.key_hash, token, may, once), **given)
 
     return ask
 
@@ -164,8 +164,8 @@ def refuse_gone(gone: Gone) -> Reply:
 
 
 def session_token(incoming: Incoming) -> str | None:
-    """Return the person's token; of what no system would make, only that it is none. It is judged by
-    the service: a call may be about the token of a system that was here before us."""
+    """Return X-Session-Token, or a value that is never valid if it is too long or not ASCII. The service
+    judges it, since a call may be about another system's token that was adopted."""
     token = incoming.one(b"x-session-token")
     if not token:
         return None
@@ -174,4 +174,4 @@ def session_token(incoming: Incoming) -> str | None:
     return token.decode("ascii")
 
 
-__all__ = ["Knock", "backend"]
+__all__ = ["BackendRequest", "backend"]

@@ -2,7 +2,7 @@
 document is written from it.
 
     @operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
-    def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+    def get_license(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
 
 A parameter called `body` or `query` says what those must hold; any other is a piece of the path. What
 does not fit its type never reaches the handler.
@@ -92,8 +92,8 @@ class Call(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-class Ask(Struct, frozen=True):
-    """What a handler of an operator's call is given besides its parameters."""
+class OperatorCall(Struct, frozen=True):
+    """The operator who calls. Each handler gets one besides its parameters."""
 
     context: Context
     key: ApiKey
@@ -118,8 +118,7 @@ async def answer(
 
 
 def excuse(fault: BaseException) -> Reply:
-    """Answer what kept a call from being carried out. What nobody foresaw is logged, and answered
-    without a trace."""
+    """Turn a fault into an answer. An unexpected one is logged, and answered without its trace."""
     if isinstance(fault, Abandoned):
         return UNHEARD
     if isinstance(fault, SojournError):
@@ -164,11 +163,7 @@ def operator(
             presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
             key_hash = context.services.keys.recognize(presented)
             await admit_key(context, presented, key_hash, incoming.client)
-            body = b""
-            if reader.body is not None:
-                body = await read_body(receive, incoming.content_type, settings.body_max)
-            else:
-                await _expect_no_body(receive, settings.body_max)
+            body = await _body_of(reader, incoming, receive, settings.body_max)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)
@@ -176,7 +171,7 @@ def operator(
                 if reader.query is None and incoming.query:
                     raise InvalidInput("This call takes no parameters after `?`.")
                 given = reader.read(incoming.params, incoming.query, body)
-                said = handler(Ask(context, key), **given)
+                said = handler(OperatorCall(context, key), **given)
                 return said if isinstance(said, Awaitable) else done(said, status)
 
             try:
@@ -207,10 +202,14 @@ def operator(
     return decorate
 
 
-async def _expect_no_body(receive: Receive, body_max: int) -> None:
-    """Raise InvalidInput for a body: what it says would be passed over, as a `licenseId` must not be."""
+async def _body_of(reader: Reader, incoming: Incoming, receive: Receive, body_max: int) -> bytes:
+    """Return the body of a call that takes one. Raises InvalidInput where it takes none and one is sent:
+    a `licenseId` in it must not be passed over."""
+    if reader.body is not None:
+        return await read_body(receive, incoming.content_type, body_max)
     if (await read_whole(receive, body_max)).strip() not in NO_BODY:
         raise InvalidInput("This call takes no body.", hint="Its path and `?` say it all.")
+    return b""
 
 
 def answered(tell: Callable[..., Any]) -> Any:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from sojourn.api.active_sessions import asked_by, header_of
+from sojourn.api.active_sessions import from_scope, header_of
 from sojourn.api.call import admit_key
 from sojourn.api.context import Context
 from sojourn.api.doctor import ended
@@ -47,7 +47,7 @@ from sojourn.finding import Verdict
 from sojourn.log import get_logger
 from sojourn.origin import is_elsewhere
 from sojourn.people.calls import PersonRequest
-from sojourn.people.pages import Page
+from sojourn.people.pages import HtmlPage
 from sojourn.service.keys import Permission
 from sojourn.service.operators import COOKIE_MAX, Operator, Operators
 from sojourn.session import Gone, Save
@@ -69,7 +69,7 @@ ATTEMPT_EVERY = 6.0
 BACK = "sign-in?back=1"
 """Where a sign-in leads: there, the cookie has come back, or it is said that it has not."""
 
-Answer = Page | RunStream
+Answer = HtmlPage | RunStream
 Respond = Callable[["Visitor"], Awaitable[Answer]]
 
 
@@ -127,7 +127,7 @@ class Console:
         found = await self._admit(visitor)
         if isinstance(found, Operator):
             return redirect("doctor")
-        return found if isinstance(found, Page) else self._sign_in(signed_out(found))
+        return found if isinstance(found, HtmlPage) else self._sign_in(signed_out(found))
 
     async def sign_in(self, visitor: Visitor) -> Answer:
         asked, presented = visitor.asked, visitor.field("key").strip()
@@ -161,7 +161,7 @@ class Console:
         """Return by whom an attempt is counted: where it comes from, and how its key begins."""
         return [(self._by_address, subscriber(ip)), (self._by_prefix, presented[:PREFIX])]
 
-    def _too_many(self, wait: float) -> Page:
+    def _too_many(self, wait: float) -> HtmlPage:
         notice = Notice(
             verdict=Verdict.FAILURE,
             title="Too many keys were tried that are not right.",
@@ -173,7 +173,7 @@ class Console:
 
     async def sign_out(self, visitor: Visitor) -> Answer:
         found = await self._admit(visitor) if visitor.cookie is not None else None
-        if isinstance(found, Page):
+        if isinstance(found, HtmlPage):
             return found
         if isinstance(found, Operator):
             try:
@@ -217,7 +217,7 @@ class Console:
         found = await self._admit(visitor)
         if isinstance(found, Operator):
             notice = doctor.changed(self._context.rounds, visitor.query("seen"))
-        elif isinstance(found, Page):
+        elif isinstance(found, HtmlPage):
             notice = _DOWN
         else:
             notice = _again(found)
@@ -261,7 +261,7 @@ class Console:
 
     async def _probed(
         self, visitor: Visitor, operator: Operator
-    ) -> tuple[doctor.Row | None, list[tuple[str, str]]]:
+    ) -> tuple[doctor.FindingRow | None, list[tuple[str, str]]]:
         sent = probe.remembered(operator.session.data) if operator.session else None
         if sent is None or visitor.query("probe") != sent.nonce:
             return None, []
@@ -275,7 +275,7 @@ class Console:
 
     def _tell(
         self, visitor: Visitor, operator: Operator, notice: Notice, *, status: int = 200
-    ) -> Page:
+    ) -> HtmlPage:
         if visitor.partial:
             return fragment("_notice.html", notice=notice, status=status)
         return self._page(operator, notice=notice, status=status)
@@ -285,9 +285,9 @@ class Console:
         operator: Operator,
         *,
         notice: Notice | None = None,
-        browser: doctor.Row | None = None,
+        browser: doctor.FindingRow | None = None,
         status: int = 200,
-    ) -> Page:
+    ) -> HtmlPage:
         rounds = self._context.rounds
         found = doctor.all_rows(rounds, host_now())
         return console_page(
@@ -310,7 +310,7 @@ class Console:
     def _may_repair(self, operator: Operator) -> bool:
         return self._context.services.keys.grants(operator.key, Permission.DOCTOR_REPAIR)
 
-    async def _admit(self, visitor: Visitor) -> Operator | Gone | Page | None:
+    async def _admit(self, visitor: Visitor) -> Operator | Gone | HtmlPage | None:
         """Say who asks; a page where that cannot be known; None where nothing says it."""
         found: Operator | Gone | None = None
         try:
@@ -336,7 +336,7 @@ class Console:
     def _good(self, cookies: Sequence[str]) -> list[bool]:
         return [isinstance(self._operators.admit(each), Operator) for each in cookies]
 
-    async def _unknown(self, fault: SojournError) -> Page:
+    async def _unknown(self, fault: SojournError) -> HtmlPage:
         """Offer the way in that needs no sessions, if the ledger still knows keys."""
         if isinstance(fault, Overloaded):
             return self._down(fault)
@@ -352,21 +352,21 @@ class Console:
         )
         return self._sign_in(notice, status=503)
 
-    def _turn_away(self, visitor: Visitor, found: Gone | Page | None) -> Page:
+    def _turn_away(self, visitor: Visitor, found: Gone | HtmlPage | None) -> HtmlPage:
         if visitor.partial:
-            notice = _DOWN if isinstance(found, Page) else _again(found)
+            notice = _DOWN if isinstance(found, HtmlPage) else _again(found)
             return fragment("_notice.html", notice=notice, status=503 if notice is _DOWN else 401)
-        if isinstance(found, Page):
+        if isinstance(found, HtmlPage):
             return found
         return self._sign_in(signed_out(found), status=401)
 
-    def _down(self, fault: SojournError) -> Page:
+    def _down(self, fault: SojournError) -> HtmlPage:
         broken = isinstance(fault, StoreBroken)
         title = "The store cannot be used" if broken else "The store does not answer"
         command = self._context.rounds.again("sojourn doctor")
         return down_page(self._site, title, _plainly(fault), command=command)
 
-    def _sign_in(self, problem: Notice | None, *, status: int = 200) -> Page:
+    def _sign_in(self, problem: Notice | None, *, status: int = 200) -> HtmlPage:
         return sign_in_page(self._site, problem=problem, status=status)
 
     async def _thread(self, work: Callable[..., T], *args: object) -> T:
@@ -407,7 +407,7 @@ def routes(context: Context) -> list[Route]:
 
 
 async def _answer(context: Context, scope: Any, receive: Any, respond: Respond) -> Any:
-    asked, header = asked_by(scope), header_of(scope)
+    asked, header = from_scope(scope), header_of(scope)
     form: dict[str, list[str]] = {}
     Incoming.of(scope, FORM_MAX)  # refused as every call that nobody would send so
     if asked.method == "POST":
@@ -425,11 +425,11 @@ async def _answer(context: Context, scope: Any, receive: Any, respond: Respond) 
         partial=header("hx-request") == "true",
     )
     answer = await respond(visitor)
-    return reply_of(answer) if isinstance(answer, Page) else answer
+    return reply_of(answer) if isinstance(answer, HtmlPage) else answer
 
 
 def _fields(body: bytes) -> dict[str, list[str]]:
-    """Read a form. Raises InvalidInput for one of more fields than any page of ours has."""
+    """Read a form. Raises InvalidInput if it has more than FIELDS_MAX fields."""
     try:
         return parse_qs(body.decode("utf-8", "replace"), max_num_fields=FIELDS_MAX)
     except ValueError:

@@ -59,7 +59,7 @@ def metrics_folder(settings: Settings) -> Path:
 
 
 class Context:
-    """One per application. Handlers are functions of it and of what the request says."""
+    """State that lives as long as the application. Handlers are functions of it and of the request."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.api.context import Context
 from sojourn.api.limits import too_slow
 from sojourn.api.wire_doctor import DoctorBody, RepairedBody, doctor_body, mended_body
@@ -29,7 +29,7 @@ class RepairBody(Wire, frozen=True, kw_only=True):
 
 
 @operator("GET", "/api/doctor", may=Permission.READ)
-def get_doctor(ask: Ask) -> Done[DoctorBody]:
+def get_doctor(ask: OperatorCall) -> Done[DoctorBody]:
     """Show what doctor found last.
 
     The quick checks look at start and every few minutes (`doctor_interval`); all of them when somebody
@@ -39,7 +39,7 @@ def get_doctor(ask: Ask) -> Done[DoctorBody]:
 
 
 @operator("POST", "/api/doctor/run", may=Permission.READ)
-def run_doctor(ask: Ask) -> Awaitable[Done[DoctorBody]]:
+def run_doctor(ask: OperatorCall) -> Awaitable[Done[DoctorBody]]:
     """Look at everything now, and show what was found.
 
     Changes nothing. Who asks while somebody else's run is under way is answered with that one.
@@ -54,7 +54,7 @@ def run_doctor(ask: Ask) -> Awaitable[Done[DoctorBody]]:
     may=Permission.DOCTOR_REPAIR,
     problems=("repair_busy", "check_unknown", "shutting_down"),
 )
-def repair_with_doctor(ask: Ask, body: RepairBody) -> Awaitable[Done[RepairedBody]]:
+def repair_with_doctor(ask: OperatorCall, body: RepairBody) -> Awaitable[Done[RepairedBody]]:
     """Repair what can be repaired without losing anything, and look again.
 
     Looks first: what is well is not touched, so a second call changes nothing. One doctor at a time.

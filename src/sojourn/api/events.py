@@ -1,4 +1,4 @@
-"""The stream of what happened."""
+"""The stream of events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.event import Event, EventKind
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
@@ -39,7 +39,7 @@ class EventsQuery(Wire, frozen=True, kw_only=True):
 
 
 @operator("GET", "/api/events", may=Permission.READ)
-def list_events(ask: Ask, query: EventsQuery) -> Done[Page[EventBody]]:
+def list_events(ask: OperatorCall, query: EventsQuery) -> Done[Page[EventBody]]:
     """List events after an id, oldest first.
 
     Ids are in the order of commits: whoever has read up to one, and asks for what is after it, misses

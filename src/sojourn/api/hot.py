@@ -2,7 +2,7 @@
 
 A hot call is two plain functions: what it asks of the batcher, and how it tells the outcome.
 
-    def ask(context, proof, incoming, body) -> Asked("release", claims)
+    def ask(context, proof, incoming, body) -> BatchRequest("release", claims)
     def tell(context, released) -> Reply
 
 The direct lane asks the batcher once, which needs no task: the batcher calls back with the outcome, and
@@ -44,7 +44,7 @@ SESSION = re.compile(rb"(?<=/)ses_[0-9A-Za-z]+(?=/|\Z)")
 """The id of a session as we make them: nothing in it is ever sent encoded."""
 
 
-class Asked(Struct, frozen=True, gc=False):
+class BatchRequest(Struct, frozen=True, gc=False):
     """A request for the batcher."""
 
     verb: str
@@ -52,17 +52,17 @@ class Asked(Struct, frozen=True, gc=False):
 
 
 class Awaited(Struct, frozen=True):
-    """Whatever else takes time, and what to do then. Rare: only a task can wait for it."""
+    """Other work that takes time, and the next step after it. Rare: only a task can wait for it."""
 
     work: Callable[[], Awaitable[Any]]
-    then: Callable[[Any], Step]
+    then: Callable[[Any], HotStep]
 
 
-Step: TypeAlias = Asked | Awaited
+HotStep: TypeAlias = BatchRequest | Awaited
 
 
 class Hot(Struct, frozen=True):
-    """What carries a hot call out, in either lane. Its functions may raise a SojournError.
+    """The functions of a hot call, the same in both lanes. Each may raise a SojournError.
 
     Attributes:
         prove: reads who asks from the headers, before any of a body is taken.
@@ -75,7 +75,7 @@ class Hot(Struct, frozen=True):
     """
 
     prove: Callable[[Context, Incoming], Any]
-    ask: Callable[[Context, Any, Incoming, bytes], Step]
+    ask: Callable[[Context, Any, Incoming, bytes], HotStep]
     tell: Callable[[Context, Any], Reply]
     reads_body: bool
     admission: Callable[[Context, Any, Incoming], Callable[[], Awaitable[None]] | None] | None = (
@@ -95,7 +95,7 @@ class Hot(Struct, frozen=True):
         """Return what comes before the first step, if anything does."""
         return None if self.admission is None else self.admission(context, proof, incoming)
 
-    def begin(self, context: Context, proof: Any, incoming: Incoming, body: bytes) -> Step:
+    def begin(self, context: Context, proof: Any, incoming: Incoming, body: bytes) -> HotStep:
         """Return the first step, once the body is here."""
         if not self.reads_body:
             body = b""
@@ -117,7 +117,7 @@ class Hot(Struct, frozen=True):
         step = self.begin(context, proof, incoming, body)
         return await self.walk(context, step, caller_of(scope))
 
-    async def walk(self, context: Context, step: Step, caller: Caller | None = None) -> Reply:
+    async def walk(self, context: Context, step: HotStep, caller: Caller | None = None) -> Reply:
         """Carry the call out in a task, from a step on, unless its caller hangs up before."""
         while isinstance(step, Awaited):
             step = step.then(await step.work())
@@ -138,7 +138,7 @@ def hot_call(handler: Callable[..., Any], hot: Hot, **described: Any) -> HotCall
     return HotCall(name=name, words=words(handler), respond=hot.respond, hot=hot, **described)
 
 
-Found: TypeAlias = tuple[HotCall, Tally, dict[str, str]]
+FoundCall: TypeAlias = tuple[HotCall, Tally, dict[str, str]]
 
 
 class FastLane:
@@ -153,8 +153,8 @@ class FastLane:
         renderer = Renderer()
         self.render = renderer.render
         self.render_constant = renderer.render_constant
-        self._hot: dict[tuple[bytes, bytes], Found] = {}
-        self._named: dict[tuple[bytes, bytes], Found] = {}  # by a path that names a session
+        self._hot: dict[tuple[bytes, bytes], FoundCall] = {}
+        self._named: dict[tuple[bytes, bytes], FoundCall] = {}  # by a path that names a session
         for call in calls:
             place = (call.method.encode(), call.path.encode())
             found = self._named if b"{" in place[1] else self._hot
@@ -179,7 +179,7 @@ class FastLane:
         await send({"type": "http.response.body", "body": reply.body})
 
     def enter(
-        self, connection: Connection, method: bytes, by_name: dict[bytes, bytes]
+        self, connection: HotConnection, method: bytes, by_name: dict[bytes, bytes]
     ) -> Direct | None:
         """Return the request whose headers have arrived, if it is one for the direct lane.
 
@@ -197,7 +197,7 @@ class FastLane:
         incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
         return Direct(connection, self, call.hot, tally, incoming)
 
-    def find(self, method: bytes, path: bytes) -> Found | None:
+    def find(self, method: bytes, path: bytes) -> FoundCall | None:
         """Return the hot call of a path, its tally, and what the path names."""
         hot = self._hot.get((method, path))
         if hot is not None:
@@ -210,7 +210,7 @@ class FastLane:
         return None if hot is None else (hot[0], hot[1], {"sessionId": named[0].decode()})
 
 
-class Connection(Protocol):
+class HotConnection(Protocol):
     """What the direct lane needs of a connection."""
 
     url: bytes
@@ -226,7 +226,7 @@ class Connection(Protocol):
     def on_response_complete(self) -> None: ...
 
 
-class _Unheard:
+class _NoEvent:
     """An event that nobody waits for."""
 
     def set(self) -> None:
@@ -234,8 +234,8 @@ class _Unheard:
 
 
 class Direct:
-    """One request. To the protocol it looks like uvicorn's cycle. Without `incoming` there is no room for
-    it, and it is refused as it is."""
+    """One request. To the protocol it looks like uvicorn's cycle. Without `incoming` the queue has no room,
+    and the request is refused unread."""
 
     __slots__ = (
         "_asked",
@@ -253,11 +253,11 @@ class Direct:
         "response_started",
     )
 
-    message_event = _Unheard()
+    message_event = _NoEvent()
 
     def __init__(
         self,
-        connection: Connection,
+        connection: HotConnection,
         fast: FastLane,
         hot: Hot,
         tally: Tally,
@@ -288,12 +288,12 @@ class Direct:
         try:
             proof = self._hot.prove(context, self._incoming)
             admission = self._hot.waits_for(context, proof, self._incoming)
-            step: Step
+            step: HotStep
             if admission is None:
                 step = self._hot.begin(context, proof, self._incoming, self.body)
             else:
                 step = Awaited(admission, partial(self._begin, proof))
-            if type(step) is not Asked:
+            if type(step) is not BatchRequest:
                 self._hand_over(step)
                 return
             self._asked = context.services.batcher.put(
@@ -305,7 +305,7 @@ class Direct:
         context.deadlines.watch(self, connection.loop)
         connection.tasks.add(self)
 
-    def _begin(self, proof: Any, _: object) -> Step:
+    def _begin(self, proof: Any, _: object) -> HotStep:
         assert self._incoming is not None
         return self._hot.begin(self._fast.context, proof, self._incoming, self.body)
 
@@ -344,14 +344,14 @@ class Direct:
             reply = excuse(fault)
         self._finish(reply)
 
-    def _hand_over(self, step: Step) -> None:
+    def _hand_over(self, step: HotStep) -> None:
         """Go on in a task."""
         tasks = self._connection.tasks
         task = self._connection.loop.create_task(self._go_on(step))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _go_on(self, step: Step) -> None:
+    async def _go_on(self, step: HotStep) -> None:
         try:
             reply = await self._hot.walk(self._fast.context, step, self._connection.caller)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort

@@ -1,4 +1,4 @@
-"""What a request says, read from its headers; one that may come once only is refused when it comes twice."""
+"""A request's headers and query. A header that may come once only is refused when it comes twice."""
 
 from __future__ import annotations
 

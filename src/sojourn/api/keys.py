@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.errors import InvalidInput
 from sojourn.ledger import ApiKey, Role
 from sojourn.service.keys import Permission
@@ -31,7 +31,7 @@ class KeyBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @operator("POST", "/api/keys", may=Permission.KEYS, status=201)
-def create_key(ask: Ask, body: CreateKeyBody) -> Done[KeyBody]:
+def create_key(ask: OperatorCall, body: CreateKeyBody) -> Done[KeyBody]:
     """Make an API key.
 
     The answer holds the key itself, this once: only its hash is kept.
@@ -46,13 +46,13 @@ def create_key(ask: Ask, body: CreateKeyBody) -> Done[KeyBody]:
 
 
 @operator("GET", "/api/keys", may=Permission.KEYS)
-def list_keys(ask: Ask) -> Done[Page[KeyBody]]:
+def list_keys(ask: OperatorCall) -> Done[Page[KeyBody]]:
     """List API keys, revoked ones included."""
     return Done(data=Page(items=[key_body(key) for key in ask.context.services.keys.list()]))
 
 
 @operator("DELETE", "/api/keys/{keyId}", may=Permission.KEYS, problems=("key_unknown",))
-def revoke_key(ask: Ask, key_id: Name) -> Done[KeyBody]:
+def revoke_key(ask: OperatorCall, key_id: Name) -> Done[KeyBody]:
     """Revoke an API key. It is refused from now on, and whoever signed in to the console with it."""
     services = ask.context.services
     key = services.keys.revoke(key_id, actor=ask.actor)

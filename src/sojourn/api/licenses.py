@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.ledger import LicenseChange
 from sojourn.license import License, LicenseStatus, Pool
 from sojourn.service.keys import Permission
@@ -43,7 +43,7 @@ class LicensesQuery(Wire, frozen=True, kw_only=True):
     status=201,
     problems=("invalid_policy", "conflict"),
 )
-def create_license(ask: Ask, body: CreateLicenseBody) -> Done[LicenseBody]:
+def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBody]:
     """Make a license with its features.
 
     The answer holds the license key, this once: only its hash is kept.
@@ -63,7 +63,7 @@ def create_license(ask: Ask, body: CreateLicenseBody) -> Done[LicenseBody]:
 
 
 @operator("GET", "/api/licenses", may=Permission.READ)
-def list_licenses(ask: Ask, query: LicensesQuery) -> Done[Page[LicenseBody]]:
+def list_licenses(ask: OperatorCall, query: LicensesQuery) -> Done[Page[LicenseBody]]:
     """List licenses, by id, each with its features."""
     licenses, status = ask.context.services.licenses, optional(query.status)
     return Done(
@@ -79,7 +79,7 @@ def list_licenses(ask: Ask, query: LicensesQuery) -> Done[Page[LicenseBody]]:
 
 
 @operator("GET", "/api/licenses/{licenseId}", may=Permission.READ, problems=("license_unknown",))
-def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+def get_license(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
     """Show a license with its features."""
     return Done(data=license_body(*ask.context.services.licenses.get(license_id)))
 
@@ -90,7 +90,9 @@ def get_license(ask: Ask, license_id: Name) -> Done[LicenseBody]:
     may=Permission.LICENSES_WRITE,
     problems=("license_unknown",),
 )
-def change_license(ask: Ask, license_id: Name, body: ChangeLicenseBody) -> Done[LicenseBody]:
+def change_license(
+    ask: OperatorCall, license_id: Name, body: ChangeLicenseBody
+) -> Done[LicenseBody]:
     """Rename, suspend, resume or re-date a license.
 
     What is left out stays. Suspending stops acquires and renewals at once; leases that live run out.
@@ -106,7 +108,7 @@ def change_license(ask: Ask, license_id: Name, body: ChangeLicenseBody) -> Done[
     may=Permission.LICENSES_WRITE,
     problems=("license_unknown",),
 )
-def delete_license(ask: Ask, license_id: Name) -> Done[None]:
+def delete_license(ask: OperatorCall, license_id: Name) -> Done[None]:
     """Delete a license. Its live leases are revoked."""
     ask.context.services.licenses.delete(license_id, actor=ask.actor)
     return Done(data=None, message="The license is deleted, and its leases are revoked.")
@@ -118,7 +120,9 @@ def delete_license(ask: Ask, license_id: Name) -> Done[None]:
     may=Permission.LICENSES_WRITE,
     problems=("license_unknown", "invalid_policy"),
 )
-def set_feature(ask: Ask, license_id: Name, feature: Feature, body: PolicyBody) -> Done[PoolBody]:
+def set_feature(
+    ask: OperatorCall, license_id: Name, feature: Feature, body: PolicyBody
+) -> Done[PoolBody]:
     """Add a feature to a license, or replace its policy.
 
     Shrinking the capacity evicts nobody: seats come back as their leases end.
@@ -135,7 +139,7 @@ def set_feature(ask: Ask, license_id: Name, feature: Feature, body: PolicyBody) 
     may=Permission.LICENSES_WRITE,
     problems=("feature_unknown",),
 )
-def remove_feature(ask: Ask, license_id: Name, feature: Feature) -> Done[None]:
+def remove_feature(ask: OperatorCall, license_id: Name, feature: Feature) -> Done[None]:
     """Remove a feature from a license. Its live leases are revoked."""
     ask.context.services.licenses.remove_feature(license_id, feature, actor=ask.actor)
     return Done(data=None, message="The feature is removed, and its leases are revoked.")
@@ -148,7 +152,7 @@ def remove_feature(ask: Ask, license_id: Name, feature: Feature) -> Done[None]:
     status=201,
     problems=("license_unknown",),
 )
-def rotate_license_key(ask: Ask, license_id: Name) -> Done[LicenseBody]:
+def rotate_license_key(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
     """Replace a license's key.
 
     The old one is refused from now on; leases that live are not touched. The new key is shown this

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.api.events import EventBody, event_body
 from sojourn.lease import Denied, LeaseState, Usage
 from sojourn.license import LicenseStatus
 from sojourn.service.keys import Permission
-from sojourn.service.operations import Cleanup, Debug, PoolView, Stats
+from sojourn.service.operations import Cleanup, Debug, PoolStatus, Stats
 from sojourn.text import isolated
 from sojourn.wire.bodies import (
     Answer,
@@ -97,7 +97,7 @@ class ForceQuery(Wire, frozen=True, kw_only=True):
     patience=PATIENCE,
 )
 def force_cleanup(
-    ask: Ask, user_id: Name, feature: Feature, query: ForceQuery
+    ask: OperatorCall, user_id: Name, feature: Feature, query: ForceQuery
 ) -> Done[CleanupAnswer]:
     """End all of a user's leases on a feature, living ones too, on one license or on every one.
 
@@ -118,7 +118,7 @@ def force_cleanup(
     may=Permission.READ,
     problems=("license_unknown", "feature_unknown"),
 )
-def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
+def debug_seats(ask: OperatorCall, query: DebugQuery) -> Done[DebugBody]:
     """Show everything about a user and a feature: what is held, what was refused, and why."""
     debug = ask.context.services.operations.debug(
         query.user_id, query.feature, license_id=optional(query.license_id)
@@ -143,7 +143,7 @@ def debug_seats(ask: Ask, query: DebugQuery) -> Done[DebugBody]:
     problems=("license_unknown", "feature_unknown"),
     patience=PATIENCE,
 )
-def cleanup_sessions(ask: Ask, body: CleanupBody) -> Done[CleanupAnswer]:
+def cleanup_sessions(ask: OperatorCall, body: CleanupBody) -> Done[CleanupAnswer]:
     """End the leases of a license whose holders have fallen silent. The living stay."""
     ended = ask.context.services.operations.cleanup(
         body.license_id, user_id=body.user_id, feature=body.feature, actor=ask.actor
@@ -158,7 +158,7 @@ def cleanup_sessions(ask: Ask, body: CleanupBody) -> Done[CleanupAnswer]:
     may=Permission.READ,
     problems=("license_unknown",),
 )
-def session_stats(ask: Ask, license_id: Name) -> Done[StatsBody]:
+def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
     """Count a license's seats, feature by feature."""
     stats = ask.context.services.operations.stats(license_id)
     return Done(
@@ -187,7 +187,7 @@ def usage_body(usage: Usage) -> UsageBody:
     )
 
 
-def _pool_debug(view: PoolView) -> PoolDebug:
+def _pool_debug(view: PoolStatus) -> PoolDebug:
     refused = isinstance(view.answer, Denied)
     return PoolDebug(
         license_id=view.pool.license_id,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn.api.active_sessions import asked_by, header_of, on_threads
+from sojourn.api.active_sessions import from_scope, header_of, on_threads
 from sojourn.api.context import Context
 from sojourn.api.router import Route
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import AccountPages
-from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
+from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, HtmlPage, Look, asset_page
 from sojourn.wire.problems import answer_problem, problem
 from sojourn.wire.reply import Reply
 
@@ -21,7 +21,7 @@ def routes(context: Context) -> list[Route]:
     pages = AccountPages(context.people, look)
 
     async def security(scope: Any, _receive: Any) -> Reply:
-        asked = asked_by(scope)
+        asked = from_scope(scope)
         try:
             found = await on_threads(context, asked, scope, pages.page, asked)
         except (StoreError, Overloaded) as fault:  # it takes too long
@@ -41,7 +41,7 @@ def routes(context: Context) -> list[Route]:
     ]
 
 
-def reply_of(page: Page | None) -> Reply:
+def reply_of(page: HtmlPage | None) -> Reply:
     """Answer with a page; where there is none, with the problem that nothing is there."""
     if page is None:
         return answer_problem(problem("not_found", "There is nothing at this path."))

@@ -1,4 +1,4 @@
-"""Which endpoint a method and a path lead to: a table of paths, and a tree of those that name things.
+"""Routing: a table of plain paths, and a tree of paths with named pieces.
 
 Pieces of a path are compared as they were sent, so that an encoded slash stays in its piece. A path has one
 spelling: a slash too many leads nowhere. Where both a word and a name would fit, the word
@@ -46,7 +46,7 @@ class _Node:
 
 
 class Router:
-    """An ASGI application that leads requests to endpoints, and refuses those that lead nowhere."""
+    """An ASGI application that routes requests to endpoints, and answers 404, 405 and OPTIONS itself."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._plain: dict[str, Ends] = {}
@@ -67,7 +67,7 @@ class Router:
         return node.ends
 
     def find(self, path: str) -> tuple[Ends, list[str]]:
-        """Return what ends at a path, by method, and the pieces it names. Nothing if it leads nowhere."""
+        """Return a path's endpoints by method, and its named pieces; nothing if there is no such path."""
         plain = self._plain.get(path)
         if plain is not None:
             return plain, []

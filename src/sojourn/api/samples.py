@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.cookie import SignedTokens
 from sojourn.service.keys import Permission
 from sojourn.service.samples import SAMPLES_MAX, USER, Samples
@@ -44,7 +44,7 @@ class SamplesRemovedAnswer(Answer, frozen=True, kw_only=True):
 
 
 @operator("POST", BASE, may=Permission.SESSIONS, status=201, problems=("not_dev",))
-def make_sample_sessions(ask: Ask, body: SamplesBody) -> Done[SamplesAnswer]:
+def make_sample_sessions(ask: OperatorCall, body: SamplesBody) -> Done[SamplesAnswer]:
     """Make sample sessions, for trying a page out.
 
     Only a server with the setting `dev` does. Their ids begin with `ses_sample_`, and their data says
@@ -63,7 +63,7 @@ def make_sample_sessions(ask: Ask, body: SamplesBody) -> Done[SamplesAnswer]:
 
 
 @operator("DELETE", BASE, may=Permission.SESSIONS_END)
-def remove_sample_sessions(ask: Ask, query: SamplesQuery) -> Done[SamplesRemovedAnswer]:
+def remove_sample_sessions(ask: OperatorCall, query: SamplesQuery) -> Done[SamplesRemovedAnswer]:
     """Take sample sessions away, and nothing else.
 
     A page at a time: ask again with `after`, until there is no `next`. Any server does, in case that
@@ -73,7 +73,7 @@ def remove_sample_sessions(ask: Ask, query: SamplesQuery) -> Done[SamplesRemoved
     return Done(data=SamplesRemovedAnswer(ended=done.ended, next=done.next))
 
 
-def _samples(ask: Ask) -> Samples:
+def _samples(ask: OperatorCall) -> Samples:
     return Samples(ask.context.services.sessions, dev=ask.context.settings.dev)
 
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, Call, Method, Who, decode, operator
+from sojourn.api.call import Call, Method, OperatorCall, Who, decode, operator
 from sojourn.api.context import Context
-from sojourn.api.hot import Asked, Awaited, Hot, HotCall, Step, hot_call
+from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.jwt import UserProof
 from sojourn.device import Device
@@ -51,7 +51,7 @@ from sojourn.wire.problems import deny, lost
 from sojourn.wire.proof import bearer, kind_of, wrong_kind
 from sojourn.wire.reply import Headers, Reply, done, replayed
 
-Handler = Callable[[Context, bytes, Incoming, bytes], Step]
+Handler = Callable[[Context, bytes, Incoming, bytes], HotStep]
 Tell = Callable[[Context, Any], Reply]
 
 TEXT_MAX = 256
@@ -125,7 +125,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     takes_key=True,
     looks_at_client=True,
 )
-def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> Step:
+def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> HotStep:
     """Take a seat.
 
     The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose
@@ -167,14 +167,16 @@ async def _admit(context: Context, token: str, key_hash: bytes, client: Any) -> 
 
 def _acquire_as(
     asked: AcquireBody, incoming: Incoming, once: Presented | None, user: UserProof
-) -> Asked:
+) -> BatchRequest:
     """Ask for the user whom a JWT proves."""
     wish = _wish(_as(asked, user), incoming, license_id=user.license_id, trusted=True)
     return _take(wish, once)
 
 
-def _take(wish: SeatCall, once: Presented | None) -> Asked:
-    return Asked("acquire", wish if once is None else msgspec.structs.replace(wish, once=once))
+def _take(wish: SeatCall, once: Presented | None) -> BatchRequest:
+    return BatchRequest(
+        "acquire", wish if once is None else msgspec.structs.replace(wish, once=once)
+    )
 
 
 def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
@@ -199,7 +201,7 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
         "license_not_yet_valid",
     ),
 )
-def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body: bytes) -> Step:
+def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body: bytes) -> HotStep:
     """Keep a seat.
 
     `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
@@ -219,7 +221,7 @@ def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body:
             next_in=None if said.next_in is None else round(said.next_in * 1000),
             closing=said.closing,
         )
-    return Asked("renew", BeatCall(claims=claims, beat=beat))
+    return BatchRequest("renew", BeatCall(claims=claims, beat=beat))
 
 
 def _given_back(_context: Context, released: bool) -> Reply:
@@ -234,7 +236,7 @@ def _given_back(_context: Context, released: bool) -> Reply:
     who=Who.HOLDER,
     answer=Done[ReleasedBody],
 )
-def release(context: Context, authorization: bytes, _incoming: Incoming, _body: bytes) -> Step:
+def release(context: Context, authorization: bytes, _incoming: Incoming, _body: bytes) -> HotStep:
     """Give a seat back.
 
     `released` is false when there was nothing left to give back, which is as good.
@@ -243,7 +245,7 @@ def release(context: Context, authorization: bytes, _incoming: Incoming, _body: 
     if token[:4] != "sjl_":
         raise wrong_kind(LEASE_TOKEN)
     claims = context.services.keyring.verify(token)
-    return Asked("release", claims)
+    return BatchRequest("release", claims)
 
 
 def _seat_body(seat: Seat) -> SeatBody:
@@ -344,7 +346,7 @@ class LeasesQuery(Wire, frozen=True, kw_only=True):
 
 
 @operator("GET", "/api/licenses/sessions", may=Permission.READ)
-def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
+def list_leases(ask: OperatorCall, query: LeasesQuery) -> Done[Page[LeaseBody]]:
     """List leases, by id."""
     which = LeaseFilter(
         license_id=optional(query.license_id),
@@ -378,7 +380,7 @@ def list_leases(ask: Ask, query: LeasesQuery) -> Done[Page[LeaseBody]]:
     may=Permission.SEATS_END,
     problems=("lease_unknown",),
 )
-def release_lease(ask: Ask, lease_id: Name) -> Done[CleanupAnswer]:
+def release_lease(ask: OperatorCall, lease_id: Name) -> Done[CleanupAnswer]:
     """End one lease. Its holder may acquire again."""
     operations = ask.context.services.operations
     ended = operations.release(lease_id, actor=ask.actor)

@@ -10,11 +10,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.backend import Knock, backend
-from sojourn.api.call import Ask, Call, Who, operator
-from sojourn.api.hot import Asked
+from sojourn.api.backend import BackendRequest, backend
+from sojourn.api.call import Call, OperatorCall, Who, operator
+from sojourn.api.hot import BatchRequest
 from sojourn.errors import InvalidInput, NotFound
-from sojourn.service.backends import CURRENT, EndOwn, EndSome
+from sojourn.service.backends import CURRENT, EndCurrent, EndSessions
 from sojourn.service.keys import Permission
 from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
 from sojourn.text import isolated
@@ -67,7 +67,7 @@ def _begun(begun: Begun) -> Done[BegunAnswer]:
     body_required=False,
     problems=("session_limit",),
 )
-def begin_session(ask: Knock, body: BeginBody) -> Asked:
+def begin_session(ask: BackendRequest, body: BeginBody) -> BatchRequest:
     """Begin a session.
 
     With `userId`: a user signs in; without: a visitor's, for its data alone. The session whose token
@@ -85,7 +85,7 @@ def _checked(session: Session) -> Done[SessionAnswer]:
 
 
 @backend("GET", BASE + "/current", tell=_checked, who=Who.PERSON, problems=GONE)
-def check_session(ask: Knock, query: CheckQuery) -> Asked:
+def check_session(ask: BackendRequest, query: CheckQuery) -> BatchRequest:
     """Check a person's token.
 
     Marks the session as used, if that is due, unless `touch` is false. `adopted`: it is the token of a
@@ -105,7 +105,7 @@ def _saved(revision: int | None) -> Done[SavedAnswer]:
 @backend(
     "PATCH", BASE + "/current", tell=_saved, who=Who.PERSON, problems=(*GONE, "data_too_large")
 )
-def save_current(ask: Knock, body: SaveBody) -> Asked:
+def save_current(ask: BackendRequest, body: SaveBody) -> BatchRequest:
     """Change keys of the session's data.
 
     Keys named by neither `set` nor `unset` stay as they are: parallel requests lose nothing.
@@ -116,12 +116,12 @@ def save_current(ask: Knock, body: SaveBody) -> Asked:
 @backend(
     "PATCH", BASE + "/{sessionId}", tell=_saved, problems=("session_unknown", "data_too_large")
 )
-def save_session(ask: Knock, session_id: Name, body: SaveBody) -> Asked:
+def save_session(ask: BackendRequest, session_id: Name, body: SaveBody) -> BatchRequest:
     """Change keys of a session's data, by its id."""
     return _save(ask, session_id, body)
 
 
-def _save(ask: Knock, session_id: str, body: SaveBody) -> Asked:
+def _save(ask: BackendRequest, session_id: str, body: SaveBody) -> BatchRequest:
     save = Save(id=session_id, set=storable(body.set), unset=body.unset)
     return ask.wants("save", save, current=session_id == CURRENT)
 
@@ -140,7 +140,7 @@ def _rotated(begun: Begun | None) -> Done[BegunAnswer]:
     body_required=False,
     problems=(*GONE, "conflict"),
 )
-def rotate_current(ask: Knock, body: RotateBody) -> Asked:
+def rotate_current(ask: BackendRequest, body: RotateBody) -> BatchRequest:
     """Give the session a new token.
 
     The old one works for `grace` seconds more, 20 unless said otherwise, for tabs whose requests are
@@ -157,12 +157,12 @@ def rotate_current(ask: Knock, body: RotateBody) -> Asked:
     body_required=False,
     problems=("session_unknown", "conflict"),
 )
-def rotate_session(ask: Knock, session_id: Name, body: RotateBody) -> Asked:
+def rotate_session(ask: BackendRequest, session_id: Name, body: RotateBody) -> BatchRequest:
     """Give a session a new token, by its id."""
     return _rotate(ask, session_id, body)
 
 
-def _rotate(ask: Knock, session_id: str, body: RotateBody) -> Asked:
+def _rotate(ask: BackendRequest, session_id: str, body: RotateBody) -> BatchRequest:
     grace = ROTATION_GRACE if isinstance(body.grace, UnsetType) else round(body.grace * 1000)
     rotation = Rotate(id=session_id, grace=grace, level=body.level, token=whole(body.token))
     return ask.wants("rotate", rotation, current=session_id == CURRENT)
@@ -181,14 +181,14 @@ def _ended(ended: list[str]) -> Done[EndedAnswer]:
     body_required=False,
     problems=("session_absent", "session_forged"),
 )
-def end_current(ask: Knock, body: EndBody) -> Asked:
+def end_current(ask: BackendRequest, body: EndBody) -> BatchRequest:
     """Sign a person out.
 
     The session and the seats that belong to it end. `ended` is 0 when it was over already, which is as
     good.
     """
     reason = optional(body.reason) or "signed_out"
-    return ask.wants("end", EndOwn(reason=reason), current=True)
+    return ask.wants("end", EndCurrent(reason=reason), current=True)
 
 
 @backend(
@@ -200,10 +200,10 @@ def end_current(ask: Knock, body: EndBody) -> Asked:
     body_required=False,
     problems=GONE,
 )
-def end_others(ask: Knock, body: EndBody) -> Asked:
+def end_others(ask: BackendRequest, body: EndBody) -> BatchRequest:
     """Sign a person out everywhere else."""
     reason = optional(body.reason) or "signed_out_elsewhere"
-    return ask.wants("end", EndOwn(reason=reason, others=True), current=True)
+    return ask.wants("end", EndCurrent(reason=reason, others=True), current=True)
 
 
 def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
@@ -211,7 +211,7 @@ def _ended_ids(ended: list[str]) -> Done[EndedIdsAnswer]:
 
 
 @backend("POST", BASE + "/end", tell=_ended_ids, keeps=True, may=Permission.SESSIONS_END)
-def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
+def end_sessions(ask: BackendRequest, body: EndManyBody) -> BatchRequest:
     """End sessions by their ids, or all of a user's but some.
 
     `actor` is for backends, which know who asked them: it is kept as `app:<id of the key>:<actor>`.
@@ -224,7 +224,7 @@ def end_sessions(ask: Knock, body: EndManyBody) -> Asked:
     if isinstance(body.actor, str) and len(body.actor) > ACTOR_MAX:
         raise InvalidInput(f"actor: takes {ACTOR_MAX} characters at most.")
     end = End(ids=body.ids, user_id=body.user_id, keep=body.keep, reason=body.reason)
-    return ask.wants("end", EndSome(end=end, actor=body.actor))
+    return ask.wants("end", EndSessions(end=end, actor=body.actor))
 
 
 class SessionsQuery(Wire, frozen=True, kw_only=True):
@@ -236,7 +236,7 @@ class SessionsQuery(Wire, frozen=True, kw_only=True):
 
 
 @operator("GET", BASE, may=Permission.SESSIONS_READ)
-def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
+def list_sessions(ask: OperatorCall, query: SessionsQuery) -> Done[Page[SessionBody]]:
     """List live sessions, by id, or with `newestFirst` one user's latest first.
 
     Never their tokens. Their `data` belongs to the application: only backends may ask for it, and an
@@ -265,7 +265,7 @@ def list_sessions(ask: Ask, query: SessionsQuery) -> Done[Page[SessionBody]]:
     )
 
 
-def _newest(ask: Ask, user_id: str, query: SessionsQuery) -> Page[SessionBody]:
+def _newest(ask: OperatorCall, user_id: str, query: SessionsQuery) -> Page[SessionBody]:
     """Read on in a user's sessions, newest first: without their data, which is then read one by one."""
 
     def body(shown: Session) -> SessionBody:
@@ -295,7 +295,7 @@ def _cursor(text: str | None) -> tuple[int, str] | None:
 
 
 @operator("GET", BASE + "/{sessionId}", may=Permission.SESSIONS_READ, problems=("session_unknown",))
-def get_session(ask: Ask, session_id: Name) -> Done[SessionAnswer]:
+def get_session(ask: OperatorCall, session_id: Name) -> Done[SessionAnswer]:
     """Show a live session, without its data."""
     session = _find(ask, session_id)
     if session is None:
@@ -303,7 +303,7 @@ def get_session(ask: Ask, session_id: Name) -> Done[SessionAnswer]:
     return Done(data=SessionAnswer(session=session_body(session, data=False)))
 
 
-def _find(ask: Ask, session_id: str) -> Session | None:
+def _find(ask: OperatorCall, session_id: str) -> Session | None:
     """Look a session up by its id: the first ones after what it begins with."""
     sessions = ask.context.services.sessions
     last = session_id[:-1]
@@ -319,7 +319,7 @@ def _find(ask: Ask, session_id: str) -> Session | None:
 
 
 @operator("DELETE", BASE + "/{sessionId}", may=Permission.SESSIONS_END)
-def end_session(ask: Ask, session_id: Name) -> Done[EndedAnswer]:
+def end_session(ask: OperatorCall, session_id: Name) -> Done[EndedAnswer]:
     """End one session, and give back the seats that belong to it."""
     end = End(ids=(session_id,), reason="revoked", actor=ask.actor)
     (ended,) = ask.context.services.sessions.end([end])
@@ -332,7 +332,7 @@ class OfUserQuery(Wire, frozen=True, kw_only=True):
 
 
 @operator("DELETE", BASE, may=Permission.SESSIONS_END)
-def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
+def end_user_sessions(ask: OperatorCall, query: OfUserQuery) -> Done[CutoffAnswer]:
     """End all sessions of a user begun up to now, however many, in one step.
 
     They are refused from now on; their entries in the events, and the seats they held, follow at once.
@@ -343,7 +343,7 @@ def end_user_sessions(ask: Ask, query: OfUserQuery) -> Done[CutoffAnswer]:
 
 
 @operator("POST", BASE + "/cutoff", may=Permission.SESSIONS_CUTOFF)
-def cut_off_sessions(ask: Ask, body: CutoffBody) -> Done[CutoffAnswer]:
+def cut_off_sessions(ask: OperatorCall, body: CutoffBody) -> Done[CutoffAnswer]:
     """End all sessions begun up to now: of a user, or of everybody if `userId` is null."""
     at = ask.context.services.cut_off(body.user_id, reason="cut_off", actor=ask.actor)
     whose = (

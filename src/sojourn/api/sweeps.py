@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.ledger import SweepRun
 from sojourn.service.keys import Permission
 from sojourn.wire.bodies import Answer, Done, Limit, Page, Wire, rfc3339, seconds
@@ -28,14 +28,14 @@ class SweepsQuery(Wire, frozen=True, kw_only=True):
 
 
 @operator("GET", "/api/sweeps", may=Permission.READ)
-def list_sweeps(ask: Ask, query: SweepsQuery) -> Done[Page[SweepBody]]:
+def list_sweeps(ask: OperatorCall, query: SweepsQuery) -> Done[Page[SweepBody]]:
     """List the latest sweeps, newest first."""
     runs = ask.context.services.ledger.sweeps(limit=query.limit)
     return Done(data=Page(items=[sweep_body(run) for run in runs]))
 
 
 @operator("POST", "/api/sweeps", may=Permission.SEATS_END, patience=PATIENCE)
-def run_sweep(ask: Ask) -> Done[SweepBody]:
+def run_sweep(ask: OperatorCall) -> Done[SweepBody]:
     """Sweep now: note expired leases, forget what is old.
 
     Right answers never need it: an expired lease holds no seat, swept or not.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from sojourn.api.call import Ask, operator
+from sojourn.api.call import OperatorCall, operator
 from sojourn.api.events import event_body
 from sojourn.clock import SECOND
 from sojourn.errors import InvalidInput
@@ -93,7 +93,7 @@ class ReplayedBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @operator("POST", "/api/webhooks", may=Permission.WEBHOOKS, status=201, problems=("conflict",))
-def create_webhook(ask: Ask, body: CreateWebhookBody) -> Done[WebhookBody]:
+def create_webhook(ask: OperatorCall, body: CreateWebhookBody) -> Done[WebhookBody]:
     """Make a webhook for what happens from now on.
 
     The answer holds the secret that signs its messages, this once. Without `kinds` it gets every event.
@@ -105,13 +105,13 @@ def create_webhook(ask: Ask, body: CreateWebhookBody) -> Done[WebhookBody]:
 
 
 @operator("GET", "/api/webhooks", may=Permission.READ)
-def list_webhooks(ask: Ask) -> Done[Page[WebhookBody]]:
+def list_webhooks(ask: OperatorCall) -> Done[Page[WebhookBody]]:
     """List webhooks, the oldest first."""
     return Done(data=Page(items=[webhook_body(x) for x in ask.context.outbound.desk.all()]))
 
 
 @operator("GET", "/api/webhooks/{webhookId}", may=Permission.READ, problems=("webhook_unknown",))
-def get_webhook(ask: Ask, webhook_id: Name) -> Done[WebhookBody]:
+def get_webhook(ask: OperatorCall, webhook_id: Name) -> Done[WebhookBody]:
     """Show a webhook."""
     return Done(data=webhook_body(ask.context.outbound.desk.get(webhook_id)))
 
@@ -119,7 +119,9 @@ def get_webhook(ask: Ask, webhook_id: Name) -> Done[WebhookBody]:
 @operator(
     "PATCH", "/api/webhooks/{webhookId}", may=Permission.WEBHOOKS, problems=("webhook_unknown",)
 )
-def change_webhook(ask: Ask, webhook_id: Name, body: ChangeWebhookBody) -> Done[WebhookBody]:
+def change_webhook(
+    ask: OperatorCall, webhook_id: Name, body: ChangeWebhookBody
+) -> Done[WebhookBody]:
     """Change a webhook, or stop and resume it.
 
     One that is enabled again goes on where it stopped: nothing that the stream still holds is lost.
@@ -135,7 +137,7 @@ def change_webhook(ask: Ask, webhook_id: Name, body: ChangeWebhookBody) -> Done[
 @operator(
     "DELETE", "/api/webhooks/{webhookId}", may=Permission.WEBHOOKS, problems=("webhook_unknown",)
 )
-def delete_webhook(ask: Ask, webhook_id: Name) -> Done[None]:
+def delete_webhook(ask: OperatorCall, webhook_id: Name) -> Done[None]:
     """Delete a webhook, and what waits for it."""
     ask.context.outbound.desk.delete(webhook_id, actor=ask.actor)
     return Done(data=None, message="The webhook is deleted.")
@@ -147,7 +149,9 @@ def delete_webhook(ask: Ask, webhook_id: Name) -> Done[None]:
     may=Permission.WEBHOOKS,
     problems=("webhook_unknown",),
 )
-def rotate_webhook_secret(ask: Ask, webhook_id: Name, body: RotateSecretBody) -> Done[WebhookBody]:
+def rotate_webhook_secret(
+    ask: OperatorCall, webhook_id: Name, body: RotateSecretBody
+) -> Done[WebhookBody]:
     """Make a new secret.
 
     For `keepOld` seconds every message carries a signature by the old one too, so that the receiver
@@ -167,7 +171,9 @@ def rotate_webhook_secret(ask: Ask, webhook_id: Name, body: RotateSecretBody) ->
     may=Permission.READ,
     problems=("webhook_unknown",),
 )
-def list_deliveries(ask: Ask, webhook_id: Name, query: DeliveriesQuery) -> Done[Page[DeliveryBody]]:
+def list_deliveries(
+    ask: OperatorCall, webhook_id: Name, query: DeliveriesQuery
+) -> Done[Page[DeliveryBody]]:
     """List deliveries, newest first.
 
     Pending ones and dead letters (30 days), and the latest that were delivered (7 days, 1,000 at most).
@@ -195,7 +201,7 @@ def list_deliveries(ask: Ask, webhook_id: Name, query: DeliveriesQuery) -> Done[
     may=Permission.WEBHOOKS,
     problems=("webhook_unknown", "delivery_unknown"),
 )
-def replay_deliveries(ask: Ask, webhook_id: Name, body: ReplayBody) -> Done[ReplayedBody]:
+def replay_deliveries(ask: OperatorCall, webhook_id: Name, body: ReplayBody) -> Done[ReplayedBody]:
     """Send again: one delivery, all dead letters, or everything from an event on.
 
     Messages keep their ids, so that a receiver can tell what it has seen.
@@ -221,7 +227,7 @@ def replay_deliveries(ask: Ask, webhook_id: Name, body: ReplayBody) -> Done[Repl
     status=202,
     problems=("webhook_unknown",),
 )
-def test_webhook(ask: Ask, webhook_id: Name) -> Done[DeliveryBody]:
+def test_webhook(ask: OperatorCall, webhook_id: Name) -> Done[DeliveryBody]:
     """Send an event of the kind `webhook.test`, ahead of whatever is held back.
 
     Its delivery tells what came of it. A webhook that is disabled sends it when it is enabled.

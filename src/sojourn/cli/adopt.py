@@ -194,13 +194,8 @@ def adopt(
                 guard(target, origin, again=again)
             complete, seconds, estimate = run(out, origin, target, terms, tally, write=apply)
         proposed = [] if user_path else _user_paths(origin, tally)
-    facts = {
-        **source_facts(origin, settings, told, apply=apply),
-        "complete": complete,
-        **msgspec.to_builtins(tally),
-        "seconds": seconds,
-        "estimatedSeconds": estimate,
-    }
+    facts = source_facts(origin, settings, told, apply=apply) | msgspec.to_builtins(tally)
+    facts |= {"complete": complete, "seconds": seconds, "estimatedSeconds": estimate}
     _tell(out, facts, report)
     _propose(out, proposed)
     if not complete:

@@ -37,7 +37,7 @@ class Called(Struct, frozen=True):
     flags: Mapping[str, object]
 
     def again(self, command: str) -> str:
-        """Complete a command of ours with the flags that lead it to the same place.
+        """Add to a Sojourn command the flags that lead it to the same store and server.
 
         What is not ours stays as it is. A password in a URL is not repeated: `…` stands for it.
         """

@@ -43,7 +43,7 @@ class When(Struct, frozen=True):
     ago: str
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class FindingRow(Struct, frozen=True, kw_only=True):
     """A check as it is shown. Without a finding it waits to be looked at."""
 
     dom: str
@@ -93,7 +93,7 @@ class AreaRows(Struct, frozen=True):
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[FindingRow, ...]
 
     @property
     def said(self) -> str:
@@ -107,7 +107,7 @@ class AreaRows(Struct, frozen=True):
         return next(str(verdict) for verdict, _ in SAID if verdict in there)
 
 
-def row(check: Check, latest: Latest | None, now: int) -> Row:
+def row(check: Check, latest: Latest | None, now: int) -> FindingRow:
     """Show a check, and what it found last if it ever looked."""
     shown: dict[str, Any] = {
         "dom": "check-" + check.id.replace(".", "-"),
@@ -118,9 +118,9 @@ def row(check: Check, latest: Latest | None, now: int) -> Row:
         "looked_at": check.looked_at,
     }
     if latest is None:
-        return Row(**shown, title=check.title)
+        return FindingRow(**shown, title=check.title)
     seen, finding = latest.seen, latest.seen.finding
-    return Row(
+    return FindingRow(
         **shown,
         verdict=finding.verdict.value,
         word=WORDS[finding.verdict] + ":",
@@ -135,24 +135,24 @@ def row(check: Check, latest: Latest | None, now: int) -> Row:
     )
 
 
-def all_rows(rounds: Rounds, now: int) -> list[Row]:
+def all_rows(rounds: Rounds, now: int) -> list[FindingRow]:
     latest = rounds.latest()
     return [row(check, latest.get(check.id), now) for check in rounds.checks()]
 
 
-def problems(found: Sequence[Row]) -> list[Row]:
+def problems(found: Sequence[FindingRow]) -> list[FindingRow]:
     """Return what is wrong, the worst first."""
     wrong = [each for each in found if each.problem]
     return sorted(wrong, key=lambda each: each.verdict == Verdict.WARNING)
 
 
-def counted(found: Sequence[Row]) -> str:
+def counted(found: Sequence[FindingRow]) -> str:
     """Say how much is wrong."""
     verdicts = [each.verdict for each in found]
     return _headline_of(*map(verdicts.count, PROBLEMS)).rstrip(".")
 
 
-def by_area(found: Sequence[Row]) -> list[AreaRows]:
+def by_area(found: Sequence[FindingRow]) -> list[AreaRows]:
     """Sort what is not wrong by area."""
     return [
         AreaRows(area.value, TITLES[area], mine)
@@ -161,7 +161,7 @@ def by_area(found: Sequence[Row]) -> list[AreaRows]:
     ]
 
 
-def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
+def summary(found: Sequence[FindingRow], run: Run | None = None) -> Summary:
     """Answer what the page's reader came for: whom it concerns, why, and what that rests on."""
     wrong = problems(found)
     waiting = any(each.at is None for each in found)
@@ -193,7 +193,7 @@ def summary(found: Sequence[Row], run: Run | None = None) -> Summary:
     )
 
 
-def _also(others: Sequence[Row]) -> str:
+def _also(others: Sequence[FindingRow]) -> str:
     said = counted(others)
     return f"Besides: {said[0].lower()}{said[1:]}."
 
@@ -216,7 +216,7 @@ def _under_way(run: Run) -> tuple[str, str]:
     return f"Looking: {done} of {total} done", text
 
 
-def _all_well(found: Sequence[Row]) -> str:
+def _all_well(found: Sequence[FindingRow]) -> str:
     if any(each.verdict == Verdict.OK for each in found):
         return "Sessions and seats are well."
     return "Nothing has been looked at yet."
@@ -228,7 +228,7 @@ def _headline_of(failures: int, warnings: int) -> str:
     return f"{' and '.join(said)}." if said else ""
 
 
-def _rests_on(found: Sequence[Row]) -> str:
+def _rests_on(found: Sequence[FindingRow]) -> str:
     looked = [each for each in found if each.at is not None]
     if not found:
         return "There is nothing here to look at."
@@ -344,7 +344,7 @@ class Stream:
             for each in looked
         ]
 
-    def _areas(self, found: Sequence[Row]) -> str:
+    def _areas(self, found: Sequence[FindingRow]) -> str:
         html = self._render(
             "_areas.html", areas=by_area(found), problems=problems(found), counted=counted(found)
         )

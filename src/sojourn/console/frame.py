@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sojourn.console.render import render
 from sojourn.finding import Verdict
-from sojourn.people.pages import POLICY, RENDERED_MAX, SECURED, Page
+from sojourn.people.pages import POLICY, RENDERED_MAX, SECURED, HtmlPage
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
@@ -52,7 +52,7 @@ def console_page(
     status: int = 200,
     banner: Notice | None = None,
     **values: Any,
-) -> Page:
+) -> HtmlPage:
     """Return a page of the console for somebody who is signed in."""
     body = render(
         template,
@@ -64,17 +64,17 @@ def console_page(
         rows=rows,
         **values,
     )
-    return Page(status, HEADERS, body)
+    return HtmlPage(status, HEADERS, body)
 
 
-def fragment(template: str, *, status: int = 200, **values: Any) -> Page:
+def fragment(template: str, *, status: int = 200, **values: Any) -> HtmlPage:
     """Return a piece of a page, to be put into one that is open."""
-    return Page(status, HEADERS, render(template, rows=rows, **values))
+    return HtmlPage(status, HEADERS, render(template, rows=rows, **values))
 
 
-def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = None) -> Page:
+def sign_in_page(site_name: str, *, status: int = 200, problem: Notice | None = None) -> HtmlPage:
     headers = [_CHALLENGE, *HEADERS] if status == 401 else HEADERS
-    return Page(status, headers, _sign_in(site_name, problem))
+    return HtmlPage(status, headers, _sign_in(site_name, problem))
 
 
 @lru_cache(maxsize=RENDERED_MAX)
@@ -83,20 +83,20 @@ def _sign_in(site_name: str, problem: Notice | None) -> bytes:
     return render("sign_in.html", site_name=site_name, problem=problem)
 
 
-def down_page(site_name: str, title: str, why: str, *, command: str) -> Page:
+def down_page(site_name: str, title: str, why: str, *, command: str) -> HtmlPage:
     """Return the page for when nobody can be recognized. `command`: what looks without a sign-in."""
     headers = [("Retry-After", "10"), *HEADERS]
-    return Page(
+    return HtmlPage(
         503,
         headers,
         render("console_down.html", site_name=site_name, title=title, why=why, command=command),
     )
 
 
-def redirect(to: str, *cookies: str) -> Page:
+def redirect(to: str, *cookies: str) -> HtmlPage:
     """Send the browser to another of our pages, by GET."""
     given = [("Set-Cookie", each) for each in cookies]
-    return Page(303, [("Location", to), *given, *HEADERS], b"")
+    return HtmlPage(303, [("Location", to), *given, *HEADERS], b"")
 
 
 def signed_out(gone: Gone | None) -> Notice | None:

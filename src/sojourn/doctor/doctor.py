@@ -146,7 +146,7 @@ class Doctor:
 
 
 def worst(seen: Sequence[Examined]) -> Verdict:
-    """Say the worst of what was found; OK if there is nothing."""
+    """Return the worst verdict; OK if there is none."""
     return max((each.finding.verdict for each in seen), key=lambda v: v.rank, default=Verdict.OK)
 
 

@@ -220,13 +220,13 @@ def _outside(
 ) -> list[Examiner]:
     from sojourn.cookie import SignedTokens
     from sojourn.doctor.browser.cookies import CookieExaminer, Opener
-    from sojourn.doctor.browser.login import Visit, read_login
+    from sojourn.doctor.browser.login import BrowserLogin, read_login
     from sojourn.doctor.browser.probe import Probe
     from sojourn.doctor.browser.server import ServerExaminer
 
     probe = Probe(outside.url, via=outside.via)
     login = None if outside.login is None else read_login(outside.login)
-    visit = Visit(probe, login=login, page=outside.page, names=(settings.cookie_name,))
+    visit = BrowserLogin(probe, login=login, page=outside.page, names=(settings.cookie_name,))
     opens: dict[str, Opener] = {}
     if secrets := secrets_of(settings):
         opens["Sojourn's"] = _opener(lambda: SignedTokens([each.encode() for each in secrets]))

@@ -39,7 +39,7 @@ class Astray(Exception):  # an answer that is not what it must be, on its way to
 
 
 class Canary(Struct):
-    """Somebody who never was. `steps`: what went well, and how long it took."""
+    """A made-up user. `steps`: each step that succeeded, and how long it took."""
 
     user_id: str
     pool: Pool
@@ -103,7 +103,7 @@ class RoundTripExaminer:
         ]
 
     def close(self) -> None:
-        """Nothing of its own: the store is whoever's who opened it."""
+        """Does nothing: the caller owns the store."""
 
     def _fly(self, way: Callable[[Store, Canary], None], what: str) -> Finding:
         store, canary = self._store(), hatch()

@@ -171,7 +171,7 @@ class Rounds:
         return [area for area in Area if area in found]
 
     def quick(self) -> None:
-        """Look with the quick checks; the log is told of what has become worse or well."""
+        """Run the quick checks. The log gets a line for each check that changed for better or worse."""
         changed: list[Examined] = []
         for seen in self._doctor.examine(quick=True):
             if self._stopping.is_set():

@@ -181,7 +181,7 @@ class SeatExaminer:
         ]
 
     def close(self) -> None:
-        """Nothing of its own: store and ledger are whoever's who opened them."""
+        """Does nothing: the caller owns both."""
 
     def known(self) -> list[Pool]:
         """Return the ledger's pools."""

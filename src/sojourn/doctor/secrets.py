@@ -135,7 +135,7 @@ class SecretsExaminer:
         return found
 
     def close(self) -> None:
-        """Nothing of its own: the ledger is whoever's who opened it."""
+        """Does nothing: the caller owns the ledger."""
 
     def _set(self) -> Finding:
         if not self._secrets and self._made:

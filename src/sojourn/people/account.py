@@ -8,7 +8,7 @@ an application mounts all of it at once.
 from __future__ import annotations
 
 from sojourn.people.calls import BASE, Answer, People, PersonRequest, cors
-from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, Look, Page, asset_page
+from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, HtmlPage, Look, asset_page
 from sojourn.people.security import SecurityPage
 
 PATHS = (
@@ -47,7 +47,7 @@ class AccountPages:
 
     def page(
         self, request: PersonRequest, *, prefix: str = "", accept_encoding: str = ""
-    ) -> Page | None:
+    ) -> HtmlPage | None:
         """Answer a request for the page or one of its assets; None if it is for neither."""
         if request.path == SECURITY_PATH and request.method in {*READ, "POST"}:
             return self.security.answer(request, prefix + SECURITY_PATH)
@@ -56,12 +56,12 @@ class AccountPages:
             return self.lent(asset_page(name, accept_encoding), name, request.sender)
         return None
 
-    def lent(self, page: Page | None, name: str, origin: str) -> Page | None:
+    def lent(self, page: HtmlPage | None, name: str, origin: str) -> HtmlPage | None:
         """Let pages of a trusted origin load the component's file, and no other one."""
         if page is None or not name.startswith(COMPONENT) or not self.people.permits(origin):
             return page
         headers = [(k, f"{v}, Origin" if k == "Vary" else v) for k, v in page.headers]
-        return Page(page.status, [*headers, *cors(origin)], page.body)
+        return HtmlPage(page.status, [*headers, *cors(origin)], page.body)
 
 
 def is_ours(path: str) -> bool:

@@ -44,7 +44,7 @@ from sojourn.people.wire import (
     nothing_set_up,
     words_of_ending,
 )
-from sojourn.service.request_session import Request, Rules, Step, Visit, run
+from sojourn.service.request_session import Request, RequestSession, Rules, Step, run
 from sojourn.session import Gone, GoneReason, Sessions
 from sojourn.token import TokenKind, hash_token, is_whole
 from sojourn.wire.bodies import Done, Name
@@ -65,7 +65,7 @@ _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 T = TypeVar("T")
-Deed: TypeAlias = Callable[[Visit], Step[T]]
+Operation: TypeAlias = Callable[[RequestSession], Step[T]]
 
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ class People:
         self._rules = rules or Rules()
         self.within = within
         self._trusted = frozenset(trusted_origins)
-        self._trouble = Trouble(broken)
+        self._trouble = FaultLog(broken)
 
     def respond(self, request: PersonRequest) -> Answer:
         """Answer a request: status, headers, body. Never raises."""
@@ -169,7 +169,7 @@ class People:
         """Tell the log of a fault of the store's, once."""
         self._trouble.note(fault)
 
-    def visit(self, request: PersonRequest, *, change: bool, touch: bool = True) -> Visit:
+    def visit(self, request: PersonRequest, *, change: bool, touch: bool = True) -> RequestSession:
         """Begin a visit. Raises Unauthenticated where nothing says who asks, and Forbidden where a
         page of another origin makes a browser send a change."""
         token, by_cookie = self._proof(request)
@@ -184,7 +184,7 @@ class People:
         asking = Request(
             cookies=request.cookies, origin=request.origin, path=request.path, token=token
         )
-        return Visit(rules, self._codec, asking)
+        return RequestSession(rules, self._codec, asking)
 
     def _comes_from_elsewhere(self, request: PersonRequest) -> bool:
         return is_elsewhere(
@@ -227,7 +227,7 @@ class People:
         except InvalidToken:
             return None
 
-    def _find(self, request: PersonRequest) -> tuple[Deed[Reply], bool]:
+    def _find(self, request: PersonRequest) -> tuple[Operation[Reply], bool]:
         """Return what is to be done, and whether it is a change. Raises SojournError."""
         if request.path == BASE:
             _expect(request, "GET")
@@ -241,7 +241,7 @@ class People:
         return lambda visit: self._end_one(visit, session_id), True
 
     def carry_out(
-        self, request: PersonRequest, deed: Deed[T], *, change: bool
+        self, request: PersonRequest, deed: Operation[T], *, change: bool
     ) -> tuple[T | Gone, list[str]]:
         """Do what somebody asks; return what came of it, or why they are signed out, and the Set-Cookie
         headers to send. Raises SojournError; a fault of the store's is told to the log, once."""
@@ -255,7 +255,7 @@ class People:
             self._trouble.over()
         return done
 
-    def _carry_out(self, request: PersonRequest, deed: Deed[Reply], *, ending: bool) -> Reply:
+    def _carry_out(self, request: PersonRequest, deed: Operation[Reply], *, ending: bool) -> Reply:
         try:
             reply, cookies = self.carry_out(request, deed, change=ending)
         except TableMissing as fault:
@@ -269,24 +269,24 @@ class People:
         headers = [(b"set-cookie", each.encode()) for each in cookies]
         return msgspec.structs.replace(reply, own=[*reply.own, *headers])
 
-    def _list(self, visit: Visit, query: ActiveSessionsQuery) -> Step[Reply]:
+    def _list(self, visit: RequestSession, query: ActiveSessionsQuery) -> Step[Reply]:
         found = yield from listing(visit, after=query.cursor, limit=query.limit)
         return plain(encode(active_sessions(found)), b"application/json")
 
-    def _end_one(self, visit: Visit, session_id: str) -> Step[Reply]:
+    def _end_one(self, visit: RequestSession, session_id: str) -> Step[Reply]:
         ending = yield from end_one(visit, session_id, within=self.within)
         said = words_of_ending(ending, others=False)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
-    def _end_others(self, visit: Visit) -> Step[Reply]:
+    def _end_others(self, visit: RequestSession) -> Step[Reply]:
         ending = yield from end_others(visit, within=self.within)
         said = words_of_ending(ending, others=True)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
 
-def _steps(visit: Visit, deed: Deed[T]) -> Step[tuple[T | Gone, list[str]]]:
+def _steps(visit: RequestSession, deed: Operation[T]) -> Step[tuple[T | Gone, list[str]]]:
     yield from visit.open()
     if visit.session is None and visit.gone is not None:
         return visit.gone, []
@@ -295,7 +295,7 @@ def _steps(visit: Visit, deed: Deed[T]) -> Step[tuple[T | Gone, list[str]]]:
     return done, [value for name, value in given if name.lower() == "set-cookie"]
 
 
-def _was_asked(visit: Visit, done: object) -> bool:
+def _was_asked(visit: RequestSession, done: object) -> bool:
     """Tell whether the store has answered, and not only what can be told without it."""
     gone = done if isinstance(done, Gone) else None
     return visit.session is not None or (gone is not None and gone.reason is not GoneReason.FORGED)
@@ -322,7 +322,7 @@ def _preflight(path: str) -> Reply:
     return Reply(204, [*headers, *SECURITY], b"")
 
 
-class Trouble:
+class FaultLog:
     """Tells the log of what is wrong once, however many people ask meanwhile, and when it is over.
     `broken` is called each time that somebody meets a store that does not mend by itself."""
 

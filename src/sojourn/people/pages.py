@@ -50,7 +50,7 @@ FOREVER = "public, max-age=31536000, immutable"
 TEMPLATES = Templates(Path(__file__).parent / "templates", assets=ASSETS)
 
 
-class Page(Struct, frozen=True):
+class HtmlPage(Struct, frozen=True):
     """An answer, for a framework to send."""
 
     status: int
@@ -96,7 +96,7 @@ def security_page(
     status: int = 200,
     headers: Headers = (),
     live: bool = True,
-) -> Page:
+) -> HtmlPage:
     """Return the page for somebody who is signed in, or of whom nothing can be known just now.
 
     `path` is that of the request, prefix and all. `panel` stands until the component has read the list,
@@ -104,22 +104,22 @@ def security_page(
     """
     how = ("socket" if look.socket else "poll") if live else ""
     page = _render("security.html", look, path, api=API, live=how, panel=panel)
-    return Page(status, [*SECURED, *headers], page)
+    return HtmlPage(status, [*SECURED, *headers], page)
 
 
 def card_page(
     look: Look, path: str, card: Card, *, status: int = 200, headers: Headers = ()
-) -> Page:
+) -> HtmlPage:
     """Return a page that asks, or says, one thing."""
-    return Page(status, [*SECURED, *headers], _render("card.html", look, path, card=card))
+    return HtmlPage(status, [*SECURED, *headers], _render("card.html", look, path, card=card))
 
 
 def signed_out_page(
     look: Look, path: str, why: str = "You are not signed in.", *, headers: Headers = ()
-) -> Page:
+) -> HtmlPage:
     """Return the page for somebody who is not."""
     challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
-    return Page(401, [challenge, *SECURED, *headers], _signed_out(look, path, why))
+    return HtmlPage(401, [challenge, *SECURED, *headers], _signed_out(look, path, why))
 
 
 @lru_cache(maxsize=RENDERED_MAX)
@@ -128,7 +128,7 @@ def _signed_out(look: Look, path: str, why: str) -> bytes:
     return _render("signed_out.html", look, path, why=why)
 
 
-def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS) -> Page | None:
+def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS) -> HtmlPage | None:
     """Return an asset by the name that a page calls it; None if there is none, or none any more."""
     found = assets.find(name)
     if found is None:
@@ -140,8 +140,8 @@ def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS)
         *GUARDED,
     ]
     if found.packed is not None and "gzip" in accept_encoding:
-        return Page(200, [*headers, ("Content-Encoding", "gzip")], found.packed)
-    return Page(200, headers, found.body)
+        return HtmlPage(200, [*headers, ("Content-Encoding", "gzip")], found.packed)
+    return HtmlPage(200, headers, found.body)
 
 
 def _render(template: str, look: Look, path: str, **values: Any) -> bytes:

@@ -28,7 +28,7 @@ def address(**query: Any) -> str:
     return f"{HERE}?{said}" if said else HERE
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class PanelRow(Struct, frozen=True, kw_only=True):
     """Somewhere one is signed in. `name`: the device, and what tells it from others of that name; `end`:
     the address that asks whether to sign it out."""
 
@@ -43,7 +43,7 @@ class Row(Struct, frozen=True, kw_only=True):
 class Group(Struct, frozen=True, kw_only=True):
     """Sessions of devices that are called the same: more than ALIKE are shown as one that opens."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PanelRow, ...]
     folded: bool
 
     @property
@@ -64,7 +64,7 @@ class Panel(Struct, frozen=True, kw_only=True):
 
     summary: str
     said: str = ""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PanelRow, ...] = ()
     shown: str = ""
     title: str = ""
     words: str = ""
@@ -77,7 +77,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     @property
     def groups(self) -> list[Group]:
         """Return the rows in their order, those of one device together where they are many."""
-        kin: dict[str, list[Row]] = {}
+        kin: dict[str, list[PanelRow]] = {}
         for row in self.rows:
             key = row.shown.id if row.shown.is_current else f"device {row.shown.device}"
             kin.setdefault(key, []).append(row)
@@ -154,8 +154,8 @@ def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> lis
     return names
 
 
-def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> Row:
-    return Row(
+def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> PanelRow:
+    return PanelRow(
         name=name,
         shown=shown,
         used=moment(session.last_used_at, now),
@@ -165,7 +165,7 @@ def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: 
     )
 
 
-def about_one(row: Row, *, action: str, back: str) -> Card:
+def about_one(row: PanelRow, *, action: str, back: str) -> Card:
     """Ask whether to sign out a device, naming the effect."""
     shown = row.shown
     own = shown.is_current

@@ -29,11 +29,11 @@ from sojourn.errors import (
     Unauthenticated,
 )
 from sojourn.people.calls import QUERY_FIELDS_MAX, People, PersonRequest
-from sojourn.people.pages import Look, Page, card_page, security_page, signed_out_page
-from sojourn.people.panel import Card, Panel, Row, about_one, about_others, address, panel
+from sojourn.people.pages import HtmlPage, Look, card_page, security_page, signed_out_page
+from sojourn.people.panel import Card, Panel, PanelRow, about_one, about_others, address, panel
 from sojourn.people.sessions import end_one, end_others, listing, may_end_others
 from sojourn.people.wire import CURSOR, NOT_SET_UP, for_people, words_of_ending
-from sojourn.service.request_session import Step, Visit
+from sojourn.service.request_session import RequestSession, Step
 from sojourn.session import Gone, GoneReason
 from sojourn.wire.bodies import Name, retry_after_header
 
@@ -53,7 +53,7 @@ NOT_SIGNED_IN = "You are not signed in."
 
 
 @prepared
-class Wish(Struct, frozen=True):
+class SecurityForm(Struct, frozen=True):
     """What the address says: whose end, and where the list starts."""
 
     end: Name | None = None
@@ -76,13 +76,13 @@ class Wish(Struct, frozen=True):
         return address(end=self.end, at=self.at, others=int(self.others), after=self.after)
 
 
-def _wish(query: str) -> Wish:
+def _wish(query: str) -> SecurityForm:
     """Read an address. One that somebody has garbled is that of the list."""
     try:
         pairs = parse_qsl(query, max_num_fields=QUERY_FIELDS_MAX, errors="strict")
-        return msgspec.convert(dict(pairs), Wish, strict=False)
+        return msgspec.convert(dict(pairs), SecurityForm, strict=False)
     except (ValueError, msgspec.ValidationError):
-        return Wish()
+        return SecurityForm()
 
 
 class SecurityPage:
@@ -92,7 +92,7 @@ class SecurityPage:
         self._people = people
         self._look = look
 
-    def answer(self, request: PersonRequest, path: str) -> Page:
+    def answer(self, request: PersonRequest, path: str) -> HtmlPage:
         """Answer a GET or a POST. `path` is the page's own, as the browser shows it. Never raises a
         SojournError."""
         wish = _wish(request.query)
@@ -108,7 +108,7 @@ class SecurityPage:
         except SojournError as fault:
             return self.trouble(request, path, fault)
 
-    def trouble(self, request: PersonRequest, path: str, fault: SojournError) -> Page:
+    def trouble(self, request: PersonRequest, path: str, fault: SojournError) -> HtmlPage:
         """Say that the store cannot be asked, and what to do; the component asks again by itself."""
         doing = request.method == "POST"
         if isinstance(fault, TableMissing) and not doing:
@@ -145,8 +145,8 @@ class SecurityPage:
         )
         return card_page(self._look, path, card, status=503, headers=headers)
 
-    def _show(self, request: PersonRequest, path: str, wish: Wish) -> Page:
-        def look(visit: Visit) -> Step[Panel | Card]:
+    def _show(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
+        def look(visit: RequestSession) -> Step[Panel | Card]:
             if wish.end is not None:
                 row = yield from self._row(visit, wish)
                 if not row.shown.is_current:
@@ -173,7 +173,7 @@ class SecurityPage:
         # What continues a list stays as it is: the component would begin it anew.
         return security_page(self._look, path, found, headers=headers, live=wish.after is None)
 
-    def _row(self, visit: Visit, wish: Wish) -> Step[Row]:
+    def _row(self, visit: RequestSession, wish: SecurityForm) -> Step[PanelRow]:
         """Find the session that is asked about. Raises NotFound."""
         assert wish.end is not None
         first = yield from listing(visit, after=None, limit=1)
@@ -186,8 +186,8 @@ class SecurityPage:
                 return row
         raise NotFound("There is no such session.")
 
-    def _do(self, request: PersonRequest, path: str, wish: Wish) -> Page:
-        def end(visit: Visit) -> Step[str]:
+    def _do(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
+        def end(visit: RequestSession) -> Step[str]:
             if wish.end is not None:
                 row = yield from self._row(visit, wish)
                 ending = yield from end_one(visit, wish.end, within=self._people.within)
@@ -202,16 +202,18 @@ class SecurityPage:
             return self._signed_out(request, path, said)
         return self._said(request, wish, said, cookies)
 
-    def _said(self, request: PersonRequest, wish: Wish, said: str, cookies: list[str]) -> Page:
+    def _said(
+        self, request: PersonRequest, wish: SecurityForm, said: str, cookies: list[str]
+    ) -> HtmlPage:
         """Go back to the list, which says what was done."""
         headers = [("Location", wish.back), *(("Set-Cookie", each) for each in cookies)]
         if said:
             value = quote(said, safe="")[:SAID_MAX]
             cookie = SAID.set(value, https=request.origin.https, max_age=SAID_FOR)
             headers.append(("Set-Cookie", cookie))
-        return Page(303, [*headers, ("Cache-Control", "no-store"), ("Vary", "Cookie")], b"")
+        return HtmlPage(303, [*headers, ("Cache-Control", "no-store"), ("Vary", "Cookie")], b"")
 
-    def _refused(self, fault: Forbidden, path: str, wish: Wish) -> Page:
+    def _refused(self, fault: Forbidden, path: str, wish: SecurityForm) -> HtmlPage:
         again = fault.code == "reauth_required"
         sign_in = self._look.sign_in(path.removesuffix("security") + wish.itself) if again else ""
         card = Card(
@@ -225,7 +227,7 @@ class SecurityPage:
         )
         return card_page(self._look, path, card, status=403)
 
-    def _signed_out(self, request: PersonRequest, path: str, gone: Gone | None) -> Page:
+    def _signed_out(self, request: PersonRequest, path: str, gone: Gone | None) -> HtmlPage:
         said = _said_before(request)
         why = said or (WHY.get(gone.reason, NOT_SIGNED_IN) if gone else NOT_SIGNED_IN)
         headers = [("Set-Cookie", SAID.clear(https=request.origin.https))] if said else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from sojourn.errors import Forbidden, NotFound, Unauthenticated
-from sojourn.service.request_session import Step, Visit
+from sojourn.service.request_session import RequestSession, Step
 from sojourn.session import End, Session, SessionPage
 
 After = tuple[int, str]
@@ -33,7 +33,7 @@ class Ending(Struct, frozen=True, kw_only=True):
     own: bool = False
 
 
-def listing(visit: Visit, *, after: After | None, limit: int) -> Step[Listing]:
+def listing(visit: RequestSession, *, after: After | None, limit: int) -> Step[Listing]:
     """List a person's sessions. Raises Unauthenticated.
 
     The current one is shown on the first page, before the others if its place is further down; then it
@@ -60,7 +60,7 @@ def listing(visit: Visit, *, after: After | None, limit: int) -> Step[Listing]:
     )
 
 
-def end_one(visit: Visit, session_id: str, *, within: int | None) -> Step[Ending]:
+def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> Step[Ending]:
     """End one of a person's sessions; the current one signs them out.
 
     `within`: how recent a sign-in it takes to end another, in ms. Raises NotFound, also for somebody
@@ -85,7 +85,7 @@ def end_one(visit: Visit, session_id: str, *, within: int | None) -> Step[Ending
     return Ending(ended=len(ended), seats=held.get(session_id, 0))
 
 
-def end_others(visit: Visit, *, within: int | None) -> Step[Ending]:
+def end_others(visit: RequestSession, *, within: int | None) -> Step[Ending]:
     """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden."""
     current = _signed_in(visit)
     may_end_others(visit, within)
@@ -94,13 +94,13 @@ def end_others(visit: Visit, *, within: int | None) -> Step[Ending]:
     return Ending(ended=len(ended), seats=sum(held.get(each, 0) for each in ended))
 
 
-def _signed_in(visit: Visit) -> Session:
+def _signed_in(visit: RequestSession) -> Session:
     if visit.session is None or visit.session.user_id is None:
         raise Unauthenticated("You are not signed in.", hint="Sign in, then come back.")
     return visit.session
 
 
-def may_end_others(visit: Visit, within: int | None) -> None:
+def may_end_others(visit: RequestSession, within: int | None) -> None:
     """Raises Forbidden for whoever may not end sessions but their own."""
     if visit.impersonator is not None:
         raise Forbidden(

@@ -52,7 +52,7 @@ class BackendCall(Struct, frozen=True, kw_only=True):
     once: Presented | None = None  # the key that it came with
 
 
-class EndSome(Struct, frozen=True, kw_only=True):
+class EndSessions(Struct, frozen=True, kw_only=True):
     """Sessions to end. `actor`: None is the holder itself, unset the key that asks. What an application
     names is kept as `app:<its key's id>:<actor>`."""
 
@@ -60,7 +60,7 @@ class EndSome(Struct, frozen=True, kw_only=True):
     actor: str | None | UnsetType = UNSET
 
 
-class EndOwn(Struct, frozen=True, kw_only=True):
+class EndCurrent(Struct, frozen=True, kw_only=True):
     """The token's session to end; or, with `others`, all of its user's but that one."""
 
     reason: str
@@ -237,8 +237,10 @@ class Backends:
             for check, each in zip(checks, found, strict=True)
         ]
 
-    def _named_end(self, request: EndSome | EndOwn, key: ApiKey, own: Session | None) -> End:
-        if isinstance(request, EndOwn):
+    def _named_end(
+        self, request: EndSessions | EndCurrent, key: ApiKey, own: Session | None
+    ) -> End:
+        if isinstance(request, EndCurrent):
             assert own is not None  # a call that brings no token never gets here
             if request.others and own.user_id is not None:
                 return End(user_id=own.user_id, keep=(own.id,), reason=request.reason)
@@ -279,7 +281,7 @@ def _named_rotation(request: Rotate, _key: ApiKey, own: Session | None) -> Rotat
 
 
 def _once_was(call: BackendCall, gone: Gone) -> bool:
-    own = isinstance(call.request, EndOwn) and not call.request.others
+    own = isinstance(call.request, EndCurrent) and not call.request.others
     return own and call.token != NO_TOKEN and gone.reason is not GoneReason.FORGED
 
 
@@ -302,4 +304,4 @@ def _one_by_one(verb: Callable[[Any], T], requests: Sequence[Any]) -> list[T | S
     return answers
 
 
-__all__ = ["CURRENT", "NO_TOKEN", "BackendCall", "Backends", "EndOwn", "EndSome"]
+__all__ = ["CURRENT", "NO_TOKEN", "BackendCall", "Backends", "EndCurrent", "EndSessions"]

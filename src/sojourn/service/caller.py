@@ -20,7 +20,7 @@ GONE = ENDED | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class Abandoned(SojournError):
-    """Whoever asked has hung up. Nothing was done."""
+    """The client has hung up. Nothing was done."""
 
     code = "client_gone"
 

@@ -14,7 +14,7 @@ REGISTER_INTERVAL = 20.0
 """Seconds between two notes that it still runs."""
 
 
-class Presence:
+class InstanceRegistry:
     """Registers this process, with fingerprints of its secrets."""
 
     def __init__(self, ledger: Ledger, keyring: Keyring) -> None:

@@ -187,7 +187,7 @@ class OpenVisit:
     def _rotate(
         self, grace: int, level: int | None, token: str | None = None
     ) -> Step[Session | None]:
-        raise NotImplementedError  # pragma: no cover - Visit's
+        raise NotImplementedError  # pragma: no cover - of RequestSession
 
     def _look_further(self) -> Step[None]:
         """Try the other cookies of our name, which browsers send beside one of an older path or domain
@@ -212,7 +212,7 @@ class OpenVisit:
             yield token
 
     def _let_go(self) -> None:
-        """Take the old cookie back with the response; unless ours, of the same name, replaces it."""
+        """Delete the adopted cookie with the response, unless ours has the same name."""
         origin = self._request.origin
         if self._adopted is not None and self._adopted.name != self.rules.cookie.sent_as(
             origin.https

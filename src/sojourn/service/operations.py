@@ -36,7 +36,7 @@ class Cleanup(Struct, frozen=True, kw_only=True):
     names: dict[str, str] = {}  # of the licenses whose leases are among `ended`
 
 
-class PoolView(Struct, frozen=True, kw_only=True):
+class PoolStatus(Struct, frozen=True, kw_only=True):
     """A pool as the debug call shows it. `answer`: what an acquire would be told now."""
 
     license: License | None
@@ -51,7 +51,7 @@ class Debug(Struct, frozen=True, kw_only=True):
     user_id: str
     feature: str
     leases: tuple[Lease, ...]  # the user's, ended ones included
-    pools: tuple[PoolView, ...]
+    pools: tuple[PoolStatus, ...]
     denials: tuple[Event, ...]  # recent, newest first
     names: dict[str, str] = {}  # of the licenses of these leases
 
@@ -231,7 +231,7 @@ class Operations:
         suffix = f":{feature}"
         return [e for e in events if e.pool_id is not None and e.pool_id.endswith(suffix)][:20]
 
-    def _views(self, pool_ids: list[str], user_id: str) -> list[PoolView]:
+    def _views(self, pool_ids: list[str], user_id: str) -> list[PoolStatus]:
         views = []
         # Who could not acquire under such a name is asked about as anybody.
         asked_as = "nobody" if hidden(user_id) else user_id
@@ -256,7 +256,7 @@ class Operations:
             if pool is None or usage is None:
                 continue
             views.append(
-                PoolView(
+                PoolStatus(
                     license=self._ledger.license(pool.license_id),
                     pool=pool,
                     usage=usage,

@@ -56,7 +56,7 @@ FAULT_STATUS = 500
 _NEVER = object()
 
 
-class Visit(OpenVisit):
+class RequestSession(OpenVisit):
     """One request's session, and what may be done with it."""
 
     def _end_others_here(self) -> Step[None]:
@@ -434,3 +434,7 @@ class Visit(OpenVisit):
         self.session = self._token = None
         self.gone = Gone(reason=GoneReason.ENDED)
         self.data.replace({})
+
+
+Visit = RequestSession
+"""Its old name."""

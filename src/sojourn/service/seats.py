@@ -288,7 +288,7 @@ class Seats:
         )
 
     def pool(self, pool: str) -> Pool:
-        """Look a pool up, up to `POLICY_TTL` old: for what is told, never for what is decided."""
+        """Return the pool, cached for up to `POLICY_TTL`. For responses only: grants read the store."""
         known = self._pools.get(pool)
         if known is not None and known[0] > time.monotonic():
             return known[1]

@@ -10,7 +10,7 @@ from sojourn.errors import StoreError
 from sojourn.log import get_logger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
-from sojourn.service.instances import REGISTER_INTERVAL, Presence
+from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
@@ -64,7 +64,7 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
-        self.presence = Presence(ledger, keyring)
+        self.presence = InstanceRegistry(ledger, keyring)
         self.sessions = SessionService(
             store, complete=complete, keyring=keyring
         )  # never closed: the store is ours to close

@@ -125,7 +125,7 @@ def schema_version(url: str) -> str | None:
 def open_examiner(url: str, *, place: str, ledger: bool = False) -> Examiner | None:
     """Return what looks at the database of a URL, in whatever state it is; opens nothing yet.
 
-    `place` is how people may read of it. None: there is nothing of ours to look at.
+    `place`: the URL without credentials, for display. None: no table of ours can be looked at.
     """
     if scheme_of(url) == "memory":
         return None
@@ -184,13 +184,13 @@ def scheme_of(url: str) -> str:
 
 def _database(url: str, *, clock: Clock, durable: bool, migrate: bool) -> Database:
     """Open a database, and see that its schema is in place."""
-    from sojourn.stores.sql import migrations, private  # noqa: PLC0415  # only if asked for
+    from sojourn.stores.sql import in_memory, migrations  # noqa: PLC0415  # only if asked for
     from sojourn.stores.sql.file import FileDatabase  # noqa: PLC0415  # likewise
 
     db = _connected(url, clock=clock, durable=durable)
     try:
         if isinstance(db, FileDatabase) and db.private:
-            private.prepare(db)
+            in_memory.prepare(db)
         elif migrate:
             migrations.migrate(db)
         migrations.require(db)
@@ -225,5 +225,5 @@ def _parsed(url: str) -> URL:
 
 def _path(parsed: URL) -> Path | None:
     """Return the file; None for a private database in memory."""
-    private = parsed.database in (None, "", ":memory:")
-    return None if private else Path(str(parsed.database)).expanduser()
+    in_memory = parsed.database in (None, "", ":memory:")
+    return None if in_memory else Path(str(parsed.database)).expanduser()

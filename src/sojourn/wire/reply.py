@@ -53,10 +53,10 @@ def done(answer: Done[Any], status: int = 200) -> Reply:
 
 
 def replayed(reply: Reply) -> Reply:
-    """Say of an answer that it is the first one to a request which came again."""
+    """Mark an answer as the first one, repeated for a request that came again."""
     return Reply(reply.status, [*reply.own, REPLAYED], reply.body, reply.code)
 
 
 def plain(body: bytes, content_type: bytes, status: int = 200) -> Reply:
-    """Answer something that is not one of ours, such as the text Prometheus reads."""
+    """Answer with a body that is not a `Done`, such as the text Prometheus reads."""
     return Reply(status, [(b"content-type", content_type), *SECURITY], body)

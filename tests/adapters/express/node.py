@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from sojourn.adapters.desk import Desk, open_desk
-from sojourn.service.request_session import Visit
+from sojourn.service.request_session import RequestSession
 
 SOURCE = Path(__file__).parents[2] / "node" / "express"
 FILES = ("package.json", "package-lock.json", "app.js")
@@ -158,14 +158,14 @@ class Browser:
         """What Node thinks of this browser."""
         return self.node("GET", "/me")
 
-    def visit(self) -> Visit:
+    def visit(self) -> RequestSession:
         """What Python thinks of it."""
         cookies = "" if self.cookie is None else f"connect.sid={self.cookie}"
         visit = self.desk.visit(cookies=cookies, path="/", peer="127.0.0.1", scheme="http")
         self.desk.run(visit.open())
         return visit
 
-    def commit(self, visit: Visit) -> None:
+    def commit(self, visit: RequestSession) -> None:
         """Take the cookie that a visit gives, as browsers do."""
         for name, value in self.desk.run(visit.commit()):
             if name == "Set-Cookie":

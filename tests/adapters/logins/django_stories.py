@@ -72,20 +72,20 @@ if not settings.configured:
     django.setup()
 
 from allauth.usersessions.models import UserSession  # noqa: E402  # settings come first
-from django.contrib.auth import authenticate, login, logout  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
-from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connection  # noqa: E402
-from django.http import HttpRequest, JsonResponse  # noqa: E402
-from django.middleware.csrf import get_token  # noqa: E402
-from django.test import override_settings  # noqa: E402
-from django.urls import include, path  # noqa: E402
-from django.views.decorators.csrf import ensure_csrf_cookie  # noqa: E402
-from tests.adapters.asgi_site import World  # noqa: E402
-from tests.adapters.logins.story import PEER, SITE, WsgiTab, kept, story  # noqa: E402
+from django.contrib.auth import authenticate, login, logout  # noqa: E402  # likewise
+from django.contrib.auth.models import User  # noqa: E402  # likewise
+from django.core.handlers.wsgi import WSGIHandler  # noqa: E402  # likewise
+from django.core.management import call_command  # noqa: E402  # likewise
+from django.db import connection  # noqa: E402  # likewise
+from django.http import HttpRequest, JsonResponse  # noqa: E402  # likewise
+from django.middleware.csrf import get_token  # noqa: E402  # likewise
+from django.test import override_settings  # noqa: E402  # likewise
+from django.urls import include, path  # noqa: E402  # likewise
+from django.views.decorators.csrf import ensure_csrf_cookie  # noqa: E402  # likewise
+from tests.adapters.asgi_site import World  # noqa: E402  # likewise
+from tests.adapters.logins.story import PEER, SITE, WsgiTab, kept, story  # noqa: E402  # likewise
 
-from sojourn.session import End  # noqa: E402
+from sojourn.session import End  # noqa: E402  # likewise
 
 
 @ensure_csrf_cookie  # type: ignore[untyped-decorator]  # Django ships no types

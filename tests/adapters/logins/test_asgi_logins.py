@@ -183,7 +183,7 @@ class FormTab(AsgiTab):
 def accounts() -> Accounts:
     made = Accounts()
     assert made.account is not None
-    made.account.hashed_password = Manager(None).password_helper.hash("a password")  # type: ignore[arg-type]
+    made.account.hashed_password = Manager(None).password_helper.hash("a password")  # type: ignore[arg-type]  # it asks for nobody
     return made
 
 

@@ -50,14 +50,14 @@ KEY = new_token(TokenKind.API)
 TOKEN = new_token(TokenKind.SESSION)
 TIMEOUT = 0.3
 
-Ask = Callable[[RemoteSessions], Any]
+OperatorCall = Callable[[RemoteSessions], Any]
 
-READS: dict[str, Ask] = {
+READS: dict[str, OperatorCall] = {
     "check": lambda s: s.check([Check(TOKEN)]),
     "of": lambda s: s.of("ann"),
 }
 """Asked again: done twice is as good as once."""
-KEYED: dict[str, Ask] = {
+KEYED: dict[str, OperatorCall] = {
     "end": lambda s: s.end([End(user_id="ann")]),
     "begin": lambda s: s.begin([Begin(user_id="ann")]),
     "save": lambda s: s.save([Save(id="ses_x", set={"a": 1})]),

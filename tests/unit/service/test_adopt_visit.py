@@ -15,15 +15,15 @@ from sojourn.service.request_session import (
     AdoptedCookie,
     RawTokens,
     Request,
+    RequestSession,
     Rules,
-    Visit,
     run,
     verbs,
 )
 from sojourn.service.sessions import SessionService
 from sojourn.session import Check, End, Gone, GoneReason, NewSession, Rotate, Session
 from sojourn.stores.memory import MemoryStore
-from sojourn.token import TokenKind, hash_token, new_token
+from sojourn.token import FOREIGN_MAX, TokenKind, hash_token, new_token
 
 CODEC = SignedTokens([b"s" * 32])
 EXPRESS = ExpressCookies(["keyboard cat"])
@@ -40,12 +40,14 @@ class World:
         self.service = SessionService(self.store)
         self.store.create([NewSession(id="ses_1", token_hash=hash_token(OLD), user_id="ann")])
 
-    def visit(self, cookies: str, rules: Rules = RULES, *, https: bool = True) -> Visit:
-        visit = Visit(rules, CODEC, Request(cookies=cookies, origin=Origin(ip=None, https=https)))
+    def visit(self, cookies: str, rules: Rules = RULES, *, https: bool = True) -> RequestSession:
+        visit = RequestSession(
+            rules, CODEC, Request(cookies=cookies, origin=Origin(ip=None, https=https))
+        )
         run(visit.open(), verbs(self.service))
         return visit
 
-    def headers(self, visit: Visit) -> list[str]:
+    def headers(self, visit: RequestSession) -> list[str]:
         said = run(visit.commit(), verbs(self.service))
         return [value for name, value in said if name == "Set-Cookie"]
 
@@ -73,7 +75,7 @@ def test_without_a_response_the_old_cookie_goes_on(world: World) -> None:
         cookies=f"sessionid={OLD}", origin=Origin(ip=None, https=True), tentative=True
     )
     for status in (500, None):
-        visit = Visit(RULES, CODEC, request)
+        visit = RequestSession(RULES, CODEC, request)
         run(visit.open(), verbs(world.service))
         assert visit.user_id == "ann"
         if status is None:
@@ -83,7 +85,7 @@ def test_without_a_response_the_old_cookie_goes_on(world: World) -> None:
                 n for n, _ in run(visit.commit(status), verbs(world.service)) if n != "Vary"
             ]
         world.clock.advance(seconds=3_600)
-    visit = Visit(RULES, CODEC, request)
+    visit = RequestSession(RULES, CODEC, request)
     run(visit.open(), verbs(world.service))
     ours, cleared = world.headers(visit)
     assert (ours.startswith("__Host-sojourn="), "Max-Age=0" in cleared) == (True, True)
@@ -113,7 +115,7 @@ def test_the_successor_is_a_secret_of_ours(world: World) -> None:
     """Who knows the old token cannot tell the new one without our secret."""
     ours = world.visit(f"sessionid={OLD}").token
     other = World()
-    visit = Visit(
+    visit = RequestSession(
         RULES,
         SignedTokens([b"t" * 32]),
         Request(cookies=f"sessionid={OLD}", origin=Origin(ip=None, https=True)),
@@ -168,7 +170,9 @@ def test_a_token_of_ours_needs_our_cookie(world: World) -> None:
     assert answer == Gone(reason=GoneReason.FORGED)
 
 
-@pytest.mark.parametrize("token", ["", "x" * 513, "a\nb-and-more-of-it", "\ud800" * 20])
+@pytest.mark.parametrize(
+    "token", ["", "x" * (FOREIGN_MAX + 1), "a\nb-and-more-of-it", "\ud800" * 20]
+)
 def test_what_is_no_token_asks_no_store(world: World, token: str) -> None:
     assert world.service.check([Check(token, adopted=True)]) == [Gone(reason=GoneReason.FORGED)]
 

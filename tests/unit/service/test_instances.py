@@ -8,7 +8,7 @@ import pytest
 
 from sojourn.clock import DAY, HOUR, ManualClock
 from sojourn.ledger import INSTANCE_ALIVE, INSTANCE_KEPT, Instance
-from sojourn.service.instances import Presence, running
+from sojourn.service.instances import InstanceRegistry, running
 from sojourn.stores.open import open_ledger
 from sojourn.token import Keyring
 
@@ -41,7 +41,7 @@ def test_who_serves(kind: str, request: pytest.FixtureRequest) -> None:
 
 def test_a_process_says_nothing_of_its_secrets(empty_sqlite: str) -> None:
     with closing(open_ledger(empty_sqlite)) as ledger:
-        presence = Presence(ledger, Keyring([SECRET]))
+        presence = InstanceRegistry(ledger, Keyring([SECRET]))
         presence.leave()  # of what it never said it was
         presence.register()
         presence.register()

@@ -12,7 +12,7 @@ from tests.session_harness import CURRENT, Backend, counted
 
 from sojourn.errors import Conflict, Forbidden, StoreUnavailable, Unauthenticated
 from sojourn.ledger import Role
-from sojourn.service.backends import BackendCall, Backends, EndOwn, EndSome
+from sojourn.service.backends import BackendCall, Backends, EndCurrent, EndSessions
 from sojourn.service.ticker import Ticker
 from sojourn.session import Begin, Begun, Check, End, Gone, GoneReason, Rotate, Save, Session
 from sojourn.token import TokenKind, hash_token, new_token
@@ -124,7 +124,7 @@ def test_a_store_that_is_away_is_not_asked_again_and_again(
         raise StoreUnavailable("Away.")
 
     monkeypatch.setattr(world.store, "end", fail)
-    calls = [asked(world, EndSome(end=End(user_id="ann"))) for _ in range(50)]
+    calls = [asked(world, EndSessions(end=End(user_id="ann"))) for _ in range(50)]
     answers = backends.end(calls)
     assert {type(each) for each in answers} == {StoreUnavailable}
     assert asks == 1
@@ -136,7 +136,7 @@ def test_an_end_is_seen_by_a_check_of_the_same_round(world: Api) -> None:
 
     async def together() -> list[Any]:
         check = submit(world, "check", asked(world, Check(one.token)))
-        end = submit(world, "end", asked(world, EndOwn(reason="bye"), token=one.token))
+        end = submit(world, "end", asked(world, EndCurrent(reason="bye"), token=one.token))
         return await gather(check, end)
 
     found, ended = world.run(together())

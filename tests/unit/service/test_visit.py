@@ -11,7 +11,7 @@ from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.errors import Conflict, InvalidInput, StoreUnavailable, Unauthenticated
-from sojourn.service.request_session import Rules, Visit
+from sojourn.service.request_session import RequestSession, Rules
 from sojourn.service.sessions import SessionService
 from sojourn.session import (
     AtLimit,
@@ -46,12 +46,12 @@ class Browser:
         self.cookie = ""
         self.headers: list[tuple[str, str]] = []
 
-    def visit(self) -> Visit:
+    def visit(self) -> RequestSession:
         visit = self.desk.visit(cookies=self.cookie, path="/", peer="192.0.2.1", scheme="https")
         self.desk.run(visit.open())
         return visit
 
-    def commit(self, visit: Visit, status: int = 200) -> None:
+    def commit(self, visit: RequestSession, status: int = 200) -> None:
         self.headers = self.desk.run(visit.commit(status))
         for name, value in self.headers:
             if name == "Set-Cookie":

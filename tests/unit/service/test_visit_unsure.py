@@ -12,7 +12,7 @@ from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import COOKIE_HEADER_MAX, CookieOptions, SignedTokens
 from sojourn.errors import CookiesTooLarge, InvalidInput, SettingsError
-from sojourn.service.request_session import Rules, Visit
+from sojourn.service.request_session import RequestSession, Rules
 from sojourn.service.sessions import SessionService
 from sojourn.session import AtLimit, GoneReason, Session, Timeouts
 from sojourn.stores.memory import MemoryStore
@@ -36,7 +36,7 @@ class Site:
         tentative: bool = True,
         path: str = "/",
         host: str = "app.example",
-    ) -> Visit:
+    ) -> RequestSession:
         visit = self.desk.visit(
             cookies=cookies,
             path=path,
@@ -51,7 +51,7 @@ class Site:
     def run(self, step: Any) -> Any:
         return self.desk.run(step)
 
-    def commit(self, visit: Visit, status: int = 200) -> list[str]:
+    def commit(self, visit: RequestSession, status: int = 200) -> list[str]:
         """Let the response leave; return its Set-Cookie headers."""
         headers = self.run(visit.commit(status))
         visit.sent()

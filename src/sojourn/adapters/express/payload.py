@@ -51,7 +51,7 @@ _COLON = re.compile(r"[ \t\r\n]*:?[ \t\r\n]*")
 _INTEGER = re.compile(rb"-?[0-9]+\Z")
 
 
-class Known(Struct, frozen=True, kw_only=True):
+class SessionFacts(Struct, frozen=True, kw_only=True):
     """What we know of a session beyond what Express stores; all of it may be unknown."""
 
     created_at: int | None = None
@@ -264,7 +264,7 @@ def seconds(instant: int) -> int:
 
 
 def session_of(
-    session_id: str, text: str, *, expire: int, at: int, known: Known, options: Options
+    session_id: str, text: str, *, expire: int, at: int, known: SessionFacts, options: Options
 ) -> Session | None:
     """Show what Express stores as a Session; None if it is no JSON object.
 

@@ -16,7 +16,7 @@ from typing import Any
 from sojourn import signing_in
 from sojourn.adapters.express import payload
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.payload import Known, new_sid, public_id, seconds, touched
+from sojourn.adapters.express.payload import SessionFacts, new_sid, public_id, seconds, touched
 from sojourn.adapters.express.schema import Names, adopt
 from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreError
 from sojourn.log import get_logger
@@ -181,7 +181,7 @@ class PostgresSessions:
 
     def _show(self, row: Sequence[Any], now: int, public: str | None = None) -> Session | None:
         """Read SHOWN."""
-        known = Known(
+        known = SessionFacts(
             created_at=row[4],
             authenticated_at=row[5],
             expires_at=row[6],
@@ -280,7 +280,7 @@ class PostgresSessions:
             self._end(tx, [rows[each.id]] if each.id in rows else [], each.reason, each.actor)
         sid = new_sid()
         tx.do(self._sql[INSERT], {"sid": sid, "text": text, "expire": seconds(now + idle)})
-        known = Known(
+        known = SessionFacts(
             created_at=now,
             authenticated_at=now,
             expires_at=now + lifetime,
@@ -290,9 +290,11 @@ class PostgresSessions:
         )
         return self._noted(tx, sid, text, known, expire=now + idle, now=now)
 
-    def _noted(self, tx: Tx, sid: str, text: str, known: Known, *, expire: int, now: int) -> Begun:
+    def _noted(
+        self, tx: Tx, sid: str, text: str, known: SessionFacts, *, expire: int, now: int
+    ) -> Begun:
         public = public_id(sid)
-        facts = {name: getattr(known, name) for name in Known.__struct_fields__}
+        facts = {name: getattr(known, name) for name in SessionFacts.__struct_fields__}
         if not tx.do(self._sql[NOTE], {"id": public, **facts}):
             raise StoreBroken(
                 f"The triggers on {self._names.express} are gone.",
@@ -339,7 +341,7 @@ class PostgresSessions:
         row, now, sid = rows[0], tx.now(), rotation.token or new_sid()
         tx.do(self._sql[COPY], {"new": sid, "old": row[2]})
         proved = rotation.level is not None
-        known = Known(
+        known = SessionFacts(
             created_at=row[5],
             authenticated_at=now if proved else row[6],
             expires_at=row[7],

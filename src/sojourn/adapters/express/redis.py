@@ -30,7 +30,7 @@ from redis.retry import Retry
 from sojourn import signing_in
 from sojourn.adapters.express import payload, scripts
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.payload import Known, new_sid, public_id, seconds, touched
+from sojourn.adapters.express.payload import SessionFacts, new_sid, public_id, seconds, touched
 from sojourn.clock import Clock
 from sojourn.errors import (
     InvalidInput,
@@ -72,7 +72,7 @@ PASSING = (
 DENIED = (AuthenticationError,)
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class FoundSession(Struct, frozen=True, kw_only=True):
     """A live key of Express's, and what we know beside it."""
 
     session: Session
@@ -111,7 +111,7 @@ class RedisSessions:
         if not sids:
             return [_ABSENT] * len(checks)
         found = self._look(sids)
-        self._adopt([x for x in found.values() if isinstance(x, Found) and x.stale])
+        self._adopt([x for x in found.values() if isinstance(x, FoundSession) and x.stale])
         due: list[Any] = []
         touching = {public_id(each.token) for each in checks if each.touch}
         answers: dict[str, Session | Gone] = {}
@@ -135,7 +135,7 @@ class RedisSessions:
                 log.warning("use_not_noted", code=fault.code, error=fault.message)
         return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
 
-    def _look(self, sids: Mapping[str, str]) -> dict[str, Found | Gone]:
+    def _look(self, sids: Mapping[str, str]) -> dict[str, FoundSession | Gone]:
         """Look up by public id, with the sid where that is known; by the id that was asked for."""
         if not sids:
             return {}
@@ -149,7 +149,7 @@ class RedisSessions:
             self._run(scripts.END, "expired", "", *(asked for asked, _ in over))
         return found
 
-    def _found(self, row: Sequence[Any], now: int) -> Found | Gone:
+    def _found(self, row: Sequence[Any], now: int) -> FoundSession | Gone:
         if row[0] == "ended":
             return signing_in.ended(int(row[2]), row[3] or None, row[4])
         if row[0] == "absent":
@@ -178,9 +178,9 @@ class RedisSessions:
         )
         if why is not None:
             return why
-        return Found(session=session, sid=sid, text=text, stale=not same, lasting=left < 0)
+        return FoundSession(session=session, sid=sid, text=text, stale=not same, lasting=left < 0)
 
-    def _adopt(self, found: Sequence[Found]) -> None:
+    def _adopt(self, found: Sequence[FoundSession]) -> None:
         if found:
             flat = [(x.session.id, x.sid, x.session.user_id or "") for x in found]
             self._run(scripts.ADOPT, *(part for each in flat for part in each))
@@ -198,12 +198,12 @@ class RedisSessions:
         gone = [asked for asked, x in found.items() if isinstance(x, Gone)]
         if gone:
             self._run(scripts.FORGET, user_id, *gone)
-        live = [x for x in found.values() if isinstance(x, Found)]
+        live = [x for x in found.values() if isinstance(x, FoundSession)]
         self._adopt([x for x in live if x.stale])  # Express has given it to somebody else
         mine = [x.session for x in live if x.session.user_id == user_id]
         return {x.id: x for x in sorted(mine, key=signing_in.newest_first)}
 
-    def _scanned(self, user_id: str) -> Iterator[Found]:
+    def _scanned(self, user_id: str) -> Iterator[FoundSession]:
         """Read every session, for those of a user that only Express has seen."""
         prefix = self._options.prefix
         needle = json.dumps(user_id, ensure_ascii=False)[1:-1]
@@ -216,7 +216,11 @@ class RedisSessions:
                 if text and needle in text
             ]
             for each in self._look({public_id(sid): sid for sid in sids}).values():
-                if isinstance(each, Found) and each.stale and each.session.user_id == user_id:
+                if (
+                    isinstance(each, FoundSession)
+                    and each.stale
+                    and each.session.user_id == user_id
+                ):
                     yield each
 
     def _keys(self) -> Iterator[list[str]]:
@@ -262,7 +266,7 @@ class RedisSessions:
             old = None
             if begin.replaces is not None:
                 found = self._look({begin.replaces: ""})[begin.replaces]
-                old = found if isinstance(found, Found) else None
+                old = found if isinstance(found, FoundSession) else None
             seen, going = self._leaving(begin, old)
             if isinstance(going, TooMany):
                 return going
@@ -271,7 +275,7 @@ class RedisSessions:
             cookie = self._options.cookie(idle, now + idle)
             text = payload.begun(begin, carried, self._options, cookie=cookie)
             sid = new_sid()
-            known = Known(
+            known = SessionFacts(
                 created_at=now,
                 authenticated_at=now,
                 expires_at=now + lifetime,
@@ -307,7 +311,9 @@ class RedisSessions:
     def _now(self) -> int:
         return int(self._run(scripts.LOOK)[0])
 
-    def _leaving(self, begin: Begin, old: Found | None) -> tuple[str, list[Leaving] | TooMany]:
+    def _leaving(
+        self, begin: Begin, old: FoundSession | None
+    ) -> tuple[str, list[Leaving] | TooMany]:
         """Choose what a sign-in ends; and say what the user had then, for the script to compare."""
         own: dict[str, Session] = {}
         seen = "*"
@@ -354,7 +360,7 @@ class RedisSessions:
             ids = list(self._of(end.user_id or ""))
         else:
             found = self._look(dict.fromkeys(end.ids, ""))
-            live = [x.session for x in found.values() if isinstance(x, Found)]
+            live = [x.session for x in found.values() if isinstance(x, FoundSession)]
             ids = [x.id for x in live if end.user_id in (None, x.user_id)]
         ids = [each for each in ids if each not in end.keep]
         return list(self._run(scripts.END, end.reason, end.actor or "", *ids)) if ids else []
@@ -388,12 +394,12 @@ def open_redis(url: str, options: Options, clock: Clock) -> RedisSessions:
     return RedisSessions(client, options, clock)
 
 
-def _known(meta: Sequence[Any], *, same: bool) -> Known:
+def _known(meta: Sequence[Any], *, same: bool) -> SessionFacts:
     """Read FACTS. What was true of another user of this session is not of this one."""
     created, authenticated, expires, level, device, impersonator = meta[2:]
     if not same:
         authenticated = level = impersonator = None
-    return Known(
+    return SessionFacts(
         created_at=_int(created),
         authenticated_at=_int(authenticated),
         expires_at=_int(expires),
@@ -407,8 +413,8 @@ def _int(text: Any) -> int | None:
     return None if text is None else int(text)
 
 
-def _facts(begin: Begin, known: Known) -> list[Any]:
-    facts = {"user": begin.user_id} | {x: getattr(known, x) for x in Known.__struct_fields__}
+def _facts(begin: Begin, known: SessionFacts) -> list[Any]:
+    facts = {"user": begin.user_id} | {x: getattr(known, x) for x in SessionFacts.__struct_fields__}
     return [part for pair in facts.items() if pair[1] is not None for part in pair]
 
 

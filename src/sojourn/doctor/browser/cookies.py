@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sojourn.doctor.browser import cross_site, persistence
 from sojourn.doctor.browser.jar import Cookie, read
-from sojourn.doctor.browser.login import FORM, LOOKS, Visit, known
+from sojourn.doctor.browser.login import FORM, LOOKS, BrowserLogin, known
 from sojourn.doctor.browser.persistence import PROXY
 from sojourn.errors import InvalidToken
 from sojourn.finding import Area, Check, Finding, Fix, failure, ok, skipped
@@ -41,7 +41,11 @@ class CookieExaminer:
     """Follows an application's cookies like a browser; signs a canary in, if it is told how."""
 
     def __init__(
-        self, visit: Visit, *, origin: str | None = None, openers: Mapping[str, Opener] = NO_OPENERS
+        self,
+        visit: BrowserLogin,
+        *,
+        origin: str | None = None,
+        openers: Mapping[str, Opener] = NO_OPENERS,
     ) -> None:
         """`origin`: another site whose pages ask this one with cookies. `openers`: by what they read."""
         self._visit = visit

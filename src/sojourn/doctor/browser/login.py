@@ -70,7 +70,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     session: tuple[Cookie, ...]
 
 
-class Visit:
+class BrowserLogin:
     """Visits at the first question, and remembers."""
 
     def __init__(

@@ -6,7 +6,7 @@ from collections import Counter
 from urllib.parse import urlsplit
 
 from sojourn.doctor.browser.jar import PAIR_MAX, Cookie, default_path, within
-from sojourn.doctor.browser.login import Visit
+from sojourn.doctor.browser.login import BrowserLogin
 from sojourn.finding import Finding, Fix, failure, ok, warning
 
 FULL = 3_072
@@ -21,11 +21,11 @@ PROXY = Fix(
 )
 
 
-def _dropped(visit: Visit, why: str) -> list[Cookie]:
+def _dropped(visit: BrowserLogin, why: str) -> list[Cookie]:
     return [x for x in visit.seen().cookies if x.dropped == why]
 
 
-def size(visit: Visit) -> Finding:
+def size(visit: BrowserLogin) -> Finding:
     cookies = visit.seen().cookies
     sizes = {x.name: len(x.name.encode()) + len(x.value.encode()) for x in cookies}
     told = [f"{name}: {size:,} bytes" for name, size in sizes.items()]
@@ -46,7 +46,7 @@ def size(visit: Visit) -> Finding:
     return ok("The cookie is small enough for browsers to keep.", *told)
 
 
-def domain(visit: Visit) -> Finding:
+def domain(visit: BrowserLogin) -> Finding:
     seen, host = visit.seen(), visit.probe.host
     if found := _dropped(visit, "domain"):
         return failure(
@@ -76,7 +76,7 @@ def domain(visit: Visit) -> Finding:
     return ok("The cookie belongs to this host, and to no other.")
 
 
-def path(visit: Visit) -> Finding:
+def path(visit: BrowserLogin) -> Finding:
     seen = visit.seen()
     path = urlsplit(seen.page).path or "/"
     astray = [x for x in seen.session if not x.dropped and not within(path, x.scope)]
@@ -100,7 +100,7 @@ def path(visit: Visit) -> Finding:
     return ok("The cookie is sent with every page.")
 
 
-def secure(visit: Visit) -> Finding:
+def secure(visit: BrowserLogin) -> Finding:
     seen, probe = visit.seen(), visit.probe
     if found := _dropped(visit, "secure"):
         return failure(
@@ -127,7 +127,7 @@ def secure(visit: Visit) -> Finding:
     return ok("The cookie is sent by HTTPS only.")
 
 
-def prefix(visit: Visit) -> Finding:
+def prefix(visit: BrowserLogin) -> Finding:
     if found := _dropped(visit, "prefix"):
         name = found[0].name.partition("-")[0] + "-"
         return failure(
@@ -145,7 +145,7 @@ def prefix(visit: Visit) -> Finding:
     return ok("The cookie's name promises nothing that it could break.")
 
 
-def http_only(visit: Visit) -> Finding:
+def http_only(visit: BrowserLogin) -> Finding:
     open_ones = [x for x in visit.seen().session if not x.http_only]
     if open_ones:
         return failure(
@@ -157,7 +157,7 @@ def http_only(visit: Visit) -> Finding:
     return ok("Scripts cannot read the session's cookie.")
 
 
-def same_site(visit: Visit) -> Finding:
+def same_site(visit: BrowserLogin) -> Finding:
     if found := _dropped(visit, "same-site"):
         return failure(
             "Browsers drop a cookie with SameSite=None or Partitioned that is not Secure.",
@@ -190,7 +190,7 @@ def same_site(visit: Visit) -> Finding:
     return ok("Browsers send the cookie for this site's own pages, and for links to them.", *told)
 
 
-def lifetime(visit: Visit) -> Finding:
+def lifetime(visit: BrowserLogin) -> Finding:
     short = [x for x in visit.seen().session if x.goes]
     if short:
         return failure(
@@ -202,7 +202,7 @@ def lifetime(visit: Visit) -> Finding:
     return ok("The cookie lives when it arrives.")
 
 
-def duplicates(visit: Visit) -> Finding:
+def duplicates(visit: BrowserLogin) -> Finding:
     seen = visit.seen()
     lines = Counter(
         line.partition("=")[0].strip() for x in seen.answers[:1] for line in x.all("set-cookie")

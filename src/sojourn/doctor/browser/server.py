@@ -1,4 +1,4 @@
-"""A running server of ours, asked over HTTP by way of its address: whichever of them answers."""
+"""A running Sojourn server, asked over HTTP through its address. Behind a balancer any of them may answer."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class MemoryRepeats(MemoryStream):
         decide: Callable[[list[int]], Sequence[Any]],
         now: int,
     ) -> list[Any]:
-        """Decide what comes for the first time, and keep the answers of what has a key."""
+        """Decide requests that come for the first time, and keep the answers of those with a key."""
         known = self._known([key for key in keys if key is not None], now)
         answers, new = answer_once(keys, known, decide, now=now, keeps=keeps)
         for digest, kept in new.items():

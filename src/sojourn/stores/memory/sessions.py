@@ -247,7 +247,7 @@ class MemorySessions(MemoryRepeats):
     def cut_off(
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None
     ) -> int:
-        """A cutoff lies after every one before it that may have pushed a session: see `_begin`."""
+        """Set a cutoff, after every earlier one that may have put off a creation: S6 of `signing_in`."""
         check_cutoff(user_id, reason, actor)
         with self._lock:
             cuts = [
@@ -332,7 +332,7 @@ class MemorySessions(MemoryRepeats):
         raise NotImplementedError
 
     def _end_behind(self, now: int, limit: int) -> int:
-        """Write the tombstones of those that a cutoff has ended, oldest first."""
+        """Write tombstones for sessions that a cutoff has ended, oldest first."""
         behind = [
             (row.session.created_at, session_id, row, gone)
             for session_id, row in self._sessions.items()
@@ -390,7 +390,7 @@ class MemorySessions(MemoryRepeats):
         ]
 
     def _gone(self, row: _Row, now: int) -> Gone | None:
-        """Say why a session is no more, by whatever came first; None while it is live."""
+        """Return why a session is gone, by what came first; None while it is live."""
         session, tombstone = row.session, None
         if row.ended_at is not None:
             tombstone = ended(row.ended_at, row.ended_by, row.end_reason)

@@ -214,7 +214,7 @@ class Connection:
 
 
 class Verbs:
-    """What the verbs of each noun stand on; the store is all of them together."""
+    """The base of each noun's verbs. The store inherits all of them."""
 
     _db: Connection
     _ips_in_events: bool

@@ -16,7 +16,7 @@ PAGE = 1_000
 
 
 class EventVerbs(Verbs):
-    """The stream, read."""
+    """The verb that reads the stream."""
 
     def events(
         self,

@@ -54,7 +54,7 @@ def require(db: Connection) -> None:
 
 
 def require_layout(db: Connection) -> None:
-    """Refuse keys that a version of ours wrote which has them otherwise. Raises StoreBroken."""
+    """Refuse keys in the layout of another version. Raises StoreBroken."""
     with translated():
         run, layout = db.client.hmget(db.key("m"), "run", "layout")
     if run is not None and layout != LAYOUT:

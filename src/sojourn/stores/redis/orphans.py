@@ -72,7 +72,7 @@ def look(db: Connection) -> Left:
 
 
 def _pages(db: Connection, kind: str) -> Iterator[list[bytes]]:
-    """Yield the names of one kind that are none of ours; each once, as a scan may not."""
+    """Yield keys of one kind that Sojourn did not write. Each comes once, which SCAN does not promise."""
     ours, seen = db.base.encode(), 0
     told: set[bytes] = set()
     cursor = -1

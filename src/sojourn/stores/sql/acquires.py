@@ -101,7 +101,7 @@ class _Decided(Struct, kw_only=True):
 
 
 class AcquireVerbs(Verbs):
-    """Seats, granted."""
+    """Verbs that grant seats."""
 
     _certificates: Certificates
 

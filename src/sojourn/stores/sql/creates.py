@@ -26,7 +26,7 @@ from sojourn.stores.sql.cutoffs import LIVE
 from sojourn.stores.sql.database import Again, Tx, Verbs
 from sojourn.stores.sql.ends import Ending, end_sessions, ended_event
 from sojourn.stores.sql.faults import classify
-from sojourn.stores.sql.newcomers import tell_new_devices
+from sojourn.stores.sql.new_devices import tell_new_devices
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import SESSION_COLUMNS, data_to_json, device_to_json, session_of
 from sojourn.stores.sql.sessions import TAKEN
@@ -63,7 +63,7 @@ class _Held(Struct, frozen=True):
 
 
 class _Old(Struct):
-    """A live session that may have to go, and that nobody else can end meanwhile."""
+    """A live session that this transaction has locked, and may end."""
 
     user_id: str | None
     data: str
@@ -71,7 +71,7 @@ class _Old(Struct):
 
 
 class CreateVerb(Verbs):
-    """Sessions, created."""
+    """The verb that creates sessions."""
 
     def create(self, sessions: Sequence[NewSession]) -> list[Session | TooMany | Repeated | None]:
         """Create sessions, overwriting none; see `Store.create`."""
@@ -138,7 +138,7 @@ def _insert(tx: Tx, rows: list[dict[str, Any]]) -> None:
 
 
 class _Batch:
-    """What a batch finds, and what it has decided so far.
+    """The state of a batch: sessions read and locked, and decisions made so far.
 
     Attributes:
         rows: those to insert, by id. A later request of the batch may end one of them again.
@@ -158,7 +158,7 @@ class _Batch:
         self.happened: list[Event] = []
 
     def look(self, tx: Tx, new: Sequence[NewSession], users: set[str]) -> None:
-        """Read what these users have, and lock what may have to go."""
+        """Read the sessions of these users, and lock those that may have to end."""
         self.counted = {user_id: {} for user_id in users}
         if users:
             params = {"now": self.now, "users": tx.dialect.keys(sorted(users))}

@@ -102,7 +102,7 @@ def lock_users(tx: Tx, users: Iterable[str]) -> None:
 
 
 class CutOffVerb(Verbs):
-    """Cutoffs, set."""
+    """The verb that sets cutoffs."""
 
     def cut_off(
         self, user_id: str | None, *, reason: str = "cut_off", actor: str | None = None

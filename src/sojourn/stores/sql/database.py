@@ -140,7 +140,7 @@ class Tx:
 
 
 class Watch(Protocol):
-    """Who is told what statements meet; see `missing.py`."""
+    """Who is told what statements meet; see `table_watch.py`."""
 
     def found_missing(self) -> None: ...
 
@@ -154,7 +154,7 @@ class Database(ABC):
     engine: Engine
     clock: Clock
     private = False
-    """Nobody else sees it, and it ends with the process."""
+    """The database is private to this process and ends with it."""
     parallel = 1
     """See `Store.parallel`."""
     watch: Watch | None = None
@@ -285,7 +285,7 @@ def translated(db: Database | None = None) -> Iterator[None]:
 
 
 class Verbs:
-    """What the verbs of each noun stand on; the store is all of them together."""
+    """The base of each noun's verbs. The store inherits all of them."""
 
     _db: Database
     _max_pause: int

@@ -49,7 +49,7 @@ class Ending(Struct, frozen=True, kw_only=True):
 
 
 class EndVerb(Verbs):
-    """Sessions, ended."""
+    """The verb that ends sessions."""
 
     def end(
         self,
@@ -95,7 +95,7 @@ class EndVerb(Verbs):
 
 
 def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:
-    """End sessions that this transaction has locked; return what has happened to leases."""
+    """End sessions that this transaction has locked; return the events of their leases."""
     alike: dict[tuple[int, str, str | None], list[str]] = {}
     for each in endings:
         alike.setdefault((each.at, each.reason, each.actor), []).append(each.id)

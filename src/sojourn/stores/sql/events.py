@@ -84,7 +84,7 @@ def audit(tx: Tx, actor: str, action: str, subject: str, data: dict[str, Any]) -
 
 
 class EventVerbs(Verbs):
-    """The stream, read."""
+    """The verb that reads the stream."""
 
     def events(
         self,

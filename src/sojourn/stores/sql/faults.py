@@ -114,6 +114,19 @@ READ_ONLY = frozenset({"SQLSTATE 25006", "error 1290", "error 1792", "error 1836
 """The server only reads. After a failover it may be the old one, to which the connection still leads."""
 
 
+OVER = frozenset(
+    {
+        *(
+            "SQLSTATE 57P01",
+            "SQLSTATE 57P02",
+            "SQLSTATE 57P03",
+        ),  # shutting down, crashed, starting up
+        *("error 1053", "error 1927"),  # shutting down, killed
+    }
+)
+"""The server says that this connection is over, or not to be had yet."""
+
+
 class Fault(Struct, frozen=True, kw_only=True):
     """A classified error: `kind` is unavailable, broken, missing, denied, invalid,
     duplicate or retry."""

@@ -196,7 +196,7 @@ def _forget(lock: str, forget: str, until: int) -> Callable[[Tx, Sequence[str]],
 
 
 def _forget_answers(db: Database, until: int, limit: int) -> int:
-    """Forget the oldest of what is kept for requests that come again."""
+    """Delete the oldest answers that are kept for repeated requests."""
     column = requests.c
     oldest = select(column.digest).where(column.at <= until).order_by(column.at).limit(limit)
     digests = list(db.read(lambda tx: tx.core(oldest).scalars().all()))

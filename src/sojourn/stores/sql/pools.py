@@ -244,7 +244,7 @@ class PoolView:
         return row
 
     def _lapse(self) -> None:
-        """See to it that what is counted as expired stays so, whatever beats are on their way."""
+        """Mark expired leases as lapsed, so that a late heartbeat cannot revive one counted as free."""
         expired = [row[0] for row in self._read(EXPIRED) if row[0] not in self._seen]
         if expired:
             ids = self._tx.dialect.keys(expired)

@@ -86,7 +86,7 @@ RETURNING id, expires_at - :now, suspect_at <= :now
 
 
 class RenewVerb(Verbs):
-    """Beats, applied."""
+    """The verb that applies heartbeats."""
 
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
         """Apply beats; see `Store.renew`."""

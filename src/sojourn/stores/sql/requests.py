@@ -42,7 +42,7 @@ def once(
     keys: Sequence[IdempotencyKey | None],
     decide: Callable[[list[int]], Sequence[Any]],
 ) -> list[Any]:
-    """Decide what comes for the first time, and keep the answers of what has a key."""
+    """Decide requests that come for the first time, and keep the answers of those with a key."""
     named = [key for key in keys if key is not None]
     if not named:
         return list(decide(list(range(len(keys)))))
@@ -56,7 +56,7 @@ def once(
 
 
 class RequestVerbs(Verbs):
-    """First answers, told again."""
+    """The verb that looks up first answers."""
 
     def answered(self, keys: Sequence[IdempotencyKey]) -> list[Repeated | None]:
         """Say what was answered first; see `Store.answered`."""

@@ -91,7 +91,7 @@ USAGES = {
 
 
 class SeatVerbs(Verbs):
-    """Pools and leases, but for what is hot."""
+    """Verbs of pools and leases, except acquire and renew."""
 
     def define(self, pools: Sequence[Pool]) -> None:
         """Create pools or replace their policy; the fence is kept."""

@@ -24,7 +24,7 @@ from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import lent
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
-from sojourn.stores.sql.faults import NO_INDEX, READ_ONLY, Fault, of_driver
+from sojourn.stores.sql.faults import NO_INDEX, OVER, READ_ONLY, Fault, of_driver
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -195,15 +195,16 @@ def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def leave(context: ExceptionContext) -> None:
-        """Take new connections where the server only reads: its name may lead to another by now."""
+        """Take new connections where the server only reads, or ends ours: its name may lead to another by
+        now."""
         fault = of_driver(context.original_exception)
-        context.is_disconnect |= fault.code in READ_ONLY
+        context.is_disconnect |= fault.code in READ_ONLY | OVER
 
     return engine
 
 
 def _postgres_engine(url: URL, *, durable: bool) -> Engine:
-    from sojourn.stores.sql.patience import ImpatientConnection  # noqa: PLC0415  # psycopg: an extra
+    from sojourn.stores.sql.timeouts import ImpatientConnection  # noqa: PLC0415  # psycopg: an extra
 
     alive = {
         "connect_timeout": CONNECT_TIMEOUT,

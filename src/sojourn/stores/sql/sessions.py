@@ -114,7 +114,7 @@ _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class SessionVerbs(Verbs):
-    """What needs one look or one change of sessions."""
+    """Verbs that read or change sessions one by one."""
 
     def load(self, token_hashes: Sequence[bytes]) -> list[Session | Gone]:
         """Look sessions up; see `Store.load`."""
@@ -255,7 +255,7 @@ def _session_or_gone(row: Sequence[Any]) -> Session | Gone:
 
 
 def _why_gone(row: Sequence[Any], created_at: int, idle_at: int, expires_at: int) -> Gone | None:
-    """Read what LOAD and GONE begin with; a session that is gone went by whatever came first."""
+    """Read the columns that LOAD and GONE begin with. Returns why the session is gone, or None."""
     now, _, ended_at, ended_by, end_reason = row[:CUT_AT]
     return why_gone(
         now=now,

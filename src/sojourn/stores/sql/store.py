@@ -15,12 +15,12 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.doctor.examiner import quick
 from sojourn.stores.sql.ends import EndVerb
 from sojourn.stores.sql.events import EventVerbs
-from sojourn.stores.sql.missing import Watch
 from sojourn.stores.sql.pools import Certificates
 from sojourn.stores.sql.renewals import RenewVerb
 from sojourn.stores.sql.requests import RequestVerbs
 from sojourn.stores.sql.seats import SeatVerbs
 from sojourn.stores.sql.sessions import SessionVerbs
+from sojourn.stores.sql.table_watch import Watch
 
 
 class SqlStore(

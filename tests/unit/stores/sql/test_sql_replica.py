@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
@@ -58,3 +59,26 @@ def test_leaves_a_server_that_only_reads(url: str) -> None:
         promote()
         store.define([pool(2)])
         assert take(store).fence == 1
+
+
+ENDS = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    "mysql": "BEGIN NOT ATOMIC FOR other IN (SELECT id FROM information_schema.processlist"
+    " WHERE db = database() AND id <> connection_id()) DO KILL other.id; END FOR; END",
+}
+
+
+def test_connection_that_the_server_has_ended(url: str) -> None:
+    """Whoever comes next does not notice, though each of the pool's connections is over."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    engine = create_engine(parsed.set(drivername=DRIVERS[backend]), poolclass=NullPool)
+    with closing(stores.open_store(url)) as store:
+        store.define([pool(9)])
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda number: take(store, f"ann{number}"), range(4)))
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as operator:
+            operator.execute(text(ENDS[backend]))
+        for name in ("bob", "cid", "dan"):
+            take(store, name)

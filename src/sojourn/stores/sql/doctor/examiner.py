@@ -19,7 +19,7 @@ from sojourn.stores.sql.doctor.source import Source
 
 
 class SqlExaminer:
-    """Looks at a database of ours; implements `finding.Examiner`."""
+    """Examines a database with Sojourn's tables; implements `finding.Examiner`."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

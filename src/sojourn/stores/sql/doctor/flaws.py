@@ -152,7 +152,7 @@ def _family(type_sql: str, backend: Backend) -> tuple[str, int]:
 
 
 def affinity(type_sql: str) -> str:
-    """Say as what SQLite keeps the values of a column (https://sqlite.org/datatype3.html, 3.1)."""
+    """Return a column's type affinity in SQLite (https://sqlite.org/datatype3.html, 3.1)."""
     upper = type_sql.upper()
     rules = (
         (("INT",), "integer"),

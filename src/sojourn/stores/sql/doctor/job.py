@@ -73,7 +73,7 @@ class Job:
 
     @cached_property
     def others(self) -> list[str]:
-        """Columns that are none of ours."""
+        """Columns that Sojourn did not make."""
         return [name for name in self.seen.columns if name not in self.table.columns]
 
     @cached_property

@@ -27,7 +27,7 @@ PARTS = {
         (schema.webhook_deliveries, Part.WEBHOOK_DELIVERIES),
     )
 }
-"""What a table of ours is, by its name."""
+"""The purpose of each Sojourn table, by its name."""
 
 NOBODY_IN = "Nobody can sign in, and nobody who is signed in is recognized."
 NOBODY_SEATED = "Nobody can take a seat or keep one."
