@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import flask_login
-import httpx
+import httpx2
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, JsonResponse
@@ -72,8 +72,8 @@ def test_an_async_client(real: Path, signed_in: SignIn) -> None:
     app = fastapi(real)
 
     async def scenario() -> Any:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
             await client.get("/who")
             signed_in(client, "ann")
             return (await client.get("/who")).json()
