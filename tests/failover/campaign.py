@@ -15,9 +15,13 @@ from tests.failover.pairs import PAIRS
 from tests.serving import Served
 
 from sojourn.stores.open import migrate
+from sojourn.testing.processes import wait_until
 
 BEFORE, AFTER = 60, 60
 """Requests that are answered well before a failover, and after it, when it is short."""
+
+
+WRITES_AT_MOST = 60.0  # seconds
 
 
 class Cost(Struct, frozen=True, kw_only=True):
@@ -60,6 +64,7 @@ def fail_over(kind: str, data: Path, *, before: int = BEFORE, after: int = AFTER
                 pair.fail_over()
                 leads = time.monotonic()
                 load.wait_for(after)
+                wait_until(lambda: load.first_write_after(leads) is not None, WRITES_AT_MOST)
             seconds = load.first_write_after(leads)
             assert seconds is not None, "no write was answered after the failover"
             lost = load.lost()

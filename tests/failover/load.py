@@ -6,7 +6,8 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from tests.serving import ADMIN_KEY, TLS, Served
 
 WORKERS = 4
 PAUSE = 0.02  # seconds between the steps of a worker
+READY_WITHIN = 30.0
 SEATS = 100_000
 
 
@@ -24,7 +26,7 @@ class Seen(Struct):
     sessions: list[str] = field(default_factory=list)  # tokens, answered 201 and never ended
     seats: list[str] = field(default_factory=list)  # likewise
     answers: Counter[str] = field(default_factory=Counter)  # by kind of request and outcome
-    wrote_at: list[float] = field(default_factory=list)  # when a write was answered
+    wrote_at: dict[str, list[float]] = field(default_factory=dict)  # by kind: when one was sent
 
 
 class Load:
@@ -67,10 +69,14 @@ class Load:
             return sum(n for what, n in self.seen.answers.items() if what.endswith(" ok"))
 
     def first_write_after(self, instant: float) -> float | None:
-        """Return how many seconds after an instant a write was answered that was sent after it."""
+        """Return how many seconds after an instant a sign-in and a seat were asked for and granted: the
+        later of the two; None if one never was."""
         with self._lock:
-            later = [at - instant for at in self.seen.wrote_at if at > instant]
-        return min(later, default=None)
+            first = [
+                min((at - instant for at in sent if at > instant), default=None)
+                for sent in self.seen.wrote_at.values()
+            ]
+        return None if None in first or len(first) < 2 else max(filter(None, first))
 
     def failed(self) -> int:
         return sum(n for what, n in self.seen.answers.items() if not what.endswith(" ok"))
@@ -80,10 +86,17 @@ class Load:
         sessions = seats = 0
         with self._client() as http:
             for token in self.seen.sessions:
-                sessions += self._look(http, token).status_code != 200
+                sessions += not self._known(partial(self._look, http, token))
             for token in self.seen.seats:
-                seats += self._beat(http, token).status_code != 200
+                seats += not self._known(partial(self._beat, http, token))
         return sessions, seats
+
+    def _known(self, ask: Callable[[], httpx.Response]) -> bool:
+        """Tell whether the server says yes; a store that is not ready to say so yet is asked again."""
+        until = time.monotonic() + READY_WITHIN
+        while (answer := ask()).status_code == 503 and time.monotonic() < until:
+            time.sleep(PAUSE)
+        return answer.status_code == 200
 
     def _client(self) -> httpx.Client:
         return httpx.Client(base_url=self._server.url, verify=TLS, timeout=20)
@@ -94,7 +107,7 @@ class Load:
             while not self._over.wait(PAUSE):
                 turn += 1
                 name = f"user-{worker}-{turn}"
-                token = self._ask("sign-in", admin, "/api/sessions", {"userId": name}, write=True)
+                token = self._ask("sign-in", admin, "/api/sessions", {"userId": name})
                 if token:
                     self._keep(self.seen.sessions, token)
                     self._note("session", lambda token=token: self._look(admin, token))
@@ -112,16 +125,14 @@ class Load:
         body: dict[str, Any],
         *,
         key: str | None = None,
-        write: bool = False,
     ) -> str | None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         sent = time.monotonic()
         answer = self._note(what, lambda: http.post(path, json=body, headers=headers))
         if answer is None or answer.status_code != 201:
             return None
-        if write:
-            with self._lock:
-                self.seen.wrote_at.append(sent)
+        with self._lock:
+            self.seen.wrote_at.setdefault(what, []).append(sent)
         token: str = answer.json()["data"]["token"]
         return token
 
