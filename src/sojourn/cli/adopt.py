@@ -155,7 +155,7 @@ def adopt(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Take over the sessions of user_sessions, Express, Django or Flask, or an older license backend's seats.
+    """Take over the sessions of an application, or an older license backend's seats.
 
     Nobody is signed out: sessions keep their tokens, users, data and times. Without --apply nothing
     is written, and you see what would be. Interrupted, it goes on when it is run again: what is there
