@@ -34,7 +34,7 @@ from sojourn.session import (
     TooMany,
 )
 from sojourn.store import Store
-from sojourn.token import TokenKind, hash_token, new_token
+from sojourn.token import FOREIGN_MAX, TokenKind, hash_token, new_token
 
 FULL = Begin(
     user_id="ann@例え.jp",
@@ -236,7 +236,7 @@ def test_the_token_of_a_system_that_was_here_before(subject: Subject) -> None:
     assert isinstance(found, Session)
     assert found.id == "ses_old"
     ours = subject.begin().token
-    for token, adopted in ((old, False), (ours, True), ("", True), ("x" * 513, True)):
+    for token, adopted in ((old, False), (ours, True), ("", True), ("x" * (FOREIGN_MAX + 1), True)):
         (gone,) = subject.sessions.check([Check(token, adopted=adopted)])
         assert gone == Gone(reason=GoneReason.FORGED)
     (gone,) = subject.sessions.check([Check("never-known", adopted=True)])

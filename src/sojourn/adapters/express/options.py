@@ -96,18 +96,19 @@ def read_url(url: str, given: Mapping[str, Any]) -> tuple[str, str, Options]:
 
     Raises SettingsError, naming the culprit.
     """
-    parts = urlsplit(spelled(url.removeprefix("express+")))
-    scheme = parts.scheme
     names = set(Options.__struct_fields__)
-    query = parse_qsl(parts.query, keep_blank_values=True)
+    place, _, asked = url.removeprefix("express+").partition("?")
+    query = parse_qsl(asked, keep_blank_values=True)
     values: dict[str, Any] = {name: _value(name, text) for name, text in query if name in names}
     values |= {name: value for name, value in given.items() if value is not None}
     rest = urlencode([pair for pair in query if pair[0] not in names])
+    url = spelled(f"{place}?{rest}" if rest else place)
+    scheme = urlsplit(url).scheme
     try:
         options = msgspec.convert(values, Options, strict=False).validate()
     except msgspec.ValidationError as fault:
         raise SettingsError(f"The options of {scheme} for Express: {fault}.") from None
-    return scheme, parts._replace(scheme=scheme, query=rest).geturl(), options
+    return scheme, url, options
 
 
 def _value(name: str, text: str) -> Any:
