@@ -104,12 +104,13 @@ def test_while_the_store_is_down_people_read_what_to_do(
 
 
 def test_a_page_that_asks_nothing_is_served_though_each_request_would_renew(
-    tmp_path: Path, driver_for: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`SESSION_SAVE_EVERY_REQUEST` makes no 503 of a static page while the store is down."""
     with (
         override_settings(SESSION_SAVE_EVERY_REQUEST=True),
-        cases.world(f"sqlite:///{tmp_path}/down.db", driver_for) as world,
+        contextmanager(drivers)(OURS) as make,
+        cases.world(f"sqlite:///{tmp_path}/down.db", make) as world,
     ):
         browser = world.signed_in()
         assert browser.get("/plain").set_cookie is not None

@@ -107,6 +107,13 @@ def test_to_be_remembered_is_a_matter_of_each_sign_in(world: World, by_rule: boo
     assert persistent(client.post("/rotate").headers["set-cookie"]) is by_rule
 
 
+def test_what_one_sign_in_asks_for_is_no_other_s(world: World) -> None:
+    for remember, persists in (("&remember=false", False), ("", True), ("&remember=true", True)):
+        with site(world) as stranger:
+            answer = stranger.post(f"/login?cookie=true{remember}")
+            assert persistent(answer.headers["set-cookie"]) is persists
+
+
 # Flask
 
 

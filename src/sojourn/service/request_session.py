@@ -92,7 +92,7 @@ class RequestSession(OpenVisit):
         changes = self.data.delta()
         # The old one goes when the response leaves: without a response the browser keeps its cookie.
         later = self._request.tentative and old is not None and old.id not in self._made
-        data = changes.set if not later else {**self.data.stored, **changes.set}
+        data = {**self.data.stored, **changes.set} if later else dict(changes.set)
         for key in changes.unset if later else ():
             data.pop(key, None)
         if not own:
