@@ -26,7 +26,8 @@ class Seen(Struct):
     sessions: list[str] = field(default_factory=list)  # tokens, answered 201 and never ended
     seats: list[str] = field(default_factory=list)  # likewise
     answers: Counter[str] = field(default_factory=Counter)  # by kind of request and outcome
-    wrote_at: dict[str, list[float]] = field(default_factory=dict)  # by kind: when one was sent
+    wrote_at: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By kind: when one was sent, and when it was granted."""
 
 
 class Load:
@@ -73,8 +74,8 @@ class Load:
         later of the two; None if one never was."""
         with self._lock:
             first = [
-                min((at - instant for at in sent if at > instant), default=None)
-                for sent in self.seen.wrote_at.values()
+                min((at - instant for sent, at in writes if sent > instant), default=None)
+                for writes in self.seen.wrote_at.values()
             ]
         return None if None in first or len(first) < 2 else max(filter(None, first))
 
@@ -132,7 +133,7 @@ class Load:
         if answer is None or answer.status_code != 201:
             return None
         with self._lock:
-            self.seen.wrote_at.setdefault(what, []).append(sent)
+            self.seen.wrote_at.setdefault(what, []).append((sent, time.monotonic()))
         token: str = answer.json()["data"]["token"]
         return token
 
