@@ -103,7 +103,9 @@ def test_every_way_into_the_log_is_masked(log: pytest.CaptureFixture[str], form:
 
 def test_machines_get_one_object_a_line(log: pytest.CaptureFixture[str]) -> None:
     """Beginning with when, how bad, and what."""
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # as a server in this process leaves it
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.INFO
+    )  # as a server in this process leaves it
     logs.configure(Settings(log_format="json"))
     get_logger("ours").warning("returned_after_outage", seconds=1.5)
     logging.getLogger("uvicorn.error").info("chatter")
