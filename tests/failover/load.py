@@ -18,6 +18,8 @@ WORKERS = 4
 PAUSE = 0.02  # seconds between the steps of a worker
 READY_WITHIN = 30.0
 SEATS = 100_000
+TICK = threading.Event()
+"""Never set: what is polled tells no signal of its own."""
 
 
 class Seen(Struct):
@@ -96,7 +98,7 @@ class Load:
         """Tell whether the server says yes; a store that is not ready to say so yet is asked again."""
         until = time.monotonic() + READY_WITHIN
         while (answer := ask()).status_code == 503 and time.monotonic() < until:
-            time.sleep(PAUSE)
+            TICK.wait(PAUSE)
         return answer.status_code == 200
 
     def _client(self) -> httpx.Client:
