@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,3 +111,29 @@ def test_nothing_is_said_unless_asked_for(application: str) -> None:
     assert done.stdout == ""
     assert "sojourn" not in done.stderr
     assert "sessions_unavailable" not in done.stderr
+
+
+STRUCTLOG = """
+import structlog
+structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
+said = structlog.stdlib.ProcessorFormatter(
+    foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level],
+    processor=structlog.processors.JSONRenderer(),
+)
+handler = logging.StreamHandler(sys.stderr)
+handler.setFormatter(said)
+logging.basicConfig(level=logging.INFO, handlers=[handler])
+"""
+
+
+@pytest.mark.parametrize("application", APPLICATIONS.values(), ids=APPLICATIONS)
+def test_an_application_with_structlog_hears_it_too(application: str) -> None:
+    """Our records are plain ones of `logging`, so its formatter makes lines of its own kind of them."""
+    done = run(application, STRUCTLOG)
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    ours = [line for line in said if line["logger"].startswith("sojourn.adapters.")]
+    assert [line for line in ours if "sessions_unavailable code=store_unavailable" in line["event"]]
+    assert {line["level"] for line in ours} <= {"error", "warning"}
+    assert done.stdout == ""
+    assert "a-secret-password" not in done.stderr
