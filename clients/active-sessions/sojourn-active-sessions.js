@@ -313,11 +313,12 @@ say(group.all, words.text("endAll", { n }));
 group.all.ariaLabel = words.text("endAllOf", { n, device });
 };
 const placing = () => {
-const places = new Map();
+const placed = new Map();
 return (list, root) => {
-const at = places.has(list) ? places.get(list) : list.firstChild;
+const last = placed.get(list);
+const at = last ? last.nextSibling : list.firstChild;
 if (root !== at) list.insertBefore(root, at);
-places.set(list, root === at ? at.nextSibling : at);
+placed.set(list, root);
 };
 };
 const TIMEOUT = 15_000;

@@ -282,6 +282,7 @@ def test_devices_of_one_name_are_told_apart(stages: Stages) -> None:
         each["location"] = place
         each["lastUsedAt"] = each["createdAt"] = same[0]["createdAt"]
     stage = stages([*same, {**session(5), "device": "Firefox", "isCurrent": False}]).open()
+    expect(stage.rows()).to_have_count(6)
     labels = stage.rows().get_by_role("button").evaluate_all("all => all.map((e) => e.ariaLabel)")
     assert labels[:2] == ["Sign out Chrome on Mac, Lisbon", "Sign out Chrome on Mac, Oslo"]
     assert labels[5] == "Sign out Firefox"
@@ -313,6 +314,26 @@ def test_many_sessions_of_one_device_are_one_row_that_opens(stages: Stages) -> N
     assert len(stage.server.sessions) == 2
 
 
+def test_rows_that_become_a_group_while_the_page_is_open(stages: Stages) -> None:
+    """With the ninth of a kind; whatever follows stays in its place, and comes apart again."""
+    same = [
+        {**session(number), "device": "Chrome on Mac", "isCurrent": not number}
+        for number in range(9)
+    ]
+    other = {**session(20), "device": "Firefox", "isCurrent": False}
+    stage = stages([*same, other]).open()
+    expect(stage.rows()).to_have_count(10)
+    stage.server.sessions.insert(1, {**session(30), "device": "Chrome on Mac", "isCurrent": False})
+    stage.part.evaluate("part => part.refresh()")
+    expect(stage.rows()).to_have_count(3)
+    expect(stage.rows().nth(1)).to_contain_text("9 sessions")
+    expect(stage.rows().nth(2)).to_contain_text("Firefox")
+    del stage.server.sessions[1]
+    stage.part.evaluate("part => part.refresh()")
+    expect(stage.rows()).to_have_count(10)
+    expect(stage.rows().nth(9)).to_contain_text("Firefox")
+
+
 def test_a_page_in_another_language_mixes_none(stages: Stages) -> None:
     """Words that nobody translated keep their times in their own language, and say which that is."""
     stage = stages().open()
@@ -330,6 +351,7 @@ def test_a_page_in_another_language_mixes_none(stages: Stages) -> None:
 def test_rows_are_low_on_a_phone(stages: Stages) -> None:
     """Three lines and a button: the rest of a session opens."""
     stage = stages(width=390).open()
+    expect(stage.rows().nth(1)).to_be_visible()
     heights = stage.rows().evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
     assert max(heights) <= 120
     row = stage.rows().nth(1)

@@ -72,10 +72,11 @@ export const fillGroup = (group, sessions, device, words) => {
 
 /** Return what puts elements into lists one after another. Those in their place already are not moved. */
 export const placing = () => {
-  const places = new Map();
+  const placed = new Map(); // the last of each list: what comes after it may yet be moved elsewhere
   return (list, root) => {
-    const at = places.has(list) ? places.get(list) : list.firstChild;
+    const last = placed.get(list);
+    const at = last ? last.nextSibling : list.firstChild;
     if (root !== at) list.insertBefore(root, at);
-    places.set(list, root === at ? at.nextSibling : at);
+    placed.set(list, root);
   };
 };
