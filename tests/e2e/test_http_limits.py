@@ -135,6 +135,15 @@ class TestMalformed:
 
 
 class TestTooMuch:
+    def test_a_head_that_is_mostly_blanks(self, server: Served) -> None:
+        """However it is sent: blanks weigh as much as letters, and are no riddle to whoever reads it."""
+        blanks = HOST + b"X: a" + b" " * 60_000 + b"b\r\n\r\n"
+        with Client(server) as client:
+            answer = client.send(blanks).read()
+            assert answer is not None
+            assert (answer.status, answer.code) == (431, "headers_too_large")
+        is_well(server)
+
     def test_ten_thousand_headers(self, server: Served) -> None:
         with Client(server) as client:
             lines = b"".join(b"X-%d: y\r\n" % i for i in range(10_000))

@@ -190,6 +190,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fed = 0
         self._due = self.loop.time() + self._bounds.receive_timeout
 
+    def on_head(self, size: int) -> None:
+        """Refuse a head by its weight, blanks included. Only `sojourn.api.parser` asks."""
+        if size > self._bounds.header_max:
+            raise TooLarge
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 

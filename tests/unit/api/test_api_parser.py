@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import httptools
@@ -111,6 +112,47 @@ def test_no_nonsense_is_taken_for_a_request(name: str, size: int) -> None:
         assert ended == "error" or ("end", None) not in ours
     heads = [said for what, said in theirs if what == "head"]
     assert [said for what, said in ours if what == "head"] == heads[: len(ours)] or ended == "error"
+
+
+def test_blanks_within_a_value_are_read_once() -> None:
+    """Time that grows with the square of their number is for everybody else's requests."""
+
+    def took(blanks: int) -> float:
+        request = b"GET / HTTP/1.1\r\nHost: x\r\nX: a" + b" " * blanks + b"b\r\n\r\n"
+        began = time.process_time()
+        story, _ = read(parser, request, len(request))
+        spent = time.process_time() - began
+        assert ("header", (b"x", b"a" + b" " * blanks + b"b")) in story
+        return spent
+
+    assert took(64_000) < 1.0  # seconds of this process alone; squared, it would be eight
+
+
+def test_a_head_is_weighed_before_it_is_read() -> None:
+    class Weighing(Told):
+        def on_head(self, size: int) -> None:
+            raise OverflowError(size)
+
+    told = Weighing(parser)
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with pytest.raises(parser.HttpParserCallbackError) as failed:
+        told.parser.feed_data(request)
+    assert isinstance(failed.value.__context__, OverflowError)
+    assert failed.value.__context__.args == (len(request),)
+    assert told.story == [("begin", None)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 10_000])
+def test_carriage_returns_alone_are_no_request(size: int) -> None:
+    """Nothing would bound what waits for the rest of a request that has not begun."""
+    story, ended = read(parser, b"\r" * 10_000, size)
+    assert ended == "error"
+    assert story == [("begin", None)]
+
+
+@pytest.mark.parametrize("line", [b"X", b": y", b"X : y", b"X: y\r", b"X\xff: y"])
+def test_what_is_no_header_is_refused(line: bytes) -> None:
+    assert read(parser, b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n", 10_000)[1] == "error"
 
 
 @pytest.mark.parametrize("url", [b"/", b"/a%20b?c=d?e#f", b"/a?", b"http://x:1/a?b", b"//a/b"])
