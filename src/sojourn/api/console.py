@@ -145,14 +145,14 @@ class Console:
             key_hash = self._context.services.keys.recognize(presented)
             await admit_key(self._context, presented, key_hash, (asked.origin.ip, 0))
             done = await self._thread(sign_in, presented, device)
-        except TooManyAttempts as fault:
-            return self._too_many(fault.retry_after / 1_000)
         except (StoreError, Overloaded) as fault:
+            self._forgive(attempts)  # nothing was judged
+            if isinstance(fault, TooManyAttempts):
+                return self._too_many(fault.retry_after / 1_000)
             return self._down(fault)
         except SojournError as fault:
             return self._sign_in(_refused(fault), status=403 if fault.code == "forbidden" else 401)
-        for throttle, who in attempts:
-            throttle.forgive(who)
+        self._forgive(attempts)
         log.info("console_sign_in", key_id=done.operator.key.id, ip=asked.origin.ip)
         cookie = COOKIE.set(done.value, https=asked.origin.https, max_age=done.lifetime // 1_000)
         return redirect(BACK, cookie)
@@ -160,6 +160,10 @@ class Console:
     def _attempts(self, ip: str | None, presented: str) -> list[tuple[Throttle, str]]:
         """Return by whom an attempt is counted: where it comes from, and how its key begins."""
         return [(self._by_address, subscriber(ip)), (self._by_prefix, presented[:PREFIX])]
+
+    def _forgive(self, attempts: list[tuple[Throttle, str]]) -> None:
+        for throttle, who in attempts:
+            throttle.forgive(who)
 
     def _too_many(self, wait: float) -> HtmlPage:
         notice = Notice(

@@ -406,6 +406,24 @@ class TestSignIn:
             codes = {self.attempt(world, ADMIN.replace(" ", "+")).status for _ in range(15)}
             assert codes == {303}
 
+    @pytest.mark.parametrize(
+        "fault", [StoreUnavailable("away"), Overloaded("full"), TooManyAttempts("many")]
+    )
+    def test_what_could_not_be_judged_is_no_attempt(
+        self, fault: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An operator with the right key tries again and again while the store is away."""
+        with api() as world:
+
+            async def refused(*_: Any, **__: Any) -> bool:
+                raise fault
+
+            with monkeypatch.context() as away:
+                away.setattr(world.app.context.api_keys, "admit", refused)
+                for _ in range(15):
+                    assert self.attempt(world, ADMIN.replace(" ", "+")).status in (429, 503)
+            assert self.attempt(world, ADMIN.replace(" ", "+")).status == 303
+
     def test_garbled_ones_count_too(self) -> None:
         with api() as world:
             codes = [self.attempt(world, f"sja_{i}").status for i in range(11)]
