@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -99,6 +100,7 @@ class SharedMetrics:
         self._fresh_for = fresh_for
         self._own = path / f"{os.getpid()}.json"
         self._told = path / "told"
+        self._publishing = threading.Lock()  # the ticker's thread and a scrape's write one file
 
     def clear(self) -> None:
         """Forget everything: of a server that ran before."""
@@ -108,9 +110,10 @@ class SharedMetrics:
 
     def publish(self, collect: Collect) -> list[Family]:
         """Write down what this worker has counted."""
-        families = [Family.of(each) for each in collect()]
-        self._path.mkdir(mode=0o700, exist_ok=True)
-        _write(self._own, msgspec.json.encode(families))
+        with self._publishing:
+            families = [Family.of(each) for each in collect()]
+            self._path.mkdir(mode=0o700, exist_ok=True)
+            _write(self._own, msgspec.json.encode(families))
         return families
 
     def text(self, collect: Collect) -> bytes:
@@ -227,6 +230,9 @@ def _read(file: Path) -> list[Family]:
 
 
 def _runs(pid: str) -> bool:
+    """Tell whether a process runs. On Windows none is taken to have ended: signal 0 is Ctrl+C there."""
+    if sys.platform == "win32":
+        return True
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

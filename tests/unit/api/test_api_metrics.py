@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,41 @@ class TestWorkers:
         one = Worker(tmp_path / "file", os.getpid())
         one.answers = 2
         assert one.scrape() == (2, 2, 7)
+
+    def test_one_thread_at_a_time_writes_down_what_a_worker_has_counted(
+        self, tmp_path: Path
+    ) -> None:
+        """The ticker's and a scrape's use the same name: half of one file would take the other's place."""
+        one = Worker(tmp_path, os.getpid())
+        within, most = 0, 0
+        guard = threading.Lock()
+        together = threading.Barrier(4)
+
+        def collect() -> Iterator[Metric]:
+            nonlocal within, most
+            with guard:
+                within += 1
+                most = max(most, within)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(0.2)  # all who are let in meet here
+            yield from one.collect()
+            with guard:
+                within -= 1
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: one.shared.publish(collect), range(4)))
+        assert most == 1
+
+    def test_where_asking_after_a_process_would_end_it_nobody_asks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On Windows signal 0 is Ctrl+C. What nobody is known to have ended counts on."""
+        one, two = Worker(tmp_path, os.getpid()), Worker(tmp_path, ended())
+        one.answers, two.answers = 3, 4
+        two.shared.publish(two.collect)
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setattr(os, "kill", None)
+        assert one.scrape() == (7, 7, 7)
 
     def test_what_a_file_says_is_not_believed_blindly(self, tmp_path: Path) -> None:
         (tmp_path / f"{os.getppid()}.json").write_text("{nonsense")
