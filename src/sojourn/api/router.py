@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from sojourn.api.call import excuse
 from sojourn.api.letter import is_spelled_right
 from sojourn.api.metrics import REFUSED
 from sojourn.origin import TrustedHops
-from sojourn.wire.problems import answer_problem, crash, problem
+from sojourn.wire.problems import answer_problem, problem
 from sojourn.wire.reply import SECURITY, Reply
 
 Endpoint: TypeAlias = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
@@ -110,7 +111,7 @@ class Router:
         try:
             return await endpoint(scope, receive)
         except Exception as fault:  # noqa: BLE001 - the last resort
-            return crash(fault)
+            return excuse(fault)
 
 
 def _refuse(method: str, ends: Ends) -> Reply:

@@ -7,9 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from tests.api_harness import Answer, send
+from tests.api_harness import Answer, api, send
 
+from sojourn.api.app import _described as openapi_of
+from sojourn.api.limits import Blocking
 from sojourn.api.router import Route, Router
+from sojourn.errors import Overloaded
+from sojourn.service.caller import Abandoned
 from sojourn.wire.reply import Reply
 
 
@@ -20,6 +24,14 @@ def route(method: str, path: str, name: str) -> Route:
         return Reply(200, [], json.dumps([name, scope["method"], scope["path_params"]]).encode())
 
     return Route(method, path, endpoint)
+
+
+async def full(_scope: Any, _receive: Any) -> Reply:
+    raise Overloaded("There is no room.")
+
+
+async def hung_up(_scope: Any, _receive: Any) -> Reply:
+    raise Abandoned
 
 
 async def broken(_scope: Any, _receive: Any) -> Reply:
@@ -38,6 +50,8 @@ ROUTER = Router(
         route("PUT", "/things/special/parts", "special"),
         route("PUT", "/things/special/{what}", "what"),
         Route("GET", "/broken", broken),
+        Route("GET", "/full", full),
+        Route("GET", "/hung-up", hung_up),
     ]
 )
 
@@ -128,3 +142,22 @@ def test_a_fault_nobody_foresaw_is_told_without_a_trace() -> None:
 def test_the_same_place_twice_is_a_mistake() -> None:
     with pytest.raises(AssertionError, match="/things"):
         Router([route("GET", "/things", "a"), route("GET", "/things", "b")])
+
+
+@pytest.mark.parametrize("path", ["/full", "/hung-up"])
+def test_a_refusal_is_no_fault_of_ours(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever cannot be served now is told so, and the log keeps its traces for what nobody foresaw."""
+    answer = ask("GET", path)
+    assert answer.status == 503
+    assert caplog.text == ""
+    if path == "/full":
+        assert (answer.code, answer.header("retry-after")) == ("overloaded", "1")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/account/security"])
+def test_no_page_takes_a_lack_of_room_for_a_fault(path: str) -> None:
+    with api() as world:
+        context = world.app.context
+        context.strangers = context.people_calls = Blocking(waiting_max=0)
+        openapi_of.cache_clear()
+        assert world.call("GET", path).status == 503
