@@ -16,7 +16,10 @@ from sojourn.errors import SojournError
 NO_FD = -1
 # Where the system does not tell that the other end has said its last, it tells that both ends have.
 ENDED = getattr(select, "POLLRDHUP", 0)
-GONE = ENDED | select.POLLHUP | select.POLLERR | select.POLLNVAL
+GONE = ENDED
+for _name in ("POLLHUP", "POLLERR", "POLLNVAL"):
+    GONE |= getattr(select, _name, 0)
+HAS_POLL = hasattr(select, "poll")  # Windows has none
 
 
 class Abandoned(SojournError):
@@ -43,7 +46,12 @@ class Caller:
 
 
 def look(callers: Sequence[Caller]) -> bool:
-    """Find out who of these has hung up, in one system call that does not wait; tell whether anybody."""
+    """Find out who of these has hung up, in one system call that does not wait; tell whether anybody.
+
+    Where the system has no such call, only those count of whom the event loop has learned.
+    """
+    if not HAS_POLL:
+        return any(each.gone for each in callers)
     poll = select.poll()
     register = poll.register
     for each in callers:
