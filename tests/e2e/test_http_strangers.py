@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -205,3 +206,44 @@ def test_connections_are_counted(most: int, share: int) -> None:
                 assert answer is not None
                 assert (answer.status, answer.code) == (503, "overloaded")
         until(lambda: alive(server))
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="127.0.0.2 is ours without asking on Linux alone"
+)
+def test_who_is_refused_or_has_a_socket_takes_no_connection_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is kept for others stays theirs, whatever one address opens beyond its share."""
+    monkeypatch.setattr("sojourn.api.protocol.LINGER", DEADLINE)
+    bounds = Bounds(
+        header_max=4_096,
+        body_max=4_096,
+        receive_timeout=DEADLINE,
+        connections_max=3,
+        connections_share=2,
+    )
+    world = World()
+    (begun,) = world.services.sessions.begin([Begin(user_id="ann")])
+    assert isinstance(begun, Begun)
+    lines = [f"{name}: {value}" for name, value in SOCKET.items()]
+    serving = served(world, http=partial(GuardedProtocol, bounds=bounds))
+    with serving as server, contextlib.ExitStack() as held:
+        for _ in range(3):
+            client = held.enter_context(Client(server))
+            assert shaken(client.send(head("GET", LIVE, *lines, bearer=begun.token))) == 101
+        for status in (200, 200, 503, 503, 503):  # and none of them hangs up
+            client = held.enter_context(Client(server))
+            with contextlib.suppress(ConnectionError):
+                client.send(head("GET", "/livez"))
+            assert shaken(client) == status
+        with another(server) as connection:
+            connection.sendall(head("GET", "/livez"))
+            assert connection.recv(1_024).startswith(b"HTTP/1.1 200 ")
+
+
+def another(server: Served) -> socket.socket:
+    """Connect from an address that nobody else here has."""
+    return socket.create_connection(
+        ("127.0.0.1", server.port), DEADLINE, source_address=("127.0.0.2", 0)
+    )

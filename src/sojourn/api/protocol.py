@@ -121,9 +121,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._from = subscriber(self.client[0] if self.client else None)
         watch.count(self._from, 1)
         if (
-            len(self.server_state.connections) > self._bounds.connections_max
+            watch.total > self._bounds.connections_max
             or watch.of[self._from] > self._bounds.connections_share
         ):
+            self._uncount()  # it takes nobody's place while it lingers
             self._refuse("overloaded", "The server has more connections than it takes.")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -209,17 +210,18 @@ class GuardedProtocol(HttpToolsProtocol):
         by_name = check_head(self.headers, parser.get_http_version())
         if parser.should_upgrade():
             return  # the parser drops the body of such a request: see `_decline_upgrade`
-        self._phase = Phase.BODY
         self.expect_100_continue = by_name.get(b"expect", b"").lower() == b"100-continue"
         if self._lane is not None and self._at_rest(by_name):
             direct = self._lane.enter(self, parser.get_method(), by_name)
             if direct is not None:
                 self.cycle = self._running = direct
+                self._phase = Phase.BODY
                 if self._leaving:
                     self._part()
                 return
         self._describe()
         super().on_headers_complete()
+        self._phase = Phase.BODY  # not before: `cycle` is this request's from here on
         self.headers = []  # what comes from here on are trailers, which nobody here takes for headers
         if self._leaving:
             self._part()
@@ -430,6 +432,7 @@ class Watch:
         self._interval = interval
         self._armed = False
         self.of: Counter[str] = Counter()  # how many connections come from where
+        self.total = 0  # of all of these
 
     @classmethod
     def over(
@@ -443,6 +446,7 @@ class Watch:
         return watch
 
     def count(self, whose: str, change: int) -> None:
+        self.total += change
         self.of[whose] += change
         if not self.of[whose]:
             del self.of[whose]

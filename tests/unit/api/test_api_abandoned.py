@@ -152,6 +152,26 @@ def _connected(server: Served, more_than: int) -> bool:
     return len(server.server.server_state.connections) > more_than
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["direct", "asgi"])
+def test_what_comes_behind_a_request_and_cannot_be_read_does_not_end_it(
+    held: Held, chunked: bool
+) -> None:
+    """A target without a path is noticed late, when its head has been taken for good."""
+    holder = held.hold()
+    client = held.client()
+    client.send(held.person("PATCH", {"set": {"a": "new"}}, chunked=chunked))
+    held.waits(2)
+    closing = held.client()  # the server has read what was sent before this was answered
+    client.send(head("GET", "http://h"))
+    assert read(closing.send(head("GET", "/livez"))).status == 200
+    held.gate.set()
+    assert read(holder).status == 201
+    answer = read(client)
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert client.closed()
+    assert held.data() == {"a": "new"}
+
+
 def test_room_that_was_given_up_is_room(held: Held) -> None:
     """Clients that ask, wait and go again and again fill no queue."""
     held.hold()
