@@ -79,6 +79,7 @@ def backend(
             ask,
             _telling(tell, status),
             admission=_admission,
+            forget=_forget,
             reads_body=reader.body is not None,
             keeps=keeps,
             holds_data=True,
@@ -157,6 +158,10 @@ def _admission(
     if context.api_keys.seen(shown.key_hash):
         return None
     return partial(admit_key, context, shown.key, shown.key_hash, incoming.client)
+
+
+def _forget(context: Context, shown: _Shown) -> None:
+    context.api_keys.forget(shown.key_hash)
 
 
 def refuse_gone(gone: Gone) -> Reply:

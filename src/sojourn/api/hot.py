@@ -29,6 +29,7 @@ from sojourn.api.limits import DATA_BODY_MAX, check_body, read_whole, too_slow
 from sojourn.api.metrics import Tally
 from sojourn.api.render import Renderer
 from sojourn.api.router import originated, raw_path
+from sojourn.errors import SojournError, Unauthenticated
 from sojourn.origin import TrustedHops
 from sojourn.service.batcher import Item, overloaded
 from sojourn.service.caller import Abandoned, Caller
@@ -40,6 +41,7 @@ OVERLOADED = refuse(overloaded())
 DIRECT_MAX = 16_384
 """Bytes of the largest body that the direct lane takes. Larger ones, and those of unknown size, take the
 lane that can refuse them while they arrive."""
+FORWARDED_FOR = b"x-forwarded-for"
 SESSION = re.compile(rb"(?<=/)ses_[0-9A-Za-z]+(?=/|\Z)")
 """The id of a session as we make them: nothing in it is ever sent encoded."""
 
@@ -68,6 +70,7 @@ class Hot(Struct, frozen=True):
         prove: reads who asks from the headers, before any of a body is taken.
         admission: what a proof that was not seen before has to wait for (see `proofs`); it raises a
             SojournError where nobody is let in. None: nothing.
+        forget: is told of a proof that was refused, though it may have been good once.
         ask: is given what `prove` has read.
         keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
             (`batcher.KEEPS`).
@@ -81,6 +84,7 @@ class Hot(Struct, frozen=True):
     admission: Callable[[Context, Any, Incoming], Callable[[], Awaitable[None]] | None] | None = (
         None
     )
+    forget: Callable[[Context, Any], None] | None = None
     keeps: bool = False
     holds_data: bool = False
 
@@ -115,7 +119,16 @@ class Hot(Struct, frozen=True):
             await admission()
         body = await read_whole(receive, self.body_max(context)) if self.reads_body else b""
         step = self.begin(context, proof, incoming, body)
-        return await self.walk(context, step, caller_of(scope))
+        try:
+            return await self.walk(context, step, caller_of(scope))
+        except SojournError as fault:
+            self.note(context, proof, fault)
+            raise
+
+    def note(self, context: Context, proof: Any, outcome: object) -> None:
+        """Learn from an outcome that a proof is good no longer: it waits its turn from now on."""
+        if self.forget is not None and isinstance(outcome, Unauthenticated):
+            self.forget(context, proof)
 
     async def walk(self, context: Context, step: HotStep, caller: Caller | None = None) -> Reply:
         """Carry the call out in a task, from a step on, unless its caller hangs up before."""
@@ -195,7 +208,17 @@ class FastLane:
         if self.context.services.batcher.refuses(keeps=call.hot.keeps):
             return Direct(connection, self, call.hot, tally, None)
         incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
+        if self._hops is not None and FORWARDED_FOR in by_name and self._waits(call.hot, incoming):
+            return None
         return Direct(connection, self, call.hot, tally, incoming)
+
+    def _waits(self, hot: Hot, incoming: Incoming) -> bool:
+        """Tell whether a request's proof is one that has to wait among those of its client's address."""
+        try:
+            proof = hot.prove(self.context, incoming)
+            return hot.waits_for(self.context, proof, incoming) is not None
+        except SojournError:
+            return False  # refused in whichever lane
 
     def find(self, method: bytes, path: bytes) -> FoundCall | None:
         """Return the hot call of a path, its tally, and what the path names."""
@@ -244,6 +267,7 @@ class Direct:
         "_fast",
         "_hot",
         "_incoming",
+        "_proof",
         "_tally",
         "body",
         "disconnected",
@@ -269,6 +293,7 @@ class Direct:
         self._tally = tally
         self._incoming = incoming
         self._began = time.perf_counter()
+        self._proof: Any = None  # what the headers prove, once they are read
         self._asked: Item | None = None  # what the batcher has not answered yet
         self.body = b""
         self.more_body = True
@@ -286,7 +311,7 @@ class Direct:
             self._refuse()
             return
         try:
-            proof = self._hot.prove(context, self._incoming)
+            proof = self._proof = self._hot.prove(context, self._incoming)
             admission = self._hot.waits_for(context, proof, self._incoming)
             step: HotStep
             if admission is None:
@@ -336,6 +361,7 @@ class Direct:
         context = self._fast.context
         context.deadlines.forget(self)
         self._connection.tasks.discard(self)
+        self._hot.note(context, self._proof, outcome)
         try:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -355,6 +381,7 @@ class Direct:
         try:
             reply = await self._hot.walk(self._fast.context, step, self._connection.caller)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
+            self._hot.note(self._fast.context, self._proof, fault)
             reply = excuse(fault)
         self._finish(reply)
 

@@ -70,17 +70,25 @@ def hot(
     tell: Tell,
     body: Any = None,
     keeps: bool = False,
+    forget: Callable[[Context, bytes], None] | None = None,
     **described: Any,
 ) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
-    `keeps`: see `Hot`. `described`: fields of `HotCall`.
+    `keeps`, `forget`: see `Hot`. `described`: fields of `HotCall`.
     """
 
     def decorate(handler: Handler) -> HotCall:
         return hot_call(
             handler,
-            Hot(_authorization, handler, tell, reads_body=body is not None, keeps=keeps),
+            Hot(
+                _authorization,
+                handler,
+                tell,
+                reads_body=body is not None,
+                keeps=keeps,
+                forget=forget,
+            ),
             method=method,
             path=path,
             body=body,
@@ -93,6 +101,13 @@ def hot(
 
 def _authorization(_context: Context, incoming: Incoming) -> bytes:
     return incoming.one(AUTHORIZATION)
+
+
+def _forget(context: Context, authorization: bytes) -> None:
+    """Take a license key for unknown from now on; other proofs are not remembered."""
+    token = bearer(authorization, "<license key>")
+    if kind_of(token) is TokenKind.LICENSE:
+        context.license_keys.forget(hash_token(token))
 
 
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
@@ -124,6 +139,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     ),
     takes_key=True,
     looks_at_client=True,
+    forget=_forget,
 )
 def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> HotStep:
     """Take a seat.
