@@ -136,9 +136,9 @@ def until(true: Callable[[], bool]) -> None:
         TICK.wait(0.02)
 
 
-def handshake(server: Served) -> Client:
+def handshake(server: Served, *more: str) -> Client:
     lines = [f"{name}: {value}" for name, value in {**SOCKET, "Origin": "http://x"}.items()]
-    return Client(server).send(head("GET", LIVE, *lines))
+    return Client(server).send(head("GET", LIVE, *lines, *more))
 
 
 def shaken(client: Client) -> int:
@@ -162,9 +162,29 @@ def test_sockets_of_nobody_have_few_places_and_leave_them(monkeypatch: pytest.Mo
         for each in clients:
             while not each.closed():  # what was said before the end
                 pass
-        until(GuardedSocket.has_room)
+        until(lambda: GuardedSocket.has_room("127.0.0.1"))
         with handshake(server) as again:
             assert shaken(again) == 101
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_one_address_has_a_share_of_them(monkeypatch: pytest.MonkeyPatch, proxied: bool) -> None:
+    """So that whoever holds on to theirs leaves places to others; of an address without a proxy that is
+    trusted, what it says of others is not believed."""
+    monkeypatch.setattr("sojourn.api.sockets.UNKNOWN_SHARE", 2)
+    monkeypatch.setattr("sojourn.api.sockets.CLOSE_MAX", DEADLINE)
+    world = World(trusted_proxies=("127.0.0.1",) if proxied else ())
+    with served(world) as server, contextlib.ExitStack() as held:
+
+        def opened(address: str) -> int:
+            return shaken(held.enter_context(handshake(server, f"X-Forwarded-For: {address}")))
+
+        assert [opened("203.0.113.9") for _ in range(3)] == [101, 101, 503]
+        assert opened("203.0.113.10") == (101 if proxied else 503)
+        assert opened("2001:db8::1") == (101 if proxied else 503)
+        if proxied:
+            assert [opened("2001:db8::2") for _ in range(2)] == [101, 503]
+    until(lambda: GuardedSocket.has_room("203.0.113.9") and GuardedSocket.has_room("127.0.0.1"))
 
 
 def test_who_is_known_takes_none_of_those_places(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,8 +177,8 @@ class FastLane:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         hot = None
-        if self._hops is not None and scope["type"] != "lifespan":
-            scope = originated(scope, self._hops)
+        if scope["type"] != "lifespan":
+            scope = self.originated(scope)
         if scope["type"] == "http":
             hot = self.find(scope["method"].encode(), raw_path(scope))
         if hot is None:
@@ -190,6 +190,10 @@ class FastLane:
             {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
         )
         await send({"type": "http.response.body", "body": reply.body})
+
+    def originated(self, scope: Any) -> Any:
+        """Say in a scope where its request comes from, as far as proxies are trusted."""
+        return scope if self._hops is None else originated(scope, self._hops)
 
     def enter(
         self, connection: HotConnection, method: bytes, by_name: dict[bytes, bytes]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from enum import IntEnum
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -145,14 +146,8 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if self._takes_upgrade() and not GuardedSocket.has_room():
-                self._refuse("overloaded", "There are too many sockets of nobody.")
-            elif self._takes_upgrade():
-                self._due = NEVER  # it is no connection of HTTP's any more
-                self._describe()
-                self.scope["method"] = "GET"
-                self.handle_websocket_upgrade()
-                self._uncount()  # sockets have bounds of their own
+            if self._takes_upgrade():
+                self._upgrade()
             else:
                 self._decline_upgrade(data[offer.args[0] :])
             return
@@ -372,6 +367,22 @@ class GuardedProtocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and any(name == b"sec-websocket-key" for name, _ in self.headers)
         )
+
+    def _upgrade(self) -> None:
+        """Make a WebSocket of this connection, if whoever sends this may have one more."""
+        self._describe()
+        scope: Any = self.scope
+        client = (scope if self._lane is None else self._lane.originated(scope))["client"]
+        whose = subscriber(client[0] if client else None)
+        if not GuardedSocket.has_room(whose):
+            self._refuse("overloaded", "There are too many sockets of nobody.")
+            return
+        self._due = NEVER  # it is no connection of HTTP's any more
+        scope["method"] = "GET"
+        kind: Any = self.ws_protocol_class
+        self.ws_protocol_class = partial(kind, whose=whose)  # type: ignore[assignment]  # called alike
+        self.handle_websocket_upgrade()
+        self._uncount()  # sockets have bounds of their own
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request once more as if no upgrade had been offered: a server may ignore the offer,

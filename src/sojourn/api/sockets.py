@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
+from collections import Counter
 from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -22,6 +23,8 @@ from sojourn.wire.problems import answer_problem, problem
 UNKNOWN_MAX = 256
 """Sockets of a process of which nobody knows whose they are: their handshake is not answered, or they were
 told that they are not signed in, and have not hung up yet."""
+UNKNOWN_SHARE = 64
+"""Of these from one address: the rest is for others."""
 CLOSE_MAX = 2.0
 """Seconds for which a socket that is closed waits for its peer to say so, too."""
 KNOWN = "sojourn.known"
@@ -57,9 +60,10 @@ class _Handshakes(ServerProtocol):
 class GuardedSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, which keeps little for anybody, and tells nobody's mistakes as its own."""
 
-    _unknown: ClassVar[int] = 0
+    _unknown: ClassVar[Counter[str]] = Counter()  # how many come from where
 
-    def __init__(self, *given: Any, **more: Any) -> None:
+    def __init__(self, *given: Any, whose: str = "", **more: Any) -> None:
+        """Make one that takes the place of whoever `whose` tells from others (see `proofs`)."""
         super().__init__(*given, **more)
         self.conn = _Handshakes(
             extensions=self.conn.available_extensions,
@@ -67,27 +71,31 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             logger=self.conn.logger,
         )
         self._stalled: asyncio.TimerHandle | None = None
+        self._whose = whose
         self._is_unknown = False
         self._heard, self._heard_at = 0.0, 0.0
         self.close_timeout = CLOSE_MAX
 
     @classmethod
-    def has_room(cls) -> bool:
-        """Tell whether one more socket may come of which nobody knows whose it is."""
-        return cls._unknown < UNKNOWN_MAX
+    def has_room(cls, whose: str) -> bool:
+        """Tell whether one more socket may come from there of which nobody knows whose it is."""
+        unknown = cls._unknown
+        return unknown.total() < UNKNOWN_MAX and unknown[whose] < UNKNOWN_SHARE
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # Whatever is not sent at once is waited for, from the first byte on: see `pause_writing`.
         self.transport.set_write_buffer_limits(high=0)
         self._is_unknown = True
-        GuardedSocket._unknown += 1
+        GuardedSocket._unknown[self._whose] += 1
 
     def know(self) -> None:
         """Note that somebody is there who is known."""
         if self._is_unknown:
             self._is_unknown = False
-            GuardedSocket._unknown -= 1
+            GuardedSocket._unknown[self._whose] -= 1
+            if not GuardedSocket._unknown[self._whose]:
+                del GuardedSocket._unknown[self._whose]
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
