@@ -164,8 +164,9 @@ class Ledger(Protocol):
     def valid_keys(self, key_hashes: Sequence[bytes]) -> set[bytes]:
         """Return those hashes that valid keys have now; a batch in one statement."""
 
-    def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
-        """Look a key up by its id: with its hash, and the time of the ledger's clock."""
+    def keys_by_id(self, key_ids: Sequence[str]) -> dict[str, tuple[ApiKey, bytes, int]]:
+        """Look keys up by their ids, all in one statement: with their hashes, and the time of the ledger's
+        clock. Those that are not there are left out."""
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         """Revoke; idempotent. None if there is no such key."""

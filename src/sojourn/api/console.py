@@ -49,7 +49,7 @@ from sojourn.origin import is_elsewhere
 from sojourn.people.calls import PersonRequest
 from sojourn.people.pages import HtmlPage
 from sojourn.service.keys import Permission
-from sojourn.service.operators import COOKIE_MAX, Operator, Operators
+from sojourn.service.operators import FORGED, Operator, Operators, Reasons, is_cookie
 from sojourn.session import Gone, Save
 from sojourn.text import plain
 from sojourn.wire.problems import refuse
@@ -112,6 +112,7 @@ class Console:
         self._site = settings.site_name
         self._operators = Operators(context.services.keys, context.services.sessions, keys)
         self._cookies = context.proofs_of("console_cookie", self._good)
+        self._reasons = Reasons()
         self._by_address = Throttle(ATTEMPTS, ATTEMPT_EVERY)
         self._by_prefix = Throttle(ATTEMPTS, ATTEMPT_EVERY)
         domain = settings.cookie_domain or None
@@ -328,17 +329,21 @@ class Console:
         return found
 
     async def _known(self, cookie: str, ip: str | None) -> Operator | Gone:
-        """Look a cookie up; one that was never seen to be good beside other such ones."""
-        good = len(cookie) <= COOKIE_MAX and await self._cookies.admit(cookie, address=ip)
-        threads = self._context.blocking if good else self._context.strangers
+        """Look a cookie up; one that was never seen to be good beside other such ones, and no more."""
+        if not is_cookie(cookie):
+            return FORGED
+        if not await self._cookies.admit(cookie, address=ip):
+            return self._reasons.of(cookie)
         patience = self._context.settings.request_timeout
-        found = await threads.run(patience, self._operators.admit, cookie)
+        found = await self._context.blocking.run(patience, self._operators.admit, cookie)
         if isinstance(found, Gone):
             self._cookies.forget(cookie)
         return found
 
     def _good(self, cookies: Sequence[str]) -> list[bool]:
-        return [isinstance(self._operators.admit(each), Operator) for each in cookies]
+        found = self._operators.admit_all(cookies)
+        self._reasons.note(cookies, found)
+        return [isinstance(each, Operator) for each in found]
 
     async def _unknown(self, fault: SojournError) -> HtmlPage:
         """Offer the way in that needs no sessions, if the ledger still knows keys."""
@@ -346,7 +351,9 @@ class Console:
             return self._down(fault)
         patience = self._context.settings.request_timeout
         try:
-            await self._context.strangers.run(patience, self._context.services.keys.known_by_id, "")
+            await self._context.strangers.run(
+                patience, self._context.services.keys.known_by_id, [""]
+            )
         except (StoreError, Overloaded):
             return self._down(fault)
         notice = Notice(

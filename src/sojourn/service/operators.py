@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -26,6 +28,7 @@ from sojourn.log import get_logger
 from sojourn.service.keys import Keys, Permission
 from sojourn.service.sessions import SessionService
 from sojourn.session import PRESETS, Begin, Begun, Check, End, Gone, GoneReason, Session
+from sojourn.token import TokenKind, is_whole
 
 log = get_logger(__name__)
 
@@ -38,9 +41,12 @@ PASS_LIFETIME = 15 * MINUTE
 LABEL = b"sojourn console v1"
 KEY_REVOKED = "key_revoked"
 
-_PARTS = 3
 COOKIE_MAX = 512
 """Characters of a cookie's value that may be ours."""
+REASONS_MAX = 1_024
+_COOKIE = re.compile(
+    rf"key_[0-9A-Za-z]+\.({UNTIL}[0-9]{{1,15}}|{TokenKind.SESSION}[0-9A-Za-z]+)\.[0-9A-Za-z_-]{{43}}"
+)
 
 
 class Operator(Struct, frozen=True, kw_only=True):
@@ -53,6 +59,13 @@ class Operator(Struct, frozen=True, kw_only=True):
     def actor(self) -> str:
         """Name who acts, for the audit trail."""
         return f"key:{self.key.id}"
+
+
+class _Shown(Struct, frozen=True):
+    """A session's token, from a cookie that is ours."""
+
+    key: ApiKey
+    proof: str
 
 
 class SignedIn(Struct, frozen=True, kw_only=True):
@@ -99,25 +112,39 @@ class Operators:
 
     def admit(self, value: str) -> Operator | Gone:
         """Say who sends this cookie. Raises StoreError where that cannot be known now."""
-        parts = value.split(".")
-        if len(parts) != _PARTS or len(value) > COOKIE_MAX or not value.isascii():
-            return _FORGED
-        key_id, proof, mac = parts
-        found = self._keys.known_by_id(key_id)
-        if found is None:
-            return _FORGED
-        key, key_hash, now = found
+        return self.admit_all([value])[0]
+
+    def admit_all(self, values: Sequence[str]) -> list[Operator | Gone]:
+        """Say who sends each of these cookies: one question for their keys, and one for the sessions of
+        those whose MAC is right. Raises StoreError where that cannot be known now."""
+        parts = [value.split(".") if is_cookie(value) else None for value in values]
+        keys = self._keys.known_by_id(sorted({each[0] for each in parts if each}))
+        found = [
+            FORGED if each is None else self._judge(keys.get(each[0]), *each) for each in parts
+        ]
+        open_ = [i for i, each in enumerate(found) if isinstance(each, _Shown)]
+        checks = [Check(each.proof) for each in found if isinstance(each, _Shown)]
+        sessions = dict(zip(open_, self._sessions.check(checks) if checks else (), strict=True))
+        return [
+            _opened(each.key, sessions[i]) if isinstance(each, _Shown) else each
+            for i, each in enumerate(found)
+        ]
+
+    def _judge(
+        self, known: tuple[ApiKey, bytes, int] | None, key_id: str, proof: str, mac: str
+    ) -> Operator | Gone | _Shown:
+        """Say who sends a cookie of these parts, as far as its key tells."""
+        if known is None:
+            return FORGED
+        key, key_hash, now = known
         if not self._signed(f"{key_id}.{proof}", mac, key_hash):
-            return _FORGED
+            return FORGED
         if not key.valid(now):
             return _KEY_REVOKED
-        if proof.startswith(UNTIL):
-            late = now >= int(proof.removeprefix(UNTIL))
-            return Gone(reason=GoneReason.EXPIRED) if late else Operator(key=key)
-        (session,) = self._sessions.check([Check(proof)])
-        if isinstance(session, Gone):
-            return session
-        return Operator(key=key, session=session) if session.user_id == USER + key.id else _FORGED
+        if not proof.startswith(UNTIL):
+            return _Shown(key, proof)
+        late = now >= int(proof.removeprefix(UNTIL))
+        return Gone(reason=GoneReason.EXPIRED) if late else Operator(key=key)
 
     def sign_out(self, operator: Operator) -> None:
         if operator.session is not None:
@@ -147,8 +174,38 @@ class Operators:
         )
 
 
-_FORGED = Gone(reason=GoneReason.FORGED)
+class Reasons:
+    """Remembers why cookies that were good once are not any more, of the last `REASONS_MAX`. One thread
+    notes; any may ask."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Gone] = OrderedDict()
+
+    def note(self, values: Sequence[str], found: Sequence[Operator | Gone]) -> None:
+        for value, each in zip(values, found, strict=True):
+            if isinstance(each, Gone) and each != FORGED:
+                self._known[value] = each
+        while len(self._known) > REASONS_MAX:
+            self._known.popitem(last=False)
+
+    def of(self, value: str) -> Gone:
+        return self._known.get(value, FORGED)
+
+
+FORGED = Gone(reason=GoneReason.FORGED)
 _KEY_REVOKED = Gone(reason=GoneReason.ENDED, end_reason=KEY_REVOKED)
+
+
+def is_cookie(value: str) -> bool:
+    """Tell whether a cookie is written as ours are. Asks nobody."""
+    found = _COOKIE.fullmatch(value) if len(value) <= COOKIE_MAX else None
+    return found is not None and (found[1].startswith(UNTIL) or is_whole(found[1]))
+
+
+def _opened(key: ApiKey, session: Session | Gone) -> Operator | Gone:
+    if isinstance(session, Gone):
+        return session
+    return Operator(key=key, session=session) if session.user_id == USER + key.id else FORGED
 
 
 def _mac(secret: bytes, key_hash: bytes, text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from html import unescape
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 from sqlalchemy import text
-from tests.api_harness import ADMIN, Answer, Api, api
+from tests.api_harness import ADMIN, Answer, Api, api, gather, send
 from tests.patient import MISSING, Patient
 
 from sojourn.api.console import COOKIE
@@ -270,6 +271,64 @@ class TestWhoIsLetIn:
             "parts": f"{cookie}.{mac}",
         }[change]
         assert get(world, "doctor", forged).status == 401
+
+
+class TestMadeUpCookies:
+    """Whoever makes cookies up costs the ledger few questions, and none of what shows it at sight."""
+
+    @pytest.fixture
+    def asked(self, world: Api, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        asked: list[list[str]] = []
+        keys_by_id = world.ledger.keys_by_id
+
+        def noted(key_ids: Sequence[str]) -> Any:
+            asked.append(list(key_ids))
+            return keys_by_id(key_ids)
+
+        monkeypatch.setattr(world.ledger, "keys_by_id", noted)
+        return asked
+
+    @pytest.mark.parametrize(
+        "cookie",
+        [
+            "x",
+            "a.b.c",
+            "key_1.until-99999999999999",
+            "key_1.until-99999999999999." + "A" * 42,
+            "key_1.until-x." + "A" * 43,
+            "key_1.sjs_" + "A" * 49 + "." + "A" * 43,
+            "nobody.until-99999999999999." + "A" * 43,
+            "key_" + "1" * 600 + ".until-99999999999999." + "A" * 43,
+        ],
+    )
+    def test_what_is_not_written_like_one_asks_nobody(
+        self, world: Api, asked: list[list[str]], cookie: str
+    ) -> None:
+        assert get(world, "doctor", cookie).status == 401
+        assert asked == []
+
+    def test_many_are_one_question(self, world: Api, asked: list[list[str]]) -> None:
+        sent = [
+            [*HERE, ("cookie", f"{NAME}=key_{i:022}.until-99999999999999.{'A' * 43}")]
+            for i in range(60)
+        ]
+        look = partial(send, world.app, "GET", "/console/doctor")
+        answers = world.run(gather(*(look(headers=each) for each in sent)))
+        assert {each.status for each in answers} == {401}
+        assert sum(map(len, asked)) == 60  # each once
+        assert len(asked) <= 2
+
+    def test_what_is_over_is_told_again_without_asking(
+        self, world: Api, asked: list[list[str]]
+    ) -> None:
+        cookie = sign_in(world)
+        world.clock.advance(seconds=31 * 60)
+        asked.clear()
+        first, second = get(world, "doctor", cookie), get(world, "doctor", cookie)
+        assert first.status == second.status == 401
+        assert first.body == second.body
+        assert b"the console had not been used for half an hour" in first.body
+        assert len(asked) == 1
 
 
 class TestWithoutSessions:

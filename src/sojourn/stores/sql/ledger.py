@@ -42,7 +42,7 @@ VALID_KEYS = (
     "SELECT key_hash FROM sojourn_api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
     "AND (expires_at IS NULL OR expires_at > {now})"
 )
-KEY_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id = :id".replace(
+KEYS_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id {in ids}".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
 POOL_ID = features.c.license_id + ":" + features.c.feature
@@ -214,9 +214,13 @@ class SqlLedger:
         rows = self._db.read(lambda tx: tx.rows(VALID_KEYS, {"now": tx.instant, "hashes": hashes}))
         return {bytes(row[0]) for row in rows}
 
-    def key(self, key_id: str) -> tuple[ApiKey, bytes, int] | None:
-        rows = self._db.read(lambda tx: tx.rows(KEY_BY_ID, {"now": tx.instant, "id": key_id}))
-        return (_key(rows[0][2:]), bytes(rows[0][1]), rows[0][0]) if rows else None
+    def keys_by_id(self, key_ids: Sequence[str]) -> dict[str, tuple[ApiKey, bytes, int]]:
+        if not key_ids:
+            return {}
+        ids = self._db.dialect.keys(key_ids)
+        rows = self._db.read(lambda tx: tx.rows(KEYS_BY_ID, {"now": tx.instant, "ids": ids}))
+        found = [(_key(row[2:]), bytes(row[1]), row[0]) for row in rows]
+        return {each[0].id: each for each in found}
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         def work(tx: Tx) -> ApiKey | None:

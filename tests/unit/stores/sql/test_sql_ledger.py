@@ -178,8 +178,8 @@ def test_api_keys(ledger: Ledger, clock: ManualClock) -> None:
     assert made.created_at == START
     assert ledger.key_by_hash(key(1)) == (made, START)
     assert ledger.key_by_hash(key(2)) is None
-    assert ledger.key("key_1") == (made, key(1), START)
-    assert ledger.key("key_2") is None
+    assert ledger.keys_by_id(["key_1", "key_2"]) == {"key_1": (made, key(1), START)}
+    assert ledger.keys_by_id([]) == {}
     with pytest.raises(Conflict):
         ledger.create_key(replace(made, id="key_2"), key(1), actor="a")
     clock.advance(seconds=1)
