@@ -119,9 +119,7 @@ class HttpRequestParser:
         if not self._begun:
             while self._buffer.startswith(b"\r\n"):  # left over from the last request (2.2)
                 del self._buffer[:2]
-            if (
-                not self._buffer or self._buffer == b"\r"
-            ):  # more of these alone is odd, and told so below
+            if not self._buffer or self._buffer == b"\r":  # two of these are odd: see below
                 return False
             self._begun = True
             self._call(self._protocol.on_message_begin)
