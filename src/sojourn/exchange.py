@@ -27,6 +27,9 @@ from sojourn.token import Secret
 
 INTERIM_MAX = 16
 """Interim answers (100 Continue, 103 Early Hints: RFC 9110, 15.2) taken before the final one."""
+CHUNK_LINE_MAX = 65_536
+"""Bytes of the line that a chunk begins with: its size and extensions."""
+HEX_DIGITS = b"0123456789abcdefABCDEF"
 PORTS = {"http": 80, "https": 443}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE = "/%:@!$&'()*+,;=~?"
@@ -257,6 +260,16 @@ class FinalAnswer(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.BadStatusLine("there is no end to its interim answers")
 
+    def _read_next_chunk_size(self) -> int:
+        """Take hexadecimal digits alone (RFC 9112, 7.1): `int` takes -1 as well, which reads to the end."""
+        line = self.fp.readline(CHUNK_LINE_MAX + 1)
+        if len(line) > CHUNK_LINE_MAX:
+            raise http.client.LineTooLong("chunk size")
+        size = line.partition(b";")[0].removesuffix(b"\n").removesuffix(b"\r")
+        if not size or size.strip(HEX_DIGITS):
+            raise http.client.HTTPException("a chunk has no size that can be read")
+        return int(size, 16)
+
     def whole(self, limit: int) -> bytes:
         """Read to the end. Raises HTTPException where that comes too early, or not within `limit` bytes."""
         try:
@@ -268,6 +281,10 @@ class FinalAnswer(http.client.HTTPResponse):
             return content
         finally:
             self.close()
+
+
+class Unwritable(http.client.HTTPException):
+    """A request that cannot be written, as one whose header has a line break; nothing of it was sent."""
 
 
 class TimedConnection(http.client.HTTPConnection):
@@ -311,11 +328,16 @@ class TimedConnection(http.client.HTTPConnection):
     def ask(
         self, method: str, path: str, headers: Mapping[str, str | Secret], body: bytes | None
     ) -> FinalAnswer:
-        """Send a request and read the head of its answer."""
+        """Send a request and read the head of its answer. Raises Unwritable, OSError or HTTPException."""
+        if self.sock is None:
+            self.connect()
         if self._proxy is not None and not self.target.tls:
             path = self.target.origin + path
             headers = {**self._proxy.headers, **headers}
-        self.request(method, path, body, _revealed(headers))
+        try:
+            self.request(method, path, body, _revealed(headers))
+        except (ValueError, http.client.InvalidURL):  # which would show it
+            raise Unwritable("the request cannot be written") from None
         answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
         return answer
 

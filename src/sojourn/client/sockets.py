@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 
 from sojourn.client.transport import Answer, NoAnswer, Request
-from sojourn.exchange import Target, TimedConnection, proxy_for, trusted, words_of
+from sojourn.exchange import Target, TimedConnection, Unwritable, proxy_for, trusted, words_of
 
 IDLE_CONNECTION = 4.0  # seconds; servers drop idle connections after 5, and a race costs a request
 
@@ -75,10 +75,12 @@ class KeptConnections:
             body = answer.whole(limit)
             said = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(status=answer.status, headers=said, body=body)
+        except Unwritable as fault:
+            why, slow, sent = words_of(fault), False, False
         except (OSError, http.client.HTTPException) as fault:
             why, slow = words_of(fault), isinstance(fault, TimeoutError)
-        except ValueError:  # a header that cannot be written; the error would show it
-            why, slow, sent = "the request cannot be written", False, False
+        except ValueError:
+            why, slow = "the answer cannot be read" if sent else "the host has no name", False
         except BaseException:
             connection.close()  # interrupted: what is left of this answer must not be the next one's
             raise

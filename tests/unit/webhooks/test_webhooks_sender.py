@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -90,6 +91,22 @@ def test_an_endless_answer() -> None:
 
     with peer(flood) as url:
         assert post(url) == Attempt(status=200)
+
+
+def test_a_chunk_of_less_than_nothing_is_not_read_to_its_end() -> None:
+    whole: list[bool] = []
+
+    def flood(connection: socket.socket) -> None:
+        take(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1_024):
+                connection.sendall(b"x" * 65_536)
+            whole.append(True)
+
+    with peer(flood) as url:
+        assert post(url) == Attempt(status=200)
+    assert not whole
 
 
 @pytest.mark.parametrize("reads", [True, False])
