@@ -7,6 +7,7 @@ A socket's timeout is for one wait. Who sends a byte now and then would hold us 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import os
@@ -190,6 +191,7 @@ class TimedSocket:
     def __init__(self, raw: socket.socket, deadline: Callable[[], float]) -> None:
         self._raw = raw
         self._deadline = deadline
+        self._reader: _Reader | None = None
 
     def sendall(self, data: bytes) -> None:
         view = memoryview(data)
@@ -198,7 +200,8 @@ class TimedSocket:
             view = view[self._raw.send(view) :]
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return _Lines(_Reader(self._raw, self._deadline))
+        self._reader = _Reader(self._raw, self._deadline)
+        return _Lines(self._reader)
 
     def has_news(self) -> bool:
         """Tell whether the other side has closed, or says what nobody has asked for."""
@@ -214,6 +217,13 @@ class TimedSocket:
 
     def close(self) -> None:
         self._raw.close()
+
+    def abandon(self) -> None:
+        """Close the descriptor in a forked child, and nothing that one of the parent's threads may hold."""
+        with contextlib.suppress(OSError):
+            os.close(self._raw.detach())
+        if self._reader is not None:
+            self._reader.close()  # it has no lock of its own; the buffer around it has
 
 
 class _Reader(io.RawIOBase):
@@ -247,6 +257,15 @@ class _Lines(io.BufferedReader):
                 "the connection ended within a line, or before one"
             )
         return line
+
+    def flush(self) -> None:
+        """Do nothing: nothing is ever written."""
+
+    def close(self) -> None:
+        if (
+            not self.closed
+        ):  # asked without the lock: a thread that is not in this process may hold it
+            super().close()
 
 
 class FinalAnswer(http.client.HTTPResponse):
@@ -305,6 +324,7 @@ class TimedConnection(http.client.HTTPConnection):
         self.deadline = 0.0
         self._context = context
         self._proxy = proxy
+        self._line: TimedSocket | None = None  # also when `sock` has been handed to the last answer
 
     def connect(self) -> None:
         at = self.target if self._proxy is None else self._proxy.target
@@ -323,7 +343,19 @@ class TimedConnection(http.client.HTTPConnection):
         except BaseException:
             raw.close()
             raise
-        return TimedSocket(raw, lambda: self.deadline)
+        self._line = TimedSocket(raw, lambda: self.deadline)
+        return self._line
+
+    def break_off(self) -> None:
+        """End what another thread is waiting for."""
+        if self._line is not None:
+            with contextlib.suppress(OSError):  # no longer connected
+                self._line.break_off()
+
+    def abandon(self) -> None:
+        """Leave the connection to the parent of this process, whatever is under way on it there."""
+        if self._line is not None:
+            self._line.abandon()
 
     def ask(
         self, method: str, path: str, headers: Mapping[str, str | Secret], body: bytes | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import ssl
@@ -60,7 +59,7 @@ class KeptConnections:
             self.closed = True
             idle, self._idle = self._idle, deque()
             for connection in self._busy:
-                _break_off(connection)
+                connection.break_off()
         for _, connection in idle:
             connection.close()
 
@@ -115,9 +114,11 @@ class KeptConnections:
 
     def forked(self) -> None:
         """Leave the parent its connections: what is closed here stays open there."""
-        open_ones = [*self._busy, *(each for _, each in self._idle)]
+        busy, idle = self._busy, self._idle
         self._begin()
-        for connection in open_ones:
+        for connection in busy:
+            connection.abandon()
+        for _, connection in idle:
             connection.close()
 
 
@@ -130,11 +131,6 @@ def _context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _break_off(connection: TimedConnection) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # not connected yet, or no longer
-        connection.sock.break_off()
 
 
 _all: weakref.WeakSet[KeptConnections] = weakref.WeakSet()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
+import signal
 import socket
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.client.test_client_http import Misbehaving, serving
+from tests.unit.client.test_client_http import PATIENCE, Misbehaving, serving
 from tests.unit.client.test_client_transport import CHUNKED, EchoServer, ask, reaching, says
 from tests.unit.client.test_client_transport import no_proxies as no_proxies
+from tests.waiting import DEADLINE
 
 from sojourn import exchange
+from sojourn.client import sockets
 from sojourn.client.transport import NoAnswer
 
 FLOOD = 64 * 1_048_576  # bytes; more than all the buffers on the way hold
@@ -59,3 +66,107 @@ def test_a_fault_while_an_answer_is_read_does_not_mean_that_nothing_was_sent(
             ask(transport)
     assert len(server.asked) == 1
     assert (broken.value.sent, broken.value.slow) == (True, False)
+
+
+# --- forks ---
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def in_a_child(work: Callable[[], bool]) -> int:
+    """Fork, and return how the child ended: 7 if `work` is true there, minus a signal if it never ended."""
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(7 if work() else 1)
+        finally:
+            os._exit(2)
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        threading.Event().wait(0.005)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def reading(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Tell when a thread waits for more of an answer's body."""
+    waits, inside = threading.Event(), threading.local()
+    whole, readinto = exchange.FinalAnswer.whole, exchange._Reader.readinto
+
+    def whole_(self: exchange.FinalAnswer, limit: int) -> bytes:
+        inside.body = True
+        return whole(self, limit)
+
+    def readinto_(self: exchange._Reader, buffer: Any) -> int:
+        if getattr(inside, "body", False):
+            waits.set()
+        return readinto(self, buffer)
+
+    monkeypatch.setattr(exchange.FinalAnswer, "whole", whole_)
+    monkeypatch.setattr(exchange._Reader, "readinto", readinto_)
+    return waits
+
+
+@forks
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_fork_while_an_answer_is_read(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child has the reader's lock, and nobody who would let go of it."""
+    waits = reading(monkeypatch)
+
+    def fall_silent(connection: socket.socket, over: threading.Event) -> None:
+        said = b"" if kept else b"Connection: close\r\n"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n" + said + b"\r\n")
+        over.wait(PATIENCE)
+        connection.sendall(b"the whole")
+
+    server = Misbehaving(fall_silent)
+    bodies: list[bytes] = []
+    with serving(server) as url, reaching(url) as transport:
+        assert isinstance(transport, sockets.KeptConnections)
+        thread = threading.Thread(target=lambda: bodies.append(ask(transport).body))
+        thread.start()
+        assert waits.wait(DEADLINE)
+        (busy,) = transport._busy
+        assert busy._line is not None
+        number = busy._line._raw.fileno()
+
+        def child() -> bool:
+            gc.collect()
+            with pytest.raises(OSError):
+                os.fstat(number)
+            busy.close()  # nor does whoever has it still hang
+            return not transport._busy
+
+        assert in_a_child(child) == 7
+        server.over.set()
+        thread.join(DEADLINE)
+    assert bodies == [b"the whole"]
+
+
+def test_closing_breaks_off_what_is_read_of_a_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`http.client` hands the socket over to an answer after which the connection closes."""
+    waits = reading(monkeypatch)
+
+    def fall_silent(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+        over.wait(PATIENCE)
+
+    server = Misbehaving(fall_silent)
+    faults: list[NoAnswer] = []
+    with serving(server) as url, reaching(url) as transport:
+
+        def read() -> None:
+            with pytest.raises(NoAnswer) as broken:
+                ask(transport)
+            faults.append(broken.value)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert waits.wait(DEADLINE)
+        transport.close()
+        thread.join(DEADLINE)
+        assert [(each.sent, each.slow) for each in faults] == [(True, False)]
+        server.over.set()
