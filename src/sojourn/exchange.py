@@ -212,8 +212,11 @@ class TimedSocket:
         return bool(select.select([self._raw], [], [], 0)[0])
 
     def break_off(self) -> None:
-        """End what another thread is waiting for."""
-        self._raw.shutdown(socket.SHUT_RDWR)
+        """End what another thread is waiting for.
+
+        Not by `SSLSocket.shutdown`: it drops the encryption first, and that thread would go on in plain text.
+        """
+        socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._raw.close()
