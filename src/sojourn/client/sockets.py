@@ -68,6 +68,8 @@ class KeptConnections:
         try:
             if connection.sock is None:
                 connection.connect()
+                with self._lock:
+                    self._refuse_if_closed()  # by somebody who had nothing yet to break off
             sent = True
             path = self._target.path.rstrip("/") + request.path
             answer = connection.ask(request.method, path, request.headers, request.body)
@@ -90,8 +92,7 @@ class KeptConnections:
         """Return the connection that was used last, if one is open, or a new one."""
         fresh = time.monotonic() - IDLE_CONNECTION
         with self._lock:
-            if self.closed:
-                raise NoAnswer("these connections were closed", sent=False, slow=False)
+            self._refuse_if_closed()
             while self._idle and self._idle[0][0] < fresh:
                 self._idle.popleft()[1].close()
             while self._idle:
@@ -103,6 +104,10 @@ class KeptConnections:
                 connection = TimedConnection(self._target, context=self._context, proxy=self._proxy)
             self._busy.add(connection)
             return connection
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise NoAnswer("these connections were closed", sent=False, slow=False)
 
     def _put_back(self, connection: TimedConnection) -> None:
         with self._lock:

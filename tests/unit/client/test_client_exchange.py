@@ -10,9 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doctor.app import certificate
 from tests.unit.client.test_client_http import PATIENCE, Misbehaving, serving
 from tests.unit.client.test_client_transport import CHUNKED, EchoServer, ask, reaching, says
 from tests.unit.client.test_client_transport import no_proxies as no_proxies
@@ -66,6 +68,55 @@ def test_a_fault_while_an_answer_is_read_does_not_mean_that_nothing_was_sent(
             ask(transport)
     assert len(server.asked) == 1
     assert (broken.value.sent, broken.value.slow) == (True, False)
+
+
+def test_who_closes_while_a_connection_is_made_has_nothing_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request that leaves later takes a seat that nobody gives back."""
+    made, closed = threading.Event(), threading.Event()
+    dial = exchange.dial
+
+    def slow(*args: Any, **options: Any) -> socket.socket:
+        raw = dial(*args, **options)
+        made.set()
+        assert closed.wait(DEADLINE)
+        return raw
+
+    monkeypatch.setattr(exchange, "dial", slow)
+    server = EchoServer()
+    faults: list[NoAnswer] = []
+    with serving(server) as url, reaching(url) as transport:
+
+        def send() -> None:
+            with pytest.raises(NoAnswer, match="closed") as broken:
+                ask(transport)
+            faults.append(broken.value)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert made.wait(DEADLINE)
+        transport.close()
+        closed.set()
+        thread.join(DEADLINE)
+    assert server.asked == []
+    assert [(each.sent, each.slow) for each in faults] == [(False, False)]
+
+
+def test_what_is_broken_off_goes_on_being_encrypted(tmp_path: Path) -> None:
+    """Another thread may be about to write: without its TLS a socket takes plain text."""
+    theirs, ours = certificate(tmp_path, "localhost")
+    server = EchoServer(theirs)
+    with serving(server):
+        target = exchange.target_of(f"https://localhost:{server.port}")
+        connection = exchange.TimedConnection(target, context=ours)
+        connection.deadline = time.monotonic() + PATIENCE
+        connection.connect()
+        with contextlib.closing(connection):
+            connection.break_off()
+            assert connection.sock._raw.version() is not None
+            with pytest.raises(OSError):
+                connection.sock.sendall(b"not in plain text")
 
 
 # --- forks ---
