@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import os
 import ssl
 import threading
 import time
-import weakref
 from collections import deque
 
+from sojourn.client.forks import renew_after_fork
 from sojourn.client.transport import Answer, NoAnswer, Request
 from sojourn.exchange import Target, TimedConnection, Unwritable, proxy_for, trusted, words_of
 
@@ -32,7 +31,7 @@ class KeptConnections:
         self._proxy = proxy_for(target) if proxies else None
         self.closed = False
         self._begin()
-        _all.add(self)
+        renew_after_fork(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -136,15 +135,3 @@ def _context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-_all: weakref.WeakSet[KeptConnections] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for each in list(_all):
-        each.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

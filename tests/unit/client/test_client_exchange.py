@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.api_harness import World, served
 from tests.doctor.app import certificate
 from tests.unit.client.test_client_http import PATIENCE, Misbehaving, serving
 from tests.unit.client.test_client_transport import CHUNKED, EchoServer, ask, reaching, says
@@ -22,7 +23,10 @@ from tests.waiting import DEADLINE
 
 from sojourn import exchange
 from sojourn.client import sockets
+from sojourn.client.sessions import RemoteSessions
 from sojourn.client.transport import NoAnswer
+from sojourn.ledger import Role
+from sojourn.session import Begin, Begun, Check, Session
 
 FLOOD = 64 * 1_048_576  # bytes; more than all the buffers on the way hold
 SIZES = [b"-1", b"+3", b"0x3", b"0_3", b" 3", b"3 ", b"", b"\xb2"]
@@ -221,3 +225,36 @@ def test_closing_breaks_off_what_is_read_of_a_last_answer(monkeypatch: pytest.Mo
         thread.join(DEADLINE)
         assert [(each.sent, each.slow) for each in faults] == [(True, False)]
         server.over.set()
+
+
+@forks
+@pytest.mark.parametrize("held", [False, True])
+def test_a_forked_process_goes_on_with_sessions_of_a_server(held: bool) -> None:
+    """Threads do not come along, and locks that they held stay locked."""
+    world = World()
+    with (
+        served(world) as server,
+        contextlib.closing(RemoteSessions(server.url, world.keys[Role.APP])) as sessions,
+    ):
+        begun = sessions.begin([Begin(user_id="ann"), Begin(user_id="bob")])
+        checks = [Check(each.token) for each in begun if isinstance(each, Begun)]
+
+        def child() -> bool:
+            found = sessions.check(checks)
+            return [each.user_id for each in found if isinstance(each, Session)] == ["ann", "bob"]
+
+        holds, over = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with sessions._lock, sessions._connection._lock:
+                holds.set()
+                over.wait(PATIENCE)
+
+        if held:
+            thread = threading.Thread(target=hold)
+            thread.start()
+            assert holds.wait(DEADLINE)
+        ended = in_a_child(child)
+        over.set()
+        assert ended == 7
+        assert child()  # the parent's threads are as they were
