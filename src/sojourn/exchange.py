@@ -265,9 +265,7 @@ class _Lines(io.BufferedReader):
         """Do nothing: nothing is ever written."""
 
     def close(self) -> None:
-        if (
-            not self.closed
-        ):  # asked without the lock: a thread that is not in this process may hold it
+        if not self.closed:  # which takes no lock: a thread that a fork left behind may hold it
             super().close()
 
 
@@ -373,7 +371,21 @@ class TimedConnection(http.client.HTTPConnection):
             self.request(method, path, body, _revealed(headers))
         except (ValueError, http.client.InvalidURL):  # which would show it
             raise Unwritable("the request cannot be written") from None
+        except ConnectionError as fault:
+            return self._early(fault)
         answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
+        return answer
+
+    def _early(self, fault: ConnectionError) -> FinalAnswer:
+        """Read the answer of a server that did not wait for all of a request, such as 413."""
+        try:
+            answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
+        except (OSError, http.client.HTTPException):
+            raise fault from None
+        line, self.sock = self.sock, None  # nothing may follow half a request
+        if line is not None:
+            line.close()  # once the answer is read, too
+        answer.will_close = True
         return answer
 
     def _tunnel_through(self, proxy: Proxy, line: TimedSocket) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from tests.api_harness import World, served
 from tests.doctor.app import certificate
-from tests.unit.client.test_client_http import PATIENCE, Misbehaving, serving
+from tests.unit.client.test_client_http import PATIENCE, Misbehaving, good, reset, serving
 from tests.unit.client.test_client_transport import CHUNKED, EchoServer, ask, reaching, says
 from tests.unit.client.test_client_transport import no_proxies as no_proxies
 from tests.waiting import DEADLINE
@@ -24,7 +25,7 @@ from tests.waiting import DEADLINE
 from sojourn import exchange
 from sojourn.client import sockets
 from sojourn.client.sessions import RemoteSessions
-from sojourn.client.transport import NoAnswer
+from sojourn.client.transport import NoAnswer, Request
 from sojourn.ledger import Role
 from sojourn.session import Begin, Begun, Check, Session
 
@@ -121,6 +122,33 @@ def test_what_is_broken_off_goes_on_being_encrypted(tmp_path: Path) -> None:
             assert connection.sock._raw.version() is not None
             with pytest.raises(OSError):
                 connection.sock.sendall(b"not in plain text")
+
+
+def hurried(connection: socket.socket, over: threading.Event) -> None:
+    """Answer at the head, read no body, and close."""
+    connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch")
+
+
+def test_an_answer_that_comes_before_the_request_is_whole() -> None:
+    server = Misbehaving(hurried)
+    body = b"x" * FLOOD
+    with serving(server) as url, reaching(url) as transport:
+        answer = ask(transport, Request(method="POST", path="/", headers={}, body=body))
+        assert (answer.status, answer.body) == (413, b"much")
+        server.behavior = good
+        assert ask(transport).status == 201  # on a connection of its own
+        assert server.connections == 2
+
+
+def test_a_connection_that_breaks_without_an_answer_was_broken() -> None:
+    large = Request(method="POST", path="/", headers={}, body=b"x" * FLOOD)
+    with (
+        serving(Misbehaving(reset)) as url,
+        reaching(url) as transport,
+        pytest.raises(NoAnswer) as broken,
+    ):
+        ask(transport, large)
+    assert (broken.value.sent, broken.value.slow) == (True, False)
 
 
 # --- forks ---
