@@ -33,6 +33,7 @@ CHUNK_LINE_MAX = 65_536
 HEX_DIGITS = b"0123456789abcdefABCDEF"
 PORTS = {"http": 80, "https": 443}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+NO_URL = "a URL begins with http:// or https:// and names a host"
 SAFE = "/%:@!$&'()*+,;=~?"
 """Characters of a path and a query that stay as they are."""
 
@@ -66,15 +67,18 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 def target_of(url: str) -> Target:
-    """Take a URL apart; user, password and fragment are left out. Raises ValueError if it is not one of
-    http(s) that names a host."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port
-    if not host.isascii():
-        host = host.encode("idna").decode()
+    """Take a URL apart; user, password and fragment are left out. Raises ValueError, which shows nothing of
+    it, if it is not one of http(s) that names a host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except ValueError:  # it may hold a password, of which a part was taken for a port
+        raise ValueError(NO_URL) from None
     if parts.scheme not in PORTS or not host or " " in host or port == 0:
-        raise ValueError("a URL begins with http:// or https:// and names a host")
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
+        raise ValueError(NO_URL)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
     return Target(
         host=host,
         port=port or PORTS[parts.scheme],

@@ -151,6 +151,31 @@ def test_a_connection_that_breaks_without_an_answer_was_broken() -> None:
     assert (broken.value.sent, broken.value.slow) == (True, False)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://svc:s3cret/xyz@idp.test/jwks",
+        "https://svc:s3cret@[idp.test/jwks",
+        "https://svc:s3cret\u2100@idp.test/jwks",
+        "https://s3cret\u00fc" + "x" * 70 + "/jwks",
+        "ftp://svc:s3cret@idp.test",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="names a host") as refused:
+        exchange.fetch(url, timeout=1.0, limit=10)
+    assert "s3cret" not in "".join(traceback.format_exception(refused.value)[1:])
+
+
+def test_a_query_without_a_path_is_asked_of_the_root() -> None:
+    assert exchange.target_of("https://a.test?x=1").path == "/?x=1"
+    assert exchange.target_of("https://a.test").url == "https://a.test"
+    server = EchoServer()
+    with serving(server) as url:
+        status, _ = exchange.fetch(url + "?x=1", timeout=PATIENCE, limit=10)
+    assert (status, [path for path, _ in server.asked]) == (200, ["/?x=1"])
+
+
 # --- forks ---
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
