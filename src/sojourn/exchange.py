@@ -102,7 +102,7 @@ def proxy_for(target: Target) -> Proxy | None:
     """
     named = getproxies()
     url = named.get("https" if target.tls else "http") or named.get("all")
-    if not url or target.host in LOOPBACK or proxy_bypass(target.authority):
+    if not url or target.host in LOOPBACK or _is_excepted(target):
         return None
     url = url if "://" in url else f"http://{url}"
     try:
@@ -115,6 +115,12 @@ def proxy_for(target: Target) -> Proxy | None:
             hint=f"Set HTTPS_PROXY to another, or name {target.host} in NO_PROXY.",
         )
     return Proxy(at, _basic("Proxy-Authorization", url))
+
+
+def _is_excepted(target: Target) -> bool:
+    """Look in NO_PROXY for a host, and for a host and port: an address in brackets or not."""
+    bare = f"[{target.host}]" if ":" in target.host else target.host
+    return any(proxy_bypass(each) for each in (target.host, bare, f"{bare}:{target.port}"))
 
 
 def _basic(name: str, url: str) -> dict[str, Secret]:

@@ -167,6 +167,29 @@ def test_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
     assert "s3cret" not in "".join(traceback.format_exception(refused.value)[1:])
 
 
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("https://[fd00::1]/", True),
+        ("https://[fd00::1]:8443/", True),
+        ("https://[fd00::2]/", False),
+        ("https://lic.test/", True),
+        ("https://lic.test:8443/", False),
+        ("http://lic.test/", False),
+        ("https://[fd00::3]/", True),
+        ("https://[fd00::3]:8443/", False),
+    ],
+)
+def test_who_is_asked_past_the_proxy(
+    url: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses with brackets and without; a port is said, also where it is the usual one."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.test:1")
+    monkeypatch.setenv("NO_PROXY", "fd00::1,lic.test:443,[fd00::3]:443")
+    assert (exchange.proxy_for(exchange.target_of(url)) is None) is direct
+
+
 def test_a_query_without_a_path_is_asked_of_the_root() -> None:
     assert exchange.target_of("https://a.test?x=1").path == "/?x=1"
     assert exchange.target_of("https://a.test").url == "https://a.test"
