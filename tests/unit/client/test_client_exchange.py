@@ -24,6 +24,7 @@ from tests.waiting import DEADLINE
 
 from sojourn import exchange
 from sojourn.client import sockets
+from sojourn.client.errors import Problem, fault_of
 from sojourn.client.sessions import RemoteSessions
 from sojourn.client.transport import NoAnswer, Request
 from sojourn.ledger import Role
@@ -197,6 +198,19 @@ def test_a_query_without_a_path_is_asked_of_the_root() -> None:
     with serving(server) as url:
         status, _ = exchange.fetch(url + "?x=1", timeout=PATIENCE, limit=10)
     assert (status, [path for path, _ in server.asked]) == (200, ["/?x=1"])
+
+
+def test_a_retry_after_of_any_length_is_a_time() -> None:
+    said = b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n"
+    with serving(Misbehaving(says(said))) as url, reaching(url) as transport:
+        assert ask(transport).retry_after == 999_999_999
+
+
+@pytest.mark.parametrize("code", ["overloaded", "store_unavailable", "seat_limit", "odd"])
+@pytest.mark.parametrize("told", [1e308, -1e308, 1e9, -1.0])
+def test_a_wait_that_a_refusal_tells_is_one_that_ends(code: str, told: float) -> None:
+    fault: Any = fault_of(Problem(code=code, retry_after=told), 503, None)
+    assert 0 <= getattr(fault, "retry_after", 0) <= 999_999_999_000
 
 
 # --- forks ---
