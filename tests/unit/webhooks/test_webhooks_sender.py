@@ -109,6 +109,17 @@ def test_a_chunk_of_less_than_nothing_is_not_read_to_its_end() -> None:
     assert not whole
 
 
+def test_a_receiver_that_refuses_before_it_has_read_all() -> None:
+    """It has answered, whatever became of the rest of our request."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(1_024)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
+
+    with peer(refuse) as url:
+        assert post(url, body=b"x" * 67_108_864) == Attempt(status=413)
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_receiver_that_dribbles_is_given_up_on(reads: bool) -> None:
     """The deadline is for all of it, not for each byte; in either direction."""
