@@ -7,6 +7,7 @@ A socket's timeout is for one wait. Who sends a byte now and then would hold us 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import os
@@ -27,8 +28,12 @@ from sojourn.token import Secret
 
 INTERIM_MAX = 16
 """Interim answers (100 Continue, 103 Early Hints: RFC 9110, 15.2) taken before the final one."""
+CHUNK_LINE_MAX = 65_536
+"""Bytes of the line that a chunk begins with: its size and extensions."""
+HEX_DIGITS = b"0123456789abcdefABCDEF"
 PORTS = {"http": 80, "https": 443}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+NO_URL = "a URL begins with http:// or https:// and names a host"
 SAFE = "/%:@!$&'()*+,;=~?"
 """Characters of a path and a query that stay as they are."""
 
@@ -62,15 +67,18 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 def target_of(url: str) -> Target:
-    """Take a URL apart; user, password and fragment are left out. Raises ValueError if it is not one of
-    http(s) that names a host."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port
-    if not host.isascii():
-        host = host.encode("idna").decode()
+    """Take a URL apart; user, password and fragment are left out. Raises ValueError, which shows nothing of
+    it, if it is not one of http(s) that names a host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except ValueError:  # it may hold a password, of which a part was taken for a port
+        raise ValueError(NO_URL) from None
     if parts.scheme not in PORTS or not host or " " in host or port == 0:
-        raise ValueError("a URL begins with http:// or https:// and names a host")
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
+        raise ValueError(NO_URL)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
     return Target(
         host=host,
         port=port or PORTS[parts.scheme],
@@ -94,7 +102,7 @@ def proxy_for(target: Target) -> Proxy | None:
     """
     named = getproxies()
     url = named.get("https" if target.tls else "http") or named.get("all")
-    if not url or target.host in LOOPBACK or proxy_bypass(target.authority):
+    if not url or target.host in LOOPBACK or _is_excepted(target):
         return None
     url = url if "://" in url else f"http://{url}"
     try:
@@ -107,6 +115,12 @@ def proxy_for(target: Target) -> Proxy | None:
             hint=f"Set HTTPS_PROXY to another, or name {target.host} in NO_PROXY.",
         )
     return Proxy(at, _basic("Proxy-Authorization", url))
+
+
+def _is_excepted(target: Target) -> bool:
+    """Look in NO_PROXY for a host, and for a host and port: an address in brackets or not."""
+    bare = f"[{target.host}]" if ":" in target.host else target.host
+    return any(proxy_bypass(each) for each in (target.host, bare, f"{bare}:{target.port}"))
 
 
 def _basic(name: str, url: str) -> dict[str, Secret]:
@@ -187,6 +201,7 @@ class TimedSocket:
     def __init__(self, raw: socket.socket, deadline: Callable[[], float]) -> None:
         self._raw = raw
         self._deadline = deadline
+        self._reader: _Reader | None = None
 
     def sendall(self, data: bytes) -> None:
         view = memoryview(data)
@@ -195,7 +210,8 @@ class TimedSocket:
             view = view[self._raw.send(view) :]
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return _Lines(_Reader(self._raw, self._deadline))
+        self._reader = _Reader(self._raw, self._deadline)
+        return _Lines(self._reader)
 
     def has_news(self) -> bool:
         """Tell whether the other side has closed, or says what nobody has asked for."""
@@ -206,11 +222,21 @@ class TimedSocket:
         return bool(select.select([self._raw], [], [], 0)[0])
 
     def break_off(self) -> None:
-        """End what another thread is waiting for."""
-        self._raw.shutdown(socket.SHUT_RDWR)
+        """End what another thread is waiting for.
+
+        Not by `SSLSocket.shutdown`: it drops the encryption first, and that thread would go on in plain text.
+        """
+        socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._raw.close()
+
+    def abandon(self) -> None:
+        """Close the descriptor in a forked child, and nothing that one of the parent's threads may hold."""
+        with contextlib.suppress(OSError):
+            os.close(self._raw.detach())
+        if self._reader is not None:
+            self._reader.close()  # it has no lock of its own; the buffer around it has
 
 
 class _Reader(io.RawIOBase):
@@ -245,6 +271,13 @@ class _Lines(io.BufferedReader):
             )
         return line
 
+    def flush(self) -> None:
+        """Do nothing: nothing is ever written."""
+
+    def close(self) -> None:
+        if not self.closed:  # which takes no lock: a thread that a fork left behind may hold it
+            super().close()
+
 
 class FinalAnswer(http.client.HTTPResponse):
     """An answer whose status is never an interim one: `http.client` knows 100 Continue alone."""
@@ -257,6 +290,16 @@ class FinalAnswer(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.BadStatusLine("there is no end to its interim answers")
 
+    def _read_next_chunk_size(self) -> int:
+        """Take hexadecimal digits alone (RFC 9112, 7.1): `int` takes -1 as well, which reads to the end."""
+        line = self.fp.readline(CHUNK_LINE_MAX + 1)
+        if len(line) > CHUNK_LINE_MAX:
+            raise http.client.LineTooLong("chunk size")
+        size = line.partition(b";")[0].removesuffix(b"\n").removesuffix(b"\r")
+        if not size or size.strip(HEX_DIGITS):
+            raise http.client.HTTPException("a chunk has no size that can be read")
+        return int(size, 16)
+
     def whole(self, limit: int) -> bytes:
         """Read to the end. Raises HTTPException where that comes too early, or not within `limit` bytes."""
         try:
@@ -268,6 +311,10 @@ class FinalAnswer(http.client.HTTPResponse):
             return content
         finally:
             self.close()
+
+
+class Unwritable(http.client.HTTPException):
+    """A request that cannot be written, as one whose header has a line break; nothing of it was sent."""
 
 
 class TimedConnection(http.client.HTTPConnection):
@@ -288,6 +335,7 @@ class TimedConnection(http.client.HTTPConnection):
         self.deadline = 0.0
         self._context = context
         self._proxy = proxy
+        self._line: TimedSocket | None = None  # also when `sock` has been handed to the last answer
 
     def connect(self) -> None:
         at = self.target if self._proxy is None else self._proxy.target
@@ -306,17 +354,48 @@ class TimedConnection(http.client.HTTPConnection):
         except BaseException:
             raw.close()
             raise
-        return TimedSocket(raw, lambda: self.deadline)
+        self._line = TimedSocket(raw, lambda: self.deadline)
+        return self._line
+
+    def break_off(self) -> None:
+        """End what another thread is waiting for."""
+        if self._line is not None:
+            with contextlib.suppress(OSError):  # no longer connected
+                self._line.break_off()
+
+    def abandon(self) -> None:
+        """Leave the connection to the parent of this process, whatever is under way on it there."""
+        if self._line is not None:
+            self._line.abandon()
 
     def ask(
         self, method: str, path: str, headers: Mapping[str, str | Secret], body: bytes | None
     ) -> FinalAnswer:
-        """Send a request and read the head of its answer."""
+        """Send a request and read the head of its answer. Raises Unwritable, OSError or HTTPException."""
+        if self.sock is None:
+            self.connect()
         if self._proxy is not None and not self.target.tls:
             path = self.target.origin + path
             headers = {**self._proxy.headers, **headers}
-        self.request(method, path, body, _revealed(headers))
+        try:
+            self.request(method, path, body, _revealed(headers))
+        except (ValueError, http.client.InvalidURL):  # which would show it
+            raise Unwritable("the request cannot be written") from None
+        except ConnectionError as fault:
+            return self._early(fault)
         answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
+        return answer
+
+    def _early(self, fault: ConnectionError) -> FinalAnswer:
+        """Read the answer of a server that did not wait for all of a request, such as 413."""
+        try:
+            answer: FinalAnswer = self.getresponse()  # type: ignore[assignment]  # of our class
+        except (OSError, http.client.HTTPException):
+            raise fault from None
+        line, self.sock = self.sock, None  # nothing may follow half a request
+        if line is not None:
+            line.close()  # once the answer is read, too
+        answer.will_close = True
         return answer
 
     def _tunnel_through(self, proxy: Proxy, line: TimedSocket) -> None:

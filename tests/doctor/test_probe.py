@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -81,3 +82,18 @@ def test_an_interim_answer_is_none() -> None:
     with peer(hint) as url:
         answer = Probe(url).ask("GET", "/")
     assert (answer.status, answer.body, answer.get("link")) == (200, b"hi", None)
+
+
+def test_a_chunk_of_less_than_nothing_is_not_read_to_its_end() -> None:
+    whole: list[bool] = []
+
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1_024):
+                connection.sendall(b"x" * 65_536)
+            whole.append(True)
+
+    with peer(flood) as url, pytest.raises(Unreachable):
+        Probe(url).ask("GET", "/")
+    assert not whole

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt
 import msgspec
@@ -21,7 +20,7 @@ from msgspec import Struct
 
 from sojourn.api.limits import Blocking
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
-from sojourn.exchange import fetch
+from sojourn.exchange import fetch, target_of
 from sojourn.log import get_logger
 from sojourn.settings import JwtIssuer
 from sojourn.wire.bodies import Name
@@ -279,10 +278,16 @@ def _check(issuer: JwtIssuer, *, dev: bool) -> None:
             f"{where}: {', '.join(unusable)} cannot be used.",
             hint=f"Signatures by key pairs can be: {', '.join(FAMILIES)}.",
         )
-    if issuer.jwks_url is None or dev:
+    if issuer.jwks_url is None:
         return
-    url = urlsplit(issuer.jwks_url)
-    if url.scheme != "https" and not (url.scheme == "http" and _loopback(url.hostname or "")):
+    try:
+        target = target_of(issuer.jwks_url)
+    except ValueError as fault:
+        raise SettingsError(
+            f"{where}: jwks_url cannot be used: {fault}.",
+            hint="In a user and a password, write / as %2F, @ as %40 and : as %3A.",
+        ) from None
+    if not (dev or target.tls or _loopback(target.host)):
         raise SettingsError(
             f"{where}: jwks_url must be https.",
             hint="Whoever can change the answer on its way could sign tokens.",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from sojourn.client.forks import renew_after_fork
 from sojourn.client.http import new_key
 from sojourn.client.opening import open_transport, target_at, warn_where_exposed
 from sojourn.client.transport import (
@@ -98,6 +99,7 @@ class Connection:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._closed = False
+        renew_after_fork(self)
 
     def ask(self, question: Question, kind: type[_A]) -> _A:
         """Send a request and read its answer.
@@ -133,6 +135,9 @@ class Connection:
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+
+    def forked(self) -> None:
+        self._lock = threading.Lock()
 
     def _opened(self) -> Transport:
         with self._lock:

@@ -28,6 +28,7 @@ from sojourn.errors import (
     Unauthenticated,
 )
 
+RETRY_AFTER_MAX = 999_999_999.0  # seconds that a refusal may tell to wait; more is no time
 FINAL = frozenset({"taken_over", "moved", "revoked", "released", "session_ended", "forked"})
 """Losses somebody meant. Coming back by itself, a client would fight a person or its own twin."""
 
@@ -205,7 +206,7 @@ _BY_STATUS: dict[int, type[SojournError]] = {
 def fault_of(problem: Problem, status: int, retry_after: float | None) -> SojournError:
     """Return the error that a refusal stands for. `retry_after` is the header's, in seconds."""
     if problem.retry_after is not None:
-        retry_after = problem.retry_after
+        retry_after = min(max(0.0, problem.retry_after), RETRY_AFTER_MAX)
     if problem.code == "seat_limit":
         return SeatDenied(problem, retry_after=1.0 if retry_after is None else retry_after)
     if status == 410:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
+from sojourn.client.forks import renew_after_fork
 from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.decoding import prepared
 from sojourn.device import Device
@@ -148,6 +149,7 @@ class RemoteSessions:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
+        renew_after_fork(self)
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
         """Look tokens up. One whose checksum is wrong is FORGED; the server is not asked."""
@@ -193,6 +195,11 @@ class RemoteSessions:
         if pool is not None:
             pool.shutdown(wait=True)
         self._connection.close()
+
+    def forked(self) -> None:
+        """Begin anew in a forked process: its threads are the parent's."""
+        self._lock = threading.Lock()
+        self._pool = None
 
     def _check(self, check: Check) -> Session | Gone:
         if not _may_be_known(check):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import os
 import ssl
 import threading
 import time
-import weakref
 from collections import deque
 
+from sojourn.client.forks import renew_after_fork
 from sojourn.client.transport import Answer, NoAnswer, Request
-from sojourn.exchange import Target, TimedConnection, proxy_for, trusted, words_of
+from sojourn.exchange import Target, TimedConnection, Unwritable, proxy_for, trusted, words_of
 
 IDLE_CONNECTION = 4.0  # seconds; servers drop idle connections after 5, and a race costs a request
 
@@ -33,7 +31,7 @@ class KeptConnections:
         self._proxy = proxy_for(target) if proxies else None
         self.closed = False
         self._begin()
-        _all.add(self)
+        renew_after_fork(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +58,7 @@ class KeptConnections:
             self.closed = True
             idle, self._idle = self._idle, deque()
             for connection in self._busy:
-                _break_off(connection)
+                connection.break_off()
         for _, connection in idle:
             connection.close()
 
@@ -69,16 +67,20 @@ class KeptConnections:
         try:
             if connection.sock is None:
                 connection.connect()
+                with self._lock:
+                    self._refuse_if_closed()  # by somebody who had nothing yet to break off
             sent = True
             path = self._target.path.rstrip("/") + request.path
             answer = connection.ask(request.method, path, request.headers, request.body)
             body = answer.whole(limit)
             said = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(status=answer.status, headers=said, body=body)
+        except Unwritable as fault:
+            why, slow, sent = words_of(fault), False, False
         except (OSError, http.client.HTTPException) as fault:
             why, slow = words_of(fault), isinstance(fault, TimeoutError)
-        except ValueError:  # a header that cannot be written; the error would show it
-            why, slow, sent = "the request cannot be written", False, False
+        except ValueError:
+            why, slow = "the answer cannot be read" if sent else "the host has no name", False
         except BaseException:
             connection.close()  # interrupted: what is left of this answer must not be the next one's
             raise
@@ -89,8 +91,7 @@ class KeptConnections:
         """Return the connection that was used last, if one is open, or a new one."""
         fresh = time.monotonic() - IDLE_CONNECTION
         with self._lock:
-            if self.closed:
-                raise NoAnswer("these connections were closed", sent=False, slow=False)
+            self._refuse_if_closed()
             while self._idle and self._idle[0][0] < fresh:
                 self._idle.popleft()[1].close()
             while self._idle:
@@ -103,6 +104,10 @@ class KeptConnections:
             self._busy.add(connection)
             return connection
 
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise NoAnswer("these connections were closed", sent=False, slow=False)
+
     def _put_back(self, connection: TimedConnection) -> None:
         with self._lock:
             self._busy.discard(connection)
@@ -113,9 +118,11 @@ class KeptConnections:
 
     def forked(self) -> None:
         """Leave the parent its connections: what is closed here stays open there."""
-        open_ones = [*self._busy, *(each for _, each in self._idle)]
+        busy, idle = self._busy, self._idle
         self._begin()
-        for connection in open_ones:
+        for connection in busy:
+            connection.abandon()
+        for _, connection in idle:
             connection.close()
 
 
@@ -128,20 +135,3 @@ def _context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _break_off(connection: TimedConnection) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # not connected yet, or no longer
-        connection.sock.break_off()
-
-
-_all: weakref.WeakSet[KeptConnections] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for each in list(_all):
-        each.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

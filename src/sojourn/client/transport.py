@@ -13,6 +13,7 @@ from sojourn import __version__
 from sojourn.token import Secret
 
 ANSWER_MAX = 16_777_216  # bytes of an answer that are read
+RETRY_DIGITS = 9  # of a Retry-After; more would be no number of seconds to wait for
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -39,7 +40,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     def retry_after(self) -> float | None:
         """Read Retry-After in its form of seconds; our server never sends a date."""
         text = self.headers.get("retry-after", "")
-        return float(text) if text.isascii() and text.isdigit() else None
+        return float(text[:RETRY_DIGITS]) if text.isascii() and text.isdigit() else None
 
 
 class NoAnswer(Exception):

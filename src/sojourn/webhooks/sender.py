@@ -59,8 +59,8 @@ class Line:
             self._connection = _Connection(check_url(self._url, self._reach), self._reach)
         connection = self._connection
         connection.deadline = deadline
-        connection.request("POST", connection.target.path, body, _all(connection.target, headers))
-        answer = connection.getresponse()
+        sent = _all(connection.target, headers)
+        answer = connection.ask("POST", connection.target.path, sent, body)
         status, after = answer.status, _retry_after(answer.getheader("retry-after"))
         with contextlib.suppress(OSError, http.client.HTTPException):
             answer.read(ANSWER_MAX)

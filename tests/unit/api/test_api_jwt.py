@@ -437,6 +437,14 @@ class TestSettings:
         with pytest.raises(SettingsError, match=words):
             ours.Issuers([issuer], None)  # type: ignore[arg-type]  # never asked
 
+    @pytest.mark.parametrize("dev", [False, True])
+    @pytest.mark.parametrize("url", ["https://svc:s3cret/xyz@idp/jwks", "https://svc:s3cret@[idp/"])
+    def test_a_url_that_cannot_be_read_is_not_shown(self, url: str, dev: bool) -> None:
+        issuer = JwtIssuer(issuer="x", jwks_url=url)
+        with pytest.raises(SettingsError, match="names a host") as refused:
+            ours.Issuers([issuer], None, dev=dev)  # type: ignore[arg-type]  # never asked
+        assert "s3cret" not in f"{refused.value} {refused.value.hint}"
+
     def test_loopback_needs_no_tls(self) -> None:
         for url in ("http://127.0.0.1:1/", "http://localhost/", "http://[::1]/"):
             ours.Issuers([JwtIssuer(issuer="x", jwks_url=url)], None)  # type: ignore[arg-type]  # never asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -90,6 +91,33 @@ def test_an_endless_answer() -> None:
 
     with peer(flood) as url:
         assert post(url) == Attempt(status=200)
+
+
+def test_a_chunk_of_less_than_nothing_is_not_read_to_its_end() -> None:
+    whole: list[bool] = []
+
+    def flood(connection: socket.socket) -> None:
+        take(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1_024):
+                connection.sendall(b"x" * 65_536)
+            whole.append(True)
+
+    with peer(flood) as url:
+        assert post(url) == Attempt(status=200)
+    assert not whole
+
+
+def test_a_receiver_that_refuses_before_it_has_read_all() -> None:
+    """It has answered, whatever became of the rest of our request."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(1_024)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
+
+    with peer(refuse) as url:
+        assert post(url, body=b"x" * 67_108_864) == Attempt(status=413)
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -111,8 +111,7 @@ class Probe:
             try:
                 path = parts.path or "/"
                 target = f"{path}?{parts.query}" if parts.query else path
-                connection.request(method, target, body=body, headers=sent)
-                said = connection.getresponse()
+                said = connection.ask(method, target, sent, body)
                 read = said.read(BODY_MAX)
             finally:
                 connection.close()
