@@ -15,6 +15,7 @@ import msgspec
 
 from sojourn.license import Pool
 from sojourn.seating import Shortening
+from sojourn.stores.sql import fullness
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.rows import pool_of
 
@@ -108,3 +109,4 @@ def _shorten(tx: Tx, shorter: Shorter, statement: str) -> None:
     now = tx.now()
     for pool, times in shorter:
         tx.do(statement, {"pool": pool, "at": now, **msgspec.to_builtins(times)})
+    fullness.shortened(tx)
