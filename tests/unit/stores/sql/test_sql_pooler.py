@@ -212,6 +212,54 @@ def test_adopting_leaves_nothing(pooled: str) -> None:
     assert found_by_neighbors(pooled) == before
 
 
+def test_statements_that_are_prepared_at_once(empty_postgres: str) -> None:
+    """Where the store's URL says so, all is prepared but what begins a transaction."""
+    with FaultProxy(empty_postgres) as proxy:
+        assert everything(f"{proxy.url}?prepare_threshold=0", rounds=1) == 6
+
+
+class Line:
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([psycopg.OperationalError("restarting"), Line(), Line()], 3),
+        ([psycopg.OperationalError("unsupported"), Line(), psycopg.OperationalError("again")], 3),
+        ([psycopg.OperationalError("down"), psycopg.OperationalError("down")], 2),
+        ([psycopg.errors.ConnectionTimeout("nobody answers")], 1),
+        ([psycopg.errors.CannotConnectNow("starting up")], 1),
+    ],
+    ids=["passed", "options", "down", "timeout", "told"],
+)
+def test_failure_that_passes_is_not_for_the_options(answers: list[Any], asked: int) -> None:
+    """Only who refuses options twice, and takes the rest in between, has no use for them."""
+    told = list(answers)
+    with_options: list[bool] = []
+
+    def make(**params: Any) -> Any:
+        with_options.append("options" in params)
+        answer = answers[len(with_options) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    outcome: Any
+    try:
+        outcome = lent.connect(make, (), {"options": "-c search_path=ours"})
+    except (SettingsError, psycopg.OperationalError) as error:
+        outcome = error
+    if asked < 3:
+        assert outcome is told[0]
+    elif isinstance(told[-1], Exception):
+        assert isinstance(outcome, SettingsError)
+    else:
+        assert outcome is told[-1]
+    assert with_options == [True, False, True][:asked]
+
+
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])
 def test_schema_that_a_pooler_does_not_pass_on(
     postgres_server: Server, empty_postgres: str, settings: dict[str, str]
