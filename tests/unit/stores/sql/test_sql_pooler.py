@@ -163,6 +163,14 @@ def test_one_connection_for_all(postgres_server: Server, empty_postgres: str) ->
         assert "one transaction at a time" in doctors_word(narrow.url_of(empty_postgres))
 
 
+def test_a_single_connection_of_ours(pooled: str, empty_postgres: str) -> None:
+    """Doctor does not wait for a second one where the URL allows one."""
+    assert "A pooler lends us connections of the server. " in doctors_word(f"{pooled}?pool_size=1")
+    with FaultProxy(empty_postgres) as proxy:
+        said = doctors_word(f"{proxy.url}?pool_size=1")
+    assert said.startswith("A proxy or a pooler stands between")
+
+
 def test_doctors_lock(pooled: str, empty_postgres: str) -> None:
     """The lock holds between others' transactions, keeps out doctors that come any other way, and ends."""
     with stores.repair_lock(pooled) as assure:
