@@ -133,7 +133,8 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
 
     The new times count from the last beat, or from the grace that was given since. A holder beats as it
     was last told to, so that is added by which the interval it was told is longer: who keeps beating
-    learns the new times with its next beat, and is not lost before. See docs/adr/0032.
+    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
+    policy before the last one. See docs/adr/0032.
     """
 
     lost_after: int  # from the last beat, with what a holder may be late
