@@ -133,7 +133,8 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
 
     The new times count from the last beat, or from the grace that was given since. A holder beats as it
     was last told to, so that is added by which the interval it was told is longer: who keeps beating
-    learns the new times with its next beat, and is not lost before. See docs/adr/0032.
+    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
+    policy before the last one. See docs/adr/0032.
     """
 
     lost_after: int  # from the last beat, with what a holder may be late
@@ -385,8 +386,8 @@ class _Decision:
             acquired_at=row.acquired_at if row else self.now,
             last_beat_at=self.now,
             suspect_at=self.now,
-            # A policy that has just become shorter ends no living lease.
-            expires_at=row.expires_at if row and self._outlived(row) else self.now,
+            # A policy that has just become shorter ends no living lease, and cuts none shorter than it is.
+            expires_at=row.expires_at if row and self._outlives(row) else self.now,
             origin=origin,
             session_id=request.session_id,
             device=request.device,
@@ -410,9 +411,11 @@ class _Decision:
         )
         return lease
 
-    def _outlived(self, row: Lease) -> bool:
+    def _outlives(self, row: Lease) -> bool:
+        """Tell whether a live lease is one that lives for longer than the policy gives."""
         longest = self.policy.max_lease
-        return longest is not None and row.acquired_at + longest <= self.now
+        beyond = longest is not None and row.expires_at > row.acquired_at + longest
+        return beyond and row.live(self.now)
 
     def _deny(self, request: Acquire, reason: DenialReason) -> Denied:
         if reason is not DenialReason.SEAT_LIMIT:

@@ -34,6 +34,7 @@ class Held(Struct):
     expires_at: int
     heard_at: int
     graced_at: int = -1
+    had_until: int = 0  # it was taken over, and would have lived until then
 
 
 class Oracle:
@@ -102,6 +103,7 @@ class Oracle:
             if (other.pool_id, other.user_id, other.client_id) == holder:
                 lapsed = other.expires_at <= event.at
                 assert lapsed or other_id == lease_id, f"{holder} holds two leases"
+                held.had_until = 0 if lapsed else other.expires_at
                 del self.held[other_id]
         self.held[lease_id] = held
 
@@ -119,6 +121,8 @@ class Oracle:
         held = self.held.get(lease.id)
         if held is not None and held.fence == lease.fence:
             assert lease.expires_at > now, "granted a lease that is no more"
+            lasting = min(held.had_until, now + self.pools[held.pool_id].policy.lost_after)
+            assert lease.expires_at >= lasting, "a takeover cut its own lease short"
             held.expires_at = lease.expires_at
             held.acquired_at = lease.acquired_at
 

@@ -5,7 +5,7 @@ two looks at every lease. While a pool is full, nobody who is denied changes tha
 such a count found, and denies others by it, until one of these has happened:
 
 - a lease of the pool has ended: whoever ends one holds the pool's lock, and tells the stream of it;
-- the pool is another: its policy was changed;
+- the pool is another: its policy was changed; or was meanwhile, and leases have become shorter by it;
 - the first lease, of those that were counted, may have come free by silence alone;
 - a tab that has said goodbye since may have: such a beat takes no lock of the pool, but its seat is free no
   earlier than the linger later;
@@ -17,6 +17,7 @@ See docs/adr/0034.
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -35,11 +36,23 @@ SILENT_KEPT = 150
 LATE_GOODBYE = 6 * SECOND
 """A goodbye that set out before the count may be committed so much later: see `server.REPLY_TIMEOUT`."""
 
-LAST_EVENT = "SELECT value FROM sojourn_marks WHERE name = 'events'"
+SHORTENED = "(SELECT s.value FROM sojourn_marks AS s WHERE s.name = 'shortened')"
+"""How often leases were made to end earlier by a new policy: who does so counts it under the pool's lock."""
+LAST_EVENT = "SELECT m.value, {shortened} FROM sojourn_marks AS m WHERE m.name = 'events'".replace(
+    "{shortened}", SHORTENED
+)
 ENDED_SINCE = """
-SELECT m.value, (SELECT count(*) FROM sojourn_events AS e
+SELECT m.value, {shortened}, (SELECT count(*) FROM sojourn_events AS e
     WHERE e.pool_id = :pool AND e.id > :since AND e.kind {in ends})
 FROM sojourn_marks AS m WHERE m.name = 'events'
+""".replace("{shortened}", SHORTENED)
+COUNT_SHORTENED = """
+INSERT INTO sojourn_marks (name, value) VALUES ('shortened', 1)
+ON CONFLICT (name) DO UPDATE SET value = coalesce(sojourn_marks.value, 0) + 1
+"""
+COUNT_SHORTENED_MYSQL = """
+INSERT INTO sojourn_marks (name, value) VALUES ('shortened', 1)
+ON DUPLICATE KEY UPDATE value = coalesce(value, 0) + 1
 """
 ENDS = sorted(
     kind.value
@@ -59,6 +72,7 @@ class Fullness(Struct, frozen=True, kw_only=True):
     at: int  # of the store's time
     until: int
     since: int
+    shortened: int  # how often leases of any pool had become shorter by then
     count: SeatCount
     free_at: int  # the first lease that was counted is gone, or may be taken as a suspect's
     silent: tuple[Lease, ...]  # most silent first
@@ -84,21 +98,37 @@ class Fullness(Struct, frozen=True, kw_only=True):
         return self.all_silent or len(self.silent) >= limit
 
 
-def worth(tx: Tx, pool: Pool, now: int, *, free_at: int | None, leases: int) -> tuple[int, int]:
-    """Say until when a count that was made now, and found the pool full, may be used, and after which event
-    a lease must not have ended. (0, 0): it may not."""
+class Worth(NamedTuple):
+    """Until when a count may be used, after which event a lease must not have ended, and how often leases had
+    become shorter."""
+
+    until: int = 0  # then it may not
+    since: int = 0
+    shortened: int = 0
+
+
+def worth(tx: Tx, pool: Pool, now: int, *, free_at: int | None, leases: int) -> Worth:
+    """Say what a count that was made now, and found the pool full, is worth."""
     policy = pool.policy
     if leases < FULL_FROM or free_at is None or policy.when_full is WhenFull.EVICT_IDLE:
-        return 0, 0  # who is idle, a beat says, of any time in the past
+        return Worth()  # who is idle, a beat says, of any time in the past
     until = min(now + FULL_FOR, now + policy.linger - LATE_GOODBYE, free_at)
     if until <= now:
-        return 0, 0
+        return Worth()
     found = tx.rows(LAST_EVENT, {})
-    return (until, int(found[0][0] or 0)) if found else (0, 0)
+    return Worth(until, int(found[0][0] or 0), int(found[0][1] or 0)) if found else Worth()
 
 
-def ended_since(tx: Tx, pool: Pool, since: int) -> int | None:
-    """Return the last event up to which no lease of the pool has ended since; None if one has."""
-    params = {"pool": pool.id, "since": since, "ends": tx.dialect.keys(ENDS)}
-    found = tx.rows(ENDED_SINCE, params)
-    return int(found[0][0] or 0) if found and not found[0][1] else None
+def ended_since(tx: Tx, pool: Pool, known: Fullness) -> int | None:
+    """Return the last event up to which no lease of the pool has ended, or become shorter, since what is
+    known of it; None if one has."""
+    params = {"pool": pool.id, "since": known.since, "ends": tx.dialect.keys(ENDS)}
+    for event, shortened, ended in tx.rows(ENDED_SINCE, params):
+        return None if ended or int(shortened or 0) != known.shortened else int(event or 0)
+    return None
+
+
+def shortened(tx: Tx) -> None:
+    """Count that leases have become shorter, in the step that makes them so."""
+    count = COUNT_SHORTENED
+    tx.do(tx.dialect.pick(sqlite=count, postgres=count, mysql=COUNT_SHORTENED_MYSQL))

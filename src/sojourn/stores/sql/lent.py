@@ -10,6 +10,7 @@ nothing is prepared. See docs/adr/0033.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -48,7 +49,8 @@ def settle(connection: Any, settings: Mapping[str, str], *, prepare_after: int |
     query = SETTLE.replace("{names}", names)
     own = bool(connection.execute(query, {**told, **settings}).fetchone()[0])
     if prepare_after is not None:
-        connection.prepare_threshold = prepare_after
+        # What begins a lent transaction is of several statements, which cannot be prepared at once.
+        connection.prepare_threshold = prepare_after if own else max(1, prepare_after)
     elif own:
         connection.prepare_threshold = PREPARE_AFTER
     return own
@@ -90,20 +92,35 @@ def keep_schema(connection: Any, options: str) -> None:
 
 def connect(make: Callable[..., Any], args: Any, params: dict[str, Any]) -> Any:
     """Make a connection; raise SettingsError where a pooler takes no options of one, and the store's URL has
-    some. PgBouncer says so in words only, so it is asked once more without."""
+    some. PgBouncer says so in words only, so it is asked without, and then once more with them: what failed
+    may have passed meanwhile. Not if the server itself has answered, or nobody has in time."""
     try:
         return make(*args, **params)
-    except Exception:
-        if "options" not in params:
+    except Exception as error:
+        if "options" not in params or _is_told(error):
             raise
         bare = {name: value for name, value in params.items() if name != "options"}
-        try:
+        taken = False
+        with contextlib.suppress(
+            Exception
+        ):  # not for the options: the first error is the one to tell
             make(*args, **bare).close()
-        except Exception:  # noqa: BLE001  # it is not for the options: the first error is the one to tell
-            bare = {}
-        if not bare:
+            taken = True
+        if not taken:
+            raise
+    try:
+        return make(*args, **params)
+    except Exception as error:
+        if _is_told(error):
             raise
         raise _no_options() from None
+
+
+def _is_told(error: Exception) -> bool:
+    """Tell whether an error has a cause that is known, which is none of a pooler's."""
+    from psycopg.errors import ConnectionTimeout  # noqa: PLC0415  # psycopg: an extra
+
+    return isinstance(error, ConnectionTimeout) or getattr(error, "sqlstate", None) is not None
 
 
 def _no_options() -> SettingsError:

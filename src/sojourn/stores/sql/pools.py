@@ -174,7 +174,8 @@ class PoolView:
         self._any_suspect = self._any_idle = True  # until counted
         self._counted: SeatCount | None = None
         self._full: Fullness | None = None  # known before, or found out here
-        self._full_until, self._full_since, self._free_at = 0, 0, 0
+        self._worth = fullness.Worth()
+        self._free_at = 0
         self._asked_if_full = False
         # Seen alive, and so relied upon: a goodbye that sets out earlier must not let them lapse.
         self._seen = {lease.id for lease in rows.values() if lease.live(now)}
@@ -204,7 +205,7 @@ class PoolView:
         known = None if self._asked_if_full else self._certificates.full(self.pool.id)
         self._asked_if_full = True
         if known is not None and known.holds(self.pool, self.now):
-            last = fullness.ended_since(self._tx, self.pool, known.since)
+            last = fullness.ended_since(self._tx, self.pool, known)
             if last is not None:
                 self._full = replace(known, since=last)
                 self._any_suspect = self._any_idle = False
@@ -230,7 +231,7 @@ class PoolView:
             free_at = min(expires, suspects + policy.linger)
         if seats >= policy.capacity:
             self._free_at = free_at or 0
-            self._full_until, self._full_since = fullness.worth(
+            self._worth = fullness.worth(
                 self._tx, self.pool, self.now, free_at=free_at, leases=leases
             )
         return SeatCount(
@@ -305,14 +306,15 @@ class PoolView:
     def most_silent(self, limit: int) -> Sequence[Lease]:
         if self._full is not None and self._full.names(limit):
             return self._full.silent
-        asked = max(limit, fullness.SILENT_KEPT) if self._full_until else limit
+        asked = max(limit, fullness.SILENT_KEPT) if self._worth.until else limit
         found = [lease_of(row) for row in self._read(MOST_SILENT, limit=asked)]
-        if self._full_until and self._counted is not None:
+        if self._worth.until and self._counted is not None:
             self._full = Fullness(
                 policy=self.pool.policy,
                 at=self.now,
-                until=self._full_until,
-                since=self._full_since,
+                until=self._worth.until,
+                since=self._worth.since,
+                shortened=self._worth.shortened,
                 count=self._counted,
                 free_at=self._free_at,
                 silent=tuple(found),

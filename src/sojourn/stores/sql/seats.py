@@ -106,7 +106,7 @@ class SeatVerbs(Verbs):
             shortening.shorten(tx, shorter)
             return shorter
 
-        shortening.once_more(self._db, self._db.transaction(work))
+        shortening.once_more(self._db, defined, self._db.transaction(work))
 
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
         """Look pools up."""

@@ -8,13 +8,16 @@ more when the step is committed.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from sojourn.errors import StoreUnavailable
 from sojourn.license import Pool
 from sojourn.seating import Shortening
+from sojourn.stores.sql import fullness
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.rows import pool_of
 
@@ -76,13 +79,16 @@ Shorter = Sequence[tuple[str, Shortening]]
 
 def lowered(tx: Tx, pools: dict[str, Pool]) -> Shorter:
     """Lock those of these pools that exist; return which are about to be lowered, by id, in order."""
-    rows = tx.rows(LOCK_POOLS, {"ids": tx.dialect.keys(sorted(pools))})
-    known = {row[0]: pool for row in rows if (pool := pool_of(row[1:])) is not None}
     found = [
         (name, Shortening.between(before.policy, pools[name].policy))
-        for name, before in sorted(known.items())
+        for name, before in sorted(_lock(tx, pools).items())
     ]
     return [(name, shorter) for name, shorter in found if shorter is not None]
+
+
+def _lock(tx: Tx, ids: Iterable[str]) -> dict[str, Pool]:
+    rows = tx.rows(LOCK_POOLS, {"ids": tx.dialect.keys(sorted(ids))})
+    return {row[0]: pool for row in rows if (pool := pool_of(row[1:])) is not None}
 
 
 def shorten(tx: Tx, shorter: Shorter) -> None:
@@ -93,18 +99,29 @@ def shorten(tx: Tx, shorter: Shorter) -> None:
         _shorten(tx, shorter, first)
 
 
-def once_more(db: Database, shorter: Shorter) -> None:
-    """Do so again for beats that had read the policy of before."""
+def once_more(db: Database, defined: dict[str, Pool], shorter: Shorter) -> None:
+    """Do so again for beats that had read the policy of before, unless a pool has another by now. The policy
+    is in force, whether or not the store is there for this."""
     again = db.dialect.pick(sqlite=AGAIN, postgres=AGAIN_POSTGRES, mysql=AGAIN)
     doubtful = [each for each in shorter if each[1].lost_after < each[1].before]
     if not doubtful or db.dialect.one_writer:
         return
+
+    def work(tx: Tx) -> None:
+        there = _lock(tx, [name for name, _ in doubtful])
+        same = [x for x in doubtful if x[0] in there and there[x[0]].policy == defined[x[0]].policy]
+        _shorten(tx, same, again)
+
     for pause in LOOK_AFTER:
         time.sleep(pause)
-        db.transaction(lambda tx: _shorten(tx, doubtful, again))
+        with contextlib.suppress(StoreUnavailable):
+            db.transaction(work)
 
 
 def _shorten(tx: Tx, shorter: Shorter, statement: str) -> None:
     now = tx.now()
+    shortened = 0
     for pool, times in shorter:
-        tx.do(statement, {"pool": pool, "at": now, **msgspec.to_builtins(times)})
+        shortened += tx.do(statement, {"pool": pool, "at": now, **msgspec.to_builtins(times)})
+    if shortened:
+        fullness.shortened(tx)

@@ -128,10 +128,15 @@ class SteadyClock:
 
     def _remember(self, seen: _Seen, shift: int) -> None:
         """Keep what a look told, but not one that took long (a network that was cut, a process that was
-        halted) where we know better."""
-        anchor = self._anchor
-        if anchor is None or anchor.shift != shift or anchor.error(seen.at) >= seen.unsure:
-            self._anchor = anchor = _Anchor(seen.clock + shift, seen.at, shift, seen.unsure)
+        halted) where we know better. Where the two disagree, the clock was set, and is believed."""
+        anchor, now = self._anchor, seen.clock + shift
+        if (
+            anchor is None
+            or anchor.shift != shift
+            or anchor.error(seen.at) >= seen.unsure
+            or abs(anchor.now(seen.at) - now) > anchor.error(seen.at) + seen.unsure + TOLERANCE
+        ):
+            self._anchor = anchor = _Anchor(now, seen.at, shift, seen.unsure)
         if shift and anchor.error(seen.at) > SURE:
             self.doubt()  # instants are told by it
 

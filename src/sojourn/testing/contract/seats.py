@@ -429,6 +429,22 @@ class SeatMeaning(OnManualClock):
         again = take(store)
         assert (again.id != lease.id, again.origin) == (True, Origin.GRANTED)
 
+    def test_takeover_under_a_shorter_max_lease_keeps_what_is_left(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """Who comes again just before the new time is over has no less of its lease than before."""
+        store.define([pool(1)])
+        lease = take(store)
+        clock.advance(seconds=40)
+        assert beat(store, lease) is not None
+        clock.advance(seconds=9)
+        store.define([pool(1, max_lease=50 * SECOND)])
+        had = look_up(store, lease.id)
+        assert had is not None
+        assert had.expires_at > clock.now() + SECOND
+        again = take(store)
+        assert (again.id, again.expires_at) == (lease.id, had.expires_at)
+
     def test_shorter_max_lease_ends_no_living_lease(self, store: Store, clock: ManualClock) -> None:
         """A policy that becomes shorter lets a lease of who beats run out; a takeover meanwhile is one."""
         store.define([pool(1)])

@@ -178,7 +178,7 @@ def test_stale_certificate_is_found(
     store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were a certificate used though a lease has ended, these tests would say so."""
-    monkeypatch.setattr(fullness, "ended_since", lambda tx, pool, since: since)
+    monkeypatch.setattr(fullness, "ended_since", lambda tx, pool, known: known.since)
     with pytest.raises(AssertionError, match="denied"):
         free_in(store, other, released)
 
@@ -249,6 +249,18 @@ def test_shorter_policy_ends_it(store: Store, other: Store, clock: ManualClock) 
     clock.advance(milliseconds=500)
     refused(store, "bob")
     lowered(other, take(store, "ann0"))
+    take(store, "bob")
+
+
+def test_shorter_policy_of_meanwhile_ends_it(
+    store: Store, other: Store, clock: ManualClock
+) -> None:
+    """Whom it called lost has lost its seat, though the pool is as it was by now."""
+    filled(store, heartbeat_interval=50, lost_after=MINUTE)
+    clock.advance(milliseconds=500)
+    refused(store, "bob")
+    other.define([pool(2, heartbeat_interval=50, lost_after=100, linger=0)])
+    other.define([pool(2, heartbeat_interval=50, lost_after=MINUTE)])
     take(store, "bob")
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from sojourn.clock import HOUR, MINUTE, ManualClock
 from sojourn.lease import Lease
+from sojourn.license import Pool
 from sojourn.stores.open import open_store
 from sojourn.stores.sql import shortening
 from sojourn.stores.sql.database import Database, Tx
@@ -52,10 +53,10 @@ def lowered_under_a_beat(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> tu
 
     look = shortening.once_more
 
-    def once_more(db: Database, shorter: shortening.Shorter) -> None:
+    def once_more(db: Database, defined: dict[str, Pool], shorter: shortening.Shorter) -> None:
         if shorter:
             late.join()
-        look(db, shorter)
+        look(db, defined, shorter)
 
     monkeypatch.setattr(shortening, "shorten", shorten)
     monkeypatch.setattr(shortening, "once_more", once_more)
@@ -85,3 +86,47 @@ def test_it_would_without_a_second_look(store: SqlStore, monkeypatch: pytest.Mon
     monkeypatch.setattr(shortening, "LOOK_AFTER", ())
     lease, found = lowered_under_a_beat(store, monkeypatch)
     assert found.expires_at == lease.acquired_at + HOUR
+
+
+def test_policy_of_meanwhile_counts(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another server has defined the pool by the time of the second look, it changes nothing."""
+    store.define([pool(1, lost_after=HOUR)])
+    lease = take(store)
+    look = shortening.once_more
+
+    def once_more(db: Database, defined: dict[str, Pool], shorter: shortening.Shorter) -> None:
+        if shorter:
+            store.define([pool(1, lost_after=HOUR)])
+            assert beat(store, lease) is not None
+        look(db, defined, shorter)
+
+    monkeypatch.setattr(shortening, "once_more", once_more)
+    store.define([pool(1, lost_after=MINUTE)])
+    found = look_up(store, lease.id)
+    assert found is not None
+    assert found.expires_at == lease.acquired_at + HOUR
+
+
+def test_second_look_that_is_not_possible(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in force by then is not told as a failure, whatever becomes of the look."""
+    store.define([pool(1, lost_after=HOUR)])
+    lease = take(store)
+    look = shortening.once_more
+    looked = []
+    neighbors = create_engine(store._db.engine.url)
+    monkeypatch.setattr(shortening, "LOOK_AFTER", (0.0,))
+
+    def once_more(db: Database, defined: dict[str, Pool], shorter: shortening.Shorter) -> None:
+        if shorter:
+            with neighbors.begin() as neighbor:
+                neighbor.execute(text("SELECT id FROM sojourn_pools FOR UPDATE")).all()
+                look(db, defined, shorter)
+        looked.append(1)
+
+    monkeypatch.setattr(shortening, "once_more", once_more)
+    store.define([pool(1, lost_after=MINUTE)])
+    neighbors.dispose()
+    assert looked
+    found = look_up(store, lease.id)
+    assert found is not None
+    assert found.expires_at == lease.acquired_at + MINUTE

@@ -123,6 +123,15 @@ def test_an_application_s_table_among_ours_stays(url: str) -> None:
     assert "requests" not in views
 
 
+@pytest.mark.parametrize("noun", NOUNS)
+def test_a_lost_table_is_made_anew(url: str, noun: str) -> None:
+    execute(url, f"DROP TABLE {noun}")
+    stores.migrate(url)
+    tables, views = names(url)
+    assert tables | views >= set(schema.metadata.tables)
+    assert wrong(url) == {}
+
+
 def test_both_names_with_rows_are_refused(url: str) -> None:
     """Which of the two counts, a person has to say."""
     with closing(open_older(url)) as older:

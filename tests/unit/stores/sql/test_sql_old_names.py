@@ -31,6 +31,7 @@ from sojourn.session import NewSession, Session
 from sojourn.stores import open as stores
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED
+from sojourn.stores.sql.names import postgres
 from sojourn.stores.sql.names.facts import NOUNS
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import acquire, pool, take
@@ -182,6 +183,27 @@ def test_old_names_go_with_the_last_who_needs_them(server_url: str) -> None:
     assert names(server_url) == (set(schema.metadata.tables), set())
     assert wrong(server_url) == {}
     assert execute(server_url, "SELECT name FROM sojourn_marks WHERE name = 'renamed'") == []
+
+
+def test_a_backup_keeps_nobody_from_dropping_views(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables behind the old names are not locked: others would wait for the backup, too."""
+    monkeypatch.setattr(f"{postgres.__name__}.LOCK_ATTEMPTS", 1)
+    make_database(postgres_url)
+    stores.migrate(postgres_url)
+    age_the_renaming(postgres_url)
+    tables, views = names(postgres_url)
+    engine = engine_of(postgres_url)
+    with engine.begin() as reader:
+        reader.execute(text("SELECT count(*) FROM sessions")).all()
+        stores.migrate(postgres_url)  # a later start drops them
+        assert names(postgres_url) == (tables, views)
+    with engine.begin() as backup:
+        backup.execute(text(f"LOCK TABLE {', '.join(sorted(tables))} IN ACCESS SHARE MODE"))
+        stores.migrate(postgres_url)
+        assert names(postgres_url) == (tables, set())
+    engine.dispose()
 
 
 def test_old_names_stay_a_day_for_who_is_registered_nowhere(server_url: str) -> None:

@@ -163,6 +163,14 @@ def test_one_connection_for_all(postgres_server: Server, empty_postgres: str) ->
         assert "one transaction at a time" in doctors_word(narrow.url_of(empty_postgres))
 
 
+def test_a_single_connection_of_ours(pooled: str, empty_postgres: str) -> None:
+    """Doctor does not wait for a second one where the URL allows one."""
+    assert "A pooler lends us connections of the server. " in doctors_word(f"{pooled}?pool_size=1")
+    with FaultProxy(empty_postgres) as proxy:
+        said = doctors_word(f"{proxy.url}?pool_size=1")
+    assert said.startswith("A proxy or a pooler stands between")
+
+
 def test_doctors_lock(pooled: str, empty_postgres: str) -> None:
     """The lock holds between others' transactions, keeps out doctors that come any other way, and ends."""
     with stores.repair_lock(pooled) as assure:
@@ -210,6 +218,54 @@ def test_adopting_leaves_nothing(pooled: str) -> None:
         with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as other:
             other.execute("DROP TABLE session")
     assert found_by_neighbors(pooled) == before
+
+
+def test_statements_that_are_prepared_at_once(empty_postgres: str) -> None:
+    """Where the store's URL says so, all is prepared but what begins a transaction."""
+    with FaultProxy(empty_postgres) as proxy:
+        assert everything(f"{proxy.url}?prepare_threshold=0", rounds=1) == 6
+
+
+class Line:
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([psycopg.OperationalError("restarting"), Line(), Line()], 3),
+        ([psycopg.OperationalError("unsupported"), Line(), psycopg.OperationalError("again")], 3),
+        ([psycopg.OperationalError("down"), psycopg.OperationalError("down")], 2),
+        ([psycopg.errors.ConnectionTimeout("nobody answers")], 1),
+        ([psycopg.errors.CannotConnectNow("starting up")], 1),
+    ],
+    ids=["passed", "options", "down", "timeout", "told"],
+)
+def test_failure_that_passes_is_not_for_the_options(answers: list[Any], asked: int) -> None:
+    """Only who refuses options twice, and takes the rest in between, has no use for them."""
+    told = list(answers)
+    with_options: list[bool] = []
+
+    def make(**params: Any) -> Any:
+        with_options.append("options" in params)
+        answer = answers[len(with_options) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    outcome: Any
+    try:
+        outcome = lent.connect(make, (), {"options": "-c search_path=ours"})
+    except (SettingsError, psycopg.OperationalError) as error:
+        outcome = error
+    if asked < 3:
+        assert outcome is told[0]
+    elif isinstance(told[-1], Exception):
+        assert isinstance(outcome, SettingsError)
+    else:
+        assert outcome is told[-1]
+    assert with_options == [True, False, True][:asked]
 
 
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])

@@ -220,6 +220,20 @@ def test_nobody_pulses(world: World, tx: Tx) -> None:
     assert (now(clock, world), world.shift) == (BEGAN + HOUR, HOUR)
 
 
+@pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
+def test_step_that_a_slow_look_finds(world: World, tx: Tx, step: int) -> None:
+    """Verbs go on after a clock that was set is believed, or told of, by a look that took longer than the
+    one before."""
+    clock = SteadyClock()
+    clock.look(tx)
+    world.clock += step
+    world.on_the_way = (20, 20)
+    with pytest.raises(Again):
+        clock.judge(world.clock, world.pulse, 0)
+    clock.look(tx)
+    clock.judge(now(clock, world), world.pulse, 0)
+
+
 @pytest.mark.parametrize("url", ["empty_postgres", "empty_mariadb"])
 def test_statement_that_took_long(url: str, request: pytest.FixtureRequest) -> None:
     """What a server told when a statement began is no clock set back, however long that took."""

@@ -183,11 +183,11 @@ end
 local function grant(D, r, row, origin)
   local p = D.p
   D.fence = math.max(D.fence, r.resume_fence or 0) + 1
-  local outlived = row and p.max_lease and row.acquired + p.max_lease <= D.now
+  local outlives = row and p.max_lease and row.expires > row.acquired + p.max_lease and live(p, row)
   local lease = {
     id = row and row.id or r.resume_id or r.lease_id, pool = p.id, user = r.user,
     client = r.client, fence = D.fence, acquired = row and row.acquired or D.now, beat = D.now,
-    suspect = D.now, expires = outlived and row.expires or D.now, origin = origin,
+    suspect = D.now, expires = outlives and row.expires or D.now, origin = origin,
     session = r.session, device = r.device,
   }
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
+from sqlalchemy.pool import QueuePool
 
 from sojourn.finding import Area, Check, Finding, ok
 from sojourn.stores.sql.database import Database, Tx
@@ -71,9 +72,16 @@ def look(db: Database) -> Finding:
         )
     if not line.lent:
         return ok("Connections lead to the server itself.")
-    if not line.other and not _lends(db):
+    if isinstance(db.engine.pool, QueuePool) and db.engine.pool.size() == 1:
+        if not line.other:
+            return ok("A proxy or a pooler stands between us and the server.", *MEANS_POSTGRES)
+        return ok(
+            "A pooler lends us connections of the server.", f"it is {_name(db)}", *MEANS_POSTGRES
+        )
+    lends = _lends(db)
+    if not line.other and not lends:
         return ok("A proxy passes our connections on to the server.", *MEANS_POSTGRES)
-    if _lends(db):
+    if lends:
         title = "A pooler lends us connections of the server, for one transaction at a time."
     else:
         title = "A pooler lends us connections of the server, each for as long as we keep it."
@@ -90,7 +98,8 @@ def _line(tx: Tx) -> Line:
 
 
 def _lends(db: Database) -> bool:
-    """Tell whether another connection of ours, in a transaction, is given the server's that we had."""
+    """Tell whether another connection of ours, in a transaction, is given the server's that we had. It takes
+    two: whose URL allows one (`?pool_size=1`) would wait for itself."""
     with db.writing() as ours, db.writing() as others:
         for _ in range(LOOKS):
             before = ours.rows(WHO_POSTGRES, {})

@@ -75,12 +75,17 @@ def rename(tx: Tx, nouns: Sequence[str]) -> None:
 
 
 def lock(tx: Tx, names: Sequence[str]) -> None:
-    """Keep everybody else off these tables or views. Raises StoreUnavailable if somebody will not let go."""
+    """Keep everybody else off these tables. Raises StoreUnavailable if somebody will not let go."""
+    _patiently(tx, f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE")
+
+
+def _patiently(tx: Tx, statement: str) -> None:
+    """Run a statement that waits for all who use a table or view, a few short times rather than long."""
     tx.rows(PATIENCE, {"timeout": f"{LOCK_TIMEOUT}s"})
     for attempt in range(LOCK_ATTEMPTS):
         tx.do("SAVEPOINT names")
         try:
-            tx.do(f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE")
+            tx.do(statement)
         except DBAPIError as error:
             fault = classify(error)
             if fault is None or fault.code not in BUSY:
@@ -100,6 +105,6 @@ def views(tx: Tx, nouns: Sequence[str]) -> dict[str, str]:
 
 
 def drop(tx: Tx, places: dict[str, str]) -> None:
+    """Drop views. To lock one beforehand would lock the table that it leads to, which all others use."""
     names = [f"{place}.{noun}" for noun, place in places.items()]
-    lock(tx, names)
-    tx.do(f"DROP VIEW {', '.join(names)}")
+    _patiently(tx, f"DROP VIEW {', '.join(names)}")

@@ -17,6 +17,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    there = {column["name"] for column in inspect(op.get_bind()).get_columns("sojourn_instances")}
+    found = inspect(op.get_bind())
+    if not found.has_table("sojourn_instances"):
+        return  # it was lost: the repair that follows makes it, with every column
+    there = {column["name"] for column in found.get_columns("sojourn_instances")}
     if "schema_version" not in there:
         op.add_column("sojourn_instances", Column("schema_version", Key(32)))
