@@ -172,6 +172,9 @@ class FlaskSession(SessionMixin):
     def __len__(self) -> int:
         return len(self._data)
 
+    def clear(self) -> None:
+        self._data.clear()  # at once, models included
+
     def __repr__(self) -> str:
         return f"<session of {self.sojourn!r}>"  # not the values: reprs end up in logs
 

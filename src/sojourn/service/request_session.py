@@ -433,7 +433,7 @@ class RequestSession(OpenVisit):
     def _lose(self) -> None:
         self.session = self._token = None
         self.gone = Gone(reason=GoneReason.ENDED)
-        self.data.replace({})
+        self.data.forget()
 
 
 Visit = RequestSession
