@@ -308,7 +308,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if user_id == visit.user_id:
             return
         if visit.user_id is not None:  # rewritten by hand, rather than by login() or logout()
-            data = dict(visit.data)
+            data = visit.take_data()
             self.sojourn.end("user_changed")
             visit.data.update(data)
         if user_id is None:

@@ -216,6 +216,7 @@ class FlaskSession(SessionMixin):
         if stored is not None:
             cookie = replace(visit.rules.cookie, persistent=bool(stored))
             visit.rules = replace(visit.rules, cookie=cookie)
+            visit.rewrite_cookie()  # the session may have begun before
             if visit.session is None and dict.__len__(visit.data) == 1:
                 visit.data.clear()  # how long to remember nothing is not worth a row
         return self.sojourn.commit(status)
