@@ -127,7 +127,11 @@ class SessionData(dict[str, Any]):
     def replace(self, values: dict[str, Any]) -> None:
         """Start over with what is stored."""
         models, self._models = self._models or {}, None
-        kept = {name: each for name, each in models.items() if dict.get(self, name) is each.raw}
+        kept = {
+            name: each
+            for name, each in models.items()
+            if dict.get(self, name) is each.raw and (each.raw is not None or _untouched(name, each))
+        }
         super().clear()
         tags = self.tags
         super().update(values if tags is None else {k: tags.unpack(v) for k, v in values.items()})
@@ -141,6 +145,17 @@ class SessionData(dict[str, Any]):
             raw = super().get(name)
             if raw == bound.raw:
                 self._models = {**(self._models or {}), name: bound._replace(raw=raw)}
+
+    def forget(self) -> None:
+        """Hold nothing, as after a sign-out; models that somebody still has are not saved any more."""
+        self._models = None
+        self.replace({})
+
+    def clear(self) -> None:
+        """Remove all keys, and forget models, though they have changed."""
+        self._assign()
+        self._models = None
+        super().clear()
 
     def touch(self) -> None:
         """Note that somebody looks inside. From now on what they hold may change under our hands."""
@@ -266,7 +281,7 @@ def _watched(name: str, *, assigns: bool) -> Callable[..., Any]:
 
 for _name in ("get", "keys", "values", "items", "copy", "__or__", "__reversed__"):
     setattr(SessionData, _name, _watched(_name, assigns=False))
-for _name in ("setdefault", "pop", "popitem", "clear", "update"):
+for _name in ("setdefault", "pop", "popitem", "update"):
     setattr(SessionData, _name, _watched(_name, assigns=True))
 
 
@@ -283,6 +298,14 @@ def _caller() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _untouched(name: str, bound: typed.Bound) -> bool:
+    """Tell whether a model is as it was read, or last written."""
+    try:
+        return bool(typed.write(name, bound.value) == bound.plain)
+    except InvalidInput:
+        return False
 
 
 def _snapshot(values: dict[str, Any]) -> dict[str, bytes]:

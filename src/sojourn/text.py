@@ -39,6 +39,14 @@ _VIRAMA = 9  # the canonical combining class
 _EMOJI = ("So", "Sk")  # pictures, and skin tones
 
 
+def bare(value: object) -> str:
+    """Return the text of a subclass of str, such as Django's SafeString; as `enc_hook` of msgspec,
+    which takes none by itself. Raises TypeError for anything else."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
 def hidden(text: str) -> bool:
     """Tell whether a text holds a character that nobody sees, or that changes how others are seen."""
     if text.isascii():

@@ -37,13 +37,21 @@ def read(kind: type, key: str, raw: Any) -> Any:
         if raw is None:
             return kind()
         if parse is not None:
-            return parse(msgspec.json.encode(raw))
+            # By alias, too: what an application has put there itself may have them.
+            names = {"by_alias": True, "by_name": True} if _takes_names(kind) else {}
+            return parse(msgspec.json.encode(raw), **names)
         return msgspec.convert(raw, kind, str_keys=True)
     except (TypeError, ValueError, msgspec.ValidationError) as fault:
         raise InvalidInput(
             f"session[{key!r}] is no {kind.__name__}: {_reason(fault)}",
             hint="Give each field a default, also for sessions from before it was added; or remove the key.",
         ) from None
+
+
+def _takes_names(kind: type) -> bool:
+    """Tell whether pydantic can read a model by its fields' names: from 2.11 on."""
+    parse = getattr(kind, "model_validate_json", None)
+    return "by_name" in (getattr(parse, "__kwdefaults__", None) or {})
 
 
 def _reason(fault: Exception) -> str:
@@ -58,7 +66,10 @@ def write(key: str, value: Any) -> Any:
     """Return a model as JSON's own types. Raises InvalidInput, naming the key."""
     dump = getattr(value, "model_dump", None)  # pydantic's
     try:
-        return dump(mode="json") if dump is not None else msgspec.to_builtins(value, str_keys=True)
+        if dump is None:
+            return msgspec.to_builtins(value, str_keys=True)
+        # As `read` takes it: what is computed is left out, and a field may have one alias for each way.
+        return dump(mode="json", by_alias=not _takes_names(type(value)), round_trip=True)
     except (TypeError, ValueError) as fault:
         raise InvalidInput(f"session[{key!r}] cannot be kept: {fault}") from None
 

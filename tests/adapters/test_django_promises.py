@@ -24,8 +24,9 @@ from tests.adapters.cases import World, wsgi_driver
 from tests.adapters.django_project import AUTH, DJANGOS, OURS, SECRET_KEY, Views, project  # isort: skip
 
 from sojourn.adapters import django_settings
-from sojourn.adapters.django import KEY_MAX, SessionStore
+from sojourn.adapters.django import SessionStore
 from sojourn.adapters.django_checks import check_sessions
+from sojourn.adapters.django_keys import KEY_MAX
 from sojourn.cookie import COOKIE_HEADER_MAX, LIFETIME_MAX
 from sojourn.errors import StoreUnavailable
 from sojourn.service.sessions import SessionService

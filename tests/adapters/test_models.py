@@ -25,7 +25,7 @@ from tests.adapters.cases import Browser, wsgi_driver
 from tests.adapters.django_project import AUTH, OURS
 
 from sojourn.adapters.asgi import SessionMiddleware
-from sojourn.adapters.flask import Sojourn
+from sojourn.adapters.flask import Sojourn, visit
 from sojourn.data import SessionData
 from sojourn.errors import InvalidInput
 from sojourn.typed import key_of
@@ -216,3 +216,89 @@ def test_a_model_outlives_a_sign_in() -> None:
         {"n": 2},
         {"n": 3},
     ]
+
+
+class Named(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    items: list[str] = pydantic.Field(default=[], alias="itemList")
+    read: list[str] = pydantic.Field(default=[], validation_alias="readAs")
+    written: list[str] = pydantic.Field(default=[], serialization_alias="writtenAs")
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+
+def test_what_pydantic_calls_otherwise_or_computes_comes_back() -> None:
+    data = SessionData()
+    named = data.model(Named)
+    named.items.append("pen")
+    named.read.append("a")
+    named.written.append("b")
+    again = stored(data).model(Named)
+    assert (again.items, again.read, again.written, again.count) == (["pen"], ["a"], ["b"], 1)
+
+
+def test_what_was_put_there_under_an_alias_is_read() -> None:
+    data = SessionData()
+    data.replace({"named": {"itemList": ["pen"]}})
+    assert data.model(Named).items == ["pen"]
+
+
+class Stats(msgspec.Struct):
+    hits: int = 0
+
+
+def test_data_that_is_cleared_forgets_its_models() -> None:
+    data = SessionData()
+    data.model(Stats).hits += 1
+    data.clear()
+    assert data.delta().set == {}
+    assert data.model(Stats).hits == 0
+
+
+def test_a_model_that_was_changed_is_no_other_data_s() -> None:
+    data = SessionData()
+    data.model(Stats).hits += 1
+    data.replace({})
+    assert data.delta().set == {}
+
+
+def test_a_model_that_nothing_was_stored_of_outlives_a_sign_in() -> None:
+    data = SessionData()
+    stats = data.model(Stats)
+    assert data.delta().set == {}
+    data.replace({})
+    stats.hits += 1
+    assert data.delta().set == {"stats": {"hits": 1}}
+
+
+@pytest.mark.parametrize("ending", ["end", "clear"])
+def test_a_sign_out_forgets_models_too(ending: str) -> None:
+    """Nothing of what was changed before begins a visitor's session."""
+    world = World()
+    app = Flask(__name__)
+    Sojourn(app, desk=world.desk)
+
+    @app.post("/in")
+    def sign_in() -> Any:
+        visit.begin("ann")
+        return jsonify()
+
+    @app.post("/out")
+    def sign_out() -> Any:
+        session.model(Stats).hits += 1  # type: ignore[attr-defined]  # Flask says SessionMixin
+        if ending == "end":
+            visit.end()
+        else:
+            session.clear()
+        return jsonify()
+
+    client = app.test_client()
+    if ending == "end":
+        client.post("/in")
+        assert "Max-Age=0" in client.post("/out").headers["Set-Cookie"]
+    else:
+        assert "Set-Cookie" not in client.post("/out").headers
+    assert world.service.list() == []

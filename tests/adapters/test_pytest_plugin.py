@@ -74,7 +74,6 @@ def test_an_async_client(real: Path, signed_in: SignIn) -> None:
     async def scenario() -> Any:
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            await client.get("/who")
             signed_in(client, "ann")
             return (await client.get("/who")).json()
 

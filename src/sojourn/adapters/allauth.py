@@ -27,6 +27,7 @@ class SessionTokens(SessionTokenStrategy):  # type: ignore[misc]  # allauth ship
         return token
 
     def create_session_token(self, request: HttpRequest) -> str:
+        _ = request.session.session_key  # begins the session of a sign-in: its token is another
         if request.session.sojourn.token is None:
             request.session.save()
         token = request.session.sojourn.token

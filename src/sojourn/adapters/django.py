@@ -18,10 +18,11 @@ from sojourn.extras import need
 need("django", "django", "sojourn.adapters.django")
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -37,26 +38,22 @@ from msgspec.structs import replace
 
 from sojourn.adapters.desk import Desk
 from sojourn.adapters.django_checks import check_sessions
+from sojourn.adapters.django_keys import ID, is_live, keyed, live, look_up
 from sojourn.adapters.django_responses import load_cookie, unavailable
 from sojourn.adapters.django_settings import check_settings, lazy_desk, sent_by_header
-from sojourn.adapters.django_tests import in_tests, remember, token_of_key, with_tokens
+from sojourn.adapters.django_tests import in_tests, remember, with_tokens
 from sojourn.adapters.sync import Headers, SyncVisit
 from sojourn.clock import SECOND
 from sojourn.data import SessionData
-from sojourn.errors import CookiesTooLarge, InvalidToken, Overloaded, StoreError
+from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
 from sojourn.log import get_logger
 from sojourn.service.request_session import FAULT_STATUS, RequestSession
 from sojourn.service.sessions import LIFETIME_MAX
-from sojourn.session import Check, End, Save, Session, Timeouts, TooMany
+from sojourn.session import End, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
 
 M = TypeVar("M")
-ID = "ses_"
-KEY_MAX = 40
-"""Characters of the columns in which applications keep `session_key`; ours has fewer."""
-VALUE_MAX = 4_096
-"""Characters of a cookie's value that any browser keeps."""
 EXPIRY = "_session_expiry"
 """The key under which Django keeps what `set_expiry` was given."""
 
@@ -95,6 +92,28 @@ class DjangoVisit(SyncVisit):
             desk.run(visit.end("expired"))
 
 
+class CarryingKey(str):
+    """A public id that knows the request's visit until the response leaves. A copy of it, such as one
+    that was stored, is a plain str and opens nothing."""
+
+    __slots__ = ("_visit",)
+    _visit: weakref.ref[DjangoVisit]
+
+    def __new__(cls, key: str, visit: DjangoVisit) -> Self:
+        made = super().__new__(cls, key)
+        made._visit = weakref.ref(visit)  # a key that somebody keeps does not keep the request
+        return made
+
+    @property
+    def visit(self) -> DjangoVisit | None:
+        """The visit, while its request goes on."""
+        visit = self._visit()
+        return None if visit is None or visit.left else visit
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
 class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     """Django's session. Changes are found by comparing, however deep: nobody has to set `modified`."""
 
@@ -106,13 +125,18 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         user_agent: str | None = None,
         ip: str | None = None,
     ) -> None:
-        """`user_agent` and `ip`: as django-user-sessions' middleware knows them, for lists of devices."""
+        """`user_agent` and `ip`: as django-user-sessions' middleware knows them, for lists of devices.
+
+        A store that is made of the key of the request's own, as django-allauth does on the way to a
+        provider, takes its place: what was looked up and begun there is here, the cookie included."""
+        if visit is None and isinstance(session_key, CarryingKey):
+            visit = session_key.visit
         self._seen = (user_agent, ip)
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(None, self._seen))
+        self.sojourn = DjangoVisit(lazy_desk, keyed(None, self._seen))
         self._forced = False
         self._requested = visit is not None
         self._quiet = b""
-        super().__init__(session_key)
+        super().__init__(session_key if visit is None else None)
         if visit is not None:
             self._brought = True
             self.sojourn = visit  # in the place of the one that the constructor has made of the key
@@ -132,9 +156,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         session, token = visit.session, visit.token
         if session is None or token is None:
             return None
-        if in_tests():
-            return remember(session, token)
-        return session.id if self._requested else lazy_desk.get().codec.encode(token)
+        key = remember(session, token) if in_tests() else session.id
+        if self._requested:
+            return CarryingKey(key, self.sojourn)
+        return key if in_tests() else lazy_desk.get().codec.encode(token)
 
     def _begin_due(self) -> None:
         visit = self.sojourn.visit
@@ -149,7 +174,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
     @_session_key.setter
     def _session_key(self, value: str | None) -> None:
         self._brought = bool(value)
-        self.sojourn = DjangoVisit(lazy_desk, _keyed(value, self._seen))
+        self.sojourn = DjangoVisit(lazy_desk, keyed(value, self._seen))
 
     def hide_token(self) -> None:
         """Let `session_key` be the public id, as under our middleware."""
@@ -201,12 +226,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if not self.sojourn.opened:
             return dict(self._get_session())
         token = self.sojourn.visit.token
-        found = None if token is None else _look_up(token)
+        found = None if token is None else look_up(token)
         return {} if found is None else found.data
 
     def exists(self, session_key: str | None) -> bool:
         """Tell whether a key is that of a live session, by its public id or signed here."""
-        return _live(session_key) is not None or _is_live(session_key)
+        return live(session_key) is not None or is_live(session_key)
 
     def create(self) -> None:
         """Begin a session at once, whatever it holds. Where there is one, it gets a new key."""
@@ -224,7 +249,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
 
     def delete(self, session_key: str | None = None) -> None:
         """End a session: this one, or that of another key."""
-        session = self.sojourn.session if session_key is None else _live(session_key)
+        session = self.sojourn.session if session_key is None else live(session_key)
         ended = session_key if session is None else session.id
         if ended is not None and ended.startswith(ID):
             lazy_desk.get().verbs["end"]([End(ids=(ended,), reason="deleted")])
@@ -308,7 +333,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django ships no types
         if user_id == visit.user_id:
             return
         if visit.user_id is not None:  # rewritten by hand, rather than by login() or logout()
-            data = dict(visit.data)
+            data = visit.take_data()
             self.sojourn.end("user_changed")
             visit.data.update(data)
         if user_id is None:
@@ -440,55 +465,6 @@ def _abandon(request: HttpRequest) -> None:
     """Take back what no response has told the browser of."""
     if isinstance(getattr(request, "sojourn", None), DjangoVisit):
         request.sojourn.abandon()
-
-
-def _keyed(
-    key: str | None, seen: tuple[str | None, str | None] = (None, None)
-) -> Callable[[Desk], RequestSession]:
-    """Return what makes a visit from a key alone, and from the agent and address of who sent it, if known."""
-    agent, ip = seen
-
-    def make(desk: Desk) -> RequestSession:
-        token = token_of_key(key)
-        value = key if token is None else desk.codec.encode(token)
-        if value and len(value) > VALUE_MAX:
-            value = None
-        # As over HTTPS: what is sent where is for whoever holds the key to see to.
-        cookie = f"{desk.rules.cookie.sent_as(https=True)}={value}" if value else ""
-        return desk.visit(
-            cookies=cookie,
-            path="/",
-            peer=ip or None,
-            scheme="https",
-            header=lambda name: agent if name == "user-agent" else None,
-        )
-
-    return make
-
-
-def _live(key: str | None) -> Session | None:
-    """Look up the session of a key; the store is asked only if the key was signed here."""
-    try:
-        token = token_of_key(key) or lazy_desk.get().codec.decode(key or "")
-    except InvalidToken:
-        return None
-    return _look_up(token)
-
-
-def _is_live(key: str | None) -> bool:
-    """Tell whether a live session has this public id."""
-    if not key or not key.startswith(ID) or len(key) > KEY_MAX:
-        return False
-    desk = lazy_desk.get()
-    gone = getattr(desk.sessions, "gone", None)
-    if gone is None:  # a server's, or Express's: a change of nothing tells as well
-        return desk.verbs["save"]([Save(id=key)])[0] is not None
-    return gone([key])[0] is None
-
-
-def _look_up(token: str) -> Session | None:
-    found = lazy_desk.get().verbs["check"]([Check(token, touch=False)])[0]
-    return found if isinstance(found, Session) else None
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -172,6 +172,9 @@ class FlaskSession(SessionMixin):
     def __len__(self) -> int:
         return len(self._data)
 
+    def clear(self) -> None:
+        self._data.clear()  # at once, models included
+
     def __repr__(self) -> str:
         return f"<session of {self.sojourn!r}>"  # not the values: reprs end up in logs
 
@@ -213,6 +216,7 @@ class FlaskSession(SessionMixin):
         if stored is not None:
             cookie = replace(visit.rules.cookie, persistent=bool(stored))
             visit.rules = replace(visit.rules, cookie=cookie)
+            visit.rewrite_cookie()  # the session may have begun before
             if visit.session is None and dict.__len__(visit.data) == 1:
                 visit.data.clear()  # how long to remember nothing is not worth a row
         return self.sojourn.commit(status)

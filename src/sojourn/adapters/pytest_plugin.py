@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from sojourn.adapters.testing import SignIn
     from sojourn.service.sessions import SessionService
 
+FIRST = "sojourn_store"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let sessions be kept in memory before a client's lifespan opens the store that the settings name,
+    whichever of the two a test names first."""
+    for item in items:
+        names: list[str] = getattr(item, "fixturenames", [])
+        if FIRST in names:
+            names.remove(FIRST)
+            names.insert(0, FIRST)
+
 
 @pytest.fixture
 def sojourn_store() -> Iterator[SessionService]:

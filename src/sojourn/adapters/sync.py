@@ -46,6 +46,11 @@ class SyncVisit:
         return self._visit is not None
 
     @property
+    def left(self) -> bool:
+        """Tell whether the response has left."""
+        return self._left
+
+    @property
     def visit(self) -> RequestSession:
         """The visit, opened. Raises StoreError."""
         if self._visit is None:

@@ -91,7 +91,7 @@ def _flask(client: Any, user: Any, data: dict[str, Any], level: int) -> None:
 def _http(
     client: Any, service: SessionService, user: Any, data: dict[str, Any], level: int
 ) -> None:
-    app = getattr(client, "app", None)
+    app = getattr(client, "app", None) or getattr(getattr(client, "_transport", None), "app", None)
     build = getattr(app, "build_middleware_stack", None)  # Starlette's, which waits for a request
     if app is not None and build is not None and getattr(app, "middleware_stack", 1) is None:
         app.middleware_stack = build()

@@ -32,6 +32,7 @@ from sojourn.client.transport import (
 )
 from sojourn.decoding import prepared
 from sojourn.errors import Conflict, InvalidInput, SojournError, StoreBroken, StoreUnavailable
+from sojourn.text import bare
 from sojourn.token import Secret
 
 ATTEMPTS = 2
@@ -195,6 +196,6 @@ def fault_of(refusal: Refusal, server: str) -> SojournError:
 
 def _encoded(body: Any) -> bytes:
     try:
-        return msgspec.json.encode(body)
+        return msgspec.json.encode(body, enc_hook=bare)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"The data cannot be stored as JSON: {error}") from error

@@ -52,6 +52,7 @@ class OpenVisit:
     _more: tuple[str, ...] = ()  # tokens of further cookies of our name, not looked up yet
     _stale = False  # a cookie of our name, beside the live one, is worth nothing
     _set_cookie: str | None = None
+    _cookieless = False  # the sign-in of this request gives a token alone
     _sliding = False
     _adopted: AdoptedCookie | None = None  # what the token came from, if not from ours
     _clear_cookie: str | None = None
@@ -233,12 +234,16 @@ class OpenVisit:
         ):  # the one with `__Host-`, from before
             old = f"{cookie.read_as(https)[-1]}="
             places += [f"{old}; Path=/; Max-Age=0; Secure"] if old in request.cookies else []
-        if places and self._set_cookie is None and self.session is not None and self._token:
-            self._set_cookie = self._written(self.session, self._token)
+        if places and self._set_cookie is None:
+            self._set_again()
         return places
 
     def _give(self, begun: Begun) -> None:
         cookie, https = self.rules.cookie, self._request.origin.https
+        self._let_go()
+        if self._cookieless:
+            self._set_cookie = None
+            return
         if not https and (cookie.is_secure(https) or cookie.needs_secure):
             log.warning(
                 "cookie_will_be_dropped",
@@ -247,7 +252,6 @@ class OpenVisit:
                 "and the request came over HTTP. Behind a proxy that ends TLS, name it in "
                 "trusted_proxies and let it send X-Forwarded-Proto.",
             )
-        self._let_go()
         self._set_cookie = self._written(begun.session, begun.token)
 
     def rewrite_cookie(self) -> None:
@@ -258,12 +262,17 @@ class OpenVisit:
     def renew_cookie(self) -> None:
         """Send the cookie again, from now on for as long as the session may lie unused."""
         self._sliding = True
-        if self.session is not None and self._token is not None:
+        self._set_again()
+
+    def _set_again(self) -> None:
+        """Give the live session's cookie, unless the sign-in asked for none."""
+        if self.session is not None and self._token is not None and not self._cookieless:
             self._set_cookie = self._written(self.session, self._token)
 
     def _written(self, session: Session, token: str) -> str:
         left = session.expires_at - session.at
-        cookie, remember = self.rules.cookie, dict.get(self.data, REMEMBER)
+        cookie = self.rules.cookie
+        remember = dict.get(self.data, REMEMBER, self.data.stored.get(REMEMBER))
         if isinstance(remember, bool) and remember != cookie.persistent:
             cookie = replace(cookie, persistent=remember)
         return cookie.set(

@@ -51,6 +51,8 @@ log = get_logger(__name__)
 
 OWN_SESSION = "sojourn:own"
 """The key under which the data of an impersonated session names the impersonator's own."""
+CHOICES = (REMEMBER, OWN_SESSION)
+"""Keys of ours in the data: the session's, whatever the application does with the rest of it."""
 FAULT_STATUS = 500
 """From this status on, a response does not save what its request changed."""
 _NEVER = object()
@@ -89,6 +91,7 @@ class RequestSession(OpenVisit):
         self._before_response()
         old = self.session
         own = old is None or (old.user_id in (None, user) and old.impersonator is None)
+        self._put_back()
         changes = self.data.delta()
         # The old one goes when the response leaves: without a response the browser keeps its cookie.
         later = self._request.tentative and old is not None and old.id not in self._made
@@ -130,11 +133,22 @@ class RequestSession(OpenVisit):
         self._rotation = None
         self._made += (begun.session.id,)
         yield from self._end_others_here()
+        self._cookieless = not cookie
         self._adopt(begun)
-        if not cookie:
-            self._set_cookie = None
         self._keep(before, changes.unset)
         return begun.session
+
+    def _put_back(self) -> None:
+        """Put keys of ours back that went when the application cleared its data."""
+        for key in CHOICES:
+            if key in self.data.stored and not dict.__contains__(self.data, key):
+                dict.__setitem__(self.data, key, self.data.stored[key])
+
+    def take_data(self) -> dict[str, Any]:
+        """Return what the application holds, models included, to go on with under another user: what the
+        sign-in before chose is not part of it. Raises InvalidInput for what cannot be stored."""
+        self.data.delta()  # writes models
+        return {key: value for key, value in dict.items(self.data) if key not in CHOICES}
 
     def _keep(self, before: dict[str, Any], unset: Sequence[str]) -> None:
         """Keep what the old session held, though another tab's sign-in has ended it meanwhile."""
@@ -218,7 +232,8 @@ class RequestSession(OpenVisit):
         self._before_response()
         before = self._rotation
         named = self._request.token is not None
-        if named and self._request.tentative and (self._token or "").startswith(TokenKind.SESSION):
+        ours = token is None and (self._token or "").startswith(TokenKind.SESSION)
+        if ours and self._request.tentative and (named or self.rules.header_tokens):
             # Known now, for the response to tell, and good once it leaves.
             token = (before.token if before else None) or new_token(TokenKind.SESSION)
         rotation = Rotate(id=self.session.id, grace=grace, level=level, token=token)
@@ -309,7 +324,7 @@ class RequestSession(OpenVisit):
             return
         if user is not None and self.user_id is not None and (named == before or self._made):
             return  # the application has said itself who is signed in, by another id
-        data = dict(self.data)
+        data = self.take_data()
         if self.user_id is not None:
             yield from self.end("signed_out" if user is None else "user_changed")
             self.data.update(data)
@@ -384,6 +399,8 @@ class RequestSession(OpenVisit):
 
     def save(self) -> Step[None]:
         """Save what has changed, now. A session that has ended meanwhile stays ended."""
+        if self.session is not None:
+            self._put_back()
         changes = self.data.delta()
         if not changes:
             return
@@ -432,8 +449,9 @@ class RequestSession(OpenVisit):
 
     def _lose(self) -> None:
         self.session = self._token = None
+        self._cookieless = False
         self.gone = Gone(reason=GoneReason.ENDED)
-        self.data.replace({})
+        self.data.forget()
 
 
 Visit = RequestSession

@@ -3,7 +3,9 @@ own: Django has one set of them per process, and these libraries bring applicati
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,12 +32,13 @@ if not settings.configured:
         INSTALLED_APPS=[
             *(f"django.contrib.{each}" for each in APPS),
             *("allauth", "allauth.account", "allauth.headless", "allauth.usersessions"),
+            "allauth.socialaccount",
             "sojourn.adapters.django",
             "sojourn.adapters.allauth_app.Allauth",
             *("social_django", "user_sessions"),
         ],
         MIGRATION_MODULES=dict.fromkeys(
-            [*APPS, "account", "usersessions", "social_django", "user_sessions"]
+            [*APPS, "account", "socialaccount", "usersessions", "social_django", "user_sessions"]
         ),
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         AUTHENTICATION_BACKENDS=BACKENDS,
@@ -71,21 +74,24 @@ if not settings.configured:
     )
     django.setup()
 
+from allauth.socialaccount.internal import statekit  # noqa: E402  # settings come first
 from allauth.usersessions.models import UserSession  # noqa: E402  # settings come first
 from django.contrib.auth import authenticate, login, logout  # noqa: E402  # likewise
 from django.contrib.auth.models import User  # noqa: E402  # likewise
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402  # likewise
 from django.core.management import call_command  # noqa: E402  # likewise
 from django.db import connection  # noqa: E402  # likewise
-from django.http import HttpRequest, JsonResponse  # noqa: E402  # likewise
+from django.http import HttpRequest, HttpResponse, JsonResponse  # noqa: E402  # likewise
 from django.middleware.csrf import get_token  # noqa: E402  # likewise
-from django.test import override_settings  # noqa: E402  # likewise
+from django.test import RequestFactory, override_settings  # noqa: E402  # likewise
 from django.urls import include, path  # noqa: E402  # likewise
 from django.views.decorators.csrf import ensure_csrf_cookie  # noqa: E402  # likewise
 from tests.adapters.asgi_site import World  # noqa: E402  # likewise
 from tests.adapters.logins.story import PEER, SITE, WsgiTab, kept, story  # noqa: E402  # likewise
 
-from sojourn.session import End  # noqa: E402  # likewise
+from sojourn.adapters.allauth import SessionTokens  # noqa: E402  # likewise
+from sojourn.adapters.django import SessionMiddleware, SessionStore  # noqa: E402  # likewise
+from sojourn.session import Begin, Begun, End  # noqa: E402  # likewise
 
 
 @ensure_csrf_cookie  # type: ignore[untyped-decorator]  # Django ships no types
@@ -117,7 +123,23 @@ def sign_out(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
+def leave_for_provider(request: HttpRequest) -> JsonResponse:
+    state = {"next": "/who"}
+    statekit.stash_state(request, provider_id="far", state=state, state_id="s1")
+    request.session["basket"] = ["pen"]
+    return JsonResponse({"key": str(request.session.session_key)})
+
+
+def come_back(request: HttpRequest) -> JsonResponse:
+    state = statekit.unstash_state(request, state_id="s1", provider_id="far")
+    if state is not None:
+        login(request, authenticate(request, username="ann", password=PASSWORD))
+    return JsonResponse({"state": state, "basket": request.session.get("basket")})
+
+
 urlpatterns = [
+    path("leave", leave_for_provider),
+    path("back", come_back),
     path("csrf", csrf),
     path("basket", basket),
     path("who", who),
@@ -191,6 +213,56 @@ def test_allauth_lists_sessions_that_are_live(world: World, user: str) -> None:
     person.set_password(PASSWORD)  # salted anew: what was signed in before is not, any more
     person.save()
     assert UserSession.objects.purge_and_list(person) == []
+
+
+def test_allauth_goes_to_a_provider_and_comes_back(world: World, user: str) -> None:
+    """It makes a store of the key of the request's own, and puts that in its place."""
+    tab = WsgiTab(WSGIHandler())
+    key = tab.get("/leave")["key"]
+    (before,) = world.service.list()
+    assert key == before.id
+    assert tab.get("/back") == {"state": {"next": "/who"}, "basket": ["pen"]}
+    assert tab.get("/who") == {"user": user, "seen": user}
+    assert tab.get("/back") == {"state": None, "basket": ["pen"]}
+    assert world.users(user) == 1
+
+
+def test_a_key_opens_nothing_but_in_its_own_request(world: World, user: str) -> None:
+    kept_keys: list[Any] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        request.session["basket"] = ["pen"]
+        request.session.save()
+        key = request.session.session_key
+        kept_keys.append(key)
+        assert SessionStore(key).get("basket") == ["pen"]
+        assert SessionStore(str(key)).get("basket") is None
+        for copied in (pickle.loads(pickle.dumps(key)), copy.copy(key), copy.deepcopy(key)):
+            assert type(copied) is str
+            assert copied == key
+        return HttpResponse()
+
+    request = RequestFactory().get("/", headers={"host": "app.example"})
+    assert SessionMiddleware(view)(request).cookies
+    assert SessionStore(kept_keys[0]).get("basket") is None
+
+
+def test_allauth_tells_the_token_of_a_sign_in_that_has_two_steps(world: World, user: str) -> None:
+    """An app that has a token already is told the one that opens the session from now on."""
+    (begun,) = world.service.begin([Begin(data={"login": 1})])
+    assert isinstance(begun, Begun)
+    tokens = SessionTokens()
+    request = RequestFactory().get("/", headers={"x-session-token": begun.token})
+    request.session = tokens.lookup_session(begun.token)
+    assert request.session is not None
+    assert tokens.create_session_token(request) == begun.token
+    login(request, authenticate(request, username="ann", password=PASSWORD))
+    token = tokens.create_session_token(request)
+    found = tokens.lookup_session(token)
+    assert found is not None
+    assert found.sojourn.user_id == user
+    assert found.get("login") == 1
+    assert tokens.lookup_session(begun.token) is None
 
 
 class App:

@@ -17,6 +17,7 @@ from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin
 from sojourn.license import POLICY, CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
 from sojourn.session import NewSession, Save, Session, check_size
+from sojourn.text import bare
 
 NUMBER = 6  # bytes of each of the seven numbers that a lease's row of the full form begins with
 FULL = 2
@@ -38,7 +39,7 @@ BUCKET = 48
 """Leases per small hash of a pool: few enough that it stays one compact block, and quickly searched."""
 BUCKETS_MAX = 65_536
 
-_pack = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder(enc_hook=bare).encode
 _unpack = msgspec.msgpack.Decoder().decode
 _json = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode

@@ -32,7 +32,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from sojourn.stores.sql.rows import LEASE, POOL, SESSION
+from sojourn.text import bare
 
+_encode = msgspec.json.Encoder(enc_hook=bare).encode
 FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 PARAMETER = re.compile(r"(?<![:\w]):([a-z_0-9]+)")
 
@@ -134,11 +136,11 @@ class Dialect:
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Turn rows into the value that PostgreSQL's json_to_recordset reads."""
-        return msgspec.json.encode(rows).decode()
+        return _encode(rows).decode()
 
 
 def _json(values: Iterable[Any]) -> str:
-    return msgspec.json.encode(list(values)).decode()
+    return _encode(list(values)).decode()
 
 
 SQLITE = Dialect(

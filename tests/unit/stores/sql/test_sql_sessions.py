@@ -230,3 +230,18 @@ def test_a_page_costs_the_same_however_many_there_are(store: SqlStore) -> None:
         counts.append(len(sent(store, lambda ids=ids: people.held(End(ids=ids)))))  # type: ignore[misc]  # likewise
         counts.append(len(sent(store, lambda ids=ids: people.gone(ids))))  # type: ignore[misc]  # likewise
     assert set(counts) == {1}
+
+
+class Key(str):
+    """What a framework makes of a text, such as Django's SafeString."""
+
+    __slots__ = ()
+
+
+def test_an_id_may_be_of_a_subclass_of_str(store: SqlStore) -> None:
+    service = SessionService(store)
+    sign_in(store)
+    assert service.gone([Key("ses_1")]) == [None]
+    assert service.save([Save(id=Key("ses_1"), set={"x": 1})]) != [None]
+    assert service.end([End(ids=(Key("ses_1"),))]) == [["ses_1"]]
+    assert service.save([Save(id=Key("ses_1"))]) == [None]
