@@ -231,7 +231,9 @@ def _outside(
     if secrets := secrets_of(settings):
         opens["Sojourn's"] = _opener(lambda: SignedTokens([each.encode() for each in secrets]))
         opens["Express's"] = _opener(lambda: express.cookies(secrets))
-    key = settings.key or settings.admin_key or DataFolder(settings.data).recall().key
+    known = DataFolder(settings.data).recall()
+    # The remembered key is for the remembered server; the settings' admin key is one to make, for none.
+    key = settings.key or (known.key if probe.ours(known.url) else "")
     server = ServerExaminer(
         probe, key=key, store=opened.store, keyring=opened.keyring, needs=needs_of(settings)
     )
