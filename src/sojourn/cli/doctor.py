@@ -125,7 +125,12 @@ def doctor(
     places = {"url": url, "login": login, "page": page, "origin": origin, "via": via}
     called = Called({**given, **places, "config": config})
     made = examiners.doctor(
-        loaded.settings, outside, loaded.faults, express=EXPRESS, again=called.again
+        loaded.settings,
+        outside,
+        loaded.faults,
+        express=EXPRESS,
+        again=called.again,
+        config=config or examiners.CONFIG,
     )
     with contextlib.closing(made) as opened:
         seen = _look(opened, areas, out)
