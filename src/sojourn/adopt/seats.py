@@ -16,10 +16,9 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from sojourn.adopt.formats import Reason, Unreadable
-from sojourn.adopt.rows import USER_MAX, Count, instant, require_live
+from sojourn.adopt.rows import Count, instant, require_live, user_of
 from sojourn.lease import Acquire, Lease, Usage
 from sojourn.license import Pool
-from sojourn.text import hidden
 from sojourn.token import new_id
 
 CLIENT_PREFIX = "adopted-"
@@ -148,11 +147,9 @@ def read_seat(
     token, user = row.get("token"), row.get("user")
     if not token:
         raise Unreadable(Reason.NO_TOKEN)
-    user_id = "" if user is None else str(user)
-    if not user_id:
+    if user is None or user == "":
         raise Unreadable(Reason.NO_USER)
-    if len(user_id) > USER_MAX or hidden(user_id):
-        raise Unreadable(Reason.BAD_USER)
+    user_id = user_of(user)
     old = "" if row.get("license") is None else str(row["license"])
     license_id = terms.licenses.get(old, terms.licenses.get(ALL))
     if license_id is None:
