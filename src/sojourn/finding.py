@@ -121,6 +121,7 @@ class Check(Struct, frozen=True, kw_only=True):
     quick: bool = False  # cheap enough for every few minutes, beside live traffic
     needs: tuple[str, ...] = ()  # ids of checks without whose OK (or warning) this one is skipped
     reads: frozenset[Part] = frozenset()  # what of the store it reads; empty: everything
+    not_after: frozenset[Area] = frozenset()  # no repair in a run that mended these
 
 
 def unmet(check: Check, found: Mapping[str, Finding]) -> str | None:

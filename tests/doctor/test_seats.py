@@ -8,14 +8,15 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 import pytest
+from tests.patient import MISSING, Patient
 
 from sojourn.clock import DAY, HOUR, SECOND, ManualClock
-from sojourn.doctor.doctor import Doctor
+from sojourn.doctor.doctor import Doctor, mendable
 from sojourn.doctor.seats import SeatExaminer, contradictions
 from sojourn.finding import Verdict
-from sojourn.lease import LeaseFilter
+from sojourn.lease import EndReason, LeaseFilter
 from sojourn.ledger import Ledger, SweepRun
-from sojourn.license import Policy
+from sojourn.license import License, Policy
 from sojourn.seating import _Decision
 from sojourn.service.licenses import Licenses
 from sojourn.store import Action, Store
@@ -111,6 +112,92 @@ def test_orphans_of_sessions_that_are_gone(world: World, empty_sqlite: str) -> N
     assert list(world.doctor.repair()) == []
     assert world.wrong() == {}
     assert world.live() == {keep.id, free.id}
+
+
+def emptied(url: str) -> None:
+    """Lose what the ledger knows of licenses, as where its tables were lost and made anew."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        for table in ("sojourn_features", "sojourn_licenses"):
+            database.execute(f"DELETE FROM {table}")
+
+
+def test_a_ledger_that_knows_nothing_costs_nobody_a_seat(world: World, empty_sqlite: str) -> None:
+    held = {take(world.store, f"user {n}", pool_id=world.pool).id for n in range(3)}
+    emptied(empty_sqlite)
+    found = world.wrong()["seats.orphans"]
+    assert found.title == "The ledger knows no license of the 3 leases that are held."
+    assert list(world.doctor.repair()) == []
+    assert world.live() == held
+
+
+def test_another_ledger_costs_nobody_a_seat(world: World, empty_sqlite: str) -> None:
+    """It has licenses, but none of those that seats are held of; doctor defines its pools first."""
+    held = take(world.store, "ann", pool_id=world.pool).id
+    emptied(empty_sqlite)
+    world.ledger.create_license(
+        License(id="lic_other", name="Other"), {"editor": POLICY}, b"k" * 32, actor="test"
+    )
+    assert [x.check.id for x in world.doctor.repair()] == ["seats.pools"]
+    assert world.live() == {held}
+
+
+def test_seats_are_not_ended_in_a_run_that_mended_tables(world: World) -> None:
+    take(world.store, "ann", pool_id=world.pool)
+    world.store.define([pool(license_id="lic_lost")])
+    lost = take(world.store, "bob", pool_id="lic_lost:editor")
+    examiner = SeatExaminer(
+        lambda: world.store, lambda: world.ledger, sweep_interval=900, place="here"
+    )
+    doctor = Doctor([Patient(schema_tables=MISSING), examiner], nullcontext)
+    seen = list(doctor.examine())
+    assert {x.check.id for x in seen if x.steps} == {"schema.tables", "seats.orphans"}
+    assert [x.check.id for x in mendable(seen, {})] == ["schema.tables"]
+    assert {x.check.id for x in doctor.repair()} == {"schema.tables"}
+    assert lost.id in world.live()
+    later = list(doctor.examine())
+    assert mendable(later, {"schema.tables": 1}) == []  # a later round of the same run
+    assert [x.check.id for x in mendable(later, {})] == ["seats.orphans"]
+    assert [x.check.id for x in doctor.repair()] == ["seats.orphans"]
+    assert lost.id not in world.live()
+
+
+def test_what_ending_a_seat_does_is_said(world: World) -> None:
+    take(world.store, "ann", pool_id=world.pool)
+    world.store.define([pool(license_id="lic_lost")])
+    lost = take(world.store, "bob", pool_id="lic_lost:editor")
+    (step,) = [x.step for x in world.doctor.repair()]
+    assert "`revoked`" in step.undo
+    (ended,) = world.store.leases(LeaseFilter(ids=(lost.id,), include_ended=True))[0]
+    assert ended.end_reason is EndReason.REVOKED
+
+
+def test_more_pools_than_are_read_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {take(world.store, "ann", pool_id=world.pool).id}
+    for n in range(5):
+        license_, _ = world.licenses.create(f"More {n}", {"editor": POLICY}, actor="test")
+        held.add(take(world.store, f"user {n}", pool_id=f"{license_.id}:editor").id)
+    for name in ("POOLS_MAX", "LIST_MAX"):
+        monkeypatch.setattr(f"sojourn.doctor.seats.{name}", 2)
+    assert world.wrong() == {}
+    assert list(world.doctor.repair()) == []
+    assert world.live() == held
+
+
+def test_a_license_that_is_made_while_we_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(world.store, "ann", pool_id=world.pool)
+    read, made = world.store.leases, list[str]()
+
+    def leases(*given: Any, **more: Any) -> Any:
+        if not made:
+            license_, _ = world.licenses.create("New", {"editor": POLICY}, actor="test")
+            made.append(take(world.store, "bob", pool_id=f"{license_.id}:editor").id)
+        return read(*given, **more)
+
+    monkeypatch.setattr(world.store, "leases", leases)
+    assert "seats.orphans" not in world.wrong()
+    assert made
 
 
 def test_somebody_was_refused_for_ghosts(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
+from tests.e2e.cli_harness import run
 
 from sojourn.clock import DAY, HOUR, ManualClock
-from sojourn.doctor.doctor import Doctor
+from sojourn.doctor.doctor import Doctor, Examined
 from sojourn.doctor.secrets import SecretsExaminer
 from sojourn.finding import Finding, Verdict
 from sojourn.ledger import Instance, Ledger
@@ -85,6 +89,97 @@ def test_a_file_that_others_read(tmp_path: Path) -> None:
     assert [x.check.id for x in doctor.repair(["secrets.files"])] == ["secrets.files"]
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(doctor.repair(["secrets.files"])) == []
+
+
+def closing_files(
+    *own: Path, beside: tuple[Path, ...] = (), values: tuple[str, ...] = ()
+) -> tuple[Doctor, Examined]:
+    examiner = SecretsExaminer([ONE], made=True, files=own, beside=beside, values=values)
+    doctor = Doctor([examiner], nullcontext)
+    (seen,) = [x for x in doctor.examine() if x.check.id == "secrets.files"]
+    return doctor, seen
+
+
+def written(path: Path, text: str, mode: int) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_files_of_others_are_told_of_and_left_alone(tmp_path: Path) -> None:
+    """Those that hold no secret of ours are not even told of."""
+    toml = written(tmp_path / "it's ours.toml", f'secret = ["{ONE}"]', 0o644)
+    key = written(tmp_path / "key.env", "SOJOURN_ADMIN_KEY='an admin key'", 0o604)
+    theirs = written(tmp_path / ".env", "DATABASE_PASSWORD=theirs", 0o644)
+    doctor, seen = closing_files(beside=(toml, key, theirs), values=("an admin key", ""))
+    assert seen.finding.verdict is Verdict.FAILURE
+    assert len(seen.finding.evidence) == 2
+    assert ".env has" not in seen.finding.evidence[0]
+    assert ONE not in str(seen.finding)
+    assert seen.steps == ()
+    assert list(doctor.repair(["secrets.files"])) == []
+    assert [mode(x) for x in (toml, key, theirs)] == [0o644, 0o604, 0o644]
+    assert seen.finding.fix is not None
+    for line in seen.finding.fix.command.splitlines():  # as it is printed
+        subprocess.run(["/bin/sh", "-c", line], check=True)
+    assert [mode(x) for x in (toml, key)] == [0o640, 0o600]
+
+
+def test_a_file_that_a_group_reads_is_a_warning(tmp_path: Path) -> None:
+    file = written(tmp_path / "secret", ONE, 0o640)
+    _, seen = closing_files(file)
+    assert seen.finding.verdict is Verdict.WARNING
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    target = written(tmp_path / "elsewhere", ONE, 0o644)
+    (tmp_path / "secret").symlink_to(target)
+    doctor, seen = closing_files(tmp_path / "secret")
+    assert seen.finding.verdict is Verdict.FAILURE
+    assert list(doctor.repair(["secrets.files"])) == []
+    assert mode(target) == 0o644
+
+
+def test_a_file_that_cannot_be_closed_ends_no_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = written(tmp_path / "secret", ONE, 0o644)
+    two = written(tmp_path / "server.json", ONE, 0o644)
+    doctor, _ = closing_files(one, two)
+    close, refused = os.fchmod, list[int]()
+
+    def fchmod(file: int, mode: int) -> None:
+        if not refused:
+            refused.append(file)
+            raise PermissionError(1, "Operation not permitted")
+        close(file, mode)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    assert [x.step.what for x in doctor.repair(["secrets.files"])] == [
+        f"Let only its owner read {two}."
+    ]
+    assert (mode(one), mode(two)) == (0o644, 0o600)
+
+
+def test_windows_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path / "secret", ONE, 0o644)
+    monkeypatch.setattr("sojourn.doctor.secrets.WINDOWS", True)
+    doctor, seen = closing_files(file)
+    assert seen.finding.verdict is Verdict.SKIPPED
+    assert list(doctor.repair(["secrets.files"])) == []
+    assert mode(file) == 0o644
+
+
+def test_the_settings_file_that_was_named_is_looked_at(tmp_path: Path) -> None:
+    config = written(tmp_path / "own.toml", f'secret = ["{ONE}"]', 0o644)
+    done = run(tmp_path, "doctor", "--config", str(config), "--area", "secrets", "--json", code=8)
+    (row,) = [x for x in json.loads(done.stdout)["checks"] if x["id"] == "secrets.files"]
+    assert row["verdict"] == "failure"
+    assert row["fix"]["command"] == f"chmod o= {config}"
 
 
 def test_two_servers_with_different_secrets(ledger: Ledger) -> None:

@@ -54,6 +54,9 @@ class Reason(StrEnum):
     NO_LICENSE = "no_license"
     NO_FEATURE = "no_feature"
     NO_SEAT = "no_seat"
+    LICENSE_SUSPENDED = "license_suspended"
+    LICENSE_EXPIRED = "license_expired"
+    LICENSE_NOT_YET_VALID = "license_not_yet_valid"
 
 
 class Unreadable(Exception):  # not a fault: what becomes of a row

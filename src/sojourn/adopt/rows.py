@@ -223,6 +223,11 @@ def _user(row: Mapping[str, Any], stored: Stored, terms: Terms) -> str | None:
         if terms.visitors and terms.kind is not Kind.USER_SESSIONS:
             return None
         raise Unreadable(Reason.NO_USER)
+    return user_of(value)
+
+
+def user_of(value: Any) -> str:
+    """Return the id that a value is. Raises Unreadable for what is no plain one."""
     text = str(value)
     plain = isinstance(value, str | int) and not isinstance(value, bool)
     if not plain or len(text) > USER_MAX or hidden(text):

@@ -16,10 +16,19 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from sojourn.adopt.formats import Reason, Unreadable
-from sojourn.adopt.rows import USER_MAX, Count, instant, require_live
-from sojourn.lease import Acquire, Lease, Usage
-from sojourn.license import Pool
-from sojourn.text import hidden
+from sojourn.adopt.rows import Count, instant, require_live, user_of
+from sojourn.lease import (
+    RESUMABLE,
+    Acquire,
+    DenialReason,
+    Denied,
+    Lease,
+    LeaseFilter,
+    seat_key,
+)
+from sojourn.license import Pool, WhenFull
+from sojourn.seating import refusal
+from sojourn.store import LIST_MAX
 from sojourn.token import new_id
 
 CLIENT_PREFIX = "adopted-"
@@ -27,6 +36,14 @@ FUTURE = 60_000
 """How far (ms) a heartbeat may lie ahead of the store's time: of a clock that is a little off."""
 ALL = ""
 """The name under which one license is given for all of the old ones."""
+WHY = {
+    DenialReason.SEAT_LIMIT: Reason.NO_SEAT,
+    DenialReason.FEATURE_UNKNOWN: Reason.NO_FEATURE,
+    DenialReason.LICENSE_SUSPENDED: Reason.LICENSE_SUSPENDED,
+    DenialReason.LICENSE_EXPIRED: Reason.LICENSE_EXPIRED,
+    DenialReason.LICENSE_NOT_YET_VALID: Reason.LICENSE_NOT_YET_VALID,
+}
+"""What a refused acquire is told as. The others are of leases and sessions that none of these has."""
 
 
 class SeatTerms(Struct, frozen=True, kw_only=True):
@@ -53,7 +70,11 @@ class Seats(Protocol):
 
     def acquire(self, requests: Sequence[Acquire]) -> Sequence[Any]: ...
 
-    def usage(self, pool_ids: Sequence[str]) -> Sequence[Usage | None]: ...
+    def pools(self, pool_ids: Sequence[str]) -> Sequence[Pool | None]: ...
+
+    def leases(
+        self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
+    ) -> tuple[list[Lease], int]: ...
 
     def now(self) -> int: ...
 
@@ -83,8 +104,9 @@ def adopt_seats(
     progress: Callable[[], None] = lambda: None,
 ) -> None:
     """Take over the seats of the living, a batch in each step. Safe to end at any point, and to run
-    again. `pools`: by license and feature. Without `write`, counts what is free."""
-    left: dict[str, int] = {}
+    again: what an earlier run took over is left alone. `pools`: by license and feature. Without `write`,
+    says what would be."""
+    held: dict[str, _Held] = {}
     told: set[str] = set()
     for rows in batches:
         now = store.now()
@@ -96,21 +118,27 @@ def adopt_seats(
             except Unreadable as error:
                 tally.skip(error.reason, str(row["name"]))
                 continue
-            if f"{seat.pool.id} {seat.client_id}" in told:
+            if seat.pool.id not in held:
+                held[seat.pool.id] = _Held(store, seat.pool)
+            name = f"{seat.pool.id} {seat.client_id}"
+            if name in told or seat.client_id in held[seat.pool.id].adopted:
                 tally.already_there += 1
                 continue
-            told.add(f"{seat.pool.id} {seat.client_id}")
+            told.add(name)
             wanted.append(seat)
-        granted = _taken(wanted, store) if write else _would_be(wanted, store, left)
-        for seat, is_granted in zip(wanted, granted, strict=True):
-            if is_granted:
+        if write:
+            refused = _taken(wanted, store)
+        else:
+            refused = [held[each.pool.id].would_refuse(each, now) for each in wanted]
+        for seat, why in zip(wanted, refused, strict=True):
+            if why is None:
                 tally.taken += 1
             else:
-                tally.skip(Reason.NO_SEAT, seat.name)
+                tally.skip(WHY[why], seat.name)
         progress()
 
 
-def _taken(wanted: Sequence[Wanted], store: Seats) -> list[bool]:
+def _taken(wanted: Sequence[Wanted], store: Seats) -> list[DenialReason | None]:
     asked = [
         Acquire(
             pool_id=each.pool.id,
@@ -120,21 +148,81 @@ def _taken(wanted: Sequence[Wanted], store: Seats) -> list[bool]:
         )
         for each in wanted
     ]
-    return [isinstance(answer, Lease) for answer in store.acquire(asked)] if asked else []
+    answers = store.acquire(asked) if asked else []
+    return [answer.reason if isinstance(answer, Denied) else None for answer in answers]
 
 
-def _would_be(wanted: Sequence[Wanted], store: Seats, left: dict[str, int]) -> list[bool]:
-    """Count down what is free. `left`: by pool, what earlier batches have left over."""
-    unknown = sorted({each.pool.id for each in wanted} - left.keys())
-    if unknown:
-        capacity = {each.pool.id: each.pool.policy.capacity for each in wanted}
-        for name, usage in zip(unknown, store.usage(unknown), strict=True):
-            left[name] = capacity[name] - (0 if usage is None else usage.in_use)
-    granted = []
-    for each in wanted:
-        left[each.pool.id] -= 1
-        granted.append(left[each.pool.id] >= 0)
-    return granted
+class _Held:
+    """What a pool of the store holds, as it was first seen; a dry run adds what it would take.
+
+    `adopted`: the clients whose seats an earlier run has taken over. One that has ended since, other than
+    by silence, is not taken again: its user has come over, or somebody ended it.
+    """
+
+    def __init__(self, store: Seats, pool: Pool) -> None:
+        self.pool = store.pools([pool.id])[0]
+        self.adopted: set[str] = set()
+        self._seats: dict[str, list[Lease]] = {}
+        which = LeaseFilter(license_id=pool.license_id, feature=pool.feature, include_ended=True)
+        after: str | None = None
+        while True:
+            page, now = store.leases(which, after=after, limit=LIST_MAX)
+            if not page:
+                break
+            after = page[-1].id
+            for lease in page:
+                self._add(lease, now)
+        self._victims = self._reclaimable(now)
+
+    def _add(self, lease: Lease, now: int) -> None:
+        live = lease.live(now)
+        ended = lease.ended_at is not None and lease.end_reason not in RESUMABLE
+        if lease.client_id.startswith(CLIENT_PREFIX) and (live or ended):
+            self.adopted.add(lease.client_id)
+        if live and self.pool is not None:
+            key = lease.seat_key(self.pool.policy.count_by)
+            self._seats.setdefault(key, []).append(lease)
+
+    def _reclaimable(self, now: int) -> list[tuple[str, bool]]:
+        """List the seats that whoever needs one gets, in the order of taking, and whether each is of
+        suspects: see `seating.PoolReader.reclaimable`."""
+        if self.pool is None or self.pool.policy.when_full is WhenFull.DENY:
+            return []
+        policy = self.pool.policy
+        found: list[tuple[bool, int, str, str]] = []
+        for key, leases in self._seats.items():
+            least = min(x.id for x in leases)
+            idle = [x.idle_since for x in leases if x.idle_since is not None]
+            if all(x.suspect_at + policy.linger <= now for x in leases):
+                found.append((False, max(x.last_beat_at for x in leases), least, key))
+            elif (
+                policy.when_full is WhenFull.EVICT_IDLE
+                and policy.idle_after is not None
+                and len(idle) == len(leases)
+                and max(idle) + policy.idle_after <= now
+            ):
+                found.append((True, max(idle), least, key))
+        return [(key, not is_idle) for is_idle, _, _, key in sorted(found)]
+
+    def would_refuse(self, seat: Wanted, now: int) -> DenialReason | None:
+        """Say why an acquire would refuse a seat, as `seating` decides; None: it would be granted."""
+        why = refusal(self.pool, now)
+        if self.pool is None or why is not None:
+            return why
+        policy = self.pool.policy
+        key = seat_key(policy.count_by, seat.user_id, seat.client_id)
+        if key in self._seats:
+            self._victims = [each for each in self._victims if each[0] != key]
+            return None
+        while len(self._seats) >= policy.capacity and self._victims:
+            silent = self._victims[0][1]
+            if not silent and len(self._victims) <= len(self._seats) - policy.capacity:
+                break  # a living, idle holder is never ended in vain
+            del self._seats[self._victims.pop(0)[0]]
+        if len(self._seats) >= policy.capacity:
+            return DenialReason.SEAT_LIMIT
+        self._seats[key] = []
+        return None
 
 
 def read_seat(
@@ -148,11 +236,9 @@ def read_seat(
     token, user = row.get("token"), row.get("user")
     if not token:
         raise Unreadable(Reason.NO_TOKEN)
-    user_id = "" if user is None else str(user)
-    if not user_id:
+    if user is None or user == "":
         raise Unreadable(Reason.NO_USER)
-    if len(user_id) > USER_MAX or hidden(user_id):
-        raise Unreadable(Reason.BAD_USER)
+    user_id = user_of(user)
     old = "" if row.get("license") is None else str(row["license"])
     license_id = terms.licenses.get(old, terms.licenses.get(ALL))
     if license_id is None:

@@ -34,6 +34,9 @@ WHY = {
     "no_feature": "That license of ours has no such feature: make it first, with sojourn feature set.",
     "bad_date": "When they were heard of last cannot be read, or lies in the future: see --timezone.",
     "no_seat": "Every seat of the pool is taken.",
+    "license_suspended": "The license is suspended: it grants nothing.",
+    "license_expired": "The license has expired: it grants nothing.",
+    "license_not_yet_valid": "The license is not valid yet: it grants nothing.",
 }
 
 

@@ -15,6 +15,7 @@ OPENERS = frozenset({"data", "store", "ledger", "config"})
 TAKEN = {
     "doctor": OPENERS | {"express", "url", "login", "page", "origin", "via"},
     "migrate": OPENERS,
+    "reconcile": OPENERS,
     "serve": OPENERS,
     "settings": OPENERS,
 }
@@ -39,15 +40,19 @@ class Called(Struct, frozen=True):
     def again(self, command: str) -> str:
         """Add to a Sojourn command the flags that lead it to the same store and server.
 
-        What is not ours stays as it is. A password in a URL is not repeated: `…` stands for it.
+        What is not ours stays as it is. A flag whose value holds a secret is left out: masked, it would
+        lead nowhere, and whoever set it has it in the environment or a settings file.
         """
         program, _, rest = command.partition(" ")
         if program != "sojourn":
             return command
         taken = TAKEN.get(rest.partition(" ")[0], FOLDER)
         said = [
-            f"--{name} {shlex.quote(mask_text(str(value)))}"
+            f"--{name} {shlex.quote(str(value))}"
             for name, value in self.flags.items()
-            if value is not None and name in taken and f"--{name} " not in command
+            if value is not None
+            and name in taken
+            and f"--{name} " not in command
+            and mask_text(str(value)) == str(value)
         ]
         return " ".join([command, *said])

@@ -111,6 +111,7 @@ def doctor(
     """
     from sojourn.adapters.express import EXPRESS
     from sojourn.doctor import examiners
+    from sojourn.doctor.doctor import mendable
 
     areas = _areas(area or [])
     given = {"store": store, "ledger": ledger, "data": data, "express": express}
@@ -124,13 +125,18 @@ def doctor(
     places = {"url": url, "login": login, "page": page, "origin": origin, "via": via}
     called = Called({**given, **places, "config": config})
     made = examiners.doctor(
-        loaded.settings, outside, loaded.faults, express=EXPRESS, again=called.again
+        loaded.settings,
+        outside,
+        loaded.faults,
+        express=EXPRESS,
+        again=called.again,
+        config=config or examiners.CONFIG,
     )
     with contextlib.closing(made) as opened:
         seen = _look(opened, areas, out)
         mended: list[Mended] = []
         if dry_run and not as_json:
-            _show_plan(seen, out, called, dry_run=True)
+            _show_plan(mendable(seen, {}), out, called, dry_run=True)
         elif fix and not dry_run:
             seen = _fix(opened, seen, mended, out, called, areas=areas, yes=yes)
     if as_json:
@@ -250,11 +256,11 @@ def _fix(
 ) -> list[Examined]:
     """Mend what is wrong, and what comes to light by that; each plan is shown first. Returns what is
     found afterwards; `mended` grows by what was done."""
-    from sojourn.doctor.doctor import ROUNDS_MAX, TRIES_MAX
+    from sojourn.doctor.doctor import ROUNDS_MAX, mendable
 
     tried: Counter[str] = Counter()
     for _ in range(ROUNDS_MAX):
-        planned = [each for each in seen if each.steps and tried[each.check.id] < TRIES_MAX]
+        planned = mendable(seen, tried)
         if not planned:
             break
         tried.update(each.check.id for each in planned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec import Struct
@@ -132,6 +132,8 @@ class Doctor:
                 continue
             if (ids and seen.check.id not in ids) or tried[seen.check.id] >= TRIES_MAX:
                 continue
+            if _held_back(seen.check, tried):
+                continue
             tried[seen.check.id] += 1
             if assure is not None:
                 assure()
@@ -148,6 +150,17 @@ class Doctor:
 def worst(seen: Sequence[Examined]) -> Verdict:
     """Return the worst verdict; OK if there is none."""
     return max((each.finding.verdict for each in seen), key=lambda v: v.rank, default=Verdict.OK)
+
+
+def mendable(seen: Sequence[Examined], tried: Mapping[str, int]) -> list[Examined]:
+    """Return those that the next round of a run mends. `tried`: how often, by check, this run has."""
+    able = [each for each in seen if each.steps and tried.get(each.check.id, 0) < TRIES_MAX]
+    under_way = [*tried, *(each.check.id for each in able)]
+    return [each for each in able if not _held_back(each.check, under_way)]
+
+
+def _held_back(check: Check, mended: Iterable[str]) -> bool:
+    return any(Area(name.partition(".")[0]) in check.not_after for name in mended)
 
 
 def _with_needs(every: Sequence[Check], ids: Sequence[str]) -> set[str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NO_FAULTS: Mapping[str, SettingsError] = MappingProxyType({})
 
+CONFIG = Path("sojourn.toml")
+
 
 class Outside(Struct, frozen=True, kw_only=True):
     """An address to look at as a browser does.
@@ -109,12 +111,14 @@ def doctor(
     *,
     express: Beside,
     again: Callable[[str], str] = str,
+    config: Path = CONFIG,
 ) -> Doctor:
-    """Return a doctor; it opens nothing before it looks, and is to be closed. `again`: see `Doctor`."""
+    """Return a doctor; it opens nothing before it looks, and is to be closed. `again`: see `Doctor`.
+    `config`: the file that settings are read from."""
     from sojourn.doctor.doctor import Doctor
     from sojourn.stores.open import repair_lock
 
-    found = examiners(settings, outside, faults, express=express)
+    found = examiners(settings, outside, faults, express=express, config=config)
     return Doctor(found, lambda: repair_lock(settings.ledger_url), again=again)
 
 
@@ -124,6 +128,7 @@ def examiners(
     faults: Mapping[str, SettingsError] = NO_FAULTS,
     *,
     express: Beside,
+    config: Path = CONFIG,
 ) -> list[Examiner]:
     """Say who looks, in the order in which they do. `faults`: what is wrong with the settings."""
     from sojourn.doctor.settings import FILE, WHERE, SettingsExaminer
@@ -151,7 +156,7 @@ def examiners(
     if blind:
         return [said]
     opened = Opened(settings)
-    found.append(_secrets(settings, opened))
+    found.append(_secrets(settings, opened, config))
     if outside is not None:
         found += _outside(settings, opened, outside, express)
     found += [_round_trip(settings, opened), _seats(settings, opened), Closing(opened)]
@@ -177,15 +182,18 @@ def needs_of(settings: Settings) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _secrets(settings: Settings, opened: Opened) -> Examiner:
+def _secrets(settings: Settings, opened: Opened, config: Path) -> Examiner:
     from sojourn.doctor.secrets import SecretsExaminer
 
     folder = DataFolder(settings.data)
-    files = [folder.secret_file, folder.server_file, Path("sojourn.toml"), Path(".env")]
+    urls = (settings.store, settings.ledger, settings.express)
+    values = (settings.admin_key, settings.metrics_key, settings.key)
     return SecretsExaminer(
         secrets_of(settings),
         made=settings.embedded,
-        files=files,
+        files=[folder.secret_file, folder.server_file],
+        beside=[config, Path(".env")],
+        values=[*values, *(url for url in urls if mask_text(url) != url)],
         ledger=opened.ledger,
         needs=needs_of(settings),
     )
@@ -231,7 +239,9 @@ def _outside(
     if secrets := secrets_of(settings):
         opens["Sojourn's"] = _opener(lambda: SignedTokens([each.encode() for each in secrets]))
         opens["Express's"] = _opener(lambda: express.cookies(secrets))
-    key = settings.key or settings.admin_key or DataFolder(settings.data).recall().key
+    known = DataFolder(settings.data).recall()
+    # The remembered key is for the remembered server; the settings' admin key is one to make, for none.
+    key = settings.key or (known.key if probe.ours(known.url) else "")
     server = ServerExaminer(
         probe, key=key, store=opened.store, keyring=opened.keyring, needs=needs_of(settings)
     )

@@ -35,13 +35,15 @@ POOLS_MAX = 20_000
 DENIALS_MAX = 500
 ACTOR = "system:doctor"
 ORPHANED = "orphaned"
+UNSURE = frozenset({Area.SCHEMA, Area.STORE})
+"""After repairs of these, what the ledger lacks may have been lost: nobody's seat is ended for it."""
 
 
 class Seen(Struct, frozen=True):
-    """What was read: pools of the ledger, leases that nobody accounts for, and why."""
+    """What was read: leases that nobody accounts for, and why."""
 
-    pools: tuple[Pool, ...]
     strays: tuple[tuple[Lease, str], ...]
+    strangers: int  # leases that the ledger says nothing about, for it knows none of them
     cut: bool  # there were more leases than were looked at
 
 
@@ -85,7 +87,8 @@ class _End:
                 what="End leases that belong to nothing any more.",
                 why="Their license or their session is gone; they hold seats all the same.",
                 rows=len(strays),
-                undo="A living client takes a seat again by itself, if it may.",
+                undo="Nothing brings them back: a client is told `revoked`, and takes no seat by itself. "
+                "Whoever opens it anew gets one, if there is one.",
             )
         ]
 
@@ -176,6 +179,7 @@ class SeatExaminer:
                 quick=name == "sweep",
                 needs=self._needs,
                 reads=frozenset(reads),
+                not_after=UNSURE if name == "orphans" else frozenset(),
             )
             for name, title, look, repair, reads in asked
         ]
@@ -202,26 +206,47 @@ class SeatExaminer:
         return wrong
 
     def seen(self) -> Seen:
-        """Read the live leases, in pages, and hold them against the ledger and the sessions."""
-        store, pools = self.store(), self.known()
-        names = {pool.id for pool in pools}
+        """Read the live leases, in pages, and hold them against the ledger and the sessions.
+
+        A ledger that knows none of their licenses is an empty, a new or another one: that says nothing
+        about them.
+        """
+        store, names = self.store(), {pool.id for pool in self.known()}
         strays: list[tuple[Lease, str]] = []
+        unknown: list[tuple[Lease, str]] = []
+        met, cut = False, True
         after: str | None = None
         for _ in range(LEASES_MAX // LIST_MAX):
             page, _ = store.leases(LeaseFilter(), after=after, limit=LIST_MAX)
             if not page:
-                return Seen(tuple(pools), tuple(strays), cut=False)
+                cut = False
+                break
             after = page[-1].id
+            page = [x for x in page if not x.pool_id.startswith(CANARY_LICENSE + ":")]  # a doctor's
             held = sorted({x.session_id for x in page if x.session_id is not None})
             gone = {i for i, why in zip(held, store.gone(held), strict=True) if why is not None}
+            # Asked after the page was read: a license may have been made while it was.
+            names |= self._found({x.pool_id for x in page} - names)
             for lease in page:
-                if lease.pool_id.startswith(CANARY_LICENSE + ":"):
-                    continue  # another doctor's
                 if lease.pool_id not in names:
-                    strays.append((lease, "its license or feature is not in the ledger"))
-                elif lease.session_id in gone:
+                    unknown.append((lease, "its license or feature is not in the ledger"))
+                    continue
+                met = True
+                if lease.session_id in gone:
                     strays.append((lease, "its session is gone"))
-        return Seen(tuple(pools), tuple(strays), cut=True)
+        if not met:
+            return Seen(tuple(strays), len(unknown), cut)
+        return Seen((*strays, *unknown), 0, cut)
+
+    def _found(self, pool_ids: set[str]) -> set[str]:
+        """Return the pools of these pools' licenses that the ledger knows."""
+        ledger, found = self.ledger(), set[str]()
+        for license_id in sorted({name.partition(":")[0] for name in pool_ids}):
+            after: str | None = None
+            while page := ledger.pools(license_id, after=after, limit=LIST_MAX):
+                found |= {pool.id for pool in page}
+                after = page[-1].id
+        return found
 
     def _pools(self) -> Finding:
         wrong = self.differing()
@@ -239,6 +264,16 @@ class SeatExaminer:
 
     def _orphans(self) -> Finding:
         seen = self.seen()
+        if seen.strangers and not seen.strays:
+            return warning(
+                f"The ledger knows no license of the {seen.strangers:,} leases that are held.",
+                means="It is empty, new or another store's: their holders keep their seats, and the next "
+                "ones are refused.",
+                fix=Fix(
+                    text="Set `ledger` to the one that the servers use; if that was lost, restore it from "
+                    "a backup, or make the licenses again."
+                ),
+            )
         if not seen.strays:
             looked = (
                 f"Each of the first {LEASES_MAX:,} leases belongs to somebody."

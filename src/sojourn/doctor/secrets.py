@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,11 +15,18 @@ from sojourn.clock import DAY
 from sojourn.errors import SettingsError
 from sojourn.finding import Area, Check, Finding, Fix, Part, Step, failure, ok, skipped, warning
 from sojourn.ledger import Instance, Ledger
+from sojourn.log import get_logger
 from sojourn.service.instances import running
 from sojourn.settings import check_secret
 from sojourn.token import Keyring
 
+log = get_logger(__name__)
+
 SHOWN_MAX = 10
+READ_MAX = 1 << 20
+"""Bytes of a settings file in which a secret is looked for."""
+WINDOWS = sys.platform == "win32"
+"""There files have lists of rights, which a mode does not tell."""
 NEW = Fix(
     text="Make a good one, and give it to every server. Put it first and the present one second: then "
     "nobody notices.",
@@ -34,29 +44,72 @@ SAME = Fix(
 )
 
 
-class Files(Struct, frozen=True):
-    """Files that hold secrets, and may be nobody else's to read."""
+class Exposed(Struct, frozen=True):
+    """A file that others have rights to. `ours`: of the data folder, a plain file and this user's own."""
 
-    paths: tuple[Path, ...]
+    path: Path
+    mode: int
+    ours: bool
 
-    def open_ones(self) -> list[tuple[Path, int]]:
+    @property
+    def others(self) -> bool:
+        """Tell whether everybody on this host has, not only a group."""
+        return bool(self.mode & stat.S_IRWXO)
+
+    @property
+    def command(self) -> str:
+        who = "go" if self.ours else "o" if self.others else "g"
+        return f"chmod {who}= {shlex.quote(str(self.path))}"
+
+
+class Files:
+    """Files that hold secrets, and may be nobody else's to read.
+
+    Those of the data folder are closed. Others may be read by services, by just these rights: what
+    closes them is said.
+    """
+
+    def __init__(self, own: Sequence[Path], beside: Sequence[Path], values: Sequence[str]) -> None:
+        """`beside`: files that are looked at where they hold one of the `values`."""
+        self.paths = tuple(dict.fromkeys((*own, *beside)))
+        self._own = frozenset(own)
+        self._values = tuple(each.encode() for each in values if each)
+
+    def open_ones(self) -> list[Exposed]:
         found = []
-        for path in self.paths:
+        for path in () if WINDOWS else self.paths:
             try:
-                mode = stat.S_IMODE(path.stat().st_mode)
+                at, link = path.stat(), path.is_symlink()
+                own = path in self._own
+                secret = own or self._holds_one(path)
             except OSError:
                 continue  # not there, or not ours to look at
-            if mode & 0o077:
-                found.append((path, mode))
+            mode = stat.S_IMODE(at.st_mode)
+            if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                mine = own and not link and stat.S_ISREG(at.st_mode) and _is_mine(at.st_uid)
+                found.append(Exposed(path, mode, mine))
         return found
 
+    def _holds_one(self, path: Path) -> bool:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            content = file.read(READ_MAX)
+        return any(value in content for value in self._values)
+
     def plan(self) -> Sequence[Step]:
-        return [_closed(path, mode) for path, mode in self.open_ones()]
+        return [_closed(each) for each in self.open_ones() if each.ours]
 
     def apply(self) -> Iterator[Step]:
-        for path, mode in self.open_ones():
-            path.chmod(mode & 0o700)
-            yield _closed(path, mode)
+        for each in self.open_ones():
+            if not each.ours:
+                continue
+            try:
+                _close(each)
+            except OSError as error:  # the next look tells of it
+                log.warning("doctor_cannot_close", file=str(each.path), error=str(error))
+                continue
+            yield _closed(each)
 
 
 class _Known(Struct, frozen=True):
@@ -76,15 +129,18 @@ class SecretsExaminer:
         *,
         made: bool,
         files: Sequence[Path] = (),
+        beside: Sequence[Path] = (),
+        values: Sequence[str] = (),
         ledger: Callable[[], Ledger] | None = None,
         needs: tuple[str, ...] = (),
     ) -> None:
-        """`made`: where none is set, the first start of a server makes one. `needs`: the checks without
-        which the ledger is not looked at."""
+        """`made`: where none is set, the first start of a server makes one. `files`: the data folder's,
+        which hold secrets; `beside`: others, which may hold one of these or of the `values`. `needs`: the
+        checks without which the ledger is not looked at."""
         self._needs = needs
         self._secrets = tuple(secrets)
         self._made = made
-        self._files = Files(tuple(files))
+        self._files = Files(files, beside, (*secrets, *values))
         self._ledger = ledger
 
     def checks(self) -> Sequence[Check]:
@@ -168,18 +224,30 @@ class SecretsExaminer:
         return ok(f"All {len(self._secrets)} secrets are long, and no known ones.")
 
     def _readable(self) -> Finding:
+        if WINDOWS:
+            return skipped(
+                "On Windows, who may read a file is not in its mode: nothing was looked at."
+            )
         found = self._files.open_ones()
         if not found:
             return ok("Only their owner can read the files that hold secrets.")
-        paths = " ".join(str(path) for path, _ in found)
+        evidence = [f"{each.path} has the mode {each.mode:04o}." for each in found]
+        text = "Take their rights away. If others do use this host, make a new secret."
+        if not all(each.ours for each in found):
+            text += " Doctor does so in the data folder alone: others' services may need theirs elsewhere."
+        fix = Fix(text=text, command="\n".join(each.command for each in found))
+        if not any(each.others for each in found):
+            return warning(
+                "A group on this host can read files that hold secrets.",
+                evidence=evidence,
+                means="Whoever is in that group can sign tokens and cookies for anybody.",
+                fix=fix,
+            )
         return failure(
             "Others on this host can read files that hold secrets.",
-            evidence=[f"{path} has the mode {mode:04o}." for path, mode in found],
+            evidence=evidence,
             means="Whoever has an account here can sign tokens and cookies for anybody.",
-            fix=Fix(
-                text="Take their rights away. If others do use this host, make a new secret.",
-                command=f"chmod go= {paths}",
-            ),
+            fix=fix,
         )
 
     def _all(self) -> Finding:
@@ -291,9 +359,22 @@ def _line(instance: Instance, mine: tuple[str, ...]) -> str:
     return f"{_name(instance)}: {shown}{here}"
 
 
-def _closed(path: Path, mode: int) -> Step:
+def _is_mine(owner: int) -> bool:
+    return os.geteuid() in (0, owner)
+
+
+def _close(file: Exposed) -> None:
+    """Take all rights from others, of the file itself: a link that came in its place is not followed."""
+    opened = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fchmod(opened, file.mode & stat.S_IRWXU)
+    finally:
+        os.close(opened)
+
+
+def _closed(file: Exposed) -> Step:
     return Step(
-        what=f"Let only its owner read {path}.",
-        why=f"Its mode is {mode:04o}.",
-        undo=f"chmod {mode:04o} {path}",
+        what=f"Let only its owner read {file.path}.",
+        why=f"Its mode is {file.mode:04o}.",
+        undo=f"chmod {file.mode:04o} {shlex.quote(str(file.path))}",
     )

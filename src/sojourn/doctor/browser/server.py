@@ -100,13 +100,32 @@ class ServerExaminer:
     def _trip(self) -> Finding:
         if not self._key:
             return skipped(
-                "There is no API key here: set SOJOURN_KEY to one of an admin or application."
+                "There is no API key for this server: set SOJOURN_KEY to one of an admin or application."
             )
+        if not self._is_server():
+            return skipped("What answers at the address is no server of Sojourn's: it got no key.")
         store, user, ids = self._store(), CANARY_USER + secrets.token_hex(6), list[str]()
         try:
             return self._fly(user, ids)
         finally:
             store.forget(user, session_ids=ids, pool_ids=[])
+
+    def _is_server(self) -> bool:
+        """Tell whether a server of Sojourn's answers: before it does, it is sent no key.
+
+        Only one reads a token of a seat, and says that the secret it is signed with is not its own.
+        """
+        nobody = LeaseClaims(
+            pool_id=f"{CANARY_LICENSE}:canary",
+            user_id=CANARY_USER,
+            client_id="doctor",
+            lease_id=new_id("lse_"),
+            fence=1,
+            issued_at=0,
+        )
+        token = Keyring([secrets.token_bytes(32)]).sign(nobody)
+        answer = self._ask("POST", BEAT, bearer=token, body={})
+        return answer.status == 401 and _code(answer) == "token_forged"
 
     def _fly(self, user: str, ids: list[str]) -> Finding:
         timeouts = {"lifetime": 60, "idleTimeout": 60}
