@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 from tests.e2e.cli_harness import make_license, run, run_json, serving
 from tests.e2e.old_tables import executing
 
@@ -168,3 +169,34 @@ def test_a_user_path_is_proposed(tmp_path: Path) -> None:
     assert "--user-path account.id" in said
     report = run_json(tmp_path, "adopt", "--from", old, "--user-path", "account.id")
     assert report["taken"] == 3
+
+
+def test_times_without_a_zone_are_in_the_databases(
+    postgres_url: str, licensed: str, tmp_path: Path
+) -> None:
+    """On PostgreSQL, which says what that is: nine hours ahead here."""
+    with executing(postgres_url) as execute:
+        name = make_url(postgres_url).database
+        execute(f"ALTER DATABASE \"{name}\" SET TimeZone TO 'Asia/Tokyo'")
+        execute(TABLE.replace("DATETIME", "TIMESTAMP"))
+        execute(INSERT, [row(1, beat=ago(5 - 9 * 3_600)), row(2, beat=ago(9_000 - 9 * 3_600))])
+    report = run_json(tmp_path, "adopt", "--from", postgres_url, "--license", licensed)
+    assert (report["taken"], skipped(report)) == (1, {"silent": 1})
+    assert report["source"]["timezone"] == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("flags", [(), ("--apply",)])
+def test_another_zone_is_asked_for(licensed: str, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Read as UTC, the living would beat in two hours, and who fell silent then would have a seat."""
+    old = f"sqlite:///{tmp_path}/old.db"
+    ahead = [row(n, beat=ago(5 - 7_200)) for n in (1, 2)]
+    with executing(old) as execute:
+        execute(TABLE)
+        execute(INSERT, [*ahead, row(3, beat=ago(5)), row(4, beat=ago(90_000))])
+    given = ("adopt", "--from", old, "--license", licensed, *flags)
+    done = run(tmp_path, *given, code=2)
+    assert "2 heartbeats of the living would lie in the future" in done.stderr
+    assert "--timezone" in done.stderr
+    assert seats(tmp_path) == set()
+    report = run_json(tmp_path, *given, "--timezone", "Etc/GMT-2")
+    assert (report["taken"], skipped(report)) == (2, {"silent": 2})

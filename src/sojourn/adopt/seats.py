@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from sojourn.adopt.formats import Reason, Unreadable
 from sojourn.adopt.rows import Count, instant, require_live, user_of
+from sojourn.clock import HOUR
 from sojourn.lease import (
     RESUMABLE,
     Acquire,
@@ -223,6 +224,27 @@ class _Held:
             return DenialReason.SEAT_LIMIT
         self._seats[key] = []
         return None
+
+
+def beats_ahead(
+    batches: Iterable[Sequence[Mapping[str, Any]]], zone: tzinfo, now: int
+) -> tuple[int, int]:
+    """Count the heartbeats of who is not over that lie in the future, and those of the last hour.
+
+    Are there more of the first, the times are of another zone: then the living look as if they came
+    from the future, and only who fell silent hours ago seems alive.
+    """
+    future = lately = 0
+    for row in (row for rows in batches for row in rows):
+        try:
+            require_live(row)
+            beat = instant(row.get("beat"), zone, Reason.BAD_DATE)
+        except Unreadable:
+            continue
+        if beat is not None and beat > now - HOUR:
+            future += beat > now + FUTURE
+            lately += beat <= now + FUTURE
+    return future, lately
 
 
 def read_seat(

@@ -176,7 +176,13 @@ def adopt(
         chosen = Kind(origin.kind)
         zone, told = zone_of(timezone, origin)
         if chosen is Kind.SEATS:
-            options = SeatOptions(licenses=license_ or (), zone=zone, told=told, apply=apply)
+            options = SeatOptions(
+                licenses=license_ or (),
+                zone=zone,
+                told=told,
+                named=timezone is not None,
+                apply=apply,
+            )
             adopt_seats(out, origin, settings, options, report)
             return
         terms = Terms(

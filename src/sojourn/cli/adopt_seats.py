@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from sojourn.cli.adopting import Origin
+from sojourn.cli.adopting import Origin, usage
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.output import Column, Output, count
 from sojourn.log import mask_text
@@ -46,6 +46,7 @@ class SeatOptions(Struct, frozen=True, kw_only=True):
     licenses: Sequence[str]
     zone: tzinfo
     told: str  # how the zone is known
+    named: bool  # by --timezone
     apply: bool
 
 
@@ -56,6 +57,8 @@ def adopt_seats(
     from sojourn.adopt import seats
 
     with _opened(settings) as (store, ledger):
+        if not options.named:
+            _check_zone(origin, options, store.now())
         pools = _pools(ledger)
         terms = seats.SeatTerms(
             licenses=_licenses(options.licenses, pools, ledger), zone=options.zone
@@ -81,6 +84,19 @@ def adopt_seats(
         out.json(facts)
         return
     _tell(out, tally, odd, options)
+
+
+def _check_zone(origin: Origin, options: SeatOptions, now: int) -> None:
+    """Raise Failure where the heartbeats tell that their times are not of the zone that is assumed."""
+    from sojourn.adopt import seats
+
+    future, lately = seats.beats_ahead(origin.batches(), options.zone, now)
+    if future > lately:
+        raise usage(
+            f"{count(future, 'heartbeat')} of the living would lie in the future, and {lately:,} in the last"
+            f" hour: the times are not of {options.told}.",
+            "Name the zone of whoever wrote them with --timezone, as Europe/Oslo.",
+        )
 
 
 @contextlib.contextmanager

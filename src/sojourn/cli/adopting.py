@@ -85,6 +85,7 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
         # Of connect-pg-simple, and of Flask-Session on psycopg2, times are in the writer's zone.
         naive = found.kind == "connect-pg-simple" or "created" in found.columns
         local = naive and found.kind in ("connect-pg-simple", "flask-session")
+        local |= found.kind == SEATS  # whoever beats writes with NOW(), mostly
         place = f"{parsed.host}:{parsed.port}/{parsed.database}/{found.name}"
         yield Origin(
             kind=found.kind,
