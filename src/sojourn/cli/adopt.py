@@ -176,12 +176,9 @@ def adopt(
         chosen = Kind(origin.kind)
         zone, told = zone_of(timezone, origin)
         if chosen is Kind.SEATS:
+            named = timezone is not None
             options = SeatOptions(
-                licenses=license_ or (),
-                zone=zone,
-                told=told,
-                named=timezone is not None,
-                apply=apply,
+                licenses=license_ or (), zone=zone, told=told, named=named, apply=apply
             )
             adopt_seats(out, origin, settings, options, report)
             return
