@@ -228,7 +228,7 @@ class SessionData(dict[str, Any]):
             self.late = _caller()
 
     def __getitem__(self, key: str) -> Any:
-        if not self.accessed:
+        if not self.accessed or self.fault is not None:
             self.touch()
         return super().__getitem__(key)
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -13,9 +14,13 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 from tests.adapters.asgi_site import DEADLINE, World, application
 
+from sojourn.adapters.account import Account
 from sojourn.adapters.asgi import RUNNER_IDLE, SessionMiddleware
+from sojourn.adapters.asgi_account import AsgiAccount
 from sojourn.errors import SettingsError
+from sojourn.people.calls import LIVE
 from sojourn.service.request_session import Rules
+from sojourn.session import Begin, Begun
 
 
 @pytest.fixture
@@ -128,3 +133,67 @@ def test_without_asyncio_the_start_says_so(world: World) -> None:
 def test_a_wrong_rule_stops_the_start() -> None:
     with pytest.raises(SettingsError):
         SessionMiddleware(application(), rules=Rules(limit=0))
+
+
+# The page's live socket
+
+
+def test_live_sockets_of_loops_that_have_closed_are_let_go(world: World) -> None:
+    """An application without a lifespan runs in a loop after another, as under test clients."""
+    app = SessionMiddleware(application(), desk=world.desk, account=Account())
+    listening = len(world.service.ended)
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def scenario(cookie: bytes) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        asked = [{"type": "websocket.connect"}]
+        sent: asyncio.Queue[Any] = asyncio.Queue()
+        told = asyncio.Event()
+
+        async def receive() -> Any:
+            if asked:
+                return asked.pop()
+            await told.wait()
+            return {"type": "websocket.disconnect"}
+
+        scope = {
+            "type": "websocket",
+            "path": LIVE,
+            "query_string": b"",
+            "scheme": "wss",
+            "headers": [
+                (b"host", b"app.example"),
+                (b"origin", b"https://app.example"),
+                (b"cookie", cookie),
+            ],
+        }
+        async with asyncio.timeout(DEADLINE):
+            serving = asyncio.create_task(app(scope, receive, sent.put))
+            assert (await sent.get())["type"] == "websocket.accept"
+            assert "changed" in (await sent.get())["text"]
+            told.set()
+            await serving
+
+    (begun,) = world.service.begin([Begin(user_id="ann")])
+    assert isinstance(begun, Begun)
+    cookie = f"{world.desk.rules.cookie.sent_as(https=True)}={world.desk.codec.encode(begun.token)}"
+    for _ in range(4):
+        asyncio.run(scenario(cookie.encode()))
+    gc.collect()
+    assert sum(each() is not None for each in loops) <= 1  # the last, until there is another
+    assert len(world.service.ended) <= listening + 1
+
+
+def test_a_live_socket_is_of_the_desk_that_is_there() -> None:
+    """Tests put another in its place, within the same loop."""
+    first, second = World(), World()
+    account = AsgiAccount(Account())
+
+    async def scenario() -> list[Any]:
+        lives = [account._live(each.desk, each.service) for each in (first, second, second)]
+        await account.close()
+        return lives
+
+    one, two, again = asyncio.run(scenario())
+    assert one is not two
+    assert two is again

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -186,3 +188,44 @@ def test_nobody_is_left_waiting_and_there_is_a_limit(monkeypatch: pytest.MonkeyP
             assert (await again).reason is GoneReason.ENDED
 
     asyncio.run(scenario())
+
+
+def test_who_waits_outlives_a_bug(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault that nobody foresaw ends no look-out, and is told once."""
+    monkeypatch.setattr(over, "POLL_IN_TROUBLE", 0.01)
+    world = World()
+    real = world.service.gone
+    failed: list[Any] = []
+
+    def gone(ids: Any) -> Any:
+        if len(failed) < 3:
+            failed.append(ids)
+            raise RuntimeError("a bug")
+        return real(ids)
+
+    monkeypatch.setattr(world.service, "gone", gone)
+    gone_at_last = wait_for(world, lambda each: world.service.end([End(ids=(each,))]))
+    assert gone_at_last.reason is GoneReason.ENDED
+    assert len(failed) == 3
+    assert caplog.text.count("watch_failed") == 1
+
+
+def test_event_loops_that_have_closed_are_let_go() -> None:
+    world = World()
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def scenario() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        session_id = begin(world)
+        waiting = asyncio.create_task(world.desk.endings.of(session_id))
+        await asyncio.sleep(0)
+        world.service.end([End(ids=(session_id,))])
+        async with asyncio.timeout(DEADLINE):
+            await waiting
+
+    for _ in range(5):
+        asyncio.run(scenario())
+    gc.collect()
+    assert sum(each() is not None for each in loops) <= 1  # the last, until there is another

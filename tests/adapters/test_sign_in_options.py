@@ -145,7 +145,24 @@ def test_flask_has_both(world: World) -> None:
         assert persistent(given) is bool(remember)
 
 
+def test_who_is_there_depends_on_the_header_too(world: World) -> None:
+    """Where a view asks for nothing else, and nobody is there: a cache must not tell it to others."""
+    desk = world.make_desk(rules=Rules(header_tokens=True))
+    app = Flask(__name__)
+    Sojourn(app, desk=desk)
+    app.add_url_rule("/who", "who", lambda: jsonify(visit.user_id))
+    assert set(app.test_client().get("/who").vary) == {"Cookie", "Authorization"}
+    with override_settings(ROOT_URLCONF=__name__, SOJOURN={"desk": desk}, MIDDLEWARE=[OURS]):
+        django = wsgi_driver(WSGIHandler())
+        answer = django("GET", "/who", {}, https=False, peer="192.0.2.1")
+    assert set(answer.all("vary")[0].split(", ")) == {"Cookie", "Authorization"}
+
+
 # Django
+
+
+def who_is_there(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"user": request.sojourn.user_id})
 
 
 def sign_in(request: HttpRequest) -> JsonResponse:
@@ -162,7 +179,7 @@ def change_password(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"user": request.user.get_username()})
 
 
-urlpatterns = [path("login", sign_in), path("password", change_password)]
+urlpatterns = [path("who", who_is_there), path("login", sign_in), path("password", change_password)]
 
 
 def ours(answer: Answer) -> list[str]:

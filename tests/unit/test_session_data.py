@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.data import SessionData
-from sojourn.errors import InvalidInput
+from sojourn.errors import InvalidInput, StoreUnavailable
 
 STORED = {"name": "Ann", "cart": ["a"], "deep": {"list": [{"n": 1}]}, "count": 1}
 
@@ -231,3 +231,20 @@ def test_a_delta_turns_one_into_the_other(before: dict[str, Any], after: dict[st
     assert not any(
         json.dumps(before.get(k, ...), default=repr) == json.dumps(v) for k, v in delta.set.items()
     )
+
+
+def test_each_look_at_data_that_cannot_be_had_says_so() -> None:
+    data = SessionData()
+    data.fault = StoreUnavailable("down")
+    looks: list[Callable[[], object]] = [
+        lambda: data["x"],
+        lambda: data.get("x"),
+        lambda: "x" in data,
+        lambda: data.model(dict),
+        lambda: data.pop("x"),
+        lambda: list(data),
+    ]
+    for look in (*looks, *looks):
+        with pytest.raises(StoreUnavailable):
+            look()
+    assert data.accessed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -27,6 +28,8 @@ class AsgiAccount:
         self._lives: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Live] = (
             weakref.WeakKeyDictionary()
         )
+        self._lock = threading.Lock()
+        self._desk: Desk | None = None
 
     async def serve(self, desk: Desk, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer a request if it is for us; tell whether it was."""
@@ -55,10 +58,19 @@ class AsgiAccount:
 
     def _live(self, desk: Desk, sessions: SessionService) -> Live:
         loop = asyncio.get_running_loop()
-        live = self._lives.get(loop)
-        if live is None:
+        with self._lock:
+            live = self._lives.get(loop)
+            if live is not None and desk is self._desk:
+                return live
+            # A watch knows its loop, so that the loops that have closed are kept by it. Tests put another
+            # desk in the place of one.
+            for each in [
+                each for each in self._lives if each.is_closed() or desk is not self._desk
+            ]:
+                self._lives.pop(each).detach()
+            self._desk = desk
             live = self._lives[loop] = Live(desk.people, sessions)
-        return live
+            return live
 
 
 def _read(mount: Mount, desk: Desk, scope: Scope, path: str) -> tuple[PersonRequest, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import weakref
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ class Endings:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._lock = threading.Lock()
         self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = (
             weakref.WeakKeyDictionary()
         )
@@ -45,11 +47,17 @@ class Endings:
         loop = asyncio.get_running_loop()
         watch = self._watches.get(loop)
         if watch is None:
-            watch = self._watches[loop] = _Watch(self._sessions)
+            with self._lock:
+                # A watch knows its loop, so that the loops that have closed are kept by it.
+                for closed in [each for each in self._watches if each.is_closed()]:
+                    del self._watches[closed]
+                watch = self._watches[loop] = _Watch(self._sessions)
         return await watch.wait(session_id)
 
     def _wake(self) -> None:
-        for loop, watch in list(self._watches.items()):
+        with self._lock:
+            watches = list(self._watches.items())
+        for loop, watch in watches:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(watch.woken.set)
 
@@ -94,6 +102,10 @@ class _Watch:
             except (StoreError, Overloaded) as fault:  # who waits goes on waiting
                 if not told:
                     log.warning("sessions_unavailable", code=fault.code, error=fault.message)
+                told, pause = True, POLL_IN_TROUBLE
+            except Exception as fault:  # noqa: BLE001 - a watch outlives every fault, and says so
+                if not told:
+                    log.warning("watch_failed", error=str(fault), kind=type(fault).__name__)
                 told, pause = True, POLL_IN_TROUBLE
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

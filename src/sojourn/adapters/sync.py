@@ -66,6 +66,7 @@ class SyncVisit:
             except (StoreError, Overloaded, CookiesTooLarge) as fault:
                 self.fault = fault
                 raise
+            visit.asked = True
             self._visit = visit
             if self._left:
                 visit.data.close()

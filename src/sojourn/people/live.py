@@ -127,9 +127,15 @@ class Live:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 self._loop.call_soon_threadsafe(self._woken.set)
 
+    def detach(self) -> None:
+        """Hear no more of what this process ends; sockets that are open are told within the next look."""
+        with contextlib.suppress(ValueError):
+            self._sessions.ended.remove(self.wake)
+
     async def stop(self) -> None:
         """Close every socket, and look no more."""
         self._stopped = True
+        self.detach()
         for socket in self._sockets:
             socket.wake.set()
         if self._watching is not None:

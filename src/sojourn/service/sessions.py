@@ -207,7 +207,7 @@ class SessionService:
         return at
 
     def _tell(self) -> None:
-        for listener in self.ended:
+        for listener in tuple(self.ended):  # a listener may leave meanwhile
             listener()
 
     def gone(self, ids: Sequence[str]) -> list[Gone | None]:
