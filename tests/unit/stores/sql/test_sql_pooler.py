@@ -25,7 +25,10 @@ from sojourn.testing.servers import Server
 
 SET = "SELECT name, setting FROM pg_settings WHERE name <> 'application_name' ORDER BY name"
 LEFT = "SELECT name FROM pg_prepared_statements UNION ALL SELECT name FROM pg_cursors"
-LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+LOCKS = """
+SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND d.datname = current_database()
+"""
 """What a neighbor would find on a connection that it gets after us."""
 
 
