@@ -23,9 +23,8 @@ from sojourn.testing.builders import beat, look_up, pool, take
 WAITING = {
     Backend.POSTGRES: "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     " AND datname = current_database()",
-    Backend.MYSQL: "SELECT count(*) FROM information_schema.innodb_trx AS t"
-    " JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id"
-    " WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()",
+    Backend.MYSQL: "SELECT variable_value + 0 FROM information_schema.global_status"
+    " WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
 }
 DEADLINE = 20.0  # seconds
 
