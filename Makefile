@@ -4,8 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Test workers. What needs no server keeps a core busy each; the rest waits for others half of its time.
-QUICK_JOBS ?= 2
+# Test workers. Each waits for others a part of its time, so three keep two cores busy.
+QUICK_JOBS ?= 3
 JOBS ?= 3
 
 # The newest usable Python, unless PYTHON names one. Looked for only when .venv has to be made.
