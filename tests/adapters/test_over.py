@@ -148,9 +148,15 @@ class Plain:
         return self._service.save(saves)
 
 
-def test_who_waits_outlives_an_outage(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(StoreUnavailable("away"), "sessions_unavailable"), (RuntimeError("a bug"), "watch_failed")],
+    ids=["outage", "bug"],
+)
+def test_who_waits_outlives_any_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception, told: str
 ) -> None:
+    """A fault ends no look-out, and is told once."""
     monkeypatch.setattr(over, "POLL_IN_TROUBLE", 0.01)
     world = World()
     real = world.service.gone
@@ -159,14 +165,14 @@ def test_who_waits_outlives_an_outage(
     def gone(ids: Any) -> Any:
         if len(failed) < 3:
             failed.append(ids)
-            raise StoreUnavailable("away")
+            raise fault
         return real(ids)
 
     monkeypatch.setattr(world.service, "gone", gone)
     gone_at_last = wait_for(world, lambda each: world.service.end([End(ids=(each,))]))
     assert gone_at_last.reason is GoneReason.ENDED
     assert len(failed) == 3
-    assert caplog.text.count("sessions_unavailable") == 1
+    assert caplog.text.count(told) == 1
 
 
 def test_nobody_is_left_waiting_and_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,28 +194,6 @@ def test_nobody_is_left_waiting_and_there_is_a_limit(monkeypatch: pytest.MonkeyP
             assert (await again).reason is GoneReason.ENDED
 
     asyncio.run(scenario())
-
-
-def test_who_waits_outlives_a_bug(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A fault that nobody foresaw ends no look-out, and is told once."""
-    monkeypatch.setattr(over, "POLL_IN_TROUBLE", 0.01)
-    world = World()
-    real = world.service.gone
-    failed: list[Any] = []
-
-    def gone(ids: Any) -> Any:
-        if len(failed) < 3:
-            failed.append(ids)
-            raise RuntimeError("a bug")
-        return real(ids)
-
-    monkeypatch.setattr(world.service, "gone", gone)
-    gone_at_last = wait_for(world, lambda each: world.service.end([End(ids=(each,))]))
-    assert gone_at_last.reason is GoneReason.ENDED
-    assert len(failed) == 3
-    assert caplog.text.count("watch_failed") == 1
 
 
 def test_event_loops_that_have_closed_are_let_go() -> None:
