@@ -314,7 +314,7 @@ class Stream:
         self._may_repair = may_repair
         self._current = run.current
         self._told = 0
-        self._wrong = {name for name, x in rounds.latest().items() if x.seen.finding.verdict.rank}
+        self._wrong: set[str] | None = None  # the page may be older than what was found last
 
     def news(self, now: int) -> bytes:
         """Tell what is new: each check that was looked at meanwhile, and how far it is; while the run
@@ -334,11 +334,12 @@ class Stream:
         upto = len(run.seen)
         looked = [row(each.check, Latest(each, now), now) for each in run.seen[self._told : upto]]
         self._told = upto
-        wrong = {each.check for each in looked if each.problem}
-        if any((each.check in self._wrong) != each.problem for each in looked):
+        shown = self._wrong
+        if shown is None or any((each.check in shown) != each.problem for each in looked):
             # It moves between what is wrong and what is fine.
-            self._wrong = self._wrong - {each.check for each in looked} | wrong
-            return [self._areas(all_rows(self._rounds, now))]
+            found = all_rows(self._rounds, now)
+            self._wrong = {each.check for each in found if each.problem}
+            return [self._areas(found)]
         return [
             partial(f"#{each.dom}", "outerMorph", self._render("_check.html", row=each))
             for each in looked

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.patient import MISSING, SLOW, Patient
+from tests.patient import DEADLINE, MISSING, SLOW, Patient
 
 from sojourn.clock import ManualClock
-from sojourn.console.doctor import digest
+from sojourn.console.doctor import Stream, digest
 from sojourn.doctor.findings import SIZE_MAX, FindingsFolder
 from sojourn.doctor.runs import Rounds
 from sojourn.finding import Posted, Verdict, failure, ok
@@ -50,6 +50,22 @@ def test_all_show_what_any_of_them_found_last(folder: Path) -> None:
     one.rounds.quick()
     assert two.found()["store.speed"] == SLOW.title
     assert digest(two.rounds) == digest(one.rounds)
+
+
+def test_a_page_hears_of_what_was_found_before_it_listened() -> None:
+    """A check may be over before the answer to the page begins. What is wrong is shown apart all the same."""
+    patient, clock = Patient(schema_tables=MISSING), ManualClock(START)
+    rounds = Rounds(patient.doctor(), now=clock.now)
+    rounds.look().wait_for_end()
+    gate = patient.hold("store.clock")
+    run = rounds.look()
+    assert patient.asked.wait(DEADLINE)
+    said = Stream(rounds, run, may_repair=True).news(clock.now()).decode()
+    gate.set()
+    run.wait_for_end()
+    apart = said.partition('id="problems"')[2].partition("</section>")[0]
+    assert 'id="check-schema-tables"' in apart
+    assert "Repair this alone" in apart
 
 
 def test_what_cannot_be_shared_is_shown_where_it_was_found(
