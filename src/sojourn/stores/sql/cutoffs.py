@@ -28,7 +28,7 @@ AND s.created_at + 0 > coalesce(
 AND s.created_at + 0 > coalesce((SELECT c.cut_at FROM sojourn_session_users AS c WHERE c.user_id = ''), -1)"""
 """Which sojourn_sessions AS s are live."""
 STAYING = """
-SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
+SELECT {now}, s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session} ORDER BY s.id {share}
 """.replace("{live_session}", LIVE)
 CUTS = "u.cut_at, u.cut_by, u.cut_reason, e.cut_at, e.cut_by, e.cut_reason"
 """What {join_cuts} adds to sojourn_sessions AS s."""
@@ -129,7 +129,7 @@ def not_live(tx: Tx, ids: Iterable[str]) -> set[str]:
     if not named:
         return named
     params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(named))}
-    return named - {row[0] for row in tx.rows(STAYING, params)}
+    return named - {row[1] for row in tx.judged(tx.rows(STAYING, params))}
 
 
 def behind(tx: Tx, now: int, limit: int) -> list[str]:

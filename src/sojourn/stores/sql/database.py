@@ -134,6 +134,15 @@ class Tx:
         self.judge(now)
         return now
 
+    def judged(self, rows: Rows) -> Rows:
+        """Return rows that begin with now, once it is judged. Where none came, all may have been left out
+        by that same now: so it is asked for. Raises `Again`, as `judge` does."""
+        if rows:
+            self.judge(int(rows[0][0]))
+        else:
+            self.now()
+        return rows
+
     def judge(self, now: int, pulse: int | None = None) -> None:
         """Raise `Again` where, by `now`, somebody has set the clock. `pulse` is the last, where that is
         known."""

@@ -20,7 +20,8 @@ from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.seats import end_leases, lock_live
 
 OF_USER = """
-SELECT s.id FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session} ORDER BY s.created_at, s.id
+SELECT {now}, s.id FROM sojourn_sessions AS s WHERE s.user_id = :user AND {live_session}
+ORDER BY s.created_at, s.id
 """.replace("{live_session}", LIVE)
 LOCK = """
 SELECT {now}, s.id, s.user_id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}
@@ -69,13 +70,13 @@ class EndVerb(Verbs):
         def work(tx: Tx) -> list[str]:
             named = ids
             if named is None:
-                rows = tx.rows(OF_USER, {"now": tx.instant, "user": user_id})
-                named = [row[0] for row in rows]
+                rows = tx.judged(tx.rows(OF_USER, {"now": tx.instant, "user": user_id}))
+                named = [row[1] for row in rows]
             wanted = set(named) - set(keep)
             if not wanted:
                 return []
             params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(wanted))}
-            found = {row[1]: row for row in tx.rows(LOCK, params)}
+            found = {row[1]: row for row in tx.judged(tx.rows(LOCK, params))}
             endings = [
                 Ending(id=row[1], user_id=row[2], at=int(row[0]), reason=reason, actor=actor)
                 for row in (found[i] for i in dict.fromkeys(named) if i in found)

@@ -220,7 +220,7 @@ class SeatVerbs(Verbs):
             {"user": user_id} if ids is None else {"ids": self._db.dialect.keys(sorted(set(ids)))}
         )
         query = HELD_OF_USER if ids is None else HELD
-        rows = self._db.read(lambda tx: tx.rows(query, named | {"now": tx.instant}))
+        rows = self._db.read(lambda tx: tx.rows(query, named | {"now": tx.now()}))
         return {row[0]: int(row[1]) for row in rows}
 
     def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
@@ -259,7 +259,7 @@ def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
     """Return now, and the pools there are."""
     if not pool_ids:
         return 0, {}
-    rows = tx.rows(POOLS, {"now": tx.instant, "ids": tx.dialect.keys(set(pool_ids))})
+    rows = tx.judged(tx.rows(POOLS, {"now": tx.instant, "ids": tx.dialect.keys(set(pool_ids))}))
     found = {row[1]: pool_of(row[2:]) for row in rows}
     known = {pool_id: pool for pool_id, pool in found.items() if pool is not None}
     return (int(rows[0][0]) if rows else 0), known
@@ -281,6 +281,8 @@ def lock_live(tx: Tx, ids: Sequence[str], now: int | None = None) -> tuple[list[
     lock_pools_of(tx, ids)
     params = {"now": tx.instant if now is None else now, "ids": tx.dialect.keys(ids)}
     rows = tx.rows(LOCK_LIVE, params)
+    if now is None:
+        tx.judged(rows)
     return [lease_of(row[1:]) for row in rows], int(rows[0][0]) if rows else 0
 
 

@@ -133,7 +133,9 @@ class SessionVerbs(Verbs):
         if not ids:
             return []
         keys = self._db.dialect.keys(sorted(set(ids)))
-        rows = self._db.read(lambda tx: tx.rows(GONE, {"now": tx.instant, "ids": keys}))
+        rows = self._db.read(
+            lambda tx: _judged(tx, tx.rows(GONE, {"now": tx.instant, "ids": keys}))
+        )
         found = {row[1]: _why_gone(row, *row[-3:]) for row in rows}
         absent = Gone(reason=GoneReason.ABSENT)
         return [found.get(session_id, absent) for session_id in ids]
@@ -163,7 +165,10 @@ class SessionVerbs(Verbs):
             if not tx.dialect.returning:
                 tx.do(TOUCH, params)
             touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCHED)
-            return {row[0] for row in tx.rows(touch, params)}
+            found = {row[0] for row in tx.rows(touch, params)}
+            if len(found) < len(set(ids)):
+                tx.now()  # it may be that somebody has set the clock
+            return found
 
         live = self._db.write(work)
         return [session_id in live for session_id in ids]
@@ -225,7 +230,7 @@ class SessionVerbs(Verbs):
         shown = _listed(self._db, FIRST_PAGE if after is None else NEXT_PAGE, params)
         total = len(shown)
         if after is not None or total >= bounded(limit):  # else the page itself is all there is
-            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
+            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.now(), "user": user_id}))
             total = int(rows[0][0])
         return SessionPage(sessions=tuple(shown), total=total)
 
@@ -315,9 +320,9 @@ def _mysql_save(count: int) -> str:
 
 def _lock(tx: Tx, ids: Sequence[str]) -> Rows:
     """Lock the live ones of these sessions: rows of now and SESSION_COLUMNS."""
-    return _judged(tx, tx.rows(LOCK, {"now": tx.instant, "ids": tx.dialect.keys(ids)}))
+    return tx.judged(tx.rows(LOCK, {"now": tx.instant, "ids": tx.dialect.keys(ids)}))
 
 
 def _listed(db: Database, query: str, params: dict[str, Any]) -> list[Session]:
-    rows = db.read(lambda tx: tx.rows(query, params | {"now": tx.instant}))
+    rows = db.read(lambda tx: tx.judged(tx.rows(query, params | {"now": tx.instant})))
     return [session_of(row[1:], int(row[0])) for row in rows]
