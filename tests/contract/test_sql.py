@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.databases import Reused, copied
 
 from sojourn.clock import ManualClock
+from sojourn.errors import StoreUnavailable
 from sojourn.store import Store
 from sojourn.stores import open as stores
 from sojourn.stores.sql import server as sql_server
@@ -253,7 +257,31 @@ def set_mariadb(server_wall: WallClock) -> Iterator[Server]:
         yield server
 
 
+class AskedAgain:
+    """A store on a server that counts its own timeouts by the clock that was set, and may end a connection
+    over it: what it did not answer is asked again, as clients do."""
+
+    ATTEMPTS = 3
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._store, name)
+        return partial(self._ask, verb) if callable(verb) else verb
+
+    def _ask(self, verb: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        for _ in range(self.ATTEMPTS - 1):
+            with contextlib.suppress(StoreUnavailable):
+                return verb(*given, **named)
+        return verb(*given, **named)
+
+
 class OnSetServer(OnOwnClock, StoreClocks):
+    @pytest.fixture
+    def open_at(self) -> Callable[[str], Any]:
+        return lambda url: AskedAgain(stores.open_store(url))
+
     @pytest.fixture
     def wall(self, server_wall: WallClock) -> WallClock:
         server_wall.shift()
