@@ -64,6 +64,7 @@ class LicenseChange(Struct, frozen=True, kw_only=True):
     status: LicenseStatus | UnsetType = UNSET
     valid_from: int | None | UnsetType = UNSET
     valid_until: int | None | UnsetType = UNSET
+    allowed_origins: tuple[str, ...] | UnsetType = UNSET
 
 
 class SweepRun(Struct, frozen=True, kw_only=True):
@@ -153,6 +154,12 @@ class Ledger(Protocol):
 
     def license_names(self, license_ids: Sequence[str]) -> dict[str, str]:
         """Return the names of licenses; those that are not there are left out."""
+
+    def license_origins(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the origins that licenses allow; those that are not there are left out."""
+
+    def allowed_origins(self, *, limit: int) -> set[str]:
+        """Return the origins that any license allows; of more than `limit`, about so many."""
 
     def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey: ...
 

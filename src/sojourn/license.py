@@ -105,6 +105,9 @@ class License(Struct, frozen=True, kw_only=True):
     valid_from: int | None = None
     valid_until: int | None = None
     created_at: int = 0
+    allowed_origins: tuple[
+        str, ...
+    ] = ()  # of pages that may use its key; see `origin.origin_allowed`
 
 
 class Pool(Struct, frozen=True, kw_only=True):

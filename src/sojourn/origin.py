@@ -1,4 +1,5 @@
-"""Where a request comes from: the client's address and scheme, as trusted proxies report them. No I/O.
+"""Where a request comes from: the client's address and scheme, as trusted proxies report them, and the
+origin of the page that sends it. No I/O.
 
 `X-Forwarded-For` and `X-Forwarded-Proto` are believed only as far as the chain of trusted hops reaches
 (ASVS 5.0 4.1.3): from the right, every address is skipped that is itself trusted, and the first that
@@ -9,17 +10,32 @@ must not be trusted.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
-from sojourn.errors import SettingsError
+from sojourn.errors import InvalidInput, SettingsError
 
 PRIVATE = (
     *("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
     *("169.254.0.0/16", "fe80::/10", "100.64.0.0/10"),
 )
 """What the word `private` stands for."""
+
+ORIGINS_MAX = 50
+"""Origins that a license allows."""
+ORIGIN_MAX = 300
+"""Characters of an origin."""
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_ORIGIN = re.compile(
+    rf"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    rf"(?P<host>(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+)
+_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_NO_ORIGIN = frozenset(("about", "blob", "data", "file", "javascript", "ws", "wss"))
+"""Schemes whose pages browsers say no origin of, and those that are no pages'."""
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -107,6 +123,65 @@ def is_elsewhere(*, host: str, site: str, sender: str, trusted: Collection[str] 
     if site:
         return site not in ("same-origin", "none")
     return bool(sender) and sender.partition("://")[2].lower() != host.lower()
+
+
+def foreign_origin(*, host: str, site: str, sender: str) -> str | None:
+    """Return the origin of a page elsewhere that sent a request; None if it is our own, or no page.
+
+    The arguments are the headers Host, Sec-Fetch-Site and Origin. Unlike `is_elsewhere`, a browser's
+    extension counts as elsewhere even where its permissions let it read everything.
+    """
+    if not sender or site == "same-origin":
+        return None
+    return None if sender.partition("://")[2].lower() == host.lower() else sender
+
+
+def check_origin(text: str) -> str:
+    """Return an origin as browsers write it in the header Origin. Raises InvalidInput.
+
+    `https://*.example.com` stands for every subdomain of example.com, but not for itself. A wildcard
+    takes HTTPS, and at least two labels after it.
+    """
+    found = _ORIGIN.fullmatch(text.lower()) if len(text) <= ORIGIN_MAX else None
+    hint = "Write scheme, host and port as browsers do: https://app.example.com, no path, no slash."
+    if found is None or found["scheme"] in _NO_ORIGIN or int(found["port"] or 1) > 65_535:
+        raise InvalidInput(f"{text[:ORIGIN_MAX]!r} is no origin.", hint=hint)
+    scheme, host, port = found["scheme"], found["host"], found["port"]
+    if host.startswith("*.") and (scheme != "https" or host.count(".") < 2):
+        raise InvalidInput(
+            f"{text!r} stands for too many origins.",
+            hint="A wildcard takes https and a domain of one's own: https://*.example.com.",
+        )
+    if port is None or port == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{port}"
+
+
+def check_origins(origins: Iterable[str]) -> tuple[str, ...]:
+    """Return origins as `check_origin` has them, each once. Raises InvalidInput, also for too many."""
+    found = tuple(dict.fromkeys(map(check_origin, origins)))
+    if len(found) > ORIGINS_MAX:
+        raise InvalidInput(f"A license allows at most {ORIGINS_MAX} origins.")
+    return found
+
+
+def origin_allowed(license_origins: Collection[str], origin: str) -> bool:
+    """Tell whether a license allows pages of an origin, as the header Origin says it.
+
+    `license_origins` are as `check_origin` has them. None allow no page at all; `null`, which pages send
+    that hide where they come from, is never allowed.
+    """
+    if "*" in origin or len(origin) > ORIGIN_MAX:
+        return False
+    if origin in license_origins:
+        return True
+    scheme, _, host = origin.partition("://")
+    dot = host.find(".")
+    while dot > 0:
+        if f"{scheme}://*{host[dot:]}" in license_origins:
+            return _LABELS.fullmatch(host[:dot]) is not None
+        dot = host.find(".", dot + 1)
+    return False
 
 
 def _address(text: str) -> str | None:

@@ -117,6 +117,16 @@ def test_operators_manage_licenses_and_features(folder: Path) -> None:
     assert key not in told
     run(folder, "hold", "editor", "-u", "gil", code=5, env=env)
     assert license_id in run(folder, "license", "list").stdout
+    origins = ("https://app.example", "https://*.shop.example")
+    named = [part for each in origins for part in ("--origin", each)]
+    assert run_json(folder, "license", "set", license_id, *named)["allowedOrigins"] == [*origins]
+    told = run(folder, "license", "set", license_id, "--name", "Acme Ltd").stdout
+    assert all(each in told for each in ("Acme Ltd", *origins))
+    run(folder, "license", "set", license_id, code=2)  # what?
+    assert "no origin" in run(folder, "license", "set", license_id, "--origin", "x", code=2).stderr
+    assert "allowedOrigins" not in run_json(folder, "license", "set", license_id, "--no-origins")
+    made = run_json(folder, "license", "create", "Pages", "--origin", origins[0])
+    assert made["allowedOrigins"] == [origins[0]]
     assert run_json(folder, "license", "delete", license_id, "--yes")["deleted"] is True
     run(folder, "license", "show", license_id, code=4)
 

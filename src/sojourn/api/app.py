@@ -25,9 +25,10 @@ from sojourn.api import (
 )
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
+from sojourn.api.cross_origin import METHODS
 from sojourn.api.hot import FastLane, HotCall
 from sojourn.api.openapi import document
-from sojourn.api.router import Route, Router
+from sojourn.api.router import Route, Router, raw_path
 from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SojournError
 from sojourn.finding import Board
@@ -85,6 +86,11 @@ class Behind:
             await active_sessions.serve_socket(self._context, scope, receive, send)
         elif scope["type"] == "http":
             if scope["method"] == "OPTIONS":
+                if (path := raw_path(scope)) in METHODS:
+                    by_name = dict(scope["headers"])
+                    reply = await self._context.cross_origin.preflight(path, by_name)
+                    await reply(scope, receive, send)
+                    return
                 request = active_sessions.from_scope(scope)
                 if self._context.people.permits(request.sender) and is_call(request.path):
                     await self._context.people.reply(request)(scope, receive, send)

@@ -90,6 +90,7 @@ class Call(Struct, frozen=True, kw_only=True):
     answer: Any = None  # None: described by hand in `openapi`
     status: int = 200
     problems: tuple[str, ...] = ()
+    for_pages: bool = False  # pages of other origins may be let in: see `cross_origin`
 
 
 class OperatorCall(Struct, frozen=True):
@@ -114,7 +115,7 @@ async def answer(
     except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
         reply = excuse(fault)
     tally.add(reply.code, time.perf_counter() - began)
-    return reply
+    return context.cross_origin.finish(reply, dict(scope["headers"])) if call.for_pages else reply
 
 
 def excuse(fault: BaseException) -> Reply:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sojourn.api.cross_origin import CrossOrigin
 from sojourn.api.jwt import Issuers
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.memory import GIVE_BACK_INTERVAL, give_back
@@ -80,6 +81,7 @@ class Context:
         self.api_keys = self.proofs_of("api_key", services.keys.valid)
         self.license_keys = self.proofs_of("license_key", self._licensed)
         self.session_tokens = self.proofs_of("session_token", self._signed_in)
+        self.cross_origin = CrossOrigin(services.origins)
         self.deadlines = Deadlines(settings.request_timeout)
         self.outbound = Outbound(services, settings, write)
         self._asked_at = float("-inf")
@@ -153,6 +155,7 @@ class Context:
                     await threads.close()
                 for proofs in self.proofs.values():
                     await proofs.close()
+                await self.cross_origin.close()
                 await self.readiness.close()
         except TimeoutError:
             log.warning("stop_incomplete", why="the store did not answer in time")

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from sojourn.api.call import UNHEARD, Call, answer, excuse, words
 from sojourn.api.context import Context
+from sojourn.api.cross_origin import ORIGIN
 from sojourn.api.incoming import Incoming, caller_of
 from sojourn.api.limits import DATA_BODY_MAX, check_body, read_whole, too_slow
 from sojourn.api.metrics import Tally
@@ -210,11 +211,11 @@ class FastLane:
         if call.looks_at_client and self._hops is not None:
             return None
         if self.context.services.batcher.refuses(keeps=call.hot.keeps):
-            return Direct(connection, self, call.hot, tally, None)
+            return Direct(connection, self, call, tally, None)
         incoming = Incoming(connection.headers, query, pieces, connection.client, by_name)
         if self._hops is not None and FORWARDED_FOR in by_name and self._waits(call.hot, incoming):
             return None
-        return Direct(connection, self, call.hot, tally, incoming)
+        return Direct(connection, self, call, tally, incoming)
 
     def _waits(self, hot: Hot, incoming: Incoming) -> bool:
         """Tell whether a request's proof is one that has to wait among those of its client's address."""
@@ -269,6 +270,7 @@ class Direct:
         "_began",
         "_connection",
         "_fast",
+        "_for_pages",
         "_hot",
         "_incoming",
         "_proof",
@@ -287,13 +289,14 @@ class Direct:
         self,
         connection: HotConnection,
         fast: FastLane,
-        hot: Hot,
+        call: HotCall,
         tally: Tally,
         incoming: Incoming | None,
     ) -> None:
         self._connection = connection
         self._fast = fast
-        self._hot = hot
+        self._hot = call.hot
+        self._for_pages = call.for_pages
         self._tally = tally
         self._incoming = incoming
         self._began = time.perf_counter()
@@ -392,6 +395,9 @@ class Direct:
     def _refuse(self) -> None:
         """Say that there is no room: as cheaply as can be, for it is said when there is most to do."""
         connection = self._connection
+        if self._for_pages and any(name == ORIGIN for name, _ in connection.headers):
+            self._finish(OVERLOADED)
+            return
         self._write(
             self._fast.render_constant(
                 OVERLOADED, connection.server_state.default_headers, close=not self.keep_alive
@@ -403,6 +409,10 @@ class Direct:
         self._tally.add(reply.code, time.perf_counter() - self._began)
         if self.disconnected or reply is UNHEARD:
             return
+        if self._for_pages:
+            asked = self._incoming
+            by_name = dict(self._connection.headers) if asked is None else asked.by_name
+            reply = self._fast.context.cross_origin.finish(reply, by_name)
         headers = self._connection.server_state.default_headers
         self._write(self._fast.render(reply, headers, close=not self.keep_alive))
 

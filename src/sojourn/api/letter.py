@@ -10,7 +10,14 @@ import re
 
 from sojourn.wire.reply import Headers
 
-ONCE = (b"host", b"authorization", b"x-session-token", b"content-type", b"idempotency-key")
+ONCE = (
+    b"host",
+    b"authorization",
+    b"x-session-token",
+    b"content-type",
+    b"idempotency-key",
+    b"origin",
+)
 """Headers that come once, if at all; even one that is empty counts."""
 _HOST = re.compile(
     rb"(?:[0-9A-Za-z._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"

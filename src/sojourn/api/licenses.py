@@ -7,6 +7,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import OperatorCall, operator
+from sojourn.doctor.browser.jar import is_public_suffix
+from sojourn.errors import InvalidInput
 from sojourn.ledger import LicenseChange
 from sojourn.license import License, LicenseStatus, Pool
 from sojourn.service.keys import Permission
@@ -46,7 +48,9 @@ class LicensesQuery(Wire, frozen=True, kw_only=True):
 def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBody]:
     """Make a license with its features.
 
-    The answer holds the license key, this once: only its hash is kept.
+    The answer holds the license key, this once: only its hash is kept. `allowedOrigins`: the origins whose
+    pages may use it, such as `https://app.example.com`, `https://*.example.com` (each subdomain) or
+    `chrome-extension://` and an extension's id. Where some are named, pages of others are refused.
     """
     licenses = ask.context.services.licenses
     license_, key = licenses.create(
@@ -54,6 +58,7 @@ def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBo
         {name: policy.policy() for name, policy in body.features.items()},
         valid_from=instant(body.valid_from),
         valid_until=instant(body.valid_until),
+        allowed_origins=narrow(body.allowed_origins),
         actor=ask.actor,
     )
     return Done(
@@ -93,9 +98,11 @@ def get_license(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
 def change_license(
     ask: OperatorCall, license_id: Name, body: ChangeLicenseBody
 ) -> Done[LicenseBody]:
-    """Rename, suspend, resume or re-date a license.
+    """Rename, suspend, resume or re-date a license, or say which pages may use it.
 
     What is left out stays. Suspending stops acquires and renewals at once; leases that live run out.
+    `allowedOrigins` replaces all that were allowed; heartbeats of pages that are allowed no longer are
+    refused within five seconds.
     """
     licenses = ask.context.services.licenses
     licenses.change(license_id, _change(body), actor=ask.actor)
@@ -175,8 +182,22 @@ def license_body(license_: License, pools: list[Pool], *, key: str | None = None
         valid_from=None if license_.valid_from is None else rfc3339(license_.valid_from),
         valid_until=None if license_.valid_until is None else rfc3339(license_.valid_until),
         features=[pool_body(pool) for pool in pools],
+        allowed_origins=license_.allowed_origins,
         key=key,
     )
+
+
+def narrow(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return origins. Raises InvalidInput for a wildcard over domains of strangers, such as
+    `https://*.github.io`."""
+    for each in origins:
+        scheme, star, domain = each.partition("://*.")
+        if star and is_public_suffix(domain.partition(":")[0].lower()):
+            raise InvalidInput(
+                f"allowedOrigins: everybody may have a domain that {scheme}://*.{domain} stands for.",
+                hint="Name a domain of your own: https://*.example.com.",
+            )
+    return origins
 
 
 def _change(body: ChangeLicenseBody) -> LicenseChange:
@@ -185,6 +206,7 @@ def _change(body: ChangeLicenseBody) -> LicenseChange:
         status=body.status,
         valid_from=UNSET if body.valid_from is UNSET else instant(body.valid_from),
         valid_until=UNSET if body.valid_until is UNSET else instant(body.valid_until),
+        allowed_origins=UNSET if body.allowed_origins is UNSET else narrow(body.allowed_origins),
     )
 
 

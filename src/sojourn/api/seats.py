@@ -15,15 +15,17 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import Call, Method, OperatorCall, Who, decode, operator
 from sojourn.api.context import Context
+from sojourn.api.cross_origin import ORIGIN, page_of_request, share
 from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.jwt import UserProof
 from sojourn.device import Device
-from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from sojourn.errors import Forbidden, InvalidInput, NotFound, SojournError, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
+from sojourn.service.origins import FromPage, Shared
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
 from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
@@ -47,7 +49,7 @@ from sojourn.wire.bodies import (
     seconds,
 )
 from sojourn.wire.paging import page_of
-from sojourn.wire.problems import deny, lost
+from sojourn.wire.problems import deny, lost, refuse
 from sojourn.wire.proof import bearer, kind_of, wrong_kind
 from sojourn.wire.reply import Headers, Reply, done, replayed
 
@@ -83,12 +85,13 @@ def hot(
             handler,
             Hot(
                 _authorization,
-                handler,
-                tell,
+                from_pages(handler),
+                shared(tell),
                 reads_body=body is not None,
                 keeps=keeps,
                 forget=forget,
             ),
+            for_pages=True,
             method=method,
             path=path,
             body=body,
@@ -97,6 +100,40 @@ def hot(
         )
 
     return decorate
+
+
+def from_pages(handler: Handler) -> Handler:
+    """Say with what a handler asks for that a page of another origin sent it, if one did."""
+
+    def ask(context: Context, proof: bytes, incoming: Incoming, body: bytes) -> HotStep:
+        step = handler(context, proof, incoming, body)
+        if ORIGIN not in incoming.by_name:
+            return step
+        incoming.one(ORIGIN)
+        origin = page_of_request(incoming.by_name)
+        return step if origin is None else _from_page(origin, step)
+
+    return ask
+
+
+def _from_page(origin: str, step: HotStep) -> HotStep:
+    if isinstance(step, Awaited):
+        then = step.then
+        return Awaited(step.work, lambda found: _from_page(origin, then(found)))
+    return BatchRequest(step.verb, FromPage(origin, step.request))
+
+
+def shared(tell: Tell) -> Tell:
+    """Let a page read what came of its call, where its license allows that."""
+
+    def told(context: Context, outcome: Any) -> Reply:
+        if type(outcome) is not Shared:
+            return tell(context, outcome)
+        found = outcome.outcome
+        reply = refuse(found) if isinstance(found, SojournError) else tell(context, found)
+        return share(reply, outcome.origin)
+
+    return told
 
 
 def _authorization(_context: Context, incoming: Incoming) -> bytes:
@@ -129,6 +166,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     problems=(
         "seat_limit",
         "forbidden",
+        "cross_origin",
         "feature_unknown",
         "license_suspended",
         "license_expired",
@@ -212,6 +250,7 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
     answer=Done[BeatBody],
     problems=(
         "lease_lost",
+        "cross_origin",
         "license_suspended",
         "license_expired",
         "license_not_yet_valid",
@@ -251,6 +290,7 @@ def _given_back(_context: Context, released: bool) -> Reply:
     keeps=True,
     who=Who.HOLDER,
     answer=Done[ReleasedBody],
+    problems=("cross_origin",),
 )
 def release(context: Context, authorization: bytes, _incoming: Incoming, _body: bytes) -> HotStep:
     """Give a seat back.

@@ -16,6 +16,15 @@ from sojourn.license import LicenseStatus
 
 app = group("Make and manage licenses.")
 
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin",
+        metavar="ORIGIN",
+        help="Origin whose pages may use it: https://app.example.com, https://*.example.com, "
+        "chrome-extension://ID. Repeat.",
+    ),
+]
 LicenseId = Annotated[
     str, typer.Argument(metavar="LICENSE", help="Id of a license, such as lic_4kD….")
 ]
@@ -44,6 +53,7 @@ def create(
             "--valid-until", metavar="DATE", help="When it ends, such as 2030-01-01 (UTC)."
         ),
     ] = None,
+    origin: Origins = None,
 ) -> None:
     """Make a license and print its key, this once.
 
@@ -54,6 +64,8 @@ def create(
     for field, text in (("validFrom", valid_from), ("validUntil", valid_until)):
         if text is not None:
             body[field] = parse_date(text)
+    if origin:
+        body["allowedOrigins"] = origin
     made = server.post("/api/licenses", body)
     if out.as_json:
         out.json(made)
@@ -113,6 +125,52 @@ def show(server: Server, out: Output, license_id: LicenseId) -> None:
         out.json(found)
         return
     show_license(out, found)
+
+
+@command(app, "set")
+def set_(
+    server: Server,
+    out: Output,
+    license_id: LicenseId,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Whose license it is.")
+    ] = None,
+    valid_from: Annotated[
+        str | None, typer.Option("--valid-from", metavar="DATE", help="First instant it holds.")
+    ] = None,
+    valid_until: Annotated[
+        str | None, typer.Option("--valid-until", metavar="DATE", help="When it ends.")
+    ] = None,
+    origin: Origins = None,
+    no_origins: Annotated[
+        bool, typer.Option("--no-origins", help="Allow no page of another origin.")
+    ] = False,
+) -> None:
+    """Rename or re-date a license, or say which pages may use it.
+
+    What is not given stays. The origins given replace all that were allowed.
+    """
+    body: dict[str, Any] = {} if name is None else {"name": name}
+    for field, text in (("validFrom", valid_from), ("validUntil", valid_until)):
+        if text is not None:
+            body[field] = parse_date(text)
+    if origin or no_origins:
+        body["allowedOrigins"] = origin or []
+    if not body or (origin and no_origins):
+        raise Failure(
+            "Nothing was changed.",
+            why="--origin and --no-origins exclude each other."
+            if origin
+            else "No option says what.",
+            todo=f"sojourn license set {license_id} --origin https://app.example.com",
+            exit_code=ExitCode.USAGE,
+        )
+    data = server.ask("PATCH", f"/api/licenses/{segment(license_id)}", body=body).data
+    if out.as_json:
+        out.json(data)
+        return
+    out.say(f"Changed license {data['name']}.")
+    show_license(out, data)
 
 
 @command(app, "suspend")
@@ -186,6 +244,7 @@ def show_license(out: Output, found: dict[str, Any]) -> None:
             ("made", when(found["createdAt"])),
             ("valid from", when(found.get("validFrom")) or "always"),
             ("valid until", when(found.get("validUntil")) or "forever"),
+            *(("origin", each) for each in found.get("allowedOrigins") or ()),
         ]
     )
     show_features(out, found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec.structs import replace
 
 from sojourn.errors import InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
 from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
+from sojourn.origin import check_origins
 from sojourn.store import Action, Store
 from sojourn.text import check_words
 from sojourn.token import TokenKind, hash_token, new_id, new_token
@@ -16,11 +19,17 @@ NAME_MAX = 200
 
 
 class Licenses:
-    """Synchronous; safe from several threads. A call that returns has changed ledger and store."""
+    """Synchronous; safe from several threads. A call that returns has changed ledger and store.
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    `moved` is told of a license whose allowed origins may have changed.
+    """
+
+    def __init__(
+        self, store: Store, ledger: Ledger, *, moved: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._ledger = ledger
+        self._moved = moved
 
     def create(
         self,
@@ -29,6 +38,7 @@ class Licenses:
         *,
         valid_from: int | None = None,
         valid_until: int | None = None,
+        allowed_origins: Sequence[str] = (),
         actor: str,
     ) -> tuple[License, str]:
         """Make a license; the key is returned this once, and only its hash is kept."""
@@ -41,10 +51,15 @@ class Licenses:
         check_dates(valid_from, valid_until)
         key = new_token(TokenKind.LICENSE)
         license_ = License(
-            id=new_id("lic_"), name=name, valid_from=valid_from, valid_until=valid_until
+            id=new_id("lic_"),
+            name=name,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            allowed_origins=check_origins(allowed_origins),
         )
         license_ = self._ledger.create_license(license_, features, hash_token(key), actor=actor)
         self._define(license_.id)
+        self._moved(license_.id)
         return license_, key
 
     def get(self, license_id: str) -> tuple[License, list[Pool]]:
@@ -68,6 +83,8 @@ class Licenses:
         """Rename, suspend, resume or re-date a license. Suspending stops acquires and renewals at once."""
         if isinstance(change.name, str):
             check_name(change.name)
+        if isinstance(change.allowed_origins, tuple):
+            change = replace(change, allowed_origins=check_origins(change.allowed_origins))
         current, _ = self.get(license_id)
         valid_from = change.valid_from if _given(change.valid_from) else current.valid_from
         valid_until = change.valid_until if _given(change.valid_until) else current.valid_until
@@ -76,6 +93,7 @@ class Licenses:
         if license_ is None:
             raise unknown()
         self._define(license_id)
+        self._moved(license_id)
         return license_
 
     def rotate_key(self, license_id: str, *, actor: str) -> tuple[License, str]:
@@ -90,6 +108,7 @@ class Licenses:
         """Delete a license; its live leases are revoked."""
         _, pools = self.get(license_id)
         self._ledger.delete_license(license_id, actor=actor)
+        self._moved(license_id)
         self._store.drop([p.id for p in pools], Action(actor=actor, name="delete_license"))
 
     def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> Pool:

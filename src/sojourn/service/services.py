@@ -14,6 +14,7 @@ from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
+from sojourn.service.origins import AllowedOrigins
 from sojourn.service.pulse import WritingPath
 from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
@@ -60,7 +61,8 @@ class Services:
         self.keyring = keyring
         self.recorder = recorder
         self.seats = Seats(store, ledger, keyring, recorder)
-        self.licenses = Licenses(store, ledger)
+        self.origins = AllowedOrigins(ledger)
+        self.licenses = Licenses(store, ledger, moved=self.origins.forget)
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger)
         self.sweeper = Sweeper(store, ledger)
@@ -74,16 +76,17 @@ class Services:
         # round finds it ended. The pulse comes after the renewals, and goes their way. A check comes
         # last: it shows the session as its round leaves it.
         self._path = WritingPath(store)
+        guarding = self.origins.guarding
         self.batcher = Batcher(
             {
                 "end": self.backends.end,
-                "release": self.seats.release,
-                "renew": self._path.renewing(self.seats.renew),
+                "release": guarding(self.seats.release, keeps=True),
+                "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
                 "pulse": self._path.pulse,
                 "rotate": self.backends.rotate,
                 "begin": self.backends.begin,
                 "save": self.backends.save,
-                "acquire": self.seats.acquire,
+                "acquire": guarding(self.seats.acquire),
                 "check": self.backends.check,
             },
             queue_max=queue_max,

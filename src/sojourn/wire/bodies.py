@@ -19,6 +19,7 @@ from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.lease import DenialReason, Denied, Lease
 from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.origin import ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
@@ -30,6 +31,9 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
+Origins = Annotated[
+    tuple[Annotated[str, Meta(max_length=ORIGIN_MAX)], ...], Meta(max_length=ORIGINS_MAX)
+]
 
 INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
 
@@ -255,6 +259,7 @@ class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     valid_from: str | None = None
     valid_until: str | None = None
     features: list[PoolBody] = msgspec.field(default_factory=list)
+    allowed_origins: tuple[str, ...] = ()
     key: str | None = None  # shown once, when it is made
 
 
@@ -263,6 +268,7 @@ class CreateLicenseBody(Wire, frozen=True, kw_only=True):
     features: dict[Feature, PolicyBody] = msgspec.field(default_factory=dict)
     valid_from: Instant | None = None
     valid_until: Instant | None = None
+    allowed_origins: Origins = ()
 
 
 class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
@@ -273,6 +279,7 @@ class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
     status: LicenseStatus | UnsetType = UNSET
     valid_from: Instant | None | UnsetType = UNSET
     valid_until: Instant | None | UnsetType = UNSET
+    allowed_origins: Origins | UnsetType = UNSET
 
 
 class CleanupBody(Wire, frozen=True, kw_only=True):

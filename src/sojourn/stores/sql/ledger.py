@@ -109,7 +109,7 @@ class SqlLedger:
             if found is None or not changes:
                 return found
             changed = msgspec.structs.replace(found, **changes)
-            _update_license(tx, license_id, msgspec.to_builtins(changes))
+            _update_license(tx, license_id, _stored(msgspec.to_builtins(changes)))
             _audit(tx, actor, "license.change", license_id, changes)
             return changed
 
@@ -186,6 +186,22 @@ class SqlLedger:
             return {}
         query = select(licenses.c.id, licenses.c.name).where(licenses.c.id.in_(ids))
         return {row[0]: row[1] for row in self._db.read(lambda tx: tx.core(query).all())}
+
+    def license_origins(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        if not license_ids:
+            return {}
+        query = select(licenses.c.id, licenses.c.allowed_origins)
+        query = query.where(licenses.c.id.in_(sorted(set(license_ids))))
+        rows = self._db.read(lambda tx: tx.core(query).all())
+        return {row[0]: _origins(row[1]) for row in rows}
+
+    def allowed_origins(self, *, limit: int) -> set[str]:
+        column = licenses.c.allowed_origins
+        query = select(column).distinct().where(column.is_not(None)).limit(limit + 1)
+        found: set[str] = set()
+        for row in self._db.read(lambda tx: tx.core(query).all()):
+            found.update(_origins(row[0]))
+        return found
 
     # API keys
 
@@ -342,12 +358,24 @@ def _set_feature(tx: Tx, license_id: str, feature: str, policy: Policy) -> None:
 
 def _license(row: Sequence[Any]) -> License:
     values = dict(zip(License.__struct_fields__, row, strict=True))
-    return License(**values | {"status": LicenseStatus(values["status"])})
+    read = {"status": LicenseStatus(values["status"])}
+    return License(**values | read | {"allowed_origins": _origins(values["allowed_origins"])})
 
 
 def _license_row(license: License) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(license)
-    return row
+    return _stored(msgspec.to_builtins(license))
+
+
+def _stored(values: dict[str, Any]) -> dict[str, Any]:
+    """Write a license's fields as its columns have them."""
+    if "allowed_origins" in values:
+        origins = values["allowed_origins"]
+        values["allowed_origins"] = to_json(origins) if origins else None
+    return values
+
+
+def _origins(text: str | None) -> tuple[str, ...]:
+    return () if text is None else msgspec.json.decode(text, type=tuple[str, ...])
 
 
 def _pool(row: Sequence[Any]) -> Pool:

@@ -236,6 +236,7 @@ licenses = Table(
     Column("valid_until", INSTANT),
     Column("created_at", INSTANT, nullable=False),
     Column("key_hash", HASH, nullable=False),
+    Column("allowed_origins", JSON),  # NULL: none
     UniqueConstraint("key_hash", name="sojourn_licenses_key"),
     **IN_MYSQL,
 )

@@ -115,6 +115,29 @@ def test_change_license(ledger: Ledger) -> None:
     ] * 2
 
 
+def test_origins_of_licenses(ledger: Ledger) -> None:
+    """They come back as they were given, and of all licenses each once."""
+    acme(ledger)
+    app, shop = "https://app.example", "https://*.shop.example"
+    other = License(id="lic_other", name="Other", allowed_origins=(shop, app))
+    assert ledger.create_license(other, {}, key(7), actor="x").allowed_origins == (shop, app)
+    assert ledger.license_origins(["lic_other", "lic_acme", "lic_none"]) == {
+        "lic_other": (shop, app),
+        "lic_acme": (),
+    }
+    assert ledger.license_origins([]) == {}
+    assert ledger.allowed_origins(limit=10) == {app, shop}
+    change = LicenseChange(allowed_origins=(app,))
+    changed = ledger.change_license("lic_acme", change, actor="x")
+    assert changed is not None
+    assert changed.allowed_origins == (app,)
+    [found] = ledger.licenses_by_key([key(1)])
+    assert found == ledger.license("lic_acme") == changed
+    for name in ("lic_acme", "lic_other"):
+        ledger.change_license(name, LicenseChange(allowed_origins=()), actor="x")
+    assert ledger.allowed_origins(limit=10) == set()
+
+
 def test_rotate_license_key(ledger: Ledger) -> None:
     created = acme(ledger)
     other = ledger.create_license(replace(ACME, id="lic_2"), {}, key(2), actor="a")
