@@ -58,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_key: str = (
         ""  # /metrics takes it as `Authorization: Bearer …`; empty: anybody may scrape
     )
+    metrics_listen: str = ""  # host:port where /metrics is, and only there; empty: with the rest
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     trusted_origins: tuple[str, ...] = ()  # other sites whose pages may end a person's sessions
@@ -304,6 +305,12 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
                     hint="Write scheme and host, as browsers do: https://app.example",
                 ),
             )
+    try:
+        apart = listen_address(settings.metrics_listen)[1] if settings.metrics_listen else 0
+        if apart and apart == settings.port:
+            raise SettingsError("metrics_listen: its port must not be the server's own.")
+    except SettingsError as fault:
+        yield "metrics_listen", fault
     if settings.max_pause < 2 * settings.pulse_interval:
         yield "max_pause", SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:
@@ -322,6 +329,18 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
                 hint="Make a good one with `sojourn secret new`.",
             ),
         )
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[address]:port`. Raises SettingsError."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in bare) is (bare == host) or not port.isdecimal() or int(port) > 65_535:
+        raise SettingsError(
+            f"metrics_listen: {text!r} is no address to listen on.",
+            hint="Write host and port: 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464.",
+        )
+    return bare, int(port)
 
 
 def check_secret(secret: str, *, development: bool = False) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sojourn.errors import SettingsError
-from sojourn.settings import Settings, check_secret, load
+from sojourn.settings import Settings, check_secret, listen_address, load
 
 
 def test_flags_beat_environment_beats_file_beats_defaults() -> None:
@@ -186,3 +186,24 @@ def test_a_file_that_is_no_good_is_named_and_not_shown(
     with pytest.raises(SettingsError, match=says) as refused:
         load(environ={"SOJOURN_SECRET_FILE": str(file), **more})
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["9464", "localhost", ":9464", "::1:9464", "[::1]", "h:x", "h:70000", "h:-1"]
+)
+def test_what_is_no_address_to_listen_on(text: str) -> None:
+    with pytest.raises(SettingsError, match="metrics_listen"):
+        load(flags={"metrics_listen": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9464", ("::1", 9464)), ("host:1", ("host", 1))],
+)
+def test_an_address_to_listen_on(text: str, found: tuple[str, int]) -> None:
+    assert listen_address(load(flags={"metrics_listen": text}).settings.metrics_listen) == found
+
+
+def test_metrics_do_not_listen_where_the_server_does() -> None:
+    with pytest.raises(SettingsError, match="must not be the server's own"):
+        load(flags={"metrics_listen": "127.0.0.1:8700"})

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from sojourn.api.apart import Apart
 from sojourn.api.call import UNHEARD, Call, answer, excuse, words
 from sojourn.api.context import Context
 from sojourn.api.cross_origin import ORIGIN
@@ -173,12 +174,16 @@ class FastLane:
             place = (call.method.encode(), call.path.encode())
             found = self._named if b"{" in place[1] else self._hot
             found[place] = (call, context.metrics.tally(call.name), {})
+        self._apart = Apart(context.settings.metrics_listen)
         trusted = context.settings.trusted_proxies
         self._hops = TrustedHops(trusted) if trusted else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         hot = None
         if scope["type"] != "lifespan":
+            if self._apart.bars(scope):
+                await self._apart.refuse(scope, receive, send)
+                return
             scope = self.originated(scope)
         if scope["type"] == "http":
             hot = self.find(scope["method"].encode(), raw_path(scope))
@@ -205,7 +210,7 @@ class FastLane:
         """
         path, _, query = connection.url.partition(b"?")
         found = self.find(method, path)
-        if found is None:
+        if found is None or self._apart.is_there(connection.server):
             return None
         call, tally, pieces = found
         if call.looks_at_client and self._hops is not None:
@@ -245,6 +250,7 @@ class HotConnection(Protocol):
     headers: Headers
     caller: Caller
     client: Any
+    server: Any
     parser: Any
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop

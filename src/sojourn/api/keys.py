@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import OperatorCall, operator
 from sojourn.errors import InvalidInput
 from sojourn.ledger import ApiKey, Role
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operators
-from sojourn.wire.bodies import Answer, Done, Instant, Name, Page, Wire, instant, rfc3339
+from sojourn.wire.bodies import (
+    Answer,
+    Done,
+    Instant,
+    Limit,
+    Name,
+    Page,
+    Wire,
+    instant,
+    optional,
+    rfc3339,
+)
+from sojourn.wire.paging import page_of
 
 
 class CreateKeyBody(Wire, frozen=True, kw_only=True):
@@ -30,6 +42,11 @@ class KeyBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     key: str | None = None  # shown once, when it is made
 
 
+class KeysQuery(Wire, frozen=True, kw_only=True):
+    after: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    limit: Limit = 1_000
+
+
 @operator("POST", "/api/keys", may=Permission.KEYS, status=201)
 def create_key(ask: OperatorCall, body: CreateKeyBody) -> Done[KeyBody]:
     """Make an API key.
@@ -46,9 +63,19 @@ def create_key(ask: OperatorCall, body: CreateKeyBody) -> Done[KeyBody]:
 
 
 @operator("GET", "/api/keys", may=Permission.KEYS)
-def list_keys(ask: OperatorCall) -> Done[Page[KeyBody]]:
-    """List API keys, revoked ones included."""
-    return Done(data=Page(items=[key_body(key) for key in ask.context.services.keys.list()]))
+def list_keys(ask: OperatorCall, query: KeysQuery) -> Done[Page[KeyBody]]:
+    """List API keys, the oldest first, revoked ones included."""
+    keys = ask.context.services.keys
+    return Done(
+        data=page_of(
+            lambda after, limit: keys.list(after=after, limit=limit),
+            key_body,
+            after=optional(query.after),
+            limit=query.limit,
+            cursor=lambda key: key.id,
+            name=lambda key: key.id,
+        )
+    )
 
 
 @operator("DELETE", "/api/keys/{keyId}", may=Permission.KEYS, problems=("key_unknown",))

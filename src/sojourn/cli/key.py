@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sojourn.cli.command import Yes, command, confirm, group
+from sojourn.cli.command import Limit, Yes, command, confirm, group
 from sojourn.cli.license import parse_date
 from sojourn.cli.output import Column, Output, count, when
 from sojourn.cli.server import Server, segment
@@ -44,12 +44,12 @@ def create(
 
 
 @command(app, "list")
-def list_(server: Server, out: Output) -> None:
-    """List API keys.
+def list_(server: Server, out: Output, limit: Limit = 1_000) -> None:
+    """List API keys, the oldest first.
 
     Their secrets are known to nobody but who was given them.
     """
-    found = server.items("/api/keys")
+    found = list(server.pages("/api/keys", limit=limit))
     if out.as_json:
         out.json(found)
         return

@@ -6,14 +6,14 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.wiring import WORKER_VARIABLE
-from sojourn.settings import Settings
+from sojourn.settings import Settings, listen_address
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 WORKERS_START_TIMEOUT = 30.0  # seconds
@@ -25,15 +25,25 @@ def bind(settings: Settings) -> socket.socket:
 
     Raises Failure, saying who might have the port.
     """
+    return _bind(settings.host, settings.port, "--host", "--port")
+
+
+def bind_metrics(settings: Settings) -> socket.socket:
+    """Take the port of /metrics, where it has one of its own. Raises Failure."""
+    host, port = listen_address(settings.metrics_listen)
+    return _bind(host, port, "--metrics-listen", "--metrics-listen")
+
+
+def _bind(host: str, port: int, host_flag: str, port_flag: str) -> socket.socket:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as error:
         raise Failure(
-            f"This host has no address {settings.host!r} to listen on.",
+            f"This host has no address {host!r} to listen on.",
             why=error.strerror or str(error),
-            todo="Correct --host: 127.0.0.1 for this machine only, 0.0.0.0 for every network.",
+            todo=f"Correct {host_flag}: 127.0.0.1 for this machine only, 0.0.0.0 for every network.",
             exit_code=ExitCode.USAGE,
         ) from None
     listener = socket.socket(family, kind, proto)
@@ -43,27 +53,29 @@ def bind(settings: Settings) -> socket.socket:
         listener.set_inheritable(True)
     except OSError as error:
         listener.close()
-        raise _refused(f"{settings.host}:{settings.port}", error) from None
+        raise _refused(f"{host}:{port}", error, host_flag, port_flag) from None
     return listener
 
 
-def _refused(where: str, error: OSError) -> Failure:
+def _refused(
+    where: str, error: OSError, host_flag: str = "--host", port_flag: str = "--port"
+) -> Failure:
     if error.errno == errno.EADDRINUSE:
         return Failure(
             f"The port is taken: {where}.",
             why="Another process listens there; perhaps a Sojourn that runs already.",
-            todo="Stop it, or choose another with --port (0 picks a free one).",
+            todo=f"Stop it, or choose another with {port_flag} (0 picks a free one).",
         )
     if error.errno == errno.EACCES:
         return Failure(
             f"This user may not listen on {where}.",
             why="Ports below 1024 belong to the system.",
-            todo="Choose another with --port, and put a reverse proxy before it.",
+            todo=f"Choose another with {port_flag}, and put a reverse proxy before it.",
         )
     return Failure(
         f"Listening on {where} is not possible.",
         why=reason(error),
-        todo="Correct --host: it must be an address of this machine.",
+        todo=f"Correct {host_flag}: it must be an address of this machine.",
         exit_code=ExitCode.USAGE,
     )
 
@@ -76,7 +88,10 @@ def address(listener: socket.socket) -> str:
 
 
 def run(
-    app: Any, options: dict[str, Any], listener: socket.socket, ready: Callable[[], None]
+    app: Any,
+    options: dict[str, Any],
+    listeners: Sequence[socket.socket],
+    ready: Callable[[], None],
 ) -> None:
     """Serve in this process until SIGTERM, SIGINT or the end of its terminal."""
     import uvicorn
@@ -107,7 +122,7 @@ def run(
         # A terminal that closes ends what runs in it: in good order, as SIGTERM does.
         previous[HANGUP] = signal.signal(HANGUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
-        Said(uvicorn.Config(app, **options)).run(sockets=[listener])
+        Said(uvicorn.Config(app, **options)).run(sockets=list(listeners))
     except SystemExit as stop:
         if stop.code:
             raise Failure(
@@ -121,9 +136,12 @@ def run(
 
 
 def run_workers(
-    settings: Settings, options: dict[str, Any], listener: socket.socket, ready: Callable[[], None]
+    settings: Settings,
+    options: dict[str, Any],
+    listeners: Sequence[socket.socket],
+    ready: Callable[[], None],
 ) -> None:
-    """Serve in `settings.workers` processes that share the socket, until SIGTERM or SIGINT."""
+    """Serve in `settings.workers` processes that share the sockets, until SIGTERM or SIGINT."""
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
@@ -144,4 +162,4 @@ def run_workers(
     config = uvicorn.Config(
         "sojourn.cli.wiring:worker_app", factory=True, **{**options, "workers": settings.workers}
     )
-    Supervisor(config, sockets=[listener]).run()
+    Supervisor(config, sockets=list(listeners)).run()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from sojourn import __version__
 from sojourn.cli import source
@@ -82,7 +83,12 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
     from sojourn.cli import listen, wiring
 
     listener = listen.bind(settings)  # first: a taken port must not make keys or tables
+    listeners = [listener]
     try:
+        if settings.metrics_listen:
+            listeners.append(listen.bind_metrics(settings))
+            where = listen.address(listeners[1]).removeprefix("http://")  # port 0 is a free one
+            settings = replace(settings, metrics_listen=where)
         claim(settings, folder)
         url = listen.address(listener)
         services = prepare(settings, migrate=migrate)
@@ -91,15 +97,16 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         ready = _ready(url)
         options = server_config(settings)
         if settings.workers == 1:
-            listen.run(wiring.build_app(services, settings), options, listener, ready)
+            listen.run(wiring.build_app(services, settings), options, listeners, ready)
         else:
             services.close()  # the workers open their own
             wiring.findings(settings).clear()  # of the last time it ran
             SharedMetrics(metrics_folder(settings)).clear()
-            listen.run_workers(settings, options, listener, ready)
+            listen.run_workers(settings, options, listeners, ready)
         get_logger(__name__).info("stopped", url=url)
     finally:
-        listener.close()
+        for each in listeners:
+            each.close()
         folder.forget_process(os.getpid())
         folder.give_up()
 
@@ -162,7 +169,9 @@ def announce(settings: Settings, url: str, secret: str | None, folder: DataFolde
         ("data", str(folder.path)),
     ]
     if settings.ledger_url != settings.store_url:
-        facts.insert(2, ("ledger", mask_text(settings.ledger_url)))
+        facts.insert(-1, ("ledger", mask_text(settings.ledger_url)))
+    if settings.metrics_listen:
+        facts.insert(1, ("metrics", f"http://{settings.metrics_listen}/metrics"))
     if settings.workers > 1:
         facts.append(("serving", count(settings.workers, "process", "processes")))
     if not folder.recall().key:

@@ -60,6 +60,11 @@ HELP: dict[str, tuple[str, str, str]] = {
         "KEY",
         "Let only those scrape /metrics who send it as a bearer token. Better in SOJOURN_METRICS_KEY.",
     ),
+    "metrics_listen": (
+        SAFETY,
+        "HOST:PORT",
+        "Where /metrics is, and nothing else: 127.0.0.1:9464. Default: with all the rest.",
+    ),
     "jwt_issuers": (SAFETY, "JSON", "Parties whose users' JWTs are accepted."),
     "show_holders": (SAFETY, "", "Tell a refused client who holds the seats."),
     "cookie_name": (PEOPLE, "NAME", "Cookie by which people are known, as applications set it."),

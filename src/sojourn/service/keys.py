@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from sojourn.errors import Conflict, Forbidden, InvalidToken, NotFound, Unauthenticated
@@ -121,8 +121,14 @@ class Keys:
         """Make a key; the secret is returned this once."""
         return self._create(name, role, new_token(TokenKind.API), expires_at, actor)
 
-    def list(self) -> list[ApiKey]:
-        return self._ledger.keys()
+    def list(self, *, after: str | None = None, limit: int = 1_000) -> list[ApiKey]:
+        return self._ledger.keys(after=after, limit=limit)
+
+    def _all(self) -> Iterator[ApiKey]:
+        after: str | None = None
+        while found := self._ledger.keys(after=after):
+            yield from found
+            after = found[-1].id
 
     def revoke(self, key_id: str, *, actor: str) -> ApiKey:
         key = self._ledger.revoke_key(key_id, actor=actor)
@@ -141,8 +147,8 @@ class Keys:
                 with contextlib.suppress(Conflict):  # another server, started at once, was faster
                     self._create("SOJOURN_ADMIN_KEY", Role.ADMIN, secret, None, "system:start")
             return None
-        now, keys = self._ledger.now(), self._ledger.keys()
-        if any(k.role is Role.ADMIN and k.valid(now) for k in keys):
+        now = self._ledger.now()
+        if any(k.role is Role.ADMIN and k.valid(now) for k in self._all()):
             return None
         return self._create(
             "first admin", Role.ADMIN, new_token(TokenKind.API), None, "system:start"

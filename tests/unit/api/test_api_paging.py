@@ -152,6 +152,22 @@ def test_events_leases_and_licenses(world: Api) -> None:
     assert len(licenses) == 4
 
 
+def test_keys(world: Api) -> None:
+    """As many as were ever made, revoked ones too, in the order in which they were."""
+    for n in range(70):
+        world.services.keys.create(f"{n:04} " + "n" * 190, Role.VIEWER, actor="test")
+        if n % 3:
+            world.clock.advance(milliseconds=1)  # else two were made in one instant
+    rows, pages = through(world, "/api/keys", ADMIN)
+    assert pages >= 2
+    assert len({row["keyId"] for row in rows}) == len(rows) == len(world.ledger.keys())
+    made = [row["createdAt"] for row in rows]
+    assert made == sorted(made)
+    few = world.admin("GET", "/api/keys?limit=3").data
+    assert (len(few["items"]), few["next"]) == (3, rows[2]["keyId"])
+    assert world.admin("GET", "/api/keys?after=key_none").data["items"] == []
+
+
 @pytest.mark.parametrize("after", ["x", "~x", "1", "-1~x", "²~x", "9999999999999999~x"])
 def test_a_cursor_that_is_none(world: Api, after: str) -> None:
     answer = world.call(

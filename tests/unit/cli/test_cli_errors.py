@@ -68,7 +68,7 @@ def test_what_a_driver_says_stays_on_one_line(capsys: pytest.CaptureFixture[str]
     ("arguments", "code", "said"),
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
-        (["license", "lst"], 2, "Did you mean 'list'?"),
+        (["license", "lis"], 2, "Did you mean 'list'?"),
         (["serve", "--nonsense"], 2, "--nonsense"),
         (["serve", "--port", "many"], 2, "--port"),
         (["serve", "--port", "70000"], 2, "port must lie between"),

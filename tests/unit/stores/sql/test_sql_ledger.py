@@ -208,6 +208,9 @@ def test_api_keys(ledger: Ledger, clock: ManualClock) -> None:
     clock.advance(seconds=1)
     second = ledger.create_key(ApiKey(id="key_0", name="b", role=Role.APP), key(2), actor="a")
     assert ledger.keys() == [made, second]
+    assert ledger.keys(limit=1) == [made]
+    assert ledger.keys(after=made.id) == [second]
+    assert ledger.keys(after=second.id) == ledger.keys(after="key_none") == []
     revoked = ledger.revoke_key("key_1", actor="a")
     assert revoked == replace(made, revoked_at=START + 1_000)
     clock.advance(seconds=1)
