@@ -1,15 +1,16 @@
 #!/bin/sh
 # Makes sure that the programs are there which the tests start and no Python package holds: the servers
-# of MariaDB and Redis, the pooler PgBouncer, the browser Chromium, and faketime, which sets a server's clock.
-# Starts nothing itself, and lets nothing be started: Debian's redis-server would run a service, so its program
-# is taken from redis-tools, which has it under another name; pgbouncer would, too, so it is unpacked only, with
-# the libraries it lacks. As root it installs Debian's packages, otherwise it unpacks them and the libraries
+# of MariaDB and Redis, the pooler PgBouncer, the proxies nginx and Caddy, the browser Chromium, and faketime,
+# which sets a server's clock. Starts nothing itself, and lets nothing be started: Debian's redis-server would run
+# a service, so its program is taken from redis-tools, which has it under another name; pgbouncer, nginx and caddy
+# would, too, so they are unpacked only, with the libraries they lack. As root it installs Debian's packages, otherwise it unpacks them and the libraries
 # they lack into .cache/servers, which tests/conftest.py knows. Quick when all are present.
 set -eu
 
 cd "$(dirname "$0")/../.."
 copy="$PWD/.cache/servers"
-programs="mariadbd redis-server chromium faketime pgbouncer"
+services="pgbouncer nginx caddy" # unpacked only
+programs="mariadbd redis-server chromium faketime $services"
 folders="/usr/sbin /usr/bin /usr/local/sbin /usr/local/bin /opt/homebrew/bin"
 
 package() { # the Debian package that holds a program
@@ -18,7 +19,7 @@ package() { # the Debian package that holds a program
     redis-server) echo redis-tools ;;
     chromium) echo chromium ;;
     faketime) echo libfaketime faketime ;;
-    pgbouncer) echo pgbouncer ;;
+    pgbouncer | nginx | caddy) echo "$1" ;;
     esac
 }
 
@@ -61,19 +62,21 @@ packages() { # of the programs that are missing
 install() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update >"$log" 2>&1 || return
-    installed=$(packages | grep -vx pgbouncer || true)
+    installed=$(packages | grep -vxE 'pgbouncer|nginx|caddy' || true)
     # shellcheck disable=SC2086 # one word per package
     [ -z "$installed" ] || apt-get install --yes --no-install-recommends $installed >>"$log" 2>&1 || return
     mkdir -p "$copy/bin"
-    present pgbouncer || pooler || return
+    for service in $services; do
+        present "$service" || beside "$service" || return
+    done
     present redis-server || ln -sf "$(command -v redis-check-rdb)" "$copy/bin/redis-server"
 }
 
-pooler() { # unpacks PgBouncer, and the libraries that it needs and the system lacks
+beside() { # unpacks what would run a service, and the libraries that it needs and the system lacks
     debs="$copy/debs"
     rm -rf "$debs" && mkdir -p "$debs" "$copy/root"
-    wanted=$(apt-get --simulate --no-install-recommends install pgbouncer 2>>"$log" |
-        awk '/^Inst (pgbouncer|lib)/ { print $2 }')
+    wanted=$(apt-get --simulate --no-install-recommends install "$1" 2>>"$log" |
+        awk '/^Inst (pgbouncer|nginx|caddy|lib)/ { print $2 }')
     [ -n "$wanted" ] || return
     # shellcheck disable=SC2086 # one word per package
     (cd "$debs" && apt-get download $wanted) >>"$log" 2>&1 || return
@@ -82,7 +85,13 @@ pooler() { # unpacks PgBouncer, and the libraries that it needs and the system l
     done
     rm -rf "$debs"
     new="$copy"
+    launches
+}
+
+launches() { # of what is not installed
     launch pgbouncer usr/sbin/pgbouncer
+    launch nginx usr/sbin/nginx
+    launch caddy usr/bin/caddy
 }
 
 # Needs no rights: package lists and files go below .cache/apt. Simulating the installation names
@@ -108,7 +117,7 @@ unpack() {
         echo "<cachedir>$copy/fonts</cachedir></fontconfig>"
     } >"$new/fonts.conf"
     launch chromium usr/lib/chromium/chromium
-    launch pgbouncer usr/sbin/pgbouncer
+    launches
     if [ -x "$new/root/usr/bin/redis-check-rdb" ]; then
         ln -s redis-check-rdb "$new/root/usr/bin/redis-server"
         launch redis-server usr/bin/redis-server
@@ -131,7 +140,7 @@ launch() { # its name, where it is
 [ -z "$(missing)" ] && exit 0
 lacking="These programs were not found: $(missing | tr '\n' ' ')"
 case $(uname -s) in
-Darwin) refuse "$lacking" "Run: brew install mariadb redis libfaketime pgbouncer && brew install --cask chromium" ;;
+Darwin) refuse "$lacking" "Run: brew install mariadb redis libfaketime pgbouncer nginx caddy && brew install --cask chromium" ;;
 esac
 command -v apt-get >/dev/null ||
     refuse "$lacking" "Install your system's packages that hold them."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from sojourn.cli import (
     events,
     express,
     feature,
+    health,
     hold,
     key,
     license,
@@ -47,6 +48,7 @@ ORDER = (
     *("demo", "hold", "sample-sessions"),
     *(
         "serve",
+        "health",
         "doctor",
         "migrate",
         "adopt",
@@ -75,6 +77,29 @@ def version(as_json: Json = False) -> None:
         Output().say(__version__)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        Output().say(__version__)
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        "-V",
+        callback=_tell_version,
+        is_eager=True,
+        help="Print the version.",
+        show_default=False,
+    ),
+]
+
+
+def root(_version: Version = False) -> None:
+    """Take the options of `sojourn` itself."""
+
+
 app = typer.Typer(
     name="sojourn",
     cls=Root,
@@ -84,6 +109,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback(help=app.info.help)(root)
 app.add_typer(license.app, name="license", rich_help_panel=OPERATE)
 app.add_typer(feature.app, name="feature", rich_help_panel=OPERATE)
 app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
@@ -93,6 +119,7 @@ app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
+add(app, "health", health.health, panel=RUN)
 add(app, "doctor", doctor.doctor, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
 add(app, "adopt", adopt.adopt, panel=RUN)

@@ -11,6 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from sojourn import __version__
 from sojourn.cli.main import app, main
 from sojourn.cli.output import Column, Output, build_table, count, figure, span, when
 
@@ -152,5 +153,8 @@ def test_whatever_prints_data_prints_json_too() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"version"}
+    for asked in ("version", "--version", "-V"):
+        assert main([asked]) == 0
+        assert capsys.readouterr().out == f"{__version__}\n"
     assert main(["secret", "new"]) == 0
     assert len(capsys.readouterr().out.strip()) == 64
