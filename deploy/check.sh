@@ -18,5 +18,6 @@ ask yamllint --strict --config-data '{extends: default, rules: {line-length: {ma
     compose proxy kubernetes helm/sojourn/Chart.yaml helm/sojourn/values.yaml
 ask helm lint --strict helm/sojourn
 ask kubernetes-validate --strict --kubernetes-version 1.30 kubernetes/sojourn.yaml
+ask promtool check rules prometheus/alerts.yaml
 ask systemd-analyze security --offline=true --threshold=15 systemd/sojourn.service
 exit $worst

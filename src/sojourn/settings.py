@@ -28,6 +28,25 @@ ORIGIN = re.compile(r"(https?|(chrome|moz|safari-web)-extension)://[^\s/?#*]+")
 """An origin as browsers write it: scheme, host and perhaps a port."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
+BOUNDS: dict[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "workers": (1, 256),
+    "sweep_interval": (1, 86_400 * 7),
+    "doctor_interval": (0, 86_400),
+    "pulse_interval": (0.05, 60),
+    "max_pause": (0.2, 3_600),
+    "event_retention_days": (0.01, 3_650),
+    "ip_retention_days": (0, 3_650),
+    "reauth_within": (0, 31_536_000),
+    "queue_max": (1, 1_000_000),
+    "body_max": (1_024, 16_777_216),
+    "header_max": (1_024, 1_048_576),
+    "request_timeout": (0.1, 600),
+    "shutdown_timeout": (0, 600),
+    "webhook_timeout": (0.1, 60),
+    "webhook_interval": (0, 3_600),
+}
+"""Of settings that are numbers: the least and the most."""
 
 
 class JwtIssuer(Struct, frozen=True, kw_only=True):
@@ -264,25 +283,7 @@ def _convert(values: dict[str, Any], places: dict[str, str], faults: _Faults) ->
 
 
 def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
-    bounds: dict[str, tuple[float, float]] = {
-        "port": (0, 65_535),
-        "workers": (1, 256),
-        "sweep_interval": (1, 86_400 * 7),
-        "doctor_interval": (0, 86_400),
-        "pulse_interval": (0.05, 60),
-        "max_pause": (0.2, 3_600),
-        "event_retention_days": (0.01, 3_650),
-        "ip_retention_days": (0, 3_650),
-        "reauth_within": (0, 31_536_000),
-        "queue_max": (1, 1_000_000),
-        "body_max": (1_024, 16_777_216),
-        "header_max": (1_024, 1_048_576),
-        "request_timeout": (0.1, 600),
-        "shutdown_timeout": (0, 600),
-        "webhook_timeout": (0.1, 60),
-        "webhook_interval": (0, 3_600),
-    }
-    for name, (low, high) in bounds.items():
+    for name, (low, high) in BOUNDS.items():
         if not low <= getattr(settings, name) <= high:
             yield name, SettingsError(f"{name} must lie between {low:g} and {high:g}.")
     for name in ("store", "ledger"):

@@ -12,6 +12,7 @@ import typer
 from sojourn import __version__
 from sojourn.cli import (
     adopt,
+    backup,
     doctor,
     events,
     express,
@@ -51,6 +52,8 @@ ORDER = (
         "health",
         "doctor",
         "migrate",
+        "backup",
+        "restore",
         "adopt",
         "reconcile",
         "express",
@@ -122,6 +125,8 @@ add(app, "serve", serve.serve, panel=RUN)
 add(app, "health", health.health, panel=RUN)
 add(app, "doctor", doctor.doctor, panel=RUN)
 add(app, "migrate", migrate.migrate, panel=RUN)
+add(app, "backup", backup.backup, panel=RUN)
+add(app, "restore", backup.restore, panel=RUN)
 add(app, "adopt", adopt.adopt, panel=RUN)
 add(app, "reconcile", reconcile.reconcile, panel=RUN)
 add(app, "settings", settings.settings, panel=RUN)
