@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +29,7 @@ class EventKind(StrEnum):
     LEASE_REVOKED = "lease.revoked"
     LEASE_EXPIRED = "lease.expired"
     LEASE_DENIED = "lease.denied"
+    LEASE_ASKED = "lease.asked"  # a pool's doubtful holders, before somebody is denied for them
     STORE_RETURNED = "store.returned"
     STORE_REPLACED = "store.replaced"  # by a server that may lack what was answered last
     STORE_TABLE_MISSING = "store.table_missing"  # dropped, or never made; told once
@@ -58,3 +60,9 @@ def of_canary(event: Event) -> bool:
     if event.pool_id is not None:
         return event.pool_id.startswith(CANARY_LICENSE + ":")
     return event.user_id is not None and event.user_id.startswith(CANARY_USER)
+
+
+def asked_events(pool_ids: Sequence[str], actor: str | None) -> list[Event]:
+    """Ask the doubtful holders of pools whether they are there."""
+    asked = dict.fromkeys(pool_ids)
+    return [Event(kind=EventKind.LEASE_ASKED, pool_id=name, actor=actor) for name in asked]

@@ -153,6 +153,7 @@ class Acquire(Struct, frozen=True, kw_only=True):
         None  # set when the proof is an old lease token: only that lease will do
     )
     idempotency: IdempotencyKey | None = None
+    tentative: bool = False  # a refusal while a seat is a suspect's is not final: see `Denied`
 
     def __post_init__(self) -> None:
         check_id("leaseId", self.lease_id)
@@ -169,6 +170,15 @@ class Release(Struct, frozen=True, kw_only=True):
     pool_id: str | None = None
 
 
+class Doubt(Struct, frozen=True, kw_only=True):
+    """A holder that seems to be gone: its socket dropped, or it did not answer when it was asked."""
+
+    lease_id: str
+    fence: int
+    pool_id: str | None = None
+    silent_for: int = 0  # ms; not doubted if a beat came within them, by whatever way
+
+
 class DenialReason(StrEnum):
     SEAT_LIMIT = "seat_limit"
     FEATURE_UNKNOWN = "feature_unknown"
@@ -180,7 +190,11 @@ class DenialReason(StrEnum):
 
 
 class Denied(Struct, frozen=True, kw_only=True):
-    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders."""
+    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders.
+
+    A tentative one is neither recorded nor kept under the request's key: the suspects are asked whether
+    they are there, and it is decided once more.
+    """
 
     reason: DenialReason
     at: int
@@ -190,6 +204,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     retry_after: int = 0  # ms until the next seat can come free without anybody's help
     mine: tuple[Lease, ...] = ()  # the asking user's own live leases in the pool
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
+    tentative: bool = False
 
 
 class Usage(Struct, frozen=True, kw_only=True):

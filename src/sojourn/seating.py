@@ -13,7 +13,8 @@ The rules, in order:
 4. A free seat is granted; a lease lost within the resume window is resumed.
 5. When full: suspects past their linger lose their seat, most silent first; then holders idle for
    `idle_after` (when_full = evict_idle); then the asking user's own most silent client (takeover).
-6. Otherwise the request is denied, with the evidence.
+6. Otherwise the request is denied, with the evidence; a tentative one provisionally, while a seat is a
+   suspect's that an acquire might take.
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
     suspect_after: int
     suspected_after: int  # the old one: what lies beyond, a holder has announced
     linger: int
+    lingered: int  # the old one
     max_lease: int | None
     interval: int  # the old one, as holders were told it
 
@@ -164,6 +166,7 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
             suspect_after=new.suspect_after_ms,
             suspected_after=old.suspect_after_ms,
             linger=new.linger,
+            lingered=old.linger,
             max_lease=new.max_lease,
             interval=old.heartbeat_interval,
         )
@@ -171,7 +174,7 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
     def times(self, lease: Lease, now: int) -> tuple[int, int]:
         """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
         before `now`, since others were denied its seat until then."""
-        if lease.suspect_at <= lease.last_beat_at:  # it said goodbye
+        if self._said_goodbye(lease):
             return lease.suspect_at, min(
                 lease.expires_at, max(lease.last_beat_at + self.linger, now)
             )
@@ -183,6 +186,11 @@ class Shortening(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_lease is not None:
             expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
         return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
+
+    def _said_goodbye(self, lease: Lease) -> bool:
+        """Tell a goodbye from a doubt (`Store.doubt`), which leaves the expiry."""
+        left = lease.expires_at - lease.last_beat_at
+        return lease.suspect_at <= lease.last_beat_at and left <= self.lingered
 
 
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
@@ -433,6 +441,8 @@ class _Decision:
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
                 evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
             )
+            if request.tentative and denied.suspect and self.policy.when_full is not WhenFull.DENY:
+                return msgspec.structs.replace(denied, tentative=True)
         self._event(denial_event(request, denied))
         return denied
 

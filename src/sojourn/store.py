@@ -28,6 +28,7 @@ from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
+    Doubt,
     EndReason,
     Lease,
     LeaseFilter,
@@ -262,6 +263,16 @@ class Store(Protocol):
         """End leases whose fence is the present one. False otherwise: a late release frees nobody
         else's seat."""
 
+    def doubt(self, doubts: Sequence[Doubt], *, at_once: bool = False) -> list[bool]:
+        """Make leases suspect from now on; never later than they are, and their expiry stays. With
+        `at_once` they count as suspect for as long as their pool's linger: who needs a seat may take
+        theirs at once. Any beat restores them. False, and unchanged, where the lease is not live, the
+        fence is not its present one, or it has beaten within `silent_for`. No event tells of it."""
+
+    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
+        """Tell the stream, with a LEASE_ASKED event for each pool, that its doubtful holders are to say
+        whether they are there: for every server that has sockets of theirs."""
+
     def revoke(
         self, which: LeaseFilter, action: Action, *, suspects_only: bool = False
     ) -> list[Lease]:
@@ -378,6 +389,7 @@ __all__ = [
     "Action",
     "Attached",
     "Denied",
+    "Doubt",
     "EndReason",
     "Ended",
     "Event",

@@ -25,6 +25,7 @@ WORDS = {
     "lease.revoked": "revoked",
     "lease.expired": "expired",
     "lease.denied": "denied",
+    "lease.asked": "asked who is there",
     "session.created": "session created",
     "session.new_device": "sign-in from a new device",
     "session.rotated": "session rotated",

@@ -59,7 +59,12 @@ TOO_MUCH_SAID = 1008
 GOING_AWAY = 1012
 
 SILENT = (
-    *(EventKind.LEASE_DENIED, EventKind.STORE_RETURNED, EventKind.OPERATOR_ACTED),
+    *(
+        EventKind.LEASE_DENIED,
+        EventKind.LEASE_ASKED,
+        EventKind.STORE_RETURNED,
+        EventKind.OPERATOR_ACTED,
+    ),
     *(EventKind.STORE_TABLE_MISSING, EventKind.STORE_TABLE_BACK),
 )
 KINDS = tuple(kind.value for kind in EventKind if kind not in SILENT)

@@ -31,6 +31,7 @@ from sojourn.lease import (
     Beat,
     DenialReason,
     Denied,
+    Doubt,
     Lease,
     LeaseFilter,
     Release,
@@ -102,6 +103,7 @@ requests = st.lists(
             "takeover": st.sampled_from([False, False, True]),
             "resume": st.sampled_from(["no", "no", "no", "known", "lost", "newer"]),
             "known": indexes,
+            "tentative": st.sampled_from([False, False, False, True]),
         }
     ),
     min_size=1,
@@ -124,6 +126,8 @@ filters = st.builds(
 
 
 class StoreMachine(SessionRules):
+    tentative = True  # whether acquires may be tentative
+
     def __init__(self) -> None:
         super().__init__()
         self.oracle = Oracle(MAX_PAUSE)
@@ -193,7 +197,7 @@ class StoreMachine(SessionRules):
     def crowd(self, pool_id: str, holders: list[tuple[str, str]], silence: int) -> None:
         """Many want in at once, after those inside have fallen silent for a while."""
         self.clock.advance(seconds=silence)
-        plain = {"session": None, "takeover": False, "resume": "no", "known": 0}
+        plain = {"session": None, "takeover": False, "resume": "no", "known": 0, "tentative": False}
         self.acquire(
             [{"pool_id": pool_id, "user_id": u, "client_id": c, **plain} for u, c in holders]
         )
@@ -222,6 +226,7 @@ class StoreMachine(SessionRules):
 
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)
+        fields["tentative"] &= self.tentative
         request = Acquire(lease_id=self.new_id("lea"), session_id=session_id, **fields)
         if resume == "lost":
             return replace(request, resume=Resume(lease_id=self.new_id("lost"), fence=self.count))
@@ -237,7 +242,8 @@ class StoreMachine(SessionRules):
         return request
 
     def _check_denial(self, request: Acquire, denied: Denied) -> None:
-        """Nobody is denied while there is a seat, or a suspect past its linger that holds one."""
+        """Nobody is denied while there is a seat, or a suspect past its linger that holds one; nor is a
+        tentative request while any suspect does, but provisionally."""
         assert denied.in_use >= denied.limit
         assert len(denied.evidence) >= min(20, denied.in_use)
         silences = [(lease.last_beat_at, lease.id) for lease in denied.evidence]
@@ -266,6 +272,29 @@ class StoreMachine(SessionRules):
         self.oracle.read(self.news())
         for renew, answer, was in zip(batch, answers, alive, strict=True):
             self.oracle.beat(renew.lease_id, answer, now, alive=was)
+
+    @rule(
+        asked=marks,
+        silent_for=st.sampled_from([0, 0, 1, SECOND, 30 * SECOND]),
+        at_once=st.booleans(),
+    )
+    def doubt(self, asked: list[tuple[int, int]], silent_for: int, *, at_once: bool) -> None:
+        """Nobody's seat ends by it: the oracle, which is told nothing, still counts it."""
+        batch = [
+            Doubt(lease_id=lease.id, fence=lease.fence + off, silent_for=silent_for)
+            for known, off in asked
+            if (lease := self._known(known)) is not None
+        ]
+        before = self.model.leases(LeaseFilter(), limit=1_000)[0]
+        answers = self.both(lambda store: store.doubt(batch, at_once=at_once))
+        after = {x.id: x for x in self.model.leases(LeaseFilter(), limit=1_000)[0]}
+        assert [x.expires_at for x in before] == [after[x.id].expires_at for x in before]
+        for doubt, answer in zip(batch, answers, strict=True):
+            assert not answer or after[doubt.lease_id].suspect_at <= self.clock.now()
+
+    @rule(pools=st.lists(st.sampled_from(POOLS), max_size=3))
+    def ask(self, pools: list[str]) -> None:
+        self.both(lambda store: store.ask(pools, actor="server:srv_1"))
 
     @rule(asked=marks)
     def release(self, asked: list[tuple[int, int]]) -> None:
@@ -353,6 +382,8 @@ class StoreMachine(SessionRules):
 class OlderEvidence(StoreMachine):
     """For stores that may deny by what they saw within the last second: whom they deny, and why, and how many
     seats there are and are held, is the model's all the same."""
+
+    tentative = False  # whether there is a suspect, too, is as old as what was seen
 
     def comparable(self, answer: Any) -> Any:
         if isinstance(answer, list):

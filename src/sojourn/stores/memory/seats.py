@@ -10,11 +10,12 @@ import msgspec
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.event import Event, EventKind
+from sojourn.event import Event, EventKind, asked_events
 from sojourn.idempotency import Repeated
 from sojourn.lease import (
     Acquire,
     Denied,
+    Doubt,
     EndReason,
     Lease,
     LeaseFilter,
@@ -184,6 +185,27 @@ class MemorySeats(MemoryRepeats):
             return False
         self._end_lease(lease, EndReason.RELEASED, None, now)
         return True
+
+    def doubt(self, doubts: Sequence[Doubt], *, at_once: bool = False) -> list[bool]:
+        with self._lock:
+            now = self.now()
+            return [self._doubt(each, now, at_once=at_once) for each in doubts]
+
+    def _doubt(self, doubt: Doubt, now: int, *, at_once: bool) -> bool:
+        lease = self._lease(doubt.lease_id)
+        if lease is None or not self._live(lease, now) or lease.fence != doubt.fence:
+            return False
+        pool = self._pools.get(lease.pool_id)
+        now = self._pool_now(lease.pool_id, now)
+        if pool is None or now - lease.last_beat_at < doubt.silent_for:
+            return False
+        since = now - pool.policy.linger if at_once else now
+        self._write(replace(lease, suspect_at=min(lease.suspect_at, since)))
+        return True
+
+    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
+        with self._lock:
+            self._append(asked_events(pool_ids, actor), self.now())
 
     def revoke(
         self, which: LeaseFilter, action: Action, *, suspects_only: bool = False

@@ -128,6 +128,7 @@ def request_row(request: Acquire) -> list[Any]:
         *(request.session_id, device_text(request.device), request.takeover),
         *((None, None) if resume is None else (resume.lease_id, resume.fence)),
         key_row(request.idempotency),
+        request.tentative,
     ]
 
 

@@ -13,6 +13,7 @@ from sojourn.lease import (
     Acquire,
     DenialReason,
     Denied,
+    Doubt,
     Lease,
     LeaseFilter,
     LeaseState,
@@ -91,6 +92,16 @@ class SeatVerbs(Verbs):
             return []
         asked = [(x.lease_id, x.fence, x.pool_id) for x in releases]
         return [bool(said) for said in self._db.run(scripts.ENDS, ["release", [*asked]])]
+
+    def doubt(self, doubts: Sequence[Doubt], *, at_once: bool = False) -> list[bool]:
+        if not doubts:
+            return []
+        asked = [(x.lease_id, x.fence, x.pool_id, x.silent_for) for x in doubts]
+        return [bool(said) for said in self._db.run(scripts.ENDS, ["doubt", [at_once, asked]])]
+
+    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
+        if pool_ids:
+            self._db.run(scripts.ENDS, ["ask", [actor, list(dict.fromkeys(pool_ids))]])
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         data = {**action.data, "name": action.name, "pools": list(pool_ids)}
@@ -179,7 +190,7 @@ def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Den
 
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
-    reason, at, limit, in_use, suspect, retry_after, mine, evidence = said
+    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *tentative = said
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -189,6 +200,7 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         retry_after=retry_after,
         mine=tuple(rows[place - 1] for place in mine),
         evidence=tuple(rows[place - 1] for place in evidence),
+        tentative=bool(tentative and tentative[0]),
     )
 
 

@@ -23,7 +23,7 @@ from sojourn.stores.sql.rows import pool_of
 
 LOCK_POOLS = "SELECT id, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
 
-GOODBYE = "suspect_at <= last_beat_at"
+GOODBYE = "(suspect_at <= last_beat_at AND expires_at <= last_beat_at + :lingered)"
 HEARD = "{greatest}(last_beat_at, coalesce(graced_at, 0))"
 TOLD = "CASE WHEN expires_at - {heard} <= :before THEN {heard} + :lost_after ELSE expires_at END"
 EXPIRES = """CASE WHEN {goodbye} THEN last_beat_at + :linger WHEN :max_lease IS NULL THEN {told}

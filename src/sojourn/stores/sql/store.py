@@ -13,6 +13,7 @@ from sojourn.stores.sql.creates import CreateVerb
 from sojourn.stores.sql.cutoffs import CutOffVerb
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.doctor.examiner import quick
+from sojourn.stores.sql.doubts import DoubtVerbs
 from sojourn.stores.sql.ends import EndVerb
 from sojourn.stores.sql.events import EventVerbs
 from sojourn.stores.sql.pools import Certificates
@@ -31,6 +32,7 @@ class SqlStore(
     SeatVerbs,
     AcquireVerbs,
     RenewVerb,
+    DoubtVerbs,
     EventVerbs,
     RequestVerbs,
 ):

@@ -25,6 +25,7 @@ NOUNS = (
     "sessions",
     "seats",
     "denials",
+    "doubts",
     "leases",
     "pools",
     "policies",
@@ -56,6 +57,7 @@ from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after t
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.doubts import DoubtMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
 from sojourn.testing.contract.floods import StoreFloods  # noqa: E402  # after the above
@@ -91,6 +93,7 @@ class StoreMeaning(
     PeopleMeaning,
     SeatMeaning,
     DenialMeaning,
+    DoubtMeaning,
     LeaseMeaning,
     PoolMeaning,
     PolicyMeaning,

@@ -27,7 +27,8 @@ local by_pool, order = {}, {}
 for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
-    resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil}
+    resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil,
+    tentative = q[11]}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool
@@ -73,7 +74,7 @@ end
 local function keep(r, said, what)
   if said == 1 then
     keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
-  elseif what.reason ~= 'feature_unknown' then -- which may be known in a moment
+  elseif what.reason ~= 'feature_unknown' and not what.tentative then -- may be another in a moment
     keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
       what.retry, {}, {})
   end
@@ -146,7 +147,7 @@ for _, id in ipairs(order) do
         answers[r.index] = {1, place(what)}
       else
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
-          what.retry, placed(what.mine), placed(what.evidence)}
+          what.retry, placed(what.mine), placed(what.evidence), what.tentative}
       end
       if r.once then keep(r, said[1], what) end
     end

@@ -1,4 +1,5 @@
--- Store.release, revoke and drop: leases ended by anybody but an acquire.
+-- Store.release, revoke and drop: leases ended by anybody but an acquire. And Store.doubt, which lets an
+-- acquire end them.
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 
@@ -15,6 +16,30 @@ local function release()
     end
   end
   return answers
+end
+
+-- Asked: at once, {{lease id, fence, pool, silent for}, ...}
+local function doubt_leases()
+  local answers = {}
+  for i, asked in ipairs(ASKED[2]) do
+    local p, row = locate(asked[1], asked[3] or nil)
+    answers[i] = 0
+    if row and p.def and live(p, row) and row.fence == asked[2] and p.now - row.beat >= asked[4] then
+      row.suspect = math.min(row.suspect, ASKED[1] and p.now - p.linger or p.now)
+      write_row(p, p.L, row)
+      note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires)
+      answers[i] = 1
+    end
+  end
+  return answers
+end
+
+-- Asked: actor, {pool, ...}.
+local function ask()
+  for _, id in ipairs(ASKED[2]) do
+    tell(now, 'lease.asked', id, nil, nil, nil, ASKED[1] or nil, nil)
+  end
+  return 0
 end
 
 -- Asked: actor, text of the event's data, its user, only suspects, session, {{pool, lease id}, ...}.
@@ -58,8 +83,8 @@ local function drop()
 end
 
 identify()
-if verb == 'release' and unsettled() then return not_yet() end
-local answer = ({release = release, revoke = revoke, drop = drop})[verb]()
+if (verb == 'release' or verb == 'doubt') and unsettled() then return not_yet() end
+local answer = ({release = release, doubt = doubt_leases, ask = ask, revoke = revoke, drop = drop})[verb]()
 flush()
 tick()
 return answer

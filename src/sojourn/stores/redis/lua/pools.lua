@@ -11,7 +11,7 @@ local function shorten(p, old)
   local lost_after = p.lost_after + math.max(0, old.interval - p.interval)
   for _, row in ipairs(rows_between(p, '(' .. p.now, '+inf')) do
     local suspect, expires = row.suspect, row.expires
-    if suspect <= row.beat then -- it said goodbye
+    if suspect <= row.beat and expires <= row.beat + old.linger then -- it said goodbye
       expires = row.beat + p.linger
     else
       local heard = math.max(row.beat, row.graced or 0)

@@ -232,6 +232,8 @@ local function deny(D, r, reason)
     if D.in_doubt then denied.retry = D.doubted_until - D.now end
     denied.mine = first_of(own(D, r), EVIDENCE_MAX)
     denied.evidence = evidence(D)
+    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
+    if denied.tentative then return {0, denied} end
   end
   event(D, 'denied', r, denied)
   return {0, denied}
