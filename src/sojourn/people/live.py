@@ -25,33 +25,25 @@ import msgspec
 
 from sojourn.errors import Forbidden, Overloaded, SojournError, StoreError
 from sojourn.event import Event, EventKind
-from sojourn.log import get_logger
 from sojourn.people.calls import People, PersonRequest
 from sojourn.people.wire import for_people
 from sojourn.service.request_session import run
 from sojourn.service.sessions import SessionService
+from sojourn.service.watch import Watch
 from sojourn.session import Gone, GoneReason, Session
 from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
-
-log = get_logger(__name__)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 OnThread = Callable[..., Awaitable[Any]]
 
-POLL = 0.5
-"""Seconds between looks at the store."""
-POLL_IN_TROUBLE = 2.0
 KEEP_ALIVE = 20.0
 SOCKETS_MAX = 1_000
 """Of a process; and of a person:"""
 SOCKETS_EACH_MAX = 20
 MESSAGES_MAX = 100
 """What a page may send in all: it has nothing to say."""
-EVENTS = 1_000
-ROUNDS_MAX = 5
-"""So many looks at so many events; what is more than that is not read, and everybody lists again."""
 
 SIGNED_OUT = 4401
 TRY_LATER = 1013  # RFC 6455 registry
@@ -114,23 +106,24 @@ class Live:
         self._on_thread = on_thread
         self._sockets_max = sockets_max
         self._sockets: set[Socket] = set()
-        self._cursor: int | None = None
-        self._woken = asyncio.Event()
-        self._watching: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
+        # Sockets stay while the store is away.
+        self._watch = Watch(
+            sessions,
+            self._look,
+            kinds=KINDS,
+            wanted=lambda: bool(self._sockets),
+            on_thread=on_thread,
+            troubled=people.note,
+        )
+        self.wake = self._watch.wake
+        """Look at the store at once. May be called from any thread."""
         sessions.ended.append(self.wake)
 
     @property
     def open(self) -> int:
         """How many sockets are open."""
         return len(self._sockets)
-
-    def wake(self) -> None:
-        """Look at the store at once. May be called from any thread."""
-        if self._loop is not None and self._sockets:
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                self._loop.call_soon_threadsafe(self._woken.set)
 
     def detach(self) -> None:
         """Hear no more of what this process ends; sockets that are open are told within the next look."""
@@ -143,9 +136,7 @@ class Live:
         self.detach()
         for socket in self._sockets:
             socket.wake.set()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        await self._watch.stop()
 
     async def serve(
         self,
@@ -193,8 +184,7 @@ class Live:
 
     async def _attend(self, socket: Socket, receive: Receive, send: Send) -> None:
         self._sockets.add(socket)
-        self._watch()
-        self._woken.set()
+        self._watch.begin()
         reader = asyncio.ensure_future(_read(receive))
         reader.add_done_callback(lambda _: socket.wake.set())
         try:
@@ -222,62 +212,17 @@ class Live:
             self._sockets.discard(socket)
             reader.cancel()
 
-    def _watch(self) -> None:
-        """See that somebody looks at the store while there are sockets."""
-        if self._watching is None or self._watching.done():
-            self._loop = asyncio.get_running_loop()
-            self._cursor = None
-            self._watching = self._loop.create_task(self._keep_looking())
-
-    async def _keep_looking(self) -> None:
-        while self._sockets:
-            pause = POLL
-            try:
-                await self._look()
-            except (StoreError, Overloaded) as fault:
-                self._people.note(
-                    fault
-                )  # the sockets stay: what they miss, they are told afterwards
-                pause = POLL_IN_TROUBLE
-            except Exception as fault:  # noqa: BLE001 - a watch outlives every fault, and says so
-                log.warning("live_watch_failed", error=str(fault), kind=type(fault).__name__)
-                pause = POLL_IN_TROUBLE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
-            self._woken.clear()
-
-    async def _look(self) -> None:
+    async def _look(self, events: Sequence[Event], missed: bool) -> None:
         sockets = list(self._sockets)
         ids = sorted({socket.session_id for socket in sockets})
-        gone, events, jumped = await self._on_thread(self._ask, ids, self._cursor)
-        users = set() if self._cursor is None else {event.user_id for event in events}
-        self._cursor = events[-1].id if events else self._cursor or 0
+        gone = await self._on_thread(self._sessions.gone, ids)
+        users = {event.user_id for event in events}
         over = {i: why for i, why in zip(ids, gone, strict=True) if why is not None}
         for socket in sockets:
             if socket.session_id in over:
                 socket.tell_over(over[socket.session_id])
-            elif socket.fresh or jumped or socket.user_id in users:
+            elif socket.fresh or missed or socket.user_id in users:
                 socket.tell_changed()
-
-    def _ask(
-        self, ids: Sequence[str], cursor: int | None
-    ) -> tuple[list[Gone | None], list[Event], bool]:
-        """Look at these sessions, and at what has happened since; on a thread. Whether more has
-        happened than was read."""
-        if cursor is None:
-            return self._sessions.gone(ids), self._newest(), False
-        found: list[Event] = []
-        for _ in range(ROUNDS_MAX):
-            after = found[-1].id if found else cursor
-            some = self._sessions.events(after=after, limit=EVENTS, kinds=KINDS)
-            found += some
-            if len(some) < EVENTS:
-                return self._sessions.gone(ids), found, False
-        return self._sessions.gone(ids), self._newest(), True
-
-    def _newest(self) -> list[Event]:
-        return self._sessions.events(limit=1, newest_first=True)
 
 
 async def _read(receive: Receive) -> int | None:

@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from sojourn.cookie import SignedTokens
 from sojourn.people import live
+from sojourn.service import watch
 from sojourn.session import Begin, Begun
 
 SECRET = "people are known by what this signs 0123"
@@ -93,7 +94,7 @@ class TestNews:
         self, server: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without waiting for the next look."""
-        monkeypatch.setattr(live, "POLL", PATIENCE * 10)
+        monkeypatch.setattr(watch, "POLL", PATIENCE * 10)
         mine = sign_in(server)
         with listen(server, mine) as page:
             assert heard(page) == CHANGED
@@ -186,7 +187,7 @@ class TestLife:
         with listen(server, sign_in(server)) as page:
             assert heard(page) == CHANGED
         hub = server.world.app.context.live
-        watching = hub._watching
+        watching = hub._watch._task
         assert watching is not None
         hub.wake()
         watching.add_done_callback(lambda _: asked.set())
