@@ -16,7 +16,7 @@ from tests.serving import TLS, Served, served
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from sojourn.people.live import POLL
+from sojourn.service.watch import POLL
 from sojourn.stores import open as stores
 from sojourn.testing.servers import Server, fresh_database
 
