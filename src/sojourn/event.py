@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -62,7 +61,6 @@ def of_canary(event: Event) -> bool:
     return event.user_id is not None and event.user_id.startswith(CANARY_USER)
 
 
-def asked_events(pool_ids: Sequence[str], actor: str | None) -> list[Event]:
-    """Ask the doubtful holders of pools whether they are there."""
-    asked = dict.fromkeys(pool_ids)
-    return [Event(kind=EventKind.LEASE_ASKED, pool_id=name, actor=actor) for name in asked]
+def asked_event(pool_id: str, actor: str | None, data: dict[str, Any] | None) -> Event:
+    """Ask the doubtful holders of a pool whether they are there, or tell what came of it."""
+    return Event(kind=EventKind.LEASE_ASKED, pool_id=pool_id, actor=actor, data=data or {})

@@ -189,6 +189,19 @@ class DenialReason(StrEnum):
     SESSION_GONE = "session_gone"  # the session it was to belong to has ended, or never was
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """What came back when doubtful holders were asked whether they are there, before somebody was denied."""
+
+    asked: int = 0
+    answered: int = 0
+    silent: tuple[str, ...] = ()  # the leases of those who did not answer here; bounded
+    complete: bool = True  # everybody was asked, and those who were silent are doubted
+
+    def counts(self) -> dict[str, int]:
+        silent = self.asked - self.answered
+        return {"asked": self.asked, "answered": self.answered, "silent": silent}
+
+
 class Denied(Struct, frozen=True, kw_only=True):
     """A refused acquire, with its proof: at `at`, so many seats were held, by these holders.
 
@@ -205,6 +218,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     mine: tuple[Lease, ...] = ()  # the asking user's own live leases in the pool
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
     tentative: bool = False
+    asked: Asked | None = None  # given by the service; a store does not know
 
 
 class Usage(Struct, frozen=True, kw_only=True):

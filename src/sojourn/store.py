@@ -269,9 +269,9 @@ class Store(Protocol):
         theirs at once. Any beat restores them. False, and unchanged, where the lease is not live, the
         fence is not its present one, or it has beaten within `silent_for`. No event tells of it."""
 
-    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
-        """Tell the stream, with a LEASE_ASKED event for each pool, that its doubtful holders are to say
-        whether they are there: for every server that has sockets of theirs."""
+    def ask(self, pool_id: str, actor: str | None, data: dict[str, Any] | None = None) -> None:
+        """Tell the stream, with a LEASE_ASKED event, that a pool's doubtful holders are to say whether
+        they are there: for every server that has sockets of theirs. `data`: what came of it."""
 
     def revoke(
         self, which: LeaseFilter, action: Action, *, suspects_only: bool = False

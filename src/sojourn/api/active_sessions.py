@@ -67,7 +67,7 @@ async def on_threads(
 
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Any) -> None:
-    """Serve a WebSocket: the only path that takes one is `LIVE`."""
+    """Serve a person's WebSocket: the only path that takes one is `LIVE`."""
     request = from_scope(scope)
     if request.path != LIVE:
         await receive()

@@ -18,6 +18,7 @@ from sojourn.api import (
     operations,
     pages,
     samples,
+    seat_sockets,
     seats,
     sessions,
     sweeps,
@@ -82,6 +83,8 @@ class Behind:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _live(self._context, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] == seat_sockets.LIVE:
+            await self._context.seat_sockets.serve(scope, receive, send)
         elif scope["type"] == "websocket":
             await active_sessions.serve_socket(self._context, scope, receive, send)
         elif scope["type"] == "http":

@@ -18,6 +18,7 @@ from sojourn.api.metrics import Metrics
 from sojourn.api.outbound import Outbound
 from sojourn.api.proofs import Proofs
 from sojourn.api.readiness import Readiness
+from sojourn.api.seat_sockets import SeatSockets
 from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
@@ -46,6 +47,8 @@ PEOPLE_THREADS = 3
 """Threads for the calls of people who are signed in."""
 STRANGER_THREADS = 1
 """Threads for whatever takes one and comes with no proof, or with one that is not good."""
+LOOK_THREADS = 1
+"""Threads that look at the store for the sockets of license clients."""
 FETCH_THREADS = 2
 """Threads that fetch the keys of JWTs' issuers."""
 PUBLISH_INTERVAL = 1.0
@@ -71,10 +74,12 @@ class Context:
         board: Board | None = None,
     ) -> None:
         self.services = services
+        self.draining = False  # set at the first sign of a shutdown: no new work should come here
         self.settings = settings
         self.blocking = Blocking()  # operators' calls; the others have threads of their own
         self.people_calls = Blocking(threads=PEOPLE_THREADS)
         self.strangers = Blocking(threads=STRANGER_THREADS)
+        self.seat_looks = Blocking(threads=LOOK_THREADS)
         self._fetching = Blocking(threads=FETCH_THREADS)
         self.issuers = Issuers(settings.jwt_issuers, self._fetching, dev=settings.dev)
         self.proofs: dict[str, Proofs[Any]] = {}
@@ -92,12 +97,15 @@ class Context:
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
+        self.seat_sockets = SeatSockets(
+            services, settings, self.deadlines, self.seat_looks, lambda: self.draining
+        )
+        services.seats.may_ask = self.seat_sockets.askings.may_ask
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
         self._quick = Ticker("doctor", self.rounds.quick, settings.doctor_interval)
         self.readiness = Readiness(
             services, self.rounds, queue_max=settings.queue_max, look_soon=self.look_soon
         )
-        self.draining = False  # set at the first sign of a shutdown: no new work should come here
 
     def proofs_of(self, kind: str, look_up: Callable[[Sequence[P]], Sequence[bool]]) -> Proofs[P]:
         """Make the queue of a kind of proof; see `Proofs`."""
@@ -148,10 +156,11 @@ class Context:
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
                 await self.live.stop()
+                await self.seat_sockets.stop()
                 await asyncio.to_thread(self._stop_doctor)
                 await self.outbound.stop()
                 await self.services.stop()
-                for threads in (self.blocking, self.people_calls, self.strangers, self._fetching):
+                for threads in (*self._all_threads, self._fetching):
                     await threads.close()
                 for proofs in self.proofs.values():
                     await proofs.close()
@@ -161,6 +170,10 @@ class Context:
             log.warning("stop_incomplete", why="the store did not answer in time")
             return
         self.services.close()
+
+    @property
+    def _all_threads(self) -> tuple[Blocking, ...]:
+        return (self.blocking, self.people_calls, self.strangers, self.seat_looks)
 
     def _stop_doctor(self) -> None:
         self._quick.stop()

@@ -74,6 +74,8 @@ class Hot(Struct, frozen=True):
             SojournError where nobody is let in. None: nothing.
         forget: is told of a proof that was refused, though it may have been good once.
         ask: is given what `prove` has read.
+        again: returns the next step where an outcome is not final yet, such as a tentative refusal; None: it
+            is told.
         keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
             (`batcher.KEEPS`).
         holds_data: its body may hold a session's data, and be as large as that.
@@ -87,6 +89,7 @@ class Hot(Struct, frozen=True):
         None
     )
     forget: Callable[[Context, Any], None] | None = None
+    again: Callable[[Context, Any, Any], HotStep | None] | None = None
     keeps: bool = False
     holds_data: bool = False
 
@@ -134,10 +137,19 @@ class Hot(Struct, frozen=True):
 
     async def walk(self, context: Context, step: HotStep, caller: Caller | None = None) -> Reply:
         """Carry the call out in a task, from a step on, unless its caller hangs up before."""
-        while isinstance(step, Awaited):
-            step = step.then(await step.work())
-        asked = context.services.batcher.submit(step.verb, step.request, caller)
-        return self.tell(context, await context.deadlines.wait(asked))
+        following: HotStep | None = step
+        while following is not None:
+            step = following
+            while isinstance(step, Awaited):
+                step = step.then(await step.work())
+            asked = context.services.batcher.submit(step.verb, step.request, caller)
+            outcome = await context.deadlines.wait(asked)
+            following = self.following(context, step.request, outcome)
+        return self.tell(context, outcome)
+
+    def following(self, context: Context, request: Any, outcome: Any) -> HotStep | None:
+        """Return the step that comes after an outcome; None: that is to be told."""
+        return None if self.again is None else self.again(context, request, outcome)
 
 
 class HotCall(Call, frozen=True, kw_only=True):
@@ -368,7 +380,7 @@ class Direct:
         """Tell the outcome."""
         if self._asked is None:
             return  # given up before
-        self._asked = None
+        request, self._asked = self._asked.request, None
         if type(outcome) is Abandoned:
             self.disconnected = True
         context = self._fast.context
@@ -378,6 +390,10 @@ class Direct:
         try:
             if isinstance(outcome, BaseException):
                 raise outcome
+            following = self._hot.following(context, request, outcome)
+            if following is not None:
+                self._hand_over(following)
+                return
             reply = self._hot.tell(context, outcome)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
             reply = excuse(fault)

@@ -63,6 +63,22 @@ class Sending(Protocol):
     def deliverer(self) -> Delivering: ...
 
 
+class Asking(Protocol):
+    asked: int
+    answered: int
+    denials_with_ghost: int
+
+
+class Attending(Protocol):
+    doubted: int
+
+    @property
+    def open(self) -> int: ...
+
+    @property
+    def askings(self) -> Asking: ...
+
+
 class Watched(Protocol):
     """What is looked at when somebody scrapes."""
 
@@ -78,6 +94,9 @@ class Watched(Protocol):
 
     @property
     def outbound(self) -> Sending: ...
+
+    @property
+    def seat_sockets(self) -> Attending: ...
 
 
 class Tally:
@@ -240,6 +259,7 @@ class Metrics(Collector):
         )
         if self._seats is not None:
             yield from self._seats.collect()
+        yield from _sockets(self._context.seat_sockets)
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _doctor(self._context.rounds)
 
@@ -254,6 +274,29 @@ def _proofs(kinds: Mapping[str, Looking]) -> Iterable[Metric]:
         for outcome in Outcomes.__struct_fields__:
             proofs.add_metric((kind, outcome), getattr(each.outcomes, outcome))
     yield proofs
+
+
+def _sockets(sockets: Attending) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "sojourn_seat_sockets", "Open sockets of license clients.", value=sockets.open
+    )
+    counted = {
+        "sojourn_holders_asked": (
+            "Holders that seemed to be gone and were asked before somebody was denied.",
+            sockets.askings.asked,
+        ),
+        "sojourn_holders_answered": ("Those of them who were there.", sockets.askings.answered),
+        "sojourn_holders_doubted": (
+            "Holders doubted since their socket dropped or was silent.",
+            sockets.doubted,
+        ),
+        "sojourn_denials_with_ghost": (
+            "Refusals given while a seat was held by somebody who did not answer. Never more than 0.",
+            sockets.askings.denials_with_ghost,
+        ),
+    }
+    for name, (words, value) in counted.items():
+        yield CounterMetricFamily(name, words, value=value)
 
 
 def _webhooks(deliverer: Delivering) -> Iterable[Metric]:

@@ -7,9 +7,9 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import OperatorCall, operator
+from sojourn.api.sample_sessions import SAMPLES_MAX, USER, Samples
 from sojourn.cookie import SignedTokens
 from sojourn.service.keys import Permission
-from sojourn.service.samples import SAMPLES_MAX, USER, Samples
 from sojourn.wire.bodies import Answer, Done, Name, Wire, optional
 from sojourn.wire.sessions import SessionBody, session_body
 

@@ -22,7 +22,7 @@ from sojourn.api.jwt import UserProof
 from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, SojournError, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
-from sojourn.lease import Beat, Denied, Lease, LeaseFilter, Origin, Renewal
+from sojourn.lease import Asked, Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.origins import FromPage, Shared
@@ -73,11 +73,12 @@ def hot(
     body: Any = None,
     keeps: bool = False,
     forget: Callable[[Context, bytes], None] | None = None,
+    again: Callable[[Context, Any, Any], HotStep | None] | None = None,
     **described: Any,
 ) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
-    `keeps`, `forget`: see `Hot`. `described`: fields of `HotCall`.
+    `keeps`, `forget`, `again`: see `Hot`. `described`: fields of `HotCall`.
     """
 
     def decorate(handler: Handler) -> HotCall:
@@ -90,6 +91,7 @@ def hot(
                 reads_body=body is not None,
                 keeps=keeps,
                 forget=forget,
+                again=again,
             ),
             for_pages=True,
             method=method,
@@ -147,10 +149,24 @@ def _forget(context: Context, authorization: bytes) -> None:
         context.license_keys.forget(hash_token(token))
 
 
+def _ask_first(
+    context: Context, call: SeatCall, outcome: Seat | Denied | Repeated
+) -> HotStep | None:
+    """Ask holders that seem to be gone before a refusal is final."""
+    if not isinstance(outcome, Denied) or not outcome.tentative:
+        return None
+
+    def decide(asked: Asked) -> BatchRequest:
+        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked))
+
+    return Awaited(partial(context.seat_sockets.askings.ask, outcome), decide)
+
+
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     if isinstance(outcome, Replayed):
         return replayed(_seated(context, outcome.answer))
     if isinstance(outcome, Denied):
+        context.seat_sockets.askings.judge(outcome)
         return deny(outcome, show_holders=context.settings.show_holders)
     return done(Done(data=_seat_body(outcome)), 201)
 
@@ -178,6 +194,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     takes_key=True,
     looks_at_client=True,
     forget=_forget,
+    again=_ask_first,
 )
 def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> HotStep:
     """Take a seat.

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
@@ -29,6 +30,8 @@ CLOSE_MAX = 2.0
 """Seconds for which a socket that is closed waits for its peer to say so, too."""
 KNOWN = "sojourn.known"
 """Where an application says that it knows who is there, among a scope's extensions."""
+LINE = "sojourn.line"
+"""Where an application finds the socket itself, to write to it without a task: see `GuardedSocket.tell`."""
 UNSENT_MAX = 262_144
 """Bytes that may wait to be sent on one socket."""
 STALL_MAX = 10.0
@@ -74,6 +77,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         self._whose = whose
         self._is_unknown = False
         self._heard, self._heard_at = 0.0, 0.0
+        self.answered = False  # whether a pong or a whole message came since this was last set
         self.close_timeout = CLOSE_MAX
 
     @classmethod
@@ -102,6 +106,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         if not self.close_sent:
             extensions: Any = self.scope["extensions"]
             extensions[KNOWN] = self.know
+            extensions[LINE] = self
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -111,6 +116,55 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             return
         super().data_received(data)
         # The library answers pings at once, whether or not its answers are read.
+        if self.transport.get_write_buffer_size() > UNSENT_MAX:
+            self._cut_off()
+
+    def handle_pong(self, event: Frame) -> None:
+        self.answered = True
+        super().handle_pong(event)
+
+    def send_receive_event_to_app(self) -> None:
+        self.answered = True
+        super().send_receive_event_to_app()
+
+    def take_over(self) -> None:
+        """Leave pings to the application from now on, and keep nothing of the handshake: there may be tens of
+        thousands of such sockets, and they stay open for days."""
+        self.stop_keepalive()
+        self.scope["headers"] = []
+        self.request = self.response = None  # type: ignore[assignment]  # nobody asks for them any more
+
+    @property
+    def _open(self) -> bool:
+        over = self.close_sent or self.disconnected or self.transport.is_closing()
+        return self.handshake_complete and not over
+
+    def tell(self, text: bytes | None, *, ping: bool = False) -> None:
+        """Write a message, and a ping with it, unless the socket is closing. What its peer does not read is
+        bounded as everything else."""
+        if not self._open:
+            return
+        if ping:
+            self.conn.send_ping(b"")
+        if text is not None:
+            self.conn.send_text(text)
+        self._write()
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close the socket in good order, and tell the application so; it need not wait for that."""
+        if not self._open:
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.conn.send_close(code, reason)
+        self.close_sent = True
+        self._write()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def _write(self) -> None:
+        self.transport.write(b"".join(self.conn.data_to_send()))
         if self.transport.get_write_buffer_size() > UNSENT_MAX:
             self._cut_off()
 

@@ -42,7 +42,7 @@ would be answered after their clients have given up. What keeps seats is not."""
 BATCH_MAX = 512
 STALL = 0.1
 """Seconds for which KEEPS wait while all runners are busy; then they get the one in reserve."""
-KEEPS = ("end", "release", "renew", "pulse")
+KEEPS = ("end", "release", "renew", "doubt", "pulse")
 """The verbs that free seats and keep them, in the order in which they are carried out."""
 TICK = 0.001  # seconds; timers of a loop may fire early by its resolution
 NEVER = float("inf")

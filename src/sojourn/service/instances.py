@@ -21,6 +21,13 @@ class InstanceRegistry:
         self._ledger = ledger
         self._keyring = keyring
         self._instance: Instance | None = None
+        self.others = 0
+        """How many other servers there were when this one last said that it runs."""
+
+    @property
+    def actor(self) -> str:
+        """Who this process is in the stream."""
+        return f"server:{self._instance.id if self._instance else ''}"
 
     def register(self) -> None:
         """Say that it runs. Raises StoreError."""
@@ -33,6 +40,8 @@ class InstanceRegistry:
                 fingerprints=self._keyring.fingerprints(self._ledger.mark()[0]),
             )
         self._ledger.register(self._instance)
+        alive = running(self._ledger.instances(), self._ledger.now())
+        self.others = sum(each.id != self._instance.id for each in alive)
 
     def leave(self) -> None:
         """Say goodbye."""

@@ -7,7 +7,7 @@ they are what the batcher runs. Nothing here decides about capacity: the store d
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -33,9 +33,11 @@ from sojourn.idempotency import (
 )
 from sojourn.lease import (
     Acquire,
+    Asked,
     Beat,
     DenialReason,
     Denied,
+    Doubt,
     Lease,
     LeaseFilter,
     Release,
@@ -73,6 +75,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     device: Device | None = None
     takeover: bool = False
     once: Presented | None = None  # the key that it came with
+    asked: Asked | None = None  # holders were asked already: what is decided now is final
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -115,6 +118,8 @@ class Seats:
         self._keyring = keyring
         self._recorder = recorder
         self._pools: dict[str, tuple[float, Pool]] = {}
+        self.may_ask: Callable[[str], bool] = lambda _: False
+        """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
 
     def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | Repeated | SojournError]:
         """Take seats. Unknown keys and features, and foreign licenses, are errors; denials are values."""
@@ -124,12 +129,16 @@ class Seats:
         for i, call in enumerate(calls):
             try:
                 request = self._request(call, licenses)
+                if call.asked is None and self.may_ask(request.pool_id):
+                    request = replace(request, tentative=True)
                 requests.append((i, request if call.once is None else _once(call, request)))
             except SojournError as fault:
                 answers[i] = fault
         for (i, request), outcome in zip(
             requests, self._decide([r for _, r in requests]), strict=True
         ):
+            if isinstance(outcome, Denied):
+                outcome = replace(outcome, asked=calls[i].asked)  # noqa: PLW2901 - as it is told
             answers[i] = self._answer(request, outcome)
         return [a for a in answers if a is not None]
 
@@ -162,6 +171,15 @@ class Seats:
         return self._store.release(
             [Release(lease_id=c.lease_id, fence=c.fence, pool_id=c.pool_id) for c in calls]
         )
+
+    def doubt(self, calls: Sequence[tuple[Doubt, bool]]) -> list[bool]:
+        """Doubt holders, each with its linger or at once."""
+        answers: dict[int, bool] = {}
+        for at_once in (False, True):
+            some = [i for i, (_, each) in enumerate(calls) if each is at_once]
+            found = self._store.doubt([calls[i][0] for i in some], at_once=at_once) if some else []
+            answers.update(zip(some, found, strict=True))
+        return [answers[i] for i in range(len(calls))]
 
     def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
         hashes = list({c.key_hash for c in calls if c.key_hash is not None})

@@ -73,7 +73,8 @@ class Services:
         self.backends = Backends(self.sessions, self.keys)
         # What frees seats runs before what takes them; what keeps them, before what takes them. An end
         # comes first: it releases leases, and whatever else is asked of that session in the same
-        # round finds it ended. The pulse comes after the renewals, and goes their way. A check comes
+        # round finds it ended. Who is doubted may have beaten since. The pulse comes after the renewals, and
+        # goes their way. A check comes
         # last: it shows the session as its round leaves it.
         self._path = WritingPath(store)
         guarding = self.origins.guarding
@@ -82,6 +83,7 @@ class Services:
                 "end": self.backends.end,
                 "release": guarding(self.seats.release, keeps=True),
                 "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
+                "doubt": self.seats.doubt,
                 "pulse": self._path.pulse,
                 "rotate": self.backends.rotate,
                 "begin": self.backends.begin,

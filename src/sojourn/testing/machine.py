@@ -292,9 +292,9 @@ class StoreMachine(SessionRules):
         for doubt, answer in zip(batch, answers, strict=True):
             assert not answer or after[doubt.lease_id].suspect_at <= self.clock.now()
 
-    @rule(pools=st.lists(st.sampled_from(POOLS), max_size=3))
-    def ask(self, pools: list[str]) -> None:
-        self.both(lambda store: store.ask(pools, actor="server:srv_1"))
+    @rule(pool_id=st.sampled_from(POOLS), data=st.sampled_from([None, {"asked": 2, "answered": 1}]))
+    def ask(self, pool_id: str, data: dict[str, Any] | None) -> None:
+        self.both(lambda store: store.ask(pool_id, "server:srv_1", data))
 
     @rule(asked=marks)
     def release(self, asked: list[tuple[int, int]]) -> None:

@@ -314,6 +314,7 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     holders: list[HolderBody] | None = None
     reason: str | None = None
     resumable: bool | None = None
+    asked: dict[str, int] | None = None  # on their sockets, before this: `asked answered silent`
 
 
 def optional(value: T | UnsetType) -> T | None:
@@ -461,6 +462,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         retry_after=seconds(again),
         mine=[lease_body(x, denied.at) for x in denied.mine],
         holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
+        asked=None if denied.asked is None else denied.asked.counts(),
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.event import Event, EventKind, asked_events
+from sojourn.event import Event, EventKind, asked_event
 from sojourn.idempotency import Repeated
 from sojourn.lease import (
     Acquire,
@@ -203,9 +203,9 @@ class MemorySeats(MemoryRepeats):
         self._write(replace(lease, suspect_at=min(lease.suspect_at, since)))
         return True
 
-    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
+    def ask(self, pool_id: str, actor: str | None, data: dict[str, Any] | None = None) -> None:
         with self._lock:
-            self._append(asked_events(pool_ids, actor), self.now())
+            self._append([asked_event(pool_id, actor, data)], self.now())
 
     def revoke(
         self, which: LeaseFilter, action: Action, *, suspects_only: bool = False

@@ -99,9 +99,8 @@ class SeatVerbs(Verbs):
         asked = [(x.lease_id, x.fence, x.pool_id, x.silent_for) for x in doubts]
         return [bool(said) for said in self._db.run(scripts.ENDS, ["doubt", [at_once, asked]])]
 
-    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
-        if pool_ids:
-            self._db.run(scripts.ENDS, ["ask", [actor, list(dict.fromkeys(pool_ids))]])
+    def ask(self, pool_id: str, actor: str | None, data: dict[str, Any] | None = None) -> None:
+        self._db.run(scripts.ENDS, ["ask", [pool_id, actor, data or False]])
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         data = {**action.data, "name": action.name, "pools": list(pool_ids)}

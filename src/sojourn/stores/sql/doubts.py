@@ -7,8 +7,9 @@ for a moment (`fullness`), misses a seat that has just become one to take.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sojourn.event import asked_events
+from sojourn.event import asked_event
 from sojourn.lease import Doubt, Lease
 from sojourn.stores.sql import events, fullness
 from sojourn.stores.sql.database import Tx, Verbs
@@ -49,11 +50,10 @@ class DoubtVerbs(Verbs):
 
         return self._db.transaction(work)
 
-    def ask(self, pool_ids: Sequence[str], *, actor: str | None = None) -> None:
+    def ask(self, pool_id: str, actor: str | None, data: dict[str, Any] | None = None) -> None:
         """Tell the stream that holders are to say whether they are there; see `Store.ask`."""
-        asked = asked_events(pool_ids, actor)
-        if asked:
-            self._db.transaction(lambda tx: events.append(tx, asked, tx.now()))
+        asked = asked_event(pool_id, actor, data)
+        self._db.transaction(lambda tx: events.append(tx, [asked], tx.now()))
 
 
 def _suspect(tx: Tx, leases: Sequence[Lease], now: int, *, at_once: bool) -> None:

@@ -240,10 +240,10 @@ class DoubtMeaning(OnManualClock):
     def test_asking_is_told_to_all(self, store: Store) -> None:
         """Who reads the stream learns that a pool's holders are asked, and by whom."""
         before = latest(store)
-        store.ask([POOL, "lic_1:other", POOL], actor="server:srv_1")
-        store.ask([])
+        store.ask(POOL, "server:srv_1")
+        store.ask("lic_1:other", None, {"asked": 2, "answered": 1})
         told = news(store, before)
-        assert [(x.kind, x.pool_id, x.actor) for x in told] == [
-            (EventKind.LEASE_ASKED, POOL, "server:srv_1"),
-            (EventKind.LEASE_ASKED, "lic_1:other", "server:srv_1"),
+        assert [(x.kind, x.pool_id, x.actor, x.data) for x in told] == [
+            (EventKind.LEASE_ASKED, POOL, "server:srv_1", {}),
+            (EventKind.LEASE_ASKED, "lic_1:other", None, {"asked": 2, "answered": 1}),
         ]

@@ -34,11 +34,9 @@ local function doubt_leases()
   return answers
 end
 
--- Asked: actor, {pool, ...}.
+-- Asked: pool, actor, data.
 local function ask()
-  for _, id in ipairs(ASKED[2]) do
-    tell(now, 'lease.asked', id, nil, nil, nil, ASKED[1] or nil, nil)
-  end
+  tell(now, 'lease.asked', ASKED[1], nil, nil, nil, ASKED[2] or nil, ASKED[3] or nil)
   return 0
 end
 

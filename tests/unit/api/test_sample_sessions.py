@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from tests.api_harness import Api, api
 
+from sojourn.api.sample_sessions import LABEL, PREFIX, Samples
 from sojourn.devices import recognize
-from sojourn.service.samples import LABEL, PREFIX, Samples
 from sojourn.session import Begin, Begun, Save
 
 BASE = "/api/dev/sample-sessions"

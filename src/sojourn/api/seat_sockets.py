@@ -1,0 +1,481 @@
+"""A seat that is kept by an open socket: `WS /api/licenses/sessions/live`.
+
+The proof is a lease token: `Authorization: Bearer sjl_…`, or where a client cannot set headers, the second
+of `Sec-WebSocket-Protocol: sojourn.v1, sjl_…`. Messages are small JSON: see docs/guide/presence.md. What is
+decided is in `service.presence`; here it is carried out, with one task for all rounds and one watch over
+the stream.
+
+A socket costs a task that waits for what its client says. What it is told is written from here (`LINE`): a
+client that reads nothing is cut off by its socket's own bounds, and holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sojourn.api import seat_messages as words
+from sojourn.api.asking import Askings
+from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.seat_messages import Said, Talk
+from sojourn.api.sockets import KNOWN, LINE
+from sojourn.errors import Forbidden, NotFound, Overloaded, SojournError, Unauthenticated
+from sojourn.event import Event, EventKind
+from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
+from sojourn.license import Pool
+from sojourn.log import get_logger
+from sojourn.origin import is_elsewhere
+from sojourn.people.live import reject
+from sojourn.service.presence import Attendant, Attended, Presence
+from sojourn.service.seats import BeatCall, Lost
+from sojourn.service.services import Services
+from sojourn.service.watch import Watch
+from sojourn.session import GoneReason
+from sojourn.settings import Settings
+from sojourn.token import LeaseClaims
+from sojourn.wire.problems import refuse
+from sojourn.wire.proof import bearer
+
+log = get_logger(__name__)
+
+LIVE = "/api/licenses/sessions/live"
+PROTOCOL = "sojourn.v1"
+SOCKETS_MAX = 30_000
+"""Of a process."""
+BATCH = 512
+"""Leases that are renewed or doubted at once: the next ones wait for these, and others find room between."""
+SLICE = 256
+"""Sockets that are written to before others have a turn."""
+TELL_EVERY = 20.0
+"""Seconds, at most, between two messages to a client: the worker of a browser's extension sleeps after 30."""
+TRY_AGAIN = 1.0
+"""Seconds until renewals or doubts are tried again that the store did not take."""
+DOUBTS_TRIED = 10
+DOUBT_AFTER = 0.05
+"""Seconds for which dropped sockets are gathered."""
+LOOKED_AT = 500
+"""Pools, and sessions, that are looked at with each look at the stream; more take turns."""
+
+ENDS = {
+    EventKind.LEASE_RELEASED,
+    EventKind.LEASE_EXPIRED,
+    EventKind.LEASE_EVICTED,
+    EventKind.LEASE_REVOKED,
+}
+GRANTS = {EventKind.LEASE_TAKEN_OVER, EventKind.LEASE_RESUMED, EventKind.LEASE_ACQUIRED}
+BY_ITSELF = (GoneReason.IDLE, GoneReason.EXPIRED)
+KINDS = tuple(sorted({*ENDS, *GRANTS, EventKind.LEASE_ASKED}))
+
+Dropped: TypeAlias = tuple[Attendant, int]  # how often its doubt was tried
+
+
+class SeatSockets:
+    """All sockets of license clients in this process. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        services: Services,
+        settings: Settings,
+        deadlines: Deadlines,
+        looks: Blocking,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._services = services
+        self._settings = settings
+        self._deadlines = deadlines
+        self._looks = looks
+        self._draining = draining
+        self.presence = Presence()
+        self.doubted = 0
+        self.opened = 0
+        self.superseded = 0
+        self._entering = 0  # handshakes under way
+        self._stopped = False
+        self._rounds: asyncio.Task[None] | None = None
+        self._planned = asyncio.Event()
+        self._dropped: list[Dropped] = []
+        self._doubting: asyncio.Task[None] | None = None
+        self._turn = 0
+        self.askings = Askings(services, settings, looks, self.presence, self)
+        self._watch = Watch(
+            services.store,
+            self._look,
+            kinds=KINDS,
+            wanted=lambda: bool(self.presence.pools) or self.askings.under_way,
+            on_thread=self._on_thread,
+            troubled=lambda _: None,
+        )
+
+    @property
+    def open(self) -> int:
+        return self.presence.open
+
+    def watch(self) -> None:
+        """See that somebody reads the stream."""
+        self._watch.begin()
+
+    async def stop(self) -> None:
+        """Tell every client that the server restarts. Nobody is doubted for it."""
+        self._stopped = True
+        for attended in list(self.presence.pools.values()):
+            for each in list(attended.open.values()):
+                each.line.hang_up(words.RESTART, "restart")
+        await self._watch.stop()
+        for task in (self._rounds, self._doubting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+
+    # One socket
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one socket, from its handshake to its end."""
+        await receive()  # websocket.connect
+        try:
+            claims, protocol = self._admit(scope)
+        except SojournError as fault:
+            await reject(send, refuse(fault))
+            return
+        extensions = scope.get("extensions") or {}
+        extensions.get(KNOWN, lambda: None)()
+        attendant = Attendant(claims, extensions[LINE])
+        self._entering += 1
+        try:
+            pool, outcome = await self._begin(attendant)
+        except SojournError as fault:
+            await reject(send, refuse(fault))
+            return
+        finally:
+            self._entering -= 1
+        accepted: dict[str, Any] = {"type": "websocket.accept", "subprotocol": protocol}
+        if isinstance(outcome, Lost):
+            await send(accepted)
+            self._lose(attendant, outcome.reason, resumable=outcome.resumable)
+            return
+        assert pool is not None  # renewed, so it is there
+        await self._attend(attendant, pool, receive, send, accepted)
+
+    def _admit(self, scope: Any) -> tuple[LeaseClaims, str | None]:
+        """Return whose lease the token proves, and the protocol to answer with. Raises SojournError."""
+        if self._stopped or self._draining():
+            raise SojournError("The server stops.", code="shutting_down")
+        token, protocol = proof_of(scope)
+        check_origin(self._settings, scope)
+        claims = self._services.keyring.verify(token)
+        if self.open + self._entering >= SOCKETS_MAX:
+            raise Overloaded("The server has as many sockets as it can keep. Send heartbeats.")
+        return claims, protocol
+
+    async def _begin(self, attendant: Attendant) -> tuple[Pool | None, Renewal | Lost]:
+        """Renew the lease: a socket that opens is a beat. Raises SojournError."""
+        outcome = await self._renew(attendant)
+        if isinstance(outcome, Lost):
+            return None, outcome
+        known = self.presence.pools.get(attendant.claims.pool_id)
+        if known is not None:
+            return known.pool, outcome
+        seats = self._services.seats
+        try:
+            return await self._on_thread(seats.pool, attendant.claims.pool_id), outcome
+        except NotFound:
+            return None, Lost(reason="feature_unknown", resumable=False)
+
+    async def _attend(
+        self, attendant: Attendant, pool: Pool, receive: Any, send: Any, accepted: dict[str, Any]
+    ) -> None:
+        presence, line = self.presence, attendant.line
+        other = presence.enter(attendant, pool, self._now())
+        said_goodbye = False
+        try:
+            await send(accepted)
+            line.take_over()  # type: ignore[attr-defined]  # ours: see LINE
+            self.opened += 1
+            if self._stopped:
+                line.hang_up(words.RESTART, "restart")
+                return
+            if other is not None:
+                self._supersede(other)
+                if other is attendant:
+                    return
+            line.tell(words.opened(pool, attendant.expires_at - self._now()), ping=True)
+            self.watch()
+            self._keep_rounds()
+            said_goodbye = await self._listen(attendant, receive)
+        finally:
+            dropped = not (said_goodbye or self._stopped or self._draining())
+            if presence.leave(attendant, self._now(), dropped=dropped):
+                self._doubt_soon(attendant)
+
+    async def _listen(self, attendant: Attendant, receive: Any) -> bool:
+        """Hear what a client says, until it hangs up; return whether it said goodbye."""
+        talk = Talk(self._now())
+        while (message := await receive())["type"] != "websocket.disconnect":
+            try:
+                said = talk.read(message, self._now())
+            except words.Unwanted as why:
+                attendant.line.hang_up(why.code, why.reason)
+                return False
+            if said is Said.GOODBYE:
+                attendant.beat = Beat(closing=True)
+                with contextlib.suppress(SojournError):  # the store is away: silence tells the rest
+                    await self._renew(attendant)
+                attendant.line.hang_up(words.NORMAL, "goodbye")
+                return True
+            if isinstance(said, Beat):
+                attendant.beat = said
+        return False
+
+    def _supersede(self, attendant: Attendant) -> None:
+        self.superseded += 1
+        attendant.line.tell(words.SUPERSEDED)
+        attendant.line.hang_up(words.TAKEN, "superseded")
+        self.presence.leave(attendant, self._now(), dropped=False)
+
+    def _lose(self, attendant: Attendant, reason: str, *, resumable: bool) -> None:
+        """Tell a client that its lease is over."""
+        if reason == "taken_over":
+            self._supersede(attendant)
+            return
+        attendant.line.tell(words.lost(reason, resumable=resumable))
+        attendant.line.hang_up(words.LOST, "lost")
+        self.presence.leave(attendant, self._now(), dropped=False)
+
+    # Renewals and doubts, in batches
+
+    async def _renew(self, attendant: Attendant) -> Renewal | Lost:
+        """Renew one lease. Raises SojournError."""
+        call = BeatCall(claims=attendant.claims, beat=attendant.beat)
+        asked = self._services.batcher.submit("renew", call)
+        outcome: Renewal | Lost = await self._deadlines.wait(asked)
+        self._note(attendant, outcome)
+        return outcome
+
+    def _note(self, attendant: Attendant, outcome: Renewal | Lost | None) -> None:
+        attendant.owed = outcome is None
+        if isinstance(outcome, Renewal):
+            attendant.renewed_at = self._now()
+            attendant.expires_at = attendant.renewed_at + outcome.expires_in / 1000
+            attendant.beat = Beat()
+
+    async def renew_all(self, attendants: Sequence[Attendant]) -> bool:
+        """Renew the leases of these; tell those that have lost theirs. Return whether the store took all."""
+        taken = True
+        for at in range(0, len(attendants), BATCH):
+            some = attendants[at : at + BATCH]
+            calls = [BeatCall(claims=each.claims, beat=each.beat) for each in some]
+            for each, outcome in zip(some, await self._carry("renew", calls), strict=True):
+                self._note(each, outcome)
+                taken &= outcome is not None
+                if isinstance(outcome, Lost):
+                    self._lose(each, outcome.reason, resumable=outcome.resumable)
+        return taken
+
+    async def _carry(self, verb: str, requests: Sequence[Any]) -> list[Any]:
+        """Put requests into the batcher, together; return their outcomes, None where the store did not take
+        one in time."""
+        asked: list[asyncio.Future[Any] | None] = []
+        for request in requests:
+            try:
+                asked.append(self._services.batcher.submit(verb, request))
+            except SojournError:
+                asked.append(None)
+        waited = [each for each in asked if each is not None]
+        if waited:
+            await asyncio.wait(waited, timeout=self._settings.request_timeout)
+        outcomes = []
+        for each in asked:
+            if each is not None and not each.done():
+                each.cancel()  # what has not begun never does
+            failed = each is None or each.cancelled() or each.exception() is not None
+            outcomes.append(None if failed or each is None else each.result())
+        return outcomes
+
+    def _doubt_soon(self, attendant: Attendant) -> None:
+        self._dropped.append((attendant, 0))
+        if self._doubting is None or self._doubting.done():
+            self._doubting = asyncio.get_running_loop().create_task(self._keep_doubting())
+
+    async def _keep_doubting(self) -> None:
+        """Doubt holders whose sockets have dropped, those of a moment together."""
+        await asyncio.sleep(DOUBT_AFTER)
+        while self._dropped and not self._stopped:
+            some, self._dropped = self._dropped[:BATCH], self._dropped[BATCH:]
+            answers = await self.doubt([each for each, _ in some], at_once=False)
+            again = [
+                (each, tried + 1)
+                for (each, tried), answer in zip(some, answers, strict=True)
+                if answer is None and tried < DOUBTS_TRIED
+            ]
+            if again:  # past that they are as silent as any other
+                self._dropped += again
+                await asyncio.sleep(TRY_AGAIN)
+
+    async def doubt(self, attendants: Sequence[Attendant], *, at_once: bool) -> list[bool | None]:
+        """Doubt these holders; return of each whether it counts, or None where the store did not take it."""
+        answers: list[bool | None] = []
+        for at in range(0, len(attendants), BATCH):
+            now = self._now()
+            doubts = [(each.doubt(now), at_once) for each in attendants[at : at + BATCH]]
+            answers += await self._carry("doubt", doubts)
+        self.doubted += answers.count(True)
+        return answers
+
+    # Rounds
+
+    def _keep_rounds(self) -> None:
+        self._planned.set()
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.get_running_loop().create_task(self._go_round())
+
+    async def _go_round(self) -> None:
+        while self.open and not self._stopped:
+            self._planned.clear()
+            pause = self.presence.next_round() - self._now()
+            if pause > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._planned.wait()
+                continue
+            try:
+                await self._round(self.presence.due(self._now()))
+            except Exception as fault:  # noqa: BLE001 - rounds outlive every fault, and say so
+                log.warning("seat_round_failed", error=str(fault), kind=type(fault).__name__)
+                await asyncio.sleep(TRY_AGAIN)
+
+    async def _round(self, due: Iterable[Attended]) -> None:
+        """Renew who has shown life, in one batch of all pools; doubt who has not; then ask for more."""
+        now = self._now()
+        self.presence.forget(now)
+        renew: list[Attendant] = []
+        doubt: list[Attendant] = []
+        written = 0
+        for attended in due:
+            found = self.presence.round(attended, now)
+            renew += found.renew
+            doubt += found.doubt
+            for each in found.give_up:
+                each.line.hang_up(words.SILENT, "silent")
+            loud = attended.rounds % max(1, int(TELL_EVERY // attended.period)) == 0
+            for each in list(attended.open.values()):
+                each.line.tell(words.alive(each.expires_at - now) if loud else None, ping=True)
+                written += 1
+                if written % SLICE == 0:
+                    await asyncio.sleep(0)
+        if doubt:
+            await self.doubt(doubt, at_once=False)
+        if renew and not await self.renew_all(renew):
+            for attended in self.presence.pools.values():
+                attended.next_round = min(attended.next_round, self._now() + TRY_AGAIN)
+
+    # The stream
+
+    async def _look(self, events: Sequence[Event], missed: bool) -> None:
+        self.presence.forget(self._now())
+        if missed:  # what happened to whom is not known: the next renewal tells
+            await self.renew_all(
+                [each for pool in self.presence.pools.values() for each in pool.open.values()]
+            )
+        for event in events:
+            if event.kind is EventKind.LEASE_ASKED:
+                self.askings.hear(event)
+            elif (attendant := self.presence.of(event.pool_id, event.subject)) is not None:
+                self._concern(attendant, event)
+        await self._look_at_pools()
+        await self._look_at_sessions()
+
+    def _concern(self, attendant: Attendant, event: Event) -> None:
+        fence = int(event.data.get("fence", 0))
+        if event.kind in ENDS and fence >= attendant.claims.fence:
+            reason = str(event.data.get("reason", EndReason.REVOKED.value))
+            self._lose(attendant, reason, resumable=reason in {x.value for x in RESUMABLE})
+        elif event.kind in GRANTS and fence > attendant.claims.fence:
+            self._supersede(attendant)
+
+    async def _look_at_pools(self) -> None:
+        """Tell clients of new policies; see at once what a suspended license means for them."""
+        ids = self._in_turn(list(self.presence.pools))
+        found = await self._on_thread(self._services.store.pools, ids) if ids else []
+        for name, pool in zip(ids, found, strict=True):
+            attended = self.presence.pools.get(name)
+            if pool is None or attended is None or pool == attended.pool:
+                continue
+            told = words.policy(pool) if pool.policy != attended.pool.policy else None
+            open_here = self.presence.define(pool, self._now())
+            for each in open_here:
+                each.owed = True
+                each.line.tell(told)
+            attended.next_round = self._now()
+            self._keep_rounds()
+
+    async def _look_at_sessions(self) -> None:
+        """Tell those whose session is over by itself, and give their seats back: an end that somebody made
+        ends leases, and is told as that."""
+        held = [
+            each
+            for attended in self.presence.pools.values()
+            for each in attended.open.values()
+            if each.claims.session_id is not None
+        ]
+        some = self._in_turn(held)
+        ids = sorted({str(each.claims.session_id) for each in some})
+        gone = await self._on_thread(self._services.sessions.gone, ids) if ids else []
+        over = {i for i, why in zip(ids, gone, strict=True) if why and why.reason in BY_ITSELF}
+        for each in some:
+            if each.claims.session_id in over:
+                each.line.tell(words.SESSION_EXPIRED)
+                self._lose(each, "session_ended", resumable=False)
+                with contextlib.suppress(SojournError):
+                    released = self._services.batcher.submit("release", each.claims)
+                    released.add_done_callback(_look_away)
+
+    def _in_turn(self, everything: list[Any]) -> list[Any]:
+        if len(everything) <= LOOKED_AT:
+            return everything
+        self._turn += 1
+        at = self._turn * LOOKED_AT % len(everything)
+        return (everything + everything)[at : at + LOOKED_AT]
+
+    async def _on_thread(self, work: Any, *args: Any) -> Any:
+        return await self._looks.run(self._settings.request_timeout, work, *args)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _look_away(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()  # its lease ends by itself
+
+
+def proof_of(scope: Any) -> tuple[str, str | None]:
+    """Return the lease token of a handshake, and the protocol to answer with. Raises SojournError."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            offered = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
+            return bearer(value, "<lease token>"), offered
+    offers = scope["subprotocols"]
+    if len(offers) == 2 and offers[0] == PROTOCOL:
+        return offers[1], PROTOCOL
+    raise Unauthenticated(
+        "No lease token was given.",
+        hint="Send Authorization: Bearer sjl_…, or Sec-WebSocket-Protocol: sojourn.v1, sjl_…",
+    )
+
+
+def check_origin(settings: Settings, scope: Any) -> None:
+    """Refuse a page of another origin, unless `trusted_origins` names it. Raises SojournError."""
+    said = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    if is_elsewhere(
+        host=said.get(b"host", ""),
+        site="",  # an extension's requests are cross-site, too: its Origin is what counts
+        sender=said.get(b"origin", ""),
+        trusted=settings.trusted_origins,
+    ):
+        raise Forbidden(
+            "A page of another site may not open a socket here.",
+            code="cross_origin",
+            hint="Name its origin in the setting trusted_origins.",
+        )
