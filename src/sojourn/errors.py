@@ -6,14 +6,14 @@
     │   └── StoreBroken               store_broken         do not: schema missing, wrong version, corrupt
     │       └── TableMissing          store_broken         nobody has made the table, or somebody dropped it
     ├── InvalidInput                  invalid_request      the caller's values are wrong
-    │   │                             | idempotency_key_reused
+    │   │                             | idempotency_key_reused | invalid_schedule
     │   ├── InvalidPolicy             invalid_policy
     │   ├── InvalidToken              token_malformed | token_forged | token_expired | token_wrong_kind
     │   └── CookiesTooLarge           cookies_too_large    the Cookie header is longer than we look at
     ├── Unauthenticated               unauthenticated      no proof, or one that is not known
     ├── Forbidden                     forbidden | not_dev  known, but not allowed
     ├── NotFound                      not_found | license_unknown | feature_unknown | lease_unknown
-    │                                 | key_unknown | check_unknown
+    │                                 | key_unknown | check_unknown | plan_unknown
     ├── Conflict                      conflict | repair_busy
     ├── Overloaded                    overloaded           the queue is full: come back after `retry_after`
     └── SettingsError                 settings             the process must not start

@@ -40,6 +40,7 @@ INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
 STATUS: dict[str, int] = {
     "invalid_request": 400,
     "invalid_policy": 400,
+    "invalid_schedule": 400,
     "token_malformed": 401,
     "token_wrong_kind": 401,
     "token_forged": 401,
@@ -65,6 +66,7 @@ STATUS: dict[str, int] = {
     "key_unknown": 404,
     "session_unknown": 404,
     "webhook_unknown": 404,
+    "plan_unknown": 404,
     "check_unknown": 404,
     "delivery_unknown": 404,
     "method_not_allowed": 405,

@@ -1,0 +1,1 @@
+"""Selective sweeps, by hand and by plan."""
