@@ -11,6 +11,10 @@ CANARY_USER = "sojourn:doctor:"
 """What the ids of doctor's canaries begin with."""
 CANARY_LICENSE = "sojourn.doctor"
 """The license of their pools. No ledger has it: only doctor gets at them."""
+SWEEP_LICENSE = "sojourn.sweeps"
+"""The license of the pool with one seat, whose holder carries out planned sweeps. No ledger has it."""
+OWN_LICENSES = (CANARY_LICENSE, SWEEP_LICENSE)
+"""Licenses of Sojourn's own pools: no event tells of them, and no list shows their leases unasked."""
 
 
 class EventKind(StrEnum):
@@ -55,9 +59,10 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 def of_canary(event: Event) -> bool:
-    """Tell whether it is about nobody: no stream tells of doctor's canaries, who leave no trace."""
+    """Tell whether it is about nobody: no stream tells of doctor's canaries, who leave no trace, nor of
+    Sojourn's own pools."""
     if event.pool_id is not None:
-        return event.pool_id.startswith(CANARY_LICENSE + ":")
+        return event.pool_id.partition(":")[0] in OWN_LICENSES
     return event.user_id is not None and event.user_id.startswith(CANARY_USER)
 
 

@@ -233,7 +233,8 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class LeaseFilter(Struct, frozen=True, kw_only=True):
-    """Which leases; fields that are None do not restrict."""
+    """Which leases; fields that are None do not restrict. Leases of Sojourn's own pools are meant only by
+    their license or their ids: see `event.OWN_LICENSES`."""
 
     license_id: str | None = None
     feature: str | None = None
@@ -241,7 +242,13 @@ class LeaseFilter(Struct, frozen=True, kw_only=True):
     client_id: str | None = None
     session_id: str | None = None
     ids: tuple[str, ...] | None = None
+    silent_since: int | None = None  # an instant: those whose last beat lies no later than that
     include_ended: bool = False  # expired and ended ones too
+
+    @property
+    def shows_own(self) -> bool:
+        """Tell whether leases of Sojourn's own pools may be among those that are meant."""
+        return self.license_id is not None or self.ids is not None
 
 
 def beat_times(policy: Policy, lease: Lease, beat: Beat, now: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.event import Event, EventKind, asked_event
+from sojourn.event import OWN_LICENSES, Event, EventKind, asked_event
 from sojourn.idempotency import Repeated
 from sojourn.lease import (
     Acquire,
@@ -350,10 +350,12 @@ class MemorySeats(MemoryRepeats):
         limit: int,
     ) -> list[Lease]:
         """List the leases whose instant has come by `until`, oldest first."""
-        which = replace(which or LeaseFilter(), include_ended=True)
+        meant = self._all_leases()
+        if which is not None:
+            meant = self._matching(replace(which, include_ended=True), until)
         due = [
             (at, lease.id, lease)
-            for lease in self._matching(which, until)
+            for lease in meant
             if (at := instant(lease)) is not None and at <= until
         ]
         return [lease for _, _, lease in sorted(due, key=lambda x: x[:2])[:limit]]
@@ -383,6 +385,8 @@ def _matches(which: LeaseFilter, lease: Lease) -> bool:
         (which.session_id, lease.session_id),
     )
     named = which.ids is None or lease.id in which.ids
+    named = named and (which.shows_own or license_id not in OWN_LICENSES)
+    named = named and (which.silent_since is None or lease.last_beat_at <= which.silent_since)
     return named and all(want is None or want == have for want, have in wanted)
 
 

@@ -129,7 +129,9 @@ class SeatVerbs(Verbs):
             suspects_only,
             which.session_id,
         ]
-        return leases_of(self._db.run(scripts.ENDS, ["revoke", [*asked, named]]))
+        return leases_of(
+            self._db.run(scripts.ENDS, ["revoke", [*asked, named, which.silent_since]])
+        )
 
     def leases(
         self, which: LeaseFilter, *, after: str | None = None, limit: int = 100
@@ -140,7 +142,9 @@ class SeatVerbs(Verbs):
         while True:
             asked = [*filter_row(which), which.include_ended, after, limit, _named(which), place]
             now, more, flat = self._db.run(
-                scripts.LIST, [*asked, READ_MAX], now_in=lambda said: int(said[0])
+                scripts.LIST,
+                [*asked, READ_MAX, which.silent_since],
+                now_in=lambda said: int(said[0]),
             )
             found |= {
                 lease_id: (pool_id, raw)

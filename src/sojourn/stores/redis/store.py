@@ -31,8 +31,9 @@ class RedisStore(SessionVerbs, SeatVerbs, EventVerbs, Recording):
 
     def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
         limit = max(1, bounded(limit))
-        filtered = filter_row(which or LeaseFilter())
-        asked = [limit, self._event_retention, which is None, *filtered, self._ip_retention]
+        meant = which or LeaseFilter()
+        asked = [limit, self._event_retention, which is None, *filter_row(meant)]
+        asked += [self._ip_retention, meant.silent_since]
         *counts, more = self._db.run(scripts.SWEEP, asked)
         expired, removed, cut, sessions_removed, events_removed, ips_forgotten = counts
         return Swept(

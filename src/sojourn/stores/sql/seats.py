@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, func, select
 
 from sojourn.errors import InvalidInput
-from sojourn.event import Event, EventKind
+from sojourn.event import OWN_LICENSES, Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.seating import end_event
@@ -177,6 +177,7 @@ class SeatVerbs(Verbs):
                 lease
                 for lease in lock_live(tx, ids, now)[0]
                 if which.session_id in (None, lease.session_id)
+                and not (which.silent_since is not None and lease.last_beat_at > which.silent_since)
                 and not (suspects_only and lease.suspect_at > now)
             ]
             end_leases(tx, live, EndReason.REVOKED, now)
@@ -318,6 +319,10 @@ def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:
             found.append(column[name] == value)
     if which.ids is not None:
         found.append(column.id.in_(which.ids))
+    if which.silent_since is not None:
+        found.append(column.last_beat_at <= which.silent_since)
+    if not which.shows_own:
+        found += [~column.pool_id.between(f"{own}:", f"{own};") for own in OWN_LICENSES]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sojourn.clock import SECOND, ManualClock
+from sojourn.event import SWEEP_LICENSE
 from sojourn.lease import Beat, LeaseFilter, LeaseState, Renew, Renewal
 from sojourn.license import LicenseStatus
 from sojourn.store import Store
@@ -13,7 +14,9 @@ from sojourn.testing.builders import (
     acquire,
     beat,
     give_back,
+    latest,
     look_up,
+    news,
     pool,
     refused,
     sign_in,
@@ -313,3 +316,44 @@ class LeaseMeaning(OnManualClock):
             (ended.id, LeaseState.ENDED),
             (live.id, LeaseState.ACTIVE),
         ]
+
+    def test_filter_by_the_last_beat(self, store: Store, clock: ManualClock) -> None:
+        """A beat that came after an instant keeps its lease out of what is meant by that, for every verb."""
+        store.define([pool(4)])
+        silent, living = take(store, "ann"), take(store, "bob")
+        looked_at = clock.now()
+        clock.advance(seconds=30)
+        beat(store, living)
+        which = LeaseFilter(silent_since=looked_at)
+        assert [x.id for x in store.leases(which)[0]] == [silent.id]
+        just_before = LeaseFilter(silent_since=looked_at - 1)
+        assert store.leases(just_before)[0] == []
+        assert store.revoke(just_before, OPERATOR) == []
+        assert [x.id for x in store.revoke(which, OPERATOR)] == [silent.id]
+        assert beat(store, living) is not None
+        clock.advance(seconds=200)
+        assert store.sweep(which=which).leases_expired == 0
+        assert store.sweep(which=LeaseFilter(silent_since=clock.now())).leases_expired == 1
+
+    def test_leases_of_our_own_are_not_shown_unasked(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """The seat of who carries out sweeps is in no list, is told by no event, and is not swept away by
+        what means everybody; it runs out like any other."""
+        own = pool(1, license_id=SWEEP_LICENSE, feature="leader")
+        store.define([pool(4), own])
+        theirs = take(store, "ann")
+        mark = latest(store)
+        ours = take(store, "ann", pool_id=own.id)
+        assert store.leases(LeaseFilter())[0] == [theirs]
+        assert store.leases(LeaseFilter(user_id="ann"))[0] == [theirs]
+        assert store.leases(LeaseFilter(feature="leader"))[0] == []
+        assert store.leases(LeaseFilter(license_id=SWEEP_LICENSE))[0] == [ours]
+        assert store.leases(LeaseFilter(ids=(ours.id,)))[0] == [ours]
+        assert [x.id for x in store.revoke(LeaseFilter(user_id="ann"), OPERATOR)] == [theirs.id]
+        assert beat(store, ours) is not None
+        assert {x.pool_id for x in news(store, mark)} == {theirs.pool_id, None}
+        clock.advance(seconds=200)
+        assert store.sweep(which=LeaseFilter(user_id="ann")).leases_expired == 0
+        assert store.sweep().leases_expired == 1
+        assert {x.pool_id for x in news(store, mark)} == {theirs.pool_id, None}

@@ -54,9 +54,12 @@ local INDEXED_MAX = 100 -- denials of a pool, and of a user, that are found with
 
 local function starts(text, with) return text and string.sub(text, 1, #with) == with end
 
+-- See event.OWN_LICENSES.
+local function our_own(pool) return starts(pool, 'sojourn.doctor:') or starts(pool, 'sojourn.sweeps:') end
+
 local function tell(at, kind, pool, subject, user, client, actor, data)
   -- See event.of_canary.
-  if pool and starts(pool, 'sojourn.doctor:') or not pool and starts(user, 'sojourn:doctor:') then
+  if our_own(pool) or not pool and starts(user, 'sojourn:doctor:') then
     return
   end
   local packed = cmsgpack.pack({at, kind, pool or false, subject or false, user or false,

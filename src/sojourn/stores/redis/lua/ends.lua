@@ -40,13 +40,15 @@ local function ask()
   return 0
 end
 
--- Asked: actor, text of the event's data, its user, only suspects, session, {{pool, lease id}, ...}.
+-- Asked: actor, text of the event's data, its user, only suspects, session, {{pool, lease id}, ...},
+-- silent since.
 local function revoke()
   local actor, data, user, suspects_only, session = unpack(ASKED, 1, 5)
-  local found = {}
+  local found, silent_since = {}, ASKED[7]
   for _, named in ipairs(ASKED[6]) do
     local p, row = locate(named[2], named[1])
     local wanted = row and live(p, row) and (not session or row.session == session)
+    wanted = wanted and not (silent_since and row.beat > silent_since)
     if wanted and not (suspects_only and row.suspect > p.now) then
       tell_end(p, row, REVOKED, actor, now)
       bury(p, row, now, REVOKED)

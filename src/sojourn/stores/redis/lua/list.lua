@@ -1,14 +1,16 @@
 -- Store.leases, a bounded piece at a time. Asked: license prefix, feature, user, client, session, ids,
--- with ended, after, limit, pools (none: all), place to go on from {pool number, part, cursor}, rows to read.
+-- with ended, after, limit, pools (none: all), place to go on from {pool number, part, cursor}, rows to read,
+-- silent since.
 local prefix, feature, user, client, session, ids, ended, after, limit, named = unpack(ASKED, 1, 10)
 local place, budget = ASKED[11] or {1, 1, '0'}, ASKED[12]
+local silent_since = ASKED[13]
 local names = named or all_pools()
 local found, seen = {}, {}
 
 local function matches(p, row)
   return (not after or row.id > after) and (not user or row.user == user)
     and (not client or row.client == client) and (not session or row.session == session)
-    and (ended or live(p, row))
+    and (not silent_since or row.beat <= silent_since) and (ended or live(p, row))
 end
 
 local function add(p, row)
@@ -20,6 +22,7 @@ end
 
 local function of_interest(id)
   if prefix and string.sub(id, 1, #prefix) ~= prefix then return false end
+  if not prefix and not ids and our_own(id) then return false end
   return not feature or string.sub(id, -#feature - 1) == ':' .. feature
 end
 

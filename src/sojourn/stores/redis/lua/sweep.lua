@@ -1,8 +1,8 @@
 -- Store.sweep. Asked: limit, retention of events, whether all is meant, then what a filter says:
--- license prefix, feature, user, client, session, ids; for how long addresses are remembered.
+-- license prefix, feature, user, client, session, ids; for how long addresses are remembered; silent since.
 local limit, retention, everything = ASKED[1], ASKED[2], ASKED[3]
 local prefix, feature, user, client, session, ids = unpack(ASKED, 4, 9)
-local ip_retention = ASKED[10]
+local ip_retention, silent_since = ASKED[10], ASKED[11]
 local LOOKED_MAX = 4 * limit -- at what is due in appearance only, in one sweep
 local more = false
 heal()
@@ -15,7 +15,8 @@ end
 
 local function wanted(row)
   return everything or ((not user or row.user == user) and (not client or row.client == client)
-    and (not session or row.session == session) and (not named or named[row.id]))
+    and (not session or row.session == session) and (not named or named[row.id])
+    and (not silent_since or row.beat <= silent_since))
 end
 
 local function pools_due()
@@ -24,7 +25,7 @@ local function pools_due()
   end
   local found = {}
   for _, id in ipairs(all_pools()) do
-    local fits = not prefix or string.sub(id, 1, #prefix) == prefix
+    local fits = (prefix or ids or not our_own(id)) and (not prefix or string.sub(id, 1, #prefix) == prefix)
     if fits and (not feature or string.sub(id, -#feature - 1) == ':' .. feature) then
       found[#found + 1] = id
     end
