@@ -43,6 +43,8 @@ class Part(StrEnum):
     API_KEYS = "api_keys"
     AUDITS = "audits"
     SWEEPS = "sweeps"
+    SWEEP_PLANS = "sweep_plans"
+    SWEEP_RUNS = "sweep_runs"
     INSTANCES = "instances"
     WEBHOOKS = "webhooks"
     WEBHOOK_DELIVERIES = "webhook_deliveries"

@@ -190,6 +190,6 @@ class SelectiveRun(Struct, frozen=True, kw_only=True):
     ended: int = 0
     noted: int = 0  # as expired
     taken_up: int = 0  # times that another server went on with it
-    after: str | None = None  # the last lease that was looked at
+    last_id: str | None = None  # the last lease that was looked at
     error: str | None = None
     next_at: int | None = None  # when its plan runs next

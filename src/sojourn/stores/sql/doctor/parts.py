@@ -22,6 +22,8 @@ PARTS = {
         (schema.api_keys, Part.API_KEYS),
         (schema.audits, Part.AUDITS),
         (schema.sweeps, Part.SWEEPS),
+        (schema.sweep_plans, Part.SWEEP_PLANS),
+        (schema.sweep_runs, Part.SWEEP_RUNS),
         (schema.instances, Part.INSTANCES),
         (schema.webhooks, Part.WEBHOOKS),
         (schema.webhook_deliveries, Part.WEBHOOK_DELIVERIES),
@@ -49,6 +51,8 @@ EFFECTS: dict[Part, str] = {
     Part.SWEEPS: f"What is over is not swept away. {OTHERS_WORK}",
     Part.WEBHOOKS: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
     Part.WEBHOOK_DELIVERIES: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
+    Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
+    Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
     Part.INSTANCES: f"Servers cannot compare their secrets. {OTHERS_WORK}",
 }
 CORE = frozenset(list(EFFECTS)[:6])

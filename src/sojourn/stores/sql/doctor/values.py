@@ -60,6 +60,18 @@ DERIVED: dict[tuple[str, str], str] = {
         )
     },
     ("sojourn_sweeps", "error"): "NULL",
+    ("sojourn_sweep_plans", "paused"): "TRUE",
+    ("sojourn_sweep_plans", "created_by"): "''",
+    ("sojourn_sweep_plans", "revision"): "1",
+    **{("sojourn_sweep_plans", name): "NULL" for name in ("next_at", "closes_at")},
+    **{("sojourn_sweep_runs", name): "0" for name in ("looked", "ended", "noted", "taken_up")},
+    **{
+        ("sojourn_sweep_runs", name): "NULL"
+        for name in (
+            *("plan_id", "plan_name", "due_at", "closes_at", "finished_at", "last_id", "error"),
+            "next_at",
+        )
+    },
     ("sojourn_instances", "schema_version"): "NULL",
     ("sojourn_webhooks", "description"): "''",
     ("sojourn_webhooks", "disabled_because"): "NULL",
