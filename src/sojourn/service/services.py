@@ -8,6 +8,7 @@ import threading
 
 from sojourn.errors import StoreError
 from sojourn.log import get_logger
+from sojourn.plans.keeper import PlannedLedger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
@@ -22,7 +23,6 @@ from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
 from sojourn.store import Outage, Recorder, Store, Swept
 from sojourn.token import Keyring
-from sojourn.webhook_store import HookedLedger
 
 log = get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Services:
     def __init__(
         self,
         store: Store,
-        ledger: HookedLedger,
+        ledger: PlannedLedger,
         keyring: Keyring,
         *,
         sweep_interval: float = 900.0,

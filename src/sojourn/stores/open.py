@@ -17,8 +17,8 @@ from sojourn.errors import SettingsError
 from sojourn.extras import installation
 from sojourn.finding import Examiner
 from sojourn.ledger import Ledger
+from sojourn.plans.keeper import PlannedLedger
 from sojourn.store import Recorded, Recorder, Store
-from sojourn.webhook_store import HookedLedger
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -81,7 +81,7 @@ def open_ledger(
     clock: Clock = STORE_CLOCK,
     migrate: bool = False,
     durable: bool = True,
-) -> HookedLedger:
+) -> PlannedLedger:
     """Open a ledger, always on SQL: `memory:` is a private database in this process's memory."""
     from sojourn.stores.sql.ledger import SqlLedger  # noqa: PLC0415  # only if asked for
 
