@@ -95,7 +95,8 @@ class World:
             queue_max=queue_max,
         )
         self.settings = Settings(
-            queue_max=queue_max, **{"webhook_interval": 0, "doctor_interval": 0} | settings
+            queue_max=queue_max,
+            **{"webhook_interval": 0, "doctor_interval": 0, "plan_interval": 0} | settings,
         )
         self.app = create_app(self.services, self.settings, doctor)
         self.services.keys.ensure_admin(ADMIN)

@@ -48,6 +48,12 @@ BODIES: dict[str, Any] = {
     "end_sessions": {"userId": "nobody"},
     "save_current": {},
     "save_session": {},
+    "create_sweep_plan": {
+        "name": "x",
+        "scope": {"userId": "nobody"},
+        "schedule": {"every": 3_600},
+    },
+    "change_sweep_plan": {},
     "create_webhook": {"url": "https://hooks.example/"},
     "change_webhook": {},
     "rotate_webhook_secret": {},

@@ -45,6 +45,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "shutdown_timeout": (0, 600),
     "webhook_timeout": (0.1, 60),
     "webhook_interval": (0, 3_600),
+    "plan_interval": (0, 3_600),
 }
 """Of settings that are numbers: the least and the most."""
 
@@ -105,6 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     show_holders: bool = True  # a denial tells its caller who holds the seats
     webhook_reach: str = "public"  # public | loopback | private: see webhooks/reach.py
     webhook_timeout: float = 10.0
+    plan_interval: float = 5.0  # between looks for planned sweeps; 0: this server does none
     webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
     log_format: str = "auto"  # auto | console | json
     log_level: str = "info"

@@ -36,6 +36,9 @@ from sojourn.wire.bodies import STATUS
 
 BEYOND_A_SCHEMA = (
     "invalid_policy",  # values that fit one by one, but not together
+    "invalid_schedule",  # likewise
+    "restricts nothing",  # a scope of which all may be left out, but not at once
+    "is no range of addresses",
     ": missing.",  # needed with one proof, and not with another
     "must be after",
     "A name is",  # nothing but spaces is none

@@ -21,6 +21,7 @@ from sojourn.api import (
     seat_sockets,
     seats,
     sessions,
+    sweep_plans,
     sweeps,
     webhooks,
 )
@@ -51,6 +52,7 @@ CALLS: tuple[Call, ...] = (
     *keys.CALLS,
     *events.CALLS,
     *sweeps.CALLS,
+    *sweep_plans.CALLS,
     *webhooks.CALLS,
     *doctor.CALLS,
     *machines.CALLS,

@@ -147,16 +147,18 @@ def operator(
     status: int = 200,
     problems: tuple[str, ...] = (),
     patience: float | None = None,
+    body_required: bool = True,
 ) -> Callable[[Callable[..., Any]], Call]:
     """Make a call of a plain function that runs on a thread, for callers whose key permits it.
 
     What it returns may have to be awaited: that is done on the event loop, for as long as it takes.
 
     `patience`: how long to wait for it, in seconds, instead of the setting `request_timeout`.
+    `body_required`: without, no body means one that says nothing.
     """
 
     def decorate(handler: Callable[..., Any]) -> Call:
-        reader = Reader(handler, path)
+        reader = Reader(handler, path, body_required=body_required)
 
         async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
             settings = context.settings
@@ -192,6 +194,7 @@ def operator(
             may=may,
             respond=respond,
             body=reader.body,
+            body_required=body_required,
             query=reader.query,
             params=reader.params,
             answer=reader.answer,
@@ -227,7 +230,9 @@ def words(handler: Callable[..., Any]) -> Words:
 class Reader:
     """Reads a request into the parameters that a handler's signature names."""
 
-    def __init__(self, handler: Callable[..., Any], path: str) -> None:
+    def __init__(
+        self, handler: Callable[..., Any], path: str, *, body_required: bool = True
+    ) -> None:
         hints = typing.get_type_hints(handler, include_extras=True)
         self.answer = _outcome(hints.pop("return"))  # not of a hot call, which `tell` answers
         del hints["ask"]  # what it is given besides
@@ -238,6 +243,7 @@ class Reader:
         self.params = {camel(name): kind for name, kind in hints.items()}
         self._names = {camel(name): name for name in hints}
         assert set(re.findall(r"{(\w+)}", path)) == set(self.params), path
+        self._body_required = body_required
         self._decode = msgspec.json.Decoder(self.body).decode if self.body else None
 
     def read(self, pieces: Mapping[str, str], query: bytes, body: bytes) -> dict[str, Any]:
@@ -247,9 +253,9 @@ class Reader:
         if self.query is not None:
             values["query"] = read_query(query, self.query)
         if self._decode is not None:
-            if not body:
+            if not body and self._body_required:
                 raise InvalidInput("The body is empty; JSON is expected.")
-            values["body"] = decode(self._decode, body)
+            values["body"] = decode(self._decode, body or b"{}")
         return values
 
 

@@ -36,6 +36,7 @@ from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
 from sojourn.session import Session
 from sojourn.settings import Settings
+from sojourn.sweeps.service import Sweeps
 from sojourn.webhook import Letter
 
 T = TypeVar("T")
@@ -89,6 +90,8 @@ class Context:
         self.cross_origin = CrossOrigin(services.origins)
         self.deadlines = Deadlines(settings.request_timeout)
         self.outbound = Outbound(services, settings, write)
+        self.sweeps = Sweeps(services.store, services.ledger)
+        self._planned = Ticker("sweeps", self.sweeps.planner.tick, settings.plan_interval)
         self._asked_at = float("-inf")
         self.metrics = Metrics(self.look_soon)
         shared = SharedMetrics(metrics_folder(settings)) if settings.workers > 1 else None
@@ -135,6 +138,8 @@ class Context:
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
+        if self.settings.plan_interval > 0:
+            self._planned.start()
         self._giving_back.start()
         if self.settings.workers > 1:
             self._publishing.start()
@@ -158,6 +163,7 @@ class Context:
                 await self.live.stop()
                 await self.seat_sockets.stop()
                 await asyncio.to_thread(self._stop_doctor)
+                await asyncio.to_thread(self._stop_sweeps)
                 await self.outbound.stop()
                 await self.services.stop()
                 for threads in (*self._all_threads, self._fetching):
@@ -174,6 +180,14 @@ class Context:
     @property
     def _all_threads(self) -> tuple[Blocking, ...]:
         return (self.blocking, self.people_calls, self.strangers, self.seat_looks)
+
+    def plan_soon(self) -> None:
+        """Look for planned sweeps that are due now, and not at the next tick."""
+        self._planned.wake()
+
+    def _stop_sweeps(self) -> None:
+        self.sweeps.planner.stop()  # before its next step; another server takes up what is under way
+        self._planned.stop()
 
     def _stop_doctor(self) -> None:
         self._quick.stop()

@@ -30,6 +30,7 @@ from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
 from sojourn.service.services import Services
+from sojourn.sweeps.planner import Counts
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
@@ -79,6 +80,15 @@ class Attending(Protocol):
     def askings(self) -> Asking: ...
 
 
+class Planning(Protocol):
+    counts: Counts
+
+
+class Sweeping(Protocol):
+    @property
+    def planner(self) -> Planning: ...
+
+
 class Watched(Protocol):
     """What is looked at when somebody scrapes."""
 
@@ -97,6 +107,9 @@ class Watched(Protocol):
 
     @property
     def seat_sockets(self) -> Attending: ...
+
+    @property
+    def sweeps(self) -> Sweeping: ...
 
 
 class Tally:
@@ -261,6 +274,7 @@ class Metrics(Collector):
             yield from self._seats.collect()
         yield from _sockets(self._context.seat_sockets)
         yield from _webhooks(self._context.outbound.deliverer)
+        yield from _sweeps(self._context.services.sweeper.runs, self._context.sweeps.planner.counts)
         yield from _doctor(self._context.rounds)
 
 
@@ -319,6 +333,31 @@ def _webhooks(deliverer: Delivering) -> Iterable[Metric]:
         "Age of the oldest event that waits for an enabled webhook.",
         value=deliverer.lag,
     )
+
+
+def _sweeps(housekeeping: Counter[str], counts: Counts) -> Iterable[Metric]:
+    runs = CounterMetricFamily(
+        "sojourn_sweep_runs",
+        "Sweeps of this process, by kind and by what became of them.",
+        labels=("kind", "state"),
+    )
+    for kind, states in (("housekeeping", housekeeping), ("selective", counts.runs)):
+        for state, count in sorted({"done": 0, "failed": 0, **states}.items()):
+            runs.add_metric((kind, state), count)
+    yield runs
+    yield CounterMetricFamily(
+        "sojourn_sweep_leases_ended", "Leases that selective sweeps ended.", value=counts.ended
+    )
+    for name, words, value in (
+        (
+            "last_run_timestamp_seconds",
+            "When the latest of them began.",
+            counts.last_run_at / 1_000,
+        ),
+        ("overdue_plans", "Planned sweeps that are due and have not begun.", counts.overdue),
+        ("lag_seconds", "For how long the first of them has been due.", counts.lag / 1_000),
+    ):
+        yield GaugeMetricFamily(f"sojourn_sweep_{name}", words, value=value)
 
 
 def _doctor(rounds: Rounds) -> Iterable[Metric]:

@@ -46,6 +46,9 @@ LATEST = (
     "sojourn_webhook_deliveries",
     "sojourn_webhook_lag",
     "sojourn_doctor_",
+    "sojourn_sweep_last_run",
+    "sojourn_sweep_overdue",
+    "sojourn_sweep_lag",
     "process_max_fds",
     "process_start_time",
 )

@@ -116,6 +116,11 @@ HELP: dict[str, tuple[str, str, str]] = {
         "Where webhooks may go: public (by HTTPS), loopback (this machine too), private (own networks too).",
     ),
     "webhook_timeout": (PACE, "SECONDS", "Time for a webhook's receiver to answer."),
+    "plan_interval": (
+        PACE,
+        "SECONDS",
+        "How often planned sweeps are looked for; 0: this server carries none out.",
+    ),
     "webhook_interval": (
         PACE,
         "SECONDS",

@@ -20,6 +20,7 @@ class Pending(Struct, frozen=True):
     due: tuple[SweepPlan, ...]  # the longest due first
     cut_off: tuple[SelectiveRun, ...]
     now: int
+    last_run_at: int = 0  # when the latest run began; 0: none has
 
 
 class PlanKeeper(Protocol):

@@ -158,7 +158,7 @@ class SweepPlan(Struct, frozen=True, kw_only=True):
     def check(self) -> SweepPlan:
         """Return it, or raise InvalidInput. The schedule is checked where a clock is at hand."""
         if not 1 <= len(self.name.strip()) <= NAME_MAX:
-            raise InvalidInput(f"name: 1 to {NAME_MAX} characters.")
+            raise InvalidInput(f"A name is 1 to {NAME_MAX} characters.")
         check_words("name", self.name, most=NAME_MAX)
         if not self.scope.check().restricts:
             raise InvalidInput("The scope restricts nothing.", hint=SCOPE_EXAMPLE)

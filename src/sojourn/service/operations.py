@@ -77,7 +77,7 @@ class Operations:
 
         Raises NotFound where there is no such license, or no such feature on it.
         """
-        self._require(feature, license_id)
+        self.require(feature, license_id)
         which = LeaseFilter(user_id=user_id, feature=feature, license_id=license_id)
         return self._end(which, Action(actor=actor, name="force_cleanup"))
 
@@ -90,7 +90,7 @@ class Operations:
         actor: str,
     ) -> Cleanup:
         """End what looks dead on a license: leases whose holders have fallen silent. The living stay."""
-        self._require(feature, license_id)
+        self.require(feature, license_id)
         which = LeaseFilter(license_id=license_id, user_id=user_id, feature=feature)
         return self._end(which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True)
 
@@ -100,7 +100,7 @@ class Operations:
 
     def debug(self, user_id: str, feature: str, *, license_id: str | None = None) -> Debug:
         """Show everything about a user and a feature: what is held, what was refused, and why."""
-        self._require(feature, license_id)
+        self.require(feature, license_id)
         which = LeaseFilter(
             user_id=user_id, feature=feature, license_id=license_id, include_ended=True
         )
@@ -185,7 +185,7 @@ class Operations:
         """Return the names of the licenses that these leases are of, by license id."""
         return self._ledger.license_names([x.pool_id.partition(":")[0] for x in leases])
 
-    def _require(self, feature: str | None, license_id: str | None) -> None:
+    def require(self, feature: str | None, license_id: str | None) -> None:
         """Refuse what is not there: an answer of nothing would be taken for good news."""
         if license_id is not None:
             self._license(license_id)

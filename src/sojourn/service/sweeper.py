@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
+from msgspec.structs import asdict, replace
+
 from sojourn.ledger import Ledger, SweepRun
+from sojourn.log import get_logger
 from sojourn.store import Store, Swept
+
+log = get_logger(__name__)
 
 BATCH = 500
 ROUNDS_MAX = 200
@@ -20,6 +26,7 @@ class Sweeper:
         self._store = store
         self._ledger = ledger
         self._batch = batch
+        self.runs: Counter[str] = Counter()  # by what became of them: done, failed
 
     def run(
         self,
@@ -59,6 +66,14 @@ class Sweeper:
                 events_removed=total.events_removed,
                 error=error,
             )
+            self.runs["done" if error is None else "failed"] += 1
+            if replace(total, more=False) != Swept():
+                log.info(
+                    "swept",
+                    actor=actor,
+                    took=run.took,
+                    **{k: v for k, v in asdict(total).items() if v},
+                )
             if told_if_idle or error is not None or total != Swept():
                 self._ledger.record_sweep(run)
         return run

@@ -49,7 +49,7 @@ class Counts(Struct):
     runs: Counter[str] = field(default_factory=Counter)  # by state
     ended: int = 0
     noted: int = 0
-    last_run_at: int = 0  # ms; 0: none yet
+    last_run_at: int = 0  # ms, of all servers; 0: none yet
     overdue: int = 0  # plans that are due and not begun
     lag: int = 0  # ms: for how long the first of them has been due
 
@@ -101,6 +101,7 @@ class Planner:
         pending = self._plans.pending()
         overdue = [pending.now - plan.next_at for plan in pending.due if plan.next_at is not None]
         self.counts.overdue, self.counts.lag = len(overdue), max(overdue, default=0)
+        self.counts.last_run_at = max(self.counts.last_run_at, pending.last_run_at)
         if not (pending.due or pending.cut_off) or not self._leader.take():
             return
         try:
@@ -203,7 +204,7 @@ def count(counts: Counts, run: SelectiveRun, seconds: float) -> None:
     counts.runs[run.state.value] += 1
     counts.ended += run.ended
     counts.noted += run.noted
-    counts.last_run_at = run.finished_at or run.started_at
+    counts.last_run_at = max(counts.last_run_at, run.started_at)
     said = {
         "plan": run.plan_name,
         "run": run.id,

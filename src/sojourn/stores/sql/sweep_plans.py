@@ -96,10 +96,13 @@ class SqlPlans:
             cut_off = select(*RUN).where(
                 _run.state == RunState.RUNNING.value, _run.plan_id.is_not(None)
             )
+            cut_off = cut_off.order_by(_run.started_at, _run.id)
+            latest = tx.core(select(func.max(_run.started_at))).scalar_one()
             return Pending(
                 tuple(_plan_of(row) for row in tx.core(due)),
-                tuple(_run_of(row) for row in tx.core(cut_off.order_by(_run.started_at, _run.id))),
+                tuple(_run_of(row) for row in tx.core(cut_off)),
                 now,
+                latest or 0,
             )
 
         return self._db.read(work)
