@@ -121,12 +121,16 @@ def fill(store: SqlStore) -> Lease:
     return take(store, "ann", session_id="ses")
 
 
+SINCE = frozenset({"schema_version", "allowed_origins"})
+"""Columns that came after version 0005."""
+
+
 def rows(url: str, *, prefix: str) -> dict[str, list[tuple[Any, ...]]]:
     """Read every row of every table, by the columns that it had before."""
     found = {}
     for noun in NOUNS:
         table = facts.ours(noun)
-        columns = ", ".join(c.name for c in table.columns if c.name != "schema_version")
+        columns = ", ".join(c.name for c in table.columns if c.name not in SINCE)
         read = execute(url, f"SELECT {columns} FROM {prefix}{noun}")
         found[noun] = sorted(map(tuple, read), key=repr)
     return found

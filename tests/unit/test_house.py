@@ -19,7 +19,7 @@ SCRIPTS_NOT_HELD = {
 }
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
-MEANING_LINES_MAX = 8_000  # domain, services and people together
+MEANING_LINES_MAX = 12_000  # domain, services and people together
 NOT_DOMAIN = {
     "log",
     "exchange",

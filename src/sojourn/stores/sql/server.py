@@ -92,6 +92,9 @@ class ServerTx(Tx):
             waited = round((time.monotonic() - self.asked_at) * 1_000)
             self._steady.judge(now, pulse, waited)
 
+    def doubted(self) -> None:
+        self.now()
+
     def patiently(self, *, thinking: bool = False) -> None:
         self._patient = True
         raw: Any = self.connection.connection.driver_connection

@@ -167,7 +167,7 @@ class SessionVerbs(Verbs):
             touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCHED)
             found = {row[0] for row in tx.rows(touch, params)}
             if len(found) < len(set(ids)):
-                tx.now()  # it may be that somebody has set the clock
+                tx.doubted()
             return found
 
         live = self._db.write(work)
@@ -230,7 +230,7 @@ class SessionVerbs(Verbs):
         shown = _listed(self._db, FIRST_PAGE if after is None else NEXT_PAGE, params)
         total = len(shown)
         if after is not None or total >= bounded(limit):  # else the page itself is all there is
-            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.now(), "user": user_id}))
+            rows = self._db.read(lambda tx: tx.rows(COUNT, {"now": tx.instant, "user": user_id}))
             total = int(rows[0][0])
         return SessionPage(sessions=tuple(shown), total=total)
 

@@ -78,7 +78,9 @@ def test_round_trips(store: SqlStore) -> None:
     for some in (names[:1], names[1:2], names):
         hashes = [token_hash(name) for name in some]
         assert len(sent(store, lambda hashes=hashes: store.load(hashes))) == 1  # type: ignore[misc]  # a lambda with a default
-        assert len(sent(store, lambda some=some: store.touch(some))) == touch  # type: ignore[misc]  # likewise
+        # Where some were cut off, a server's clock is looked at, too.
+        looks = int(some is names and backend is not Backend.SQLITE)
+        assert len(sent(store, lambda some=some: store.touch(some))) == touch + looks  # type: ignore[misc]  # likewise
         saves = [Save(id=name, set={"a": 1}) for name in some]
         # BEGIN, lock, write, COMMIT
         assert len(sent(store, lambda saves=saves: store.save(saves))) == 4  # type: ignore[misc]  # likewise

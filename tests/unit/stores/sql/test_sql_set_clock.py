@@ -74,8 +74,6 @@ ASKED: dict[str, Callable[[SqlStore, Lease], object]] = {
     ),
     "leases": lambda store, _: len(store.leases(LeaseFilter(user_id="ann"))[0]) == 1,
     "usage": lambda store, _: usage(store).in_use == 1,
-    "held of ids": lambda store, _: store.held(ids=["ses_1"]) == {"ses_1": 1},
-    "held of a user": lambda store, _: store.held(user_id="ann") == {"ses_1": 1},
     "acquire for a session": lambda store, _: take(store, "bob", session_id="ses_1"),
     "create within a limit": too_many,
     "load": lambda store, _: present(store, "ses_1") is not None,
