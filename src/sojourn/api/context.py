@@ -94,8 +94,13 @@ class Context:
         self._planned = Ticker("sweeps", self.sweeps.planner.tick, settings.plan_interval)
         self._asked_at = float("-inf")
         self.metrics = Metrics(self.look_soon)
-        shared = SharedMetrics(metrics_folder(settings)) if settings.workers > 1 else None
-        self.metrics.bind(self, shared)
+        folder = metrics_folder(settings) if settings.workers > 1 else None
+        self.metrics.bind(
+            self,
+            None if folder is None else SharedMetrics(folder),
+            folder=folder,
+            name_licenses=bool(settings.metrics_key or settings.metrics_listen),
+        )
         self._giving_back = Ticker("memory", give_back, GIVE_BACK_INTERVAL)
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
@@ -135,6 +140,7 @@ class Context:
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
         self.services.start()
+        self._count_from_now()
         self.outbound.start()
         if self.settings.doctor_interval > 0:
             self._quick.start(at_once=True)
@@ -143,6 +149,13 @@ class Context:
         self._giving_back.start()
         if self.settings.workers > 1:
             self._publishing.start()
+
+    def _count_from_now(self) -> None:
+        try:
+            if self.metrics.stream is not None:
+                self.metrics.stream.begin()
+        except (StoreError, OSError) as fault:
+            log.warning("stream_not_counted", error=str(fault))
 
     def look_soon(self) -> None:
         """Let doctor look now, and not when its next round is due: a request has met a store that is

@@ -1,7 +1,7 @@
 """What this process counts, or all workers of its server, for Prometheus.
 
-The hot path adds to plain lists; they become metrics only when somebody scrapes. Labels never name a
-customer: their number is bounded by the API itself.
+The hot path adds to plain lists; they become metrics only when somebody scrapes. Labels are bounded in
+number, and name licenses only where not everybody may scrape.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -26,6 +27,7 @@ from sojourn import __version__
 from sojourn.api.proofs import Outcomes
 from sojourn.api.seats_in_use import SeatsInUse
 from sojourn.api.shared_metrics import SharedMetrics
+from sojourn.api.stream_counts import StreamCounts
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
@@ -146,15 +148,28 @@ class Metrics(Collector):
         self._context: Watched | None = None
         self._shared: SharedMetrics | None = None
         self._seats: SeatsInUse | None = None
+        self.stream: StreamCounts | None = None
         self._registry = CollectorRegistry()
         self._told: tuple[float, bytes] = (float("-inf"), b"")  # when, and what
         self._making: asyncio.Task[bytes] | None = None
 
-    def bind(self, context: Watched, shared: SharedMetrics | None = None) -> None:
-        """Look at a process when somebody scrapes. `shared`: with other workers of its server."""
+    def bind(
+        self,
+        context: Watched,
+        shared: SharedMetrics | None = None,
+        *,
+        folder: Path | None = None,
+        name_licenses: bool = False,
+    ) -> None:
+        """Look at a process when somebody scrapes.
+
+        `shared`, `folder`: with other workers of its server. `name_licenses`: not everybody may scrape.
+        """
         self._context = context
         self._shared = shared
-        self._seats = SeatsInUse(context.services.store, context.services.ledger)
+        store, ledger = context.services.store, context.services.ledger
+        self._seats = SeatsInUse(store, ledger, name_licenses=name_licenses)
+        self.stream = StreamCounts(store, ledger, folder)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         context.services.batcher.observe = self.observe_batch
@@ -191,8 +206,8 @@ class Metrics(Collector):
 
     async def _make(self) -> bytes:
         at = asyncio.get_running_loop().time()
-        if self._seats is not None:
-            await self._seats.refresh()
+        if self._seats is not None and self.stream is not None:
+            await asyncio.gather(self._seats.refresh(), self.stream.refresh())
         text = await asyncio.to_thread(self.text)
         if self._shared is None:  # else the folder says what is fresh, of all workers
             self._told = at, text
@@ -273,6 +288,8 @@ class Metrics(Collector):
         if self._seats is not None:
             yield from self._seats.collect()
         yield from _sockets(self._context.seat_sockets)
+        if self.stream is not None:
+            yield from self.stream.collect()
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _sweeps(self._context.services.sweeper.runs, self._context.sweeps.planner.counts)
         yield from _doctor(self._context.rounds)

@@ -1,8 +1,9 @@
-"""Seats in use and capacity by feature, for whoever must be warned before people are refused."""
+"""Seats in use and capacity, by feature and by pool, for whoever must be warned before people are refused."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -27,29 +28,38 @@ BATCH = 1_000
 FEATURES_MAX = 200
 """Features with a label of their own: those with most seats in use. The others are told together, as"""
 OTHERS = "(others)"
+POOLS_NAMED = 200
+"""Pools that are told one by one: those with most seats in use."""
 
 
 class Seats(Struct):
     """Of all pools of a feature. `full`: how many of them have no seat left."""
 
     in_use: int = 0
+    suspect: int = 0
     capacity: int = 0
     pools: int = 0
     full: int = 0
 
     def add(self, other: Seats) -> None:
         self.in_use += other.in_use
+        self.suspect += other.suspect
         self.capacity += other.capacity
         self.pools += other.pools
         self.full += other.full
 
 
 class SeatsInUse:
-    """Counts when somebody scrapes, on a thread, once for all who scrape meanwhile."""
+    """Counts when somebody scrapes, on a thread, once for all who scrape meanwhile.
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    `name_licenses`: tell seats by license as well.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, *, name_licenses: bool = False) -> None:
         self._store = store
         self._ledger = ledger
+        self._name_licenses = name_licenses
+        self._pools: dict[tuple[str, str], Seats] = {}  # by license and feature
         self._found: dict[str, Seats] = {}
         self._counted_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
@@ -73,14 +83,19 @@ class SeatsInUse:
     def count(self) -> dict[str, Seats]:
         """Ask ledger and store. Raises StoreError."""
         found: dict[str, Seats] = {}
+        fullest: list[tuple[int, str, str, Seats]] = []
         after: str | None = None
         for _ in range(POOLS_MAX // BATCH):
             pools = self._ledger.pools(after=after, limit=BATCH)
             for pool, seats in zip(pools, self._of(pools), strict=True):
                 found.setdefault(pool.feature, Seats()).add(seats)
+                fullest.append((seats.in_use, pool.license_id, pool.feature, seats))
+            fullest = heapq.nlargest(POOLS_NAMED, fullest, key=lambda each: each[0])
             if len(pools) < BATCH:
                 break
             after = pools[-1].id
+        if self._name_licenses:
+            self._pools = {(name, feature): seats for _, name, feature, seats in fullest}
         ranked = sorted(found, key=lambda feature: -found[feature].in_use)
         for feature in ranked[FEATURES_MAX:]:
             found.setdefault(OTHERS, Seats()).add(found.pop(feature))
@@ -90,13 +105,15 @@ class SeatsInUse:
         used = self._store.usage([pool.id for pool in pools]) if pools else []
         for pool, usage in zip(pools, used, strict=True):
             in_use = 0 if usage is None else usage.in_use
+            suspect = 0 if usage is None else usage.suspect
             capacity = pool.policy.capacity
             full = int(in_use >= capacity)
-            yield Seats(in_use=in_use, capacity=capacity, pools=1, full=full)
+            yield Seats(in_use=in_use, suspect=suspect, capacity=capacity, pools=1, full=full)
 
     def collect(self) -> Iterable[Metric]:
         told = (
             ("sojourn_seats_in_use", "Seats in use, of all licenses.", "in_use"),
+            ("sojourn_seats_suspect", "Seats in use whose holders are silent.", "suspect"),
             ("sojourn_seats_capacity", "Seats that there are, of all licenses.", "capacity"),
             ("sojourn_seats_licenses", "Licenses that have the feature.", "pools"),
             ("sojourn_seats_licenses_full", "Licenses without a free seat.", "full"),
@@ -105,4 +122,12 @@ class SeatsInUse:
             family = GaugeMetricFamily(name, words, labels=("feature",))
             for feature, seats in sorted(self._found.items()):
                 family.add_metric((feature,), getattr(seats, field))
+            yield family
+        if not self._name_licenses:
+            return
+        for name, words, field in told[:3]:
+            one = name.replace("_seats_", "_pool_seats_")
+            family = GaugeMetricFamily(one, words, labels=("license", "feature"))
+            for labels, seats in sorted(self._pools.items()):
+                family.add_metric(labels, getattr(seats, field))
             yield family

@@ -41,6 +41,12 @@ ADDED = frozenset({"counter", "histogram"})
 LATEST = (
     "sojourn_build",
     "sojourn_seats_",
+    "sojourn_pool_",
+    "sojourn_denials",
+    "sojourn_leases_",
+    "sojourn_sessions_",
+    "sojourn_sweeps",
+    "sojourn_swept",
     "sojourn_recorder_",
     "sojourn_store_",
     "sojourn_webhook_deliveries",
@@ -116,7 +122,7 @@ class SharedMetrics:
         with self._publishing:
             families = [Family.of(each) for each in collect()]
             self._path.mkdir(mode=0o700, exist_ok=True)
-            _write(self._own, msgspec.json.encode(families))
+            write_file(self._own, msgspec.json.encode(families))
         return families
 
     def text(self, collect: Collect) -> bytes:
@@ -129,7 +135,7 @@ class SharedMetrics:
                     return self._told.read_bytes()
                 own = self.publish(collect)
                 text = generate_latest(Told(each.metric() for each in self._sum(own)))
-                _write(self._told, text)
+                write_file(self._told, text)
                 return text
         except OSError as error:
             log.warning("metrics_not_shared", folder=str(self._path), error=str(error))
@@ -178,7 +184,7 @@ class SharedMetrics:
                 live = now - file.stat().st_mtime < LIVE_FOR
                 total.add(found if live else [f for f in found if f.type in ADDED])
         if dead:
-            _write(ended_file, msgspec.json.encode(ended))
+            write_file(ended_file, msgspec.json.encode(ended))
             for file in dead:
                 file.unlink(missing_ok=True)
         return total.add(ended).families
@@ -213,7 +219,7 @@ def _place(sample: Sample) -> tuple[str, tuple[tuple[str, str], ...]]:
     return sample.name, tuple(sample.labels.items())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, all or nothing."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
