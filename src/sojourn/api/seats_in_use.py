@@ -125,9 +125,13 @@ class SeatsInUse:
             yield family
         if not self._name_licenses:
             return
-        for name, words, field in told[:3]:
-            one = name.replace("_seats_", "_pool_seats_")
-            family = GaugeMetricFamily(one, words, labels=("license", "feature"))
+        each = (
+            ("sojourn_pool_seats_in_use", "Seats in use.", "in_use"),
+            ("sojourn_pool_seats_suspect", "Those whose holders are silent.", "suspect"),
+            ("sojourn_pool_seats_capacity", "Seats that there are.", "capacity"),
+        )
+        for name, words, field in each:
+            family = GaugeMetricFamily(name, words, labels=("license", "feature"))
             for labels, seats in sorted(self._pools.items()):
                 family.add_metric(labels, getattr(seats, field))
             yield family

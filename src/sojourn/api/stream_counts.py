@@ -55,10 +55,13 @@ REASONS = frozenset(
     )
 )
 """Reasons of ends with a label of their own. Applications say what they like, which is not for everybody."""
-DENIED, BEGUN, ENDED, SIGNED_IN, SIGNED_OUT, SWEEPS_RUN, SWEPT = (
-    *("denials", "leases_begun", "leases_ended", "sessions_begun", "sessions_ended"),
-    *("sweeps", "swept"),
-)
+DENIED = "sojourn_denials"
+BEGUN = "sojourn_leases_begun"
+ENDED = "sojourn_leases_ended"
+SIGNED_IN = "sojourn_sessions_begun"
+SIGNED_OUT = "sojourn_sessions_ended"
+SWEEPS_RUN = "sojourn_sweeps"
+SWEPT = "sojourn_swept"
 _BEGUN = {
     EventKind.LEASE_ACQUIRED: "acquired",
     EventKind.LEASE_RESUMED: "resumed",
@@ -233,7 +236,7 @@ class StreamCounts:
             return
         counts = dict(counted.counts)
         for name, (words, labels) in _TOLD.items():
-            family = CounterMetricFamily(f"sojourn_{name}", words, labels=labels)
+            family = CounterMetricFamily(name, words, labels=labels)
             if not labels:
                 family.add_metric((), counts.get(name, 0))
             for key in sorted(counts):

@@ -31,6 +31,7 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
+LicenseName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 Origins = Annotated[
     tuple[Annotated[str, Meta(max_length=ORIGIN_MAX, extra_json_schema={"pattern": ORIGIN})], ...],
     Meta(max_length=ORIGINS_MAX),
@@ -267,7 +268,7 @@ class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CreateLicenseBody(Wire, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
+    name: LicenseName
     features: dict[Feature, PolicyBody] = msgspec.field(default_factory=dict)
     valid_from: Instant | None = None
     valid_until: Instant | None = None
@@ -275,10 +276,7 @@ class CreateLicenseBody(Wire, frozen=True, kw_only=True):
 
 
 class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
-    name: (
-        Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
-        | UnsetType
-    ) = UNSET
+    name: LicenseName | UnsetType = UNSET
     status: LicenseStatus | UnsetType = UNSET
     valid_from: Instant | None | UnsetType = UNSET
     valid_until: Instant | None | UnsetType = UNSET
