@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         ""  # /metrics takes it as `Authorization: Bearer …`; empty: anybody may scrape
     )
     metrics_listen: str = ""  # host:port where /metrics is, and only there; empty: with the rest
+    traces: bool = False  # spans by OpenTelemetry's API; what collects them is set up outside
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     trusted_origins: tuple[str, ...] = ()  # other sites whose pages may end a person's sessions

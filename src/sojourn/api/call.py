@@ -110,12 +110,22 @@ async def answer(
 ) -> Reply:
     """Carry a call out in a task, whatever happens."""
     began = time.perf_counter()
-    try:
-        reply = await call.respond(context, scope, receive)
-    except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
-        reply = excuse(fault)
+    if context.traces is None:
+        reply = await _answer(call, context, scope, receive)
+    else:
+        span = context.traces.begin(call, dict(scope["headers"]))
+        with context.traces.within(span):
+            reply = await _answer(call, context, scope, receive)
+        context.traces.end(span, reply)
     tally.add(reply.code, time.perf_counter() - began)
     return context.cross_origin.finish(reply, dict(scope["headers"])) if call.for_pages else reply
+
+
+async def _answer(call: Call, context: Context, scope: Scope, receive: Receive) -> Reply:
+    try:
+        return await call.respond(context, scope, receive)
+    except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
+        return excuse(fault)
 
 
 def excuse(fault: BaseException) -> Reply:

@@ -20,6 +20,7 @@ from sojourn.api.proofs import Proofs
 from sojourn.api.readiness import Readiness
 from sojourn.api.seat_sockets import SeatSockets
 from sojourn.api.shared_metrics import SharedMetrics
+from sojourn.api.traces import tracer
 from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.doctor.doctor import Doctor, Mended
@@ -75,6 +76,7 @@ class Context:
         board: Board | None = None,
     ) -> None:
         self.services = services
+        self.traces = tracer(services) if settings.traces else None
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
         self.settings = settings
         self.blocking = Blocking()  # operators' calls; the others have threads of their own

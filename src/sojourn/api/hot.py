@@ -286,12 +286,14 @@ class Direct:
     __slots__ = (
         "_asked",
         "_began",
+        "_call",
         "_connection",
         "_fast",
         "_for_pages",
         "_hot",
         "_incoming",
         "_proof",
+        "_span",
         "_tally",
         "body",
         "disconnected",
@@ -313,8 +315,10 @@ class Direct:
     ) -> None:
         self._connection = connection
         self._fast = fast
+        self._call = call
         self._hot = call.hot
         self._for_pages = call.for_pages
+        self._span: Any = None  # where calls are traced
         self._tally = tally
         self._incoming = incoming
         self._began = time.perf_counter()
@@ -331,6 +335,17 @@ class Direct:
 
     def start(self) -> None:
         """Carry the call out: the body has arrived."""
+        traces = self._fast.context.traces
+        if traces is None:
+            self._carry_out()
+            return
+        asked = self._incoming
+        by_name = dict(self._connection.headers) if asked is None else asked.by_name
+        self._span = traces.begin(self._call, by_name)
+        with traces.within(self._span):
+            self._carry_out()
+
+    def _carry_out(self) -> None:
         context, connection = self._fast.context, self._connection
         if self._incoming is None:
             self._refuse()
@@ -425,10 +440,16 @@ class Direct:
                 OVERLOADED, connection.server_state.default_headers, close=not self.keep_alive
             )
         )
-        self._tally.add(OVERLOADED.code, time.perf_counter() - self._began)
+        self._tell(OVERLOADED)
+
+    def _tell(self, reply: Reply) -> None:
+        """Tell those who count, and those who trace."""
+        self._tally.add(reply.code, time.perf_counter() - self._began)
+        if self._span is not None and self._fast.context.traces is not None:
+            self._fast.context.traces.end(self._span, reply)
 
     def _finish(self, reply: Reply) -> None:
-        self._tally.add(reply.code, time.perf_counter() - self._began)
+        self._tell(reply)
         if self.disconnected or reply is UNHEARD:
             return
         if self._for_pages:

@@ -128,6 +128,11 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),
+    "traces": (
+        LOG,
+        "",
+        "Make spans by OpenTelemetry's API: pip install 'sojourn[otel]' and an SDK.",
+    ),
     "dev": (LOG, "", "For developing: readable logs, tables migrated unasked, sample sessions."),
 }
 """Of each setting: the section of --help it stands in, what its value is called, and what it does."""

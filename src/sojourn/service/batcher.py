@@ -61,6 +61,7 @@ class Item(Struct, eq=False):
     since: float
     caller: Caller | None
     future: asyncio.Future[Any] | None
+    link: Any = None  # what a trace of its batch names it by
 
 
 Waiting: TypeAlias = OrderedDict[Item, None]  # a queue from which any one can be taken at once
@@ -116,6 +117,8 @@ class Batcher:
         self._idle: asyncio.Event | None = None
         self.withdrawn = 0  # requests that were accepted, and dropped since nobody waited any more
         self.observe: Callable[[str, int], None] | None = None  # (verb, batch size), for metrics
+        self.link: Callable[[], Any] | None = None  # for traces, as the next one
+        self.traced: Callable[[type_verb, str, Sequence[Item]], type_verb] | None = None
 
     def start(self) -> None:
         """Start the runners. Call on the event loop that will submit."""
@@ -204,6 +207,8 @@ class Batcher:
             raise overloaded()
         now = loop.time()
         item = Item(verb, request, answered, now, caller, future)
+        if self.link is not None:
+            item.link = self.link()
         self._waiting[verb][item] = None
         if keeps:
             self._kept += 1
@@ -355,9 +360,10 @@ class Batcher:
                     # What takes seats may wait for a lock: those who keep theirs need not.
                     self._call(self._tell, batches[:i])
                     told = i
-                batch.answers = carry_out(
-                    self._verbs[batch.verb], [item.request for item in batch.items]
-                )
+                verb = self._verbs[batch.verb]
+                if self.traced is not None:
+                    verb = self.traced(verb, batch.verb, batch.items)
+                batch.answers = carry_out(verb, [item.request for item in batch.items])
             self._call(self._done, batches[told:], under_way.reserve)
 
     def _next(self) -> _Round | None:

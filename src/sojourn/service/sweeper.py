@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -26,6 +28,7 @@ class Sweeper:
         self._store = store
         self._ledger = ledger
         self._batch = batch
+        self.traced: Callable[[str], AbstractContextManager[Any]] = nullcontext  # by its actor
         self.runs: Counter[str] = Counter()  # by what became of them: done, failed
 
     def run(
@@ -39,6 +42,12 @@ class Sweeper:
 
         `told_if_idle`: also when there was nothing to do.
         """
+        with self.traced(actor):
+            return self._run(actor, progress, told_if_idle)
+
+    def _run(
+        self, actor: str, progress: Callable[[Swept], object] | None, told_if_idle: bool
+    ) -> SweepRun:
         started_at = self._store.now()
         began = time.monotonic()
         total = Swept()
