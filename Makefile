@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis check-deploy reference screenshots component demo lock clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis check-deploy reference screenshots component demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -114,6 +114,18 @@ component: dev ## Put the web component together from its sources, after a chang
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
 
+build: dev ## Build wheel, sdist, SBOM and sums into dist/, twice the same
+	$(BIN)/python release/build.py
+
+release-cut: dev ## Give what is unreleased a version (VERSION=0.2.0); commits nothing
+	$(BIN)/python release/cut.py $(VERSION)
+
+release-check: build ## Say what is missing for a release of the present version
+	$(BIN)/python release/cut.py --check
+
+release-dry-run: build ## Go through publishing, and send nothing
+	$(BIN)/python -m uv publish --dry-run --token none --publish-url http://127.0.0.1:9/ dist/*.whl dist/*.tar.gz
+
 lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 	$(BIN)/python -m uv lock --upgrade
 	$(EXPORT) --only-group build --output-file requirements-build.lock
@@ -124,7 +136,7 @@ lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 clean: ## Remove .venv and everything that was made; sojourn-data stays
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache build dist htmlcov
-	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench docs release -name __pycache__ -type d -prune -exec rm -rf {} +
 
 dev: $(VENV)/.stamp-dev
 

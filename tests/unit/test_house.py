@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("src", "tests", "bench", "docs", "clients")
+FOLDERS = ("src", "tests", "bench", "docs", "clients", "release")
 SCRIPTS_NOT_HELD = {
     "clients/active-sessions/sojourn-active-sessions.js",  # put together from short files
 }
