@@ -367,14 +367,22 @@ def _sweeps(housekeeping: Counter[str], counts: Counts) -> Iterable[Metric]:
     )
     for name, words, value in (
         (
-            "last_run_timestamp_seconds",
+            "sojourn_sweep_last_run_timestamp_seconds",
             "When the latest of them began.",
             counts.last_run_at / 1_000,
         ),
-        ("overdue_plans", "Planned sweeps that are due and have not begun.", counts.overdue),
-        ("lag_seconds", "For how long the first of them has been due.", counts.lag / 1_000),
+        (
+            "sojourn_sweep_overdue_plans",
+            "Planned sweeps that are due and have not begun.",
+            counts.overdue,
+        ),
+        (
+            "sojourn_sweep_lag_seconds",
+            "For how long the first of them has been due.",
+            counts.lag / 1_000,
+        ),
     ):
-        yield GaugeMetricFamily(f"sojourn_sweep_{name}", words, value=value)
+        yield GaugeMetricFamily(name, words, value=value)
 
 
 def _doctor(rounds: Rounds) -> Iterable[Metric]:
