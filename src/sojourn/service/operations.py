@@ -98,6 +98,10 @@ class Operations:
         """End one lease."""
         return self._end(LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release"))
 
+    def release_all(self, user_id: str, *, actor: str) -> Cleanup:
+        """End all leases of a user, on every license."""
+        return self._end(LeaseFilter(user_id=user_id), Action(actor=actor, name="force_cleanup"))
+
     def debug(self, user_id: str, feature: str, *, license_id: str | None = None) -> Debug:
         """Show everything about a user and a feature: what is held, what was refused, and why."""
         self.require(feature, license_id)
