@@ -37,6 +37,7 @@ NOUNS = (
 )
 MORE = (
     "sign_ins",
+    "sweep_races",
     "people",
     "repeats",
     "cutoffs",
@@ -83,6 +84,7 @@ from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after th
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sweep import SweepMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.sweep_races import SweepRaces  # noqa: E402  # after the above
 from sojourn.testing.contract.text import TextMeaning  # noqa: E402  # after the above
 
 
@@ -107,7 +109,7 @@ class StoreMeaning(
     """Every sentence of the contract, on a clock that the tests move."""
 
 
-class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces):
+class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces, SweepRaces):
     """What every store must pass, wherever it keeps its data."""
 
 
