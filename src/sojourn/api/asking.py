@@ -106,7 +106,7 @@ class Askings:
 
     async def ask(self, denied: Denied) -> Asked:
         """Ask about the pool of a tentative refusal; return what came back. Never raises a SojournError."""
-        if self._waiting >= WAITING_MAX:
+        if self._waiting >= WAITING_MAX or not denied.evidence:
             return Asked(complete=False)
         pool_id = denied.evidence[0].pool_id  # a suspect holds a seat, so somebody is named
         under_way = self._under_way.get(pool_id)

@@ -19,14 +19,14 @@ from typing import Any, TypeAlias
 from sojourn.api import seat_messages as words
 from sojourn.api.asking import Askings
 from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.seat_handshake import check_origin, proof_of
 from sojourn.api.seat_messages import Said, Talk
-from sojourn.api.sockets import KNOWN, LINE
-from sojourn.errors import Forbidden, NotFound, Overloaded, SojournError, Unauthenticated
+from sojourn.api.sockets import KNOWN, LINE, SEATS_MAX
+from sojourn.errors import NotFound, Overloaded, SojournError
 from sojourn.event import Event, EventKind
 from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
 from sojourn.license import Pool
 from sojourn.log import get_logger
-from sojourn.origin import is_elsewhere
 from sojourn.people.live import reject
 from sojourn.service.presence import Attendant, Attended, Presence
 from sojourn.service.seats import BeatCall, Lost
@@ -36,14 +36,9 @@ from sojourn.session import GoneReason
 from sojourn.settings import Settings
 from sojourn.token import LeaseClaims
 from sojourn.wire.problems import refuse
-from sojourn.wire.proof import bearer
 
 log = get_logger(__name__)
 
-LIVE = "/api/licenses/sessions/live"
-PROTOCOL = "sojourn.v1"
-SOCKETS_MAX = 30_000
-"""Of a process."""
 BATCH = 512
 """Leases that are renewed or doubted at once: the next ones wait for these, and others find room between."""
 SLICE = 256
@@ -66,7 +61,7 @@ ENDS = {
 }
 GRANTS = {EventKind.LEASE_TAKEN_OVER, EventKind.LEASE_RESUMED, EventKind.LEASE_ACQUIRED}
 BY_ITSELF = (GoneReason.IDLE, GoneReason.EXPIRED)
-KINDS = tuple(sorted({*ENDS, *GRANTS, EventKind.LEASE_ASKED}))
+KINDS = tuple(sorted({*ENDS, *GRANTS, EventKind.LEASE_ASKED, EventKind.LEASE_DENIED}))
 
 Dropped: TypeAlias = tuple[Attendant, int]  # how often its doubt was tried
 
@@ -164,7 +159,7 @@ class SeatSockets:
         token, protocol = proof_of(scope)
         check_origin(self._settings, scope)
         claims = self._services.keyring.verify(token)
-        if self.open + self._entering >= SOCKETS_MAX:
+        if self.open + self._entering >= SEATS_MAX:
             raise Overloaded("The server has as many sockets as it can keep. Send heartbeats.")
         return claims, protocol
 
@@ -225,6 +220,8 @@ class SeatSockets:
                 return True
             if isinstance(said, Beat):
                 attendant.beat = said
+                if said.idle_for is not None:
+                    attendant.idle_at = self._now() - said.idle_for / 1000
         return False
 
     def _supersede(self, attendant: Attendant) -> None:
@@ -377,6 +374,10 @@ class SeatSockets:
             await self.renew_all(
                 [each for pool in self.presence.pools.values() for each in pool.open.values()]
             )
+        denied = {event.pool_id or "" for event in events if event.kind is EventKind.LEASE_DENIED}
+        for pool_id in denied & self.presence.pools.keys():
+            for each in self.presence.idle(pool_id, self._now()):
+                each.line.tell(words.NEEDED)
         for event in events:
             if event.kind is EventKind.LEASE_ASKED:
                 self.askings.hear(event)
@@ -448,34 +449,3 @@ class SeatSockets:
 def _look_away(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()  # its lease ends by itself
-
-
-def proof_of(scope: Any) -> tuple[str, str | None]:
-    """Return the lease token of a handshake, and the protocol to answer with. Raises SojournError."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            offered = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
-            return bearer(value, "<lease token>"), offered
-    offers = scope["subprotocols"]
-    if len(offers) == 2 and offers[0] == PROTOCOL:
-        return offers[1], PROTOCOL
-    raise Unauthenticated(
-        "No lease token was given.",
-        hint="Send Authorization: Bearer sjl_…, or Sec-WebSocket-Protocol: sojourn.v1, sjl_…",
-    )
-
-
-def check_origin(settings: Settings, scope: Any) -> None:
-    """Refuse a page of another origin, unless `trusted_origins` names it. Raises SojournError."""
-    said = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    if is_elsewhere(
-        host=said.get(b"host", ""),
-        site="",  # an extension's requests are cross-site, too: its Origin is what counts
-        sender=said.get(b"origin", ""),
-        trusted=settings.trusted_origins,
-    ):
-        raise Forbidden(
-            "A page of another site may not open a socket here.",
-            code="cross_origin",
-            hint="Name its origin in the setting trusted_origins.",
-        )
