@@ -48,8 +48,6 @@ TELL_EVERY = 20.0
 TRY_AGAIN = 1.0
 """Seconds until renewals or doubts are tried again that the store did not take."""
 DOUBTS_TRIED = 10
-DOUBT_AFTER = 0.05
-"""Seconds for which dropped sockets are gathered."""
 LOOKED_AT = 500
 """Pools, and sessions, that are looked at with each look at the stream; more take turns."""
 
@@ -296,7 +294,7 @@ class SeatSockets:
 
     async def _keep_doubting(self) -> None:
         """Doubt holders whose sockets have dropped, those of a moment together."""
-        await asyncio.sleep(DOUBT_AFTER)
+        await asyncio.sleep(0)  # those of one moment together; and ahead of who then wants a seat
         while self._dropped and not self._stopped:
             some, self._dropped = self._dropped[:BATCH], self._dropped[BATCH:]
             answers = await self.doubt([each for each, _ in some], at_once=False)
