@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -30,6 +30,7 @@ import msgspec
 from sojourn.clock import SECOND
 from sojourn.lease import Acquire, Lease
 from sojourn.license import Policy, Pool
+from sojourn.service.licenses import Licenses
 from sojourn.stores.open import migrate, open_ledger, open_store
 from sojourn.token import Keyring, LeaseClaims, new_id
 
@@ -141,8 +142,6 @@ def _seats(url: str, number: int, heartbeat: int) -> tuple[list[str], str]:
     ).validate()
     keyring, tokens = Keyring([SECRET.encode()]), []
     with closing(open_store(url)) as store, closing(open_ledger(url)) as ledger:
-        from sojourn.service.licenses import Licenses  # noqa: PLC0415 - beside what it needs
-
         license_, key = Licenses(store, ledger).create("Bench", {"editor": policy}, actor="bench")
         pool_id = Pool(license_id=license_.id, feature="editor", policy=policy).id
         for at in range(0, number, BATCH):
@@ -209,9 +208,9 @@ def _clients(folder: str, port: int, name: str, tokens: Sequence[str]) -> subpro
     return subprocess.Popen([sys.executable, __file__, "--clients", f"{port},{source},{path}"])
 
 
-def _wait(look: object) -> None:
+def _wait(look: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
-    while not look():  # type: ignore[operator]
+    while not look():
         if time.monotonic() > until:
             raise RuntimeError("That never came true.")
         time.sleep(0.5)
@@ -262,7 +261,7 @@ class _Client(asyncio.Protocol):
         self._shaken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # of TCP
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         self._transport.write(
             f"GET {PATH} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

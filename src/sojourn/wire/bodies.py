@@ -463,7 +463,6 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         retry_after=seconds(again),
         mine=[lease_body(x, denied.at) for x in denied.mine],
         holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
-        asked=None if denied.asked is None else denied.asked.counts(),
     )
 
 

@@ -118,6 +118,8 @@ def deny(denied: Denied, *, show_holders: bool) -> Reply:
     """Answer a refused acquire."""
     document = denial_problem(denied, show_holders=show_holders)
     if denied.reason is DenialReason.SEAT_LIMIT:
+        asked = None if denied.asked is None else denied.asked.counts()
+        document = msgspec.structs.replace(document, asked=asked)
         return answer_problem(document, _retry(ask_again(denied)))
     return answer_problem(document)
 
