@@ -156,10 +156,11 @@ def _ask_first(
     if not isinstance(outcome, Denied) or not outcome.tentative:
         return None
 
-    def decide(asked: Asked) -> BatchRequest:
-        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked))
+    def decide(asked: Asked | None) -> BatchRequest:
+        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked, waited=True))
 
-    return Awaited(partial(context.seat_sockets.askings.ask, outcome), decide)
+    ask = context.seat_sockets.askings.ask
+    return Awaited(partial(ask, outcome, once_more=not call.waited), decide)
 
 
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:

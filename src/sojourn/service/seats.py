@@ -76,6 +76,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     takeover: bool = False
     once: Presented | None = None  # the key that it came with
     asked: Asked | None = None  # holders were asked already: what is decided now is final
+    waited: bool = False  # for an asking that had begun before
 
 
 class Seat(Struct, frozen=True, kw_only=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from sojourn.api import asking, seat_sockets
 from sojourn.errors import StoreUnavailable
-from sojourn.lease import Doubt, LeaseFilter, Renew, Renewal
+from sojourn.lease import Asked, Doubt, LeaseFilter, Renew, Renewal
 from sojourn.license import Policy
 from sojourn.service.presence import QUIET, Attendant
 
@@ -193,6 +195,52 @@ class TestAnswers:
             answer = ask(server, "bob")
             assert answer.json()["asked"] == {"asked": 0, "answered": 0, "silent": 0}
             assert sockets(server).askings.asked == 0
+
+    def test_who_comes_late_has_those_asked_who_fell_silent_since(self, server: Served) -> None:
+        """An asking that has long begun knows nothing of them: it is waited for, and then they are asked."""
+        askings = sockets(server).askings
+        begun, over = threading.Event(), threading.Event()
+        rounds: list[str] = []
+
+        async def slowly(pool_id: str) -> Asked:
+            rounds.append(pool_id)
+            begun.set()
+            if len(rounds) == 1:
+                await asyncio.to_thread(over.wait, DEADLINE)
+            return Asked(asked=len(rounds))
+
+        with attend(server, take(server)["token"]) as client:
+            heard(client)
+            doubt(server, silent=True)
+            askings._ask = slowly  # type: ignore[method-assign]  # takes as long as the test wants
+            with ThreadPoolExecutor(2) as threads:
+                first = threads.submit(ask, server, "bob")
+                assert begun.wait(DEADLINE)
+                pool_id = rounds[0]
+                began, task = askings._under_way[pool_id]
+                askings._under_way[pool_id] = (began - 1, task)
+                second = threads.submit(ask, server, "cid")
+                eventually(lambda: askings._waiting == 2)
+                over.set()
+                assert first.result().json()["asked"]["asked"] == 1
+                assert second.result().json()["asked"]["asked"] == 2
+
+    @pytest.mark.parametrize("chunked", [False, True], ids=["direct", "asgi"])
+    def test_both_lanes_wait_for_an_answer(self, server: Served, *, chunked: bool) -> None:
+        with attend(server, take(server)["token"]) as client:
+            heard(client)
+            doubt(server, silent=True)
+            body = json.dumps(server.world.wish("bob")).encode()
+            headers = {
+                "Authorization": f"Bearer {server.world.license_key}",
+                "Content-Type": "application/json",
+            }
+            content: Any = iter([body]) if chunked else body
+            answer = httpx.post(
+                server.url + SEATS, headers=headers, content=content, timeout=DEADLINE
+            )
+            assert answer.status_code == 409
+            assert answer.json()["asked"] == {"asked": 1, "answered": 1, "silent": 0}
 
     def test_server_that_stops_closes_in_good_order(self, server: Served) -> None:
         with attend(server, take(server)["token"]) as client:
