@@ -137,6 +137,8 @@ class Askings:
         if elsewhere:
             self._replies[pool_id] = reply
             elsewhere = await self._tell_others(pool_id)
+            if not elsewhere:
+                del self._replies[pool_id]  # who was not told is not taken for having nobody
         try:
             found = await self.ask_here(pool_id, ANSWER_WITHIN)
             if elsewhere:

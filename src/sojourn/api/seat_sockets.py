@@ -48,6 +48,8 @@ TELL_EVERY = 20.0
 TRY_AGAIN = 1.0
 """Seconds until renewals or doubts are tried again that the store did not take."""
 DOUBTS_TRIED = 10
+MISSED_EVERY = 5.0
+"""Seconds, at least, between two times that all leases are renewed since more has happened than was read."""
 LOOKED_AT = 500
 """Pools, and sessions, that are looked at with each look at the stream; more take turns."""
 
@@ -82,11 +84,11 @@ class SeatSockets:
         self._draining = draining
         self.presence = Presence()
         self.doubted = 0
-        self.opened = 0
-        self.superseded = 0
         self._entering = 0  # handshakes under way
         self._stopped = False
         self._rounds: asyncio.Task[None] | None = None
+        self._owing: asyncio.Task[None] | None = None
+        self._missed_at = float("-inf")
         self._planned = asyncio.Event()
         self._dropped: list[Dropped] = []
         self._doubting: asyncio.Task[None] | None = None
@@ -116,7 +118,7 @@ class SeatSockets:
             for each in list(attended.open.values()):
                 each.line.hang_up(words.RESTART, "restart")
         await self._watch.stop()
-        for task in (self._rounds, self._doubting):
+        for task in (self._rounds, self._owing, self._doubting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
@@ -184,7 +186,6 @@ class SeatSockets:
         try:
             await send(accepted)
             line.take_over()  # type: ignore[attr-defined]  # ours: see LINE
-            self.opened += 1
             if self._stopped:
                 line.hang_up(words.RESTART, "restart")
                 return
@@ -223,7 +224,6 @@ class SeatSockets:
         return False
 
     def _supersede(self, attendant: Attendant) -> None:
-        self.superseded += 1
         attendant.line.tell(words.SUPERSEDED)
         attendant.line.hang_up(words.TAKEN, "superseded")
         self.presence.leave(attendant, self._now(), dropped=False)
@@ -361,17 +361,28 @@ class SeatSockets:
         if doubt:
             await self.doubt(doubt, at_once=False)
         if renew and not await self.renew_all(renew):
-            for attended in self.presence.pools.values():
-                attended.next_round = min(attended.next_round, self._now() + TRY_AGAIN)
+            self._renew_owed()
+
+    def _renew_owed(self) -> None:
+        """Renew what is owed, at once and until the store has taken it. Nobody is judged by that."""
+        if self._owing is None or self._owing.done():
+            self._owing = asyncio.get_running_loop().create_task(self._keep_renewing())
+
+    async def _keep_renewing(self) -> None:
+        while (owed := self.presence.owed()) and not self._stopped:
+            await self.renew_all(owed)
+            await asyncio.sleep(TRY_AGAIN)
 
     # The stream
 
     async def _look(self, events: Sequence[Event], missed: bool) -> None:
         self.presence.forget(self._now())
-        if missed:  # what happened to whom is not known: the next renewal tells
-            await self.renew_all(
-                [each for pool in self.presence.pools.values() for each in pool.open.values()]
-            )
+        if missed and self._now() - self._missed_at > MISSED_EVERY:
+            self._missed_at = self._now()  # what happened to whom is not known: a renewal tells
+            for attended in self.presence.pools.values():
+                for each in attended.open.values():
+                    each.owed = True
+            self._renew_owed()
         denied = {event.pool_id or "" for event in events if event.kind is EventKind.LEASE_DENIED}
         for pool_id in denied & self.presence.pools.keys():
             for each in self.presence.idle(pool_id, self._now()):
@@ -405,7 +416,7 @@ class SeatSockets:
             for each in open_here:
                 each.owed = True
                 each.line.tell(told)
-            attended.next_round = self._now()
+            self._renew_owed()
             self._keep_rounds()
 
     async def _look_at_sessions(self) -> None:

@@ -200,13 +200,22 @@ class Presence:
                 each.quiet = 0
             elif not stood_still:
                 each.quiet += 1
-            if not each.quiet or (each.owed and each.quiet < QUIET):
+            if not each.quiet:
                 found.renew.append(each)
             if each.quiet == QUIET:
                 found.doubt.append(each)
             elif each.quiet >= QUIET_MAX:
                 found.give_up.append(each)
         return found
+
+    def owed(self) -> list[Attendant]:
+        """Return whose last renewal has failed, or is to be made anew, unless they are silent."""
+        return [
+            each
+            for attended in self.pools.values()
+            for each in attended.open.values()
+            if each.owed and each.quiet < QUIET
+        ]
 
     def doubtful(self, pool_id: str, now: float) -> tuple[list[Attendant], list[Attendant]]:
         """Return whom to ask whether they are there: whose socket has been silent for an interval, and whose
