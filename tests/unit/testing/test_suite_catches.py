@@ -14,6 +14,7 @@ from tests.unit.testing.planted import outcomes
 
 from sojourn import seating
 from sojourn.clock import DAY
+from sojourn.device import Device
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, Release, Renew, Renewal
 from sojourn.license import Pool
@@ -232,12 +233,12 @@ class SweepForgetsGrace(MemoryStore):
 class TouchRevives(MemoryStore):
     """Touches as an upsert would."""
 
-    def _touch(self, session_id: str, now: int) -> bool:
+    def _touch(self, session_id: str, device: Device | None, now: int) -> bool:
         row = self._sessions.get(session_id)
         if row is not None:
             row.ended_at = None
             row.session = replace(row.session, idle_at=now + 1, expires_at=now + 1)
-        return super()._touch(session_id, now)
+        return super()._touch(session_id, device, now)
 
 
 class SaveRevives(MemoryStore):

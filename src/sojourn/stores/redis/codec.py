@@ -45,6 +45,7 @@ _json = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _device = msgspec.json.Decoder(Device).decode
+LAST_DEVICE = 16  # of what is known of a session
 
 
 def pack(value: Any) -> bytes:
@@ -244,6 +245,8 @@ def session_of(shown: Sequence[bytes], at: int) -> Session:
         device=_device(m[8]) if m[8] else None,
         level=m[9],
         impersonator=None if m[10] is False else m[10],
+        label=(m[15] or None) if len(m) > LAST_DEVICE else None,  # older ones lack both
+        last_device=_device(m[16]) if len(m) > LAST_DEVICE and m[16] else None,
         at=at,
     )
 

@@ -28,6 +28,7 @@ POOL_COLUMNS = (
 SESSION_COLUMNS = (
     *("id", "user_id", "data", "revision", "created_at", "authenticated_at", "last_used_at"),
     *("idle_timeout", "idle_at", "expires_at", "device", "level", "impersonator"),
+    *("label", "last_device"),
 )
 EVENT_COLUMNS = (
     *("id", "at", "kind", "pool_id", "subject", "user_id", "client_id", "actor", "data"),
@@ -163,6 +164,8 @@ def session_of(row: Row, at: int) -> Session:
         device=None if row[10] is None else _device.decode(row[10]),
         level=row[11],
         impersonator=row[12],
+        label=row[13],
+        last_device=None if row[14] is None else _device.decode(row[14]),
         at=at,
     )
 

@@ -163,6 +163,8 @@ sessions = Table(
     Column("ended_at", INSTANT),
     Column("ended_by", Key(256)),
     Column("end_reason", Key(256)),
+    Column("label", Key(64)),  # what its user calls the device
+    Column("last_device", JSON),  # none: `device`
     UniqueConstraint("token_hash", name="sojourn_sessions_token"),
     Index(
         "sojourn_sessions_previous",

@@ -38,6 +38,7 @@ NOUNS = (
 MORE = (
     "sign_ins",
     "sweep_races",
+    "devices",
     "people",
     "repeats",
     "cutoffs",
@@ -58,6 +59,7 @@ from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after t
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.devices import DeviceMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.doubts import DoubtMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
@@ -93,6 +95,7 @@ class StoreMeaning(
     SignInMeaning,
     CutoffMeaning,
     PeopleMeaning,
+    DeviceMeaning,
     SeatMeaning,
     DenialMeaning,
     DoubtMeaning,

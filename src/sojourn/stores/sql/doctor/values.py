@@ -29,6 +29,8 @@ DERIVED: dict[tuple[str, str], str] = {
     ("sojourn_sessions", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'ended' END",
     ("sojourn_sessions", "ended_by"): "NULL",
     ("sojourn_sessions", "device"): "NULL",
+    ("sojourn_sessions", "label"): "NULL",
+    ("sojourn_sessions", "last_device"): "NULL",
     ("sojourn_sessions", "previous_hash"): "NULL",
     ("sojourn_sessions", "previous_until"): "NULL",
     ("sojourn_leases", "acquired_at"): "last_beat_at",
