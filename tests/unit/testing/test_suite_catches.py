@@ -21,6 +21,7 @@ from sojourn.license import Pool
 from sojourn.session import NewSession, Save, Session, TooMany
 from sojourn.store import Action, Outage, Swept
 from sojourn.stores.memory import MemoryStore
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.stores.memory.pool import PoolView
 from sojourn.testing.contract import StoreContract
 from sojourn.testing.machine import drive
@@ -118,12 +119,13 @@ class TakeoverDoubles(MemoryStore):
     def _acquire_in(
         self, pool_id: str, requests: list[Acquire], now: int
     ) -> Sequence[Lease | Denied]:
-        rows = self._leases.get(pool_id, {})
+        rows = self._leases.get(pool_id, LeaseRows())
         for request in requests:
-            old = rows.pop((request.user_id, request.client_id), None)
+            old = rows.get((request.user_id, request.client_id))
             if old is not None:
+                rows.remove(old.holder)
                 other = replace(old, client_id=old.client_id + "'")
-                rows[other.holder] = other
+                rows.put(other)
                 self._places[other.id] = (pool_id, other.holder)
         return super()._acquire_in(pool_id, requests, now)
 
@@ -352,7 +354,7 @@ class SeatsForTheGone(MemoryStore):
 
 class DropKeepsLeases(MemoryStore):
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
-        kept = {pool: dict(self._leases[pool]) for pool in pool_ids if pool in self._leases}
+        kept = {pool: self._leases[pool].copy() for pool in pool_ids if pool in self._leases}
         dropped = super().drop(pool_ids, action)
         self._leases |= kept
         return dropped

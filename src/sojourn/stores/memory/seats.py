@@ -28,19 +28,25 @@ from sojourn.lease import (
 from sojourn.license import Policy, Pool, split_pool_id
 from sojourn.seating import Shortening, denial_event, end_event, refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
-from sojourn.stores.memory.pool import Holder, PoolView
+from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
+from sojourn.stores.memory.pool import PoolView
 from sojourn.stores.memory.repeats import MemoryRepeats
+from sojourn.stores.memory.rows import Holder, LeaseRows
 
 MAX_PAUSE = 10_000
 
 
 class MemorySeats(MemoryRepeats):
+    full_from = FULL_FROM
+    """Leases of a pool that is not counted again for each who is refused: see `fullness`."""
+
     def __init__(self, clock: Clock, *, max_pause: int) -> None:
         super().__init__(clock)
         self._max_pause = max_pause
         self._pools: dict[str, Pool] = {}
         self._fences: dict[str, int] = {}  # outlive their pool, so that they only ever grow
-        self._leases: dict[str, dict[Holder, Lease]] = {}  # by pool, then by holder
+        self._leases: dict[str, LeaseRows] = {}  # by pool
+        self._full: dict[str, Fullness] = {}  # by pool, as long as it is
         self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
         self._decided_at: dict[str, int] = {}  # when seats of a pool were last granted or denied
         self._last_pulse: int | None = None
@@ -52,7 +58,7 @@ class MemorySeats(MemoryRepeats):
                     self._shorten(before, pool)
                 self._pools[pool.id] = pool
                 self._fences.setdefault(pool.id, 0)
-                self._leases.setdefault(pool.id, {})
+                self._leases.setdefault(pool.id, LeaseRows())
 
     def _shorten(self, before: Pool, pool: Pool) -> None:
         shorter = Shortening.between(before.policy, pool.policy)
@@ -77,6 +83,7 @@ class MemorySeats(MemoryRepeats):
                 self._end_lease(lease, EndReason.REVOKED, action.actor, now)
             for pool in pool_ids:
                 self._pools.pop(pool, None)
+                self._full.pop(pool, None)
             self._append([_action_event(action, pools=list(pool_ids), ended=len(live))], now)
             return len(live)
 
@@ -117,10 +124,13 @@ class MemorySeats(MemoryRepeats):
         named = {each.session_id for each in requests if each.session_id is not None}
         gone = {session_id for session_id in named if not self._in_session(session_id, now)}
         now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
-        seating = seat(self._view(pool, now), requests, gone=gone)
+        view = self._view(pool, now)
+        seating = seat(view, requests, gone=gone)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
+        if view.found_full is not None and not seating.writes:
+            self._full[pool_id] = view.found_full
         self._append(seating.events, now)
         return seating.answers
 
@@ -134,7 +144,8 @@ class MemorySeats(MemoryRepeats):
             vars(trial).update(
                 _events=[],
                 _fences=dict(self._fences),
-                _leases={pool: dict(rows) for pool, rows in self._leases.items()},
+                _leases={pool: rows.copy() for pool, rows in self._leases.items()},
+                _full=dict(self._full),
                 _places=dict(self._places),
                 _decided_at=dict(self._decided_at),
             )
@@ -242,7 +253,7 @@ class MemorySeats(MemoryRepeats):
         if pool is None:
             return None
         now = self._pool_now(pool_id, now)
-        count = self._view(pool, now).count()
+        count = PoolView(pool, 0, self._leases[pool_id], now).count()
         return Usage(
             pool_id=pool_id,
             capacity=pool.policy.capacity,
@@ -253,7 +264,9 @@ class MemorySeats(MemoryRepeats):
         )
 
     def _view(self, pool: Pool, now: int) -> PoolView:
-        return PoolView(pool, self._fences[pool.id], self._leases[pool.id], now)
+        rows, full = self._leases[pool.id], self._full.get(pool.id)
+        fence = self._fences[pool.id]
+        return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from)
 
     def _pool_now(self, pool_id: str, now: int) -> int:
         """Never let a pool's time go back: a seat that was given away stays given away."""
@@ -264,7 +277,7 @@ class MemorySeats(MemoryRepeats):
 
     def _lease(self, lease_id: str) -> Lease | None:
         place = self._places.get(lease_id)
-        return None if place is None else self._leases[place[0]][place[1]]
+        return None if place is None else self._leases[place[0]].get(place[1])
 
     def _all_leases(self) -> list[Lease]:
         return [lease for rows in self._leases.values() for lease in rows.values()]
@@ -280,11 +293,11 @@ class MemorySeats(MemoryRepeats):
 
     def _write(self, lease: Lease) -> None:
         """Put a row in its place: one per holder of a pool."""
-        rows = self._leases[lease.pool_id]
-        replaced = rows.get(lease.holder)
+        replaced = self._leases[lease.pool_id].put(lease)
         if replaced is not None:
             del self._places[replaced.id]
-        rows[lease.holder] = lease
+        if frees(replaced, lease):
+            self._full.pop(lease.pool_id, None)
         self._places[lease.id] = (lease.pool_id, lease.holder)
 
     def _end_lease(self, lease: Lease, reason: EndReason, actor: str | None, now: int) -> Lease:
@@ -338,7 +351,7 @@ class MemorySeats(MemoryRepeats):
     def _forget_leases(self, which: LeaseFilter | None, until: int, limit: int) -> int:
         forgotten = self._oldest(lambda lease: lease.ended_at, which, until, limit)
         for lease in forgotten:
-            del self._leases[lease.pool_id][lease.holder]
+            self._leases[lease.pool_id].remove(lease.holder)
             del self._places[lease.id]
         return len(forgotten)
 
