@@ -26,6 +26,7 @@ from sojourn.lease import (
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.seating import EVIDENCE_MAX, denial_event, end_event, free_at, refusal, seat
 from sojourn.stores.memory.pool import PoolView
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.testing.builders import POOL, acquire, denied, granted, pool
 
 NOW = 1_800_000_000_000
@@ -43,10 +44,13 @@ class Table(Struct):
     def seat(self, *requests: Acquire, actor: str | None = None) -> list[Lease | Denied]:
         return self.decide(requests, actor=actor)[0]
 
+    def view(self) -> PoolView:
+        return PoolView(self.pool, self.fence, LeaseRows(self.rows.values()), NOW)
+
     def decide(
         self, requests: Sequence[Acquire], *, actor: str | None = None
     ) -> tuple[list[Lease | Denied], list[Event]]:
-        seating = seat(PoolView(self.pool, self.fence, self.rows, NOW), requests, actor=actor)
+        seating = seat(self.view(), requests, actor=actor)
         holders = [lease.holder for lease in seating.writes]
         assert len(holders) == len(set(holders)), "a holder was written twice"
         self.rows |= {lease.holder: lease for lease in seating.writes}
@@ -240,7 +244,7 @@ def test_room_spares_the_count() -> None:
         def count(self) -> Never:
             raise AssertionError
 
-    rows = {lease().holder: lease()}
+    rows = LeaseRows([lease()])
     answers = seat(Uncounted(pool(3), 7, rows, NOW), [acquire("bob"), acquire("cid")]).answers
     assert [granted(answer).fence for answer in answers] == [8, 9]
 

@@ -21,8 +21,8 @@ from sojourn.license import Pool
 from sojourn.session import NewSession, Save, Session, TooMany
 from sojourn.store import Action, Outage, Swept
 from sojourn.stores.memory import MemoryStore
-from sojourn.stores.memory.rows import LeaseRows
 from sojourn.stores.memory.pool import PoolView
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.testing.contract import StoreContract
 from sojourn.testing.machine import drive
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sojourn.lease import Lease
 from sojourn.license import CountBy
@@ -13,17 +13,16 @@ Holder = tuple[str, str]
 class LeaseRows:
     """Rows of a pool, one per holder, in the order in which their holders came first."""
 
-    def __init__(self) -> None:
+    def __init__(self, leases: Iterable[Lease] = ()) -> None:
         self._rows: dict[Holder, Lease] = {}
         # The values are those of a set, in an order that is always the same.
         self._users: dict[str, dict[Holder, None]] = {}
         self._clients: dict[str, dict[Holder, None]] = {}
+        for lease in leases:
+            self.put(lease)
 
     def copy(self) -> LeaseRows:
-        other = LeaseRows()
-        for lease in self.values():
-            other.put(lease)
-        return other
+        return LeaseRows(self._rows.values())
 
     def get(self, holder: Holder) -> Lease | None:
         return self._rows.get(holder)
