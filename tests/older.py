@@ -31,6 +31,106 @@ PERSON = b"p" * 32
 SCHEMAS = Path(__file__).parent / "schema_0005"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 NEW_NAME = re.compile(rf"\bsojourn_(?=(?:{'|'.join(NOUNS)})(?:_|\b))")
+SINCE = (
+    (re.compile(r"\bs\.label, s\.last_device\b"), "NULL, NULL"),
+    (re.compile(r"\bs\.label\b"), "NULL"),
+    (re.compile(r"\blabel, last_device, "), ""),
+    (re.compile(r"(?:%\(label\)s|:label), NULL, "), ""),
+)
+"""Columns that came later, as the programs of then did without them: they read none of these."""
+LATER = ("schema_version", "label", "last_device", "allowed_origins")
+REGISTER = """
+INSERT INTO {table} (id, host, pid, version, fingerprints, started_at, seen_at)
+VALUES ('srv_old', 'elder', 7, '0.1', '[]', 1, {now})
+"""
+
+
+def engine_of(url: str) -> Engine:
+    parsed = make_url(url)
+    return create_engine(parsed.set(drivername=DRIVERS[parsed.drivername]))
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    """Run statements beside the store, each in its own transaction; return the last one's rows."""
+    engine = engine_of(url)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in statements:
+                done = connection.execute(text(statement.replace(":", r"\:")))
+            return list(done.all()) if done.returns_rows else []
+    finally:
+        engine.dispose()
+
+
+def private(url: str) -> None:
+    """Make a file as the store does: its owner's alone."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).touch(mode=0o600)
+
+
+def make_database(url: str) -> None:
+    """Make the schema of version 0005."""
+    private(url)
+    statements = (SCHEMAS / f"{make_url(url).drivername}.sql").read_text().split(";\n")
+    execute(url, *filter(None, map(str.strip, statements)))
+
+
+def as_before(statement: str) -> str:
+    """Return a statement as programs before version 0006 send it."""
+    for since, before in SINCE:
+        statement = since.sub(before, statement)
+    return NEW_NAME.sub("", statement)
+
+
+def speak_as_before(db: Database) -> None:
+    def rewrite(
+        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        return as_before(statement), parameters
+
+    for engine in filter(None, (db.engine, getattr(db, "_reader_engine", None))):
+        event.listen(engine, "before_cursor_execute", rewrite, retval=True)
+
+
+def open_older(url: str) -> SqlStore:
+    """Open the store as a program of before: it looks at no version, and knows the old names alone."""
+    if url.startswith("postgresql"):
+        url += f"{'&' if '?' in url else '?'}application_name=sojourn"
+    db = stores._connected(url, clock=STORE_CLOCK, durable=True)
+    speak_as_before(db)
+    return SqlStore(
+        db,
+        max_pause=stores.MAX_PAUSE,
+        event_retention=stores.EVENT_RETENTION,
+    )
+
+
+def register(url: str, *, table: str = "instances") -> None:
+    """Let a server of before be registered as running."""
+    now = {
+        "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+        "postgresql": "(extract(epoch FROM now()) * 1000)::bigint",
+        "mysql": "timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(3)) DIV 1000",
+    }[make_url(url).drivername]
+    execute(url, REGISTER.format(table=table, now=now))
+
+
+def opened(url: str) -> SqlStore:
+    store = stores.open_store(url)
+    assert isinstance(store, SqlStore)
+    return store
+
+
+def fill(store: SqlStore) -> Lease:
+    """Let something happen that leaves rows in most tables."""
+    store.define([pool(SEATS)])
+    store.create([NewSession(id="ses", token_hash=PERSON, user_id="ann")])
+    store.create([NewSession(id="gone", token_hash=b"g" * 32, user_id="bob")])
+    store.end(ids=["gone"])
+    store.pulse()
+    return take(store, "ann", session_id="ses")
+
+
 def rows(url: str, *, prefix: str) -> dict[str, list[tuple[Any, ...]]]:
     """Read every row of every table, by the columns that it had before."""
     found = {}

@@ -11,6 +11,7 @@ from tests.browser.chromium import LOOKS, axe_looks
 from tests.browser.operators import Hospital, Operator, hospital
 from tests.browser.watching import CAPACITY, REVIEW, STATES, STORY, fill
 
+from sojourn.lease import LeaseFilter
 from sojourn.ledger import Role
 from sojourn.license import pool_id
 from sojourn.testing import builders
@@ -80,7 +81,7 @@ def test_a_pool_is_live_and_keeps_focus(come: Come, place: Hospital) -> None:
     expect(it.page.locator("main tbody tr")).to_have_count(CAPACITY)
     free = it.page.get_by_role("link", name="Free the seat of radia on MacBook Pro")
     free.focus()
-    held, _ = place.world.store.leases(builders.LeaseFilter(user_id="joan"))
+    held, _ = place.world.store.leases(LeaseFilter(user_id="joan"))
     assert builders.give_back(place.world.store, held[0])
     expect(it.page.locator("main tbody tr")).to_have_count(CAPACITY - 1)
     expect(it.title()).to_contain_text(f"{CAPACITY - 1} of {CAPACITY} review seats in use.")

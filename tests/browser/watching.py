@@ -10,6 +10,7 @@ from tests.browser.operators import Hospital, Operator
 
 from sojourn.clock import SECOND
 from sojourn.device import Device
+from sojourn.lease import Lease
 from sojourn.ledger import Role
 from sojourn.license import Policy, pool_id
 from sojourn.session import Begin
@@ -53,7 +54,7 @@ def fill(place: Hospital) -> str:
     return license_.id
 
 
-def _take(world: World, name: str, user: str, client: str, device: str) -> builders.Lease:
+def _take(world: World, name: str, user: str, client: str, device: str) -> Lease:
     known = Device(name=device, kind="desktop")
     return builders.take(world.store, user, client, pool_id=name, device=known)
 
