@@ -71,6 +71,8 @@ class Lease(Struct, frozen=True, kw_only=True):
     ended_at: int | None = None
     end_reason: EndReason | None = None
     graced_at: int | None = None  # the last grace extension after an outage of ours
+    overdraft: bool = False  # the grant of this fence went above the capacity
+    member_of: tuple[str, ...] = ()  # groups of the user, as proved when it was granted
 
     @property
     def holder(self) -> tuple[str, str]:
@@ -148,6 +150,9 @@ class Acquire(Struct, frozen=True, kw_only=True):
     lease_id: str  # the id to use if a new lease is granted: made by the caller, random
     session_id: str | None = None
     device: Device | None = None
+    member_of: tuple[
+        str, ...
+    ] = ()  # groups of the user that were proved; never a client's own word
     takeover: bool = False  # if full, take the seat from the same user's most silent other client
     resume: Resume | None = (
         None  # set when the proof is an old lease token: only that lease will do
@@ -219,6 +224,9 @@ class Denied(Struct, frozen=True, kw_only=True):
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
     tentative: bool = False
     asked: Asked | None = None  # given by the service; a store does not know
+    overdraft: int = 0  # seats that the policy grants above the limit: all in use
+    reserved: int = 0  # seats of the limit that are kept for reservations, used or not
+    reserved_free: int = 0  # those of them that nobody uses, and the asker does not count into
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -230,6 +238,9 @@ class Usage(Struct, frozen=True, kw_only=True):
     suspect: int
     leases: int  # live leases; more than seats when holders share one
     at: int
+    overdraft: int = 0  # seats that may be granted above the capacity
+    overdrawn: int = 0  # seats that are held or kept for reservations above the capacity
+    reserved: tuple[int, ...] = ()  # seats in use by those who count into each reservation
 
 
 class LeaseFilter(Struct, frozen=True, kw_only=True):
@@ -275,3 +286,67 @@ def beat_aims(policy: Policy, acquired_at: int, beat: Beat, now: int) -> tuple[i
         late = max(0, beat.next_in - policy.heartbeat_interval)
         patience = min(patience + late, policy.lost_after)
     return now + patience, fresh
+
+
+class Shortening(Struct, frozen=True, kw_only=True):
+    """What a policy that was lowered means for leases that live. Durations in milliseconds.
+
+    The new times count from the last beat, or from the grace that was given since. A holder beats as it
+    was last told to, so that is added by which the interval it was told is longer: who keeps beating
+    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
+    policy before the last one. See docs/adr/0032.
+    """
+
+    lost_after: int  # from the last beat, with what a holder may be late
+    before: (
+        int  # the old lost_after: a lease that lives longer was told its times by an earlier policy
+    )
+    suspect_after: int
+    suspected_after: int  # the old one: what lies beyond, a holder has announced
+    linger: int
+    lingered: int  # the old one
+    max_lease: int | None
+    interval: int  # the old one, as holders were told it
+
+    @classmethod
+    def between(cls, old: Policy, new: Policy) -> Shortening | None:
+        """Compare two policies of a pool; None if no time is shorter in the new one."""
+        longest = old.max_lease
+        if not (
+            new.lost_after < old.lost_after
+            or new.suspect_after_ms < old.suspect_after_ms
+            or new.linger < old.linger
+            or (new.max_lease is not None and (longest is None or new.max_lease < longest))
+        ):
+            return None
+        return cls(
+            lost_after=new.lost_after + max(0, old.heartbeat_interval - new.heartbeat_interval),
+            before=old.lost_after,
+            suspect_after=new.suspect_after_ms,
+            suspected_after=old.suspect_after_ms,
+            linger=new.linger,
+            lingered=old.linger,
+            max_lease=new.max_lease,
+            interval=old.heartbeat_interval,
+        )
+
+    def times(self, lease: Lease, now: int) -> tuple[int, int]:
+        """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
+        before `now`, since others were denied its seat until then."""
+        if self._said_goodbye(lease):
+            return lease.suspect_at, min(
+                lease.expires_at, max(lease.last_beat_at + self.linger, now)
+            )
+        heard = max(lease.last_beat_at, lease.graced_at or 0)
+        announced = max(0, lease.suspect_at - heard - self.suspected_after)
+        suspect = heard + min(self.suspect_after + announced, self.lost_after)
+        told = lease.expires_at - heard <= self.before
+        expires = heard + self.lost_after if told else lease.expires_at
+        if self.max_lease is not None:
+            expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
+        return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
+
+    def _said_goodbye(self, lease: Lease) -> bool:
+        """Tell a goodbye from a doubt (`Store.doubt`), which leaves the expiry."""
+        left = lease.expires_at - lease.last_beat_at
+        return lease.suspect_at <= lease.last_beat_at and left <= self.lingered

@@ -10,9 +10,11 @@ The rules, in order:
 2. The same holder again keeps its seat under a new fence, so a client that crashed and came back
    holds one seat, never two, and whatever it left running is cut off.
 3. A holder that shares a live seat (`count_by`) needs no other.
-4. A free seat is granted; a lease lost within the resume window is resumed.
-5. When full: suspects past their linger lose their seat, most silent first; then holders idle for
-   `idle_after` (when_full = evict_idle); then the asking user's own most silent client (takeover).
+4. A free seat is granted; a lease lost within the resume window is resumed. Which seats are free for
+   whom, where some are reserved, `room` says.
+5. When full: suspects past their linger lose their seat, most silent first; then a seat above the
+   capacity is granted (overdraft); then holders idle for `idle_after` lose theirs (when_full =
+   evict_idle); then the asking user's own most silent client (takeover).
 6. Otherwise the request is denied, with the evidence; a tentative one provisionally, while a seat is a
    suspect's that an acquire might take.
 """
@@ -37,6 +39,7 @@ from sojourn.lease import (
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.room import Room, Victim, reservation_of
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
@@ -97,6 +100,9 @@ class PoolReader(Protocol):
     def most_silent(self, limit: int) -> Sequence[Lease]:
         """Return live leases, most silent first."""
 
+    def members(self) -> Iterable[Lease]:
+        """Return all live leases that count into a reservation. Not asked where the policy has none."""
+
 
 class Seating(msgspec.Struct, kw_only=True):
     """What a store must write and answer, in one atomic step."""
@@ -127,70 +133,6 @@ def free_at(lease: Lease, policy: Policy) -> int:
     if policy.when_full is WhenFull.DENY:
         return lease.expires_at
     return min(lease.expires_at, lease.suspect_at + policy.linger)
-
-
-class Shortening(msgspec.Struct, frozen=True, kw_only=True):
-    """What a policy that was lowered means for leases that live. Durations in milliseconds.
-
-    The new times count from the last beat, or from the grace that was given since. A holder beats as it
-    was last told to, so that is added by which the interval it was told is longer: who keeps beating
-    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
-    policy before the last one. See docs/adr/0032.
-    """
-
-    lost_after: int  # from the last beat, with what a holder may be late
-    before: (
-        int  # the old lost_after: a lease that lives longer was told its times by an earlier policy
-    )
-    suspect_after: int
-    suspected_after: int  # the old one: what lies beyond, a holder has announced
-    linger: int
-    lingered: int  # the old one
-    max_lease: int | None
-    interval: int  # the old one, as holders were told it
-
-    @classmethod
-    def between(cls, old: Policy, new: Policy) -> Shortening | None:
-        """Compare two policies of a pool; None if no time is shorter in the new one."""
-        longest = old.max_lease
-        if not (
-            new.lost_after < old.lost_after
-            or new.suspect_after_ms < old.suspect_after_ms
-            or new.linger < old.linger
-            or (new.max_lease is not None and (longest is None or new.max_lease < longest))
-        ):
-            return None
-        return cls(
-            lost_after=new.lost_after + max(0, old.heartbeat_interval - new.heartbeat_interval),
-            before=old.lost_after,
-            suspect_after=new.suspect_after_ms,
-            suspected_after=old.suspect_after_ms,
-            linger=new.linger,
-            lingered=old.linger,
-            max_lease=new.max_lease,
-            interval=old.heartbeat_interval,
-        )
-
-    def times(self, lease: Lease, now: int) -> tuple[int, int]:
-        """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
-        before `now`, since others were denied its seat until then."""
-        if self._said_goodbye(lease):
-            return lease.suspect_at, min(
-                lease.expires_at, max(lease.last_beat_at + self.linger, now)
-            )
-        heard = max(lease.last_beat_at, lease.graced_at or 0)
-        announced = max(0, lease.suspect_at - heard - self.suspected_after)
-        suspect = heard + min(self.suspect_after + announced, self.lost_after)
-        told = lease.expires_at - heard <= self.before
-        expires = heard + self.lost_after if told else lease.expires_at
-        if self.max_lease is not None:
-            expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
-        return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
-
-    def _said_goodbye(self, lease: Lease) -> bool:
-        """Tell a goodbye from a doubt (`Store.doubt`), which leaves the expiry."""
-        left = lease.expires_at - lease.last_beat_at
-        return lease.suspect_at <= lease.last_beat_at and left <= self.lingered
 
 
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
@@ -245,7 +187,7 @@ class _Decision:
         self.rows = dict(reader.holders({(r.user_id, r.client_id) for r in requests}))
         self.written: dict[tuple[str, str], Lease] = {}
         self.events: list[Event] = []
-        self.free: int | None = None  # known once counted
+        self.room: Room | None = None  # known once counted
         self.counted: SeatCount | None = None
         self.restored = 0  # suspect seats this batch has ended or brought back
         self.taken: set[str] = set()  # seat keys this batch has filled, or joined
@@ -255,7 +197,8 @@ class _Decision:
         self.own: dict[str, Sequence[Lease]] | None = None
         self.silent: Sequence[Lease] = ()
         self.silent_limit = 0  # how many of them were asked for
-        self.surely_room = reader.room(len(requests))
+        self.overdrawn = False  # the seat that was found last is above the capacity
+        self.surely_room = reader.room(len(requests) + self.policy.reserved)
 
     def run(self) -> Seating:
         answers = [self._answer(request) for request in self.requests]
@@ -301,16 +244,20 @@ class _Decision:
     def _find_seat(self, request: Acquire) -> bool:
         """Make sure there is a seat for this request and take it; False if there is none."""
         key = self._key(request)
+        self.overdrawn = False
         if self._shares(key):
             self.taken.add(key)
             return True
-        if self.surely_room or self._free_seats() > 0 or self._displace(request):
-            if self.free is not None:
-                self.free -= 1
-            self.taken.add(key)
-            self.emptied.discard(key)
-            return True
-        return False
+        if not self.surely_room:
+            place, room = reservation_of(self.policy, request), self._room()
+            if room.free(place) <= 0 and not self._displace(request, place):
+                return False
+            self.overdrawn = room.overdraws(place)
+        if self.room is not None:
+            self.room.in_use += 1
+        self.taken.add(key)
+        self.emptied.discard(key)
+        return True
 
     def _shares(self, key: str) -> bool:
         if self.policy.count_by is CountBy.LEASE:
@@ -321,29 +268,47 @@ class _Decision:
             self.shared = self.reader.seats_held({self._key(r) for r in self.requests})
         return key in self.shared and key not in self.emptied
 
-    def _free_seats(self) -> int:
-        if self.free is None:
+    def _room(self) -> Room:
+        """Count the pool, once, and follow what this batch has changed."""
+        if self.room is None:
             self.counted = self.reader.count()
-            self.free = self.policy.capacity - self.counted.in_use
-        return self.free
+            members = self.reader.members() if self.policy.reservations else ()
+            self.room = Room(self.policy, self.counted.in_use, members)
+            for lease in self.written.values():
+                self.room.enter(lease)
+        return self.room
 
-    def _displace(self, request: Acquire) -> bool:
-        """Free one seat by the policy, or by the user's own wish. True if that leaves one free."""
+    def _displace(self, request: Acquire, place: int | None) -> bool:
+        """Find a seat by the policy, or by the user's own wish, where none is free within the capacity.
+        True if there is one, be it above the capacity."""
+        room = self._room()
         if self.policy.when_full is not WhenFull.DENY:
-            while self._free_seats() <= 0 and (victims := self._victims()):
-                if not self._suspect_seat(victims[0]) and len(victims) <= -self._free_seats():
-                    break  # a living, idle holder is never ended in vain
-                self._end_seat(victims[0], EndReason.EVICTED)
+            victims = self._victims()
+            seats = [self._victim(leases) for leases in victims]
+            for i in room.to_end(place, seats):
+                self._end_seat(victims[i], EndReason.EVICTED)
         # Only where each lease is a seat of its own does ending one of them surely free one.
-        movable = request.takeover and self.policy.count_by is CountBy.LEASE
-        if movable and self._free_seats() == 0 and (own := self._own(request)):
-            self._end_seat(own[:1], EndReason.MOVED)
-        return self._free_seats() > 0
+        if (
+            request.takeover
+            and self.policy.count_by is CountBy.LEASE
+            and room.free(place, overdraft=True) <= 0
+        ):
+            for lease in self._own(request):
+                if room.moves(place, self._victim([lease]).reservation):
+                    self._end_seat([lease], EndReason.MOVED)
+                    break
+        return room.free(place, overdraft=True) > 0
+
+    def _victim(self, leases: Sequence[Lease]) -> Victim:
+        key = leases[0].seat_key(self.policy.count_by)
+        return Victim(self._room().reservation_of_seat(key), self._suspect_seat(leases))
 
     def _victims(self) -> Sequence[Sequence[Lease]]:
         """List the reclaimable seats that this batch has not touched, in the order of taking."""
         if self.victims is None:
-            wanted = len(self.requests) + max(0, -self._free_seats())
+            # With those that hold a reserved seat, and whose end may help nobody else.
+            over = max(0, self._room().in_use - self.policy.capacity)
+            wanted = len(self.requests) + over + self.policy.reserved
             self.victims = list(self.reader.reclaimable(wanted))
         self.victims = [
             leases
@@ -378,7 +343,7 @@ class _Decision:
         key = leases[0].seat_key(self.policy.count_by)
         self.emptied.add(key)
         self.taken.discard(key)
-        self.free = self._free_seats() + 1
+        self._room().in_use -= 1
 
     def _grant(self, request: Acquire, row: Lease | None, origin: Origin) -> Lease:
         claimed = request.resume.fence if request.resume else 0
@@ -399,6 +364,8 @@ class _Decision:
             origin=origin,
             session_id=request.session_id,
             device=request.device,
+            overdraft=row.overdraft if row and row.live(self.now) else self.overdrawn,
+            member_of=request.member_of,
         )
         suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
         lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
@@ -414,7 +381,9 @@ class _Decision:
                 subject=lease.id,
                 user_id=lease.user_id,
                 client_id=lease.client_id,
-                data={"fence": lease.fence},
+                data={"fence": lease.fence, "overdraft": True}
+                if lease.overdraft
+                else {"fence": lease.fence},
             )
         )
         return lease
@@ -429,17 +398,19 @@ class _Decision:
         if reason is not DenialReason.SEAT_LIMIT:
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
         else:
-            free = self._free_seats()
-            at = self.counted.at if self.counted else None
+            room, counted = self._room(), self.counted
             denied = Denied(
                 reason=reason,
-                at=self.now if at is None else at,
+                at=self.now if counted is None or counted.at is None else counted.at,
                 limit=self.policy.capacity,
-                in_use=self.policy.capacity - free,
-                suspect=max(0, self.counted.suspect - self.restored) if self.counted else 0,
+                in_use=room.in_use,
+                suspect=max(0, counted.suspect - self.restored) if counted else 0,
                 retry_after=self._next_free_in(),
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
                 evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
+                overdraft=self.policy.overdraft,
+                reserved=self.policy.reserved,
+                reserved_free=room.kept_from(reservation_of(self.policy, request)),
             )
             if request.tentative and denied.suspect and self.policy.when_full is not WhenFull.DENY:
                 return msgspec.structs.replace(denied, tentative=True)
@@ -465,6 +436,9 @@ class _Decision:
     def _write(self, lease: Lease) -> None:
         self.written[lease.holder] = lease
         self.rows[lease.holder] = lease
+        if self.room is not None:
+            enter = self.room.enter if lease.live(self.now) else self.room.leave
+            enter(lease)
 
     def _event(self, event: Event) -> None:
         self.events.append(event)
@@ -472,6 +446,9 @@ class _Decision:
 
 def denial_event(request: Acquire, denied: Denied) -> Event:
     """Record a denial with its proof: each named holder's last beat, as milliseconds before the denial."""
+    kept = {"overdraft": denied.overdraft} if denied.overdraft else {}
+    if denied.reserved:
+        kept |= {"reserved": denied.reserved, "reservedFree": denied.reserved_free}
     return Event(
         kind=EventKind.LEASE_DENIED,
         pool_id=request.pool_id,
@@ -483,6 +460,7 @@ def denial_event(request: Acquire, denied: Denied) -> Event:
             "inUse": denied.in_use,
             "suspect": denied.suspect,
             "retryAfter": denied.retry_after,
+            **kept,
             "holders": [
                 {
                     "leaseId": lease.id,

@@ -246,7 +246,7 @@ class Store(Protocol):
 
     def define(self, pools: Sequence[Pool]) -> None:
         """Create pools or replace their policy. Shrinking evicts nobody; the fence is kept. A time that
-        is shorter than before counts for those who hold a seat, too: see `seating.Shortening`."""
+        is shorter than before counts for those who hold a seat, too: see `lease.Shortening`."""
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         """Remove pools, revoking their live leases first. Returns how many leases were live."""

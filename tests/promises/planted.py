@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from sojourn import seating
 from sojourn.lease import Acquire, EndReason, Lease, LeaseFilter, Release, Renew, Renewal
+from sojourn.room import Room
 from sojourn.session import Gone, Save, Session
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.store import SqlStore
@@ -140,13 +141,13 @@ def living_evicted() -> None:
     """Who is the most silent loses the seat, alive or not."""
     displace = seating._Decision._displace
 
-    def greedy(self: Any, request: Acquire) -> bool:
-        if displace(self, request):
+    def greedy(self: Any, request: Acquire, place: int | None) -> bool:
+        if displace(self, request, place):
             return True
         for lease in self.reader.most_silent(1):
             if lease.holder not in self.written:
                 self._end_seat([lease], EndReason.EVICTED)
-        return bool(self._free_seats() > 0)
+        return bool(self._room().free(place, overdraft=True) > 0)
 
     _plant(seating._Decision, "_displace", greedy)
 
@@ -154,21 +155,21 @@ def living_evicted() -> None:
 @bug
 def refused_one_seat_early() -> None:
     """The last seat is never given."""
-    begin, free = seating._Decision.__init__, seating._Decision._free_seats
+    begin, count = seating._Decision.__init__, seating._Decision._room
 
     def init(self: Any, *arguments: Any) -> None:
         begin(self, *arguments)
         self.surely_room = False
 
-    def fewer(self: Any) -> int:
-        counted = self.free is None
-        found = free(self)
+    def fewer(self: Any) -> Room:
+        counted = self.room is None
+        found = count(self)
         if counted:
-            found = self.free = found - 1
+            found.in_use += 1
         return found
 
     _plant(seating._Decision, "__init__", init)
-    _plant(seating._Decision, "_free_seats", fewer)
+    _plant(seating._Decision, "_room", fewer)
 
 
 @bug

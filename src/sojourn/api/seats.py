@@ -242,7 +242,7 @@ def _acquire_as(
 ) -> BatchRequest:
     """Ask for the user whom a JWT proves."""
     wish = _wish(_as(asked, user), incoming, license_id=user.license_id, trusted=True)
-    return _take(wish, once)
+    return _take(msgspec.structs.replace(wish, member_of=user.groups), once)
 
 
 def _take(wish: SeatCall, once: Presented | None) -> BatchRequest:
@@ -331,6 +331,7 @@ def _seat_body(seat: Seat) -> SeatBody:
         lost_after=seconds(seat.lost_after),
         expires_in=seconds(seat.expires_in),
         resumed=seat.lease.origin is Origin.RESUMED,
+        overdraft=seat.lease.overdraft,
     )
 
 

@@ -17,8 +17,19 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.lease import DenialReason, Denied, Lease
-from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.lease import Lease
+from sojourn.license import (
+    DURATIONS,
+    LINGER,
+    MEMBERS_MAX,
+    RESERVATIONS_MAX,
+    CountBy,
+    LicenseStatus,
+    Policy,
+    Pool,
+    Reservation,
+    WhenFull,
+)
 from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 
@@ -29,6 +40,7 @@ Feature = Annotated[
 ]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
+Members = Annotated[list[Name], Meta(max_length=MEMBERS_MAX)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 LicenseName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -94,9 +106,6 @@ STATUS: dict[str, int] = {
 }
 """Every code this API can answer, and its HTTP status."""
 
-ASK_AGAIN_MAX = 15_000
-"""ms; the most a refused client is told to wait."""
-
 TITLES = {
     "seat_limit": "Maximum user limit reached",
     "session_limit": "Too many sessions",
@@ -154,7 +163,7 @@ class HeartbeatBody(Wire, frozen=True, kw_only=True):
     closing: bool = False
 
 
-class SeatBody(Answer, frozen=True, kw_only=True):
+class SeatBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     lease_id: str
     token: str
     fence: int
@@ -162,6 +171,7 @@ class SeatBody(Answer, frozen=True, kw_only=True):
     lost_after: float
     expires_in: float
     resumed: bool
+    overdraft: bool = False  # it was granted above the capacity
 
 
 class BeatBody(Answer, frozen=True, kw_only=True):
@@ -194,6 +204,8 @@ class LeaseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     device: Device | None = None
     ended_at: str | None = None
     end_reason: str | None = None
+    overdraft: bool = False
+    member_of: list[str] = msgspec.field(default_factory=list)
 
 
 class HolderBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -205,6 +217,17 @@ class HolderBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     last_beat_ago: float
     expires_in: float
     device: Device | None = None
+
+
+class ReservationBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """Seats that are kept for whom one of the lists names: users, groups that a user's JWT proves, kinds of
+    devices as clients describe themselves."""
+
+    name: Feature
+    seats: Annotated[int, Meta(ge=1, le=10_000_000)]
+    users: Members = []
+    groups: Members = []
+    kinds: Members = []
 
 
 class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
@@ -220,6 +243,10 @@ class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     when_full: WhenFull | UnsetType = UNSET
     idle_after: Wait | None | UnsetType = UNSET
     max_lease: Wait | None | UnsetType = UNSET
+    overdraft: Annotated[int, Meta(ge=0, le=10_000_000)] | UnsetType = UNSET
+    reservations: (
+        Annotated[list[ReservationBody], Meta(max_length=RESERVATIONS_MAX)] | UnsetType
+    ) = UNSET
 
     def policy(self) -> Policy:
         """Return the policy in the domain's unit. Raises InvalidPolicy.
@@ -232,6 +259,17 @@ class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
             value = getattr(self, name)
             if value is not UNSET:
                 values[name] = round(value * 1000) if isinstance(value, float) else value
+        if not isinstance(self.reservations, UnsetType):
+            values["reservations"] = tuple(
+                Reservation(
+                    name=x.name,
+                    seats=x.seats,
+                    users=tuple(x.users),
+                    groups=tuple(x.groups),
+                    kinds=tuple(x.kinds),
+                )
+                for x in self.reservations
+            )
         if "heartbeat_interval" in values:
             values.setdefault("lost_after", 3 * values["heartbeat_interval"])
         elif "lost_after" in values:
@@ -253,6 +291,8 @@ class PoolBody(Answer, frozen=True, kw_only=True):
     when_full: WhenFull
     idle_after: float | None
     max_lease: float | None
+    overdraft: int
+    reservations: list[ReservationBody]
 
 
 class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -310,6 +350,9 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     limit: int | None = None
     in_use: int | None = None
     suspect: int | None = None
+    overdraft: int | None = None
+    reserved: int | None = None
+    reserved_free: int | None = None
     retry_after: float | None = None
     mine: list[LeaseBody] | None = None
     holders: list[HolderBody] | None = None
@@ -380,6 +423,8 @@ def lease_body(lease: Lease, now: int, names: dict[str, str] | None = None) -> L
         device=lease.device,
         ended_at=None if live else rfc3339(gone_at),
         end_reason=None if live else (lease.end_reason.value if lease.end_reason else "expired"),
+        overdraft=lease.overdraft,
+        member_of=list(lease.member_of),
     )
 
 
@@ -415,6 +460,16 @@ def pool_body(pool: Pool) -> PoolBody:
     policy["suspect_after"] = pool.policy.suspect_after_ms
     for name in DURATIONS:
         policy[name] = None if policy[name] is None else seconds(policy[name])
+    policy["reservations"] = [
+        ReservationBody(
+            name=x.name,
+            seats=x.seats,
+            users=list(x.users),
+            groups=list(x.groups),
+            kinds=list(x.kinds),
+        )
+        for x in pool.policy.reservations
+    ]
     return PoolBody(feature=pool.feature, **policy)
 
 
@@ -423,77 +478,9 @@ def retry_after_header(ms: int) -> str:
     return str(max(1, math.ceil(ms / 1000)))
 
 
-def ask_again(denied: Denied) -> int:
-    """Say in how many ms a refused client should ask again.
-
-    By then a silent holder's seat may be free; but a living one may give its seat back at any time,
-    so nobody is told to stay away for long.
-    """
-    return min(denied.retry_after, ASK_AGAIN_MAX)
-
-
-def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
-    """Tell a client why it got no seat, and what to do."""
-    if denied.reason is not DenialReason.SEAT_LIMIT:
-        error, details = _REFUSALS[denied.reason]
-        code = denied.reason.value
-        return Problem(
-            type=problem_type(code),
-            title=title(code),
-            status=STATUS[code],
-            code=code,
-            error=error,
-            details=details,
-            resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
-        )
-    again = ask_again(denied)
-    return Problem(
-        type=problem_type("seat_limit"),
-        title=title("seat_limit"),
-        status=409,
-        code="seat_limit",
-        error="Maximum user limit reached",
-        details=(
-            f"All {denied.limit} seats are in use. Try again in {retry_after_header(again)} s"
-            + (", or free one of your own." if denied.mine else ".")
-        ),
-        limit=denied.limit,
-        in_use=denied.in_use,
-        suspect=denied.suspect,
-        retry_after=seconds(again),
-        mine=[lease_body(x, denied.at) for x in denied.mine],
-        holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
-    )
-
-
 def problem_type(code: str) -> str:
     return f"urn:sojourn:problem:{code}"
 
 
 def title(code: str) -> str:
     return TITLES.get(code, code.replace("_", " ").capitalize())
-
-
-_REFUSALS = {
-    DenialReason.FEATURE_UNKNOWN: (
-        "The license has no such feature.",
-        "Check the spelling, or add the feature to the license.",
-    ),
-    DenialReason.LICENSE_SUSPENDED: (
-        "The license is suspended.",
-        "Ask whoever manages the license.",
-    ),
-    DenialReason.LICENSE_EXPIRED: ("The license has run out.", "Renew the license."),
-    DenialReason.LICENSE_NOT_YET_VALID: (
-        "The license is not valid yet.",
-        "Wait for its first day, or correct validFrom.",
-    ),
-    DenialReason.SESSION_GONE: (
-        "The session that the seat is to belong to is not live.",
-        "Sign in again, or leave sessionId out.",
-    ),
-    DenialReason.LEASE_ENDED: (
-        "The lease has ended and cannot be resumed.",
-        "Acquire a new one with the license key.",
-    ),
-}

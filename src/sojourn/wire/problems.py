@@ -20,13 +20,12 @@ from sojourn.service.seats import Lost
 from sojourn.wire.bodies import (
     STATUS,
     Problem,
-    ask_again,
     camel,
-    denial_problem,
     problem_type,
     retry_after_header,
     title,
 )
+from sojourn.wire.denials import ask_again, denial_problem
 from sojourn.wire.reply import SECURITY, Headers, Reply, encode
 
 log = get_logger(__name__)

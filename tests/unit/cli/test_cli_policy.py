@@ -106,8 +106,9 @@ def test_every_field_of_a_policy_can_be_written() -> None:
         "when_full": WhenFull.EVICT_IDLE.value,
         "idle_after": "5m",
         "max_lease": "8h",
+        "overdraft": "2",
     }
-    assert set(values) | {"capacity"} == set(POLICY)
+    assert set(values) | {"capacity", "reservations"} == set(POLICY)
     _, body = parse_feature("all=3," + ",".join(f"{k}={v}" for k, v in values.items()))
     policy = msgspec.convert(body, PolicyBody).policy()
     assert (policy.capacity, policy.max_lease, policy.suspect_after) == (3, 28_800_000, 2_000)

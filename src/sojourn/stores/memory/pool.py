@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from sojourn.lease import Lease
+from sojourn.lease import Lease, Usage
 from sojourn.license import Pool, WhenFull
+from sojourn.room import Room, reservation_of
 from sojourn.seating import SeatCount, free_at
 from sojourn.stores.memory.fullness import FULL_FOR, FULL_FROM, SILENT_KEPT, Fullness
 from sojourn.stores.memory.rows import Holder, LeaseRows
@@ -111,6 +112,25 @@ class PoolView:
         if self._all is None:
             self._all = [lease for lease in self._rows.values() if lease.live(self.now)]
         return self._all
+
+    def members(self) -> Iterable[Lease]:
+        policy = self.pool.policy
+        return [x for x in self._live if reservation_of(policy, x) is not None]
+
+    def usage(self) -> Usage:
+        policy, count = self.pool.policy, self.count()
+        room = Room(policy, count.in_use, self.members() if policy.reservations else ())
+        return Usage(
+            pool_id=self.pool.id,
+            capacity=policy.capacity,
+            in_use=count.in_use,
+            suspect=count.suspect,
+            leases=len(self._live),
+            at=self.now,
+            overdraft=policy.overdraft,
+            overdrawn=room.overdrawn,
+            reserved=tuple(room.used),
+        )
 
     def _seats(self) -> dict[str, list[Lease]]:
         """Group the live leases by the seat they share."""

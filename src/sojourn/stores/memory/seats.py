@@ -22,11 +22,12 @@ from sojourn.lease import (
     Release,
     Renew,
     Renewal,
+    Shortening,
     Usage,
     beat_times,
 )
 from sojourn.license import Policy, Pool, split_pool_id
-from sojourn.seating import Shortening, denial_event, end_event, refusal, seat
+from sojourn.seating import denial_event, end_event, refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
 from sojourn.stores.memory.pool import PoolView
@@ -252,16 +253,7 @@ class MemorySeats(MemoryRepeats):
         pool = self._pools.get(pool_id)
         if pool is None:
             return None
-        now = self._pool_now(pool_id, now)
-        count = PoolView(pool, 0, self._leases[pool_id], now).count()
-        return Usage(
-            pool_id=pool_id,
-            capacity=pool.policy.capacity,
-            in_use=count.in_use,
-            suspect=count.suspect,
-            leases=sum(lease.live(now) for lease in self._leases[pool_id].values()),
-            at=now,
-        )
+        return self._view(pool, self._pool_now(pool_id, now)).usage()
 
     def _view(self, pool: Pool, now: int) -> PoolView:
         rows, full = self._leases[pool.id], self._full.get(pool.id)

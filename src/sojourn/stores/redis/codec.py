@@ -15,7 +15,16 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin
-from sojourn.license import POLICY, CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
+from sojourn.license import (
+    POLICY,
+    CountBy,
+    LicenseStatus,
+    Policy,
+    Pool,
+    Reservation,
+    WhenFull,
+    split_pool_id,
+)
 from sojourn.session import NewSession, Save, Session, check_size
 from sojourn.text import bare
 
@@ -89,11 +98,20 @@ def pool_row(pool: Pool) -> list[Any]:
 
 
 def _stored(name: str, value: Any) -> Any:
+    if name == "reservations":
+        return [[x.name, x.seats, x.users, x.groups, x.kinds] for x in value]
     return CODES[name].index(value) if name in CODES else value
 
 
 def _read(name: str, value: Any) -> Any:
+    if name == "reservations":
+        return tuple(_reservation(*each) for each in value)
     return CODES[name][value] if name in CODES else value
+
+
+def _reservation(name: str, seats: int, *members: list[str]) -> Reservation:
+    users, groups, kinds = map(tuple, members)
+    return Reservation(name=name, seats=seats, users=users, groups=groups, kinds=kinds)
 
 
 def pool_of(pool_id: str, raw: bytes) -> Pool:
@@ -130,6 +148,7 @@ def request_row(request: Acquire) -> list[Any]:
         *((None, None) if resume is None else (resume.lease_id, resume.fence)),
         key_row(request.idempotency),
         request.tentative,
+        request.member_of or None,
     ]
 
 
@@ -157,7 +176,7 @@ def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
     idle_since, graced_at, rest = odd
     tail: list[Any] = _unpack(raw[rest:])
     user_id, client_id = tail[:2]
-    session_id, device, ended_at, reason = (tail[2:] + [None] * 4)[:4]
+    session_id, device, ended_at, reason, member_of, overdraft = (tail[2:] + [None] * 6)[:6]
     return Lease(
         id=lease_id.decode(),
         pool_id=pool_id.decode(),
@@ -175,6 +194,8 @@ def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
         ended_at=ended_at or None,
         end_reason=REASONS[reason - 1] if reason else None,
         graced_at=graced_at or None,
+        overdraft=bool(overdraft),
+        member_of=tuple(member_of or ()),
     )
 
 

@@ -170,6 +170,9 @@ class SeatVerbs(Verbs):
                 suspect=said[2],
                 leases=said[3],
                 at=said[4],
+                overdraft=said[5],
+                overdrawn=said[6],
+                reserved=tuple(said[7]),
             )
             for pool_id, said in zip(pool_ids, found, strict=True)
         ]
@@ -193,7 +196,9 @@ def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Den
 
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
-    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *tentative = said
+    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *more = said
+    # Fewer: an answer of before.
+    tentative, overdraft, reserved, reserved_free = [*more, 0, 0, 0, 0][:4]
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -203,7 +208,10 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         retry_after=retry_after,
         mine=tuple(rows[place - 1] for place in mine),
         evidence=tuple(rows[place - 1] for place in evidence),
-        tentative=bool(tentative and tentative[0]),
+        tentative=bool(tentative),
+        overdraft=overdraft,
+        reserved=reserved,
+        reserved_free=reserved_free,
     )
 
 

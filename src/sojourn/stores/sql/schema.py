@@ -98,6 +98,8 @@ pools = Table(
     Column("when_full", Key(32), nullable=False),
     Column("idle_after", BigInteger),
     Column("max_lease", BigInteger),
+    Column("overdraft", BigInteger, nullable=False, server_default="0"),
+    Column("reservations", JSON),  # none: no seat is reserved
     Column("status", Key(16), nullable=False),  # or DROPPED: the row keeps the fence growing
     Column("valid_from", INSTANT),
     Column("valid_until", INSTANT),
@@ -127,6 +129,8 @@ leases = Table(
     Column("graced_at", INSTANT),
     # An acquire has counted it as expired: no beat that set out earlier may bring it back.
     Column("lapsed", Boolean, nullable=False, server_default=false()),
+    Column("overdraft", Boolean, nullable=False, server_default=false()),
+    Column("member_of", JSON),  # none: no group was proved
     UniqueConstraint("pool_id", "client_id", "user_id", name="sojourn_leases_holder"),
     Index(
         "sojourn_leases_pool",

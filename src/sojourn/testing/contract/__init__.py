@@ -29,6 +29,7 @@ NOUNS = (
     "leases",
     "pools",
     "policies",
+    "rooms",
     "events",
     "sweep",
     "pulse",
@@ -82,6 +83,7 @@ from sojourn.testing.contract.repeats import (  # noqa: E402  # after the above
     RepeatRaces,
 )
 from sojourn.testing.contract.restarts import StoreRestarts  # noqa: E402  # after the above
+from sojourn.testing.contract.rooms import RoomMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
@@ -102,6 +104,7 @@ class StoreMeaning(
     LeaseMeaning,
     PoolMeaning,
     PolicyMeaning,
+    RoomMeaning,
     EventMeaning,
     SweepMeaning,
     PulseMeaning,

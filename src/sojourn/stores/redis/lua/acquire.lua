@@ -28,7 +28,7 @@ for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
     resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil,
-    tentative = q[11]}
+    tentative = q[11], member_of = q[12] or nil}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool
@@ -76,7 +76,7 @@ local function keep(r, said, what)
     keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
   elseif what.reason ~= 'feature_unknown' and not what.tentative then -- may be another in a moment
     keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
-      what.retry, {}, {})
+      what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free)
   end
 end
 
@@ -96,13 +96,18 @@ local function tell_all(p, D)
     elseif e[1] == 'grant' then
       local lease = e[2]
       tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil,
-        lease.overage and {fence = lease.fence, overage = true} or {fence = lease.fence})
+        {fence = lease.fence, overage = lease.overage or nil, overdraft = lease.overdraft or nil})
     else
       local r, denied = e[2], e[3]
-      tell(D.now, 'lease.denied', p.id, nil, r.user, r.client, nil, {
+      local said = {
         reason = denied.reason, limit = denied.limit, inUse = denied.used,
         suspect = denied.suspect, retryAfter = denied.retry, holders = holders_of(denied),
-      })
+      }
+      if denied.overdraft > 0 then said.overdraft = denied.overdraft end
+      if denied.reserved > 0 then
+        said.reserved, said.reservedFree = denied.reserved, denied.reserved_free
+      end
+      tell(D.now, 'lease.denied', p.id, nil, r.user, r.client, nil, said)
     end
   end
 end
@@ -147,7 +152,8 @@ for _, id in ipairs(order) do
         answers[r.index] = {1, place(what)}
       else
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
-          what.retry, placed(what.mine), placed(what.evidence), what.tentative}
+          what.retry, placed(what.mine), placed(what.evidence), what.tentative, what.overdraft,
+          what.reserved, what.reserved_free}
       end
       if r.once then keep(r, said[1], what) end
     end

@@ -3,7 +3,7 @@ local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
 
--- See seating.Shortening; `old` is how the pool was defined before.
+-- See lease.Shortening; `old` is how the pool was defined before.
 local function shorten(p, old)
   local lowered = p.lost_after < old.lost_after or p.suspect_after < old.suspect_after
     or p.linger < old.linger or (p.max_lease and (not old.max_lease or p.max_lease < old.max_lease))
@@ -75,7 +75,9 @@ function verbs.usage()
     local p = pool_of(id)
     if p.def then
       local used, suspect = count(p)
-      found[i] = {p.capacity, used, suspect, live_count(p), p.now}
+      local members = #p.reservations > 0 and room.members(p, all_live(p)) or {}
+      local R = room.of(p, used, members)
+      found[i] = {p.capacity, used, suspect, live_count(p), p.now, p.overdraft, room.overdrawn(R), R.used}
     else
       found[i] = false
     end

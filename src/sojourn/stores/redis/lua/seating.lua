@@ -48,14 +48,22 @@ local function write(D, row)
   local h = holder(row.user, row.client)
   if not D.written[h] then D.order[#D.order + 1] = h end
   D.written[h], D.rows[h] = row, row
+  if D.room then
+    local enter = live(D.p, row) and room.enter or room.leave
+    enter(D.room, row)
+  end
 end
 
-local function in_use(D)
-  if D.free == nil then
+-- Count the pool, once, and follow what this batch has changed. Seats kept for whom we have forgotten are
+-- in use.
+local function room_of(D)
+  if not D.room then
     D.used, D.suspect, D.next_free_in = count(D.p)
-    D.free = D.p.capacity - D.used - D.kept
+    local members = #D.p.reservations > 0 and room.members(D.p, all_live(D.p)) or {}
+    D.room = room.of(D.p, D.used + D.kept, members)
+    for _, row in pairs(D.written) do room.enter(D.room, row) end
   end
-  return D.free
+  return D.room
 end
 
 local function current(D, rows)
@@ -87,7 +95,8 @@ end
 
 local function victims(D)
   if not D.victims then
-    D.victims = reclaimable(D.p, D.count + math.max(0, -in_use(D)))
+    local over = math.max(0, room_of(D).in_use - D.p.capacity)
+    D.victims = reclaimable(D.p, D.count + over + room.reserved(D.p))
   end
   local left = {}
   for _, rows in ipairs(D.victims) do
@@ -116,25 +125,34 @@ local function end_seat(D, rows, reason)
   if suspect then D.restored = D.restored + 1 end
   local key = key_of(D.p, rows[1].user, rows[1].client)
   D.emptied[key], D.taken[key] = true, nil
-  D.free = in_use(D) + 1
+  local R = room_of(D)
+  R.in_use = R.in_use - 1
 end
 
-local function displace(D, r)
+local function victim(D, rows)
   local p = D.p
+  return {
+    reservation = room.of_seat(room_of(D), key_of(p, rows[1].user, rows[1].client)),
+    suspect = all_in(rows, function(row) return row.suspect + p.linger <= D.now end),
+  }
+end
+
+local function displace(D, r, place)
+  local p, R = D.p, room_of(D)
   if p.when_full ~= DENY then
-    while in_use(D) <= 0 do
-      local next_up = victims(D)
-      if #next_up == 0 then break end
-      local past = all_in(next_up[1], function(row) return row.suspect + p.linger <= D.now end)
-      if not past and #next_up <= -in_use(D) then break end -- none idle is ended in vain
-      end_seat(D, next_up[1], EVICTED)
+    local found, seats = victims(D), {}
+    for i, rows in ipairs(found) do seats[i] = victim(D, rows) end
+    for _, i in ipairs(room.to_end(R, place, seats)) do end_seat(D, found[i], EVICTED) end
+  end
+  if r.takeover and p.count_by == BY_LEASE and room.free(R, place, true) <= 0 then
+    for _, row in ipairs(own(D, r)) do
+      if room.moves(R, place, victim(D, {row}).reservation) then
+        end_seat(D, {row}, MOVED)
+        break
+      end
     end
   end
-  if r.takeover and p.count_by == BY_LEASE and in_use(D) == 0 then
-    local mine = own(D, r)
-    if mine[1] then end_seat(D, {mine[1]}, MOVED) end
-  end
-  return in_use(D) > 0
+  return room.free(R, place, true) > 0
 end
 
 local function shares(D, key, requests)
@@ -154,8 +172,11 @@ end
 -- Let in whom we may have forgotten: the seat was granted within the capacity.
 local function come_back(D, r, key)
   local kept = fences.kept(D.p, r.resume_id) ~= nil
-  D.over = in_use(D) <= 0 and not kept
-  if kept then D.back[#D.back + 1] = r.resume_id else D.free = D.free - 1 end
+  local R = room_of(D)
+  local above = R.in_use + (kept and 0 or 1) - D.p.capacity
+  D.over = above > D.p.overdraft and not kept
+  D.overdrawn = above > 0 and above <= D.p.overdraft or nil
+  if kept then D.back[#D.back + 1] = r.resume_id else R.in_use = R.in_use + 1 end
   D.surely_room = false
   D.taken[key], D.emptied[key] = true, nil
   return true
@@ -163,6 +184,7 @@ end
 
 local function find_seat(D, r, lost)
   local key = key_of(D.p, r.user, r.client)
+  D.overdrawn = nil
   if shares(D, key) then
     D.taken[key] = true
     return true
@@ -170,14 +192,17 @@ local function find_seat(D, r, lost)
   if lost then return come_back(D, r, key) end
   if D.strict then return false end
   if D.surely_room == nil then
-    D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
+    local wanted = D.count + room.reserved(D.p)
+    D.surely_room = live_count(D.p) + D.kept + wanted <= D.p.capacity
   end
-  if D.surely_room or in_use(D) > 0 or displace(D, r) then
-    if D.free ~= nil then D.free = D.free - 1 end
-    D.taken[key], D.emptied[key] = true, nil
-    return true
+  if not D.surely_room then
+    local place, R = room.reservation_of(D.p, r), room_of(D)
+    if room.free(R, place) <= 0 and not displace(D, r, place) then return false end
+    D.overdrawn = room.overdraws(R, place) or nil
   end
-  return false
+  if D.room then D.room.in_use = D.room.in_use + 1 end
+  D.taken[key], D.emptied[key] = true, nil
+  return true
 end
 
 local function grant(D, r, row, origin)
@@ -188,8 +213,9 @@ local function grant(D, r, row, origin)
     id = row and row.id or r.resume_id or r.lease_id, pool = p.id, user = r.user,
     client = r.client, fence = D.fence, acquired = row and row.acquired or D.now, beat = D.now,
     suspect = D.now, expires = outlives and row.expires or D.now, origin = origin,
-    session = r.session, device = r.device,
+    session = r.session, device = r.device, member_of = r.member_of,
   }
+  if row and live(p, row) then lease.overdraft = row.overdraft else lease.overdraft = D.overdrawn end
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
   lease.overage, D.over = D.over, nil
   write(D, lease)
@@ -224,9 +250,12 @@ end
 
 local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
-    retry = 0, mine = {}, evidence = {}}
+    retry = 0, mine = {}, evidence = {}, overdraft = 0, reserved = 0, reserved_free = 0}
   if reason == 'seat_limit' then
-    denied.used = D.p.capacity - D.kept - in_use(D)
+    local R = room_of(D)
+    denied.used = R.in_use - D.kept
+    denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
+    denied.reserved_free = room.kept_from(R, room.reservation_of(D.p, r))
     denied.suspect = math.max(0, D.suspect - D.restored)
     denied.retry = next_free_in(D)
     if D.in_doubt then denied.retry = D.doubted_until - D.now end

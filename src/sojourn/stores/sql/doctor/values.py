@@ -44,6 +44,10 @@ DERIVED: dict[tuple[str, str], str] = {
     ("sojourn_leases", "ended_at"): "CASE WHEN end_reason IS NOT NULL THEN last_beat_at END",
     ("sojourn_leases", "end_reason"): "CASE WHEN ended_at IS NOT NULL THEN 'released' END",
     ("sojourn_leases", "lapsed"): "FALSE",
+    ("sojourn_leases", "overdraft"): "FALSE",
+    ("sojourn_leases", "member_of"): "NULL",
+    ("sojourn_pools", "overdraft"): "0",
+    ("sojourn_pools", "reservations"): "NULL",
     (
         "sojourn_pools",
         "fence",
