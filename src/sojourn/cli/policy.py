@@ -98,7 +98,7 @@ def parse_reservation(text: str) -> dict[str, Any]:
     body: dict[str, Any] = {"name": name.strip(), "seats": parse_value("capacity", seats)}
     for part in re.split(r"[,|]", members):
         what, equals, who = part.strip().partition("=")
-        if what not in MEMBERS or not who.strip():
+        if (what := what.strip()) not in MEMBERS or not who.strip():
             raise ValueError(
                 f"{part.strip()!r} names nobody: write user=NAME, group=NAME or kind=NAME."
             )

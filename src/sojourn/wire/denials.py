@@ -72,7 +72,7 @@ def _full(denied: Denied) -> str:
         return f"All {denied.limit} seats{above} are in use."
     kept = f"{denied.reserved_free} of {denied.limit} seats"
     verb = "is" if denied.reserved_free == 1 else "are"
-    return f"{kept} {verb} reserved for others, and the rest{above} in use."
+    return f"{kept} {verb} reserved for others, and the rest{above} are in use."
 
 
 _REFUSALS = {
