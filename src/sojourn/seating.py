@@ -282,8 +282,7 @@ class _Decision:
         """Find a seat by the policy, or by the user's own wish, where none is free within the capacity.
         True if there is one, be it above the capacity."""
         room = self._room()
-        if self.policy.when_full is not WhenFull.DENY:
-            victims = self._victims()
+        if self.policy.when_full is not WhenFull.DENY and (victims := self._victims()):
             seats = [self._victim(leases) for leases in victims]
             for i in room.to_end(place, seats):
                 self._end_seat(victims[i], EndReason.EVICTED)

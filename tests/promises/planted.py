@@ -52,8 +52,8 @@ def lock_dropped() -> None:
 
     def find_seat(self: Any, request: Acquire) -> bool:
         found = find(self, request)
-        if found and self.free is not None:
-            self.free += 1
+        if found and self.room is not None:
+            self.room.in_use -= 1
         return found
 
     _plant(seating._Decision, "_find_seat", find_seat)
@@ -170,6 +170,16 @@ def refused_one_seat_early() -> None:
 
     _plant(seating._Decision, "__init__", init)
     _plant(seating._Decision, "_room", fewer)
+
+
+@bug
+def reserved_seat_sold() -> None:
+    """Whoever asks gets what is kept for others."""
+
+    def nothing(self: Room) -> list[int]:
+        return [0] * len(self.used)
+
+    _plant(Room, "_unused", nothing)
 
 
 @bug
