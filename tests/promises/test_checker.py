@@ -119,13 +119,8 @@ def test_reserved_seats() -> None:
     wrong.deny(0.5, "vip/1", used=2)
     assert wrong.found() == {"denied-early"}
     said = History(kept)
-    said.add(
-        "acquire",
-        0.5,
-        409,
-        {"p": "p", "h": "b/1"},
-        {"code": "seat_limit", "used": 0, "limit": 2, "kept": 1},
-    )
+    told = {"code": "seat_limit", "used": 0, "limit": 2, "kept": 1}
+    said.add("acquire", 0.5, 409, {"p": "p", "h": "b/1"}, told)
     assert said.found() == {"denied-early"}
 
 
