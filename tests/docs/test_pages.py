@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from sojourn.cli.help import Group
 from sojourn.cli.main import app
+from sojourn.cli.sweep import RunUnlessNamed
 
 ROOT = Path(__file__).parents[2]
 ENDS = re.compile(r"\s(?:\|{1,2}|&&|;|>>?|2>&1|&)(?:\s|$)")
@@ -118,6 +119,8 @@ def resolved(words: list[str]) -> tuple[Any, list[str]]:
     command: Any = typer.main.get_command(app)
     while words and isinstance(command, Group) and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
+    if isinstance(command, RunUnlessNamed) and words and words[0].startswith("--"):
+        command = command.commands["run"]
     return command, words
 
 

@@ -152,7 +152,7 @@ for _, id in ipairs(order) do
         answers[r.index] = {1, place(what)}
       else
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
-          what.retry, placed(what.mine), placed(what.evidence), what.tentative, what.overdraft,
+          what.retry, placed(what.mine), placed(what.evidence), what.tentative or false, what.overdraft,
           what.reserved, what.reserved_free}
       end
       if r.once then keep(r, said[1], what) end
