@@ -325,6 +325,21 @@ class TestBounds:
         assert refused.value.response.status_code == status
         assert json.loads(refused.value.response.body or b"")["code"] in (code, "invalid_token")
 
+    def test_page_that_its_license_allows_may(self, server: Served, http: httpx.Client) -> None:
+        feature = Feature(server, http, **USUAL)
+        token = feature.take()["token"]
+        page = "chrome-extension://abcdefghijklmnopabcdefghijklmnop"
+        with pytest.raises(InvalidStatus):
+            attend(server, token, Origin=page)
+        with server.admin() as admin:
+            path = f"/api/licenses/{feature.license_id}"
+            changed = admin.patch(path, json={"allowedOrigins": [page]})
+            assert changed.status_code == 200, changed.text
+        with attend(server, token, Origin=page) as client:
+            assert heard(client)["type"] == "open"
+        with pytest.raises(InvalidStatus):
+            attend(server, token, Origin="https://evil.example")
+
     def test_page_of_this_server_may(self, server: Served, http: httpx.Client) -> None:
         seat = Feature(server, http, **USUAL).take()
         with attend(server, seat["token"], Origin=server.url) as client:
