@@ -55,6 +55,7 @@ from sojourn.wire.reply import Headers, Reply, done, replayed
 
 Handler = Callable[[Context, bytes, Incoming, bytes], HotStep]
 Tell = Callable[[Context, Any], Reply]
+Again = Callable[[Context, Any, Any], HotStep | None]
 
 TEXT_MAX = 256
 LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
@@ -73,7 +74,7 @@ def hot(
     body: Any = None,
     keeps: bool = False,
     forget: Callable[[Context, bytes], None] | None = None,
-    again: Callable[[Context, Any, Any], HotStep | None] | None = None,
+    again: Again | None = None,
     **described: Any,
 ) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
@@ -91,7 +92,7 @@ def hot(
                 reads_body=body is not None,
                 keeps=keeps,
                 forget=forget,
-                again=again,
+                again=None if again is None else of_pages_too(again),
             ),
             for_pages=True,
             method=method,
@@ -136,6 +137,19 @@ def shared(tell: Tell) -> Tell:
         return share(reply, outcome.origin)
 
     return told
+
+
+def of_pages_too(again: Again) -> Again:
+    """Look at what came of a page's call as at that of others; what follows is the page's, too."""
+
+    def following(context: Context, request: Any, outcome: Any) -> HotStep | None:
+        found = outcome.outcome if type(outcome) is Shared else outcome
+        if type(request) is not FromPage:
+            return again(context, request, found)
+        step = again(context, request.call, found)
+        return None if step is None else _from_page(request.origin, step)
+
+    return following
 
 
 def _authorization(_context: Context, incoming: Incoming) -> bytes:
