@@ -94,6 +94,17 @@ def test_links_lead_somewhere(page: str) -> None:
     assert wrong == []
 
 
+def test_the_index_leads_to_every_page() -> None:
+    """Whoever comes to docs/README.md finds each guide and each page of the reference."""
+    index = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in links("docs/README.md")}
+    wanted = {
+        ROOT / page
+        for page in pages()
+        if page.startswith(("docs/guide/", "docs/reference/", "docs/campaigns"))
+    }
+    assert {str(each.relative_to(ROOT)) for each in wanted - index} == set()
+
+
 def shell_lines(page: str) -> Iterator[str]:
     """Yield the commands of a page's shell blocks, each on a line of its own."""
     for token in tokens(page):
