@@ -178,7 +178,7 @@ class TestTwoSockets:
                 assert heard(newer)["type"] == "open"
                 assert heard(older) == {"type": "superseded"}
                 assert close_code(older) == 4409
-                assert feature.state() == "active"
+                eventually(lambda: feature.state() == "active", "activity")
 
     def test_newer_fence_wins(self, server: Served, http: httpx.Client) -> None:
         """A client that has acquired again cuts off the socket of its older token."""
@@ -279,7 +279,7 @@ class TestNews:
             changed = admin.put(path, json=said)
             assert changed.status_code == 200, changed.text
             assert heard(client) == {"type": "policy", "heartbeatInterval": 2, "lostAfter": 60}
-            assert feature.state() == "active"
+            eventually(lambda: feature.state() == "active", "activity")
 
     def test_suspended_license_is_told(self, server: Served, http: httpx.Client) -> None:
         feature = Feature(server, http, **{**USUAL, "heartbeatInterval": 30})
@@ -293,7 +293,7 @@ class TestNews:
     def test_restart_frees_nobody(self, tmp_path: Path, http: httpx.Client) -> None:
         """A server that stops says 1012, and doubts nobody for it."""
         with served(tmp_path / "data") as server:
-            feature = Feature(server, http, **USUAL)
+            feature = Feature(server, http, **SLOW)
             seat = feature.take()
             with attend(server, seat["token"]) as client:
                 heard(client)
