@@ -49,8 +49,10 @@ def by_phi() -> Callable[[World], None]:
 class Asking:
     """Ask, wait for the answers, and give the seats of who did not answer to the line. One at a time."""
 
-    def __init__(self, *, staleness: bool) -> None:
-        self.staleness = staleness
+    def __init__(self, *, fresh: int | None, weigh: bool) -> None:
+        """`fresh`: who was heard so lately (ms) is not asked; None: within a heartbeat interval."""
+        self.fresh = fresh
+        self.weigh = weigh
         self.asked: list[str] = []
         self.asked_at = 0
 
@@ -62,8 +64,7 @@ class Asking:
 
     def ask(self, world: World) -> None:
         now = world.now()
-        interval = world.policy.heartbeat_interval
-        fresh = FRESH if self.staleness else interval
+        fresh = world.policy.heartbeat_interval if self.fresh is None else self.fresh
         reached = [
             x
             for x in world.clients.values()
@@ -71,7 +72,7 @@ class Asking:
         ]
         rows, scores = _judged(world, reached)
         asked = rows
-        if self.staleness:
+        if self.weigh:
             sockets = world.rows([x for x in world.clients.values() if x.life.on_socket])
             asked = whom_to_ask(rows, sockets, scores, limit=ASKED_MAX)
         self.asked, self.asked_at = [x.id for x in asked], now
@@ -85,7 +86,7 @@ class Asking:
             if client.lease.id in answered:
                 client.heard_at = world.now()
         self.asked = []
-        if self.staleness:
+        if self.weigh:
             out = gone(rows, answered, scores, world.policy, waited=PATIENCE)
         else:
             out = [x for x in rows if x.id not in answered]
@@ -113,14 +114,21 @@ SCHEMES = (
     Scheme(
         name="ask the late, end the silent",
         when_full=WhenFull.DENY,
-        make=lambda: Asking(staleness=False),
+        make=lambda: Asking(fresh=None, weigh=False),
     ),
     Scheme(
-        name="ask, weigh the silence", when_full=WhenFull.DENY, make=lambda: Asking(staleness=True)
+        name="ask the late, weigh the silence",
+        when_full=WhenFull.DENY,
+        make=lambda: Asking(fresh=None, weigh=True),
     ),
     Scheme(
-        name="ask, weigh, suspects at 70 s",
+        name="ask all, weigh the silence",
+        when_full=WhenFull.DENY,
+        make=lambda: Asking(fresh=FRESH, weigh=True),
+    ),
+    Scheme(
+        name="the same, suspects at 70 s",
         when_full=WhenFull.RECLAIM_SUSPECT,
-        make=lambda: Asking(staleness=True),
+        make=lambda: Asking(fresh=FRESH, weigh=True),
     ),
 )

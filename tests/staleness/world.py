@@ -183,7 +183,6 @@ class World:
             expires_at=answer.expires_at,
             heard_at=self.now(),
         )
-        self.suspicion.heard([(answer.id, None)])
         self.suspicion.granted(answer)
         for sign in life.signs:
             if life.reachable(sign.at):
@@ -285,7 +284,7 @@ class World:
     def over(self, client: Client, *, living: bool, how: str | None = None) -> None:
         """A client holds no seat any more; `living`: it is a loss, if it did live."""
         del self.clients[client.lease.id]
-        self.suspicion.forget(client.lease.id)
+        self.suspicion.forget([client.lease.id])
         if client.life.ghost(self.now() - client.began):
             self.held(client)
         elif living:

@@ -28,7 +28,12 @@ LATE = 3.0
 DEVIATION_MIN = 0.1
 """Share of the mean that the deviation is at least."""
 
+LATE_FROM = 1.5
+"""Share of the mean up to which no beat counts as late, however steady its client is."""
+
 _FORM = struct.Struct("<qffeBI")
+_pack, _unpack = _FORM.pack, _FORM.unpack
+_ALWAYS = -(1 << 63)
 BYTES = _FORM.size
 """Bytes per lease that are kept, without what Python adds."""
 
@@ -43,43 +48,51 @@ class Beats(NamedTuple):
     learned: int = 0  # intervals learned, up to WINDOW
     announced: int = 0  # the next beat was announced for so long after `last`; 0: it was not
 
-    def pack(self) -> bytes:
-        return _FORM.pack(*self)
-
     @classmethod
     def unpack(cls, kept: bytes) -> Beats:
-        return cls._make(_FORM.unpack(kept))
+        return cls._make(_unpack(kept))
 
     @property
     def deviation(self) -> float:
-        return max(math.sqrt(self.variance), DEVIATION_MIN * self.mean, 1.0)
+        return _deviation(self.mean, self.variance)
 
 
-def heard(before: Beats | None, now: int, next_in: int | None, *, learn: bool = True) -> Beats:
-    """Return the history after a beat at `now`. Without `learn` the interval that it ends tells nothing:
-    we stood still in it, so that we do not know how long it was."""
-    announced = min(max(0, next_in or 0), DAY)
-    if before is None:
-        return Beats(now, announced=announced)
-    gap = float(min(now - before.last, DAY))
-    mean, known = before.mean, before.learned
-    if before.announced > mean > 0:  # only how far off its word it was
-        gap = max(0.0, gap - (before.announced - mean))
-    if not learn or gap < max(SHORTEST, EARLY * mean):
-        return before._replace(last=now, announced=announced)
-    latest = mean + max(LATE * before.deviation, 0.5 * mean)
-    late = known >= SURE and gap > latest
-    if (
-        late
-    ):  # or else its habit has changed: the next beats count for more, and a few tell which it was
-        known = max(SURE, known // 2)
-    weight = 1.0 / min(known + 1, WINDOW)
-    off = (latest if late else gap) - mean
-    return Beats(
+def heard(kept: bytes | None, now: int, next_in: int | None, learns_from: int = _ALWAYS) -> bytes:
+    """Return the history after a beat at `now`, packed. An interval that began before `learns_from` tells
+    nothing: we stood still in it, and do not know how long it was.
+
+    On the way of every beat, and written for that: no value is built that is not kept.
+    """
+    announced = 0 if next_in is None else min(max(0, next_in), DAY)
+    if kept is None:
+        return _pack(now, 0.0, 0.0, 0.0, 0, announced)
+    last, mean, variance, stalls, known, promised = _unpack(kept)
+    gap = now - last
+    gap = min(gap, DAY)
+    if promised > mean > 0:  # only how far off its word it was
+        gap -= promised - mean
+    if gap < SHORTEST or gap < EARLY * mean or last < learns_from:
+        return _pack(now, mean, variance, stalls, known, announced)
+    late = 0
+    if known >= SURE and gap > LATE_FROM * mean:
+        latest = mean + LATE * _deviation(mean, variance)
+        if (
+            gap > latest
+        ):  # stalled; or its habit has changed, and the next beats, which count for more, tell
+            gap, late, known = max(latest, LATE_FROM * mean), 1, max(SURE, known // 2)
+    if known < WINDOW:
+        known += 1
+    weight = 1.0 / known
+    off = gap - mean
+    return _pack(
         now,
         mean + weight * off,
-        (1.0 - weight) * (before.variance + weight * off * off),
-        (1.0 - weight) * before.stalls + weight * late,
-        min(known + 1, WINDOW),
+        (1.0 - weight) * (variance + weight * off * off),
+        stalls + weight * (late - stalls),
+        known,
         announced,
     )
+
+
+def _deviation(mean: float, variance: float) -> float:
+    return max(math.sqrt(variance), DEVIATION_MIN * mean, 1.0)

@@ -28,7 +28,7 @@ class Pauses:
         self._tick = tick
         self._ticked: int | None = None
         self._pauses: deque[tuple[int, int]] = deque(maxlen=PAUSES_MAX)
-        self.last_end = -(1 << 62)
+        self.last_end = -(1 << 63)
         """When the latest pause, and the settling after it, was over."""
 
     def tick(self, now: int) -> None:

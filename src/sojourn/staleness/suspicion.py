@@ -42,16 +42,16 @@ class Suspicion:
 
     def heard(self, beats: Iterable[tuple[str, int | None]]) -> None:
         """Learn from beats that have just come: (lease id, next_in). Whether they count is the store's."""
-        now, beat = self._now(), self.tracker.beat
-        for lease_id, next_in in beats:
-            beat(lease_id, now, next_in)
+        self.tracker.beats(beats, self._now())
 
-    def forget(self, lease_id: str) -> None:
-        """Forget a lease that has ended."""
-        self.tracker.forget(lease_id)
+    def forget(self, lease_ids: Iterable[str]) -> None:
+        """Forget leases that have ended."""
+        for lease_id in lease_ids:
+            self.tracker.forget(lease_id)
 
     def granted(self, lease: Lease) -> None:
-        """Note that a seat was taken."""
+        """Note that a seat was taken; its holder was heard, then."""
+        self.tracker.beat(lease.id, self._now())
         self.turnover.granted(lease.pool_id, lease.fence)
         self.trends.active(lease.pool_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from sojourn.staleness.history import Beats, heard
 from sojourn.staleness.pauses import Pauses
@@ -16,8 +17,8 @@ class Tracker:
     """Safe from several threads without a lock on the way of a beat: histories are immutable, and two beats
     of one lease at once cost that lease one sample at most.
 
-    Two generations: who beats is in the young one. When that has half of what may be kept, the old one is
-    dropped and the young one grows old, so that nothing is ever searched for what to forget.
+    Two generations: who beats is in the young one. Once that has more than half of what may be kept, the old
+    one is dropped and the young one grows old, so that nothing is ever searched for what to forget.
     """
 
     def __init__(self, pauses: Pauses, *, tracked_max: int = TRACKED_MAX) -> None:
@@ -32,14 +33,18 @@ class Tracker:
 
     def beat(self, lease_id: str, now: int, next_in: int | None = None) -> None:
         """Learn from a beat."""
-        key = hash(
-            lease_id
-        )  # 64 bits: two leases with the same one would share a history, and no more
-        young = self._young
-        kept = young.get(key) or self._old.pop(key, None)
-        before = None if kept is None else Beats.unpack(kept)
-        learn = before is None or before.last >= self._pauses.last_end
-        young[key] = heard(before, now, next_in, learn=learn).pack()
+        self.beats([(lease_id, next_in)], now)
+
+    def beats(self, beats: Iterable[tuple[str, int | None]], now: int) -> None:
+        """Learn from beats: (lease id, next_in)."""
+        learns_from = self._pauses.last_end
+        young, old = self._young, self._old
+        for lease_id, next_in in beats:
+            key = hash(lease_id)  # 64 bits: two leases with the same one would share a history
+            kept = young.get(key)
+            if kept is None:
+                kept = old.pop(key, None)
+            young[key] = heard(kept, now, next_in, learns_from)
         if len(young) > self._half:
             self._turn(young)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 
 import pytest
@@ -18,11 +19,20 @@ HABIT = 30_000
 def after(gaps: list[int], *, announce: int | None = None) -> Beats:
     """Beat with these gaps."""
     now = 1_000
-    history = heard(None, now, announce)
+    kept = heard(None, now, announce)
     for gap in gaps:
         now += gap
-        history = heard(history, now, announce)
-    return history
+        kept = heard(kept, now, announce)
+    return Beats.unpack(kept)
+
+
+def then(history: Beats, gap: int, announce: int | None = None) -> Beats:
+    """Beat once more."""
+    return Beats.unpack(heard(packed(history), history.last + gap, announce))
+
+
+def packed(history: Beats) -> bytes:
+    return struct.pack("<qffeBI", *history)
 
 
 def test_a_steady_habit_is_learned() -> None:
@@ -35,7 +45,7 @@ def test_a_steady_habit_is_learned() -> None:
 def test_one_late_beat_is_a_stall_and_no_new_habit() -> None:
     """Akka leaves out the first beat after a suspicion; here it moves the mean a little, and is counted."""
     steady = after([HABIT] * 20)
-    stalled = heard(steady, steady.last + 600_000, None)
+    stalled = then(steady, 600_000)
     assert stalled.mean < HABIT * 1.05
     assert stalled.stalls > 0
 
@@ -48,14 +58,14 @@ def test_a_new_habit_is_learned_in_a_few_beats() -> None:
 
 def test_a_retry_tells_nothing() -> None:
     history = after([HABIT] * 12)
-    assert heard(history, history.last + 300, None) == history._replace(last=history.last + 300)
+    assert then(history, 300) == history._replace(last=history.last + 300)
 
 
 def test_an_announced_beat_is_judged_by_its_word() -> None:
     """Who says 60 s and comes after 60 s is as punctual as who comes after the usual 30 s."""
     history = after([HABIT] * 12)
-    promised = heard(history, history.last + HABIT, 60_000)
-    kept = heard(promised, promised.last + 60_000, None)
+    promised = then(history, HABIT, 60_000)
+    kept = then(promised, 60_000)
     assert kept.mean == pytest.approx(HABIT)
     assert kept.stalls == 0
 
@@ -66,11 +76,11 @@ WORDS = st.none() | st.integers(-(2**62), 2**62)
 @given(st.lists(st.tuples(st.integers(-(2**40), 2**40), WORDS, st.booleans()), max_size=60))
 def test_no_sequence_of_beats_breaks_a_history(beats: list[tuple[int, int | None, bool]]) -> None:
     """Clocks that go back, beats at once, absurd announcements: all of it can be kept, as numbers."""
-    history, now = None, 0
+    kept, now = None, 0
     for gap, announced, learn in beats:
         now += gap
-        history = heard(history, now, announced, learn=learn)
-        history = Beats.unpack(history.pack())
+        kept = heard(kept, now, announced, -(2**62) if learn else 2**62)
+        history = Beats.unpack(kept)
         assert 0 <= history.learned <= WINDOW
         assert 0 <= history.stalls <= 1
         assert history.mean >= 0
