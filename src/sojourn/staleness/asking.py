@@ -72,8 +72,10 @@ def gone(
 ) -> list[Lease]:
     """Return which of those asked, `waited` ms ago, are to be taken for gone, the surest first. Pure.
 
-    `answered`: the ids of leases that have shown life since. Where more than half of those asked in one
-    network are silent, and at least TOGETHER_MIN, it is the network that is doubted: nobody in it is gone.
+    `asked`: as `whom_to_ask` chose them, with others of their networks; of the doubtful alone most are silent
+    anyway, and their network would seem to be. `answered`: the ids of leases that have shown life since.
+    Where more than half of those asked in one network are silent, and at least TOGETHER_MIN, it is the
+    network that is doubted: nobody in it is gone.
     """
     silent = [lease for lease in asked if lease.id not in answered]
     cut_off = _cut_off(asked, silent)

@@ -133,7 +133,8 @@ def _member(seen: Seen, expected: Expectation, *, spoke: bool) -> Member:
 
 
 def network_of(lease: Lease) -> str | None:
-    """Name the network that a lease was taken from: its /24, or its /48 of IPv6; None if not known."""
+    """Name the network that a lease was taken from: its /24, or its /48 of IPv6; None if not known. Loopback
+    is the address of a proxy that does not say for whom it speaks."""
     if lease.device is None or not lease.device.ip:
         return None
     try:
@@ -142,6 +143,8 @@ def network_of(lease: Lease) -> str | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     known = mapped or address
+    if known.is_loopback:
+        return None
     kept = 24 if known.version == 4 else 48
     return f"network {ipaddress.ip_network((known, kept), strict=False)}"
 

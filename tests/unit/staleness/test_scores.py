@@ -218,6 +218,8 @@ def test_the_later_sign_of_life_counts() -> None:
         ("192.0.2.77", "network 192.0.2.0/24"),
         ("::ffff:192.0.2.77", "network 192.0.2.0/24"),
         ("2001:db8:7:1::9", "network 2001:db8:7::/48"),
+        ("127.0.0.1", None),
+        ("::1", None),
         ("nonsense", None),
         ("", None),
         (None, None),
