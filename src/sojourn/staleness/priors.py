@@ -59,6 +59,7 @@ PRIORS = {
 
 _KINDS = {
     "desktop": ClientClass.DESKTOP,
+    "program": ClientClass.DESKTOP,
     "phone": ClientClass.MOBILE,
     "tablet": ClientClass.MOBILE,
     "mobile": ClientClass.MOBILE,

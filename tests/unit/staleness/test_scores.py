@@ -57,6 +57,7 @@ def scores(leases: list[Lease], now: int = NOW) -> dict[str, Score]:
         (Device(), ClientClass.UNKNOWN),
         (Device(kind="fridge"), ClientClass.UNKNOWN),
         (Device(kind="desktop"), ClientClass.DESKTOP),
+        (Device(kind="program"), ClientClass.DESKTOP),
         (Device(kind="desktop", browser="Firefox"), ClientClass.TAB),
         (Device(kind="phone", browser="Safari"), ClientClass.MOBILE),
         (Device(kind="tablet"), ClientClass.MOBILE),
