@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
+from django.urls import include, path
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from tests.adapters.django_project import OURS
 
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
+from sojourn.device import Device
 from sojourn.devices import Devices
 from sojourn.service.sessions import SessionService
+from sojourn.session import Begin, Begun
 from sojourn.stores.memory import MemoryStore
 
 CALLS = "/api/user/active-sessions"
@@ -61,8 +69,8 @@ def asgi_site(clock: ManualClock, stack: ExitStack) -> Site:
     app = SessionMiddleware(Starlette(routes=routes), desk=desk, account=Account())
     client = stack.enter_context(TestClient(app, headers={"User-Agent": AGENT}))
 
-    def ask(method: str, path: str, **more: Any) -> tuple[int, str]:
-        answer = client.request(method, path, follow_redirects=False, **more)
+    def ask(method: str, address: str, **more: Any) -> tuple[int, str]:
+        answer = client.request(method, address, follow_redirects=False, **more)
         return answer.status_code, answer.text
 
     ask("POST", "/login")
@@ -89,17 +97,49 @@ def flask_site(clock: ManualClock, _stack: ExitStack) -> Site:
 
     client = app.test_client()
 
-    def ask(method: str, path: str, **more: Any) -> tuple[int, str]:
+    def ask(method: str, address: str, **more: Any) -> tuple[int, str]:
         environ = {"REMOTE_ADDR": "203.0.113.77"}
         agent = [("User-Agent", more.pop("headers", {}).get("User-Agent", AGENT))]
-        answer = client.open(path, method=method, headers=agent, environ_base=environ, **more)
+        answer = client.open(address, method=method, headers=agent, environ_base=environ, **more)
         return answer.status_code, answer.text
 
     ask("POST", "/login")
     return Site(ask, store, clock)
 
 
-@pytest.fixture(params=[asgi_site, flask_site], ids=["asgi", "flask"])
+def home_here(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(request.sojourn.user_id))
+
+
+urlpatterns = [
+    path("", include("sojourn.adapters.django_urls")),
+    path("", home_here),
+]
+
+
+def django_site(clock: ManualClock, stack: ExitStack) -> Site:
+    desk, store = desk_on(clock)
+    stack.enter_context(
+        override_settings(ROOT_URLCONF=__name__, SOJOURN={"desk": desk}, MIDDLEWARE=[OURS])
+    )
+    client = Client(REMOTE_ADDR="203.0.113.77")
+    device = Device(ip="203.0.113.77", user_agent=AGENT)
+    data = {"_auth_user_id": "ann"}  # as a sign-in of Django's leaves it
+    (begun,) = desk.sessions.begin([Begin(user_id="ann", device=device, data=data)])
+    assert isinstance(begun, Begun)
+    client.cookies["sojourn"] = desk.codec.encode(begun.token)
+
+    def ask(method: str, address: str, **more: Any) -> tuple[int, str]:
+        agent = more.get("headers", {}).get("User-Agent", AGENT)
+        body = json.dumps(more["json"]) if "json" in more else urlencode(more.get("data", {}))
+        kind = "application/json" if "json" in more else "application/x-www-form-urlencoded"
+        answer = client.generic(method, address, body, content_type=kind, HTTP_USER_AGENT=agent)
+        return answer.status_code, answer.content.decode()
+
+    return Site(ask, store, clock)
+
+
+@pytest.fixture(params=[asgi_site, flask_site, django_site], ids=["asgi", "flask", "django"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with ExitStack() as stack:
         yield request.param(ManualClock(), stack)
@@ -111,21 +151,21 @@ def own(site: Site) -> Any:
 
 
 def test_a_call_names_a_device(site: Site) -> None:
-    path = f"{CALLS}/{own(site).id}"
-    status, said = site.ask("PATCH", path, json={"name": "Küche"})
+    mine = f"{CALLS}/{own(site).id}"
+    status, said = site.ask("PATCH", mine, json={"name": "Küche"})
     assert (status, own(site).label) == (200, "Küche"), said
     assert '"name":"Küche"' in site.ask("GET", CALLS)[1]
-    assert site.ask("PATCH", path, json={"name": "x" * 65})[0] == 400
-    assert site.ask("PATCH", path, json={"name": "x" * 9_000})[0] == 413
+    assert site.ask("PATCH", mine, json={"name": "x" * 65})[0] == 400
+    assert site.ask("PATCH", mine, json={"name": "x" * 9_000})[0] == 413
     assert site.ask("PATCH", f"{CALLS}/ses_none", json={"name": "x"})[0] == 404
     assert own(site).label == "Küche"
 
 
 def test_the_page_names_a_device(site: Site) -> None:
     session = own(site)
-    path = f"{PAGE}?rename={session.id}&at={session.created_at}"
-    assert "What do you call Chrome on Windows?" in site.ask("GET", path)[1]
-    assert site.ask("POST", path, data={"name": "Büro"})[0] == 303
+    form = f"{PAGE}?rename={session.id}&at={session.created_at}"
+    assert "What do you call Chrome on Windows?" in site.ask("GET", form)[1]
+    assert site.ask("POST", form, data={"name": "Büro"})[0] == 303
     assert own(site).label == "Büro"
     assert "<bdi>Büro</bdi>" in site.ask("GET", PAGE)[1]
 
