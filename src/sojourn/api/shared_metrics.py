@@ -45,7 +45,6 @@ LATEST = (
     "sojourn_denials",
     "sojourn_leases_",
     "sojourn_sessions_",
-    "sojourn_sweeps",
     "sojourn_swept",
     "sojourn_recorder_",
     "sojourn_store_",

@@ -1,4 +1,4 @@
-"""Counters of what the store's stream tells: denials, leases and sessions begun and ended; and of sweeps.
+"""Counters of what the stream tells: denials, leases and sessions begun and ended; and of what sweeps did.
 
 The stream has what every server and every application did, so each tells the same of all: in Prometheus take
 the maximum over servers, not the sum. It is read on when somebody scrapes. Several workers of a server share
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from sojourn.api.shared_metrics import SIZE_MAX, write_file
@@ -60,7 +60,6 @@ BEGUN = "sojourn_leases_begun"
 ENDED = "sojourn_leases_ended"
 SIGNED_IN = "sojourn_sessions_begun"
 SIGNED_OUT = "sojourn_sessions_ended"
-SWEEPS_RUN = "sojourn_sweeps"
 SWEPT = "sojourn_swept"
 _BEGUN = {
     EventKind.LEASE_ACQUIRED: "acquired",
@@ -80,7 +79,6 @@ _TOLD: dict[str, tuple[str, tuple[str, ...]]] = {
     ENDED: ("Leases that ended, as far as that was noted.", ("feature", "reason")),
     SIGNED_IN: ("Sessions that began.", ()),
     SIGNED_OUT: ("Sessions that somebody ended.", ("reason",)),
-    SWEEPS_RUN: ("Sweeps that were recorded.", ("outcome",)),
     SWEPT: ("What sweeps found and did.", ("what",)),
 }
 
@@ -91,7 +89,6 @@ class Counted(Struct):
 
     after: int = 0
     after_sweep: int = 0
-    swept_at: int = 0  # when the last sweep began, in ms
     counts: dict[str, int] = field(default_factory=dict)
     features: list[str] = field(default_factory=list)
 
@@ -132,8 +129,6 @@ class Counted(Struct):
 
     def take_sweep(self, run: SweepRun) -> None:
         self.after_sweep = run.id
-        self.swept_at = max(self.swept_at, run.started_at)
-        self.add(SWEEPS_RUN, "failed" if run.error else "done")
         for what in _SWEPT:
             self.add(SWEPT, what, by=getattr(run, what))
 
@@ -244,9 +239,3 @@ class StreamCounts:
                 if labels and counter == name:
                     family.add_metric(values, counts[key])
             yield family
-        if counted.swept_at:
-            yield GaugeMetricFamily(
-                "sojourn_sweeps_last_timestamp_seconds",
-                "When the latest sweep began, as Unix time.",
-                value=counted.swept_at / 1_000,
-            )

@@ -77,15 +77,10 @@ def test_sessions_and_why_they_ended(world: Api) -> None:
 
 
 def test_sweeps(world: Api) -> None:
-    before = scraped(world)
     world.seat("ann")
     world.clock.advance(seconds=3_600)
     world.admin("POST", "/api/sweeps")
-    text = scraped(world)
-    done = 'sojourn_sweeps_total{outcome="done"}'
-    assert sample(text, done) == (sample(before, done) if done in before else 0) + 1
-    assert sample(text, 'sojourn_swept_total{what="leases_expired"}') == 1
-    assert sample(text, "sojourn_sweeps_last_timestamp_seconds") > 0
+    assert sample(scraped(world), 'sojourn_swept_total{what="leases_expired"}') == 1
 
 
 def test_suspects_and_pools_by_license_where_not_everybody_scrapes() -> None:
