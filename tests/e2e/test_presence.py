@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ class Feature:
 def metric(server: Served, name: str) -> float:
     with new_client() as http:
         lines = http.get(f"{server.url}/metrics").text.splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(name + " ")))
+    return float(next((line.split()[1] for line in lines if line.startswith(name + " ")), 0))
 
 
 class TestAKeptSeat:
@@ -391,3 +392,81 @@ class TestBounds:
         client.hear("open")
         feature.suspect()
         assert client.end() == 4408
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+from sojourn.cli.entry import main
+sys.argv[0] = "sojourn"
+main()
+"""
+
+
+class TestCrowds:
+    def test_sockets_leave_files_for_the_others(self, tmp_path: Path, http: httpx.Client) -> None:
+        """However few the system allows: past a share of them a socket is refused, and a heartbeat is not."""
+        server = Served(tmp_path / "data", program=("-c", FEW_FILES))
+        server.start()
+        try:
+            feature = Feature(server, http, **{**SLOW, "capacity": 200})
+            tokens = [feature.take(f"user-{n}")["token"] for n in range(110)]
+            with contextlib.ExitStack() as held:
+                statuses = [knock(server, token, held) for token in tokens]
+                assert statuses == [101] * 100 + [503] * 10
+                for token in (tokens[0], tokens[-1]):
+                    assert beat(http, server.url, token).status_code == 200
+        finally:
+            server.stop()
+
+    def test_a_lease_that_is_lost_opens_few_sockets(
+        self, server: Served, http: httpx.Client
+    ) -> None:
+        """Its token is signed for ever: whoever has one fills no server with sockets that nobody closes."""
+        feature = Feature(server, http, **SLOW)
+        token = feature.take()["token"]
+        release(http, server.url, token)
+        with contextlib.ExitStack() as held:
+            statuses = [knock(server, token, held) for _ in range(100)]
+            assert set(statuses) == {101, 503}
+            assert statuses.count(101) <= 80  # of one address; a few of them may be closed by now
+        token = feature.take()["token"]  # once those are gone, there is room again
+
+        def attends() -> bool:
+            with contextlib.suppress(InvalidStatus), attend(server, token) as client:
+                return bool(heard(client)["type"] == "open")
+            return False
+
+        eventually(attends, "room")
+
+    def test_many_sockets_of_one_lease_are_not_waited_for(
+        self, server: Served, http: httpx.Client
+    ) -> None:
+        """The newest holds it; of those before only a few are closed in good order."""
+        token = Feature(server, http, **SLOW).take()["token"]
+        cut = 'sojourn_http_refused_total{code="socket_superseded"}'
+        with contextlib.ExitStack() as held:
+            assert {knock(server, token, held) for _ in range(30)} == {101}
+            eventually(lambda: metric(server, cut) >= 10, "an end of most")
+        with attend(server, token) as client:
+            assert heard(client)["type"] == "open"
+
+
+def knock(server: Served, token: str, held: contextlib.ExitStack) -> int:
+    """Open a socket, and neither read nor close it; return the status."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
+    held.enter_context(client)
+    lines = (
+        f"GET {PATH} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {token}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    client.sendall("\r\n".join([*lines, "", ""]).encode())
+    said = b""
+    while b" " not in said or len(said) < 12:
+        said += client.recv(12 - len(said))
+    return int(said.split()[1])

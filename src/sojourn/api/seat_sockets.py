@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 
 from sojourn.api import seat_messages as words
 from sojourn.api.asking import Askings
+from sojourn.api.files import sockets_max
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.seat_handshake import check_page, page_of, proof_of
 from sojourn.api.seat_messages import Said, Talk
-from sojourn.api.sockets import KNOWN, LINE, SEATS_MAX
+from sojourn.api.sockets import KNOWN, LINE
 from sojourn.errors import NotFound, Overloaded, SojournError
 from sojourn.event import Event, EventKind
 from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
@@ -50,6 +51,8 @@ TRY_AGAIN = 1.0
 DOUBTS_TRIED = 10
 MISSED_EVERY = 5.0
 """Seconds, at least, between two times that all leases are renewed since more has happened than was read."""
+HURRY, CROWD_MAX = 1.0, 4
+"""Seconds in which one socket of a lease follows another, and how many of those are closed in good order."""
 LOOKED_AT = 500
 """Pools, and sessions, that are looked at with each look at the stream; more take turns."""
 
@@ -146,6 +149,7 @@ class SeatSockets:
             self._entering -= 1
         accepted: dict[str, Any] = {"type": "websocket.accept", "subprotocol": protocol}
         if isinstance(outcome, Lost):
+            attendant.line.forget()  # type: ignore[attr-defined]  # its token is signed for ever
             await send(accepted)
             self._lose(attendant, outcome.reason, resumable=outcome.resumable)
             return
@@ -158,7 +162,7 @@ class SeatSockets:
             raise SojournError("The server stops.", code="shutting_down")
         token, protocol = proof_of(scope)
         claims = self._services.keyring.verify(token)
-        if self.open + self._entering >= SEATS_MAX:
+        if self.open + self._entering >= sockets_max():
             raise Overloaded("The server has as many sockets as it can keep. Send heartbeats.")
         return claims, protocol
 
@@ -196,6 +200,8 @@ class SeatSockets:
                 line.hang_up(words.RESTART, "restart")
                 return
             if other is not None:
+                hurried = self._now() - other.renewed_at < HURRY
+                attendant.crowd = other.crowd + 1 if hurried else 0
                 self._supersede(other)
                 if other is attendant:
                     return
@@ -232,6 +238,8 @@ class SeatSockets:
     def _supersede(self, attendant: Attendant) -> None:
         attendant.line.tell(words.SUPERSEDED)
         attendant.line.hang_up(words.TAKEN, "superseded")
+        if attendant.crowd > CROWD_MAX:  # nobody keeps so many: they are not waited for
+            attendant.line.cut_off("socket_superseded")
         self.presence.leave(attendant, self._now(), dropped=False)
 
     def _lose(self, attendant: Attendant, reason: str, *, resumable: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket
 import sys
@@ -12,10 +11,11 @@ from typing import Any
 
 import uvicorn
 
+from sojourn.api.files import allow_files
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.memory import keep_few_large_blocks
-from sojourn.api.protocol import CONNECTIONS_MAX, KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
-from sojourn.api.sockets import SEATS_MAX, GuardedSocket
+from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
+from sojourn.api.sockets import GuardedSocket
 from sojourn.settings import Settings
 
 try:
@@ -26,11 +26,6 @@ else:
     LOOP = "uvloop"
 
 
-if sys.platform != "win32":
-    import resource
-
-FILES = 2 * CONNECTIONS_MAX + SEATS_MAX
-"""Files that may be open at once: a connection is one, a socket, and there are others."""
 BACKLOG = 2_048
 """Connections that the system accepts for us while we are busy."""
 MESSAGE_MAX = 16_384
@@ -58,18 +53,7 @@ def settle_down() -> None:
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_INTERVAL)
     keep_few_large_blocks()
-    _allow_files()
-
-
-def _allow_files() -> None:
-    """Let this process have as many connections as it takes: past what the system allows none is accepted."""
-    if sys.platform == "win32":
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    allow_files()
 
 
 def server_config(settings: Settings) -> dict[str, Any]:

@@ -92,8 +92,13 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         # Whatever is not sent at once is waited for, from the first byte on: see `pause_writing`.
         self.transport.set_write_buffer_limits(high=0)
-        self._is_unknown = True
-        GuardedSocket._unknown[self._whose] += 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Note that nobody is there who is known, or who has anything to do here any more."""
+        if not self._is_unknown:
+            self._is_unknown = True
+            GuardedSocket._unknown[self._whose] += 1
 
     def know(self) -> None:
         """Note that somebody is there who is known."""
@@ -200,6 +205,10 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    def cut_off(self, why: str) -> None:
+        """End the connection at once, and drop what waits. The application is told."""
+        self._cut_off(why)
 
     def _cut_off(self, why: str = "socket_not_read") -> None:
         """End the connection, and drop what waits: a close in good order would wait for it, too."""

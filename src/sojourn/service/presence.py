@@ -48,12 +48,24 @@ class Line(Protocol):
 
     def hang_up(self, code: int, reason: str) -> None: ...
 
+    def cut_off(self, why: str) -> None: ...
+
 
 class Attendant:
     """A holder whose socket is open, or dropped a moment ago. One is told from another by identity."""
 
     __slots__ = (
-        *("beat", "claims", "dropped_at", "expires_at", "idle_at", "line", "owed", "quiet"),
+        *(
+            "beat",
+            "claims",
+            "crowd",
+            "dropped_at",
+            "expires_at",
+            "idle_at",
+            "line",
+            "owed",
+            "quiet",
+        ),
         "renewed_at",
     )
 
@@ -66,6 +78,7 @@ class Attendant:
         self.owed = False  # its last renewal has failed
         self.beat = Beat()  # what its client has said since then
         self.dropped_at = inf
+        self.crowd = 0  # sockets of this lease before it, each within a second of the last
         self.idle_at = inf  # since when its person does nothing, as its client says
 
     def doubt(self, now: float) -> Doubt:

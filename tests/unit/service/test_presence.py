@@ -22,6 +22,9 @@ class FakeLine:
     def tell(self, text: bytes | None, *, ping: bool = False) -> None:
         raise AssertionError("nothing is written where things are decided")
 
+    def cut_off(self, why: str) -> None:
+        self.hang_up(0, why)
+
     def hang_up(self, code: int, reason: str) -> None:
         raise AssertionError("nothing is closed where things are decided")
 
