@@ -32,6 +32,7 @@ def test_metrics_are_apart(workers: int, tmp_path: Path, postgres_url: str) -> N
             _take(server, key, f"tab-{n}").raise_for_status()
         assert refused(http, f"{server.url}/metrics")
         assert ended(lambda: counted(f"{apart}/metrics", 10)) == 10  # whichever worker tells it
+        assert each_scrape_grows(f"{apart}/metrics", "sojourn_leases_begun_total{", 10)
         for path in ("/livez", "/", "/api/licenses", "/metrics/", "//metrics", "/console"):
             assert refused(http, f"{apart}{path}"), path
         body = {"feature": "editor", "userId": "u", "clientId": "c"}
@@ -54,6 +55,17 @@ def counted(url: str, enough: int) -> float:
         if found is not None and float(found[1]) >= enough:
             return float(found[1])
         TICK.wait(0.2)
+
+
+def each_scrape_grows(url: str, name: str, all_of: float) -> bool:
+    """Scrape again and again, by connections that any worker may take: no counter steps back, and it tells of
+    all that was done."""
+    told = []
+    for _ in range(20):
+        with new_client() as fresh:
+            lines = fresh.get(url).raise_for_status().text.splitlines()
+        told.append(sum(float(line.split()[-1]) for line in lines if line.startswith(name)))
+    return told == sorted(told) and told[-1] == all_of
 
 
 def _take(server: Served, key: str, client: str) -> httpx.Response:
