@@ -156,6 +156,13 @@ class TestHead:
         else:
             allowed = {404}
         said = server.answer(lane, head(method, wrong, "Host: a"))
+        if wrong.endswith("/") and "//" not in wrong and status(said) == 308:
+            # It is told where the path is, below the address that it asked, and nobody has looked at more.
+            (to,) = [
+                line for line in first(said)[1].split(b"\r\n") if line.startswith(b"location:")
+            ]
+            assert to == b"location: ../" + right.rpartition("/")[2].lower().encode()
+            return
         assert status(said) in allowed
         if "//" in wrong or wrong.endswith("/"):
             assert status(said) == 404
