@@ -116,11 +116,11 @@ class Planner:
             taken = self._plans.take_up(run) if self._leader.beat() else None
             if taken is not None:
                 log.info("sweep_taken_up", plan=taken.plan_name, run=taken.id, looked=taken.looked)
-                self._carry_out(taken, pending.now)
+                self._carry_out(taken, self._ledger.now())
         for plan in pending.due:
             if self._stopping.is_set() or not self._leader.beat():
                 return
-            self._begin(plan, pending.now)
+            self._begin(plan, self._ledger.now())  # those before it may have taken long
         self.counts.overdue = self.counts.lag = 0
 
     def _begin(self, plan: SweepPlan, now: int) -> None:
@@ -171,18 +171,22 @@ class Planner:
             self._end(run, RunState.FAILED, f"It was cut off {run.taken_up} times.", began)
             return
 
+        def may_step() -> bool:
+            nonlocal stopped
+            elapsed = round((time.monotonic() - began) * SECOND)
+            if run.closes_at is not None and run.closes_at <= now + elapsed:
+                stopped = "Its window closed before it was done."
+            return not stopped and not self._stopping.is_set() and self._leader.beat()
+
         def go_on(further: SelectiveRun) -> bool:
             nonlocal stopped
             told[0] = further
-            elapsed = round((time.monotonic() - began) * SECOND)
             if not self._plans.note(further):
                 stopped = "Its plan was paused or removed before it was done."
-            elif further.closes_at is not None and further.closes_at <= now + elapsed:
-                stopped = "Its window closed before it was done."
-            return not stopped and not self._stopping.is_set()
+            return not stopped and may_step()
 
         try:
-            done = self._selective.carry_out(run, go_on=go_on, beat=self._leader.beat)
+            done = self._selective.carry_out(run, go_on=go_on, beat=may_step)
         except StoreUnavailable:
             self.counts.runs["cut_off"] += 1
             raise  # it is still written down as running: whoever leads next takes it up
@@ -194,7 +198,8 @@ class Planner:
             self._end(done, RunState.DONE, None, began)
         elif stopped:
             self._end(done, RunState.STOPPED, stopped, began)
-        # Else this server stops, or has lost its seat: another takes it up.
+        else:  # this server stops, or has lost its seat: another takes it up
+            self._plans.note(done)
 
     def _end(self, run: SelectiveRun, state: RunState, error: str | None, began: float) -> None:
         over = replace(run, state=state, error=error, finished_at=self._ledger.now())

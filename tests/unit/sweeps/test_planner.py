@@ -18,7 +18,7 @@ from sojourn.clock import HOUR, MINUTE, SECOND
 from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter
-from sojourn.plans.plan import RunState
+from sojourn.plans.plan import RunState, SweepScope
 from sojourn.plans.schedule import Schedule
 from sojourn.store import Swept
 from sojourn.stores.memory import MemoryStore
@@ -177,6 +177,24 @@ class TestTicks:
         assert (stopped.paused, stopped.next_at) == (True, None)
         assert "sweep_plan_paused" in caplog.text
 
+    def test_a_window_that_closed_meanwhile_is_missed(self, world: World) -> None:
+        """The plan before it took until then: nothing is swept out of its window."""
+        world.plan(name="first")
+        begin = world.clock.now()
+        made = world.plan(Schedule(window="02:00-05:00"), name="second")
+        assert made.closes_at is not None
+        world.clock.advance(milliseconds=made.closes_at - 1 - begin)
+        store, sweep = world.store, world.store.sweep
+
+        def take_long(**given: Any) -> Swept:
+            world.clock.advance(milliseconds=1)
+            return sweep(**given)
+
+        store.sweep = take_long  # type: ignore[method-assign]  # what takes long
+        world.planner().tick()
+        states = {x.plan_name: x.state for x in world.ledger.plans.runs()}
+        assert states == {"first": RunState.DONE, "second": RunState.MISSED}
+
 
 class TestOnce:
     def test_however_many_tick_at_once(self, world: World) -> None:
@@ -197,6 +215,29 @@ class TestOnce:
         runs = world.ledger.plans.runs()
         assert len(runs) == 3
         assert len({run.due_at for run in runs}) == 3
+
+    def test_by_one_that_keeps_its_seat_while_it_only_looks(self, world: World) -> None:
+        """Page after page of living holders takes longer than its lease: it beats meanwhile."""
+        world.store.define([pool(100, lost_after=HOUR, suspect_after=HOUR)])
+        for number in range(50):
+            take(world.store, f"user-{number:03}")
+        world.plan(Schedule(every=MINUTE), scope=SweepScope(feature="editor", older_than=1))
+        world.clock.advance(seconds=60)
+        rival, taken = Leader(world.store), []
+        store, leases = world.store, world.store.leases
+
+        def look_slowly(*given: Any, **more: Any) -> Any:
+            world.clock.advance(milliseconds=LOST_AFTER // 2)
+            taken.append(rival.take())
+            return leases(*given, **more)
+
+        store.leases = look_slowly  # type: ignore[method-assign]  # what takes long
+        ticks = iter(range(0, 10_000, 3))
+        leader = Leader(world.store, now=lambda: float(next(ticks)))
+        world.planner(selective=Selective(world.store, page=10), leader=leader).tick()
+        assert len(taken) > 4
+        assert not any(taken)
+        assert world.states() == [RunState.DONE]
 
     def test_though_two_believe_that_they_lead(self, world: World) -> None:
         """One stood still for longer than its lease, and its store does not say so."""
@@ -340,8 +381,11 @@ class TestCutOff:
 
         class Stopping(Selective):
             def carry_out(self, run: Any, *, go_on: Any, beat: Any) -> Any:
-                planner.stop()
-                return super().carry_out(run, go_on=go_on, beat=beat)
+                def stop(further: Any) -> bool:
+                    planner.stop()
+                    return bool(go_on(further))
+
+                return super().carry_out(run, go_on=stop, beat=beat)
 
         planner = world.planner(selective=Stopping(world.store, page=10))
         planner.tick()
