@@ -19,6 +19,8 @@ from sojourn.staleness.outages import Member, outages
 from sojourn.staleness.phi import PHI_MAX, Expectation, phi
 from sojourn.staleness.priors import PRIORS, ClientClass, class_of, prior_expectation
 
+STALLS_TRUSTED = 100
+"""Beats for which the class's share of stalls counts: they are too rare for a lease to know its own."""
 ASK_FROM = 1.0
 """The suspicion from which a holder is worth asking: one living client in ten is silent for so long."""
 HERE, ELSEWHERE = "this server", "other servers"
@@ -55,12 +57,12 @@ def expectation(lease: Lease, history: Beats | None, policy: Policy) -> Expectat
         return replace(prior, due=max(prior.due, throttled, announced))
     known = min(1.0, history.learned / TRUSTED)
     spread = (1 - known) * prior.deviation**2 + known * history.deviation**2
-    stalls = TRUSTED * prior.stall + history.learned * history.stalls
+    stalls = STALLS_TRUSTED * prior.stall + history.learned * history.stalls
     mean = (1 - known) * prior.due + known * history.mean
     return Expectation(
         due=max(mean, throttled, history.announced),
         deviation=math.sqrt(spread),
-        stall=stalls / (TRUSTED + history.learned),
+        stall=stalls / (STALLS_TRUSTED + history.learned),
         stall_length=prior.stall_length,
     )
 

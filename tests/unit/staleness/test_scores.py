@@ -110,6 +110,25 @@ def test_who_announced_a_late_beat_is_not_doubted_before() -> None:
     assert scores([lease("lse_1", 80_000)])["lse_1"].phi > ASK_FROM
 
 
+def test_a_phone_that_never_stalled_may_still_do_so() -> None:
+    """Stalls are too rare to be known of one lease: its class counts, however steady it has been."""
+    clock = [NOW]
+    suspicion = Suspicion(now=lambda: clock[0])
+    phone = lease("lse_1", device=Device(kind="phone"), suspect_at=NOW + 10**9)
+    for _ in range(100):
+        suspicion.tick()
+        suspicion.heard([("lse_1", None)])
+        for _ in range(20):
+            clock[0] += 1_000
+            suspicion.tick()
+    history = suspicion.tracker.history("lse_1")
+    assert history is not None
+    # A tunnel of 65 s, right before the next beat.
+    seen = Seen(lease=phone, silent_for=85_000, history=history)
+    [score] = assess([seen], POLICY, NOW)
+    assert score.phi < GONE_FROM
+
+
 def test_a_goodbye_and_a_dropped_socket_are_told_apart() -> None:
     left = lease("lse_1", 4_000, suspect_at=NOW - 4_000)
     dropped = lease("lse_2", 14_000, suspect_at=NOW - 1_000)
