@@ -16,10 +16,17 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from sojourn.clock import SECOND
 from sojourn.device import Device
+from sojourn.errors import InvalidInput
 from sojourn.idempotency import IdempotencyKey
 from sojourn.license import CountBy, Policy
 from sojourn.text import check_id
+
+PRIORITY_MAX = 9
+"""The highest priority in a pool's line; the lowest, and the usual one, is 0."""
+AGEING = 30 * SECOND
+"""How much longer somebody whose priority is one lower must have waited to come first, in milliseconds."""
 
 
 class LeaseState(StrEnum):
@@ -154,9 +161,13 @@ class Acquire(Struct, frozen=True, kw_only=True):
     )
     idempotency: IdempotencyKey | None = None
     tentative: bool = False  # a refusal while a seat is a suspect's is not final: see `Denied`
+    wait: bool = False  # if there is no seat: enter the pool's line, or keep the place in it
+    priority: int = 0  # in the line
 
     def __post_init__(self) -> None:
         check_id("leaseId", self.lease_id)
+        if not 0 <= self.priority <= PRIORITY_MAX:
+            raise InvalidInput(f"priority must be between 0 and {PRIORITY_MAX}.")
         if self.resume is None:  # who holds a token of before may come back under the name in it
             check_id("userId", self.user_id)
             check_id("clientId", self.client_id)
@@ -202,8 +213,41 @@ class Asked(Struct, frozen=True, kw_only=True):
         return {"asked": self.asked, "answered": self.answered, "silent": silent}
 
 
+class Waiting(Struct, frozen=True, kw_only=True):
+    """An entry in a pool's line: one per (pool, holder). It holds no seat: see `line`."""
+
+    id: str
+    pool_id: str
+    user_id: str
+    client_id: str
+    priority: int = 0
+    since: int  # when it was made; never the same for two entries of a pool
+    expires_at: int  # moved by each time that its holder asks
+    offer_until: int | None = None  # until then a free seat is held for it
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        return (self.user_id, self.client_id)
+
+    def live(self, now: int) -> bool:
+        return self.expires_at > now
+
+    def offered(self, now: int) -> bool:
+        """Tell whether a free seat is held for it."""
+        return self.live(now) and self.offer_until is not None and self.offer_until > now
+
+    def passed_over(self, now: int) -> bool:
+        """Tell whether it was offered a seat, and has not taken it in time."""
+        return self.offer_until is not None and self.offer_until <= now
+
+    def order(self, now: int) -> tuple[bool, int, int, str]:
+        """Return what entries are served by, least first."""
+        return not self.offered(now), self.since - self.priority * AGEING, self.since, self.id
+
+
 class Denied(Struct, frozen=True, kw_only=True):
-    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders.
+    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders. Seats that
+    are not held, though it was refused, belong to the first who wait.
 
     A tentative one is neither recorded nor kept under the request's key: the suspects are asked whether
     they are there, and it is decided once more.
@@ -219,6 +263,10 @@ class Denied(Struct, frozen=True, kw_only=True):
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
     tentative: bool = False
     asked: Asked | None = None  # given by the service; a store does not know
+    waiting: int = 0  # entries in the pool's line, its own among them
+    entry: Waiting | None = None  # its own
+    position: int = 0  # of its own; the first is 1
+    line_full: bool = False  # it was to wait, and there was no room in the line
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -275,3 +323,67 @@ def beat_aims(policy: Policy, acquired_at: int, beat: Beat, now: int) -> tuple[i
         late = max(0, beat.next_in - policy.heartbeat_interval)
         patience = min(patience + late, policy.lost_after)
     return now + patience, fresh
+
+
+class Shortening(Struct, frozen=True, kw_only=True):
+    """What a policy that was lowered means for leases that live. Durations in milliseconds.
+
+    The new times count from the last beat, or from the grace that was given since. A holder beats as it
+    was last told to, so that is added by which the interval it was told is longer: who keeps beating
+    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
+    policy before the last one. See docs/adr/0032.
+    """
+
+    lost_after: int  # from the last beat, with what a holder may be late
+    before: (
+        int  # the old lost_after: a lease that lives longer was told its times by an earlier policy
+    )
+    suspect_after: int
+    suspected_after: int  # the old one: what lies beyond, a holder has announced
+    linger: int
+    lingered: int  # the old one
+    max_lease: int | None
+    interval: int  # the old one, as holders were told it
+
+    @classmethod
+    def between(cls, old: Policy, new: Policy) -> Shortening | None:
+        """Compare two policies of a pool; None if no time is shorter in the new one."""
+        longest = old.max_lease
+        if not (
+            new.lost_after < old.lost_after
+            or new.suspect_after_ms < old.suspect_after_ms
+            or new.linger < old.linger
+            or (new.max_lease is not None and (longest is None or new.max_lease < longest))
+        ):
+            return None
+        return cls(
+            lost_after=new.lost_after + max(0, old.heartbeat_interval - new.heartbeat_interval),
+            before=old.lost_after,
+            suspect_after=new.suspect_after_ms,
+            suspected_after=old.suspect_after_ms,
+            linger=new.linger,
+            lingered=old.linger,
+            max_lease=new.max_lease,
+            interval=old.heartbeat_interval,
+        )
+
+    def times(self, lease: Lease, now: int) -> tuple[int, int]:
+        """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
+        before `now`, since others were denied its seat until then."""
+        if self._said_goodbye(lease):
+            return lease.suspect_at, min(
+                lease.expires_at, max(lease.last_beat_at + self.linger, now)
+            )
+        heard = max(lease.last_beat_at, lease.graced_at or 0)
+        announced = max(0, lease.suspect_at - heard - self.suspected_after)
+        suspect = heard + min(self.suspect_after + announced, self.lost_after)
+        told = lease.expires_at - heard <= self.before
+        expires = heard + self.lost_after if told else lease.expires_at
+        if self.max_lease is not None:
+            expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
+        return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
+
+    def _said_goodbye(self, lease: Lease) -> bool:
+        """Tell a goodbye from a doubt (`Store.doubt`), which leaves the expiry."""
+        left = lease.expires_at - lease.last_beat_at
+        return lease.suspect_at <= lease.last_beat_at and left <= self.lingered

@@ -11,10 +11,11 @@ The rules, in order:
    holds one seat, never two, and whatever it left running is cut off.
 3. A holder that shares a live seat (`count_by`) needs no other.
 4. A free seat is granted; a lease lost within the resume window is resumed.
-5. When full: suspects past their linger lose their seat, most silent first; then holders idle for
+5. While others wait, that is the turn of the first of them (see `line`), but for who comes back to a lease.
+6. When full: suspects past their linger lose their seat, most silent first; then holders idle for
    `idle_after` (when_full = evict_idle); then the asking user's own most silent client (takeover).
-6. Otherwise the request is denied, with the evidence; a tentative one provisionally, while a seat is a
-   suspect's that an acquire might take.
+7. Otherwise the request is denied, with the evidence, and put into the line if it is to wait; a tentative
+   one provisionally, while a seat is a suspect's that an acquire might take.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from sojourn.lease import (
     EndReason,
     Lease,
     Origin,
+    Waiting,
     beat_times,
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.line import Line, denial_event, offer_event
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
@@ -97,6 +100,9 @@ class PoolReader(Protocol):
     def most_silent(self, limit: int) -> Sequence[Lease]:
         """Return live leases, most silent first."""
 
+    def waiting(self) -> Sequence[Waiting]:
+        """Return the live entries of the pool's line, in any order."""
+
 
 class Seating(msgspec.Struct, kw_only=True):
     """What a store must write and answer, in one atomic step."""
@@ -107,6 +113,8 @@ class Seating(msgspec.Struct, kw_only=True):
     ]  # full rows, each holder at most once; upsert by (pool_id, user_id, client_id)
     events: list[Event]
     fence: int
+    left: list[Waiting]  # entries of the line to remove
+    entered: list[Waiting]  # then those to write: full rows, by the same key as leases
 
 
 def refusal(pool: Pool | None, now: int) -> DenialReason | None:
@@ -127,70 +135,6 @@ def free_at(lease: Lease, policy: Policy) -> int:
     if policy.when_full is WhenFull.DENY:
         return lease.expires_at
     return min(lease.expires_at, lease.suspect_at + policy.linger)
-
-
-class Shortening(msgspec.Struct, frozen=True, kw_only=True):
-    """What a policy that was lowered means for leases that live. Durations in milliseconds.
-
-    The new times count from the last beat, or from the grace that was given since. A holder beats as it
-    was last told to, so that is added by which the interval it was told is longer: who keeps beating
-    learns the new times with its next beat, and is not lost before, unless it was told its interval by a
-    policy before the last one. See docs/adr/0032.
-    """
-
-    lost_after: int  # from the last beat, with what a holder may be late
-    before: (
-        int  # the old lost_after: a lease that lives longer was told its times by an earlier policy
-    )
-    suspect_after: int
-    suspected_after: int  # the old one: what lies beyond, a holder has announced
-    linger: int
-    lingered: int  # the old one
-    max_lease: int | None
-    interval: int  # the old one, as holders were told it
-
-    @classmethod
-    def between(cls, old: Policy, new: Policy) -> Shortening | None:
-        """Compare two policies of a pool; None if no time is shorter in the new one."""
-        longest = old.max_lease
-        if not (
-            new.lost_after < old.lost_after
-            or new.suspect_after_ms < old.suspect_after_ms
-            or new.linger < old.linger
-            or (new.max_lease is not None and (longest is None or new.max_lease < longest))
-        ):
-            return None
-        return cls(
-            lost_after=new.lost_after + max(0, old.heartbeat_interval - new.heartbeat_interval),
-            before=old.lost_after,
-            suspect_after=new.suspect_after_ms,
-            suspected_after=old.suspect_after_ms,
-            linger=new.linger,
-            lingered=old.linger,
-            max_lease=new.max_lease,
-            interval=old.heartbeat_interval,
-        )
-
-    def times(self, lease: Lease, now: int) -> tuple[int, int]:
-        """Return (suspect_at, expires_at) of a live lease: never later than they are, and no expiry
-        before `now`, since others were denied its seat until then."""
-        if self._said_goodbye(lease):
-            return lease.suspect_at, min(
-                lease.expires_at, max(lease.last_beat_at + self.linger, now)
-            )
-        heard = max(lease.last_beat_at, lease.graced_at or 0)
-        announced = max(0, lease.suspect_at - heard - self.suspected_after)
-        suspect = heard + min(self.suspect_after + announced, self.lost_after)
-        told = lease.expires_at - heard <= self.before
-        expires = heard + self.lost_after if told else lease.expires_at
-        if self.max_lease is not None:
-            expires = min(expires, max(lease.acquired_at + self.max_lease, heard + self.interval))
-        return min(lease.suspect_at, suspect), min(lease.expires_at, max(expires, now))
-
-    def _said_goodbye(self, lease: Lease) -> bool:
-        """Tell a goodbye from a doubt (`Store.doubt`), which leaves the expiry."""
-        left = lease.expires_at - lease.last_beat_at
-        return lease.suspect_at <= lease.last_beat_at and left <= self.lingered
 
 
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
@@ -255,19 +199,28 @@ class _Decision:
         self.own: dict[str, Sequence[Lease]] | None = None
         self.silent: Sequence[Lease] = ()
         self.silent_limit = 0  # how many of them were asked for
-        self.surely_room = reader.room(len(requests))
+        self.refused = refusal(reader.pool, self.now)
+        self.line = Line(reader.waiting(), self.now, self.policy.count_by, self._shares)
+        self.surely_room = not self.line and reader.room(len(requests))
 
     def run(self) -> Seating:
+        if self.line and self.refused is None:
+            self._free_seats()  # as they are before this batch changes anything
         answers = [self._answer(request) for request in self.requests]
+        if self.line and self.refused is None:
+            offered = self.line.offer(self._free_seats())
+            self.events += [offer_event(entry, self.now) for entry in offered]
         return Seating(
             answers=answers,
             writes=list(self.written.values()),
             events=self.events,
             fence=self.fence,
+            left=list(self.line.left.values()),
+            entered=list(self.line.written.values()),
         )
 
     def _answer(self, request: Acquire) -> Lease | Denied:
-        reason = refusal(self.reader.pool, self.now)
+        reason = self.refused
         row = self.rows.get((request.user_id, request.client_id))
         if reason is None and request.session_id in self.gone:
             reason = DenialReason.SESSION_GONE
@@ -304,7 +257,8 @@ class _Decision:
         if self._shares(key):
             self.taken.add(key)
             return True
-        if self.surely_room or self._free_seats() > 0 or self._displace(request):
+        ahead = 0 if self._comes_back(request) else self.line.ahead(request)
+        if self.surely_room or self._free_seats() > ahead or self._displace(request, ahead):
             if self.free is not None:
                 self.free -= 1
             self.taken.add(key)
@@ -312,13 +266,20 @@ class _Decision:
             return True
         return False
 
+    def _comes_back(self, request: Acquire) -> bool:
+        row = self.rows.get((request.user_id, request.client_id))
+        return request.resume is not None or (
+            row is not None and row.resumable(self.now, self.policy)
+        )
+
     def _shares(self, key: str) -> bool:
         if self.policy.count_by is CountBy.LEASE:
             return False
         if key in self.taken:
             return True
         if self.shared is None:
-            self.shared = self.reader.seats_held({self._key(r) for r in self.requests})
+            keys = {self._key(r) for r in self.requests} | self.line.keys()
+            self.shared = self.reader.seats_held(keys)
         return key in self.shared and key not in self.emptied
 
     def _free_seats(self) -> int:
@@ -327,23 +288,25 @@ class _Decision:
             self.free = self.policy.capacity - self.counted.in_use
         return self.free
 
-    def _displace(self, request: Acquire) -> bool:
-        """Free one seat by the policy, or by the user's own wish. True if that leaves one free."""
+    def _displace(self, request: Acquire, ahead: int) -> bool:
+        """Free one seat by the policy, or by the user's own wish. True if that leaves one beyond `ahead`."""
         if self.policy.when_full is not WhenFull.DENY:
-            while self._free_seats() <= 0 and (victims := self._victims()):
-                if not self._suspect_seat(victims[0]) and len(victims) <= -self._free_seats():
-                    break  # a living, idle holder is never ended in vain
+            while (short := ahead - self._free_seats()) >= 0 and (victims := self._victims()):
+                enough = len(victims) > short and ahead * short == 0
+                if not enough and not self._suspect_seat(victims[0]):
+                    break  # a living, idle holder is never ended in vain, nor for somebody absent
                 self._end_seat(victims[0], EndReason.EVICTED)
         # Only where each lease is a seat of its own does ending one of them surely free one.
         movable = request.takeover and self.policy.count_by is CountBy.LEASE
-        if movable and self._free_seats() == 0 and (own := self._own(request)):
+        if movable and 0 <= self._free_seats() <= ahead and (own := self._own(request)):
             self._end_seat(own[:1], EndReason.MOVED)
-        return self._free_seats() > 0
+            return True
+        return self._free_seats() > ahead
 
     def _victims(self) -> Sequence[Sequence[Lease]]:
         """List the reclaimable seats that this batch has not touched, in the order of taking."""
         if self.victims is None:
-            wanted = len(self.requests) + max(0, -self._free_seats())
+            wanted = len(self.requests) + len(self.line) + max(0, -self._free_seats())
             self.victims = list(self.reader.reclaimable(wanted))
         self.victims = [
             leases
@@ -403,6 +366,8 @@ class _Decision:
         suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
         lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
         self._write(lease)
+        entry = self.line.leave(request)
+        waited = {} if entry is None else {"waited": max(0, self.now - entry.since)}
         self._event(
             Event(
                 kind={
@@ -414,7 +379,7 @@ class _Decision:
                 subject=lease.id,
                 user_id=lease.user_id,
                 client_id=lease.client_id,
-                data={"fence": lease.fence},
+                data={"fence": lease.fence, **waited},
             )
         )
         return lease
@@ -426,24 +391,34 @@ class _Decision:
         return beyond and row.live(self.now)
 
     def _deny(self, request: Acquire, reason: DenialReason) -> Denied:
+        news = True
         if reason is not DenialReason.SEAT_LIMIT:
+            self.line.leave(request)
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
         else:
-            free = self._free_seats()
-            at = self.counted.at if self.counted else None
+            free, counted = self._free_seats(), self.counted
+            suspect = max(0, counted.suspect - self.restored) if counted else 0
+            reclaims = self.policy.when_full is not WhenFull.DENY
+            tentative = request.tentative and reclaims and suspect > 0
+            waits = request.wait and not tentative
+            entry, news = self.line.enter(request) if waits else (None, not tentative)
             denied = Denied(
                 reason=reason,
-                at=self.now if at is None else at,
+                at=self.now if counted is None or counted.at is None else counted.at,
                 limit=self.policy.capacity,
                 in_use=self.policy.capacity - free,
-                suspect=max(0, self.counted.suspect - self.restored) if self.counted else 0,
+                suspect=suspect,
                 retry_after=self._next_free_in(),
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
                 evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
+                tentative=tentative,
+                waiting=len(self.line),
+                entry=entry,
+                position=0 if entry is None else self.line.position(entry),
+                line_full=waits and entry is None,
             )
-            if request.tentative and denied.suspect and self.policy.when_full is not WhenFull.DENY:
-                return msgspec.structs.replace(denied, tentative=True)
-        self._event(denial_event(request, denied))
+        if news:  # who keeps a place in the line was recorded at its beginning
+            self._event(denial_event(request, denied))
         return denied
 
     def _next_free_in(self) -> int:
@@ -465,33 +440,8 @@ class _Decision:
     def _write(self, lease: Lease) -> None:
         self.written[lease.holder] = lease
         self.rows[lease.holder] = lease
+        if self.policy.count_by is not CountBy.LEASE:
+            self.line.seat_changed()
 
     def _event(self, event: Event) -> None:
         self.events.append(event)
-
-
-def denial_event(request: Acquire, denied: Denied) -> Event:
-    """Record a denial with its proof: each named holder's last beat, as milliseconds before the denial."""
-    return Event(
-        kind=EventKind.LEASE_DENIED,
-        pool_id=request.pool_id,
-        user_id=request.user_id,
-        client_id=request.client_id,
-        data={
-            "reason": denied.reason.value,
-            "limit": denied.limit,
-            "inUse": denied.in_use,
-            "suspect": denied.suspect,
-            "retryAfter": denied.retry_after,
-            "holders": [
-                {
-                    "leaseId": lease.id,
-                    "userId": lease.user_id,
-                    "clientId": lease.client_id,
-                    "lastBeatAgo": max(0, denied.at - lease.last_beat_at),
-                    "expiresIn": lease.expires_at - denied.at,
-                }
-                for lease in denied.evidence
-            ],
-        },
-    )

@@ -140,8 +140,8 @@ def living_evicted() -> None:
     """Who is the most silent loses the seat, alive or not."""
     displace = seating._Decision._displace
 
-    def greedy(self: Any, request: Acquire) -> bool:
-        if displace(self, request):
+    def greedy(self: Any, request: Acquire, ahead: int) -> bool:
+        if displace(self, request, ahead):
             return True
         for lease in self.reader.most_silent(1):
             if lease.holder not in self.written:

@@ -24,7 +24,8 @@ from sojourn.lease import (
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.seating import EVIDENCE_MAX, denial_event, end_event, free_at, refusal, seat
+from sojourn.line import denial_event
+from sojourn.seating import EVIDENCE_MAX, end_event, free_at, refusal, seat
 from sojourn.stores.memory.pool import PoolView
 from sojourn.testing.builders import POOL, acquire, denied, granted, pool
 

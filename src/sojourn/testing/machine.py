@@ -38,23 +38,30 @@ from sojourn.lease import (
     Renew,
     Resume,
 )
-from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import LicenseStatus, Policy, Pool, WhenFull
+from sojourn.line import WAITING_FOR
+from sojourn.seating import refusal
 from sojourn.store import Action, Store
 from sojourn.stores.memory import MAX_PAUSE
 from sojourn.testing.builders import OPERATOR
+from sojourn.testing.line_oracle import LineOracle
+from sojourn.testing.line_rules import (
+    CLIENTS,
+    FEATURES,
+    HOLDERS,
+    PLAIN,
+    POOLS,
+    PRIORITY,
+    LineRules,
+)
 from sojourn.testing.oracle import Oracle
 from sojourn.testing.session_rules import (
     KNOWN_MAX,
     USERS,
     MakeStore,
-    SessionRules,
     indexes,
 )
 
-FEATURES = {"lease": CountBy.LEASE, "user": CountBy.USER, "client": CountBy.CLIENT}
-POOLS = tuple(f"lic_1:{feature}" for feature in FEATURES)
-CLIENTS = ("1", "2", "\N{GRINNING FACE}")
-HOLDERS = tuple((user_id, client_id) for user_id in USERS for client_id in CLIENTS)
 LEAPS = (
     1,
     SECOND,
@@ -62,6 +69,7 @@ LEAPS = (
     MAX_PAUSE - 1,
     MAX_PAUSE,
     MAX_PAUSE + 1,
+    WAITING_FOR,
     30 * SECOND,
     60 * SECOND,
     70 * SECOND,
@@ -101,6 +109,7 @@ requests = st.lists(
             "client_id": st.sampled_from(CLIENTS),
             "session": st.sampled_from([None, None, 0, 0, 1, 3, KNOWN_MAX - 1]),  # most live
             "takeover": st.sampled_from([False, False, True]),
+            "wait": st.sampled_from([False, True]),
             "resume": st.sampled_from(["no", "no", "no", "known", "lost", "newer"]),
             "known": indexes,
             "tentative": st.sampled_from([False, False, False, True]),
@@ -125,7 +134,7 @@ filters = st.builds(
 )
 
 
-class StoreMachine(SessionRules):
+class StoreMachine(LineRules):
     tentative = True  # whether acquires may be tentative
 
     def __init__(self) -> None:
@@ -193,11 +202,14 @@ class StoreMachine(SessionRules):
         pool_id=st.sampled_from(POOLS),
         holders=st.lists(st.sampled_from(HOLDERS), min_size=2, max_size=6),
         silence=st.sampled_from([0, 65, 70, 90]),
+        wait=st.booleans(),
     )
-    def crowd(self, pool_id: str, holders: list[tuple[str, str]], silence: int) -> None:
+    def crowd(
+        self, pool_id: str, holders: list[tuple[str, str]], silence: int, *, wait: bool
+    ) -> None:
         """Many want in at once, after those inside have fallen silent for a while."""
         self.clock.advance(seconds=silence)
-        plain = {"session": None, "takeover": False, "resume": "no", "known": 0, "tentative": False}
+        plain = PLAIN | {"wait": wait}
         self.acquire(
             [{"pool_id": pool_id, "user_id": u, "client_id": c, **plain} for u, c in holders]
         )
@@ -205,6 +217,7 @@ class StoreMachine(SessionRules):
     @rule(asked=requests)
     def acquire(self, asked: list[dict[str, Any]]) -> None:
         batch = [self._request(**one) for one in asked]
+        lines = {pool: self.line(pool)[0] for pool in POOLS}
         previewed = self.both(lambda store: store.preview(batch))
         answers = self.both(lambda store: store.acquire(batch))
         assert previewed == answers
@@ -212,7 +225,8 @@ class StoreMachine(SessionRules):
         returned = [event for event in told if event.kind is EventKind.STORE_RETURNED]
         self.oracle.read(returned)
         before = {pool: self.oracle.in_use(pool, now) for pool in self.oracle.pools}
-        self.oracle.read(told[len(returned) :])
+        judge = LineOracle(self.oracle, now, lines, batch, answers)
+        judge.read(told[len(returned) :])
         for answer in answers:
             if isinstance(answer, Lease):
                 self.oracle.told(answer, now)
@@ -220,6 +234,9 @@ class StoreMachine(SessionRules):
         for pool, was in before.items():
             after, capacity = self.oracle.in_use(pool, now), self.oracle.pools[pool].policy.capacity
             assert after <= max(capacity, was), f"{pool}: {after} seats of {capacity}"
+            touched = any(request.pool_id == pool for request in batch)
+            if touched and refusal(self.oracle.pools[pool], now) is None:
+                judge.offers(pool, self.line(pool)[0])
         for request, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Denied) and answer.reason is DenialReason.SEAT_LIMIT:
                 self._check_denial(request, answer)
@@ -227,7 +244,12 @@ class StoreMachine(SessionRules):
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)
         fields["tentative"] &= self.tentative
-        request = Acquire(lease_id=self.new_id("lea"), session_id=session_id, **fields)
+        request = Acquire(
+            lease_id=self.new_id("lea"),
+            session_id=session_id,
+            priority=PRIORITY.get(fields["client_id"], 0),
+            **fields,
+        )
         if resume == "lost":
             return replace(request, resume=Resume(lease_id=self.new_id("lost"), fence=self.count))
         if resume != "no" and (lease := self._known(known)) is not None:
@@ -244,7 +266,10 @@ class StoreMachine(SessionRules):
     def _check_denial(self, request: Acquire, denied: Denied) -> None:
         """Nobody is denied while there is a seat, or a suspect past its linger that holds one; nor is a
         tentative request while any suspect does, but provisionally."""
-        assert denied.in_use >= denied.limit
+        others = denied.waiting if denied.entry is None else denied.position - 1
+        assert denied.in_use + others >= denied.limit
+        assert denied.waiting >= denied.position
+        assert (denied.entry is not None) is (request.wait and not denied.tentative)
         assert len(denied.evidence) >= min(20, denied.in_use)
         silences = [(lease.last_beat_at, lease.id) for lease in denied.evidence]
         assert silences == sorted(silences)
@@ -358,6 +383,7 @@ class StoreMachine(SessionRules):
         self.oracle.read(self.news())
         self.rows_are_equal()
         self.seats_are_counted()
+        self.lines_are_equal()
         self.sessions_are_listed()
 
     def rows_are_equal(self) -> None:

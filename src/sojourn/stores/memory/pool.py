@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from sojourn.lease import Lease
+from sojourn.lease import Lease, Waiting
 from sojourn.license import Pool, WhenFull
 from sojourn.seating import SeatCount, free_at
 
@@ -15,11 +15,19 @@ Holder = tuple[str, str]
 class PoolView:
     """What `seat` reads of one pool: see `seating.PoolReader`."""
 
-    def __init__(self, pool: Pool, fence: int, rows: dict[Holder, Lease], now: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        fence: int,
+        rows: dict[Holder, Lease],
+        now: int,
+        line: Iterable[Waiting] = (),
+    ) -> None:
         self.pool = pool
         self.fence = fence
         self.now = now
         self._rows = rows
+        self._line = line
         self._live = [lease for lease in rows.values() if lease.live(now)]
         self._grouped: dict[str, list[Lease]] | None = None  # by seat, once somebody asks
 
@@ -59,6 +67,9 @@ class PoolView:
 
     def most_silent(self, limit: int) -> Sequence[Lease]:
         return heapq.nsmallest(limit, self._live, key=_last_beat)
+
+    def waiting(self) -> Sequence[Waiting]:
+        return [entry for entry in self._line if entry.live(self.now)]
 
     def _seats(self) -> dict[str, list[Lease]]:
         """Group the live leases by the seat they share."""

@@ -22,11 +22,14 @@ from sojourn.lease import (
     Release,
     Renew,
     Renewal,
+    Shortening,
     Usage,
+    Waiting,
     beat_times,
 )
 from sojourn.license import Policy, Pool, split_pool_id
-from sojourn.seating import Shortening, denial_event, end_event, refusal, seat
+from sojourn.line import denial_event
+from sojourn.seating import end_event, refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.memory.pool import Holder, PoolView
 from sojourn.stores.memory.repeats import MemoryRepeats
@@ -42,6 +45,7 @@ class MemorySeats(MemoryRepeats):
         self._fences: dict[str, int] = {}  # outlive their pool, so that they only ever grow
         self._leases: dict[str, dict[Holder, Lease]] = {}  # by pool, then by holder
         self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
+        self._lines: dict[str, dict[Holder, Waiting]] = {}  # who waits for a seat, by pool
         self._decided_at: dict[str, int] = {}  # when seats of a pool were last granted or denied
         self._last_pulse: int | None = None
 
@@ -121,6 +125,10 @@ class MemorySeats(MemoryRepeats):
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
+        line = self._lines.setdefault(pool_id, {})
+        for entry in seating.left:
+            line.pop(entry.holder, None)
+        line.update({entry.holder: entry for entry in seating.entered})
         self._append(seating.events, now)
         return seating.answers
 
@@ -136,6 +144,7 @@ class MemorySeats(MemoryRepeats):
                 _fences=dict(self._fences),
                 _leases={pool: dict(rows) for pool, rows in self._leases.items()},
                 _places=dict(self._places),
+                _lines={pool: dict(line) for pool, line in self._lines.items()},
                 _decided_at=dict(self._decided_at),
             )
             return trial._acquire(requests, self.now())  # noqa: SLF001  # a copy of ourselves
@@ -253,7 +262,26 @@ class MemorySeats(MemoryRepeats):
         )
 
     def _view(self, pool: Pool, now: int) -> PoolView:
-        return PoolView(pool, self._fences[pool.id], self._leases[pool.id], now)
+        line = self._lines.get(pool.id, {}).values()
+        return PoolView(pool, self._fences[pool.id], self._leases[pool.id], now, line)
+
+    def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
+        with self._lock:
+            now = self._pool_now(pool_id, self.now())
+            line = self._lines.get(pool_id, {}).values()
+            found = sorted((x for x in line if x.live(now)), key=lambda entry: entry.order(now))
+            return found[: bounded(limit)], now
+
+    def _forget_waiting(self, now: int, limit: int) -> int:
+        dead = [
+            (pool, entry.holder)
+            for pool, line in self._lines.items()
+            for entry in line.values()
+            if not entry.live(now)
+        ][:limit]
+        for pool, holder in dead:
+            del self._lines[pool][holder]
+        return len(dead)
 
     def _pool_now(self, pool_id: str, now: int) -> int:
         """Never let a pool's time go back: a seat that was given away stays given away."""

@@ -14,7 +14,7 @@ from sojourn.device import Device, new_device_data
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey
-from sojourn.lease import Acquire, EndReason, Lease, Origin
+from sojourn.lease import Acquire, EndReason, Lease, Origin, Waiting
 from sojourn.license import POLICY, CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
 from sojourn.session import NewSession, Save, Session, check_size
 from sojourn.text import bare
@@ -129,7 +129,22 @@ def request_row(request: Acquire) -> list[Any]:
         *((None, None) if resume is None else (resume.lease_id, resume.fence)),
         key_row(request.idempotency),
         request.tentative,
+        *(request.wait, request.priority),
     ]
+
+
+def waiting_of(row: Sequence[Any]) -> Waiting:
+    """Read an entry of a line as scripts answer it."""
+    return Waiting(
+        id=row[0],
+        pool_id=row[1],
+        user_id=row[2],
+        client_id=row[3],
+        priority=row[4],
+        since=row[5],
+        expires_at=row[6],
+        offer_until=row[7] or None,
+    )
 
 
 def _head_of(raw: bytes) -> tuple[int, ...]:

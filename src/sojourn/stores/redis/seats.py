@@ -21,6 +21,7 @@ from sojourn.lease import (
     Renew,
     Renewal,
     Usage,
+    Waiting,
 )
 from sojourn.license import Pool
 from sojourn.store import LIST_MAX, Action, Outage, bounded
@@ -33,6 +34,7 @@ from sojourn.stores.redis.codec import (
     request_row,
     to_json,
     unpack,
+    waiting_of,
 )
 from sojourn.stores.redis.connection import Connection, Verbs
 
@@ -174,6 +176,11 @@ class SeatVerbs(Verbs):
             for pool_id, said in zip(pool_ids, found, strict=True)
         ]
 
+    def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
+        now, packed = self._db.run(scripts.POOLS, ["waiting", [pool_id]])
+        found = [waiting_of(row) for row in unpack(packed)]
+        return found[: bounded(limit)], int(now)
+
     def pulse(self) -> Outage | None:
         _, shift, *outage = self._db.run(
             scripts.POOLS, ["pulse", []], now_in=lambda said: int(said[0])
@@ -193,7 +200,14 @@ def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Den
 
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
-    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *tentative = said
+    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *rest = said
+    tentative, waiting, position, full, entry = rest or (
+        False,
+        0,
+        0,
+        False,
+        None,
+    )  # of what is kept
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -203,7 +217,11 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         retry_after=retry_after,
         mine=tuple(rows[place - 1] for place in mine),
         evidence=tuple(rows[place - 1] for place in evidence),
-        tentative=bool(tentative and tentative[0]),
+        tentative=bool(tentative),
+        waiting=waiting,
+        position=position,
+        line_full=full,
+        entry=waiting_of(entry) if entry else None,
     )
 
 

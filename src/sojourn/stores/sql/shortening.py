@@ -1,4 +1,4 @@
-"""How a policy that was lowered reaches the leases that live: `seating.Shortening`, in SQL.
+"""How a policy that was lowered reaches the leases that live: `lease.Shortening`, in SQL.
 
 It is done in the step that changes the policy, under the pool's lock, so that no count sees one without the
 other. Heartbeats do not take that lock: one that was on its way may have read the policy of before, and
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from sojourn.errors import StoreUnavailable
+from sojourn.lease import Shortening
 from sojourn.license import Pool
-from sojourn.seating import Shortening
 from sojourn.stores.sql import fullness
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.rows import pool_of

@@ -1,9 +1,9 @@
--- Store.define, pools, usage and pulse; and what a store says of its clock.
+-- Store.define, pools, usage, waiting and pulse; and what a store says of its clock.
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
 
--- See seating.Shortening; `old` is how the pool was defined before.
+-- See lease.Shortening; `old` is how the pool was defined before.
 local function shorten(p, old)
   local lowered = p.lost_after < old.lost_after or p.suspect_after < old.suspect_after
     or p.linger < old.linger or (p.max_lease and (not old.max_lease or p.max_lease < old.max_lease))
@@ -81,6 +81,12 @@ function verbs.usage()
     end
   end
   return found
+end
+
+-- Asked: pool.
+function verbs.waiting()
+  local p = pool_of(ASKED[1])
+  return {p.now, cmsgpack.pack(line.list(p))}
 end
 
 function verbs.pulse()

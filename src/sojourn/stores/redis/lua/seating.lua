@@ -30,7 +30,7 @@ function decide(p, requests)
   local D = {
     p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
     restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
-    back = {},
+    back = {}, refused = refusal(p),
   }
   for _, r in ipairs(requests) do
     local h = holder(r.user, r.client)
@@ -42,12 +42,15 @@ function decide(p, requests)
   return D
 end
 
+local shares
+
 local function event(D, ...) D.log[#D.log + 1] = {...} end
 
 local function write(D, row)
   local h = holder(row.user, row.client)
   if not D.written[h] then D.order[#D.order + 1] = h end
   D.written[h], D.rows[h] = row, row
+  if D.p.count_by ~= BY_LEASE then line.seat_changed(D.line) end
 end
 
 local function in_use(D)
@@ -56,6 +59,24 @@ local function in_use(D)
     D.free = D.p.capacity - D.used - D.kept
   end
   return D.free
+end
+
+-- Read the line, once it is known how many seats are kept.
+function line.begin(D)
+  D.line = line.open(D.p, function(user, client) return key_of(D.p, user, client) end,
+    function(key) return shares(D, key) end)
+  if D.line.size > 0 and not D.refused then
+    D.surely_room = false
+    in_use(D) -- as they are before this batch changes anything
+  end
+end
+
+-- Hold what is free for the first who wait.
+function line.offer_seats(D)
+  if D.line.size == 0 or D.refused then return end
+  for _, entry in ipairs(line.offer(D.line, D.strict and 0 or in_use(D), holder)) do
+    event(D, 'offered', entry)
+  end
 end
 
 local function current(D, rows)
@@ -87,7 +108,7 @@ end
 
 local function victims(D)
   if not D.victims then
-    D.victims = reclaimable(D.p, D.count + math.max(0, -in_use(D)))
+    D.victims = reclaimable(D.p, D.count + D.line.size + math.max(0, -in_use(D)))
   end
   local left = {}
   for _, rows in ipairs(D.victims) do
@@ -119,25 +140,30 @@ local function end_seat(D, rows, reason)
   D.free = in_use(D) + 1
 end
 
-local function displace(D, r)
+local function displace(D, r, ahead)
   local p = D.p
   if p.when_full ~= DENY then
-    while in_use(D) <= 0 do
+    while in_use(D) <= ahead do
+      local short = ahead - in_use(D)
       local next_up = victims(D)
       if #next_up == 0 then break end
       local past = all_in(next_up[1], function(row) return row.suspect + p.linger <= D.now end)
-      if not past and #next_up <= -in_use(D) then break end -- none idle is ended in vain
+      -- none idle is ended in vain, nor for somebody absent
+      if not past and (#next_up <= short or ahead * short > 0) then break end
       end_seat(D, next_up[1], EVICTED)
     end
   end
-  if r.takeover and p.count_by == BY_LEASE and in_use(D) == 0 then
+  if r.takeover and p.count_by == BY_LEASE and in_use(D) >= 0 and in_use(D) <= ahead then
     local mine = own(D, r)
-    if mine[1] then end_seat(D, {mine[1]}, MOVED) end
+    if mine[1] then
+      end_seat(D, {mine[1]}, MOVED)
+      return true
+    end
   end
-  return in_use(D) > 0
+  return in_use(D) > ahead
 end
 
-local function shares(D, key, requests)
+function shares(D, key)
   if D.p.count_by == BY_LEASE then return false end
   if D.taken[key] then return true end
   grouped(D.p)
@@ -161,7 +187,7 @@ local function come_back(D, r, key)
   return true
 end
 
-local function find_seat(D, r, lost)
+local function find_seat(D, r, row, lost)
   local key = key_of(D.p, r.user, r.client)
   if shares(D, key) then
     D.taken[key] = true
@@ -172,7 +198,9 @@ local function find_seat(D, r, lost)
   if D.surely_room == nil then
     D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
   end
-  if D.surely_room or in_use(D) > 0 or displace(D, r) then
+  local returns = r.resume_id or (row and resumable(D.p, row))
+  local ahead = returns and 0 or line.ahead(D.line, holder(r.user, r.client), r)
+  if D.surely_room or in_use(D) > ahead or displace(D, r, ahead) then
     if D.free ~= nil then D.free = D.free - 1 end
     D.taken[key], D.emptied[key] = true, nil
     return true
@@ -193,7 +221,8 @@ local function grant(D, r, row, origin)
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
   lease.overage, D.over = D.over, nil
   write(D, lease)
-  event(D, 'grant', lease)
+  local entry = line.leave(D.line, holder(r.user, r.client))
+  event(D, 'grant', lease, entry and math.max(0, D.now - entry.since))
   return {1, lease}
 end
 
@@ -224,18 +253,26 @@ end
 
 local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
-    retry = 0, mine = {}, evidence = {}}
-  if reason == 'seat_limit' then
+    retry = 0, mine = {}, evidence = {}, tentative = false, waiting = 0, position = 0, full = false}
+  local h, news = holder(r.user, r.client), true
+  if reason ~= 'seat_limit' then
+    line.leave(D.line, h)
+  else
     denied.used = D.p.capacity - D.kept - in_use(D)
     denied.suspect = math.max(0, D.suspect - D.restored)
+    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
+    news = not denied.tentative
+    local waits = r.wait and not denied.tentative
+    if waits then denied.entry, news = line.enter(D.line, h, r) end
     denied.retry = next_free_in(D)
     if D.in_doubt then denied.retry = D.doubted_until - D.now end
     denied.mine = first_of(own(D, r), EVIDENCE_MAX)
     denied.evidence = evidence(D)
-    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
-    if denied.tentative then return {0, denied} end
+    denied.waiting = D.line.size
+    if denied.entry then denied.position = line.position(D.line, denied.entry) end
+    denied.full = waits and not denied.entry
   end
-  event(D, 'denied', r, denied)
+  if news then event(D, 'denied', r, denied) end -- whose place was kept, was recorded at its beginning
   return {0, denied}
 end
 
@@ -249,7 +286,7 @@ local function superseded(D, r, row)
 end
 
 function answer(D, r)
-  local reason = refusal(D.p)
+  local reason = D.refused
   local row = D.rows[holder(r.user, r.client)] or nil
   if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
   if not reason and superseded(D, r, row) then reason = 'lease_ended' end
@@ -259,7 +296,7 @@ function answer(D, r)
     return grant(D, r, row, TAKEN_OVER)
   end
   local lost = forgotten(D, r, row)
-  if not find_seat(D, r, lost) then return deny(D, r, 'seat_limit') end
+  if not find_seat(D, r, row, lost) then return deny(D, r, 'seat_limit') end
   if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
   if row and resumable(D.p, row) and not (lost and row.id ~= r.resume_id) then return grant(D, r, row, RESUMED) end
   return grant(D, r, nil, GRANTED)
