@@ -267,6 +267,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     entry: Waiting | None = None  # its own
     position: int = 0  # of its own; the first is 1
     line_full: bool = False  # it was to wait, and there was no room in the line
+    estimate: int | None = None  # ms until its turn; told by who watches the line, never by a store
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -232,3 +232,28 @@ def denial_event(request: Acquire, denied: Denied) -> Event:
             **line,
         },
     )
+
+
+class Pace:
+    """How fast the line of a pool moves, from what its waiters were told. A weighted mean of late."""
+
+    WEIGHT = 0.2  # of each new observation
+    SHORTEST = SECOND  # observations over less time say little
+    LONGEST = 60 * 60 * SECOND  # what is further away is not told
+
+    def __init__(self) -> None:
+        self._rate: float | None = None  # places per millisecond
+
+    def note(self, places: int, elapsed: int) -> None:
+        """A waiter has moved on by so many places within so many milliseconds."""
+        if elapsed < self.SHORTEST:
+            return
+        seen = max(0, places) / elapsed
+        self._rate = seen if self._rate is None else self._rate + self.WEIGHT * (seen - self._rate)
+
+    def estimate(self, position: int) -> int | None:
+        """Say in how many milliseconds it is the turn of a position; None if that cannot be told."""
+        if not self._rate:
+            return None
+        left = round(position / self._rate)
+        return left if left <= self.LONGEST else None

@@ -23,12 +23,12 @@ from sojourn.wire.bodies import (
     Problem,
     Wire,
     cleanup_answer,
-    denial_problem,
     lease_body,
     optional,
     pool_body,
     rfc3339,
 )
+from sojourn.wire.denials import denial_problem
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""

@@ -6,7 +6,7 @@ it did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
@@ -69,6 +69,8 @@ class Operations:
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        # Is told of pools that may have a free seat now.
+        self.freed: Callable[[Collection[str]], None] = lambda _: None
 
     def force_cleanup(
         self, user_id: str, feature: str, *, license_id: str | None = None, actor: str
@@ -169,6 +171,7 @@ class Operations:
         for _ in range(ROUNDS_MAX):
             batch = self._store.revoke(which, action, suspects_only=suspects_only)
             count += len(batch)
+            self.freed({lease.pool_id for lease in batch})
             ended += batch[: LIST_MAX - len(ended)]
             if len(batch) < LIST_MAX:
                 break

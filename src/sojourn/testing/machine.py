@@ -419,11 +419,12 @@ class OlderEvidence(StoreMachine):
         return answer
 
     def comparable_events(self, events: list[Event]) -> list[str]:
-        kept = ("reason", "limit", "inUse")
+        kept = {"reason", "limit", "inUse", "line", "position", "lineFull"}
+        proven = (EventKind.LEASE_DENIED, EventKind.LEASE_WAITING)
         return super().comparable_events(
             [
-                replace(each, data={name: each.data[name] for name in kept})
-                if each.kind is EventKind.LEASE_DENIED
+                replace(each, data={k: v for k, v in each.data.items() if k in kept})
+                if each.kind in proven
                 else each
                 for each in events
             ]

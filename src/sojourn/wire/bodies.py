@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.lease import DenialReason, Denied, Lease
+from sojourn.lease import Lease
 from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
@@ -94,9 +94,6 @@ STATUS: dict[str, int] = {
 }
 """Every code this API can answer, and its HTTP status."""
 
-ASK_AGAIN_MAX = 15_000
-"""ms; the most a refused client is told to wait."""
-
 TITLES = {
     "seat_limit": "Maximum user limit reached",
     "session_limit": "Too many sessions",
@@ -146,6 +143,7 @@ class AcquireBody(Wire, frozen=True, kw_only=True):
     session_id: Name | None = None
     device: DeviceBody | None = None
     takeover: bool = False
+    wait: Seconds = 0  # for a seat, in the line; past the first 60, ask again
 
 
 class HeartbeatBody(Wire, frozen=True, kw_only=True):
@@ -316,6 +314,10 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     reason: str | None = None
     resumable: bool | None = None
     asked: dict[str, int] | None = None  # on their sockets, before this: `asked answered silent`
+    position: int | None = None  # in the line; the first is 1
+    waiting: int | None = None  # how many are in the line
+    estimate: float | None = None  # seconds until one's turn, by the pace of late
+    keep_place: float | None = None  # seconds within which to ask again
 
 
 def optional(value: T | UnsetType) -> T | None:
@@ -423,78 +425,9 @@ def retry_after_header(ms: int) -> str:
     return str(max(1, math.ceil(ms / 1000)))
 
 
-def ask_again(denied: Denied) -> int:
-    """Say in how many ms a refused client should ask again.
-
-    By then a silent holder's seat may be free; but a living one may give its seat back at any time,
-    so nobody is told to stay away for long.
-    """
-    return min(denied.retry_after, ASK_AGAIN_MAX)
-
-
-def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
-    """Tell a client why it got no seat, and what to do."""
-    if denied.reason is not DenialReason.SEAT_LIMIT:
-        error, details = _REFUSALS[denied.reason]
-        code = denied.reason.value
-        return Problem(
-            type=problem_type(code),
-            title=title(code),
-            status=STATUS[code],
-            code=code,
-            error=error,
-            details=details,
-            resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
-        )
-    again = ask_again(denied)
-    return Problem(
-        type=problem_type("seat_limit"),
-        title=title("seat_limit"),
-        status=409,
-        code="seat_limit",
-        error="Maximum user limit reached",
-        details=(
-            f"All {denied.limit} seats are in use. Try again in {retry_after_header(again)} s"
-            + (", or free one of your own." if denied.mine else ".")
-        ),
-        limit=denied.limit,
-        in_use=denied.in_use,
-        suspect=denied.suspect,
-        retry_after=seconds(again),
-        mine=[lease_body(x, denied.at) for x in denied.mine],
-        holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
-        asked=None if denied.asked is None else denied.asked.counts(),
-    )
-
-
 def problem_type(code: str) -> str:
     return f"urn:sojourn:problem:{code}"
 
 
 def title(code: str) -> str:
     return TITLES.get(code, code.replace("_", " ").capitalize())
-
-
-_REFUSALS = {
-    DenialReason.FEATURE_UNKNOWN: (
-        "The license has no such feature.",
-        "Check the spelling, or add the feature to the license.",
-    ),
-    DenialReason.LICENSE_SUSPENDED: (
-        "The license is suspended.",
-        "Ask whoever manages the license.",
-    ),
-    DenialReason.LICENSE_EXPIRED: ("The license has run out.", "Renew the license."),
-    DenialReason.LICENSE_NOT_YET_VALID: (
-        "The license is not valid yet.",
-        "Wait for its first day, or correct validFrom.",
-    ),
-    DenialReason.SESSION_GONE: (
-        "The session that the seat is to belong to is not live.",
-        "Sign in again, or leave sessionId out.",
-    ),
-    DenialReason.LEASE_ENDED: (
-        "The lease has ended and cannot be resumed.",
-        "Acquire a new one with the license key.",
-    ),
-}

@@ -29,7 +29,6 @@ from sojourn.session import (
 )
 from sojourn.token import TokenKind, check_token
 from sojourn.wire.bodies import (
-    ASK_AGAIN_MAX,
     STATUS,
     Answer,
     Name,
@@ -40,6 +39,7 @@ from sojourn.wire.bodies import (
     seconds,
     title,
 )
+from sojourn.wire.denials import ASK_AGAIN_MAX
 from sojourn.wire.paging import within_bytes
 
 IDS_MAX = 100

@@ -1,0 +1,87 @@
+"""A refused acquire, as a client is told of it."""
+
+from __future__ import annotations
+
+from sojourn.lease import DenialReason, Denied
+from sojourn.wire.bodies import (
+    STATUS,
+    Problem,
+    holder_body,
+    lease_body,
+    problem_type,
+    retry_after_header,
+    seconds,
+    title,
+)
+
+ASK_AGAIN_MAX = 15_000
+"""ms; the most a refused client is told to wait."""
+
+
+def ask_again(denied: Denied) -> int:
+    """Say in how many ms a refused client should ask again.
+
+    By then a silent holder's seat may be free; but a living one may give its seat back at any time,
+    so nobody is told to stay away for long.
+    """
+    return min(denied.retry_after, ASK_AGAIN_MAX)
+
+
+def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
+    """Tell a client why it got no seat, and what to do."""
+    if denied.reason is not DenialReason.SEAT_LIMIT:
+        error, details = _REFUSALS[denied.reason]
+        code = denied.reason.value
+        return Problem(
+            type=problem_type(code),
+            title=title(code),
+            status=STATUS[code],
+            code=code,
+            error=error,
+            details=details,
+            resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
+        )
+    again = ask_again(denied)
+    return Problem(
+        type=problem_type("seat_limit"),
+        title=title("seat_limit"),
+        status=409,
+        code="seat_limit",
+        error="Maximum user limit reached",
+        details=(
+            f"All {denied.limit} seats are in use. Try again in {retry_after_header(again)} s"
+            + (", or free one of your own." if denied.mine else ".")
+        ),
+        limit=denied.limit,
+        in_use=denied.in_use,
+        suspect=denied.suspect,
+        retry_after=seconds(again),
+        mine=[lease_body(x, denied.at) for x in denied.mine],
+        holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
+        asked=None if denied.asked is None else denied.asked.counts(),
+    )
+
+
+_REFUSALS = {
+    DenialReason.FEATURE_UNKNOWN: (
+        "The license has no such feature.",
+        "Check the spelling, or add the feature to the license.",
+    ),
+    DenialReason.LICENSE_SUSPENDED: (
+        "The license is suspended.",
+        "Ask whoever manages the license.",
+    ),
+    DenialReason.LICENSE_EXPIRED: ("The license has run out.", "Renew the license."),
+    DenialReason.LICENSE_NOT_YET_VALID: (
+        "The license is not valid yet.",
+        "Wait for its first day, or correct validFrom.",
+    ),
+    DenialReason.SESSION_GONE: (
+        "The session that the seat is to belong to is not live.",
+        "Sign in again, or leave sessionId out.",
+    ),
+    DenialReason.LEASE_ENDED: (
+        "The lease has ended and cannot be resumed.",
+        "Acquire a new one with the license key.",
+    ),
+}
