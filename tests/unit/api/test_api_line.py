@@ -13,6 +13,8 @@ import pytest
 from tests.api_harness import ADMIN, CURRENT, FEATURE, SEATS, Api, World, api, gather, send, served
 from tests.waiting import becomes
 
+from sojourn.event import EventKind
+from sojourn.ledger import LicenseChange
 from sojourn.line import WAITING_FOR
 from sojourn.service import waiting
 
@@ -136,6 +138,37 @@ def test_operators_and_sessions_free_seats(api: Api, monkeypatch: pytest.MonkeyP
 
     force = f"{SEATS}/force-cleanup/ann/{FEATURE}"
     assert api.run(gather(wait_for("bob"), free("DELETE", force))) == [201, 200]
+
+
+PAGE = "https://app.example"
+
+
+def test_page_of_another_origin_waits(api: Api) -> None:
+    """A page whose license allows it waits as others do, and may read the answer."""
+    change = LicenseChange(allowed_origins=(PAGE,))
+    api.services.licenses.change(api.license_id, change, actor="test")
+    api.seat("ann")
+    wish = api.wish("bob", wait=0.01)
+    request = {"bearer": api.license_key, "json": wish, "headers": [("Origin", PAGE)]}
+    answer = api.call("POST", SEATS, **request)
+    assert (answer.status, answer.json["position"]) == (409, 1)
+    assert answer.header("access-control-allow-origin") == PAGE
+    api.services.operations.force_cleanup("ann", FEATURE, actor="test")
+    assert api.call("POST", SEATS, **request).status == 201
+
+
+@pytest.mark.parametrize("origins", [(), (PAGE,)])
+def test_page_is_not_refused_provisionally(api: Api, origins: tuple[str, ...]) -> None:
+    """Holders that seem to be gone are asked for a page, too: its refusal is final, and recorded."""
+    change = LicenseChange(allowed_origins=origins)
+    api.services.licenses.change(api.license_id, change, actor="test")
+    api.services.seats.may_ask = lambda _: True
+    api.seat("ann")
+    api.clock.advance(seconds=61)  # suspect, within its linger
+    request = {"bearer": api.license_key, "json": api.wish("bob"), "headers": [("Origin", PAGE)]}
+    answer = api.call("POST", SEATS, **request)
+    assert (answer.status, answer.json["suspect"]) == (409, 1)
+    assert [x.user_id for x in api.store.events(kinds=[EventKind.LEASE_DENIED])] == ["bob"]
 
 
 def post(port: int, world: World, user: str, wait: float, found: dict[str, Any]) -> None:
