@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from sojourn.clock import SECOND
 from sojourn.lease import Denied, Waiting
+from sojourn.license import split_pool_id
 from sojourn.line import WAITING_FOR
+from sojourn.service.operations import LineStatus, Refused
 from sojourn.wire.bodies import Answer, Problem, rfc3339, seconds
 
 RETRY_AFTER = SECOND
@@ -27,6 +29,45 @@ class WaitingBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     waited: float  # seconds
     expires_in: float  # seconds, unless it asks again
     offered: float | None = None
+
+
+class RefusedBody(Answer, frozen=True, kw_only=True):
+    """Somebody who was refused lately without standing in the line, and has no seat since."""
+
+    user_id: str
+    client_id: str
+    at: str
+    times: int
+
+
+class LineBody(Answer, frozen=True, kw_only=True):
+    """Who wants a seat of a feature."""
+
+    at: str
+    license_id: str
+    feature: str
+    waiting: list[WaitingBody]  # in order; at most 1,000
+    refused: list[RefusedBody]  # the latest first; at most 20
+
+
+def line_body(line: LineStatus) -> LineBody:
+    license_id, feature = split_pool_id(line.pool_id)
+    return LineBody(
+        at=rfc3339(line.at),
+        license_id=license_id,
+        feature=feature,
+        waiting=line_bodies(line.entries, line.at),
+        refused=refused_bodies(line.refused),
+    )
+
+
+def refused_bodies(refused: Sequence[Refused]) -> list[RefusedBody]:
+    return [
+        RefusedBody(
+            user_id=each.user_id, client_id=each.client_id, at=rfc3339(each.at), times=each.times
+        )
+        for each in refused
+    ]
 
 
 def line_bodies(line: Sequence[Waiting], now: int) -> list[WaitingBody]:

@@ -140,6 +140,61 @@ def test_operators_and_sessions_free_seats(api: Api, monkeypatch: pytest.MonkeyP
     assert api.run(gather(wait_for("bob"), free("DELETE", force))) == [201, 200]
 
 
+def test_operators_see_the_line(api: Api) -> None:
+    """Debug and a call of its own show who waits, for whom a seat is held, and who was refused lately."""
+    token = api.seat("ann")["token"]
+    api.acquire("bob", wait=0.01)
+    api.clock.advance(seconds=1)
+    api.acquire("cid", "tab-9", wait=0.01)
+    for _ in range(3):
+        assert api.acquire("dan").status == 409
+    assert api.acquire("eve").status == 409
+    path = f"{SEATS}/waiting?licenseId={api.license_id}&feature={FEATURE}"
+    answer = api.admin("GET", path)
+    line = answer.data
+    assert [(x["position"], x["userId"], x["waited"]) for x in line["waiting"]] == [
+        (1, "bob", 1.0),
+        (2, "cid", 0.0),
+    ]
+    assert line["waiting"][1]["clientId"] == "tab-9"
+    assert [(x["userId"], x["times"]) for x in line["refused"]] == [("eve", 1), ("dan", 3)]
+    assert answer.json["message"] == "2 clients in the line. 2 others refused lately."
+    api.call("DELETE", CURRENT, bearer=token)
+    api.acquire("dan")
+    (pool,) = api.admin("GET", f"{SEATS}/debug?userId=dan&feature={FEATURE}").data["pools"]
+    assert [x.get("offered") for x in pool["waiting"]] == [10.0, None]
+    assert pool["refusal"]["waiting"] == 2
+    assert "2 wait" in pool["refusal"]["details"]
+    assert not pool["wouldGrant"]
+    api.clock.advance(seconds=61)  # who was refused has gone silent; who waited, too
+    api.seat("dan")
+    empty = api.admin("GET", path).data
+    assert empty["waiting"] == empty["refused"] == []
+
+
+def test_served_and_silent_are_not_waited_for(api: Api) -> None:
+    """Who has got a seat since it was refused is not among the refused."""
+    token = api.seat("ann")["token"]
+    api.acquire("bob")
+    api.call("DELETE", CURRENT, bearer=token)
+    api.seat("bob")
+    path = f"{SEATS}/waiting?licenseId={api.license_id}&feature={FEATURE}"
+    assert api.admin("GET", path).data["refused"] == []
+    assert api.admin("GET", path.replace(FEATURE, "none")).code == "feature_unknown"
+    assert api.call("GET", path, bearer=api.license_key).status == 401
+
+
+def test_metrics_count_who_waits(api: Api) -> None:
+    """Requests that waited are counted, and how long those had waited who were served."""
+    api.seat("ann")
+    api.acquire("bob", wait=0.01)
+    text = api.call("GET", "/metrics").body.decode()
+    assert "sojourn_line_waiting 0.0" in text
+    assert 'sojourn_line_ended_total{outcome="unserved"} 1.0' in text
+    assert 'sojourn_line_ended_total{outcome="served"} 0.0' in text
+    assert 'sojourn_line_seconds_bucket{le="+Inf"} 0.0' in text
+
+
 PAGE = "https://app.example"
 
 
