@@ -39,4 +39,4 @@ async def becomes(met: Callable[[], bool], *, within: float = DEADLINE) -> None:
         for _ in itertools.count():
             if met():
                 return
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)

@@ -160,8 +160,13 @@ class WaitingRoom:
             for waiter in line.waiters:
                 waiter.turn.set()
 
-    def _is_closed(self) -> bool:
+    @property
+    def closed(self) -> bool:
+        """Whether everybody was sent away."""
         return self._closed
+
+    def _is_closed(self) -> bool:
+        return self._closed  # asked anew after each wait
 
     @contextlib.contextmanager
     def _parked(self, pool_id: str) -> Iterator[tuple[PoolLine, Waiter | None]]:

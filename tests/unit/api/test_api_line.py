@@ -28,10 +28,10 @@ def _api() -> Iterator[Api]:
 
 
 def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline, between = time.monotonic() + DEADLINE, threading.Event()
     while not met():
         assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.002)
+        between.wait(0.002)
 
 
 def line(world: World) -> list[str]:
