@@ -31,6 +31,26 @@ PERSON = b"p" * 32
 SCHEMAS = Path(__file__).parent / "schema_0005"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 NEW_NAME = re.compile(rf"\bsojourn_(?=(?:{'|'.join(NOUNS)})(?:_|\b))")
+SESSIONS_SINCE = (
+    (re.compile(r"\bs\.label, s\.last_device\b"), "NULL, NULL"),
+    (re.compile(r"\bs\.label\b"), "NULL"),
+    (re.compile(r"\blabel, last_device, "), ""),
+    (re.compile(r"(?:%\(label\)s|:label), NULL, "), ""),
+)
+"""Columns that came later, as the programs of then did without them: they read none of these."""
+SEAT_COLUMNS_SINCE = ("overdraft", "member_of", "reservations")
+"""Columns of leases and pools that came later: no program of before names them."""
+SINCE = re.compile(
+    r",\s*(?::(?:{0})\b|%\((?:{0})\)s"
+    r"|(?:{0})\b(?: boolean| text)?(?: = (?:excluded\.|VALUES\()\w+\)?)?)".format(
+        "|".join(SEAT_COLUMNS_SINCE)
+    )
+)
+READ_SINCE = (
+    (re.compile(r"\b(?:l|leases)\.overdraft, (?:l|leases)\.member_of"), "FALSE, NULL"),
+    (re.compile(r"\boverdraft, reservations(?= FROM)"), "0, NULL"),
+)
+"""What a reader of today makes of rows that lack them."""
 REGISTER = """
 INSERT INTO {table} (id, host, pid, version, fingerprints, started_at, seen_at)
 VALUES ('srv_old', 'elder', 7, '0.1', '[]', 1, {now})
@@ -69,7 +89,10 @@ def make_database(url: str) -> None:
 
 def as_before(statement: str) -> str:
     """Return a statement as programs before version 0006 send it."""
-    return NEW_NAME.sub("", statement)
+    statement = NEW_NAME.sub("", statement)
+    for columns, instead in (*SESSIONS_SINCE, *READ_SINCE):
+        statement = columns.sub(instead, statement)
+    return SINCE.sub("", statement)
 
 
 def speak_as_before(db: Database) -> None:
@@ -121,7 +144,9 @@ def fill(store: SqlStore) -> Lease:
     return take(store, "ann", session_id="ses")
 
 
-SINCE = frozenset({"schema_version", "allowed_origins"})
+COLUMNS_SINCE = frozenset(
+    {"schema_version", "allowed_origins", "label", "last_device", *SEAT_COLUMNS_SINCE}
+)
 """Columns that came after version 0005."""
 
 
@@ -130,7 +155,7 @@ def rows(url: str, *, prefix: str) -> dict[str, list[tuple[Any, ...]]]:
     found = {}
     for noun in NOUNS:
         table = facts.ours(noun)
-        columns = ", ".join(c.name for c in table.columns if c.name not in SINCE)
+        columns = ", ".join(c.name for c in table.columns if c.name not in COLUMNS_SINCE)
         read = execute(url, f"SELECT {columns} FROM {prefix}{noun}")
         found[noun] = sorted(map(tuple, read), key=repr)
     return found

@@ -6,9 +6,8 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from tests.serving import Served
 from tests.waiting import DEADLINE
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
@@ -17,10 +16,16 @@ from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
+
+class HasPort(Protocol):
+    @property
+    def port(self) -> int: ...
+
+
 PATH = "/api/licenses/sessions/live"
 
 
-def attend(server: Served, token: str, **headers: str) -> ClientConnection:
+def attend(server: HasPort, token: str, **headers: str) -> ClientConnection:
     """Open a socket for a lease. It answers pings by itself."""
     headers.setdefault("Authorization", f"Bearer {token}")
     return connect(
@@ -50,7 +55,7 @@ def close_code(client: ClientConnection) -> int | None:
 class RawClient:
     """A client that answers a ping only if `answers` says so, and reads only when it is asked to."""
 
-    def __init__(self, server: Served, token: str, *, answers: bool = False) -> None:
+    def __init__(self, server: HasPort, token: str, *, answers: bool = False) -> None:
         self.answers = answers
         self.closed: int | None = None
         self._protocol = ClientProtocol(parse_uri(f"ws://127.0.0.1:{server.port}{PATH}"))

@@ -8,6 +8,8 @@ const ELEMENT = `:host { display: block; container-type: inline-size; color-sche
 :is(.danger, a):hover { opacity: .9; }
 .row [aria-expanded=true] { visibility: hidden; }
 .ask { background: var(--bad-soft); }
+form.ask { background: var(--ground); }
+input { font: inherit; padding: 6px 12px; color: var(--ink); background: var(--panel); border: 1px solid var(--edge); border-radius: var(--sojourn-control-radius, 8px); }
 li .ask { padding-left: 76px; }
 .bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
 .bone.icon { height: 40px; }
@@ -37,6 +39,7 @@ button, a { display: inline-flex; gap: 8px; align-items: center; justify-content
 min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
 color: var(--ink); background: var(--panel); border: 1px solid var(--edge);
 border-radius: var(--sojourn-control-radius, 8px); cursor: pointer; white-space: nowrap; transition: .12s; }
+.name .rename { min-height: 24px; padding: 0 4px; font-size: 13px; color: var(--dim); background: none; border-color: transparent; text-decoration: underline; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 button:hover, a:hover { background: var(--ground); border-color: var(--dim); }
 [aria-disabled=true] { color: var(--dim); background: var(--ground); border-color: var(--edge) !important; cursor: default; }
@@ -133,8 +136,8 @@ const SHELL = `<section part=panel aria-labelledby=title>
 const ROW = `<li part=row><div class=row>
 <span class=icon part=icon></span>
 <div>
-<div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-<p class="dim parts wide"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+<div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span><button class=rename part="rename button"></button></div>
+<p class="dim parts wide"><bdi part=says></bdi><bdi part=place></bdi><bdi dir=ltr part=ip></bdi><bdi part=last></bdi></p>
 <p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
 </div>
 <div class=times>
@@ -153,6 +156,10 @@ const ASK = `<div class=ask part=confirm role=group aria-labelledby=question ari
 <p><b id=question part=question></b> <span id=effect part=effect></span></p>
 <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
 </div>`;
+const NAMING = `<form class=ask part=naming>
+<label><b part=question></b> <input part=name maxlength=64 autocomplete=off /></label> <span role=alert part=effect></span>
+<div class=actions><button type=button part="cancel button"></button><button part="go button"></button></div>
+</form>`;
 const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
 <div><div class=bone></div><div class=bone></div></div></div></li>`;
 const make = (markup) => {
@@ -192,6 +199,29 @@ root.adoptedStyleSheets = [sheet];
 root.append(make("<slot part=before>"), make(SHELL));
 return root;
 };
+class Asking {
+now = null;
+open(markup, opener, words) {
+this.close();
+const ask = (this.now = parts(make(markup)));
+say(ask.cancel, words.text("cancel"));
+ask.opener = opener;
+ask.cancel.onclick = () => this.close(opener);
+ask.root.onkeydown = ({ key }) => {
+if (key === "Escape") this.close(opener);
+};
+opener.ariaExpanded = "true";
+opener.closest(".row, header").after(ask.root);
+return ask;
+}
+close(focus) {
+if (!this.now) return;
+this.now.root.remove();
+this.now.opener.ariaExpanded = "false";
+this.now = null;
+focus?.focus();
+}
+}
 const POLL = 60_000;
 const RETRY_WITHIN = 30_000;
 const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
@@ -252,7 +282,7 @@ this.#tabs = null;
 }
 }
 const ALIKE = 8;
-const nameOf = (session, words) => session.device || words.text("unknownDevice");
+const nameOf = (session, words) => session.name || session.device || words.text("unknownDevice");
 const tellApart = (all, words, now) => {
 const names = all.map((each) => nameOf(each, words));
 const more = [
@@ -271,8 +301,9 @@ if (said) names[i] += `, ${said}`;
 }
 return new Map(all.map((each, i) => [each.id, names[i]]));
 };
-const fill = (row, session, name, words) => {
-const { kind, isCurrent, seats, location, ipAddress } = session;
+const fill = (row, session, name, words, canRename) => {
+const { kind, isCurrent, seats, location, ipAddress, device, lastLocation, lastIpAddress } = session;
+const last = lastLocation || lastIpAddress;
 if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
 row.session = session;
 row.root.classList.toggle("current", isCurrent);
@@ -284,10 +315,15 @@ show(row.seats, seats);
 say(row.place, location ?? "");
 say(row.there, location ?? "");
 say(row.ip, ipAddress ?? "");
+say(row.says, session.name ? device : "");
+say(row.last, last && words.text("lastFrom", { place: last }));
+show(row.rename, canRename);
+say(row.rename, words.text("rename"));
+row.rename.ariaLabel = words.text("renameOf", { device: name });
 say(row.end, words.text("signOut"));
 row.end.ariaLabel = words.text("signOutOf", { device: name });
 };
-const setTimes = ({ session, used, begun, ends, lately, facts }, name, words, now) => {
+const setTimes = ({ session, used, begun, ends, lately, facts, says, last }, name, words, now) => {
 const set = (time, sentence, instant) => {
 const at = new Date(instant);
 say(time, words.text(sentence, { when: words.ago(now - at, sentence) }));
@@ -301,7 +337,7 @@ set(ends, "ends", session.expiresAt);
 say(lately, session.isCurrent ? "" : used.textContent);
 say(facts, words.text("facts"));
 facts.ariaLabel = `${facts.textContent}: ${name}`;
-say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
+say(facts.nextSibling, [says.textContent, session.ipAddress, last.textContent, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
 };
 const fillGroup = (group, sessions, device, words) => {
 const n = sessions.length;
@@ -321,6 +357,7 @@ if (root !== at) list.insertBefore(root, at);
 placed.set(list, root);
 };
 };
+const PAGE = 50;
 const TIMEOUT = 15_000;
 class Server {
 skew = 0;
@@ -331,11 +368,12 @@ this.#element = element;
 get base() {
 return this.#element.getAttribute("src") ?? "/api/user/active-sessions";
 }
-async ask(path, method = "GET", signals = []) {
+async ask(path, method = "GET", signals = [], sent = undefined) {
 let response;
 try {
 response = await fetch(this.base + path, {
 method,
+body: sent,
 headers: { Accept: "application/json", ...this.#element.headers },
 cache: "no-store",
 credentials: "include",
@@ -351,11 +389,15 @@ const body = await response.json().catch(() => ({}));
 if (ok && body.success) return body;
 throw { status, body, wait: Number(headers.get("Retry-After")) || 0 };
 }
-page(limit, after, signals) {
+page(shown, after, signals) {
+const limit = Math.min(200, Math.max(PAGE, shown));
 return this.ask(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
 }
 end(session) {
 return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
+}
+rename(id, name) {
+return this.ask(`/${encodeURIComponent(id)}`, "PATCH", [], JSON.stringify({ name }));
 }
 async endEach(sessions) {
 let ended = 0;
@@ -386,6 +428,11 @@ unfold: "Show each of them",
 endAll: "Sign out all {n}",
 endAllOf: "Sign out all {n} of {device}",
 seats: { one: "{n} seat in use", other: "{n} seats in use" },
+lastFrom: "Last used from {place}",
+rename: "Rename",
+renameOf: "Rename {device}",
+nameOf: "Name for {device}",
+save: "Save",
 signOut: "Sign out",
 signOutOf: "Sign out {device}",
 ask: "Sign out {device}?",
@@ -469,7 +516,6 @@ exact(instant, name) {
 return new Intl.DateTimeFormat(this.lang(name), { dateStyle: "medium", timeStyle: "short" }).format(instant);
 }
 }
-const PAGE = 50;
 const SKELETON_AFTER = 150;
 const FRESH = 30_000;
 const BACKOFF = 30_000;
@@ -491,7 +537,8 @@ headers = this.headers ?? {};
 #total = 0;
 #state = "";
 #reason = "";
-#asking = null;
+#asking = new Asking();
+#canRename = false;
 #busy = null;
 #loaded = 0;
 #failures = 0;
@@ -552,12 +599,8 @@ this.#draw();
 #text(name, values) {
 return this.#words.text(name, values);
 }
-#name(session) {
-return nameOf(session, this.#words);
-}
 #page(after, signals) {
-const limit = Math.min(200, Math.max(PAGE, this.#sessions.size));
-return this.#server.page(limit, after, signals);
+return this.#server.page(this.#sessions.size, after, signals);
 }
 async refresh() {
 this.#busy?.abort();
@@ -601,6 +644,7 @@ this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCur
 this.#next = page.next;
 this.#total = page.total ?? found.size;
 this.#reason = page.message;
+this.#canRename = page.canRename ?? this.#canRename;
 this.#loaded = Date.now();
 this.#failures = this.#quiet = 0;
 if (this.#at.notice.classList.contains("warn")) this.#tell("");
@@ -632,34 +676,35 @@ this.#emit("signed-out", { reason });
 return this.dispatchEvent(new CustomEvent(`sojourn:${name}`, { detail, bubbles: true, cancelable: true }));
 }
 #ask(session, opener) {
-this.#cancel();
 const values = session?.length
-? { n: session.length, device: this.#name(session[0]) }
+? { n: session.length, device: nameOf(session[0], this.#words) }
 : { n: this.#total - 1, device: this.#names.get(session?.id) };
 const what = !session ? "askOthers" : session.length ? "askAll" : session.isCurrent ? "askHere" : "ask";
-const ask = (this.#asking = parts(make(ASK)));
+const ask = this.#asking.open(ASK, opener, this.#words);
 say(ask.question, this.#text(what, values));
 ask.question.after(" ");
 const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
 say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
-say(ask.cancel, this.#text("cancel"));
 say(ask.go, this.#text("signOut"));
-ask.opener = opener;
-ask.cancel.onclick = () => this.#cancel(opener);
 ask.go.onclick = () => this.#end(session, ask);
-ask.root.onkeydown = ({ key }) => {
-if (key === "Escape") this.#cancel(opener);
-};
-opener.ariaExpanded = "true";
-opener.closest(".row, header").after(ask.root);
 ask.cancel.focus();
 }
-#cancel(focus) {
-if (!this.#asking) return;
-this.#asking.root.remove();
-this.#asking.opener.ariaExpanded = "false";
-this.#asking = null;
-focus?.focus();
+#rename({ id, name, device }, opener) {
+const ask = this.#asking.open(NAMING, opener, this.#words);
+say(ask.question, this.#text("nameOf", { device: device || this.#text("unknownDevice") }));
+say(ask.go, this.#text("save"));
+ask.name.value = name ?? "";
+ask.root.onsubmit = async (event) => {
+event.preventDefault();
+try {
+await this.#server.rename(id, ask.name.value);
+} catch ({ status, body }) {
+return status === 401 ? this.#leave("") : say(ask.effect, body.error || this.#text("failed"));
+}
+this.#asking.close(opener);
+return this.refresh();
+};
+ask.name.focus();
 }
 async #end(session, ask) {
 if (ask.go.ariaDisabled) return;
@@ -680,7 +725,7 @@ if (fault.status !== 404 || !session) return this.#decline(fault, session, ask);
 words = this.#text("doneBefore", { device });
 }
 if (session?.isCurrent) return this.#leave("signed_out");
-this.#cancel(this.#at.refresh);
+this.#asking.close(this.#at.refresh);
 const ids = [...this.#sessions.keys()];
 const left = [...this.#sessions].filter(([id, each]) => (session ? id !== session.id : each.isCurrent));
 this.#total = session ? this.#total - 1 : left.length;
@@ -694,7 +739,7 @@ try {
 const ended = await this.#server.endEach(sessions);
 this.#emit("ended", { ended });
 this.#news.tell();
-this.#cancel(this.#at.refresh);
+this.#asking.close(this.#at.refresh);
 this.#tell(this.#text("doneOthers", { n: ended }));
 } catch (fault) {
 if (fault.status === 401) return this.#leave("");
@@ -820,7 +865,7 @@ show(at.notice, !at.notice.hidden && at.notice.textContent);
 show(at.list, list || !state || state === "loading");
 if (list) this.#drawRows();
 else {
-this.#cancel();
+this.#asking.close();
 this.#rows.clear();
 this.#groups.clear();
 at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
@@ -846,20 +891,20 @@ for (const [id, { root }] of this.#rows) {
 if (this.#sessions.has(id)) continue;
 const next = root.nextElementSibling ?? root.previousElementSibling;
 if (root.contains(this.shadowRoot.activeElement)) (next?.querySelector("[part~=end]") ?? refresh).focus();
-if (root.contains(this.#asking?.root)) this.#asking = null;
+if (root.contains(this.#asking.now?.root)) this.#asking.now = null;
 root.remove();
 this.#rows.delete(id);
 }
 const fresh = this.#rows.size > 0;
 const all = [...this.#sessions.values()];
 this.#names = tellApart(all, this.#words, Date.now() + this.#server.skew);
-const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => this.#name(each));
+const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => nameOf(each, this.#words));
 const put = placing();
 for (const [id, session] of this.#sessions) {
 const row = this.#rows.get(id) ?? this.#row(id, fresh);
-fill(row, session, this.#names.get(id), this.#words);
+fill(row, session, this.#names.get(id), this.#words, this.#canRename);
 this.#time(row);
-const alike = session.isCurrent ? [] : kin.get(this.#name(session));
+const alike = session.isCurrent ? [] : kin.get(nameOf(session, this.#words));
 if (alike.length <= ALIKE) {
 put(list, row.root);
 continue;
@@ -875,7 +920,7 @@ this.#groups.delete(name);
 }
 }
 #group(sessions) {
-const device = this.#name(sessions[0]);
+const device = nameOf(sessions[0], this.#words);
 let group = this.#groups.get(device);
 if (!group) {
 this.#groups.set(device, (group = parts(make(GROUP))));
@@ -890,6 +935,7 @@ return group;
 const row = parts(make(ROW));
 row.root.classList.toggle("new", fresh);
 row.end.onclick = () => this.#ask(row.session, row.end);
+row.rename.onclick = () => this.#rename(row.session, row.rename);
 this.#rows.set(id, row);
 return row;
 }

@@ -23,6 +23,7 @@ from tests.browser.person import Person  # noqa: E402 - likewise
 from tests.browser.stage import ORIGIN, Stage  # noqa: E402 - likewise
 from tests.browser.test_notices import NOTICES  # noqa: E402 - likewise
 from tests.browser.test_states import STATES  # noqa: E402 - likewise
+from tests.browser.watching import STATES as WATCHING  # noqa: E402 - likewise
 from tests.serving import ADMIN_KEY, served  # noqa: E402 - likewise
 
 from sojourn.stores.sql import schema  # noqa: E402 - likewise
@@ -45,6 +46,7 @@ def main() -> None:
                 operator.page.evaluate("document.fonts.ready")
                 take(operator, name, width, theme)
                 place.reset()
+        take_watching(browser)
         for name, (reach, shown) in STATES.items():
             for theme, width in ALL if name in {"list", "asking"} else BOTH:
                 stage = Stage(browser, theme=theme, width=width)
@@ -84,7 +86,8 @@ def take_doctor(browser: Browser) -> None:
                 page.goto("/console")
                 page.get_by_label("API key of an operator").fill(ADMIN_KEY)
                 page.get_by_role("button", name="Sign in").click()
-                page.wait_for_url("**/console/doctor")
+                page.wait_for_url("**/console/overview")
+                page.goto("/console/doctor")
                 page.evaluate("document.fonts.ready")
                 page.screenshot(path=HERE / f"{name.replace(' ', '-')}-{width}-{theme}.png")
                 context.close()
@@ -110,6 +113,30 @@ def take_without_scripts(browser: Browser) -> None:
 
 def answer(status: int, headers: dict[str, str], body: bytes) -> Callable[[Route], None]:
     return lambda route: route.fulfill(status=status, headers=headers, body=body)
+
+
+SHOWN = (
+    "overview",
+    "seats",
+    "pool",
+    "pool asked",
+    "person refused",
+    "person silent",
+    "denials",
+    "nodes",
+)
+"""Of the pages that watch, those in the guides."""
+
+
+def take_watching(browser: Browser) -> None:
+    for name in SHOWN:
+        for theme, width in BOTH:
+            with hospital() as place:
+                operator = Operator(browser, place, theme=theme, width=width)
+                operator.page.set_viewport_size({"width": width, "height": TALL[width]})
+                WATCHING[name](operator)
+                operator.page.evaluate("document.fonts.ready")
+                take(operator, name, width, theme)
 
 
 def take(stage: Stage | Operator, name: str, width: int, theme: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sojourn.errors import InvalidInput
 from sojourn.text import check_words, plain
 
 UNKNOWN = "Unknown device"
+LABEL_MAX = 64
+"""Characters of the name that a user gives a device."""
 
 
 class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,6 +48,25 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Raise InvalidInput unless it may be kept and shown to people. What was kept before may be read."""
         for name in self.__struct_fields__:
             check_words(f"device.{name}", getattr(self, name))
+
+
+def readable(device: Device) -> bool:
+    """Tell whether it may be kept: what comes along with a request unasked refuses none."""
+    try:
+        device.check()
+    except InvalidInput:
+        return False
+    return True
+
+
+NO_DEVICES: Mapping[str, Device] = MappingProxyType({})
+
+
+def check_label(label: str | None) -> None:
+    """Raise InvalidInput unless a user may call a device that. None takes a name back."""
+    check_words("name", label, most=LABEL_MAX)
+    if label is not None and not label.strip():
+        raise InvalidInput("name: is empty.")
 
 
 def new_device_data(device: Device, *, first: bool, ip: bool) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Lease(Struct, frozen=True, kw_only=True):
     ended_at: int | None = None
     end_reason: EndReason | None = None
     graced_at: int | None = None  # the last grace extension after an outage of ours
+    overdraft: bool = False  # the grant of this fence went above the capacity
+    member_of: tuple[str, ...] = ()  # groups of the user, as proved when it was granted
 
     @property
     def holder(self) -> tuple[str, str]:
@@ -155,6 +157,9 @@ class Acquire(Struct, frozen=True, kw_only=True):
     lease_id: str  # the id to use if a new lease is granted: made by the caller, random
     session_id: str | None = None
     device: Device | None = None
+    member_of: tuple[
+        str, ...
+    ] = ()  # groups of the user that were proved; never a client's own word
     takeover: bool = False  # if full, take the seat from the same user's most silent other client
     resume: Resume | None = (
         None  # set when the proof is an old lease token: only that lease will do
@@ -224,6 +229,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     since: int  # when it was made; never the same for two entries of a pool
     expires_at: int  # moved by each time that its holder asks
     offer_until: int | None = None  # until then a free seat is held for it
+    reservation: str | None = None  # the one that its holder counts into, when it asked last
 
     @property
     def holder(self) -> tuple[str, str]:
@@ -268,6 +274,9 @@ class Denied(Struct, frozen=True, kw_only=True):
     position: int = 0  # of its own; the first is 1
     line_full: bool = False  # it was to wait, and there was no room in the line
     estimate: int | None = None  # ms until its turn; told by who watches the line, never by a store
+    overdraft: int = 0  # seats that the policy grants above the limit: all in use
+    reserved: int = 0  # seats of the limit that are kept for reservations, used or not
+    reserved_free: int = 0  # those of them that nobody uses, and the asker does not count into
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -279,6 +288,9 @@ class Usage(Struct, frozen=True, kw_only=True):
     suspect: int
     leases: int  # live leases; more than seats when holders share one
     at: int
+    overdraft: int = 0  # seats that may be granted above the capacity
+    overdrawn: int = 0  # seats that are held or kept for reservations above the capacity
+    reserved: tuple[int, ...] = ()  # seats in use by those who count into each reservation
 
 
 class LeaseFilter(Struct, frozen=True, kw_only=True):

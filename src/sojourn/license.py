@@ -18,6 +18,10 @@ CAPACITY_MAX = 10_000_000
 DURATION_MAX = 365 * DAY
 LINGER = 10 * SECOND
 DURATION_MIN = 50  # ms; short thresholds make real-time tests possible
+RESERVATIONS_MAX = 20
+MEMBERS_MAX = 200
+"""Users, groups and kinds that all reservations of a policy name together."""
+MEMBER_LENGTH_MAX = 256
 
 
 class LicenseStatus(StrEnum):
@@ -42,6 +46,33 @@ class WhenFull(StrEnum):
 
 
 @prepared
+class Reservation(Struct, frozen=True, kw_only=True):
+    """Seats of a pool that are kept for some: see `room`. Whoever one of its lists names counts into it."""
+
+    name: str
+    seats: int
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # as a user's JWT proves them
+    kinds: tuple[str, ...] = ()  # of devices, as clients describe themselves
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return (*self.users, *self.groups, *self.kinds)
+
+    def validate(self) -> None:
+        """Raise InvalidPolicy naming the first rule that is broken."""
+        about = f"Reservation {self.name!r}:"
+        if not FEATURE.fullmatch(self.name):
+            raise InvalidPolicy(f"{about} its name is to be spelled as a feature's is.")
+        if not 1 <= self.seats <= CAPACITY_MAX:
+            raise InvalidPolicy(f"{about} seats must be between 1 and {CAPACITY_MAX}.")
+        if not self.members or not all(1 <= len(x) <= MEMBER_LENGTH_MAX for x in self.members):
+            raise InvalidPolicy(
+                f"{about} name users, groups or kinds, each in 1 to {MEMBER_LENGTH_MAX} characters."
+            )
+
+
+@prepared
 class Policy(Struct, frozen=True, kw_only=True):
     """The rules of a pool. Durations in milliseconds."""
 
@@ -55,6 +86,25 @@ class Policy(Struct, frozen=True, kw_only=True):
     when_full: WhenFull = WhenFull.RECLAIM_SUSPECT
     idle_after: int | None = None
     max_lease: int | None = None  # the longest a lease may live, however well it beats
+    overdraft: int = 0  # seats above the capacity that are granted, marked and reported
+    reservations: tuple[Reservation, ...] = ()  # a holder counts into the first that names it
+
+    @property
+    def reserved(self) -> int:
+        """How many seats are kept for reservations."""
+        return sum(each.seats for each in self.reservations)
+
+    def place_of(self, reservation: str | None) -> int | None:
+        """Return the place of a reservation by its name; None if there is none, or no more."""
+        for place, each in enumerate(self.reservations):
+            if each.name == reservation:
+                return place
+        return None
+
+    @property
+    def most(self) -> int:
+        """The most seats that may be held at once."""
+        return self.capacity + self.overdraft
 
     @property
     def suspect_after_ms(self) -> int:
@@ -87,7 +137,26 @@ class Policy(Struct, frozen=True, kw_only=True):
             raise InvalidPolicy("linger must not be longer than lost_after.")
         if self.when_full is WhenFull.EVICT_IDLE and self.idle_after is None:
             raise InvalidPolicy("when_full = evict_idle needs idle_after.")
+        if not 0 <= self.overdraft <= CAPACITY_MAX:
+            raise InvalidPolicy(f"overdraft must be between 0 and {CAPACITY_MAX}.")
+        self._validate_reservations()
         return self
+
+    def _validate_reservations(self) -> None:
+        for reservation in self.reservations:
+            reservation.validate()
+        named = sum(len(each.members) for each in self.reservations)
+        if len(self.reservations) > RESERVATIONS_MAX or named > MEMBERS_MAX:
+            raise InvalidPolicy(
+                f"A policy has at most {RESERVATIONS_MAX} reservations, and they name at most "
+                f"{MEMBERS_MAX} users, groups and kinds together."
+            )
+        if len({each.name for each in self.reservations}) < len(self.reservations):
+            raise InvalidPolicy("Two reservations have the same name.")
+        if self.reserved > self.capacity:
+            raise InvalidPolicy(
+                f"{self.reserved} seats are reserved: more than the capacity of {self.capacity}."
+            )
 
 
 POLICY = {field.name: field.type for field in msgspec.structs.fields(Policy)}
@@ -95,7 +164,11 @@ POLICY = {field.name: field.type for field in msgspec.structs.fields(Policy)}
 OPTIONAL = tuple(name for name, kind in POLICY.items() if type(None) in get_args(kind))
 """Those that may be None."""
 CHOICES: dict[str, type[StrEnum]] = {"count_by": CountBy, "when_full": WhenFull}
-DURATIONS = tuple(name for name in POLICY if name != "capacity" and name not in CHOICES)
+SEATS = ("capacity", "overdraft")
+"""Those that are numbers of seats."""
+DURATIONS = tuple(
+    name for name in POLICY if name not in (*SEATS, *CHOICES) and name != "reservations"
+)
 
 
 class License(Struct, frozen=True, kw_only=True):

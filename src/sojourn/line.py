@@ -3,8 +3,8 @@
 `seating` asks it while it decides a batch, under the pool's lock. The rules:
 1. The order is that of `Waiting.order`: who has an offer first, then who came first, less `AGEING` for each
    step of priority. So nobody is passed for longer than `PRIORITY_MAX * AGEING`.
-2. A free seat belongs to the first entry that needs one. An entry whose seat is held already, by a holder
-   that shares it, needs none; entries that share a seat need one together.
+2. A free seat belongs to the first entry that needs one, and may have it (see `room`). An entry whose seat
+   is held already, by a holder that shares it, needs none; entries that share a seat need one together.
 3. Who has no entry gets what is left beyond those claims. Who comes back to a lease of its own goes first.
 4. A seat left free for an entry is an offer. It is held for `OFFER_FOR`, then the entry is passed over
    until its holder asks again: it keeps its place, and claims nothing.
@@ -16,15 +16,12 @@ See docs/adr/0036.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
 from sojourn.clock import SECOND
-from sojourn.event import Event, EventKind
-from sojourn.lease import Acquire, Denied, Waiting, seat_key
-from sojourn.license import CountBy
+from sojourn.lease import Acquire, Waiting
 
 WAITING_FOR = 15 * SECOND
 """How long an entry lives after its holder has asked, in milliseconds."""
@@ -37,83 +34,62 @@ Holder = tuple[str, str]
 
 
 class Line:
-    """One pool's entries, as they are while a batch is decided.
+    """One pool's entries, as they are while a batch is decided."""
 
-    `held` tells whether a seat, by its key, is held already.
-    """
-
-    def __init__(
-        self,
-        entries: Iterable[Waiting],
-        now: int,
-        count_by: CountBy,
-        held: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, entries: Iterable[Waiting], now: int) -> None:
         self._now = now
-        self._key = partial(seat_key, count_by)
-        self._held = held
         self.entries = {entry.holder: entry for entry in entries if entry.live(now)}
         self.written: dict[Holder, Waiting] = {}
         self.left: dict[Holder, Waiting] = {}  # to be removed before `written` is written
-        # In order, once somebody asks: each entry's order, and how many seats those before it claim.
-        self._orders: list[tuple[bool, int, int, str]] | None = None
-        self._claimed: list[int] = []
-        self._first: dict[str, int] = {}  # seat key: the place of the first who claims it
+        self._ordered: list[Waiting] | None = None  # once somebody asks
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def keys(self) -> set[str]:
-        """Name the seats that the entries would use."""
-        return {self._key(*holder) for holder in self.entries}
-
-    def seat_changed(self) -> None:
-        """Note that a seat which entries may share has been taken or given up."""
-        self._orders = None
-
-    def ahead(self, request: Acquire) -> int:
-        """Count the free seats that belong to others before this request may have one."""
+    def before(self, request: Acquire) -> Iterator[Waiting]:
+        """List those who come before a request and claim a seat, the first first."""
         if not self.entries:
-            return 0
-        holder = (request.user_id, request.client_id)
-        entry = self.entries.get(holder)
+            return
+        entry = self.entries.get((request.user_id, request.client_id))
         if entry is None and request.wait:
             entry = self._new(request)
-        self._read()
-        assert self._orders is not None  # just read
-        place = len(self._orders)
-        if entry is not None:
-            place = bisect_left(self._orders, entry.order(self._now))
-        own = self._first.get(self._key(*holder), place) < place
-        return self._claimed[place] - own
+        ordered = self._in_order()
+        place = len(ordered) if entry is None else self._place(entry)
+        for other in ordered[:place]:
+            if not other.passed_over(self._now):
+                yield other
+
+    def claiming(self) -> Iterator[Waiting]:
+        """List all who claim a seat, the first first."""
+        return (entry for entry in self._in_order() if not entry.passed_over(self._now))
 
     def position(self, entry: Waiting) -> int:
         """Say at which place an entry stands; the first is 1."""
-        self._read()
-        assert self._orders is not None  # just read
-        return bisect_left(self._orders, entry.order(self._now)) + 1
+        return self._place(entry) + 1
 
-    def enter(self, request: Acquire) -> tuple[Waiting | None, bool]:
+    def enter(self, request: Acquire, reservation: str | None) -> tuple[Waiting | None, bool]:
         """Put a request into the line, or let it keep its place. Return its entry, None if the line is
         full, and whether that is news."""
         known = self.entries.get((request.user_id, request.client_id))
         if known is None:
             if len(self.entries) >= LINE_MAX:
                 return None, True
-            entry = self._new(request)
-            self._append(entry)
+            entry = replace(self._new(request), reservation=reservation)
+            ordered = self._ordered
+            if ordered and entry.order(self._now) < ordered[-1].order(self._now):
+                self._ordered = None
+            elif ordered is not None:
+                ordered.append(entry)
             self._write(entry)
             return entry, True
-        over = known.passed_over(self._now)
         entry = replace(
             known,
             priority=request.priority,
+            reservation=reservation,
             expires_at=self._now + WAITING_FOR,
-            offer_until=None if over else known.offer_until,
+            offer_until=None if known.passed_over(self._now) else known.offer_until,
         )
-        if over or entry.priority != known.priority:
-            self._orders = None
-        self._write(entry)
+        self._change(entry)
         return entry, False
 
     def leave(self, request: Acquire) -> Waiting | None:
@@ -122,31 +98,26 @@ class Line:
         if entry is not None:
             self.left[entry.holder] = entry
             self.written.pop(entry.holder, None)
-            self._orders = None
+            self._ordered = None
         return entry
 
-    def offer(self, free: int) -> list[Waiting]:
-        """Give so many free seats to the first who need one; return to whom that is new.
+    def offer(self, holders: Collection[Holder]) -> list[Waiting]:
+        """Hold a free seat for each of these; return for whom that is new.
 
-        What was offered beyond that is taken back: its seat went to a holder that came back to it.
+        Other offers are taken back: their seats went to holders that came back to them.
         """
         new: list[Waiting] = []
-        keys: set[str] = set()
-        for entry in sorted(self.entries.values(), key=lambda entry: entry.order(self._now)):
-            if entry.passed_over(self._now):
+        for entry in list(self.entries.values()):
+            if entry.passed_over(self._now) or (entry.holder in holders) is (
+                entry.offer_until is not None
+            ):
                 continue
-            if entry.offer_until is None and len(keys) >= free:
-                break  # those with an offer come first
-            key = self._key(*entry.holder)
-            if self._held(key) or key in keys or len(keys) >= free:
-                if entry.offer_until is not None:
-                    self._write(replace(entry, offer_until=None))
-                continue
-            keys.add(key)
-            if entry.offer_until is None:
-                new.append(replace(entry, offer_until=self._now + OFFER_FOR))
-                self._write(new[-1])
-        return new
+            until = self._now + OFFER_FOR if entry.holder in holders else None
+            changed = replace(entry, offer_until=until)
+            self._change(changed)
+            if until is not None:
+                new.append(changed)
+        return sorted(new, key=lambda entry: entry.since)
 
     def _new(self, request: Acquire) -> Waiting:
         """Make an entry. It comes after all others, also after those of the same millisecond."""
@@ -164,74 +135,25 @@ class Line:
     def _write(self, entry: Waiting) -> None:
         self.entries[entry.holder] = self.written[entry.holder] = entry
 
-    def _read(self) -> None:
-        """Put the entries in order, unless they are."""
-        if self._orders is None:
-            self._orders, self._claimed, self._first = [], [0], {}
-            for entry in sorted(self.entries.values(), key=lambda entry: entry.order(self._now)):
-                self._append(entry)
+    def _change(self, entry: Waiting) -> None:
+        """Write another row of an entry, which keeps its place if its order is the same."""
+        before = self.entries[entry.holder]
+        if self._ordered is not None:
+            if before.order(self._now) == entry.order(self._now):
+                self._ordered[self._place(before)] = entry
+            else:
+                self._ordered = None
+        self._write(entry)
 
-    def _append(self, entry: Waiting) -> None:
-        """Add an entry to those that are in order, if it comes last."""
-        if self._orders is None:
-            return
+    def _in_order(self) -> list[Waiting]:
+        if self._ordered is None:
+            self._ordered = sorted(self.entries.values(), key=lambda entry: entry.order(self._now))
+        return self._ordered
+
+    def _place(self, entry: Waiting) -> int:
+        """Count those that come before an entry."""
         order = entry.order(self._now)
-        if self._orders and order < self._orders[-1]:
-            self._orders = None
-            return
-        key = self._key(*entry.holder)
-        claims = not (entry.passed_over(self._now) or key in self._first or self._held(key))
-        if claims:
-            self._first[key] = len(self._orders)
-        self._orders.append(order)
-        self._claimed.append(self._claimed[-1] + claims)
-
-
-def offer_event(entry: Waiting, now: int) -> Event:
-    """Record for whom a free seat is held."""
-    return Event(
-        kind=EventKind.LEASE_OFFERED,
-        pool_id=entry.pool_id,
-        subject=entry.id,
-        user_id=entry.user_id,
-        client_id=entry.client_id,
-        data={"waited": max(0, now - entry.since), "offerFor": OFFER_FOR},
-    )
-
-
-def denial_event(request: Acquire, denied: Denied) -> Event:
-    """Record a denial with its proof: each named holder's last beat, as milliseconds before the denial.
-    Of a request that was put into the line, that is its beginning to wait."""
-    line: dict[str, int | bool] = {"line": denied.waiting} if denied.waiting else {}
-    if denied.entry is not None:
-        line["position"] = denied.position
-    elif denied.line_full:
-        line["lineFull"] = True
-    return Event(
-        kind=EventKind.LEASE_DENIED if denied.entry is None else EventKind.LEASE_WAITING,
-        pool_id=request.pool_id,
-        subject=None if denied.entry is None else denied.entry.id,
-        user_id=request.user_id,
-        client_id=request.client_id,
-        data={
-            "reason": denied.reason.value,
-            "limit": denied.limit,
-            "inUse": denied.in_use,
-            "suspect": denied.suspect,
-            "retryAfter": denied.retry_after,
-            "holders": [
-                {
-                    "leaseId": lease.id,
-                    "userId": lease.user_id,
-                    "clientId": lease.client_id,
-                    "lastBeatAgo": max(0, denied.at - lease.last_beat_at),
-                    "expiresIn": lease.expires_at - denied.at,
-                }
-                for lease in denied.evidence
-            ],
-            **line,
-        },
-    )
+        return bisect_left(self._in_order(), order, key=lambda each: each.order(self._now))
 
 
 class Pace:

@@ -10,12 +10,14 @@ The rules, in order:
 2. The same holder again keeps its seat under a new fence, so a client that crashed and came back
    holds one seat, never two, and whatever it left running is cut off.
 3. A holder that shares a live seat (`count_by`) needs no other.
-4. A free seat is granted; a lease lost within the resume window is resumed.
+4. A free seat is granted; a lease lost within the resume window is resumed. Which seats are free for
+   whom, where some are reserved, `room` says.
 5. While others wait, that is the turn of the first of them (see `line`), but for who comes back to a lease.
-6. When full: suspects past their linger lose their seat, most silent first; then holders idle for
-   `idle_after` (when_full = evict_idle); then the asking user's own most silent client (takeover).
-7. Otherwise the request is denied, with the evidence, and put into the line if it is to wait; a tentative
-   one provisionally, while a seat is a suspect's that an acquire might take.
+6. When full: suspects past their linger lose their seat, most silent first; then a seat above the
+   capacity is granted (overdraft); then holders idle for `idle_after` lose theirs (when_full =
+   evict_idle); then the asking user's own most silent client (takeover).
+7. Otherwise the request is denied, with the evidence, and put into the line if it is to wait; a
+   tentative one provisionally, while a seat is a suspect's that an acquire might take.
 """
 
 from __future__ import annotations
@@ -39,19 +41,12 @@ from sojourn.lease import (
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.line import Line, denial_event, offer_event
+from sojourn.line import Line
+from sojourn.room import Room, Victim, reservation_of
+from sojourn.seat_events import denial_event, end_event, offer_event
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
-
-END_EVENT = {
-    EndReason.RELEASED: EventKind.LEASE_RELEASED,
-    EndReason.EXPIRED: EventKind.LEASE_EXPIRED,
-    EndReason.EVICTED: EventKind.LEASE_EVICTED,
-    EndReason.MOVED: EventKind.LEASE_EVICTED,
-    EndReason.REVOKED: EventKind.LEASE_REVOKED,
-    EndReason.SESSION_ENDED: EventKind.LEASE_REVOKED,
-}
 
 
 class SeatCount(msgspec.Struct, frozen=True):
@@ -103,6 +98,9 @@ class PoolReader(Protocol):
     def waiting(self) -> Sequence[Waiting]:
         """Return the live entries of the pool's line, in any order."""
 
+    def members(self) -> Iterable[Lease]:
+        """Return all live leases that count into a reservation. Not asked where the policy has none."""
+
 
 class Seating(msgspec.Struct, kw_only=True):
     """What a store must write and answer, in one atomic step."""
@@ -135,24 +133,6 @@ def free_at(lease: Lease, policy: Policy) -> int:
     if policy.when_full is WhenFull.DENY:
         return lease.expires_at
     return min(lease.expires_at, lease.suspect_at + policy.linger)
-
-
-def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
-    """Describe the end of a lease, with the evidence of its silence."""
-    return Event(
-        kind=END_EVENT[reason],
-        pool_id=lease.pool_id,
-        subject=lease.id,
-        user_id=lease.user_id,
-        client_id=lease.client_id,
-        actor=actor,
-        data={
-            "reason": reason.value,
-            "fence": lease.fence,
-            "silentFor": max(0, now - lease.last_beat_at),
-            "heldFor": max(0, min(now, lease.expires_at) - lease.acquired_at),
-        },
-    )
 
 
 def seat(
@@ -189,7 +169,7 @@ class _Decision:
         self.rows = dict(reader.holders({(r.user_id, r.client_id) for r in requests}))
         self.written: dict[tuple[str, str], Lease] = {}
         self.events: list[Event] = []
-        self.free: int | None = None  # known once counted
+        self.room: Room | None = None  # known once counted
         self.counted: SeatCount | None = None
         self.restored = 0  # suspect seats this batch has ended or brought back
         self.taken: set[str] = set()  # seat keys this batch has filled, or joined
@@ -199,17 +179,18 @@ class _Decision:
         self.own: dict[str, Sequence[Lease]] | None = None
         self.silent: Sequence[Lease] = ()
         self.silent_limit = 0  # how many of them were asked for
+        self.overdrawn = False  # the seat that was found last is above the capacity
         self.refused = refusal(reader.pool, self.now)
-        self.line = Line(reader.waiting(), self.now, self.policy.count_by, self._shares)
-        self.surely_room = not self.line and reader.room(len(requests))
+        self.line = Line(reader.waiting(), self.now)
+        self.surely_room = not self.line and reader.room(len(requests) + self.policy.reserved)
 
     def run(self) -> Seating:
         if self.line and self.refused is None:
-            self._free_seats()  # as they are before this batch changes anything
+            self._room()  # as it is before this batch changes anything
         answers = [self._answer(request) for request in self.requests]
         if self.line and self.refused is None:
-            offered = self.line.offer(self._free_seats())
-            self.events += [offer_event(entry, self.now) for entry in offered]
+            _, claims, _ = self._claims(self.line.claiming())
+            self.events += [offer_event(x, self.now) for x in self.line.offer(claims)]
         return Seating(
             answers=answers,
             writes=list(self.written.values()),
@@ -254,17 +235,22 @@ class _Decision:
     def _find_seat(self, request: Acquire) -> bool:
         """Make sure there is a seat for this request and take it; False if there is none."""
         key = self._key(request)
+        self.overdrawn = False
         if self._shares(key):
             self.taken.add(key)
             return True
-        ahead = 0 if self._comes_back(request) else self.line.ahead(request)
-        if self.surely_room or self._free_seats() > ahead or self._displace(request, ahead):
-            if self.free is not None:
-                self.free -= 1
-            self.taken.add(key)
-            self.emptied.discard(key)
-            return True
-        return False
+        if not self.surely_room:
+            place = reservation_of(self.policy, request)
+            before = () if self._comes_back(request) else self.line.before(request)
+            room, _, short = self._claims(before, but=key)
+            if room.free(place) <= 0 and not self._displace(request, place, room, short=short):
+                return False
+            self.overdrawn = self._room().overdraws(place)
+        if self.room is not None:
+            self.room.in_use += 1
+        self.taken.add(key)
+        self.emptied.discard(key)
+        return True
 
     def _comes_back(self, request: Acquire) -> bool:
         row = self.rows.get((request.user_id, request.client_id))
@@ -272,41 +258,94 @@ class _Decision:
             row is not None and row.resumable(self.now, self.policy)
         )
 
+    def _claims(
+        self, entries: Iterable[Waiting], but: str | None = None
+    ) -> tuple[Room, set[tuple[str, str]], bool]:
+        """Return the room that these entries of the line leave, for whom of them there is a seat, and whether
+        there is none for one. Suspects past their linger lose theirs for them. `but`: a seat that counts for
+        none of them."""
+        claims: set[tuple[str, str]] = set()
+        room, keys, short = self._room(), {but}, False
+        for entry in entries:
+            room = room if claims or short else room.copy()
+            key = seat_key(self.policy.count_by, entry.user_id, entry.client_id)
+            if key in keys or self._shares(key):
+                continue
+            place = self.policy.place_of(entry.reservation)
+            if room.free(place, overdraft=True) <= 0 and not self._reclaim(place, room):
+                short = True
+                if not self.policy.reservations:
+                    break  # nor is there any for those behind
+                continue
+            keys.add(key)
+            claims.add(entry.holder)
+            room.take(place)
+        return room, claims, short
+
+    def _reclaim(self, place: int | None, room: Room) -> bool:
+        """Take a seat from suspects for somebody who waits. True if that helps."""
+        if self.policy.when_full is not WhenFull.DENY:
+            self._end_some([x for x in self._victims() if self._suspect_seat(x)], place, room)
+        return room.free(place, overdraft=True) > 0
+
+    def _end_some(self, victims: Sequence[Sequence[Lease]], place: int | None, room: Room) -> None:
+        seats = [self._victim(leases) for leases in victims]
+        for i in room.to_end(place, seats) if seats else ():
+            self._end_seat(victims[i], EndReason.EVICTED)
+            if room is not self.room:
+                room.give_up(seats[i].reservation)
+
     def _shares(self, key: str) -> bool:
         if self.policy.count_by is CountBy.LEASE:
             return False
         if key in self.taken:
             return True
         if self.shared is None:
-            keys = {self._key(r) for r in self.requests} | self.line.keys()
+            asked = {x.holder for x in self.line.entries.values()}
+            asked |= {(x.user_id, x.client_id) for x in self.requests}
+            keys = {seat_key(self.policy.count_by, *holder) for holder in asked}
             self.shared = self.reader.seats_held(keys)
         return key in self.shared and key not in self.emptied
 
-    def _free_seats(self) -> int:
-        if self.free is None:
+    def _room(self) -> Room:
+        """Count the pool, once, and follow what this batch has changed."""
+        if self.room is None:
             self.counted = self.reader.count()
-            self.free = self.policy.capacity - self.counted.in_use
-        return self.free
+            members = self.reader.members() if self.policy.reservations else ()
+            self.room = Room(self.policy, self.counted.in_use, members)
+            for lease in self.written.values():
+                self.room.enter(lease)
+        return self.room
 
-    def _displace(self, request: Acquire, ahead: int) -> bool:
-        """Free one seat by the policy, or by the user's own wish. True if that leaves one beyond `ahead`."""
-        if self.policy.when_full is not WhenFull.DENY:
-            while (short := ahead - self._free_seats()) >= 0 and (victims := self._victims()):
-                enough = len(victims) > short and ahead * short == 0
-                if not enough and not self._suspect_seat(victims[0]):
-                    break  # a living, idle holder is never ended in vain, nor for somebody absent
-                self._end_seat(victims[0], EndReason.EVICTED)
+    def _displace(self, request: Acquire, place: int | None, room: Room, *, short: bool) -> bool:
+        """Find a seat by the policy, or by the user's own wish, where none is free within the capacity.
+        True if there is one, be it above the capacity. `room` is what others before it leave; where one of
+        them went `short`, no living person is ended for who comes after."""
+        if self.policy.when_full is not WhenFull.DENY and (victims := self._victims()):
+            self._end_some([x for x in victims if not short or self._suspect_seat(x)], place, room)
         # Only where each lease is a seat of its own does ending one of them surely free one.
-        movable = request.takeover and self.policy.count_by is CountBy.LEASE
-        if movable and 0 <= self._free_seats() <= ahead and (own := self._own(request)):
-            self._end_seat(own[:1], EndReason.MOVED)
-            return True
-        return self._free_seats() > ahead
+        if (
+            request.takeover
+            and self.policy.count_by is CountBy.LEASE
+            and room.free(place, overdraft=True) <= 0
+        ):
+            for lease in self._own(request):
+                reservation = self._victim([lease]).reservation
+                if room.moves(place, reservation):
+                    self._end_seat([lease], EndReason.MOVED)
+                    return True
+        return room.free(place, overdraft=True) > 0
+
+    def _victim(self, leases: Sequence[Lease]) -> Victim:
+        key = leases[0].seat_key(self.policy.count_by)
+        return Victim(self._room().reservation_of_seat(key), self._suspect_seat(leases))
 
     def _victims(self) -> Sequence[Sequence[Lease]]:
         """List the reclaimable seats that this batch has not touched, in the order of taking."""
         if self.victims is None:
-            wanted = len(self.requests) + len(self.line) + max(0, -self._free_seats())
+            # With those that hold a reserved seat, and whose end may help nobody else.
+            over = max(0, self._room().in_use - self.policy.capacity)
+            wanted = len(self.requests) + len(self.line) + over + self.policy.reserved
             self.victims = list(self.reader.reclaimable(wanted))
         self.victims = [
             leases
@@ -341,7 +380,7 @@ class _Decision:
         key = leases[0].seat_key(self.policy.count_by)
         self.emptied.add(key)
         self.taken.discard(key)
-        self.free = self._free_seats() + 1
+        self._room().in_use -= 1
 
     def _grant(self, request: Acquire, row: Lease | None, origin: Origin) -> Lease:
         claimed = request.resume.fence if request.resume else 0
@@ -362,12 +401,18 @@ class _Decision:
             origin=origin,
             session_id=request.session_id,
             device=request.device,
+            overdraft=row.overdraft if row and row.live(self.now) else self.overdrawn,
+            member_of=request.member_of,
         )
         suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
         lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
         self._write(lease)
         entry = self.line.leave(request)
-        waited = {} if entry is None else {"waited": max(0, self.now - entry.since)}
+        data: dict[str, int] = {"fence": lease.fence} | (
+            {"overdraft": True} if lease.overdraft else {}
+        )
+        if entry is not None:
+            data["waited"] = max(0, self.now - entry.since)
         self._event(
             Event(
                 kind={
@@ -379,7 +424,7 @@ class _Decision:
                 subject=lease.id,
                 user_id=lease.user_id,
                 client_id=lease.client_id,
-                data={"fence": lease.fence, **waited},
+                data=data,
             )
         )
         return lease
@@ -396,22 +441,27 @@ class _Decision:
             self.line.leave(request)
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
         else:
-            free, counted = self._free_seats(), self.counted
+            room, counted = self._room(), self.counted
+            place = reservation_of(self.policy, request)
             suspect = max(0, counted.suspect - self.restored) if counted else 0
             reclaims = self.policy.when_full is not WhenFull.DENY
             tentative = request.tentative and reclaims and suspect > 0
             waits = request.wait and not tentative
-            entry, news = self.line.enter(request) if waits else (None, not tentative)
+            name = None if place is None else self.policy.reservations[place].name
+            entry, news = self.line.enter(request, name) if waits else (None, not tentative)
             denied = Denied(
                 reason=reason,
                 at=self.now if counted is None or counted.at is None else counted.at,
                 limit=self.policy.capacity,
-                in_use=self.policy.capacity - free,
+                in_use=room.in_use,
                 suspect=suspect,
                 retry_after=self._next_free_in(),
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
                 evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
                 tentative=tentative,
+                overdraft=self.policy.overdraft,
+                reserved=self.policy.reserved,
+                reserved_free=room.kept_from(place),
                 waiting=len(self.line),
                 entry=entry,
                 position=0 if entry is None else self.line.position(entry),
@@ -440,8 +490,9 @@ class _Decision:
     def _write(self, lease: Lease) -> None:
         self.written[lease.holder] = lease
         self.rows[lease.holder] = lease
-        if self.policy.count_by is not CountBy.LEASE:
-            self.line.seat_changed()
+        if self.room is not None:
+            enter = self.room.enter if lease.live(self.now) else self.room.leave
+            enter(lease)
 
     def _event(self, event: Event) -> None:
         self.events.append(event)

@@ -16,14 +16,14 @@ top-level keys, merged key by key so that parallel requests lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
 from msgspec import Struct, field
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND
 from sojourn.device import Device
@@ -163,12 +163,27 @@ class Session(Struct, frozen=True, kw_only=True):
     device: Device | None = None
     level: int = 1
     impersonator: str | None = None
+    label: str | None = None  # what its user calls the device
+    last_device: Device | None = None  # what it was last used from, where that is not `device`
     at: int = 0  # the store's now when this was read
 
     @property
     def touch_due(self) -> bool:
         """Tell whether its use, at `at`, is worth writing down."""
         return self.at - self.last_used_at >= min(TOUCH_EVERY, self.idle_timeout // 10)
+
+
+def without_ips(session: Session, until: int) -> Session | None:
+    """Return a session without the addresses that were noted up to then: the device's when it began, the
+    last one with its last use. None if it holds none of those."""
+    device, last = session.device, session.last_device
+    if device is not None and device.ip is not None and session.created_at <= until:
+        device = replace(device, ip=None)
+    if last is not None and last.ip is not None and session.last_used_at <= until:
+        last = replace(last, ip=None)
+    if device is session.device and last is session.last_device:
+        return None
+    return replace(session, device=device, last_device=last)
 
 
 def check_size(encoded: bytes) -> bytes:
@@ -239,12 +254,14 @@ class Check(_Secretive, frozen=True):
     `adopted`: it is the token of a system that was here before us, so it has no checksum of ours; only
     a session that was taken over from there can answer to it.
     `signed`: it came under a signature of ours that was verified, so its checksum tells nothing more.
+    `describe`: says what the request comes from; asked when its use is written down.
     """
 
     token: str
     touch: bool = True
     adopted: bool = False
     signed: bool = False
+    describe: Callable[[], Device] | None = None
 
 
 class Begin(Struct, frozen=True, kw_only=True):
@@ -287,6 +304,14 @@ class Rotate(_Secretive, frozen=True, kw_only=True):
     level: int | None = None
     token: str | None = None
     idempotency: IdempotencyKey | None = None
+
+
+class Rename(Struct, frozen=True, kw_only=True):
+    """What a user calls the device of one of their sessions; None: as it says itself."""
+
+    id: str
+    user_id: str
+    label: str | None
 
 
 class End(Struct, frozen=True, kw_only=True):

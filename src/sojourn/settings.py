@@ -60,6 +60,7 @@ class JwtIssuer(Struct, frozen=True, kw_only=True):
     license_id: str | None = None  # every user of this issuer is under this license; or
     license_claim: str = "license_id"  # the claim that names it
     user_claim: str = "sub"
+    group_claim: str | None = None  # names the user's groups, for which seats may be reserved
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
 
 

@@ -14,6 +14,8 @@ S4. A limit counts the user's live sessions, the new one included. Impersonators
 S5. Past the limit, END_OLDEST ends those created first ("session_limit", by "system:limit"). Otherwise
     nothing begins and nothing ends, and the newest SHOWN_MAX are shown.
 S6. A session is created after every cutoff of its user and of everybody, wherever the clock stands.
+S7. The name that its user gave the device of that session (S1) stays with the new one, if it was the same
+    user's, and neither is an impersonator's: the same browser goes on.
 
 A session is gone:
 G1. It was ended.
@@ -113,6 +115,12 @@ def is_limited(new: SignIn) -> bool:
 def inherits(new: SignIn, replaced: Owned) -> bool:
     """Tell whether S2 keeps the data of the session that is replaced."""
     return replaced.user_id in (None, new.user_id) and replaced.impersonator is None
+
+
+def keeps_label(new: SignIn, replaced: Owned) -> bool:
+    """Tell whether S7 keeps the name of the device of the session that is replaced."""
+    mine = new.user_id is not None and replaced.user_id == new.user_id
+    return mine and new.impersonator is None and replaced.impersonator is None
 
 
 def leaving(

@@ -17,11 +17,12 @@ durable unless the store was opened otherwise. `sojourn.testing` holds every sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from sojourn.device import NO_DEVICES, Device
 from sojourn.event import Event
 from sojourn.finding import Finding
 from sojourn.idempotency import IdempotencyKey, Repeated
@@ -163,9 +164,19 @@ class Store(Protocol):
         if the data of one is no JSON, or would be too much (`DATA_MAX`).
         """
 
-    def touch(self, ids: Sequence[str]) -> list[bool]:
+    def touch(
+        self, ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES
+    ) -> list[bool]:
         """Mark live sessions as used now: `last_used_at` and `idle_at` move forward only, `idle_at`
-        never past `expires_at`. False where there is no live session."""
+        never past `expires_at`. False where there is no live session.
+
+        `last_devices`: what some of these were used from, by their ids, for `Session.last_device`; for
+        the others that stays as it is. Its address is forgotten as a device's is, counted from the last
+        use."""
+
+    def rename(self, session_id: str, *, user_id: str, label: str | None) -> bool:
+        """Call the device of a live session of this user so; None: as it says itself. False where there is
+        no such session. Raises InvalidInput for a name that cannot be read: see `device.check_label`."""
 
     def rotate(
         self,

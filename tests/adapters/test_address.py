@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.adapters.django_project import OURS  # isort: skip
 
@@ -61,6 +65,11 @@ def test_an_engine_of_postgresql(empty_postgres: str) -> None:
         (redis.Redis("db.example", 6380, 2), "redis://db.example:6380/2"),
         (redis.Redis(host="::1", password="p@ss/w"), "redis://:p%40ss%2Fw@[::1]:6379/0"),
         (redis.Redis.from_url("rediss://u:p@h/1"), "rediss://u:p@h:6379/1"),
+        (redis.asyncio.Redis(host="h", db=4), "redis://h:6379/4"),
+        (
+            redis.Redis("h", ssl=True, ssl_ca_certs="/ca.pem", ssl_cert_reqs="none"),
+            "rediss://h:6379/0?ssl_cert_reqs=none&ssl_ca_certs=%2Fca.pem",
+        ),
         (
             redis.Redis(unix_socket_path="/run/redis.sock", db=3),
             "redis+unix:///run/redis.sock?db=3",
@@ -77,7 +86,97 @@ def test_what_nobody_else_can_connect_to_is_refused(store: Any) -> None:
         open_desk(store, secret=SECRET)
 
 
+def test_what_an_engine_connects_with_comes_along(tmp_path: Path) -> None:
+    """Beside its URL, of sync and async engines: nothing of it is lost without a word."""
+    pg = "postgresql+psycopg://u:p@h/app?sslmode=verify-full"
+    engine = create_engine(pg, connect_args={"sslrootcert": "/ca.pem", "connect_timeout": 9})
+    url = "postgresql://u:p@h/app?sslmode=verify-full&connect_timeout=9&sslrootcert=%2Fca.pem"
+    assert make_url(address_of(engine) or "") == make_url(url)
+    later = create_async_engine(
+        "postgresql+psycopg://u:p@h/app", connect_args={"sslmode": "require"}
+    )
+    assert address_of(later) == "postgresql://u:p@h/app?sslmode=require"
+    secure = create_engine("mysql+pymysql://u:p@h/app", connect_args={"ssl": {"ca": "/ca.pem"}})
+    assert address_of(secure) == "mysql://u:p@h/app?ssl_ca=%2Fca.pem"
+    waits = create_engine(f"sqlite:///{tmp_path}/a.db", connect_args={"timeout": 30})
+    assert address_of(waits) == f"sqlite:///{tmp_path}/a.db"
+
+
+def opened_by_the_application(*_: Any) -> Any:
+    raise AssertionError("nobody connects here")
+
+
+def engine_with_tokens() -> Any:
+    engine = create_engine("postgresql+psycopg://u@h/app")
+
+    @event.listens_for(engine, "do_connect")
+    def token(_dialect: Any, _record: Any, _args: Any, params: Any) -> None:
+        params["password"] = "of a quarter of an hour"
+
+    return engine
+
+
+class Credentials(redis.CredentialProvider):
+    def get_credentials(self) -> tuple[str, str]:
+        return "u", "p"
+
+
+def behind_sentinel() -> Any:
+    sentinel: Any = redis.Sentinel
+    return sentinel([("s", 26379)]).master_for("main")
+
+
+class OwnConnection(redis.Connection):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: create_engine("postgresql+psycopg://h/a", creator=opened_by_the_application),
+            "The engine opens its connections with a creator of the application's own.",
+        ),
+        (
+            lambda: create_engine("sqlite:////x.db", creator=opened_by_the_application),
+            "The engine opens its connections with a creator of the application's own.",
+        ),
+        (engine_with_tokens, "decided by a listener of do_connect"),
+        (
+            lambda: create_engine("mysql+pymysql://h/a", connect_args={"ssl": object()}),
+            "The engine connects with 'ssl', which cannot be said in a store's URL.",
+        ),
+        (
+            lambda: create_engine("mysql+pymysql://h/a", connect_args={"ssl": {"ctx": "secret"}}),
+            "The engine connects with 'ssl.ctx'",
+        ),
+        (
+            lambda: create_engine("sqlite:///file:x.db?uri=true"),
+            "The engine connects with 'uri'",
+        ),
+        (
+            lambda: redis.Redis(credential_provider=Credentials()),
+            "The client connects with credential_provider.",
+        ),
+        (
+            lambda: redis.Redis(connection_pool=redis.ConnectionPool(OwnConnection, host="h")),
+            "The client connects with connections of its own, OwnConnection.",
+        ),
+        (
+            behind_sentinel,
+            "Sessions cannot be kept by a client of several servers.",
+        ),
+    ],
+)
+def test_what_would_be_lost_is_refused(make: Callable[[], Any], says: str) -> None:
+    """By its name, and never with its value."""
+    with pytest.raises(SettingsError, match=re.escape(says)) as refused:
+        open_desk(make(), secret=SECRET)
+    assert "secret" not in str(refused.value)
+
+
 PG = "django.db.backends.postgresql"
+MYSQL = "django.db.backends.mysql"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +195,22 @@ PG = "django.db.backends.postgresql"
         ),
         ({"ENGINE": PG, "NAME": "app", "HOST": "/run/pg"}, "postgresql:///app?host=/run/pg"),
         ({"ENGINE": PG, "NAME": "a b", "HOST": "::1"}, "postgresql://[::1]/a%20b"),
-        ({"ENGINE": "django.db.backends.mysql", "NAME": "a", "HOST": "h"}, "mysql://h/a"),
+        (
+            {
+                "ENGINE": PG,
+                "NAME": "a",
+                "HOST": "h",
+                "OPTIONS": {"sslmode": "require", "pool": True},
+            },
+            "postgresql://h/a?sslmode=require",
+        ),
+        ({"ENGINE": PG, "NAME": "a", "HOST": "h", "OPTIONS": {"assume_role": "r"}}, None),
+        ({"ENGINE": MYSQL, "NAME": "a", "HOST": "h"}, "mysql://h/a"),
+        (
+            {"ENGINE": MYSQL, "NAME": "a", "HOST": "h", "OPTIONS": {"ssl": {"ca": "/ca.pem"}}},
+            "mysql://h/a?ssl_ca=/ca.pem",
+        ),
+        ({"ENGINE": MYSQL, "NAME": "a", "HOST": "h", "OPTIONS": {"ssl_mode": "REQUIRED"}}, None),
         ({"ENGINE": "django.db.backends.sqlite3", "NAME": Path("/x/y.db")}, "sqlite:////x/y.db"),
         ({"ENGINE": "django.db.backends.oracle", "NAME": "a"}, None),
         ({"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, None),

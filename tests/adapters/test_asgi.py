@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.desk import Desk
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
+from sojourn.device import NO_DEVICES, Device
 from sojourn.errors import StoreUnavailable
 from sojourn.service.request_session import Rules
 from sojourn.service.sessions import SessionService
@@ -297,9 +298,9 @@ def test_touches_are_throttled(browser: TestClient, watched: Watched, clock: Man
     touched: list[int] = []
     touch = watched.store.touch
 
-    def spy(ids: Sequence[str]) -> list[bool]:
+    def spy(ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES) -> list[bool]:
         touched.append(len(ids))
-        return touch(ids)
+        return touch(ids, last_devices)
 
     watched.store.touch = spy  # type: ignore[method-assign]  # a spy
     for _ in range(10):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,12 +17,14 @@ from django.test import override_settings
 from django.urls import path
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from flask import Flask, Response, stream_with_context
 from starlette.websockets import WebSocketDisconnect
 from tests.adapters.asgi_site import DEADLINE, World, application
 from tests.adapters.django_project import AUTH, OURS
 
 from sojourn.adapters import over
 from sojourn.adapters.asgi import SessionMiddleware
+from sojourn.adapters.flask import Sojourn, visit
 from sojourn.errors import Overloaded, StoreUnavailable
 from sojourn.session import Begin, Begun, End, Gone, GoneReason, Save, Timeouts
 
@@ -213,3 +217,71 @@ def test_event_loops_that_have_closed_are_let_go() -> None:
         asyncio.run(scenario())
     gc.collect()
     assert sum(each() is not None for each in loops) <= 1  # the last, until there is another
+
+
+def flask_site(world: World) -> Any:
+    app = Flask(__name__)
+    Sojourn(app, desk=world.desk)
+
+    @app.post("/login")
+    def login() -> str:
+        visit.begin("ann")
+        return "in"
+
+    @app.get("/stream")
+    def stream_() -> Response:
+        def body() -> Iterator[str]:
+            assert visit.wait_over(timeout=0) is None
+            yield "open "
+            gone = visit.wait_over(timeout=DEADLINE)
+            yield gone.end_reason or gone.reason.value if gone else "too late"
+
+        return Response(stream_with_context(body()))
+
+    return app.test_client()
+
+
+def test_a_stream_of_flasks_ends_with_its_session() -> None:
+    """In a thread, which waits for it; the one that looks at the store ends with the last who waits."""
+    world = World()
+    client = flask_site(world)
+    client.post("/login")
+    answer = client.get("/stream", buffered=False)
+    pieces = answer.iter_encoded()
+    assert next(pieces) == b"open "
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(world.service.end, [End(user_id="ann", reason="signed_out_elsewhere")])
+        assert next(pieces) == b"signed_out_elsewhere"
+        ended.result(DEADLINE)
+    looking = [each for each in threading.enumerate() if each.name == "sojourn-over"]
+    for each in looking:
+        each.join(DEADLINE)
+        assert not each.is_alive()
+
+
+def test_many_threads_wait_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look serves all; each is told its own; who has waited long enough goes on; there is a limit."""
+    world = World()
+    asked: list[int] = []
+    real = world.service.gone
+
+    def gone(ids: Any) -> Any:
+        asked.append(len(ids))
+        return real(ids)
+
+    monkeypatch.setattr(world.service, "gone", gone)
+    ids = [begin(world) for _ in range(20)]
+    endings = world.desk.endings
+    assert endings.wait(ids[0], 0.01) is None
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(endings.wait, each, DEADLINE) for each in ids]
+        while not asked or asked[-1] < len(ids):
+            threading.Event().wait(0.01)
+        monkeypatch.setattr(over, "WAITING_MAX", 20)
+        with pytest.raises(Overloaded):
+            endings.wait(ids[0], 0)
+        for number, each in enumerate(ids):
+            world.service.end([End(ids=(each,), reason=f"end-{number}")])
+        found = [each.result(DEADLINE) for each in waiting]
+    assert [each and each.end_reason for each in found] == [f"end-{n}" for n in range(20)]
+    assert max(asked) == 20

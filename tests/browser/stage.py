@@ -69,6 +69,7 @@ class Server:
     def __init__(self, sessions: list[dict[str, Any]]) -> None:
         self.sessions = sessions
         self.message: str | None = None
+        self.can_rename = False
         self.instead: Say | None = None  # answers in the place of everything below
         self.calls: list[str] = []
         self.sockets: list[WebSocketRoute] = []
@@ -85,6 +86,12 @@ class Server:
             self.instead(route)
         elif request.method == "GET":
             self._list(route, {k: v[0] for k, v in parse_qs(split.query).items()})
+        elif request.method == "PATCH":
+            self._rename(
+                route,
+                unquote(split.path.rpartition("/")[2]),
+                str((request.post_data_json or {})["name"]),
+            )
         elif request.method == "DELETE":
             self._end(route, {unquote(split.path.rpartition("/")[2])})
         else:
@@ -99,7 +106,13 @@ class Server:
             total=len(self.sessions),
             next=str(end) if end < len(self.sessions) else None,
             message=self.message,
+            canRename=self.can_rename,
         )
+
+    def _rename(self, route: Route, session_id: str, name: str) -> None:
+        (found,) = [each for each in self.sessions if each["id"] == session_id]
+        found["name"] = name or None
+        succeed(route, data={"id": session_id, "name": found["name"]})
 
     def _end(self, route: Route, ids: set[str]) -> None:
         gone = [each for each in self.sessions if each["id"] in ids]

@@ -80,6 +80,29 @@ def test_a_session_that_ended_meanwhile(stages: Stages) -> None:
     expect(stage.part).to_contain_text("Safari on iPhone was signed out already.")
 
 
+def test_a_device_gets_a_name(stages: Stages) -> None:
+    """By keyboard; it is shown at once, the focus comes back, and a refusal is told where it was asked."""
+    stage = stages()
+    stage.server.can_rename = True
+    stage.open()
+    stage.button("Rename Safari on iPhone").press("Enter")
+    field = stage.part.get_by_role("textbox")
+    expect(field).to_be_focused()
+    stage.server.instead = partial(refuse, status=400, code="invalid", error="That is too long.")
+    field.fill("Family phone")
+    field.press("Enter")
+    expect(stage.part.get_by_role("alert")).to_have_text("That is too long.")
+    stage.server.instead = None
+    field.press("Enter")
+    expect(stage.button("Rename Family phone")).to_be_focused()
+    row = "paragraph: Safari on iPhone · Utrecht, Netherlands · 203.0.113.1"
+    expect(stage.rows().nth(1)).to_match_aria_snapshot(f"- {row}")
+    expect(field).to_have_count(0)
+    stage.button("Rename Family phone").click()
+    field.press("Escape")
+    expect(stage.button("Rename Family phone")).to_be_focused()
+
+
 def test_a_failure_is_told_where_it_was_asked(stages: Stages) -> None:
     """What could not be carried out can be tried again, at once, in the same place."""
     stage = stages().open()

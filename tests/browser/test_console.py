@@ -20,6 +20,7 @@ from tests.browser.operators import (
 )
 from tests.patient import MISSING, SLOW
 
+from sojourn.console.frame import PLACES
 from sojourn.ledger import Role
 
 Come = Callable[..., Operator]
@@ -131,10 +132,14 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
     expect(it.page.get_by_label("API key of an operator")).to_be_focused()
     it.page.keyboard.type(ADMIN)
     it.page.keyboard.press("Enter")
+    expect(it.title()).to_contain_text("seats in use.")
+    doctor = it.page.get_by_role("link", name="Doctor").first
+    doctor.focus()
+    it.page.keyboard.press("Enter")
     expect(it.title()).to_have_text("Nothing has been looked at yet.")
     expect(it.page.get_by_label("As the system").first).to_be_visible()  # a script shows it
     walked = []
-    for _ in range(6):
+    for _ in range(16):
         it.page.keyboard.press("Tab")
         walked.append(
             it.page.evaluate(
@@ -144,7 +149,8 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
     assert [each.strip() for each in walked] == [
         "Skip to the content",
         "As the system",
-        "Doctor",
+        "",  # where a person is looked for
+        *(title for _, pages in PLACES for _, title, _ in pages),
         "Sign out",
         "Run all checks",
         "sojourn doctor",
@@ -207,6 +213,7 @@ def test_without_scripts(come: Come, place: Hospital) -> None:
     it = come(scripts=False)
     place.falls_ill()
     it.show_key(place.world.keys[Role.OPERATOR])
+    it.page.get_by_role("link", name="Doctor").first.click()
     it.look()
     expect(it.check("schema.tables")).to_contain_text(
         "Copy what is readable to sessions_2025_11_22"
@@ -233,13 +240,14 @@ def test_copying(come: Come) -> None:
 
 def test_the_sheet_on_a_phone(come: Come) -> None:
     it = come(width=390).sign_in(Role.VIEWER)
-    expect(it.page.get_by_role("link", name="Doctor")).to_be_hidden()
-    it.button("Menu").click()
-    expect(it.page.get_by_role("link", name="Doctor")).to_be_visible()
+    nodes = it.page.get_by_role("link", name="Nodes")  # which has no tab of its own
+    expect(nodes).to_be_hidden()
+    it.button("More").click()
+    expect(nodes).to_be_visible()
     expect(it.page.get_by_text("API key, role viewer")).to_be_visible()
     assert it.violations() == []
     it.page.keyboard.press("Escape")
-    expect(it.page.get_by_role("link", name="Doctor")).to_be_hidden()
+    expect(nodes).to_be_hidden()
 
 
 def test_a_revoked_key_opens_nothing_any_more(come: Come, place: Hospital) -> None:

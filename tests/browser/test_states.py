@@ -71,6 +71,13 @@ def ended(stage: Stage) -> None:
     stage.button("Sign out").click()
 
 
+def naming(stage: Stage) -> None:
+    stage.server.can_rename = True
+    stage.server.sessions[0] |= {"name": "Family phone", "lastLocation": "Paris, France"}
+    stage.open()
+    stage.button("Rename Family phone").click()
+
+
 def reauth(stage: Stage) -> None:
     asking(stage)
     stage.server.instead = partial(
@@ -232,6 +239,16 @@ STATES: dict[str, tuple[Callable[[Stage], Any], list[str]]] = {
             'button "Sign out Safari on iPhone"',
         ],
     ),
+    "naming": (
+        naming,
+        [
+            "text: Family phone",
+            "paragraph: Safari on iPhone · Utrecht, Netherlands · 203.0.113.1 · Last used from Paris, France",
+            'textbox "Name for Safari on iPhone": Family phone',
+            'button "Cancel"',
+            'button "Save"',
+        ],
+    ),
     "signed out meanwhile": (
         signed_out_meanwhile,
         [
@@ -350,7 +367,9 @@ def test_a_page_in_another_language_mixes_none(stages: Stages) -> None:
 
 def test_rows_are_low_on_a_phone(stages: Stages) -> None:
     """Three lines and a button: the rest of a session opens."""
-    stage = stages(width=390).open()
+    stage = stages(width=390)
+    stage.server.can_rename = True
+    stage.open()
     expect(stage.rows().nth(1)).to_be_visible()
     heights = stage.rows().evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
     assert max(heights) <= 120

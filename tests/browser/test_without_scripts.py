@@ -30,6 +30,7 @@ ROWS = """
 - list:
   - listitem:
     - text: Chrome on Windows This device
+    - link "Rename Chrome on Windows": Rename
     - paragraph: Amsterdam, Netherlands · 203.0.113.7
     - time: Active now
     - text: /\\(.+ UTC\\)/
@@ -40,6 +41,7 @@ ROWS = """
     - link "Sign out Chrome on Windows": Sign out
   - listitem:
     - text: Sojourn extension in Edge 1 seat in use
+    - link "Rename Sojourn extension in Edge": Rename
     - time: Active just now
     - text: /\\(.+ UTC\\)/
     - time: Signed in just now
@@ -136,6 +138,16 @@ def signed_out_meanwhile(ann: Person) -> None:
         ended = http.post("/api/sessions/end", json={"userId": ann.user})
     assert ended.status_code == 200, ended.text
     press(ann, "Sign out")
+
+
+def naming(ann: Person) -> None:
+    follow(ann, "Rename Chrome on Windows")
+
+
+def named(ann: Person) -> None:
+    naming(ann)
+    ann.page.get_by_role("textbox").fill("Office")
+    press(ann, "Save")
 
 
 def many(ann: Person) -> None:
@@ -245,6 +257,24 @@ STATES: dict[str, tuple[Callable[[Person], None], list[str]]] = {
             'link "Sign in"',
         ],
     ),
+    "naming": (
+        naming,
+        [
+            'heading "What do you call Chrome on Windows?" [level=1]',
+            "paragraph: Chrome on Windows · Amsterdam, Netherlands · 203.0.113.7",
+            'textbox "Name"',
+            'link "Cancel"',
+            'button "Save"',
+        ],
+    ),
+    "named": (
+        named,
+        [
+            "status:\n  - paragraph: Chrome on Windows is called Office now.",
+            "paragraph: Chrome on Windows · Amsterdam, Netherlands · 203.0.113.7",
+            'link "Sign out Office"',
+        ],
+    ),
     "many": (many, ["paragraph: Showing 20 of 23", 'link "Show older"']),
     "continued": (continued, ["paragraph: 3 more of 23", 'link "Newest first"']),
     "not set up": (
@@ -284,7 +314,7 @@ def test_devices_of_one_name_are_told_apart(chromium: Browser, server: Served) -
         eve.sign_in("eve", PHONE | ({"place": place} if place else {}))
     eve.sign_in("eve", LAPTOP)
     eve.page.goto(PAGE)
-    links = eve.page.get_by_role("listitem").get_by_role("link")
+    links = eve.page.get_by_role("listitem").get_by_role("link", name="Sign out")
     labels = links.evaluate_all("all => all.map((e) => e.ariaLabel)")
     assert len(labels) == len(set(labels)) == 6
     assert f"Sign out {PHONE['name']}, Lisbon" in labels

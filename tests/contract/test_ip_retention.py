@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.clock import DAY, ManualClock
 from sojourn.device import Device
@@ -47,3 +48,46 @@ def test_a_sweep_forgets_old_addresses(kind: str, request: pytest.FixtureRequest
         told = news(store, 0, EventKind.SESSION_NEW_DEVICE)
         assert len(told) == 3
         assert not any("ip" in event.data for event in told)
+
+
+@pytest.mark.parametrize(
+    "kind", ["memory", "valkey_url", "sqlite_url", "postgres_url", "mariadb_url"]
+)
+def test_the_last_address_is_forgotten_after_the_last_use(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """The address of a sign-in goes two days after that, the last one two days after the last use, however
+    old the session is. The rest of both devices stays."""
+    url = "memory:" if kind == "memory" else str(request.getfixturevalue(kind))
+    migrate(url)
+    clock = ManualClock()
+    train = replace(PHONE, ip="198.51.100.9", place="Train")
+    with closing(open_store(url, clock=clock, ip_retention=2 * DAY)) as store:
+
+        def ips() -> list[str | None]:
+            found = present(store, "a")
+            assert found.device is not None
+            assert found.last_device is not None
+            assert (found.device.name, found.last_device.place) == (PHONE.name, "Train")
+            return [found.device.ip, found.last_device.ip]
+
+        sign_in(store, "a", device=PHONE, lifetime=90 * DAY, idle_timeout=90 * DAY)
+        sign_in(store, "none", lifetime=90 * DAY, idle_timeout=90 * DAY)
+        clock.advance(milliseconds=DAY)
+        store.touch(["a", "none"], {"a": train})
+        assert store.sweep().ips_forgotten == 0
+        clock.advance(milliseconds=DAY)
+        assert store.sweep().ips_forgotten == 1
+        assert ips() == [None, train.ip]
+        store.touch(["a"])
+        clock.advance(milliseconds=DAY)
+        assert store.sweep().ips_forgotten == 0
+        clock.advance(milliseconds=DAY)
+        assert store.sweep().ips_forgotten == 1
+        assert ips() == [None, None]
+        assert store.sweep().ips_forgotten == 0
+        store.touch(["a", "none"], {"a": train, "none": train})
+        assert ips() == [None, train.ip]
+        clock.advance(milliseconds=2 * DAY)
+        assert store.sweep().ips_forgotten == 2
+        assert ips() == [None, None]

@@ -17,6 +17,7 @@ from sojourn.lease import Acquire, Denied, Lease
 from sojourn.session import Gone, Save, Session
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.stores.open import open_store
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.store import SqlStore
@@ -93,7 +94,7 @@ class LosesWrites(MemoryStore):
 class Oversells(MemoryStore):
     def acquire(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
         for each in requests:
-            self._leases.get(each.pool_id, {}).clear()
+            self._leases[each.pool_id] = LeaseRows()
         return super().acquire(requests)
 
 

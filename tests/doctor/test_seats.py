@@ -16,7 +16,7 @@ from sojourn.doctor.seats import SeatExaminer, contradictions
 from sojourn.finding import Verdict
 from sojourn.lease import EndReason, LeaseFilter
 from sojourn.ledger import Ledger, SweepRun
-from sojourn.license import License, Policy
+from sojourn.license import License, Policy, Reservation
 from sojourn.seating import _Decision
 from sojourn.service.licenses import Licenses
 from sojourn.store import Action, Store
@@ -226,6 +226,31 @@ def test_more_holders_than_seats(world: World) -> None:
     found = world.wrong()
     assert set(found) == {"seats.capacity"}
     assert found["seats.capacity"].evidence == (f"{world.pool}: 3 of 2",)
+
+
+def test_an_overdraft_is_no_fault(world: World) -> None:
+    """Seats above the capacity that the policy grants are none too many; one more is."""
+    policy = Policy(capacity=2, overdraft=1)
+    world.licenses.set_feature(world.license, "editor", policy, actor="test")
+    for n in range(3):
+        take(world.store, f"user {n}", pool_id=world.pool)
+    assert world.wrong() == {}
+    world.licenses.set_feature(world.license, "editor", Policy(capacity=1, overdraft=1), actor="t")
+    assert world.wrong()["seats.capacity"].evidence == (f"{world.pool}: 3 of 1, and 1 above",)
+
+
+def test_who_may_not_have_a_reserved_seat_is_refused_rightly(
+    world: World, clock: ManualClock
+) -> None:
+    """Though a ghost sits in that seat."""
+    kept = (Reservation(name="kept", seats=1, users=("ghost",)),)
+    policy = Policy(capacity=2, reservations=kept)
+    world.licenses.set_feature(world.license, "editor", policy, actor="test")
+    take(world.store, "ghost", pool_id=world.pool)
+    clock.advance(milliseconds=policy.suspect_after_ms + policy.linger + SECOND)
+    take(world.store, "ann", pool_id=world.pool)
+    assert refused(world.store, "bob", pool_id=world.pool).suspect == 1
+    assert "seats.denials" not in world.wrong()
 
 
 def test_sweeps_that_stopped_or_fail(world: World, clock: ManualClock) -> None:

@@ -138,6 +138,32 @@ def test_operators_manage_licenses_and_features(folder: Path) -> None:
     run(folder, "license", "show", license_id, code=4)
 
 
+def test_operators_reserve_seats_and_allow_an_overdraft(folder: Path) -> None:
+    """Both are set, seen and taken back; what a change does not name stays."""
+    license_id, key = make_license(folder, "editor=2")
+    change = ("feature", "set", license_id, "editor")
+    told = run(
+        folder, *change, "--overdraft", "1", "--reserve", "support=1:user=sue,kind=desktop"
+    ).stdout
+    assert "editor: 1 seat above the capacity may be granted." in told
+    assert "editor: 1 reserved as support for user sue, kind desktop." in told
+    kept = run_json(folder, *change, "--capacity", "1")
+    assert (kept["capacity"], kept["overdraft"]) == (1, 1)
+    assert kept["reservations"] == [
+        {"name": "support", "seats": 1, "users": ["sue"], "kinds": ["desktop"]}
+    ]
+    with holder(folder, key, "ann") as ann:
+        ann.wait_state("safe")
+        assert "active, overdraft" in run(folder, "seats", "list", "--license", license_id).stdout
+        stats = run(folder, "seats", "stats", license_id).stdout
+        assert "editor: 1 seat above the capacity, held or reserved, of 1 that may be." in stats
+        assert "editor: 1 seat reserved for support, 0 in use by them." in stats
+    assert run_json(folder, *change, "--reserve", "none")["reservations"] == []
+    wrong = run(folder, *change, "--reserve", "support", code=2).stderr
+    assert "--reserve was not understood" in wrong
+    assert "support=2:user=ann" in wrong
+
+
 def test_keys_and_their_roles(folder: Path) -> None:
     """A viewer reads and changes nothing; a revoked key does neither."""
     assert "sja_" in run(folder, "key", "create", "robot", "--role", "app").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -243,6 +244,29 @@ class TestNews:
                 assert heard(client)["reason"] == "session_ended"
                 assert close_code(client) == 4410
         eventually(lambda: feature.state() == "ended", "the end of the lease")
+
+    def test_idle_holder_is_told_that_its_seat_is_needed(
+        self, server: Served, http: httpx.Client
+    ) -> None:
+        """Somebody was refused: whose person does nothing may give the seat back; others hear nothing."""
+        feature = Feature(server, http, **{**SLOW, "capacity": 2})
+        with (
+            attend(server, feature.take("ann")["token"]) as idle,
+            attend(server, feature.take("bob")["token"]) as busy,
+        ):
+            heard(idle)
+            heard(busy)
+            idle.send('{"type": "beat", "idleFor": 300}')
+            busy.send('{"type": "beat", "idleFor": 1}')
+
+            def told() -> Any:
+                assert feature.ask("cid").status_code == 409
+                with contextlib.suppress(TimeoutError):
+                    return json.loads(idle.recv(timeout=1))
+
+            assert eventually(told) == {"type": "needed"}
+            with pytest.raises(TimeoutError):
+                busy.recv(timeout=1)
 
     def test_policy_is_told(self, server: Served, http: httpx.Client) -> None:
         feature = Feature(server, http, **USUAL)

@@ -205,7 +205,11 @@ def facts(op: str, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any]]:
         "resumable": body.get("resumable"),
     }
     if exchange.status == 409:
-        said |= {"used": body.get("inUse"), "limit": body.get("limit")}
+        said |= {
+            "used": body.get("inUse"),
+            "limit": body.get("limit"),
+            "kept": body.get("reservedFree"),
+        }
     if body.get("status") != exchange.status or not isinstance(body.get("code"), str):
         said["malformed"] = "problem"
     return body, said

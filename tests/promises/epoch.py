@@ -24,6 +24,7 @@ from tests.promises.clients import DRAIN, Plan
 from tests.promises.history import Facts, Pool, Window
 from tests.promises.nemesis import LONGEST, Nemesis, possible
 from tests.promises.people import GRACE
+from tests.promises.seats import contender
 from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
@@ -184,6 +185,9 @@ class Epoch:
                 linger=pace.linger,
                 heartbeat=pace.heartbeat,
                 reclaims=number % 3 != 2,
+                overdraft=int(number % 3 == 1),
+                reserved=int(number % 3 == 1),
+                kept_for=(contender(number, 0),) if number % 3 == 1 else (),
             )
             for number, name in enumerate(hot)
         }

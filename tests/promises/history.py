@@ -58,6 +58,18 @@ class Pool:
     linger: float
     heartbeat: float
     reclaims: bool = True
+    overdraft: int = 0  # seats above the capacity that may be granted
+    reserved: int = 0  # seats of the capacity that are kept for
+    kept_for: tuple[str, ...] = ()  # these users
+
+    @property
+    def most(self) -> int:
+        """The most seats that may be held at once."""
+        return self.capacity + self.overdraft
+
+    def is_outside(self, holder: str) -> bool:
+        """Tell whether a holder may not have what is reserved."""
+        return holder.partition("/")[0] not in self.kept_for
 
     @property
     def patience(self) -> float:

@@ -80,18 +80,21 @@ def _capacity(case: Case, ledger: Ledger) -> None:
             continue
         holding[number] = None
         holders = {ledger.grants[n].holder for n in holding}
-        if len(holders) > ledger.pool.capacity and at > told_until:
+        outside = sum(map(ledger.pool.is_outside, holders))
+        most, open_to_all = ledger.pool.most, ledger.pool.most - ledger.pool.reserved
+        if (len(holders) > most or outside > open_to_all) and at > told_until:
             told_until = at + 1.0
+            broken = "capacity" if len(holders) > most else "reserved"
             text = (
-                f"{len(holders)} clients surely held the {ledger.pool.capacity} seats of"
-                f" pool {ledger.name} at {at - case.zero:.3f}"
+                f"{len(holders)} clients surely held the {most} seats of pool {ledger.name} at"
+                f" {at - case.zero:.3f}, {outside} of them the {open_to_all} that are open to all"
             )
             evidence = []
             for n in holding:
                 grant = ledger.grants[n]
                 good = [b for b in (*grant.beats, *grant.releases) if b.fine]
                 evidence += [grant.record, *good[-1:]]
-            case.blame("capacity", text, *evidence[-12:])
+            case.blame(broken, text, *evidence[-12:])
 
 
 def _superseded_at(ledger: Ledger, grant: Grant) -> Grant | None:
@@ -273,18 +276,22 @@ def _denials(case: Case, ledger: Ledger) -> None:
         if denial.said.get("code") != "seat_limit":
             continue
         used, limit = denial.said.get("used"), denial.said.get("limit")
+        kept, above = denial.said.get("kept") or 0, ledger.pool.overdraft
         if any(start <= denial.done and denial.sent <= end for start, end in doubts):
             case.relaxed["refused while the store was in doubt after a restart"] += 1
             continue
         case.checked["denials"] += 1
-        if used is not None and limit is not None and used < limit:
-            text = f"a denial says itself that {used} of {limit} seats were in use"
+        if used is not None and limit is not None and used + kept < limit + above:
+            text = f"a denial says itself that {used} of {limit} seats were in use, {kept} kept"
             case.blame("denied-early", text, denial)
             continue
         most = possible.most(denial.sent, denial.done)
-        if most < ledger.pool.capacity:
+        open_to = ledger.pool.most
+        if ledger.pool.is_outside(denial.ask["h"]):
+            open_to -= ledger.pool.reserved
+        if most < open_to:
             text = (
-                f"a denial although at most {most} of {ledger.pool.capacity} seats of pool"
+                f"a denial although at most {most} of {open_to} seats of pool"
                 f" {ledger.name} can have been held"
             )
             case.blame("denied-early", text, *possible.holders(denial.sent), denial)

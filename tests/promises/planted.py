@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from sojourn import seating
 from sojourn.lease import Acquire, EndReason, Lease, LeaseFilter, Release, Renew, Renewal
+from sojourn.room import Room
 from sojourn.session import Gone, Save, Session
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.store import SqlStore
@@ -51,8 +52,8 @@ def lock_dropped() -> None:
 
     def find_seat(self: Any, request: Acquire) -> bool:
         found = find(self, request)
-        if found and self.free is not None:
-            self.free += 1
+        if found and self.room is not None:
+            self.room.in_use -= 1
         return found
 
     _plant(seating._Decision, "_find_seat", find_seat)
@@ -140,13 +141,13 @@ def living_evicted() -> None:
     """Who is the most silent loses the seat, alive or not."""
     displace = seating._Decision._displace
 
-    def greedy(self: Any, request: Acquire, ahead: int) -> bool:
-        if displace(self, request, ahead):
+    def greedy(self: Any, request: Acquire, place: int | None, room: Any, *, short: bool) -> bool:
+        if displace(self, request, place, room, short=short):
             return True
         for lease in self.reader.most_silent(1):
             if lease.holder not in self.written:
                 self._end_seat([lease], EndReason.EVICTED)
-        return bool(self._free_seats() > 0)
+        return bool(self._room().free(place, overdraft=True) > 0)
 
     _plant(seating._Decision, "_displace", greedy)
 
@@ -154,21 +155,31 @@ def living_evicted() -> None:
 @bug
 def refused_one_seat_early() -> None:
     """The last seat is never given."""
-    begin, free = seating._Decision.__init__, seating._Decision._free_seats
+    begin, count = seating._Decision.__init__, seating._Decision._room
 
     def init(self: Any, *arguments: Any) -> None:
         begin(self, *arguments)
         self.surely_room = False
 
-    def fewer(self: Any) -> int:
-        counted = self.free is None
-        found = free(self)
+    def fewer(self: Any) -> Room:
+        counted = self.room is None
+        found = count(self)
         if counted:
-            found = self.free = found - 1
+            found.in_use += 1
         return found
 
     _plant(seating._Decision, "__init__", init)
-    _plant(seating._Decision, "_free_seats", fewer)
+    _plant(seating._Decision, "_room", fewer)
+
+
+@bug
+def reserved_seat_sold() -> None:
+    """Whoever asks gets what is kept for others."""
+
+    def nothing(self: Room) -> list[int]:
+        return [0] * len(self.used)
+
+    _plant(Room, "_unused", nothing)
 
 
 @bug

@@ -21,6 +21,7 @@ FOUND_AS: dict[str, frozenset[str]] = {
     "answer-before-commit": frozenset({"write-lost"}),
     "living-evicted": frozenset({"living-lost"}),
     "refused-one-seat-early": frozenset({"denied-early"}),
+    "reserved-seat-sold": frozenset({"reserved"}),
     "fence-not-raised": frozenset({"fence-repeats"}),
     "save-overwrites-another-key": frozenset({"write-lost"}),
     "stale-cache": frozenset({"ended-session"}),

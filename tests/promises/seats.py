@@ -104,6 +104,15 @@ def _held(record: Record, data: dict[str, Any], pool: str, user: str, client: st
     )
 
 
+def contender(at: int, number: int) -> str:
+    """Name the user of a contender, by the place of its pool and its number there."""
+    return f"u{_contender(at, number)}"
+
+
+def _contender(at: int, number: int) -> int:
+    return 2_000 + at * 100 + number
+
+
 class Contender(Seated):
     """Asks again and again for a seat in a pool that is full."""
 
@@ -316,7 +325,7 @@ def crowd(world: World) -> list[Client]:
     for at, pool in enumerate(plan.hot):
         clients += [Stayer(world, 1_000 + at * 20 + n, pool) for n in range(plan.stayers)]
     for at, pool in enumerate(plan.hot):
-        clients += [Contender(world, 2_000 + at * 100 + n, pool) for n in range(plan.contenders)]
+        clients += [Contender(world, _contender(at, n), pool) for n in range(plan.contenders)]
     clients += [Twice(world, 3_000 + n, "desk") for n in range(plan.copies)]
     return clients
 
@@ -332,4 +341,4 @@ async def _storm(world: World, number: int, start: float, end: float, connection
     await asyncio.gather(*(one.run() for one in rushing))
 
 
-__all__ = ["Contender", "Held", "Seated", "Stayer", "crowd", "storms"]
+__all__ = ["Contender", "Held", "Seated", "Stayer", "contender", "crowd", "storms"]

@@ -98,6 +98,12 @@ class Stage:
                 "suspectAfter": pool.suspect_after,
                 "linger": pool.linger,
                 "whenFull": "reclaim_suspect" if pool.reclaims else "deny",
+                "overdraft": pool.overdraft,
+                "reservations": [
+                    {"name": "kept", "seats": pool.reserved, "users": list(pool.kept_for)}
+                ]
+                if pool.reserved
+                else [],
             }
             for name, pool in pools.items()
         }

@@ -90,6 +90,40 @@ def test_a_seat_sold_twice(history: History) -> None:
     assert history.found() == {"capacity"}
 
 
+def test_seats_above_the_capacity() -> None:
+    """As many as the overdraft, and no denial before."""
+    history = History(replace(POOL, overdraft=1))
+    history.acquire(0, "a/1", 1)
+    history.acquire(0.5, "b/1", 2)
+    history.deny(0.7, "c/1", used=2)
+    assert history.found() == set()
+    history.acquire(1, "c/1", 3)
+    assert history.found() == {"capacity"}
+    early = History(replace(POOL, overdraft=1))
+    early.acquire(0, "a/1", 1)
+    early.deny(0.7, "c/1", used=1)
+    assert early.found() == {"denied-early"}
+
+
+def test_reserved_seats() -> None:
+    """Others may not have them, and are refused while they are free; who may have them is not."""
+    kept = replace(POOL, capacity=2, reserved=1, kept_for=("vip",))
+    history = History(kept)
+    history.acquire(0, "a/1", 1)
+    history.deny(0.5, "b/1", used=2)
+    assert history.found() == set()
+    history.acquire(1, "b/1", 2)
+    assert history.found() == {"reserved"}
+    wrong = History(kept)
+    wrong.acquire(0, "a/1", 1)
+    wrong.deny(0.5, "vip/1", used=2)
+    assert wrong.found() == {"denied-early"}
+    said = History(kept)
+    told = {"code": "seat_limit", "used": 0, "limit": 2, "kept": 1}
+    said.add("acquire", 0.5, 409, {"p": "p", "h": "b/1"}, told)
+    assert said.found() == {"denied-early"}
+
+
 def test_a_silent_holder_may_lose_its_seat(history: History) -> None:
     history.acquire(0, "a", 1)
     history.acquire(6.5, "b", 2)

@@ -26,6 +26,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "living-evicted": "living-lost",
         "neighbors-answer": "wrong-session",
     },
+    "reserved-seat-sold": {"reserved-seat-sold": "reserved"},
 }
 """Bugs that do not hide each other, in one server, and as what each must be found."""
 

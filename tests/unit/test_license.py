@@ -7,14 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sojourn.clock import DAY, MINUTE, SECOND
 from sojourn.errors import InvalidInput, InvalidPolicy
 from sojourn.license import (
     CAPACITY_MAX,
     DURATION_MIN,
+    MEMBER_LENGTH_MAX,
+    MEMBERS_MAX,
+    RESERVATIONS_MAX,
     Policy,
     Pool,
+    Reservation,
     WhenFull,
     check_feature,
     pool_id,
@@ -22,6 +27,15 @@ from sojourn.license import (
 )
 
 YEAR = 365 * DAY
+
+
+def reservation(name: str = "one", **fields: Any) -> Reservation:
+    plain = Reservation(name=name, seats=1, users=("ann",))
+    return replace(plain, **fields)
+
+
+def numbered(number: int) -> Reservation:
+    return reservation(f"r{number}")
 
 
 def test_defaults_are_valid() -> None:
@@ -60,6 +74,9 @@ def test_suspicion(fields: dict[str, Any], suspect_after: int) -> None:
         {"suspect_after": 90 * SECOND},
         {"when_full": WhenFull.EVICT_IDLE, "idle_after": DURATION_MIN},
         {"max_lease": DURATION_MIN},
+        {"overdraft": CAPACITY_MAX},
+        {"reservations": (reservation(seats=1, users=("x" * MEMBER_LENGTH_MAX,) * MEMBERS_MAX),)},
+        {"capacity": RESERVATIONS_MAX, "reservations": tuple(map(numbered, range(20)))},
     ],
 )
 def test_bounds_are_allowed(fields: dict[str, Any]) -> None:
@@ -72,6 +89,17 @@ def test_bounds_are_allowed(fields: dict[str, Any]) -> None:
     [
         ({"capacity": -1}, "capacity"),
         ({"capacity": CAPACITY_MAX + 1}, "capacity"),
+        ({"overdraft": -1}, "overdraft"),
+        ({"overdraft": CAPACITY_MAX + 1}, "overdraft"),
+        ({"reservations": (reservation(seats=0),)}, "seats"),
+        ({"reservations": (reservation(seats=2),)}, "capacity"),
+        ({"reservations": (reservation("a b"),)}, "name"),
+        ({"reservations": (reservation(users=()),)}, "users"),
+        ({"reservations": (reservation(kinds=("",)),)}, "kinds"),
+        ({"reservations": (reservation(groups=("x" * (MEMBER_LENGTH_MAX + 1),)),)}, "groups"),
+        ({"capacity": 2, "reservations": (reservation(), reservation())}, "name"),
+        ({"reservations": (reservation(users=("x",) * (MEMBERS_MAX + 1)),)}, "users"),
+        ({"capacity": 99, "reservations": tuple(map(numbered, range(21)))}, "reservations"),
         ({"heartbeat_interval": DURATION_MIN - 1}, "heartbeat_interval"),
         ({"heartbeat_interval": -1}, "heartbeat_interval"),
         ({"lost_after": YEAR + 1}, "lost_after"),

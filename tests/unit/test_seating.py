@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import MINUTE, SECOND
+from sojourn.device import Device
 from sojourn.event import Event, EventKind
 from sojourn.lease import (
     Acquire,
@@ -23,10 +24,11 @@ from sojourn.lease import (
     Resume,
     seat_key,
 )
-from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
-from sojourn.line import denial_event
-from sojourn.seating import EVIDENCE_MAX, end_event, free_at, refusal, seat
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, Reservation, WhenFull
+from sojourn.seat_events import denial_event, end_event
+from sojourn.seating import EVIDENCE_MAX, free_at, refusal, seat
 from sojourn.stores.memory.pool import PoolView
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.testing.builders import POOL, acquire, denied, granted, pool
 
 NOW = 1_800_000_000_000
@@ -44,10 +46,13 @@ class Table(Struct):
     def seat(self, *requests: Acquire, actor: str | None = None) -> list[Lease | Denied]:
         return self.decide(requests, actor=actor)[0]
 
+    def view(self) -> PoolView:
+        return PoolView(self.pool, self.fence, LeaseRows(self.rows.values()), NOW)
+
     def decide(
         self, requests: Sequence[Acquire], *, actor: str | None = None
     ) -> tuple[list[Lease | Denied], list[Event]]:
-        seating = seat(PoolView(self.pool, self.fence, self.rows, NOW), requests, actor=actor)
+        seating = seat(self.view(), requests, actor=actor)
         holders = [lease.holder for lease in seating.writes]
         assert len(holders) == len(set(holders)), "a holder was written twice"
         self.rows |= {lease.holder: lease for lease in seating.writes}
@@ -87,14 +92,25 @@ def table(capacity: int, *leases: Lease, **policy: Any) -> Table:
 
 USERS = ("ann", "bob", "cid")
 CLIENTS = ("1", "2", "3")
+RESERVATIONS = (
+    Reservation(name="ann", seats=1, users=("ann",)),
+    Reservation(name="staff", seats=2, groups=("staff",)),
+    Reservation(name="desks", seats=1, kinds=("desktop",)),
+)
+groups = st.sampled_from([(), (), ("staff",)])
+devices = st.sampled_from([None, None, Device(kind="desktop")])
 ages = st.sampled_from([0, 10, 59, 60, 69, 70, 71, 89, 90, 91, 500, 990, 991, 5000])
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     """Pools in any state that beats, policies and time can bring about."""
+    capacity = draw(st.integers(0, 5))
+    reserved = draw(st.lists(st.sampled_from(RESERVATIONS), unique=True, max_size=capacity // 2))
     policy = Policy(
-        capacity=draw(st.integers(0, 5)),
+        capacity=capacity,
+        overdraft=draw(st.sampled_from([0, 0, 0, 1, 2])),
+        reservations=tuple(x for x in reserved if x.seats == 1 or capacity >= 4),
         count_by=draw(st.sampled_from(CountBy)),
         when_full=draw(st.sampled_from(WhenFull)),
         idle_after=IDLE_AFTER,
@@ -112,6 +128,8 @@ def tables(draw: st.DrawFn) -> Table:
             fence=number + 1,
             end_reason=reason,
             ended_at=None if reason is None else NOW - draw(ages) * SECOND,
+            member_of=draw(groups),
+            device=draw(devices),
         )
     return Table(pool=Pool(license_id="lic_1", feature="editor", policy=policy), rows=rows)
 
@@ -131,6 +149,8 @@ def batches(draw: st.DrawFn, rows: dict[Holder, Lease]) -> list[Acquire]:
                 lease_id=f"new_{number}",
                 takeover=draw(st.integers(0, 3)) == 0,
                 resume=resume,
+                member_of=draw(groups),
+                device=draw(devices),
             )
         )
     return requests
@@ -175,9 +195,9 @@ def test_rules_of_seating(data: st.DataObject) -> None:
     fence = pool_table.fence
     answers = pool_table.seat(*requests)
     leases = [answer for answer in answers if isinstance(answer, Lease)]
-    assert len(pool_table.seats()) <= max(policy.capacity, len(seats))
+    assert len(pool_table.seats()) <= max(policy.most, len(seats))
     if pool_table.seats() - seats:
-        assert len(pool_table.seats()) <= policy.capacity
+        assert len(pool_table.seats()) <= policy.most
     fences = [fence, *(granted_lease.fence for granted_lease in leases)]
     assert fences == sorted(set(fences))
     assert all(granted_lease.live(NOW) for granted_lease in leases)
@@ -187,9 +207,10 @@ def test_rules_of_seating(data: st.DataObject) -> None:
             assert _reclaimable(old, before, policy)
     refused = [x for x in answers if isinstance(x, Denied) and x.reason is DenialReason.SEAT_LIMIT]
     for answer in refused:
-        assert answer.in_use >= answer.limit == policy.capacity
+        assert answer.limit == policy.capacity
+        assert answer.in_use + answer.reserved_free >= policy.most
         assert len(answer.evidence) >= min(EVIDENCE_MAX, answer.in_use)
-    if refused and policy.when_full is not WhenFull.DENY:
+    if refused and policy.when_full is not WhenFull.DENY and not policy.reservations:
         trusted = {
             x.seat_key(policy.count_by)
             for x in pool_table.live()
@@ -241,7 +262,7 @@ def test_room_spares_the_count() -> None:
         def count(self) -> Never:
             raise AssertionError
 
-    rows = {lease().holder: lease()}
+    rows = LeaseRows([lease()])
     answers = seat(Uncounted(pool(3), 7, rows, NOW), [acquire("bob"), acquire("cid")]).answers
     assert [granted(answer).fence for answer in answers] == [8, 9]
 

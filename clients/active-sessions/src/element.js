@@ -1,13 +1,13 @@
 /**
  * <sojourn-active-sessions>: where a person is signed in. See README.md.
  */
-import { ASK, BONE, GROUP, ROW, build, icon, line, make, parts, say, show } from "./markup.js";
+import { Asking } from "./asking.js";
+import { ASK, BONE, GROUP, NAMING, ROW, build, icon, line, make, parts, say, show } from "./markup.js";
 import { EVENTS, News } from "./news.js";
 import { ALIKE, fill, fillGroup, nameOf, placing, setTimes, tellApart } from "./rows.js";
 import { Server } from "./server.js";
 import { Words } from "./words.js";
 
-const PAGE = 50; // rows, at first
 const SKELETON_AFTER = 150; // ms
 const FRESH = 30_000; // ms for which a list will do while changes are told
 const BACKOFF = 30_000; // ms at most until the next try
@@ -31,7 +31,8 @@ export class ActiveSessions extends HTMLElement {
   #total = 0;
   #state = "";
   #reason = "";
-  #asking = null;
+  #asking = new Asking();
+  #canRename = false;
   #busy = null;
   #loaded = 0; // when
   #failures = 0;
@@ -102,15 +103,10 @@ export class ActiveSessions extends HTMLElement {
     return this.#words.text(name, values);
   }
 
-  #name(session) {
-    return nameOf(session, this.#words);
-  }
-
   // The list
 
   #page(after, signals) {
-    const limit = Math.min(200, Math.max(PAGE, this.#sessions.size)); // few clicks do
-    return this.#server.page(limit, after, signals);
+    return this.#server.page(this.#sessions.size, after, signals);
   }
 
   /** Read the list again, as far as it is shown. */
@@ -158,6 +154,7 @@ export class ActiveSessions extends HTMLElement {
     this.#next = page.next;
     this.#total = page.total ?? found.size;
     this.#reason = page.message;
+    this.#canRename = page.canRename ?? this.#canRename;
     this.#loaded = Date.now();
     this.#failures = this.#quiet = 0;
     if (this.#at.notice.classList.contains("warn")) this.#tell("");
@@ -197,35 +194,37 @@ export class ActiveSessions extends HTMLElement {
 
   /** Ask in place, about a session or (null) all others. */
   #ask(session, opener) {
-    this.#cancel();
     const values = session?.length
-      ? { n: session.length, device: this.#name(session[0]) }
+      ? { n: session.length, device: nameOf(session[0], this.#words) }
       : { n: this.#total - 1, device: this.#names.get(session?.id) };
     const what = !session ? "askOthers" : session.length ? "askAll" : session.isCurrent ? "askHere" : "ask";
-    const ask = (this.#asking = parts(make(ASK)));
+    const ask = this.#asking.open(ASK, opener, this.#words);
     say(ask.question, this.#text(what, values));
     ask.question.after(" ");
     const seats = session?.seats ? this.#text("askSeats", { n: session.seats }) : "";
     say(ask.effect, `${this.#text(`${what}Effect`, values)} ${seats}`);
-    say(ask.cancel, this.#text("cancel"));
     say(ask.go, this.#text("signOut"));
-    ask.opener = opener;
-    ask.cancel.onclick = () => this.#cancel(opener);
     ask.go.onclick = () => this.#end(session, ask);
-    ask.root.onkeydown = ({ key }) => {
-      if (key === "Escape") this.#cancel(opener);
-    };
-    opener.ariaExpanded = "true";
-    opener.closest(".row, header").after(ask.root);
     ask.cancel.focus();
   }
 
-  #cancel(focus) {
-    if (!this.#asking) return;
-    this.#asking.root.remove();
-    this.#asking.opener.ariaExpanded = "false";
-    this.#asking = null;
-    focus?.focus();
+  /** Ask in place what a device is to be called. */
+  #rename({ id, name, device }, opener) {
+    const ask = this.#asking.open(NAMING, opener, this.#words);
+    say(ask.question, this.#text("nameOf", { device: device || this.#text("unknownDevice") }));
+    say(ask.go, this.#text("save"));
+    ask.name.value = name ?? "";
+    ask.root.onsubmit = async (event) => {
+      event.preventDefault();
+      try {
+        await this.#server.rename(id, ask.name.value);
+      } catch ({ status, body }) {
+        return status === 401 ? this.#leave("") : say(ask.effect, body.error || this.#text("failed"));
+      }
+      this.#asking.close(opener);
+      return this.refresh();
+    };
+    ask.name.focus();
   }
 
   async #end(session, ask) {
@@ -247,7 +246,7 @@ export class ActiveSessions extends HTMLElement {
       words = this.#text("doneBefore", { device });
     }
     if (session?.isCurrent) return this.#leave("signed_out");
-    this.#cancel(this.#at.refresh);
+    this.#asking.close(this.#at.refresh);
     const ids = [...this.#sessions.keys()];
     const left = [...this.#sessions].filter(([id, each]) => (session ? id !== session.id : each.isCurrent));
     this.#total = session ? this.#total - 1 : left.length;
@@ -263,7 +262,7 @@ export class ActiveSessions extends HTMLElement {
       const ended = await this.#server.endEach(sessions);
       this.#emit("ended", { ended });
       this.#news.tell();
-      this.#cancel(this.#at.refresh);
+      this.#asking.close(this.#at.refresh);
       this.#tell(this.#text("doneOthers", { n: ended }));
     } catch (fault) {
       if (fault.status === 401) return this.#leave("");
@@ -412,7 +411,7 @@ export class ActiveSessions extends HTMLElement {
     show(at.list, list || !state || state === "loading");
     if (list) this.#drawRows();
     else {
-      this.#cancel();
+      this.#asking.close();
       this.#rows.clear();
       this.#groups.clear();
       at.list.replaceChildren(...(state === "loading" ? [0, 1, 2].map(() => make(BONE)) : []));
@@ -441,20 +440,20 @@ export class ActiveSessions extends HTMLElement {
       if (this.#sessions.has(id)) continue;
       const next = root.nextElementSibling ?? root.previousElementSibling;
       if (root.contains(this.shadowRoot.activeElement)) (next?.querySelector("[part~=end]") ?? refresh).focus();
-      if (root.contains(this.#asking?.root)) this.#asking = null;
+      if (root.contains(this.#asking.now?.root)) this.#asking.now = null;
       root.remove();
       this.#rows.delete(id);
     }
     const fresh = this.#rows.size > 0;
     const all = [...this.#sessions.values()];
     this.#names = tellApart(all, this.#words, Date.now() + this.#server.skew);
-    const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => this.#name(each));
+    const kin = Map.groupBy(all.filter((each) => !each.isCurrent), (each) => nameOf(each, this.#words));
     const put = placing();
     for (const [id, session] of this.#sessions) {
       const row = this.#rows.get(id) ?? this.#row(id, fresh);
-      fill(row, session, this.#names.get(id), this.#words);
+      fill(row, session, this.#names.get(id), this.#words, this.#canRename);
       this.#time(row);
-      const alike = session.isCurrent ? [] : kin.get(this.#name(session));
+      const alike = session.isCurrent ? [] : kin.get(nameOf(session, this.#words));
       if (alike.length <= ALIKE) {
         put(list, row.root);
         continue;
@@ -472,7 +471,7 @@ export class ActiveSessions extends HTMLElement {
 
   /** Show sessions of one device as one row that opens. */
   #group(sessions) {
-    const device = this.#name(sessions[0]);
+    const device = nameOf(sessions[0], this.#words);
     let group = this.#groups.get(device);
     if (!group) {
       this.#groups.set(device, (group = parts(make(GROUP))));
@@ -488,6 +487,7 @@ export class ActiveSessions extends HTMLElement {
     const row = parts(make(ROW));
     row.root.classList.toggle("new", fresh);
     row.end.onclick = () => this.#ask(row.session, row.end);
+    row.rename.onclick = () => this.#rename(row.session, row.rename);
     this.#rows.set(id, row);
     return row;
   }

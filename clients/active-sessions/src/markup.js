@@ -47,8 +47,8 @@ export const SHELL = `<section part=panel aria-labelledby=title>
 export const ROW = `<li part=row><div class=row>
   <span class=icon part=icon></span>
   <div>
-    <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span></div>
-    <p class="dim parts wide"><bdi part=place></bdi><bdi dir=ltr part=ip></bdi></p>
+    <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span><button class=rename part="rename button"></button></div>
+    <p class="dim parts wide"><bdi part=says></bdi><bdi part=place></bdi><bdi dir=ltr part=ip></bdi><bdi part=last></bdi></p>
     <p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
   </div>
   <div class=times>
@@ -67,6 +67,10 @@ export const ASK = `<div class=ask part=confirm role=group aria-labelledby=quest
   <p><b id=question part=question></b> <span id=effect part=effect></span></p>
   <div class=actions><button part="cancel button"></button><button class=danger part="go button"></button></div>
 </div>`;
+export const NAMING = `<form class=ask part=naming>
+  <label><b part=question></b> <input part=name maxlength=64 autocomplete=off /></label> <span role=alert part=effect></span>
+  <div class=actions><button type=button part="cancel button"></button><button part="go button"></button></div>
+</form>`;
 export const BONE = `<li aria-hidden=true><div class=row><div class="icon bone"></div>
   <div><div class=bone></div><div class=bone></div></div></div></li>`;
 

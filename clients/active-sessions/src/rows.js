@@ -3,7 +3,7 @@ import { icon, say, show } from "./markup.js";
 
 export const ALIKE = 8; // sessions of one device that are shown one by one
 
-export const nameOf = (session, words) => session.device || words.text("unknownDevice");
+export const nameOf = (session, words) => session.name || session.device || words.text("unknownDevice");
 
 /** Name sessions so that no two are called the same: where needed with place, last use, sign-in, and a number. */
 export const tellApart = (all, words, now) => {
@@ -25,8 +25,9 @@ export const tellApart = (all, words, now) => {
   return new Map(all.map((each, i) => [each.id, names[i]]));
 };
 
-export const fill = (row, session, name, words) => {
-  const { kind, isCurrent, seats, location, ipAddress } = session;
+export const fill = (row, session, name, words, canRename) => {
+  const { kind, isCurrent, seats, location, ipAddress, device, lastLocation, lastIpAddress } = session;
+  const last = lastLocation || lastIpAddress;
   if (row.session?.kind !== kind) row.icon.replaceChildren(icon(kind));
   row.session = session;
   row.root.classList.toggle("current", isCurrent);
@@ -38,11 +39,16 @@ export const fill = (row, session, name, words) => {
   say(row.place, location ?? "");
   say(row.there, location ?? "");
   say(row.ip, ipAddress ?? "");
+  say(row.says, session.name ? device : "");
+  say(row.last, last && words.text("lastFrom", { place: last }));
+  show(row.rename, canRename);
+  say(row.rename, words.text("rename"));
+  row.rename.ariaLabel = words.text("renameOf", { device: name });
   say(row.end, words.text("signOut"));
   row.end.ariaLabel = words.text("signOutOf", { device: name });
 };
 
-export const setTimes = ({ session, used, begun, ends, lately, facts }, name, words, now) => {
+export const setTimes = ({ session, used, begun, ends, lately, facts, says, last }, name, words, now) => {
   const set = (time, sentence, instant) => {
     const at = new Date(instant);
     say(time, words.text(sentence, { when: words.ago(now - at, sentence) }));
@@ -56,7 +62,7 @@ export const setTimes = ({ session, used, begun, ends, lately, facts }, name, wo
   say(lately, session.isCurrent ? "" : used.textContent);
   say(facts, words.text("facts"));
   facts.ariaLabel = `${facts.textContent}: ${name}`;
-  say(facts.nextSibling, [session.ipAddress, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
+  say(facts.nextSibling, [says.textContent, session.ipAddress, last.textContent, begun.textContent, ends.textContent].filter(Boolean).join(" · "));
 };
 
 /** One row for sessions of one device. */

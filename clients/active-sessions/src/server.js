@@ -1,4 +1,5 @@
 /** The calls of /api/user/active-sessions. */
+const PAGE = 50; // rows, at first
 const TIMEOUT = 15_000; // ms for an answer
 
 export class Server {
@@ -14,11 +15,12 @@ export class Server {
   }
 
   /** Return the body of a success; throw {status, body, wait} otherwise. */
-  async ask(path, method = "GET", signals = []) {
+  async ask(path, method = "GET", signals = [], sent = undefined) {
     let response;
     try {
       response = await fetch(this.base + path, {
         method,
+        body: sent,
         headers: { Accept: "application/json", ...this.#element.headers },
         cache: "no-store",
         credentials: "include", // of another origin only where the server permits ours
@@ -36,12 +38,17 @@ export class Server {
     throw { status, body, wait: Number(headers.get("Retry-After")) || 0 };
   }
 
-  page(limit, after, signals) {
+  page(shown, after, signals) {
+    const limit = Math.min(200, Math.max(PAGE, shown)); // few clicks do
     return this.ask(`?limit=${limit}` + (after ? `&after=${encodeURIComponent(after)}` : ""), "GET", signals);
   }
 
   end(session) {
     return session ? this.ask(`/${encodeURIComponent(session.id)}`, "DELETE") : this.ask("/logout-others", "POST");
+  }
+
+  rename(id, name) {
+    return this.ask(`/${encodeURIComponent(id)}`, "PATCH", [], JSON.stringify({ name }));
   }
 
   /** End one after another; return how many were ended by it. */

@@ -21,7 +21,7 @@ from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 from sojourn.extras import need
 from sojourn.people.account import AccountPages
-from sojourn.people.calls import Answer, PersonRequest, asked
+from sojourn.people.calls import BODY_MAX, Answer, PersonRequest, asked
 from sojourn.people.pages import Look
 from sojourn.service.sessions import SessionService
 
@@ -83,13 +83,14 @@ class Mount:
         peer: str | None,
         scheme: str,
         header: Callable[[str], str | None],
+        body: bytes = b"",
     ) -> PersonRequest:
         """Read a request. `header` looks one up by its name in lower case; `path` is what follows the
-        mount's prefix."""
+        mount's prefix; of `body`, BODY_MAX bytes and one more are enough."""
         origin = desk.origin(
             peer, scheme, header("x-forwarded-for") or "", header("x-forwarded-proto") or ""
         )
-        return asked(method, path, query, header, origin)
+        return asked(method, path, query, header, origin, body=body)
 
     def respond(
         self, desk: Desk, request: PersonRequest, *, prefix: str, accept_encoding: str
@@ -105,4 +106,7 @@ class Mount:
         return self._made[1]
 
 
-__all__ = ["Account", "Mount", "make_account"]
+READ = BODY_MAX + 1
+"""Bytes of a body that `read` is given at most."""
+
+__all__ = ["READ", "Account", "Mount", "make_account"]

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from sojourn.adapters.account import Account, Mount
+from sojourn.adapters.account import READ, Account, Mount
 from sojourn.adapters.desk import Desk
 from sojourn.people.account import is_ours
 from sojourn.people.calls import LIVE, Answer, PersonRequest
@@ -37,7 +37,8 @@ class AsgiAccount:
         path = scope["path"].removeprefix(prefix)
         if not is_ours(path):
             return False
-        request, encoding = _read(self._mount, desk, scope, path)
+        body = await _body(scope, receive)
+        request, encoding = _read(self._mount, desk, scope, path, body)
         if scope["type"] == "websocket":
             if path != LIVE or not isinstance(desk.sessions, SessionService):
                 return False
@@ -73,7 +74,22 @@ class AsgiAccount:
             return live
 
 
-def _read(mount: Mount, desk: Desk, scope: Scope, path: str) -> tuple[PersonRequest, str]:
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """Read what a change says, READ bytes at most."""
+    body = b""
+    if scope.get("method") not in ("PATCH", "POST"):
+        return body
+    more = True
+    while more and len(body) < READ:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)  # of one that was cut off there is no more
+    return body[:READ]
+
+
+def _read(
+    mount: Mount, desk: Desk, scope: Scope, path: str, body: bytes
+) -> tuple[PersonRequest, str]:
     """Return what is asked, and which encodings are accepted."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
@@ -91,6 +107,7 @@ def _read(mount: Mount, desk: Desk, scope: Scope, path: str) -> tuple[PersonRequ
         peer=client[0] if client else None,
         scheme=scope.get("scheme", "http"),
         header=header,
+        body=body,
     )
     return request, header("accept-encoding") or ""
 

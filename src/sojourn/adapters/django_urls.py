@@ -19,7 +19,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
-from sojourn.adapters.account import Account, Mount, make_account
+from sojourn.adapters.account import READ, Account, Mount, make_account
 from sojourn.adapters.django_settings import lazy_desk
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import PATHS
@@ -47,6 +47,7 @@ def answer(request: HttpRequest, *, route: str, name: str = "") -> HttpResponse:
             peer=meta.get("REMOTE_ADDR"),
             scheme=request.scheme,  # Django's own word, SECURE_PROXY_SSL_HEADER included
             header=request.headers.get,
+            body=request.read(READ),
         )
         encoding = request.headers.get("Accept-Encoding", "")
         prefix = request.path.removesuffix(ours)

@@ -32,7 +32,7 @@ from msgspec.structs import replace
 from werkzeug.local import LocalProxy
 from werkzeug.wrappers import Response as AnyResponse
 
-from sojourn.adapters.account import Account, Mount, make_account
+from sojourn.adapters.account import READ, Account, Mount, make_account
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.adapters.flask_config import PREFIX, USER_KEY, FlaskTags, opener, tell_unread
 from sojourn.adapters.sync import UserVisit
@@ -121,6 +121,7 @@ def _pages(desk: LazyDesk, mount: Mount) -> Blueprint:
             peer=environ.get("REMOTE_ADDR"),
             scheme=environ.get("wsgi.url_scheme", "http"),
             header=request.headers.get,
+            body=request.stream.read(READ),
         )
         encoding = request.headers.get("Accept-Encoding", "")
         prefix = environ.get("SCRIPT_NAME", "")

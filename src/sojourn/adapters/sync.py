@@ -110,6 +110,14 @@ class SyncVisit:
         Returns at once if there is none. Signing in begins another one."""
         return self._over()
 
+    def wait_over(self, timeout: float | None = None) -> Gone | None:
+        """Block until the session is over, and return why: for sockets and streams that a thread serves.
+        None: it is not over after `timeout` seconds. Raises Overloaded if too many wait, and StoreError."""
+        visit = self.visit
+        if visit.session is None:
+            return visit.gone or Gone(reason=GoneReason.ABSENT)
+        return self._lazy.get().endings.wait(visit.session.id, timeout)
+
     async def _over(self) -> Gone:
         visit = await asyncio.to_thread(lambda: self.visit)
         if visit.session is None:

@@ -28,6 +28,7 @@ from sojourn.lease import (
     seat_key,
 )
 from sojourn.license import Pool, WhenFull
+from sojourn.room import Room, Victim, reservation_of
 from sojourn.seating import refusal
 from sojourn.store import LIST_MAX
 from sojourn.token import new_id
@@ -140,17 +141,18 @@ def adopt_seats(
 
 
 def _taken(wanted: Sequence[Wanted], store: Seats) -> list[DenialReason | None]:
-    asked = [
-        Acquire(
-            pool_id=each.pool.id,
-            user_id=each.user_id,
-            client_id=each.client_id,
-            lease_id=new_id("lse_"),
-        )
-        for each in wanted
-    ]
+    asked = [_asked(each) for each in wanted]
     answers = store.acquire(asked) if asked else []
     return [answer.reason if isinstance(answer, Denied) else None for answer in answers]
+
+
+def _asked(seat: Wanted) -> Acquire:
+    return Acquire(
+        pool_id=seat.pool.id,
+        user_id=seat.user_id,
+        client_id=seat.client_id,
+        lease_id=new_id("lse_"),
+    )
 
 
 class _Held:
@@ -174,6 +176,8 @@ class _Held:
             for lease in page:
                 self._add(lease, now)
         self._victims = self._reclaimable(now)
+        held = [lease for leases in self._seats.values() for lease in leases]
+        self._room = None if self.pool is None else Room(self.pool.policy, len(self._seats), held)
 
     def _add(self, lease: Lease, now: int) -> None:
         live = lease.live(now)
@@ -208,22 +212,42 @@ class _Held:
     def would_refuse(self, seat: Wanted, now: int) -> DenialReason | None:
         """Say why an acquire would refuse a seat, as `seating` decides; None: it would be granted."""
         why = refusal(self.pool, now)
-        if self.pool is None or why is not None:
+        if self.pool is None or self._room is None or why is not None:
             return why
-        policy = self.pool.policy
+        policy, room = self.pool.policy, self._room
         key = seat_key(policy.count_by, seat.user_id, seat.client_id)
         if key in self._seats:
             self._victims = [each for each in self._victims if each[0] != key]
             return None
-        while len(self._seats) >= policy.capacity and self._victims:
-            silent = self._victims[0][1]
-            if not silent and len(self._victims) <= len(self._seats) - policy.capacity:
-                break  # a living, idle holder is never ended in vain
-            del self._seats[self._victims.pop(0)[0]]
-        if len(self._seats) >= policy.capacity:
+        place = reservation_of(policy, _asked(seat))
+        if room.free(place) <= 0:
+            seats = [Victim(room.reservation_of_seat(one), silent) for one, silent in self._victims]
+            for i in sorted(room.to_end(place, seats), reverse=True):
+                room.in_use -= 1
+                for lease in self._seats.pop(self._victims.pop(i)[0]):
+                    room.leave(lease)
+        if room.free(place, overdraft=True) <= 0:
             return DenialReason.SEAT_LIMIT
-        self._seats[key] = []
+        room.in_use += 1
+        lease = _taken_at(now, seat)
+        room.enter(lease)
+        self._seats[key] = [lease]
         return None
+
+
+def _taken_at(now: int, seat: Wanted) -> Lease:
+    """Say what a seat would be if it were taken."""
+    return Lease(
+        id="",
+        pool_id=seat.pool.id,
+        user_id=seat.user_id,
+        client_id=seat.client_id,
+        fence=0,
+        acquired_at=now,
+        last_beat_at=now,
+        suspect_at=now,
+        expires_at=now,
+    )
 
 
 def beats_ahead(

@@ -9,12 +9,20 @@ from typing import Any, TypeVar
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
 from sojourn.api.incoming import Incoming, caller_of
+from sojourn.api.limits import read_whole
 from sojourn.api.sockets import KNOWN
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.origin import Origin
-from sojourn.people.calls import BASE, LIVE, OTHERS, PersonRequest, asked
+from sojourn.people.calls import BASE, BODY_MAX, LIVE, OTHERS, PersonRequest, asked
 from sojourn.people.live import reject
-from sojourn.people.wire import ActiveSessions, ActiveSessionsQuery, SignedOut, for_people
+from sojourn.people.wire import (
+    ActiveSessions,
+    ActiveSessionsQuery,
+    DeviceName,
+    Renamed,
+    SignedOut,
+    for_people,
+)
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
@@ -32,7 +40,7 @@ def header_of(scope: Scope) -> Callable[[str], str]:
     return lambda name: found.get(name.encode(), b"").decode("latin-1")
 
 
-def from_scope(scope: Scope) -> PersonRequest:
+def from_scope(scope: Scope, body: bytes = b"") -> PersonRequest:
     """Read an ASGI scope, of which the server has seen to proxies already."""
     client = scope.get("client")
     https = scope.get("scheme") in ("https", "wss")
@@ -43,13 +51,15 @@ def from_scope(scope: Scope) -> PersonRequest:
         scope["query_string"].decode("latin-1"),
         header_of(scope),
         Origin(https=https, ip=client[0] if client else None),
+        body=body,
     )
 
 
-async def _respond(context: Context, scope: Scope, _receive: Receive) -> Reply:
+async def _respond(context: Context, scope: Scope, receive: Receive) -> Reply:
     settings = context.settings
     Incoming.of(scope, settings.body_max)  # refused as every call that nobody would send so
-    request = from_scope(scope)
+    takes_body = scope["method"] == "PATCH"
+    request = from_scope(scope, await read_whole(receive, BODY_MAX) if takes_body else b"")
     try:
         return await on_threads(context, request, scope, context.people.reply, request)
     except (StoreError, Overloaded) as fault:
@@ -119,6 +129,21 @@ CALLS: tuple[Call, ...] = (
         Done[SignedOut],
         params={"sessionId": Name},
         problems=("forbidden", "session_unknown", "reauth_required", "cross_origin"),
+    ),
+    _call(
+        "rename_active_session",
+        "PATCH",
+        BASE + "/{sessionId}",
+        Words(
+            "Let a person name a device of theirs",
+            "The name is shown in their lists from then on, beside what the device says of itself; null "
+            "takes it back. A sign-in that replaces the session in the same browser keeps it. Somebody "
+            "else's session is 404.",
+        ),
+        Done[Renamed],
+        params={"sessionId": Name},
+        body=DeviceName,
+        problems=("forbidden", "session_unknown", "cross_origin"),
     ),
     _call(
         "end_other_active_sessions",

@@ -18,7 +18,6 @@ from sojourn.api import (
     operations,
     pages,
     samples,
-    seat_sockets,
     seats,
     sessions,
     sweep_plans,
@@ -31,6 +30,7 @@ from sojourn.api.cross_origin import METHODS
 from sojourn.api.hot import FastLane, HotCall
 from sojourn.api.openapi import document
 from sojourn.api.router import Route, Router, raw_path
+from sojourn.api.seat_handshake import LIVE
 from sojourn.doctor.doctor import Doctor
 from sojourn.errors import SojournError
 from sojourn.finding import Board
@@ -85,7 +85,7 @@ class Behind:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _live(self._context, receive, send)
-        elif scope["type"] == "websocket" and scope["path"] == seat_sockets.LIVE:
+        elif scope["type"] == "websocket" and scope["path"] == LIVE:
             await self._context.seat_sockets.serve(scope, receive, send)
         elif scope["type"] == "websocket":
             await active_sessions.serve_socket(self._context, scope, receive, send)

@@ -34,6 +34,8 @@ RESULT_WITHIN = 2.0
 """Seconds after which other servers have done what they could."""
 LOOK = 0.05
 """Seconds between two looks whether all have answered."""
+LATE = 0.2
+"""Seconds after which an asking has long begun."""
 WAITING_MAX = 5_000
 """Requests that may wait for an asking. More are refused without."""
 SILENT_KEPT = 1_000
@@ -81,7 +83,7 @@ class Askings:
         self._looks = looks
         self._presence = presence
         self._sockets = sockets
-        self._under_way: dict[str, asyncio.Task[Asked]] = {}
+        self._under_way: dict[str, tuple[float, asyncio.Task[Asked]]] = {}  # since when
         self._replies: dict[str, _Asking] = {}
         self._local: dict[str, asyncio.Task[Asked]] = {}
         self._nobody: dict[str, float] = {}  # pools that no other server has sockets of, until when
@@ -104,21 +106,28 @@ class Askings:
             return False
         return self._nobody.get(pool_id, 0.0) <= time.monotonic()
 
-    async def ask(self, denied: Denied) -> Asked:
-        """Ask about the pool of a tentative refusal; return what came back. Never raises a SojournError."""
-        if self._waiting >= WAITING_MAX:
+    async def ask(self, denied: Denied, *, once_more: bool) -> Asked | None:
+        """Ask about the pool of a tentative refusal; return what came back. Never raises a SojournError.
+
+        Who comes when an asking has long begun waits for that one. Others may have fallen silent since, who
+        were not asked: so with `once_more` the answer is None, and a second refusal is tentative, too.
+        """
+        if self._waiting >= WAITING_MAX or not denied.evidence:
             return Asked(complete=False)
         pool_id = denied.evidence[0].pool_id  # a suspect holds a seat, so somebody is named
-        under_way = self._under_way.get(pool_id)
+        loop = asyncio.get_running_loop()
+        began, under_way = self._under_way.get(pool_id, (loop.time(), None))
+        late = loop.time() - began > LATE
         if under_way is None:
-            under_way = asyncio.get_running_loop().create_task(self._ask(pool_id))
-            self._under_way[pool_id] = under_way
+            under_way = loop.create_task(self._ask(pool_id))
+            self._under_way[pool_id] = (began, under_way)
             under_way.add_done_callback(lambda _: self._under_way.pop(pool_id, None))
         self._waiting += 1
         try:
-            return await asyncio.shield(under_way)  # who hangs up takes it from nobody else
+            found = await asyncio.shield(under_way)  # who hangs up takes it from nobody else
         finally:
             self._waiting -= 1
+        return None if late and once_more else found
 
     async def _ask(self, pool_id: str) -> Asked:
         loop = asyncio.get_running_loop()
@@ -128,6 +137,8 @@ class Askings:
         if elsewhere:
             self._replies[pool_id] = reply
             elsewhere = await self._tell_others(pool_id)
+            if not elsewhere:
+                del self._replies[pool_id]  # who was not told is not taken for having nobody
         try:
             found = await self.ask_here(pool_id, ANSWER_WITHIN)
             if elsewhere:

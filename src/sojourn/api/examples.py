@@ -13,7 +13,7 @@ NOW = "2026-11-30T09:30:00.000Z"
 EARLIER = "2026-11-30T09:12:41.218Z"
 LATER = "2026-12-07T09:12:41.218Z"
 DIGITS = "0123456789" * 5
-DEPTH_MAX = 12
+DEPTH_MAX = 16
 
 VALUES: Mapping[str, Any] = {
     # who
@@ -72,6 +72,8 @@ VALUES: Mapping[str, Any] = {
     "seats": 5,
     "inUse": 3,
     "free": 2,
+    "overdraft": 1,
+    "overdrawn": 0,
     "suspect": 1,
     "fence": 4711,
     "count": 1,
@@ -139,6 +141,15 @@ OF: Mapping[tuple[str, str], Any] = {
     ("EventBody", "id"): 41872,
     ("EventBody", "kind"): "lease.acquired",
     ("EventBody", "data"): {"fence": 4711},
+    ("ReservationBody", "name"): "support",
+    ("ReservationBody", "seats"): 2,
+    ("ReservationBody", "users"): ["ada", "grace"],
+    ("ReservationBody", "groups"): ["support"],
+    ("ReservationBody", "kinds"): ["desktop"],
+    ("ReservedBody", "name"): "support",
+    ("ReservedBody", "seats"): 2,
+    ("ReservedBody", "inUse"): 1,
+    ("LeaseBody", "memberOf"): ["support"],
     ("SeatBody", "token"): "sjl_gqd2ZXJzaW9uAadwb29sX2lk",
     ("LicenseBody", "name"): "Acme Works",
     ("KeyBody", "name"): "dashboard",

@@ -12,11 +12,11 @@ import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sojourn.api.limits import Blocking
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
@@ -42,6 +42,8 @@ STALE_MAX = 86_400.0  # seconds for which old keys serve while fetching fails
 FETCH_TIMEOUT = 5.0
 SET_MAX = 262_144  # bytes
 RSA_BITS_MIN = 2_048
+GROUPS_MAX = 64
+_group_names = Annotated[list[Name], Meta(max_length=GROUPS_MAX)]
 
 
 class UserProof(Struct, frozen=True):
@@ -49,6 +51,7 @@ class UserProof(Struct, frozen=True):
 
     user_id: str
     license_id: str
+    groups: tuple[str, ...] = ()  # as many as GROUPS_MAX
 
 
 class _Key(Struct, frozen=True):
@@ -151,7 +154,24 @@ def _verify(token: str, key: _Key, algorithm: str, issuer: JwtIssuer) -> dict[st
 def _proof(issuer: JwtIssuer, claims: dict[str, Any]) -> UserProof:
     user_id = _claim(claims, issuer.user_claim)
     license_id = issuer.license_id or _claim(claims, issuer.license_claim)
-    return UserProof(user_id, license_id)
+    return UserProof(user_id, license_id, _groups(claims, issuer.group_claim))
+
+
+def _groups(claims: dict[str, Any], name: str | None) -> tuple[str, ...]:
+    """Return the groups that a claim names: a text, or a list of them; none if it is not there.
+
+    Raises Unauthenticated for anything else: a group that is misread would open or close a reservation."""
+    value = None if name is None else claims.get(name)
+    if value is None:
+        return ()
+    try:
+        groups = msgspec.convert([value] if isinstance(value, str) else value, _group_names)
+    except msgspec.ValidationError:
+        raise Unauthenticated(
+            f"The token's claim {name!r} is no list of at most {GROUPS_MAX} groups of 1 to 256 characters.",
+            hint="Let the issuer put fewer groups into it, or name another claim as group_claim.",
+        ) from None
+    return tuple(dict.fromkeys(groups))
 
 
 def _claim(claims: dict[str, Any], name: str) -> str:

@@ -294,7 +294,7 @@ class Metrics(Collector):
         if self.stream is not None:
             yield from self.stream.collect()
         yield from _webhooks(self._context.outbound.deliverer)
-        yield from _sweeps(self._context.services.sweeper.runs, self._context.sweeps.planner.counts)
+        yield from _sweeps(self._context.sweeps.planner.counts)
         yield from _doctor(self._context.rounds)
 
 
@@ -372,23 +372,22 @@ def _webhooks(deliverer: Delivering) -> Iterable[Metric]:
     )
 
 
-def _sweeps(housekeeping: Counter[str], counts: Counts) -> Iterable[Metric]:
+def _sweeps(counts: Counts) -> Iterable[Metric]:
     runs = CounterMetricFamily(
         "sojourn_sweep_runs",
-        "Sweeps of this process, by kind and by what became of them.",
-        labels=("kind", "state"),
+        "Selective sweeps of this process, by plan and by hand, by what became of them.",
+        labels=("state",),
     )
-    for kind, states in (("housekeeping", housekeeping), ("selective", counts.runs)):
-        for state, count in sorted({"done": 0, "failed": 0, **states}.items()):
-            runs.add_metric((kind, state), count)
+    for state, count in sorted({"done": 0, "failed": 0, **counts.runs}.items()):
+        runs.add_metric((state,), count)
     yield runs
     yield CounterMetricFamily(
-        "sojourn_sweep_leases_ended", "Leases that selective sweeps ended.", value=counts.ended
+        "sojourn_sweep_leases_ended", "Leases that they ended.", value=counts.ended
     )
     for name, words, value in (
         (
             "sojourn_sweep_last_run_timestamp_seconds",
-            "When the latest of them began.",
+            "When the latest began.",
             counts.last_run_at / 1_000,
         ),
         (

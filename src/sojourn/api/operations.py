@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from sojourn.api.call import OperatorCall, operator
 from sojourn.api.events import EventBody, event_body
 from sojourn.lease import Denied, LeaseState, Usage
-from sojourn.license import LicenseStatus
+from sojourn.license import LicenseStatus, Policy
 from sojourn.service.keys import Permission
 from sojourn.service.operations import Cleanup, Debug, PoolStatus, Stats
 from sojourn.text import isolated
@@ -43,14 +43,27 @@ PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""
 
 
+class ReservedBody(Answer, frozen=True, kw_only=True):
+    """A reservation now. `inUse` are the seats of all who count into it: more than it keeps, if some of them
+    have common ones."""
+
+    name: str
+    seats: int
+    in_use: int
+
+
 class UsageBody(Answer, frozen=True, kw_only=True):
-    """Seats now. `suspect` ones are among those in use."""
+    """Seats now. `suspect` ones are among those in use. Above the capacity `overdraft` seats may be granted,
+    and `overdrawn` are held, or kept for reservations."""
 
     capacity: int
     in_use: int
     free: int
     suspect: int
     leases: int
+    overdraft: int
+    overdrawn: int
+    reservations: list[ReservedBody]
 
 
 class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -198,7 +211,7 @@ def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
             name=stats.license.name,
             status=stats.license.status,
             features=[
-                FeatureStats(feature=pool.feature, usage=usage_body(usage))
+                FeatureStats(feature=pool.feature, usage=usage_body(usage, pool.policy))
                 for pool, usage in stats.pools
             ],
             denials=[event_body(event) for event in stats.denials],
@@ -207,13 +220,20 @@ def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
     )
 
 
-def usage_body(usage: Usage) -> UsageBody:
+def usage_body(usage: Usage, policy: Policy) -> UsageBody:
     return UsageBody(
         capacity=usage.capacity,
         in_use=usage.in_use,
         free=max(0, usage.capacity - usage.in_use),
         suspect=usage.suspect,
         leases=usage.leases,
+        overdraft=usage.overdraft,
+        overdrawn=usage.overdrawn,
+        # Of a policy that has been changed since, those that are counted.
+        reservations=[
+            ReservedBody(name=each.name, seats=each.seats, in_use=in_use)
+            for each, in_use in zip(policy.reservations, usage.reserved, strict=False)
+        ],
     )
 
 
@@ -224,7 +244,7 @@ def _pool_debug(view: PoolStatus) -> PoolDebug:
         license_name=view.license.name if view.license else None,
         status=view.pool.status,
         policy=pool_body(view.pool),
-        usage=usage_body(view.usage),
+        usage=usage_body(view.usage, view.pool.policy),
         would_grant=not refused,
         refusal=with_line(denial_problem(view.answer, show_holders=True), view.answer)
         if isinstance(view.answer, Denied)
@@ -270,6 +290,7 @@ def _count(stats: Stats) -> str:
     parts = [
         f"{pool.feature}: {usage.in_use} of {usage.capacity} seats in use"
         + (f", {usage.suspect} of them silent" if usage.suspect else "")
+        + (f", {usage.overdrawn} above the capacity" if usage.overdrawn else "")
         for pool, usage in stats.pools
     ]
     return f"{isolated(stats.license.name)}: " + "; ".join(parts) + "."

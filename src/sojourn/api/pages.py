@@ -6,9 +6,11 @@ from typing import Any
 
 from sojourn.api.active_sessions import from_scope, header_of, on_threads
 from sojourn.api.context import Context
+from sojourn.api.limits import read_whole
 from sojourn.api.router import Route
 from sojourn.errors import Overloaded, StoreError
 from sojourn.people.account import AccountPages
+from sojourn.people.calls import BODY_MAX
 from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, HtmlPage, Look, asset_page
 from sojourn.wire.problems import answer_problem, problem
 from sojourn.wire.reply import Reply
@@ -20,8 +22,9 @@ def routes(context: Context) -> list[Route]:
     look = Look(site_name=settings.site_name, sign_in_url=settings.sign_in_url)
     pages = AccountPages(context.people, look)
 
-    async def security(scope: Any, _receive: Any) -> Reply:
-        asked = from_scope(scope)
+    async def security(scope: Any, receive: Any) -> Reply:
+        posted = scope["method"] == "POST"
+        asked = from_scope(scope, await read_whole(receive, BODY_MAX) if posted else b"")
         try:
             found = await on_threads(context, asked, scope, pages.page, asked)
         except (StoreError, Overloaded) as fault:  # it takes too long

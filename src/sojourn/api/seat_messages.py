@@ -36,6 +36,7 @@ def _message(kind: str, **said: Any) -> bytes:
 SUPERSEDED = _message("superseded")
 SESSION_EXPIRED = _message("session_expired")
 ASK = _message("ask")
+NEEDED = _message("needed")
 
 
 def opened(pool: Pool, left: float) -> bytes:

@@ -19,14 +19,14 @@ from typing import Any, TypeAlias
 from sojourn.api import seat_messages as words
 from sojourn.api.asking import Askings
 from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.seat_handshake import check_origin, proof_of
 from sojourn.api.seat_messages import Said, Talk
-from sojourn.api.sockets import KNOWN, LINE
-from sojourn.errors import Forbidden, NotFound, Overloaded, SojournError, Unauthenticated
+from sojourn.api.sockets import KNOWN, LINE, SEATS_MAX
+from sojourn.errors import NotFound, Overloaded, SojournError
 from sojourn.event import Event, EventKind
 from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
 from sojourn.license import Pool
 from sojourn.log import get_logger
-from sojourn.origin import is_elsewhere
 from sojourn.people.live import reject
 from sojourn.service.presence import Attendant, Attended, Presence
 from sojourn.service.seats import BeatCall, Lost
@@ -36,14 +36,9 @@ from sojourn.session import GoneReason
 from sojourn.settings import Settings
 from sojourn.token import LeaseClaims
 from sojourn.wire.problems import refuse
-from sojourn.wire.proof import bearer
 
 log = get_logger(__name__)
 
-LIVE = "/api/licenses/sessions/live"
-PROTOCOL = "sojourn.v1"
-SOCKETS_MAX = 30_000
-"""Of a process."""
 BATCH = 512
 """Leases that are renewed or doubted at once: the next ones wait for these, and others find room between."""
 SLICE = 256
@@ -53,8 +48,8 @@ TELL_EVERY = 20.0
 TRY_AGAIN = 1.0
 """Seconds until renewals or doubts are tried again that the store did not take."""
 DOUBTS_TRIED = 10
-DOUBT_AFTER = 0.05
-"""Seconds for which dropped sockets are gathered."""
+MISSED_EVERY = 5.0
+"""Seconds, at least, between two times that all leases are renewed since more has happened than was read."""
 LOOKED_AT = 500
 """Pools, and sessions, that are looked at with each look at the stream; more take turns."""
 
@@ -66,7 +61,7 @@ ENDS = {
 }
 GRANTS = {EventKind.LEASE_TAKEN_OVER, EventKind.LEASE_RESUMED, EventKind.LEASE_ACQUIRED}
 BY_ITSELF = (GoneReason.IDLE, GoneReason.EXPIRED)
-KINDS = tuple(sorted({*ENDS, *GRANTS, EventKind.LEASE_ASKED}))
+KINDS = tuple(sorted({*ENDS, *GRANTS, EventKind.LEASE_ASKED, EventKind.LEASE_DENIED}))
 
 Dropped: TypeAlias = tuple[Attendant, int]  # how often its doubt was tried
 
@@ -89,11 +84,11 @@ class SeatSockets:
         self._draining = draining
         self.presence = Presence()
         self.doubted = 0
-        self.opened = 0
-        self.superseded = 0
         self._entering = 0  # handshakes under way
         self._stopped = False
         self._rounds: asyncio.Task[None] | None = None
+        self._owing: asyncio.Task[None] | None = None
+        self._missed_at = float("-inf")
         self._planned = asyncio.Event()
         self._dropped: list[Dropped] = []
         self._doubting: asyncio.Task[None] | None = None
@@ -123,7 +118,7 @@ class SeatSockets:
             for each in list(attended.open.values()):
                 each.line.hang_up(words.RESTART, "restart")
         await self._watch.stop()
-        for task in (self._rounds, self._doubting):
+        for task in (self._rounds, self._owing, self._doubting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
@@ -164,7 +159,7 @@ class SeatSockets:
         token, protocol = proof_of(scope)
         check_origin(self._settings, scope)
         claims = self._services.keyring.verify(token)
-        if self.open + self._entering >= SOCKETS_MAX:
+        if self.open + self._entering >= SEATS_MAX:
             raise Overloaded("The server has as many sockets as it can keep. Send heartbeats.")
         return claims, protocol
 
@@ -191,7 +186,6 @@ class SeatSockets:
         try:
             await send(accepted)
             line.take_over()  # type: ignore[attr-defined]  # ours: see LINE
-            self.opened += 1
             if self._stopped:
                 line.hang_up(words.RESTART, "restart")
                 return
@@ -225,10 +219,11 @@ class SeatSockets:
                 return True
             if isinstance(said, Beat):
                 attendant.beat = said
+                if said.idle_for is not None:
+                    attendant.idle_at = self._now() - said.idle_for / 1000
         return False
 
     def _supersede(self, attendant: Attendant) -> None:
-        self.superseded += 1
         attendant.line.tell(words.SUPERSEDED)
         attendant.line.hang_up(words.TAKEN, "superseded")
         self.presence.leave(attendant, self._now(), dropped=False)
@@ -299,7 +294,7 @@ class SeatSockets:
 
     async def _keep_doubting(self) -> None:
         """Doubt holders whose sockets have dropped, those of a moment together."""
-        await asyncio.sleep(DOUBT_AFTER)
+        await asyncio.sleep(0)  # those of one moment together; and ahead of who then wants a seat
         while self._dropped and not self._stopped:
             some, self._dropped = self._dropped[:BATCH], self._dropped[BATCH:]
             answers = await self.doubt([each for each, _ in some], at_once=False)
@@ -366,17 +361,32 @@ class SeatSockets:
         if doubt:
             await self.doubt(doubt, at_once=False)
         if renew and not await self.renew_all(renew):
-            for attended in self.presence.pools.values():
-                attended.next_round = min(attended.next_round, self._now() + TRY_AGAIN)
+            self._renew_owed()
+
+    def _renew_owed(self) -> None:
+        """Renew what is owed, at once and until the store has taken it. Nobody is judged by that."""
+        if self._owing is None or self._owing.done():
+            self._owing = asyncio.get_running_loop().create_task(self._keep_renewing())
+
+    async def _keep_renewing(self) -> None:
+        while (owed := self.presence.owed()) and not self._stopped:
+            await self.renew_all(owed)
+            await asyncio.sleep(TRY_AGAIN)
 
     # The stream
 
     async def _look(self, events: Sequence[Event], missed: bool) -> None:
         self.presence.forget(self._now())
-        if missed:  # what happened to whom is not known: the next renewal tells
-            await self.renew_all(
-                [each for pool in self.presence.pools.values() for each in pool.open.values()]
-            )
+        if missed and self._now() - self._missed_at > MISSED_EVERY:
+            self._missed_at = self._now()  # what happened to whom is not known: a renewal tells
+            for attended in self.presence.pools.values():
+                for each in attended.open.values():
+                    each.owed = True
+            self._renew_owed()
+        denied = {event.pool_id or "" for event in events if event.kind is EventKind.LEASE_DENIED}
+        for pool_id in denied & self.presence.pools.keys():
+            for each in self.presence.idle(pool_id, self._now()):
+                each.line.tell(words.NEEDED)
         for event in events:
             if event.kind is EventKind.LEASE_ASKED:
                 self.askings.hear(event)
@@ -406,7 +416,7 @@ class SeatSockets:
             for each in open_here:
                 each.owed = True
                 each.line.tell(told)
-            attended.next_round = self._now()
+            self._renew_owed()
             self._keep_rounds()
 
     async def _look_at_sessions(self) -> None:
@@ -448,34 +458,3 @@ class SeatSockets:
 def _look_away(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()  # its lease ends by itself
-
-
-def proof_of(scope: Any) -> tuple[str, str | None]:
-    """Return the lease token of a handshake, and the protocol to answer with. Raises SojournError."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            offered = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
-            return bearer(value, "<lease token>"), offered
-    offers = scope["subprotocols"]
-    if len(offers) == 2 and offers[0] == PROTOCOL:
-        return offers[1], PROTOCOL
-    raise Unauthenticated(
-        "No lease token was given.",
-        hint="Send Authorization: Bearer sjl_…, or Sec-WebSocket-Protocol: sojourn.v1, sjl_…",
-    )
-
-
-def check_origin(settings: Settings, scope: Any) -> None:
-    """Refuse a page of another origin, unless `trusted_origins` names it. Raises SojournError."""
-    said = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    if is_elsewhere(
-        host=said.get(b"host", ""),
-        site="",  # an extension's requests are cross-site, too: its Origin is what counts
-        sender=said.get(b"origin", ""),
-        trusted=settings.trusted_origins,
-    ):
-        raise Forbidden(
-            "A page of another site may not open a socket here.",
-            code="cross_origin",
-            hint="Name its origin in the setting trusted_origins.",
-        )

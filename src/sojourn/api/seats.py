@@ -179,10 +179,11 @@ def _ask_first(
             else Parked(msgspec.structs.replace(call, parked=True), outcome, call.wait)
         )
 
-    def decide(asked: Asked) -> BatchRequest:
-        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked))
+    def decide(asked: Asked | None) -> BatchRequest:
+        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked, waited=True))
 
-    return Awaited(partial(context.seat_sockets.askings.ask, outcome), decide)
+    ask = context.seat_sockets.askings.ask
+    return Awaited(partial(ask, outcome, once_more=not call.waited), decide)
 
 
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
@@ -265,7 +266,7 @@ def _acquire_as(
 ) -> BatchRequest:
     """Ask for the user whom a JWT proves."""
     wish = _wish(_as(asked, user), incoming, license_id=user.license_id, trusted=True)
-    return _take(wish, once)
+    return _take(msgspec.structs.replace(wish, member_of=user.groups), once)
 
 
 def _take(wish: SeatCall, once: Presented | None) -> BatchRequest:
@@ -354,6 +355,7 @@ def _seat_body(seat: Seat) -> SeatBody:
         lost_after=seconds(seat.lost_after),
         expires_in=seconds(seat.expires_in),
         resumed=seat.lease.origin is Origin.RESUMED,
+        overdraft=seat.lease.overdraft,
     )
 
 

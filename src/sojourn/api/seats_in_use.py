@@ -33,13 +33,16 @@ POOLS_NAMED = 200
 
 
 class Seats(Struct):
-    """Of all pools of a feature. `full`: how many of them have no seat left."""
+    """Of all pools of a feature. `full`: how many of them have no seat left, nor one above the capacity;
+    `overdraft`: seats that are held or kept for reservations above the capacity."""
 
     in_use: int = 0
     suspect: int = 0
     capacity: int = 0
     pools: int = 0
     full: int = 0
+    overdraft: int = 0
+    reserved: int = 0
 
     def add(self, other: Seats) -> None:
         self.in_use += other.in_use
@@ -47,6 +50,8 @@ class Seats(Struct):
         self.capacity += other.capacity
         self.pools += other.pools
         self.full += other.full
+        self.overdraft += other.overdraft
+        self.reserved += other.reserved
 
 
 class SeatsInUse:
@@ -105,10 +110,15 @@ class SeatsInUse:
         used = self._store.usage([pool.id for pool in pools]) if pools else []
         for pool, usage in zip(pools, used, strict=True):
             in_use = 0 if usage is None else usage.in_use
-            suspect = 0 if usage is None else usage.suspect
-            capacity = pool.policy.capacity
-            full = int(in_use >= capacity)
-            yield Seats(in_use=in_use, suspect=suspect, capacity=capacity, pools=1, full=full)
+            yield Seats(
+                in_use=in_use,
+                suspect=0 if usage is None else usage.suspect,
+                capacity=pool.policy.capacity,
+                pools=1,
+                full=int(in_use >= pool.policy.most),
+                overdraft=0 if usage is None else usage.overdrawn,
+                reserved=pool.policy.reserved,
+            )
 
     def collect(self) -> Iterable[Metric]:
         told = (
@@ -117,6 +127,8 @@ class SeatsInUse:
             ("sojourn_seats_capacity", "Seats that there are, of all licenses.", "capacity"),
             ("sojourn_seats_licenses", "Licenses that have the feature.", "pools"),
             ("sojourn_seats_licenses_full", "Licenses without a free seat.", "full"),
+            ("sojourn_seats_overdraft", "Seats above the capacity, held or reserved.", "overdraft"),
+            ("sojourn_seats_reserved", "Seats that are kept for reservations.", "reserved"),
         )
         for name, words, field in told:
             family = GaugeMetricFamily(name, words, labels=("feature",))

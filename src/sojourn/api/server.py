@@ -16,7 +16,7 @@ from sojourn.api.hot import FastLane
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.memory import keep_few_large_blocks
 from sojourn.api.protocol import CONNECTIONS_MAX, KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
-from sojourn.api.sockets import GuardedSocket
+from sojourn.api.sockets import SEATS_MAX, GuardedSocket
 from sojourn.settings import Settings
 
 try:
@@ -30,8 +30,8 @@ else:
 if sys.platform != "win32":
     import resource
 
-FILES = 2 * CONNECTIONS_MAX
-"""Files that may be open at once: a connection is one, and there are others."""
+FILES = 2 * CONNECTIONS_MAX + SEATS_MAX
+"""Files that may be open at once: a connection is one, a socket, and there are others."""
 BACKLOG = 2_048
 """Connections that the system accepts for us while we are busy."""
 MESSAGE_MAX = 16_384

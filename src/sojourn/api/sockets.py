@@ -21,6 +21,8 @@ from sojourn.api.metrics import REFUSED
 from sojourn.text import escaped
 from sojourn.wire.problems import answer_problem, problem
 
+SEATS_MAX = 30_000
+"""Sockets of a process that keep seats; each is one more file."""
 UNKNOWN_MAX = 256
 """Sockets of a process of which nobody knows whose they are: their handshake is not answered, or they were
 told that they are not signed in, and have not hung up yet."""

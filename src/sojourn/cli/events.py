@@ -128,6 +128,8 @@ def _detail(event: dict[str, Any]) -> str:
     kind, data = event["kind"], event.get("data") or {}
     if kind == "lease.denied":
         return _why_denied(data)
+    if data.get("overdraft") and kind.startswith("lease."):
+        return "a seat above the capacity"
     if kind == "lease.released":
         return f"held {span(data['heldFor'])}"
     if "silentFor" in data:
@@ -146,6 +148,8 @@ def _why_denied(data: dict[str, Any]) -> str:
     if data.get("reason") != "seat_limit":
         return str(data.get("reason", "")).replace("_", " ")
     text = f"{data.get('inUse', 0)} of {data.get('limit', 0)} in use"
+    if kept := data.get("reservedFree"):
+        text += f", {kept} reserved for others"
     for silent in (data.get("holders") or [])[:1]:
         text += f"; most silent: {silent['userId']}, {span(silent['lastBeatAgo'])}"
     return text

@@ -10,7 +10,15 @@ from sojourn.cli.command import Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.license import LicenseId, show_features
 from sojourn.cli.output import Output
-from sojourn.cli.policy import PANEL, Knobs, camel, merge, parse_value
+from sojourn.cli.policy import (
+    PANEL,
+    Knobs,
+    camel,
+    flag_of,
+    merge,
+    parse_reservations,
+    parse_value,
+)
 from sojourn.cli.server import Server, segment
 
 app = group("Set and remove the features of a license.")
@@ -78,14 +86,16 @@ def remove(
 
 def _body(given: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {}
-    for name, text in given.items():
-        if text is None:
+    for name, said in given.items():
+        if said is None or said == []:
             continue
         try:
-            body[camel(name)] = parse_value(name, str(text))
+            body[camel(name)] = (
+                parse_reservations(said) if name == "reservations" else parse_value(name, str(said))
+            )
         except ValueError as error:
             raise Failure(
-                f"--{name.replace('_', '-')} was not understood.",
+                f"{flag_of(name)} was not understood.",
                 why=str(error),
                 todo="See `sojourn feature set --help`.",
                 exit_code=ExitCode.USAGE,

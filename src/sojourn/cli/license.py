@@ -284,6 +284,18 @@ def show_features(out: Output, found: dict[str, Any]) -> None:
             for f in features
         ],
     )
+    for f in features:
+        if f.get("overdraft"):
+            out.say(
+                f"{f['feature']}: {count(f['overdraft'], 'seat')} above the capacity may be granted."
+            )
+        for each in f.get("reservations", ()):
+            members = [f"user {x}" for x in each.get("users", ())]
+            members += [f"group {x}" for x in each.get("groups", ())]
+            members += [f"kind {x}" for x in each.get("kinds", ())]
+            out.say(
+                f"{f['feature']}: {each['seats']:,} reserved as {each['name']} for {', '.join(members)}."
+            )
 
 
 def parse_date(text: str) -> str:

@@ -30,6 +30,7 @@ from sojourn.cli import (
     sessions,
     settings,
     sweep,
+    sweeps,
     webhook,
 )
 from sojourn.cli.command import Json, add
@@ -61,7 +62,7 @@ ORDER = (
         "secret",
         "version",
     ),
-    *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "key"),
+    *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "sweeps", "key"),
 )
 
 
@@ -119,6 +120,7 @@ app.add_typer(seats.app, name="seats", rich_help_panel=OPERATE)
 app.add_typer(sessions.app, name="sessions", rich_help_panel=OPERATE)
 app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
+app.add_typer(sweeps.app, name="sweeps", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)

@@ -47,6 +47,12 @@ STYLES = {
     "revoked": "red",
     "error": "red",
     "failure": "red",
+    "done": "green",
+    "running": "green",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "missed": "yellow",
+    "failed": "red",
 }
 """The same meaning has the same color everywhere; a word always stands beside it."""
 

@@ -16,10 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.license import CHOICES, OPTIONAL, POLICY
+from sojourn.license import CHOICES, OPTIONAL, POLICY, SEATS
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "": 1.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)")
+MEMBERS = {"user": "users", "group": "groups", "kind": "kinds"}
+RESERVATION = "support=2:user=ann,user=bob or desks=3:group=staff|kind=desktop"
 NONE = "none"  # takes an optional limit away
 PANEL = "Policy (durations: 30, 500ms, 30s, 15m, 2h)"
 
@@ -44,10 +46,12 @@ def parse_duration(text: str) -> float:
 def parse_value(name: str, text: str) -> Any:
     """Read one value of a policy. Raises ValueError, saying what would do."""
     text = text.strip()
-    if name == "capacity":
+    if name in SEATS:
         if not text.isascii() or not text.isdigit():
-            raise ValueError(f"{text!r} is no capacity: write how many seats, such as 5.")
+            raise ValueError(f"{text!r} is no {name}: write how many seats, such as 5.")
         return int(text)
+    if name == "reservations":
+        raise ValueError("Seats are reserved with `sojourn feature set … --reserve`.")
     if name in CHOICES:
         if text not in tuple(CHOICES[name]):
             raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}, not {text!r}.")
@@ -75,6 +79,31 @@ def parse_feature(text: str) -> tuple[str, dict[str, Any]]:
     except ValueError as error:
         raise wrong(f"The feature {text!r} was not understood.", str(error)) from None
     return name.strip(), body
+
+
+def parse_reservations(texts: Iterable[str]) -> list[dict[str, Any]]:
+    """Read reservations for the wire; `none` alone takes all away. Raises ValueError."""
+    given = list(texts)
+    if [text.strip().lower() for text in given] == [NONE]:
+        return []
+    return [parse_reservation(text) for text in given]
+
+
+def parse_reservation(text: str) -> dict[str, Any]:
+    """Read `name=seats:user=ann,user=bob|group=staff|kind=desktop`; who one of them names counts into it."""
+    name, equals, rest = text.partition("=")
+    seats, colon, members = rest.partition(":")
+    if not (equals and colon and name.strip()):
+        raise ValueError(f"{text!r} is no reservation: write {RESERVATION}.")
+    body: dict[str, Any] = {"name": name.strip(), "seats": parse_value("capacity", seats)}
+    for part in re.split(r"[,|]", members):
+        what, equals, who = part.strip().partition("=")
+        if (what := what.strip()) not in MEMBERS or not who.strip():
+            raise ValueError(
+                f"{part.strip()!r} names nobody: write user=NAME, group=NAME or kind=NAME."
+            )
+        body.setdefault(MEMBERS[what], []).append(who.strip())
+    return body
 
 
 def parse_features(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -118,12 +147,27 @@ HELP = {
     "when_full": "Whom to displace: deny, reclaim_suspect or evict_idle.",
     "idle_after": "Idleness after which evict_idle may act; none.",
     "max_lease": "The longest a lease may live; none.",
+    "overdraft": "Seats above the capacity that are granted, marked and reported.",
+    "reservations": "Seats kept for users, groups or kinds of devices, such as "
+    "support=2:user=ann,group=staff. Repeat; none. What is given replaces all.",
 }
-METAVARS = {"count_by": "WHAT", "when_full": "HOW"}
+METAVARS = {
+    "count_by": "WHAT",
+    "when_full": "HOW",
+    "overdraft": "N",
+    "reservations": "NAME=SEATS:WHO",
+}
+FLAGS = {"reservations": "--reserve"}
+TYPES: dict[str, Any] = {**CHOICES, "reservations": list[str]}
+
+
+def flag_of(name: str) -> str:
+    """Name the option of a field."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def _option(name: str) -> Any:
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     metavar = METAVARS.get(name, "TIME")
     return typer.Option(
         flag, metavar=metavar, help=HELP[name], rich_help_panel=PANEL, show_default=False
@@ -131,7 +175,7 @@ def _option(name: str) -> Any:
 
 
 OPTIONS: dict[str, Any] = {
-    name: Annotated[(CHOICES.get(name, str) | None, _option(name))]
+    name: Annotated[(TYPES.get(name, str) | None, _option(name))]
     for name in POLICY
     if name != "capacity"
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -60,13 +61,17 @@ def row(lease: dict[str, Any]) -> tuple[Any, ...]:
         lease["userId"],
         lease.get("licenseName") or lease["licenseId"],
         lease["feature"],
-        lease.get("endReason", "ended") if ended else lease["state"],
+        lease.get("endReason", "ended") if ended else _state(lease),
         span(lease["heldFor"]),
         figure(lease["lastBeatAgo"]),
         None if ended else figure(lease.get("expiresIn", 0.0)),
         client_name(lease),
         lease["leaseId"],
     )
+
+
+def _state(lease: dict[str, Any]) -> str:
+    return f"{lease['state']}, overdraft" if lease.get("overdraft") else str(lease["state"])
 
 
 def client_name(lease: dict[str, Any]) -> str:
@@ -216,6 +221,9 @@ def show_debug(out: Output, reply: Reply) -> None:
                 for p in data["pools"]
             ],
         )
+        say_rooms(
+            out, [(p.get("licenseName") or p["licenseId"], p["usage"]) for p in data["pools"]]
+        )
     for pool in data["pools"]:
         if pool.get("waiting") or pool.get("refused"):
             out.say()
@@ -282,6 +290,22 @@ def show_line(out: Output, data: dict[str, Any]) -> None:
         )
 
 
+def say_rooms(out: Output, usages: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Say what is above the capacity, and how reservations are used, where there are any."""
+    for name, usage in usages:
+        if usage.get("overdraft") or usage.get("overdrawn"):
+            above = count(usage["overdrawn"], "seat")
+            out.say(
+                f"{name}: {above} above the capacity, held or reserved, "
+                f"of {usage['overdraft']:,} that may be."
+            )
+        for each in usage.get("reservations", ()):
+            kept = count(each["seats"], "seat")
+            out.say(
+                f"{name}: {kept} reserved for {each['name']}, {each['inUse']:,} in use by them."
+            )
+
+
 def _usage(usage: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     return [f"{usage[name]:,}" for name in names]
 
@@ -319,6 +343,7 @@ def show_stats(out: Output, data: dict[str, Any]) -> None:
             for feature, usage in usages
         ],
     )
+    say_rooms(out, usages)
     if not data["denials"]:
         out.say("Nobody was refused lately.")
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from sojourn.console.frame import Notice, rows
 from sojourn.console.render import render
+from sojourn.console.words import When, count, duration, when
 from sojourn.doctor.doctor import Mended
 from sojourn.doctor.runs import Latest, Rounds, Run
 from sojourn.errors import RepairBusy, SojournError
@@ -35,12 +35,6 @@ WAITING = "waiting"
 PROBLEMS = (Verdict.FAILURE, Verdict.WARNING)
 SAID = ((Verdict.OK, "fine"), (Verdict.SKIPPED, "skipped"), (WAITING, "not looked at yet"))
 """What a line of an area says of its checks, in this order."""
-
-
-class When(Struct, frozen=True):
-    iso: str
-    exact: str
-    ago: str
 
 
 class FindingRow(Struct, frozen=True, kw_only=True):
@@ -126,7 +120,7 @@ def row(check: Check, latest: Latest | None, now: int) -> FindingRow:
         word=WORDS[finding.verdict] + ":",
         title=finding.title,
         at=when(latest.at, now),
-        took=f"took {_duration(seen.milliseconds)}",
+        took=f"took {duration(seen.milliseconds)}",
         evidence=finding.evidence,
         means=finding.means,
         effect=finding.effect,
@@ -187,7 +181,7 @@ def summary(found: Sequence[FindingRow], run: Run | None = None) -> Summary:
         verdict=worst.verdict,
         text=_rests_on(found),
         steps=tuple(steps.values()),
-        repairable=_count(number, "problem"),
+        repairable=count(number, "problem"),
         at=last,
         waiting=waiting,
     )
@@ -223,8 +217,8 @@ def _all_well(found: Sequence[FindingRow]) -> str:
 
 
 def _headline_of(failures: int, warnings: int) -> str:
-    said = [_count(failures, "failure")] * bool(failures)
-    said += [_count(warnings, "warning")] * bool(warnings)
+    said = [count(failures, "failure")] * bool(failures)
+    said += [count(warnings, "warning")] * bool(warnings)
     return f"{' and '.join(said)}." if said else ""
 
 
@@ -234,10 +228,10 @@ def _rests_on(found: Sequence[FindingRow]) -> str:
         return "There is nothing here to look at."
     if not looked:
         return "Run all checks to see how sessions and seats are."
-    text = f"{_count(len(looked), 'check')} looked at."
+    text = f"{count(len(looked), 'check')} looked at."
     waiting = len(found) - len(looked)
     if waiting:
-        text += f" {_count(waiting, 'more thorough one')} only when you run them all."
+        text += f" {count(waiting, 'more thorough one')} only when you run them all."
     return text
 
 
@@ -255,13 +249,13 @@ def after(run: Run) -> Notice:
     if not run.repairs:
         found = [seen.finding.verdict for seen in run.seen]
         said = _headline_of(found.count(Verdict.FAILURE), found.count(Verdict.WARNING))
-        title = f"{_count(len(found), 'check')} looked at. {said or 'All is well.'}"
+        title = f"{count(len(found), 'check')} looked at. {said or 'All is well.'}"
         return Notice(verdict=run.verdict, title=title, aloud=True)
     if not steps:
         return Notice(verdict=Verdict.OK, title="There was nothing left to repair.")
     return Notice(
         verdict=Verdict.OK,
-        title=f"Repaired. {_count(len(steps), 'step')} carried out, and everything looked at again.",
+        title=f"Repaired. {count(len(steps), 'step')} carried out, and everything looked at again.",
         steps=steps,
     )
 
@@ -380,34 +374,3 @@ def event(*pieces: str) -> bytes:
     """Write pieces of HTML as one server-sent event."""
     lines = "".join(pieces).replace("\r", "").split("\n")
     return ("".join(f"data: {line}\n" for line in lines) + "\n").encode()
-
-
-def when(at: int, now: int) -> When:
-    instant = datetime.fromtimestamp(at / 1000, UTC)
-    return When(
-        instant.isoformat(timespec="seconds"),
-        instant.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        ago(now - at),
-    )
-
-
-def ago(ms: int) -> str:
-    """Say how long ago, as the pages' script does."""
-    seconds = ms // 1000
-    if seconds < 45:
-        return "just now"
-    if seconds < 3_600:
-        return f"{_count(max(1, seconds // 60), 'minute')} ago"
-    if seconds < 86_400:
-        return f"{_count(seconds // 3_600, 'hour')} ago"
-    return f"{_count(seconds // 86_400, 'day')} ago"
-
-
-def _duration(ms: int) -> str:
-    if ms < 1:
-        return "less than 1 ms"
-    return f"{ms} ms" if ms < 1_000 else f"{ms / 1_000:.1f} s"
-
-
-def _count(number: int, one: str) -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {one}s"

@@ -16,8 +16,23 @@ from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
 CONSOLE = "/console"
-PLACES = (("doctor", "Doctor", "doctor"),)
-"""The pages that there are: address, title, icon."""
+PLACES = (
+    (
+        "Watch",
+        (
+            ("overview", "Overview", "gauge"),
+            ("seats", "Seats", "seat"),
+            ("sessions", "Sessions", "devices"),
+            ("people", "People", "people"),
+        ),
+    ),
+    ("Understand", (("denials", "Denials", "denied"), ("audit", "Audit", "scroll"))),
+    ("Keep well", (("doctor", "Doctor", "doctor"), ("nodes", "Nodes", "server"))),
+    ("Set up", (("licenses", "Licenses", "ticket"), ("keys", "Keys", "key"))),
+)
+"""The pages that there are, in groups: address, title, icon."""
+TABS = ("overview", "seats", "sessions", "doctor")
+"""Those with a tab of their own on a phone."""
 
 # Without a referrer a browser also hides the origin of a form that it sends, which is what tells our own
 # pages from others' where there is no Sec-Fetch-Site (HTTP).
@@ -60,6 +75,7 @@ def console_page(
         operator=operator,
         here=here,
         places=PLACES,
+        tabs=TABS,
         banner=banner,
         rows=rows,
         **values,

@@ -21,7 +21,7 @@ from sojourn.finding import (
     skipped,
     warning,
 )
-from sojourn.lease import Lease, LeaseFilter
+from sojourn.lease import Lease, LeaseFilter, Usage
 from sojourn.ledger import Ledger
 from sojourn.license import Policy, Pool
 from sojourn.service.licenses import Licenses
@@ -294,12 +294,12 @@ class SeatExaminer:
         known, over = self.known(), []
         for start in range(0, len(known), LIST_MAX):
             usages = self.store().usage([pool.id for pool in known[start : start + LIST_MAX]])
-            over += [x for x in usages if x is not None and x.in_use > x.capacity]
+            over += [x for x in usages if x is not None and x.in_use > x.capacity + x.overdraft]
         if not over:
             return ok("There are no more holders than seats in any pool.", f"{len(known):,} pools")
         return warning(
             f"{len(over):,} pools have more holders than seats.",
-            evidence=[f"{x.pool_id}: {x.in_use} of {x.capacity}" for x in over[:SHOWN_MAX]],
+            evidence=[_over(x) for x in over[:SHOWN_MAX]],
             means="Nobody who is in loses a seat, and nobody gets one until enough have left: a pool was "
             "made smaller, or a store was replaced that had lost seats.",
             fix=Fix(
@@ -347,7 +347,9 @@ class SeatExaminer:
             silent = [
                 x for x in event.data.get("holders", ()) if int(x.get("lastBeatAgo", 0)) > patience
             ]
-            if silent and event.data.get("suspect"):
+            # One in a reserved seat keeps it from nobody who may not have that seat.
+            kept = int(event.data.get("reserved", 0))
+            if len(silent) > kept and event.data.get("suspect"):
                 ghosts.append(
                     f"{event.pool_id}: {event.user_id} was refused, {len(silent)} were silent"
                 )
@@ -377,6 +379,11 @@ class SeatExaminer:
                 command="\n".join(dict.fromkeys(_mending(pool) for pool, _ in wrong[:SHOWN_MAX])),
             ),
         )
+
+
+def _over(usage: Usage) -> str:
+    above = f", and {usage.overdraft} above" if usage.overdraft else ""
+    return f"{usage.pool_id}: {usage.in_use} of {usage.capacity}{above}"
 
 
 def _mending(pool: Pool) -> str:

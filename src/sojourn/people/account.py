@@ -18,7 +18,7 @@ PATHS = (
     BASE + "/{name}",
 )
 """What an application routes here."""
-METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+METHODS = ("GET", "POST", "PATCH", "DELETE", "OPTIONS")
 COMPONENT = "sojourn-active-sessions"
 """How the name of the component's file begins."""
 

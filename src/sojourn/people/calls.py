@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.cookie import Codec, cookie_values
+from sojourn.device import Device
 from sojourn.errors import (
     Forbidden,
     InvalidInput,
@@ -34,10 +35,12 @@ from sojourn.errors import (
 )
 from sojourn.log import get_logger
 from sojourn.origin import Origin, is_elsewhere
-from sojourn.people.sessions import end_one, end_others, listing
+from sojourn.people.sessions import end_one, end_others, listing, rename
 from sojourn.people.verbs import verbs
 from sojourn.people.wire import (
     ActiveSessionsQuery,
+    DeviceName,
+    Renamed,
     SignedOut,
     active_sessions,
     for_people,
@@ -46,6 +49,7 @@ from sojourn.people.wire import (
 )
 from sojourn.service.request_session import Request, RequestSession, Rules, Step, run
 from sojourn.session import Gone, GoneReason, Sessions
+from sojourn.text import plain as readable_text
 from sojourn.token import TokenKind, hash_token, is_whole
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import answer_problem, crash, invalid, refuse
@@ -59,6 +63,8 @@ BASE = "/api/user/active-sessions"
 OTHERS = BASE + "/logout-others"
 LIVE = BASE + "/live"
 
+BODY_MAX = 4_096
+"""Bytes of a body that are read: a name of a device."""
 QUERY_FIELDS_MAX = 10
 PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
@@ -70,23 +76,32 @@ Operation: TypeAlias = Callable[[RequestSession], Step[T]]
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
     """What is to be known of a request. `path` as it was sent, from `/api` on; headers that are
-    missing are empty."""
+    missing are empty: Cookie, Authorization, Host, Sec-Fetch-Site, Origin and User-Agent."""
 
     method: str
     path: str
     origin: Origin
     query: str = ""
-    cookies: str = ""  # the headers Cookie, Authorization, Host, Sec-Fetch-Site and Origin
+    cookies: str = ""
     authorization: str = ""
     host: str = ""
     site: str = ""
     sender: str = ""
+    agent: str = ""
+    body: bytes = b""
 
 
 def asked(
-    method: str, path: str, query: str, header: Callable[[str], str | None], origin: Origin
+    method: str,
+    path: str,
+    query: str,
+    header: Callable[[str], str | None],
+    origin: Origin,
+    *,
+    body: bytes = b"",
 ) -> PersonRequest:
-    """Read a request of any framework; `header` looks a header up by its name in lower case."""
+    """Read a request of any framework; `header` looks a header up by its name in lower case. `body`: its
+    first BODY_MAX bytes, and one more where there are more."""
     return PersonRequest(
         method=method,
         path=path,
@@ -97,6 +112,8 @@ def asked(
         host=header("host") or "",
         site=header("sec-fetch-site") or "",
         sender=header("origin") or "",
+        agent=header("user-agent") or "",
+        body=body,
     )
 
 
@@ -182,7 +199,11 @@ class People:
             )
         rules = self._rules if touch else msgspec.structs.replace(self._rules, no_touch=("/",))
         asking = Request(
-            cookies=request.cookies, origin=request.origin, path=request.path, token=token
+            cookies=request.cookies,
+            origin=request.origin,
+            path=request.path,
+            token=token,
+            describe=lambda: Device(ip=request.origin.ip, user_agent=readable_text(request.agent)),
         )
         return RequestSession(rules, self._codec, asking)
 
@@ -237,7 +258,9 @@ class People:
             _expect(request, "POST")
             return self._end_others, True
         session_id = _session_id(request.path)
-        _expect(request, "DELETE")
+        if request.method == "PATCH":
+            return lambda visit: self._rename(visit, session_id, request.body), True
+        _expect(request, "DELETE", "PATCH")
         return lambda visit: self._end_one(visit, session_id), True
 
     def carry_out(
@@ -272,6 +295,11 @@ class People:
     def _list(self, visit: RequestSession, query: ActiveSessionsQuery) -> Step[Reply]:
         found = yield from listing(visit, after=query.cursor, limit=query.limit)
         return plain(encode(active_sessions(found)), b"application/json")
+
+    def _rename(self, visit: RequestSession, session_id: str, body: bytes) -> Step[Reply]:
+        name = _name(body)
+        yield from rename(visit, session_id, name.label)
+        return done(Done(data=Renamed(id=session_id, name=name.label)))
 
     def _end_one(self, visit: RequestSession, session_id: str) -> Step[Reply]:
         ending = yield from end_one(visit, session_id, within=self.within)
@@ -312,7 +340,7 @@ def cors(origin: str) -> list[tuple[str, str]]:
 
 def _preflight(path: str) -> Reply:
     """Say which methods and headers a path takes; whether a page may use them is for `shared` to say."""
-    method = "GET" if path == BASE else "POST" if path == OTHERS else "DELETE"
+    method = "GET" if path == BASE else "POST" if path == OTHERS else "DELETE, PATCH"
     headers = [
         (b"allow", f"{method}, OPTIONS".encode()),
         (b"access-control-allow-methods", method.encode()),
@@ -353,9 +381,26 @@ class FaultLog:
             log.info("sessions_available_again")
 
 
-def _expect(request: PersonRequest, method: str) -> None:
-    if request.method != method:
-        raise InvalidInput(f"This path takes {method}.", code="method_not_allowed")
+def _expect(request: PersonRequest, *methods: str) -> None:
+    if request.method not in methods:
+        said = " and ".join(methods)
+        raise InvalidInput(f"This path takes {said}.", code="method_not_allowed")
+
+
+def _name(body: bytes) -> DeviceName:
+    try:
+        return msgspec.json.decode(small(body), type=DeviceName)
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, "") from None
+    except msgspec.DecodeError:
+        raise InvalidInput("The body is no JSON.") from None
+
+
+def small(body: bytes) -> bytes:
+    """Return a body that is no longer than what we read of it. Raises InvalidInput."""
+    if len(body) > BODY_MAX:
+        raise InvalidInput(f"A body has {BODY_MAX:,} bytes at most here.", code="body_too_large")
+    return body
 
 
 def _query(text: str) -> ActiveSessionsQuery:

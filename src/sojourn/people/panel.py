@@ -30,7 +30,8 @@ def address(**query: Any) -> str:
 
 class PanelRow(Struct, frozen=True, kw_only=True):
     """Somewhere one is signed in. `name`: the device, and what tells it from others of that name; `end`:
-    the address that asks whether to sign it out."""
+    the address that asks whether to sign it out; `rename`: the one that asks for a name, empty where none
+    are kept."""
 
     name: str
     shown: ActiveSession
@@ -38,6 +39,7 @@ class PanelRow(Struct, frozen=True, kw_only=True):
     begun: Moment
     ends: Moment
     end: str
+    rename: str = ""
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -48,7 +50,7 @@ class Group(Struct, frozen=True, kw_only=True):
 
     @property
     def device(self) -> str:
-        return self.rows[0].shown.device
+        return self.rows[0].shown.called
 
 
 class Panel(Struct, frozen=True, kw_only=True):
@@ -79,7 +81,7 @@ class Panel(Struct, frozen=True, kw_only=True):
         """Return the rows in their order, those of one device together where they are many."""
         kin: dict[str, list[PanelRow]] = {}
         for row in self.rows:
-            key = row.shown.id if row.shown.is_current else f"device {row.shown.device}"
+            key = row.shown.id if row.shown.is_current else f"device {row.shown.called}"
             kin.setdefault(key, []).append(row)
         many = {id(row): rows for rows in kin.values() if len(rows) > ALIKE for row in rows}
         found = []
@@ -95,6 +97,7 @@ class Card(Struct, frozen=True, kw_only=True):
 
     Attributes:
         action: where the form goes that does it, and `go` what its button says; empty: no form.
+        field: what stands in the field for a name at first; None: there is no field.
         link: an address, and `follow` what it says.
         back: the way back to the list.
     """
@@ -106,6 +109,7 @@ class Card(Struct, frozen=True, kw_only=True):
     action: str = ""
     go: str = "Sign out"
     danger: bool = True
+    field: str | None = None
     link: str = ""
     follow: str = ""
     back: str = HERE
@@ -121,7 +125,8 @@ def panel(listing: Listing, *, after: str, said: str) -> Panel:
     now = listing.current.at
     names = _told_apart(pairs, now)
     rows = tuple(
-        _row(name, *pair, now=now, after=after) for name, pair in zip(names, pairs, strict=True)
+        _row(name, *pair, now=now, after=after, names=listing.names)
+        for name, pair in zip(names, pairs, strict=True)
     )
     counted = f"{total:,} active session" + ("" if total == 1 else "s")
     part = f"{len(rows)} of {total:,}"
@@ -139,7 +144,7 @@ def panel(listing: Listing, *, after: str, said: str) -> Panel:
 def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> list[str]:
     """Name sessions so that no two of a page are called the same: where needed with the place, the last
     use, the sign-in, and a number."""
-    names = [isolated(shown.device) for shown, _ in pairs]
+    names = [isolated(shown.called) for shown, _ in pairs]
     words: tuple[Callable[[int, ActiveSession, Session], str], ...] = (
         lambda _, shown, _session: isolated(shown.location or shown.ip_address or ""),
         lambda _, _shown, session: f"active {moment(session.last_used_at, now).words}",
@@ -154,14 +159,18 @@ def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> lis
     return names
 
 
-def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> PanelRow:
+def _row(
+    name: str, shown: ActiveSession, session: Session, *, now: int, after: str, names: bool
+) -> PanelRow:
+    there = {"at": session.created_at, "after": after}
     return PanelRow(
         name=name,
         shown=shown,
         used=moment(session.last_used_at, now),
         begun=moment(session.created_at, now),
         ends=moment(session.expires_at, now),
-        end=address(end=session.id, at=session.created_at, after=after),
+        end=address(end=session.id, **there),
+        rename=address(rename=session.id, **there) if names else "",
     )
 
 
@@ -176,11 +185,27 @@ def about_one(row: PanelRow, *, action: str, back: str) -> Card:
     used = "Active now" if own else f"Active {row.used.words}"
     place = (shown.location, shown.ip_address, used)
     return Card(
-        title="Sign out of this device?" if own else f"Sign out {isolated(shown.device)}?",
+        title="Sign out of this device?" if own else f"Sign out {isolated(shown.called)}?",
         words=effect,
         icon=shown.kind,
         detail=tuple(each for each in place if each),
         action=action,
+        back=back,
+    )
+
+
+def about_name(row: PanelRow, *, action: str, back: str) -> Card:
+    """Ask what a device is to be called."""
+    shown = row.shown
+    return Card(
+        title=f"What do you call {isolated(shown.called)}?",
+        words="Only you see the name. Leave it empty to show what the device says itself.",
+        icon=shown.kind,
+        detail=tuple(each for each in (shown.device, shown.location, shown.ip_address) if each),
+        action=action,
+        go="Save",
+        danger=False,
+        field=shown.name or "",
         back=back,
     )
 

@@ -3,6 +3,7 @@
     GET  security                      the list; `after` continues it
     GET  security?end=ID&at=INSTANT    asks about one (`at`: where it is in the list); POST does it
     GET  security?others=1             asks about all others; POST does it
+    GET  security?rename=ID&at=INSTANT asks for a name of a device; POST gives it, by its field `name`
 
 A POST must come from a page of our own, as the calls want it too, and answers 303: so what was done stays
 done once, however often a page is loaded again. What is then said travels in a cookie for a minute, and
@@ -21,6 +22,7 @@ from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.decoding import prepared
 from sojourn.errors import (
     Forbidden,
+    InvalidInput,
     InvalidToken,
     NotFound,
     Overloaded,
@@ -28,11 +30,27 @@ from sojourn.errors import (
     TableMissing,
     Unauthenticated,
 )
-from sojourn.people.calls import QUERY_FIELDS_MAX, People, PersonRequest
+from sojourn.people.calls import QUERY_FIELDS_MAX, People, PersonRequest, small
 from sojourn.people.pages import HtmlPage, Look, card_page, security_page, signed_out_page
-from sojourn.people.panel import Card, Panel, PanelRow, about_one, about_others, address, panel
-from sojourn.people.sessions import end_one, end_others, listing, may_end_others
-from sojourn.people.wire import CURSOR, NOT_SET_UP, for_people, words_of_ending
+from sojourn.people.panel import (
+    Card,
+    Panel,
+    PanelRow,
+    about_name,
+    about_one,
+    about_others,
+    address,
+    panel,
+)
+from sojourn.people.sessions import end_one, end_others, listing, may_end_others, rename
+from sojourn.people.wire import (
+    CURSOR,
+    NOT_SET_UP,
+    DeviceName,
+    for_people,
+    words_of_ending,
+    words_of_naming,
+)
 from sojourn.service.request_session import RequestSession, Step
 from sojourn.session import Gone, GoneReason
 from sojourn.wire.bodies import Name, retry_after_header
@@ -54,11 +72,12 @@ NOT_SIGNED_IN = "You are not signed in."
 
 @prepared
 class SecurityForm(Struct, frozen=True):
-    """What the address says: whose end, and where the list starts."""
+    """What the address says: whose end or name, and where the list starts."""
 
     end: Name | None = None
     at: Annotated[int, Meta(ge=0, lt=10**15)] = 0
     others: bool = False
+    rename: Name | None = None
     after: Annotated[str, Meta(max_length=300, pattern=CURSOR)] | None = None
 
     @property
@@ -73,7 +92,13 @@ class SecurityForm(Struct, frozen=True):
 
     @property
     def itself(self) -> str:
-        return address(end=self.end, at=self.at, others=int(self.others), after=self.after)
+        return address(
+            end=self.end,
+            rename=self.rename,
+            at=self.at,
+            others=int(self.others),
+            after=self.after,
+        )
 
 
 def _wish(query: str) -> SecurityForm:
@@ -103,7 +128,7 @@ class SecurityPage:
             return self._signed_out(request, path, None)
         except NotFound:
             return self._said(request, wish, GONE_ALREADY, [])
-        except Forbidden as fault:
+        except (Forbidden, InvalidInput) as fault:
             return self._refused(fault, path, wish)
         except SojournError as fault:
             return self.trouble(request, path, fault)
@@ -152,6 +177,9 @@ class SecurityPage:
                 if not row.shown.is_current:
                     may_end_others(visit, self._people.within)
                 return about_one(row, action=wish.itself, back=wish.back)
+            if wish.rename is not None:
+                row = yield from self._row(visit, wish)
+                return about_name(row, action=wish.itself, back=wish.back)
             if wish.others:
                 may_end_others(visit, self._people.within)
                 first = yield from listing(visit, after=None, limit=1)
@@ -175,14 +203,14 @@ class SecurityPage:
 
     def _row(self, visit: RequestSession, wish: SecurityForm) -> Step[PanelRow]:
         """Find the session that is asked about. Raises NotFound."""
-        assert wish.end is not None
+        wanted = wish.end or wish.rename
         first = yield from listing(visit, after=None, limit=1)
         rows = list(panel(first, after="", said="").rows)
-        if wish.end != first.current.id:
+        if wanted != first.current.id:
             there = yield from listing(visit, after=(wish.at, ""), limit=ROWS)
             rows = list(panel(there, after="", said="").rows)
         for row in rows:
-            if row.shown.id == wish.end:
+            if row.shown.id == wanted:
                 return row
         raise NotFound("There is no such session.")
 
@@ -191,7 +219,12 @@ class SecurityPage:
             if wish.end is not None:
                 row = yield from self._row(visit, wish)
                 ending = yield from end_one(visit, wish.end, within=self._people.within)
-                return words_of_ending(ending, others=False, device=row.shown.device)
+                return words_of_ending(ending, others=False, device=row.shown.called)
+            if wish.rename is not None:
+                row = yield from self._row(visit, wish)
+                label = _name_in(request.body)
+                yield from rename(visit, wish.rename, label)
+                return words_of_naming(label, device=row.shown.device)
             if wish.others:
                 ending = yield from end_others(visit, within=self._people.within)
                 return words_of_ending(ending, others=True)
@@ -213,7 +246,7 @@ class SecurityPage:
             headers.append(("Set-Cookie", cookie))
         return HtmlPage(303, [*headers, ("Cache-Control", "no-store"), ("Vary", "Cookie")], b"")
 
-    def _refused(self, fault: Forbidden, path: str, wish: SecurityForm) -> HtmlPage:
+    def _refused(self, fault: SojournError, path: str, wish: SecurityForm) -> HtmlPage:
         again = fault.code == "reauth_required"
         sign_in = self._look.sign_in(path.removesuffix("security") + wish.itself) if again else ""
         card = Card(
@@ -225,13 +258,30 @@ class SecurityPage:
             back=wish.back,
             leave="Back to your devices",
         )
-        return card_page(self._look, path, card, status=403)
+        status = 403 if isinstance(fault, Forbidden) else 400
+        return card_page(self._look, path, card, status=status)
 
     def _signed_out(self, request: PersonRequest, path: str, gone: Gone | None) -> HtmlPage:
         said = _said_before(request)
         why = said or (WHY.get(gone.reason, NOT_SIGNED_IN) if gone else NOT_SIGNED_IN)
         headers = [("Set-Cookie", SAID.clear(https=request.origin.https))] if said else []
         return signed_out_page(self._look, path, why, headers=headers)
+
+
+def _name_in(body: bytes) -> str | None:
+    """Read the form that names a device. Raises InvalidInput."""
+    try:
+        fields = dict(
+            parse_qsl(
+                small(body).decode(),
+                keep_blank_values=True,
+                max_num_fields=QUERY_FIELDS_MAX,
+                errors="strict",
+            )
+        )
+    except ValueError:
+        raise InvalidInput("The form cannot be read.") from None
+    return DeviceName(name=fields.get("name", "")).label
 
 
 def _said_before(request: PersonRequest) -> str:

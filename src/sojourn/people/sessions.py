@@ -1,4 +1,4 @@
-"""What people do with their own sessions: see where they are signed in, end one, end the others.
+"""What people do with their own sessions: see where they are signed in, name one, end one, end the others.
 
 Written as steps, as `visit` is, so that a server, an ASGI application and a Flask one carry out the
 same. Who somebody is, is for the visit to say; a step never names a user that the request does.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from sojourn.device import check_label
 from sojourn.errors import Forbidden, NotFound, Unauthenticated
 from sojourn.service.request_session import RequestSession, Step
-from sojourn.session import End, Session, SessionPage
+from sojourn.session import End, Rename, Session, SessionPage
 
 After = tuple[int, str]
 
@@ -23,6 +24,7 @@ class Listing(Struct, frozen=True, kw_only=True):
     seats: dict[str, int]  # by session; those that hold none are left out
     total: int
     next: After | None
+    names: bool = True  # whether devices may be given names here
 
 
 class Ending(Struct, frozen=True, kw_only=True):
@@ -57,7 +59,31 @@ def listing(visit: RequestSession, *, after: After | None, limit: int) -> Step[L
         seats=held,
         total=max(page.total, len(shown)),
         next=following,
+        names=(yield "keeps_names", None),
     )
+
+
+def rename(visit: RequestSession, session_id: str, label: str | None) -> Step[None]:
+    """Call the device of one of a person's sessions so; None: as it says itself.
+
+    Raises NotFound, also for somebody else's session; Unauthenticated; Forbidden, for who acts as somebody
+    else; InvalidInput, for a name that cannot be read, and where names are not kept.
+    """
+    current = _signed_in(visit)
+    if visit.impersonator is not None:
+        raise Forbidden(
+            "Whoever acts as somebody else cannot name their devices.",
+            hint="Act as yourself again.",
+        )
+    check_label(label)
+    assert current.user_id is not None  # somebody is signed in
+    wish = Rename(id=session_id, user_id=current.user_id, label=label)
+    if not (yield "rename", wish):
+        raise NotFound(
+            "You have no such session; it may have ended already.",
+            code="session_unknown",
+            hint="Refresh the list.",
+        )
 
 
 def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> Step[Ending]:

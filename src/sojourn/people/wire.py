@@ -27,6 +27,8 @@ from sojourn.wire.bodies import Answer, Wire, optional, rfc3339
 
 PAGE = 50
 PAGE_MAX = 200
+NAME_ASKED_MAX = 512
+"""Characters of a name that are read. A device's has fewer: `device.LABEL_MAX`, once its spaces are cut."""
 INSTANT_DIGITS = 15
 CURSOR = rf"\A[0-9]{{1,{INSTANT_DIGITS}}}~[^\x00-\x1f\x7f]*\Z"
 
@@ -57,30 +59,67 @@ class ActiveSessionsQuery(Wire, frozen=True, kw_only=True):
 
 
 class ActiveSession(Answer, frozen=True, kw_only=True):
-    """Somewhere a person is signed in. `seats`: how many seats on licenses it holds now."""
+    """Somewhere a person is signed in. `seats`: how many seats on licenses it holds now.
+
+    `name`: what the person calls the device. `lastDevice`, `lastIpAddress`, `lastLocation`: what it was last
+    used from, null where that is what it began on."""
 
     id: str
+    name: str | None
     device: str
     browser: str | None
     os: str | None
     kind: str
     ip_address: str | None
     location: str | None
+    last_device: str | None
+    last_ip_address: str | None
+    last_location: str | None
     created_at: str
     last_used_at: str
     expires_at: str
     is_current: bool
     seats: int
 
+    @property
+    def called(self) -> str:
+        """What people read: the name that they gave the device, or what it says itself."""
+        return self.name or self.device
+
+    @property
+    def last_from(self) -> str:
+        """Where it was last used from, if elsewhere than it began."""
+        return self.last_location or self.last_ip_address or ""
+
 
 class ActiveSessions(Answer, frozen=True, kw_only=True):
-    """A page of them, newest first. `total` counts all; `next` goes into `after`, null: this was all."""
+    """A page of them, newest first. `total` counts all; `next` goes into `after`, null: this was all.
+    `canRename`: whether names of devices are kept here."""
 
     success: bool = True
     data: list[ActiveSession]
     total: int
     next: str | None
     message: str | None
+    can_rename: bool = False
+
+
+@prepared
+class DeviceName(Wire, frozen=True, kw_only=True):
+    """What a person calls a device. null, or only spaces: as it says itself."""
+
+    name: Annotated[str, Meta(max_length=NAME_ASKED_MAX)] | None
+
+    @property
+    def label(self) -> str | None:
+        return (self.name or "").strip() or None
+
+
+class Renamed(Answer, frozen=True, kw_only=True):
+    """What the device of a session is called now; null: as it says itself."""
+
+    id: str
+    name: str | None
 
 
 class SignedOut(Answer, frozen=True, kw_only=True):
@@ -97,23 +136,27 @@ def active_sessions(listing: Listing) -> ActiveSessions:
         total=listing.total,
         next=following,
         message=ONLY_THIS if listing.total <= 1 else None,
+        can_rename=listing.names,
     )
 
 
 def _shown(session: Session, listing: Listing) -> ActiveSession:
-    device = session.device or Device()
-    if device.name is None:  # begun before devices were named
-        known = recognize(device.user_agent or "")
-        device = replace(known, ip=device.ip, place=device.place)
+    device = _named(session.device or Device())
     name = plain(device.name) or UNKNOWN
+    last = device if session.last_device is None else _named(session.last_device)
+    moved = last.ip != device.ip or last.place != device.place
     return ActiveSession(
         id=session.id,
+        name=plain(session.label),
         device=name if session.impersonator is None else f"{name} (somebody acting for you)",
         browser=plain(device.browser),
         os=plain(device.os),
         kind=device.kind or "unknown",
         ip_address=plain(device.ip),
         location=plain(device.place),
+        last_device=plain(last.name) if last.name != device.name else None,
+        last_ip_address=plain(last.ip) if moved else None,
+        last_location=plain(last.place) if moved else None,
         created_at=rfc3339(session.created_at),
         last_used_at=rfc3339(session.last_used_at),
         expires_at=rfc3339(session.expires_at),
@@ -122,9 +165,22 @@ def _shown(session: Session, listing: Listing) -> ActiveSession:
     )
 
 
+def _named(device: Device) -> Device:
+    """Name a device of a session that was begun before devices were named, or without."""
+    if device.name is not None:
+        return device
+    return replace(recognize(device.user_agent or ""), ip=device.ip, place=device.place)
+
+
 def nothing_set_up() -> ActiveSessions:
     """Answer while the table is missing: an empty list, and why."""
     return ActiveSessions(data=[], total=0, next=None, message=NOT_SET_UP)
+
+
+def words_of_naming(label: str | None, *, device: str) -> str:
+    if label is None:
+        return f"{isolated(device)} has no name of its own any more."
+    return f"{isolated(device)} is called {isolated(label)} now."
 
 
 def words_of_ending(ending: Ending, *, others: bool, device: str = "That device") -> str:

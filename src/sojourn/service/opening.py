@@ -166,7 +166,8 @@ class OpenVisit:
             return None
         touch = not self._request.path.startswith(self.rules.no_touch) or not self.rules.no_touch
         signed = self._request.token is None
-        return Check(self._token, touch, self._adopted is not None, signed)
+        describe = self._request.describe
+        return Check(self._token, touch, self._adopted is not None, signed, describe)
 
     def found(self, found: Session | Gone) -> Step[Any] | None:
         """Take what `check` was answered; return what is left to do, hardly ever anything."""

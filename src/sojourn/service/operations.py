@@ -126,6 +126,10 @@ class Operations:
         """End one lease."""
         return self._end(LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release"))
 
+    def release_all(self, user_id: str, *, actor: str) -> Cleanup:
+        """End all leases of a user, on every license."""
+        return self._end(LeaseFilter(user_id=user_id), Action(actor=actor, name="force_cleanup"))
+
     def debug(self, user_id: str, feature: str, *, license_id: str | None = None) -> Debug:
         """Show everything about a user and a feature: what is held, what was refused, and why."""
         self.require(feature, license_id)
@@ -149,7 +153,7 @@ class Operations:
             user_id=user_id,
             feature=feature,
             leases=tuple(leases),
-            pools=tuple(self._views(pools, user_id)),
+            pools=tuple(self._views(pools, user_id, leases)),
             denials=tuple(denials),
             names=self.names(leases),
         )
@@ -293,8 +297,12 @@ class Operations:
         suffix = f":{feature}"
         return [e for e in events if e.pool_id is not None and e.pool_id.endswith(suffix)][:20]
 
-    def _views(self, pool_ids: list[str], user_id: str) -> list[PoolStatus]:
+    def _views(
+        self, pool_ids: list[str], user_id: str, leases: Sequence[Lease]
+    ) -> list[PoolStatus]:
         views = []
+        # Reservations may be for groups that were proved, or for a kind of device.
+        known = {x.pool_id: x for x in sorted(leases, key=lambda x: x.last_beat_at)}
         # Who could not acquire under such a name is asked about as anybody.
         asked_as = "nobody" if hidden(user_id) else user_id
         answers = self._store.preview(
@@ -304,6 +312,8 @@ class Operations:
                     user_id=asked_as,
                     client_id=new_id("debug_"),
                     lease_id=new_id("lse_"),
+                    member_of=known[p].member_of if p in known else (),
+                    device=known[p].device if p in known else None,
                 )
                 for p in pool_ids
             ]

@@ -31,6 +31,10 @@ LATE = 2.0
 """A round that is late by so many times its length judges nobody: it was us who stood still."""
 MARGIN = 0.1
 """Seconds by which our clock and the store's may differ over an interval."""
+IDLE = 60.0
+"""Seconds without a deed of its person after which a holder is told that somebody needs its seat."""
+NEEDED_MAX = 20
+"""Holders of a pool that are told so at once."""
 DROPPED_MAX = 50_000
 """Dropped sockets that a process remembers until their linger is over; the oldest are forgotten for more."""
 
@@ -49,13 +53,7 @@ class Attendant:
     """A holder whose socket is open, or dropped a moment ago. One is told from another by identity."""
 
     __slots__ = (
-        "beat",
-        "claims",
-        "dropped_at",
-        "expires_at",
-        "line",
-        "owed",
-        "quiet",
+        *("beat", "claims", "dropped_at", "expires_at", "idle_at", "line", "owed", "quiet"),
         "renewed_at",
     )
 
@@ -68,6 +66,7 @@ class Attendant:
         self.owed = False  # its last renewal has failed
         self.beat = Beat()  # what its client has said since then
         self.dropped_at = inf
+        self.idle_at = inf  # since when its person does nothing, as its client says
 
     def doubt(self, now: float) -> Doubt:
         """Return how its holder is doubted, unless somebody else has heard of it."""
@@ -114,12 +113,8 @@ class Presence:
 
     def __init__(self) -> None:
         self.pools: dict[str, Attended] = {}
+        self.open = 0  # sockets of all pools
         self._dropped = 0
-
-    @property
-    def open(self) -> int:
-        """How many sockets are open."""
-        return sum(len(each.open) for each in self.pools.values())
 
     def of(self, pool_id: str | None, lease_id: str | None) -> Attendant | None:
         """Return whose socket keeps a lease."""
@@ -137,6 +132,7 @@ class Presence:
         other = attended.open.get(lease_id)
         if other is not None and other.claims.fence > fence:
             return attendant
+        self.open += other is None
         attended.open[lease_id] = attendant
         self._dropped -= attended.dropped.pop(lease_id, None) is not None
         return other
@@ -149,6 +145,7 @@ class Presence:
         if attended is None or attended.open.get(claims.lease_id) is not attendant:
             return False
         del attended.open[claims.lease_id]
+        self.open -= 1
         if dropped:
             attendant.dropped_at = now
             self._dropped += attended.dropped.pop(claims.lease_id, None) is None
@@ -191,7 +188,8 @@ class Presence:
         return min((each.next_round for each in self.pools.values() if each.open), default=inf)
 
     def round(self, attended: Attended, now: float) -> Round:
-        """See who has shown life since the last round, and plan the next one."""
+        """See who has shown life since the last round, and plan the next one. Where we stood still since,
+        whoever was there before counts as there."""
         stood_still = now - attended.next_round > LATE * attended.period
         self._plan(attended, now)
         attended.rounds += 1
@@ -202,13 +200,22 @@ class Presence:
                 each.quiet = 0
             elif not stood_still:
                 each.quiet += 1
-            if not each.quiet or each.owed:
+            if not each.quiet:
                 found.renew.append(each)
             if each.quiet == QUIET:
                 found.doubt.append(each)
             elif each.quiet >= QUIET_MAX:
                 found.give_up.append(each)
         return found
+
+    def owed(self) -> list[Attendant]:
+        """Return whose last renewal has failed, or is to be made anew, unless they are silent."""
+        return [
+            each
+            for attended in self.pools.values()
+            for each in attended.open.values()
+            if each.owed and each.quiet < QUIET
+        ]
 
     def doubtful(self, pool_id: str, now: float) -> tuple[list[Attendant], list[Attendant]]:
         """Return whom to ask whether they are there: whose socket has been silent for an interval, and whose
@@ -220,6 +227,16 @@ class Presence:
         silent = [x for x in attended.open.values() if x.quiet >= QUIET and not x.line.answered]
         dropped = [x for x in attended.dropped.values() if now - x.dropped_at <= linger]
         return silent, dropped
+
+    def idle(self, pool_id: str, now: float) -> list[Attendant]:
+        """Return who can be asked for a seat that somebody needs: whose person has done nothing for a while,
+        the longest first; each at most once in that time."""
+        attended = self.pools.get(pool_id)
+        found = [] if attended is None else list(attended.open.values())
+        found = sorted((x for x in found if now - x.idle_at >= IDLE), key=lambda x: x.idle_at)
+        for each in found[:NEEDED_MAX]:
+            each.idle_at = now
+        return found[:NEEDED_MAX]
 
     def missing(self, pool_id: str, asked: Iterable[Attendant]) -> list[Attendant]:
         """Return who of those that were asked has shown no life since. Who has come back on another socket

@@ -73,12 +73,14 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     client_id: str = ""
     session_id: str | None = None
     device: Device | None = None
+    member_of: tuple[str, ...] = ()  # groups that a JWT proved; a client's own word is never one
     takeover: bool = False
     wait: float = 0.0  # seconds for which to wait in the pool's line, if there is no seat
     parked: bool = False  # it waits already: what is decided now is final, too
     priority: int = 0  # there; nothing that a license client may choose
     once: Presented | None = None  # the key that it came with
     asked: Asked | None = None  # holders were asked already: what is decided now is final
+    waited: bool = False  # for an asking that had begun before
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -197,14 +199,15 @@ class Seats:
 
     def _request(self, call: SeatCall, licenses: dict[bytes, License | None]) -> Acquire:
         if call.claims is not None:
-            self._check_age(call.claims)
+            row = self._known(call.claims)
             return Acquire(
                 pool_id=call.claims.pool_id,
                 user_id=call.claims.user_id,
                 client_id=call.claims.client_id,
                 lease_id=call.claims.lease_id,
                 session_id=call.claims.session_id,
-                device=call.device,
+                device=_device_again(call.device, row),
+                member_of=() if row is None else row.member_of,
                 resume=Resume(lease_id=call.claims.lease_id, fence=call.claims.fence),
                 wait=call.wait > 0,
                 priority=call.priority,
@@ -230,13 +233,15 @@ class Seats:
             lease_id=new_id("lse_"),
             session_id=call.session_id,
             device=call.device,
+            member_of=call.member_of,
             takeover=call.takeover,
             wait=call.wait > 0,
             priority=call.priority,
         )
 
-    def _check_age(self, claims: LeaseClaims) -> None:
-        """Refuse a token too old to re-admit its holder, unless the store remembers the lease."""
+    def _known(self, claims: LeaseClaims) -> Lease | None:
+        """Return the lease that a token speaks of, if the store remembers it. A token too old to re-admit
+        its holder is refused otherwise."""
         rows, now = self._store.leases(_of_pool(claims.pool_id, claims.lease_id))
         if not rows and now - claims.issued_at > READMIT_MAX:
             raise InvalidToken(
@@ -244,6 +249,7 @@ class Seats:
                 code="token_expired",
                 hint="Acquire a new lease with the license key.",
             )
+        return rows[0] if rows else None
 
     def _decide(self, requests: list[Acquire]) -> list[Lease | Denied | Repeated]:
         if not requests:
@@ -347,6 +353,14 @@ class Seats:
             (c.lease_id, c.fence): _why(c, by_id.get(c.lease_id), pools[c.pool_id], now)
             for c in missed
         }
+
+
+def _device_again(device: Device | None, row: Lease | None) -> Device | None:
+    """Return the device of who comes back: of the kind it was, unless it says another. A reservation may be
+    for that kind."""
+    if device is None or device.kind is not None or row is None or row.device is None:
+        return device
+    return replace(device, kind=row.device.kind)
 
 
 def _once(call: SeatCall, request: Acquire) -> Acquire:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from sojourn.cookie import LIFETIME_MAX as LIFETIME_MAX
-from sojourn.device import Device
+from sojourn.device import Device, readable
 from sojourn.errors import Conflict, InvalidInput, StoreBroken, StoreError
 from sojourn.event import Event
 from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed, reused
@@ -23,6 +23,7 @@ from sojourn.session import (
     Gone,
     GoneReason,
     NewSession,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -74,23 +75,41 @@ class SessionService:
         if not whole:
             return answers
         due: set[str] = set()
+        moved: dict[str, Device] = {}
         for i, found in zip(
             whole, self._store.load([hash_token(checks[i].token) for i in whole]), strict=True
         ):
             answers[i] = found
             if isinstance(found, Session) and checks[i].touch and found.touch_due:
                 due.add(found.id)
-        if due and self._note_use(sorted(due)):
+                if (device := self._moved(found, checks[i].describe)) is not None:
+                    moved[found.id] = device
+        if due and self._note_use(sorted(due), moved):
             answers = [
-                _touched(x) if isinstance(x, Session) and x.id in due else x for x in answers
+                _touched(x, moved.get(x.id)) if isinstance(x, Session) and x.id in due else x
+                for x in answers
             ]
         return answers
 
-    def _note_use(self, ids: list[str]) -> bool:
+    def _moved(self, session: Session, describe: Callable[[], Device] | None) -> Device | None:
+        """Return what a session is used from, if that is not what it was used from before."""
+        if describe is None:
+            return None
+        device = describe().tidy()
+        if self._complete is not None:
+            device = self._complete(device) or device
+        before = session.last_device or session.device or Device()
+        if device.user_agent == before.user_agent:  # of the two, a sign-in knows more of a browser
+            if device.ip == before.ip:
+                return None
+            device = replace(before, ip=device.ip, place=device.place)
+        return device if readable(device) else None
+
+    def _note_use(self, ids: list[str], moved: Mapping[str, Device]) -> bool:
         """Write the use of sessions down, if the store can: where it is read-only for a while, people
         stay signed in as long as their sessions live without it."""
         try:
-            self._store.touch(ids)
+            self._store.touch(ids, moved)
         except StoreError as fault:
             log.warning("use_not_noted", code=fault.code, error=fault.message, sessions=len(ids))
             return False
@@ -223,6 +242,10 @@ class SessionService:
     def page(self, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
         return self._store.page(user_id, after=after, limit=limit)
 
+    def rename(self, named: Rename) -> bool:
+        """Call the device of a user's session so; see `Store.rename`."""
+        return self._store.rename(named.id, user_id=named.user_id, label=named.label)
+
     def held(self, which: End) -> dict[str, int]:
         """Count the seats that sessions hold: of those named, or of a user's."""
         return self._store.held(ids=which.ids, user_id=which.user_id)
@@ -266,12 +289,13 @@ def is_foreign(token: str) -> bool:
     return 0 < len(token) <= FOREIGN_MAX and token.isprintable() and not token.startswith(_OURS)
 
 
-def _touched(session: Session) -> Session:
+def _touched(session: Session, device: Device | None) -> Session:
     """Show a session as the touch has left it."""
     return replace(
         session,
         last_used_at=max(session.last_used_at, session.at),
         idle_at=max(session.idle_at, min(session.at + session.idle_timeout, session.expires_at)),
+        last_device=device or session.last_device,
     )
 
 

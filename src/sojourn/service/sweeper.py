@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -29,7 +28,6 @@ class Sweeper:
         self._ledger = ledger
         self._batch = batch
         self.traced: Callable[[str], AbstractContextManager[Any]] = nullcontext  # by its actor
-        self.runs: Counter[str] = Counter()  # by what became of them: done, failed
 
     def run(
         self,
@@ -75,7 +73,6 @@ class Sweeper:
                 events_removed=total.events_removed,
                 error=error,
             )
-            self.runs["done" if error is None else "failed"] += 1
             if replace(total, more=False) != Swept():
                 log.info(
                     "swept",

@@ -56,7 +56,11 @@ class LineOracle:
         offered = sum(entry.offered(self.now) for entry in line)
         able = [x for x in line if x.offer_until is None or x.offer_until > self.now]
         needed = {self._key(pool_id, x.holder) for x in able} - self._held(pool_id)
-        assert offered == min(max(0, self._free(pool_id)), len(needed)), f"{pool_id}: {line}"
+        free = max(0, self._free(pool_id))
+        if self.oracle.pools[pool_id].policy.reservations:
+            assert offered <= free, f"{pool_id}: {line}"
+        else:
+            assert offered == min(free, len(needed)), f"{pool_id}: {line}"
 
     def _judge(self, event: Event, pool_id: str) -> None:
         holder = (str(event.user_id), str(event.client_id))
@@ -73,7 +77,9 @@ class LineOracle:
                 line.pop(holder, None)
                 return
             claims = self._ahead(pool_id, holder, late=True)
-            assert self._free(pool_id) <= claims, f"{holder} was refused a seat that nobody claims"
+            reserved = self.oracle.standing(pool_id, self.now).unused
+            kept = claims + sum(reserved)
+            assert self._free(pool_id) <= kept, f"{holder} was refused a seat that nobody claims"
             if event.kind is EventKind.LEASE_WAITING:
                 assert holder not in line, f"{holder} began to wait twice"
                 line[holder] = self.entries[str(event.subject)]
@@ -86,7 +92,11 @@ class LineOracle:
             return
         own = kind is EventKind.LEASE_RESUMED or (pool_id, *holder) in self.back
         ahead = 0 if own else self._ahead(pool_id, holder, late=False)
-        assert self._free(pool_id) > ahead, f"{holder} was served before its turn"
+        free = self._free(pool_id)
+        if self.oracle.pools[pool_id].policy.reservations:
+            assert free > 0, f"{holder} was served a seat that there is not"
+        else:
+            assert free > ahead, f"{holder} was served before its turn"
 
     def _ahead(self, pool_id: str, holder: tuple[str, str], *, late: bool) -> int:
         """Count the seats that those before a holder claim: with `late`, also those who missed an offer,
@@ -112,8 +122,7 @@ class LineOracle:
         return (not offered, entry.since - STEP * entry.priority, entry.since)
 
     def _free(self, pool_id: str) -> int:
-        capacity = self.oracle.pools[pool_id].policy.capacity
-        return capacity - self.oracle.in_use(pool_id, self.now)
+        return self.oracle.pools[pool_id].policy.most - self.oracle.in_use(pool_id, self.now)
 
     def _key(self, pool_id: str, holder: tuple[str, str]) -> str:
         return seat_key(self.oracle.pools[pool_id].policy.count_by, *holder)

@@ -9,18 +9,18 @@ from hypothesis.stateful import rule
 
 from sojourn.event import Event
 from sojourn.lease import LeaseFilter, Release, Waiting
-from sojourn.license import CountBy
 from sojourn.line import WAITING_FOR
 from sojourn.stores.memory import MAX_PAUSE
 from sojourn.testing.oracle import Oracle
+from sojourn.testing.pools import FEATURES, POOLS
 from sojourn.testing.session_rules import USERS, SessionRules
 
-FEATURES = {"lease": CountBy.LEASE, "user": CountBy.USER, "client": CountBy.CLIENT}
-POOLS = tuple(f"lic_1:{feature}" for feature in FEATURES)
 CLIENTS = ("1", "2", "\N{GRINNING FACE}")
 PLAIN = {"session": None, "takeover": False, "resume": "no", "known": 0, "tentative": False}
 PRIORITY = {CLIENTS[2]: 1}  # what these ask with
 HOLDERS = tuple((user_id, client_id) for user_id in USERS for client_id in CLIENTS)
+
+__all__ = ["CLIENTS", "FEATURES", "HOLDERS", "PLAIN", "POOLS", "PRIORITY", "LineRules"]
 
 
 class LineRules(SessionRules):

@@ -38,7 +38,7 @@ from sojourn.lease import (
     Renew,
     Resume,
 )
-from sojourn.license import LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import CountBy, Policy, Pool
 from sojourn.line import WAITING_FOR
 from sojourn.seating import refusal
 from sojourn.store import Action, Store
@@ -55,6 +55,7 @@ from sojourn.testing.line_rules import (
     LineRules,
 )
 from sojourn.testing.oracle import Oracle
+from sojourn.testing.pools import as_proved, check_standing, pools
 from sojourn.testing.session_rules import (
     KNOWN_MAX,
     USERS,
@@ -81,26 +82,6 @@ LEAPS = (
     31 * DAY,
 )
 
-pools = st.builds(
-    lambda feature, status, valid_until, **policy: Pool(
-        license_id="lic_1",
-        feature=feature,
-        status=status,
-        valid_until=valid_until,
-        policy=Policy(count_by=FEATURES[feature], idle_after=2 * MINUTE, **policy).validate(),
-    ),
-    feature=st.sampled_from(list(FEATURES)),
-    capacity=st.integers(0, 3),
-    when_full=st.sampled_from(WhenFull),
-    linger=st.sampled_from([10 * SECOND, 0]),
-    heartbeat_interval=st.sampled_from([30 * SECOND, 30 * SECOND, 5 * SECOND]),
-    suspect_after=st.sampled_from([None, None, 40 * SECOND]),
-    lost_after=st.sampled_from([90 * SECOND, 60 * SECOND, 5 * MINUTE]),
-    resume_window=st.sampled_from([15 * MINUTE, 0]),
-    max_lease=st.sampled_from([None, None, 2 * MINUTE]),
-    status=st.sampled_from([LicenseStatus.ACTIVE] * 9 + [LicenseStatus.SUSPENDED]),
-    valid_until=st.sampled_from([None] * 9 + [1_800_000_600_000]),
-)
 requests = st.lists(
     st.fixed_dictionaries(
         {
@@ -195,7 +176,7 @@ class StoreMachine(LineRules):
         which = LeaseFilter(license_id=pool.license_id, feature=pool.feature)
         live, now = self.both(lambda store: store.leases(which, limit=1_000))
         self.oracle.define(pool, live, now)
-        self.most[pool.id] = max(pool.policy.capacity, self.most.get(pool.id, 0))
+        self.most[pool.id] = max(pool.policy.most, self.most.get(pool.id, 0))
         assert self.both(lambda store: store.pools([pool.id])) == [pool]
 
     @rule(
@@ -224,7 +205,7 @@ class StoreMachine(LineRules):
         told, now = self.news(), self.clock.now()
         returned = [event for event in told if event.kind is EventKind.STORE_RETURNED]
         self.oracle.read(returned)
-        before = {pool: self.oracle.in_use(pool, now) for pool in self.oracle.pools}
+        before = {pool: self.oracle.standing(pool, now) for pool in self.oracle.pools}
         judge = LineOracle(self.oracle, now, lines, batch, answers)
         judge.read(told[len(returned) :])
         for answer in answers:
@@ -232,54 +213,60 @@ class StoreMachine(LineRules):
                 self.oracle.told(answer, now)
                 self.leases = [answer, *self.leases][:KNOWN_MAX]
         for pool, was in before.items():
-            after, capacity = self.oracle.in_use(pool, now), self.oracle.pools[pool].policy.capacity
-            assert after <= max(capacity, was), f"{pool}: {after} seats of {capacity}"
+            after, most = self.oracle.standing(pool, now), self.oracle.pools[pool].policy.most
+            assert after.in_use <= max(most, was.in_use), f"{pool}: {after} of {most} seats"
+            if self.oracle.pools[pool].policy.count_by is CountBy.LEASE:
+                # Who joins a shared seat may change into which reservation it counts.
+                assert after.promised <= max(most, was.promised), f"{pool}: {after}, and was {was}"
             touched = any(request.pool_id == pool for request in batch)
             if touched and refusal(self.oracle.pools[pool], now) is None:
                 judge.offers(pool, self.line(pool)[0])
-        for request, answer in zip(batch, answers, strict=True):
+        last = {request.pool_id: i for i, request in enumerate(batch)}
+        for i, (request, answer) in enumerate(zip(batch, answers, strict=True)):
             if isinstance(answer, Denied) and answer.reason is DenialReason.SEAT_LIMIT:
                 self._check_denial(request, answer)
+                if last[request.pool_id] == i and answer.waiting == (answer.entry is not None):
+                    feature = request.pool_id.removeprefix("lic_1:")
+                    which = LeaseFilter(license_id="lic_1", feature=feature)
+                    live, now = self.store.leases(which, limit=1_000)
+                    check_standing(self.oracle, request, answer, live, now)
 
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)
         fields["tentative"] &= self.tentative
-        request = Acquire(
-            lease_id=self.new_id("lea"),
-            session_id=session_id,
-            priority=PRIORITY.get(fields["client_id"], 0),
-            **fields,
+        request = as_proved(
+            Acquire(
+                lease_id=self.new_id("lea"),
+                session_id=session_id,
+                priority=PRIORITY.get(fields["client_id"], 0),
+                **fields,
+            )
         )
         if resume == "lost":
             return replace(request, resume=Resume(lease_id=self.new_id("lost"), fence=self.count))
         if resume != "no" and (lease := self._known(known)) is not None:
             holder = {"pool_id": lease.pool_id, "user_id": lease.user_id}
             fence = lease.fence + (resume == "newer")
-            return replace(
-                request,
-                client_id=lease.client_id,
-                resume=Resume(lease_id=lease.id, fence=fence),
-                **holder,
+            return as_proved(
+                replace(
+                    request,
+                    client_id=lease.client_id,
+                    resume=Resume(lease_id=lease.id, fence=fence),
+                    **holder,
+                )
             )
         return request
 
     def _check_denial(self, request: Acquire, denied: Denied) -> None:
-        """Nobody is denied while there is a seat, or a suspect past its linger that holds one; nor is a
-        tentative request while any suspect does, but provisionally."""
+        """Nobody is denied while there is a seat that is not kept for others, or theirs who wait."""
         others = denied.waiting if denied.entry is None else denied.position - 1
-        assert denied.in_use + others >= denied.limit
+        kept = denied.reserved_free + others
+        assert denied.in_use + kept >= denied.limit + denied.overdraft
         assert denied.waiting >= denied.position
         assert (denied.entry is not None) is (request.wait and not denied.tentative)
         assert len(denied.evidence) >= min(20, denied.in_use)
         silences = [(lease.last_beat_at, lease.id) for lease in denied.evidence]
         assert silences == sorted(silences)
-        policy = self.oracle.pools[request.pool_id].policy
-        if policy.when_full is WhenFull.DENY:
-            return
-        feature = request.pool_id.removeprefix("lic_1:")
-        live, now = self.store.leases(LeaseFilter(license_id="lic_1", feature=feature), limit=1_000)
-        trusted = {x.seat_key(policy.count_by) for x in live if x.suspect_at + policy.linger > now}
-        assert {lease.seat_key(policy.count_by) for lease in live} == trusted
 
     @rule(asked=marks, beat=beats, other=beats)
     def renew(self, asked: list[tuple[int, int]], beat: Beat, other: Beat) -> None:
@@ -399,6 +386,9 @@ class StoreMachine(LineRules):
             if usage is not None:
                 assert usage.in_use == self.oracle.in_use(usage.pool_id, now)
                 assert usage.in_use <= self.most[usage.pool_id]
+                standing = self.oracle.standing(usage.pool_id, now)
+                assert usage.reserved == standing.used
+                assert usage.overdrawn == max(0, standing.promised - usage.capacity)
                 assert usage.suspect <= usage.in_use <= usage.leases
 
     def _known(self, known: int) -> Lease | None:

@@ -35,6 +35,21 @@ class Held(Struct):
     heard_at: int
     graced_at: int = -1
     had_until: int = 0  # it was taken over, and would have lived until then
+    groups: frozenset[str] = frozenset()  # as it was granted to
+    kind: str | None = None
+
+
+class Standing(Struct, frozen=True):
+    """Who holds which seats of a pool at an instant."""
+
+    in_use: int
+    used: tuple[int, ...]  # seats of those who count into each reservation
+    unused: tuple[int, ...]  # seats of each reservation that none of them holds
+
+    @property
+    def promised(self) -> int:
+        """Seats that are held or kept."""
+        return self.in_use + sum(self.unused)
 
 
 class Oracle:
@@ -125,6 +140,8 @@ class Oracle:
             assert lease.expires_at >= lasting, "a takeover cut its own lease short"
             held.expires_at = lease.expires_at
             held.acquired_at = lease.acquired_at
+            held.groups = frozenset(lease.member_of)
+            held.kind = None if lease.device is None else lease.device.kind
 
     def heard(self, lease_id: str, now: int) -> bool:
         """A beat counted. Tell whether it found its lease alive: then before any grace was given."""
@@ -155,12 +172,34 @@ class Oracle:
 
     def in_use(self, pool_id: str, now: int) -> int:
         """Count the seats that are held."""
+        return len(self._seats(pool_id, now))
+
+    def standing(self, pool_id: str, now: int) -> Standing:
+        """Say who holds which seats of a pool."""
+        reservations = self.pools[pool_id].policy.reservations
+        places = [
+            min(self.counts_into(pool_id, held) for held in seat)
+            for seat in self._seats(pool_id, now).values()
+        ]
+        used = tuple(places.count(place) for place in range(len(reservations)))
+        unused = tuple(max(0, r.seats - n) for r, n in zip(reservations, used, strict=True))
+        return Standing(len(places), used, unused)
+
+    def counts_into(self, pool_id: str, held: Held) -> int:
+        """Return the place of the reservation that a holder counts into; their number, if none."""
+        reservations = self.pools[pool_id].policy.reservations
+        for place, each in enumerate(reservations):
+            known = held.groups & set(each.groups)
+            if known or held.user_id in each.users or held.kind in each.kinds:
+                return place
+        return len(reservations)
+
+    def _seats(self, pool_id: str, now: int) -> dict[str, list[Held]]:
         count_by = self.pools[pool_id].policy.count_by
         names: dict[CountBy, str] = {CountBy.USER: "user_id", CountBy.CLIENT: "client_id"}
-        return len(
-            {
-                getattr(held, names[count_by]) if count_by in names else lease_id
-                for lease_id, held in self.held.items()
-                if held.pool_id == pool_id and held.expires_at > now
-            }
-        )
+        seats: dict[str, list[Held]] = {}
+        for lease_id, held in self.held.items():
+            if held.pool_id == pool_id and held.expires_at > now:
+                key = getattr(held, names[count_by]) if count_by in names else lease_id
+                seats.setdefault(key, []).append(held)
+        return seats

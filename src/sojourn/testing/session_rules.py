@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND, ManualClock
+from sojourn.device import Device
 from sojourn.errors import SojournError
 from sojourn.session import AtLimit, NewSession, Save, Session
 from sojourn.store import Store
@@ -138,10 +139,20 @@ class SessionRules(RuleBasedStateMachine):
         ]
         self.both(lambda store: store.save(batch))
 
-    @rule(asked=st.lists(indexes, max_size=4))
-    def touch(self, asked: list[int]) -> None:
-        ids = [self._session(known) for known in asked]
-        self.both(lambda store: store.touch(ids))
+    @rule(asked=st.lists(st.tuples(indexes, st.sampled_from([None, None, "a", "b"])), max_size=4))
+    def touch(self, asked: list[tuple[int, str | None]]) -> None:
+        ids = [self._session(known) for known, _ in asked]
+        devices = {
+            session_id: Device(name=name, ip=f"::{name}")
+            for session_id, (_, name) in zip(ids, asked, strict=True)
+            if name is not None
+        }
+        self.both(lambda store: store.touch(ids, devices))
+
+    @rule(known=indexes, user_id=st.sampled_from(USERS), label=st.sampled_from([None, "x", "ß"]))
+    def rename(self, known: int, user_id: str, label: str | None) -> None:
+        session_id = self._session(known)
+        self.both(lambda store: store.rename(session_id, user_id=user_id, label=label))
 
     @rule(
         known=indexes,

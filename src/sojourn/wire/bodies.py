@@ -18,7 +18,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.lease import Lease
-from sojourn.license import DURATIONS, LINGER, CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import (
+    DURATIONS,
+    LINGER,
+    MEMBERS_MAX,
+    RESERVATIONS_MAX,
+    CountBy,
+    LicenseStatus,
+    Policy,
+    Pool,
+    Reservation,
+    WhenFull,
+)
 from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 
@@ -29,6 +40,7 @@ Feature = Annotated[
 ]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
+Members = Annotated[list[Name], Meta(max_length=MEMBERS_MAX)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 LicenseName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -152,7 +164,7 @@ class HeartbeatBody(Wire, frozen=True, kw_only=True):
     closing: bool = False
 
 
-class SeatBody(Answer, frozen=True, kw_only=True):
+class SeatBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     lease_id: str
     token: str
     fence: int
@@ -160,6 +172,7 @@ class SeatBody(Answer, frozen=True, kw_only=True):
     lost_after: float
     expires_in: float
     resumed: bool
+    overdraft: bool = False  # it was granted above the capacity
 
 
 class BeatBody(Answer, frozen=True, kw_only=True):
@@ -192,6 +205,8 @@ class LeaseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     device: Device | None = None
     ended_at: str | None = None
     end_reason: str | None = None
+    overdraft: bool = False
+    member_of: list[str] = msgspec.field(default_factory=list)
 
 
 class HolderBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -203,6 +218,17 @@ class HolderBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     last_beat_ago: float
     expires_in: float
     device: Device | None = None
+
+
+class ReservationBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """Seats that are kept for whom one of the lists names: users, groups that a user's JWT proves, kinds of
+    devices as clients describe themselves."""
+
+    name: Feature
+    seats: Annotated[int, Meta(ge=1, le=10_000_000)]
+    users: Members = []
+    groups: Members = []
+    kinds: Members = []
 
 
 class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,6 +244,10 @@ class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     when_full: WhenFull | UnsetType = UNSET
     idle_after: Wait | None | UnsetType = UNSET
     max_lease: Wait | None | UnsetType = UNSET
+    overdraft: Annotated[int, Meta(ge=0, le=10_000_000)] | UnsetType = UNSET
+    reservations: (
+        Annotated[list[ReservationBody], Meta(max_length=RESERVATIONS_MAX)] | UnsetType
+    ) = UNSET
 
     def policy(self) -> Policy:
         """Return the policy in the domain's unit. Raises InvalidPolicy.
@@ -230,6 +260,17 @@ class PolicyBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
             value = getattr(self, name)
             if value is not UNSET:
                 values[name] = round(value * 1000) if isinstance(value, float) else value
+        if not isinstance(self.reservations, UnsetType):
+            values["reservations"] = tuple(
+                Reservation(
+                    name=x.name,
+                    seats=x.seats,
+                    users=tuple(x.users),
+                    groups=tuple(x.groups),
+                    kinds=tuple(x.kinds),
+                )
+                for x in self.reservations
+            )
         if "heartbeat_interval" in values:
             values.setdefault("lost_after", 3 * values["heartbeat_interval"])
         elif "lost_after" in values:
@@ -251,6 +292,8 @@ class PoolBody(Answer, frozen=True, kw_only=True):
     when_full: WhenFull
     idle_after: float | None
     max_lease: float | None
+    overdraft: int
+    reservations: list[ReservationBody]
 
 
 class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -308,6 +351,9 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     limit: int | None = None
     in_use: int | None = None
     suspect: int | None = None
+    overdraft: int | None = None
+    reserved: int | None = None
+    reserved_free: int | None = None
     retry_after: float | None = None
     mine: list[LeaseBody] | None = None
     holders: list[HolderBody] | None = None
@@ -382,6 +428,8 @@ def lease_body(lease: Lease, now: int, names: dict[str, str] | None = None) -> L
         device=lease.device,
         ended_at=None if live else rfc3339(gone_at),
         end_reason=None if live else (lease.end_reason.value if lease.end_reason else "expired"),
+        overdraft=lease.overdraft,
+        member_of=list(lease.member_of),
     )
 
 
@@ -417,6 +465,16 @@ def pool_body(pool: Pool) -> PoolBody:
     policy["suspect_after"] = pool.policy.suspect_after_ms
     for name in DURATIONS:
         policy[name] = None if policy[name] is None else seconds(policy[name])
+    policy["reservations"] = [
+        ReservationBody(
+            name=x.name,
+            seats=x.seats,
+            users=list(x.users),
+            groups=list(x.groups),
+            kinds=list(x.kinds),
+        )
+        for x in pool.policy.reservations
+    ]
     return PoolBody(feature=pool.feature, **policy)
 
 

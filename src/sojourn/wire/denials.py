@@ -49,17 +49,30 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         code="seat_limit",
         error="Maximum user limit reached",
         details=(
-            f"All {denied.limit} seats are in use. Try again in {retry_after_header(again)} s"
+            f"{_full(denied)} Try again in {retry_after_header(again)} s"
             + (", or free one of your own." if denied.mine else ".")
         ),
         limit=denied.limit,
         in_use=denied.in_use,
         suspect=denied.suspect,
+        overdraft=denied.overdraft or None,
+        reserved=denied.reserved or None,
+        reserved_free=denied.reserved_free if denied.reserved else None,
         retry_after=seconds(again),
         mine=[lease_body(x, denied.at) for x in denied.mine],
         holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
         asked=None if denied.asked is None else denied.asked.counts(),
     )
+
+
+def _full(denied: Denied) -> str:
+    """Say which seats are in use, and which are kept for others."""
+    above = f", and {denied.overdraft} above the limit," if denied.overdraft else ""
+    if not denied.reserved_free:
+        return f"All {denied.limit} seats{above} are in use."
+    kept = f"{denied.reserved_free} of {denied.limit} seats"
+    verb = "is" if denied.reserved_free == 1 else "are"
+    return f"{kept} {verb} reserved for others, and the rest{above} are in use."
 
 
 _REFUSALS = {

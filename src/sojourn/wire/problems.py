@@ -118,6 +118,8 @@ def deny(denied: Denied, *, show_holders: bool) -> Reply:
     """Answer a refused acquire."""
     document = with_line(denial_problem(denied, show_holders=show_holders), denied)
     if denied.reason is DenialReason.SEAT_LIMIT:
+        asked = None if denied.asked is None else denied.asked.counts()
+        document = msgspec.structs.replace(document, asked=asked)
         again = ask_again(denied) if denied.entry is None else RETRY_AFTER
         return answer_problem(document, _retry(again))
     return answer_problem(document)

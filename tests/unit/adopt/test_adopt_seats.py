@@ -12,7 +12,7 @@ from sojourn.adopt.formats import Reason, Unreadable
 from sojourn.adopt.seats import ALL, SeatTally, SeatTerms, adopt_seats, client_of, read_seat
 from sojourn.clock import DAY, SECOND, ManualClock
 from sojourn.lease import Acquire, Lease, LeaseFilter, Release
-from sojourn.license import CountBy, LicenseStatus, Pool, WhenFull
+from sojourn.license import CountBy, LicenseStatus, Pool, Reservation, WhenFull
 from sojourn.store import Action, Store
 from sojourn.stores.open import open_store
 from sojourn.testing.builders import pool, take
@@ -128,6 +128,16 @@ def test_a_full_pool_as_its_policy_says(
     told = {"taken": granted, "no_seat": 3 - granted}
     expected = {name: number for name, number in told.items() if number}
     assert move(store, opened, rows, write=write) == expected
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_pool_with_reserved_seats_and_an_overdraft(store: Store, *, write: bool) -> None:
+    """A dry run says what taking them over does: a seat is kept, and one above the capacity is granted."""
+    kept = (Reservation(name="kept", seats=1, users=("user-3", "user-4")),)
+    opened = pool(2, overdraft=1, reservations=kept)
+    store.define([opened])
+    rows = [row(n) for n in (1, 2, 5, 3, 4)]
+    assert move(store, opened, rows, write=write) == {"taken": 3, "no_seat": 2}
 
 
 def test_a_second_run_leaves_alone_what_the_first_took(store: Store, clock: ManualClock) -> None:

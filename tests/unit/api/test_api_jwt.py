@@ -197,6 +197,56 @@ class TestAccepted:
         assert acquire(world, token(world, EC_KEY, "ES256", "ec", aud=None)).status == 201
 
 
+class TestGroups:
+    """Seats may be reserved for groups, which an issuer's claim proves: if the settings name that claim."""
+
+    @pytest.fixture
+    def reserved(self, world: Api, server: KeyServer, moment: Time) -> Api:
+        issuer = JwtIssuer(issuer=ISSUER, jwks_url=server.url, group_claim="groups")
+        trust(world, moment, issuer)
+        path = f"/api/licenses/{world.license_id}/features/{FEATURE}"
+        kept = {"name": "staff", "seats": 2, "groups": ["staff"]}
+        body = {"capacity": 2, "reservations": [kept]}
+        assert world.admin("PUT", path, json=body).status == 200
+        return world
+
+    @pytest.mark.parametrize(
+        ("claims", "status"),
+        [
+            ({"groups": ["others", "staff"]}, 201),
+            ({"groups": "staff"}, 201),
+            ({"groups": ["others"]}, 409),
+            ({"groups": "staffroom"}, 409),
+            ({"groups": []}, 409),
+            ({"group": "staff", "roles": ["staff"]}, 409),
+            ({}, 409),
+            ({"groups": [f"g{n}" for n in range(ours.GROUPS_MAX)]}, 409),
+            ({"groups": [f"g{n}" for n in range(ours.GROUPS_MAX + 1)]}, 401),
+            ({"groups": {"staff": True}}, 401),
+            ({"groups": ["staff", 1]}, 401),
+            ({"groups": ["staff", ""]}, 401),
+        ],
+    )
+    def test_a_claim_opens_what_is_reserved(
+        self, reserved: Api, claims: dict[str, Any], status: int
+    ) -> None:
+        assert acquire(reserved, token(reserved, aud=None, **claims)).status == status
+
+    def test_a_claim_that_is_not_named_opens_nothing(self) -> None:
+        said = {"sub": "ann", "license_id": "lic", "groups": ["staff"]}
+        assert ours._proof(JwtIssuer(issuer=ISSUER), said).groups == ()
+
+    def test_who_comes_back_by_its_lease_token_is_still_of_the_group(self, reserved: Api) -> None:
+        """What was proved counts for as long as the lease may be resumed; a license key proves none."""
+        seat = acquire(reserved, token(reserved, aud=None, groups=["staff"])).data
+        reserved.clock.advance(seconds=91)
+        assert reserved.acquire("bob").json["reservedFree"] == 2
+        back = reserved.call("POST", SEATS, bearer=seat["token"])
+        assert (back.status, back.data["resumed"]) == (201, True)
+        (lease,), _ = reserved.services.operations.leases(LeaseFilter(user_id="ann"))
+        assert lease.member_of == ("staff",)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("claims", "code"),

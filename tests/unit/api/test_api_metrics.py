@@ -105,6 +105,7 @@ class TestSeats:
             assert sample(text, f'sojourn_seats_licenses{{feature="{FEATURE}"}}') == 2
             assert sample(text, f'sojourn_seats_licenses_full{{feature="{FEATURE}"}}') == 1
             assert sample(text, 'sojourn_seats_in_use{feature="viewer"}') == 0
+            assert sample(text, 'sojourn_seats_overdraft{feature="viewer"}') == 0
             assert world.license_id not in text
 
     def test_labels_are_bounded(self, world: Api, monkeypatch: pytest.MonkeyPatch) -> None:

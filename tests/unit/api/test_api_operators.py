@@ -243,6 +243,9 @@ class TestOperations:
             "free": 0,
             "suspect": 0,
             "leases": 2,
+            "overdraft": 0,
+            "overdrawn": 0,
+            "reservations": [],
         }
         assert answer.json["message"] == "Acme: editor: 2 of 2 seats in use."
         assert len(answer.data["denials"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from sojourn.cli.policy import (
     parse_duration,
     parse_feature,
     parse_features,
+    parse_reservations,
 )
 from sojourn.license import POLICY, CountBy, WhenFull
 from sojourn.wire.bodies import PolicyBody
@@ -93,6 +95,46 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         assert parse_duration(text) >= 0
 
 
+@pytest.mark.parametrize(
+    ("texts", "bodies"),
+    [
+        (["none"], []),
+        (["support=2:user=ann"], [{"name": "support", "seats": 2, "users": ["ann"]}]),
+        (
+            ["a=1:user=ann,user=bob|kind=desktop", " b = 3 : group = the staff "],
+            [
+                {"name": "a", "seats": 1, "users": ["ann", "bob"], "kinds": ["desktop"]},
+                {"name": "b", "seats": 3, "groups": ["the staff"]},
+            ],
+        ),
+    ],
+)
+def test_reservations(texts: list[str], bodies: list[dict[str, object]]) -> None:
+    """What is read is a body that the API takes."""
+    assert parse_reservations(texts) == bodies
+    policy = msgspec.convert({"capacity": 9, "reservations": bodies}, PolicyBody).policy()
+    assert [each.seats for each in policy.reservations] == [each["seats"] for each in bodies]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("support", "support=2:user=ann"),
+        ("support=2", "support=2:user=ann"),
+        ("=2:user=ann", "support=2:user=ann"),
+        ("support=two:user=ann", "how many seats"),
+        ("support=2:", "user=NAME"),
+        ("support=2:ann", "user=NAME"),
+        ("support=2:user=ann,", "user=NAME"),
+        ("support=2:user=", "user=NAME"),
+        ("support=2:role=ann", "user=NAME"),
+    ],
+)
+def test_what_is_no_reservation_is_refused_with_an_example(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parse_reservations([text])
+
+
 def test_every_field_of_a_policy_can_be_written() -> None:
     """And what is read is a body that the API takes."""
     assert set(POLICY) == set(PolicyBody.__struct_fields__)
@@ -106,8 +148,9 @@ def test_every_field_of_a_policy_can_be_written() -> None:
         "when_full": WhenFull.EVICT_IDLE.value,
         "idle_after": "5m",
         "max_lease": "8h",
+        "overdraft": "2",
     }
-    assert set(values) | {"capacity"} == set(POLICY)
+    assert set(values) | {"capacity", "reservations"} == set(POLICY)
     _, body = parse_feature("all=3," + ",".join(f"{k}={v}" for k, v in values.items()))
     policy = msgspec.convert(body, PolicyBody).policy()
     assert (policy.capacity, policy.max_lease, policy.suspect_after) == (3, 28_800_000, 2_000)

@@ -19,8 +19,9 @@ from tests.patient import MISSING, Patient
 
 from sojourn.api.console import COOKIE
 from sojourn.clock import HOUR, MINUTE
-from sojourn.console.doctor import ago, event
+from sojourn.console.doctor import event
 from sojourn.console.probe import Sent, judge
+from sojourn.console.words import ago
 from sojourn.cookie import CookieOptions
 from sojourn.errors import StoreBroken
 from sojourn.finding import Verdict
@@ -91,7 +92,7 @@ class TestSigningIn:
     def test_leads_to_where_it_is_seen_that_the_cookie_came_back(self, world: Api) -> None:
         answer = post(world, "sign-in", key=ADMIN)
         assert answer.header("location") == "sign-in?back=1"
-        assert get(world, "sign-in?back=1", sign_in(world)).header("location") == "doctor"
+        assert get(world, "sign-in?back=1", sign_in(world)).header("location") == "overview"
         assert b"did not send the cookie back" in get(world, "sign-in?back=1").body
 
     @pytest.mark.parametrize("role", Role)

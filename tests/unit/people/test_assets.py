@@ -21,7 +21,7 @@ from sojourn.people.pages import Look, asset_page, security_page
 ROOT = Path(__file__).parents[3]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
 BUILD = runpy.run_path(str(SOURCE.parent / "build.py"))
-COMPONENT_MAX = 12_000  # bytes, gzipped
+COMPONENT_MAX = 12_500  # bytes, gzipped
 COLOR = re.compile(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)")
 
 

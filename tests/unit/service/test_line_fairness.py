@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,9 @@ BENCH = Path(__file__).parents[3] / "bench"
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(BENCH))
-    import line  # noqa: PLC0415  # it is found by now
-
-    yield line
+    yield importlib.import_module("line")
     for name in ("line", "places"):
         sys.modules.pop(name, None)
 

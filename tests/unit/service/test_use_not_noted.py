@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from sojourn.clock import ManualClock
+from sojourn.device import NO_DEVICES, Device
 from sojourn.errors import StoreBroken, StoreUnavailable
 from sojourn.service.sessions import SessionService
 from sojourn.session import Begin, Begun, Check, Gone, GoneReason, Session
@@ -27,7 +28,7 @@ def test_a_use_that_cannot_be_noted_costs_the_note(
     assert isinstance(begun, Begun)
     touch = store.touch
 
-    def refuse(ids: Sequence[str]) -> list[bool]:
+    def refuse(ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES) -> list[bool]:
         raise fault
 
     store.touch = refuse  # type: ignore[method-assign]  # as a database in recovery does

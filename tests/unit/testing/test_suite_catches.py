@@ -14,6 +14,7 @@ from tests.unit.testing.planted import outcomes
 
 from sojourn import seating
 from sojourn.clock import DAY
+from sojourn.device import Device
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, Release, Renew, Renewal
 from sojourn.license import Pool
@@ -21,6 +22,7 @@ from sojourn.session import NewSession, Save, Session, TooMany
 from sojourn.store import Action, Outage, Swept
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.memory.pool import PoolView
+from sojourn.stores.memory.rows import LeaseRows
 from sojourn.testing.contract import StoreContract
 from sojourn.testing.machine import drive
 
@@ -117,12 +119,13 @@ class TakeoverDoubles(MemoryStore):
     def _acquire_in(
         self, pool_id: str, requests: list[Acquire], now: int
     ) -> Sequence[Lease | Denied]:
-        rows = self._leases.get(pool_id, {})
+        rows = self._leases.get(pool_id, LeaseRows())
         for request in requests:
-            old = rows.pop((request.user_id, request.client_id), None)
+            old = rows.get((request.user_id, request.client_id))
             if old is not None:
+                rows.remove(old.holder)
                 other = replace(old, client_id=old.client_id + "'")
-                rows[other.holder] = other
+                rows.put(other)
                 self._places[other.id] = (pool_id, other.holder)
         return super()._acquire_in(pool_id, requests, now)
 
@@ -232,12 +235,12 @@ class SweepForgetsGrace(MemoryStore):
 class TouchRevives(MemoryStore):
     """Touches as an upsert would."""
 
-    def _touch(self, session_id: str, now: int) -> bool:
+    def _touch(self, session_id: str, device: Device | None, now: int) -> bool:
         row = self._sessions.get(session_id)
         if row is not None:
             row.ended_at = None
             row.session = replace(row.session, idle_at=now + 1, expires_at=now + 1)
-        return super()._touch(session_id, now)
+        return super()._touch(session_id, device, now)
 
 
 class SaveRevives(MemoryStore):
@@ -351,7 +354,7 @@ class SeatsForTheGone(MemoryStore):
 
 class DropKeepsLeases(MemoryStore):
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
-        kept = {pool: dict(self._leases[pool]) for pool in pool_ids if pool in self._leases}
+        kept = {pool: self._leases[pool].copy() for pool in pool_ids if pool in self._leases}
         dropped = super().drop(pool_ids, action)
         self._leases |= kept
         return dropped

@@ -59,6 +59,20 @@ document.addEventListener("htmx:sse:close", ({ detail }) => {
   lost(document.getElementById("notice"));
 });
 
+// A page that nobody looks at is not read anew; nor one in which somebody marks text.
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.target.id !== "live") return;
+  const marked = getSelection();
+  if (document.hidden || (!marked.isCollapsed && event.target.contains(marked.anchorNode))) event.preventDefault();
+});
+
+// "/" goes to where a person is looked for.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+  event.preventDefault();
+  document.getElementById("find")?.focus();
+});
+
 // Where nobody can be recognized: look whether that is over.
 const waiting = document.querySelector("[data-retry]");
 if (waiting) {

@@ -28,22 +28,28 @@ from sojourn.lease import (
     beat_times,
 )
 from sojourn.license import Policy, Pool, split_pool_id
-from sojourn.line import denial_event
-from sojourn.seating import end_event, refusal, seat
+from sojourn.seat_events import denial_event, end_event
+from sojourn.seating import refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
-from sojourn.stores.memory.pool import Holder, PoolView
+from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
+from sojourn.stores.memory.pool import PoolView
 from sojourn.stores.memory.repeats import MemoryRepeats
+from sojourn.stores.memory.rows import Holder, LeaseRows
 
 MAX_PAUSE = 10_000
 
 
 class MemorySeats(MemoryRepeats):
+    full_from = FULL_FROM
+    """Leases of a pool that is not counted again for each who is refused: see `fullness`."""
+
     def __init__(self, clock: Clock, *, max_pause: int) -> None:
         super().__init__(clock)
         self._max_pause = max_pause
         self._pools: dict[str, Pool] = {}
         self._fences: dict[str, int] = {}  # outlive their pool, so that they only ever grow
-        self._leases: dict[str, dict[Holder, Lease]] = {}  # by pool, then by holder
+        self._leases: dict[str, LeaseRows] = {}  # by pool
+        self._full: dict[str, Fullness] = {}  # by pool, as long as it is
         self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
         self._lines: dict[str, dict[Holder, Waiting]] = {}  # who waits for a seat, by pool
         self._decided_at: dict[str, int] = {}  # when seats of a pool were last granted or denied
@@ -56,7 +62,7 @@ class MemorySeats(MemoryRepeats):
                     self._shorten(before, pool)
                 self._pools[pool.id] = pool
                 self._fences.setdefault(pool.id, 0)
-                self._leases.setdefault(pool.id, {})
+                self._leases.setdefault(pool.id, LeaseRows())
 
     def _shorten(self, before: Pool, pool: Pool) -> None:
         shorter = Shortening.between(before.policy, pool.policy)
@@ -81,6 +87,7 @@ class MemorySeats(MemoryRepeats):
                 self._end_lease(lease, EndReason.REVOKED, action.actor, now)
             for pool in pool_ids:
                 self._pools.pop(pool, None)
+                self._full.pop(pool, None)
             self._append([_action_event(action, pools=list(pool_ids), ended=len(live))], now)
             return len(live)
 
@@ -121,10 +128,13 @@ class MemorySeats(MemoryRepeats):
         named = {each.session_id for each in requests if each.session_id is not None}
         gone = {session_id for session_id in named if not self._in_session(session_id, now)}
         now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
-        seating = seat(self._view(pool, now), requests, gone=gone)
+        view = self._view(pool, now)
+        seating = seat(view, requests, gone=gone)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
             self._write(lease)
+        if view.found_full is not None and not seating.writes:
+            self._full[pool_id] = view.found_full
         line = self._lines.setdefault(pool_id, {})
         for entry in seating.left:
             line.pop(entry.holder, None)
@@ -142,7 +152,8 @@ class MemorySeats(MemoryRepeats):
             vars(trial).update(
                 _events=[],
                 _fences=dict(self._fences),
-                _leases={pool: dict(rows) for pool, rows in self._leases.items()},
+                _leases={pool: rows.copy() for pool, rows in self._leases.items()},
+                _full=dict(self._full),
                 _places=dict(self._places),
                 _lines={pool: dict(line) for pool, line in self._lines.items()},
                 _decided_at=dict(self._decided_at),
@@ -250,20 +261,13 @@ class MemorySeats(MemoryRepeats):
         pool = self._pools.get(pool_id)
         if pool is None:
             return None
-        now = self._pool_now(pool_id, now)
-        count = self._view(pool, now).count()
-        return Usage(
-            pool_id=pool_id,
-            capacity=pool.policy.capacity,
-            in_use=count.in_use,
-            suspect=count.suspect,
-            leases=sum(lease.live(now) for lease in self._leases[pool_id].values()),
-            at=now,
-        )
+        return self._view(pool, self._pool_now(pool_id, now)).usage()
 
     def _view(self, pool: Pool, now: int) -> PoolView:
+        rows, full = self._leases[pool.id], self._full.get(pool.id)
         line = self._lines.get(pool.id, {}).values()
-        return PoolView(pool, self._fences[pool.id], self._leases[pool.id], now, line)
+        fence = self._fences[pool.id]
+        return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from, line=line)
 
     def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
         with self._lock:
@@ -292,7 +296,7 @@ class MemorySeats(MemoryRepeats):
 
     def _lease(self, lease_id: str) -> Lease | None:
         place = self._places.get(lease_id)
-        return None if place is None else self._leases[place[0]][place[1]]
+        return None if place is None else self._leases[place[0]].get(place[1])
 
     def _all_leases(self) -> list[Lease]:
         return [lease for rows in self._leases.values() for lease in rows.values()]
@@ -308,11 +312,11 @@ class MemorySeats(MemoryRepeats):
 
     def _write(self, lease: Lease) -> None:
         """Put a row in its place: one per holder of a pool."""
-        rows = self._leases[lease.pool_id]
-        replaced = rows.get(lease.holder)
+        replaced = self._leases[lease.pool_id].put(lease)
         if replaced is not None:
             del self._places[replaced.id]
-        rows[lease.holder] = lease
+        if frees(replaced, lease):
+            self._full.pop(lease.pool_id, None)
         self._places[lease.id] = (lease.pool_id, lease.holder)
 
     def _end_lease(self, lease: Lease, reason: EndReason, actor: str | None, now: int) -> Lease:
@@ -366,7 +370,7 @@ class MemorySeats(MemoryRepeats):
     def _forget_leases(self, which: LeaseFilter | None, until: int, limit: int) -> int:
         forgotten = self._oldest(lambda lease: lease.ended_at, which, until, limit)
         for lease in forgotten:
-            del self._leases[lease.pool_id][lease.holder]
+            self._leases[lease.pool_id].remove(lease.holder)
             del self._places[lease.id]
         return len(forgotten)
 

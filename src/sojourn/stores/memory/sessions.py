@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import Clock
-from sojourn.device import new_device_data
+from sojourn.device import NO_DEVICES, Device, check_label, new_device_data
 from sojourn.errors import Conflict, InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
@@ -24,6 +24,7 @@ from sojourn.session import (
     TooMany,
     check_cutoff,
     check_size,
+    without_ips,
 )
 from sojourn.signing_in import (
     Cut,
@@ -31,6 +32,7 @@ from sojourn.signing_in import (
     created_at,
     ended,
     inherits,
+    keeps_label,
     leaving,
     newest_first,
     why_gone,
@@ -88,6 +90,7 @@ class MemorySessions(MemoryRepeats):
         if new.id in self._sessions or new.token_hash in self._hashes:
             return None
         data = self._data(new, now)
+        label = self._label(new, now)
 
         def live(session_id: str) -> Session | None:
             row = self._live_session(session_id, now)
@@ -101,9 +104,16 @@ class MemorySessions(MemoryRepeats):
         for each in going:
             row = self._sessions[each.id]
             self._end(row, now, reason=each.reason, actor=each.actor, now=now)
-        return self._begin(new, data, now)
+        return self._begin(new, data, label, now)
 
-    def _begin(self, new: NewSession, data: dict[str, Any], now: int) -> Session:
+    def _label(self, new: NewSession, now: int) -> str | None:
+        """Return what the device is called already, where its session is replaced."""
+        replaced = None if new.replaces is None else self._live_session(new.replaces, now)
+        if replaced is None or not keeps_label(new, replaced.session):
+            return None
+        return replaced.session.label
+
+    def _begin(self, new: NewSession, data: dict[str, Any], label: str | None, now: int) -> Session:
         session = Session(
             id=new.id,
             user_id=new.user_id,
@@ -118,6 +128,7 @@ class MemorySessions(MemoryRepeats):
             device=new.device,
             level=new.level,
             impersonator=new.impersonator,
+            label=label,
         )
         self._sessions[new.id] = _Row(session=session, token_hash=new.token_hash)
         self._hashes[new.token_hash] = new.id
@@ -184,12 +195,14 @@ class MemorySessions(MemoryRepeats):
         for merged in data.values():
             check_size(msgspec.json.encode(merged))
 
-    def touch(self, ids: Sequence[str]) -> list[bool]:
+    def touch(
+        self, ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES
+    ) -> list[bool]:
         with self._lock:
             now = self.now()
-            return [self._touch(session_id, now) for session_id in ids]
+            return [self._touch(each, last_devices.get(each), now) for each in ids]
 
-    def _touch(self, session_id: str, now: int) -> bool:
+    def _touch(self, session_id: str, device: Device | None, now: int) -> bool:
         row = self._live_session(session_id, now)
         if row is None:
             return False
@@ -198,8 +211,18 @@ class MemorySessions(MemoryRepeats):
             old,
             last_used_at=max(old.last_used_at, now),
             idle_at=max(old.idle_at, min(now + old.idle_timeout, old.expires_at)),
+            last_device=device or old.last_device,
         )
         return True
+
+    def rename(self, session_id: str, *, user_id: str, label: str | None) -> bool:
+        check_label(label)
+        with self._lock:
+            row = self._live_session(session_id, self.now())
+            if row is None or row.session.user_id != user_id:
+                return False
+            row.session = replace(row.session, label=label)
+            return True
 
     def rotate(
         self,
@@ -365,17 +388,10 @@ class MemorySessions(MemoryRepeats):
             del self._hashes[row.previous_hash]
 
     def _forget_ips(self, until: int, limit: int) -> int:
-        known = [
-            row
-            for row in self._sessions.values()
-            if row.session.created_at <= until
-            and row.session.device is not None
-            and row.session.device.ip is not None
-        ]
+        known = [row for row in self._sessions.values() if without_ips(row.session, until)]
         forgotten = sorted(known, key=lambda row: row.session.created_at)[:limit]
         for row in forgotten:
-            assert row.session.device is not None  # see above
-            row.session = replace(row.session, device=replace(row.session.device, ip=None))
+            row.session = without_ips(row.session, until) or row.session
         return len(forgotten)
 
     def _live_session(self, session_id: str, now: int) -> _Row | None:

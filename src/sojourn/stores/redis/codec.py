@@ -15,7 +15,16 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin, Waiting
-from sojourn.license import POLICY, CountBy, LicenseStatus, Policy, Pool, WhenFull, split_pool_id
+from sojourn.license import (
+    POLICY,
+    CountBy,
+    LicenseStatus,
+    Policy,
+    Pool,
+    Reservation,
+    WhenFull,
+    split_pool_id,
+)
 from sojourn.session import NewSession, Save, Session, check_size
 from sojourn.text import bare
 
@@ -45,6 +54,7 @@ _json = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _device = msgspec.json.Decoder(Device).decode
+LAST_DEVICE = 16  # of what is known of a session
 
 
 def pack(value: Any) -> bytes:
@@ -88,11 +98,20 @@ def pool_row(pool: Pool) -> list[Any]:
 
 
 def _stored(name: str, value: Any) -> Any:
+    if name == "reservations":
+        return [[x.name, x.seats, x.users, x.groups, x.kinds] for x in value]
     return CODES[name].index(value) if name in CODES else value
 
 
 def _read(name: str, value: Any) -> Any:
+    if name == "reservations":
+        return tuple(_reservation(*each) for each in value)
     return CODES[name][value] if name in CODES else value
+
+
+def _reservation(name: str, seats: int, *members: list[str]) -> Reservation:
+    users, groups, kinds = map(tuple, members)
+    return Reservation(name=name, seats=seats, users=users, groups=groups, kinds=kinds)
 
 
 def pool_of(pool_id: str, raw: bytes) -> Pool:
@@ -129,6 +148,7 @@ def request_row(request: Acquire) -> list[Any]:
         *((None, None) if resume is None else (resume.lease_id, resume.fence)),
         key_row(request.idempotency),
         request.tentative,
+        request.member_of or None,
         *(request.wait, request.priority),
     ]
 
@@ -144,6 +164,7 @@ def waiting_of(row: Sequence[Any]) -> Waiting:
         since=row[5],
         expires_at=row[6],
         offer_until=row[7] or None,
+        reservation=row[8] or None,
     )
 
 
@@ -171,7 +192,7 @@ def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
     idle_since, graced_at, rest = odd
     tail: list[Any] = _unpack(raw[rest:])
     user_id, client_id = tail[:2]
-    session_id, device, ended_at, reason = (tail[2:] + [None] * 4)[:4]
+    session_id, device, ended_at, reason, member_of, overdraft = (tail[2:] + [None] * 6)[:6]
     return Lease(
         id=lease_id.decode(),
         pool_id=pool_id.decode(),
@@ -189,6 +210,8 @@ def lease_of(lease_id: bytes, pool_id: bytes, raw: bytes) -> Lease:
         ended_at=ended_at or None,
         end_reason=REASONS[reason - 1] if reason else None,
         graced_at=graced_at or None,
+        overdraft=bool(overdraft),
+        member_of=tuple(member_of or ()),
     )
 
 
@@ -259,6 +282,8 @@ def session_of(shown: Sequence[bytes], at: int) -> Session:
         device=_device(m[8]) if m[8] else None,
         level=m[9],
         impersonator=None if m[10] is False else m[10],
+        label=(m[15] or None) if len(m) > LAST_DEVICE else None,  # older ones lack both
+        last_device=_device(m[16]) if len(m) > LAST_DEVICE and m[16] else None,
         at=at,
     )
 

@@ -30,11 +30,11 @@ _SEATS = (*_BASE, "grace")
 
 ACQUIRE = _script(
     "acquire",
-    *(*_SEATS, "fences", "counting", "line", "sessions", "repeats", "seating", "acquire"),
+    *(*_SEATS, "fences", "counting", "room", "line", "sessions", "repeats", "seating", "acquire"),
 )
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")
-POOLS = _script("pools", *_SEATS, "counting", "line", "pools")
+POOLS = _script("pools", *_SEATS, "counting", "room", "line", "pools")
 LIST = _script("list", *_BASE, "list")
 VISITS = _script("visits", *_BASE, "sessions", "repeats", "visits")
 CREATE = _script("create", *_BASE, "sessions", "repeats", "create")

@@ -172,6 +172,9 @@ class SeatVerbs(Verbs):
                 suspect=said[2],
                 leases=said[3],
                 at=said[4],
+                overdraft=said[5],
+                overdrawn=said[6],
+                reserved=tuple(said[7]),
             )
             for pool_id, said in zip(pool_ids, found, strict=True)
         ]
@@ -200,14 +203,10 @@ def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Den
 
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
-    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *rest = said
-    tentative, waiting, position, full, entry = rest or (
-        False,
-        0,
-        0,
-        False,
-        None,
-    )  # of what is kept
+    reason, at, limit, in_use, suspect, retry_after, mine, evidence, *more = said
+    # Fewer: an answer of before, or one that was kept.
+    tentative, overdraft, reserved, reserved_free = [*more, 0, 0, 0, 0][:4]
+    waiting, position, full, entry = more[4:] or (0, 0, False, None)
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -218,6 +217,9 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         mine=tuple(rows[place - 1] for place in mine),
         evidence=tuple(rows[place - 1] for place in evidence),
         tentative=bool(tentative),
+        overdraft=overdraft,
+        reserved=reserved,
+        reserved_free=reserved_free,
         waiting=waiting,
         position=position,
         line_full=full,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sojourn.device import NO_DEVICES, Device, check_label
 from sojourn.errors import Conflict, InvalidInput
 from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed
 from sojourn.session import (
@@ -23,6 +24,7 @@ from sojourn.session import (
 from sojourn.store import bounded
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import (
+    device_text,
     hash_text,
     key_row,
     new_session_row,
@@ -80,10 +82,22 @@ class SessionVerbs(Verbs):
             raise _too_large(said)
         return [_saved(each, now[0]) for each in said]
 
-    def touch(self, ids: Sequence[str]) -> list[bool]:
+    def touch(
+        self, ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES
+    ) -> list[bool]:
         if not ids:
             return []
-        return [bool(said) for said in self._db.run(scripts.VISITS, ["touch", [*ids]])]
+        asked: list[Any] = []
+        for each in ids:
+            device = last_devices.get(each)
+            has_ip = device is not None and device.ip is not None
+            asked += (each, device_text(device) or False, has_ip)
+        return [bool(said) for said in self._db.run(scripts.VISITS, ["touch", asked])]
+
+    def rename(self, session_id: str, *, user_id: str, label: str | None) -> bool:
+        check_label(label)
+        asked = [session_id, user_id, label or False]
+        return bool(self._db.run(scripts.VISITS, ["rename", asked]))
 
     def rotate(
         self,

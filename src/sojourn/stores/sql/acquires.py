@@ -21,7 +21,7 @@ from sojourn.event import Event
 from sojourn.idempotency import Repeated
 from sojourn.lease import Acquire, DenialReason, Denied, Lease, Waiting
 from sojourn.license import Pool
-from sojourn.line import denial_event
+from sojourn.seat_events import denial_event
 from sojourn.seating import seat
 from sojourn.stores.sql import cutoffs, events, lines, outages
 from sojourn.stores.sql.database import Tx, Verbs
@@ -42,7 +42,7 @@ FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse'
 RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
-       origin, session_id, idle_since, device, ended_at, end_reason, graced_at"""
+       origin, session_id, idle_since, device, ended_at, end_reason, graced_at, overdraft, member_of"""
 UPSERT = """
 INSERT INTO sojourn_leases ({columns}, lapsed) {values}
 ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET
@@ -50,20 +50,22 @@ ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET
     last_beat_at = excluded.last_beat_at, suspect_at = excluded.suspect_at,
     expires_at = excluded.expires_at, origin = excluded.origin, session_id = excluded.session_id,
     idle_since = excluded.idle_since, device = excluded.device, ended_at = excluded.ended_at,
-    end_reason = excluded.end_reason, graced_at = excluded.graced_at, lapsed = excluded.lapsed
+    end_reason = excluded.end_reason, graced_at = excluded.graced_at, overdraft = excluded.overdraft,
+    member_of = excluded.member_of, lapsed = excluded.lapsed
 """.replace("{columns}", COLUMNS)
 UPSERT_SQLITE = UPSERT.replace(
     "{values}",
     """VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
        :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
-       FALSE)""",
+       :overdraft, :member_of, FALSE)""",
 )
 UPSERT_POSTGRES = UPSERT.replace(
     "{values}",
     """SELECT {columns}, FALSE FROM json_to_recordset(:rows::json) AS r (id text, pool_id text,
        user_id text, client_id text, fence bigint, acquired_at bigint, last_beat_at bigint,
        suspect_at bigint, expires_at bigint, origin text, session_id text, idle_since bigint,
-       device text, ended_at bigint, end_reason text, graced_at bigint)""",
+       device text, ended_at bigint, end_reason text, graced_at bigint, overdraft boolean,
+       member_of text)""",
 ).replace("{columns}", COLUMNS)
 # MySQL would also update a row that has the same id and another holder: there, id becomes NULL, which
 # it refuses.
@@ -71,7 +73,7 @@ UPSERT_MYSQL = """
 INSERT INTO sojourn_leases ({columns}, lapsed)
 VALUES (:id, :pool_id, :user_id, :client_id, :fence, :acquired_at, :last_beat_at, :suspect_at,
         :expires_at, :origin, :session_id, :idle_since, :device, :ended_at, :end_reason, :graced_at,
-        :lapsed)
+        :overdraft, :member_of, :lapsed)
 ON DUPLICATE KEY UPDATE
     id = IF(pool_id = VALUES(pool_id) AND user_id = VALUES(user_id)
             AND client_id = VALUES(client_id), VALUES(id), NULL),
@@ -79,7 +81,7 @@ ON DUPLICATE KEY UPDATE
     suspect_at = VALUES(suspect_at), expires_at = VALUES(expires_at), origin = VALUES(origin),
     session_id = VALUES(session_id), idle_since = VALUES(idle_since), device = VALUES(device),
     ended_at = VALUES(ended_at), end_reason = VALUES(end_reason), graced_at = VALUES(graced_at),
-    lapsed = VALUES(lapsed)
+    overdraft = VALUES(overdraft), member_of = VALUES(member_of), lapsed = VALUES(lapsed)
 """.replace("{columns}", COLUMNS)
 
 

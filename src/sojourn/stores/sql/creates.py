@@ -20,7 +20,7 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import Repeated
 from sojourn.session import AtLimit, NewSession, Session, TooMany
-from sojourn.signing_in import Cut, Full, inherits, is_limited, leaving, named_to_end
+from sojourn.signing_in import Cut, Full, inherits, is_limited, keeps_label, leaving, named_to_end
 from sojourn.stores.sql import cutoffs, events
 from sojourn.stores.sql.cutoffs import LIVE
 from sojourn.stores.sql.database import Again, Tx, Verbs
@@ -34,17 +34,17 @@ from sojourn.stores.sql.sessions import TAKEN
 INSERT = """
 INSERT INTO sojourn_sessions (id, token_hash, user_id, data, revision, created_at, authenticated_at,
     last_used_at, idle_timeout, idle_at, expires_at, device, level, impersonator,
-    ended_at, ended_by, end_reason)
+    label, last_device, ended_at, ended_by, end_reason)
 VALUES (:id, :token_hash, :user_id, :data, :revision, :created_at, :authenticated_at,
     :last_used_at, :idle_timeout, :idle_at, :expires_at, :device, :level, :impersonator,
-    :ended_at, :ended_by, :end_reason)
+    :label, NULL, :ended_at, :ended_by, :end_reason)
 """
 COUNTED = """
 SELECT s.user_id, s.id, s.created_at FROM sojourn_sessions AS s
 WHERE s.user_id {in users} AND s.impersonator IS NULL AND {live_session}
 """.replace("{live_session}", LIVE)
 LOCK = """
-SELECT s.id, s.user_id, s.data, s.impersonator FROM sojourn_sessions AS s
+SELECT s.id, s.user_id, s.data, s.impersonator, s.label FROM sojourn_sessions AS s
 WHERE s.id {in ids} AND {live_session} ORDER BY s.id {update}
 """.replace("{live_session}", LIVE)
 SHOW = "SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
@@ -68,6 +68,7 @@ class _Old(Struct):
     user_id: str | None
     data: str
     impersonator: str | None
+    label: str | None = None
 
 
 class CreateVerb(Verbs):
@@ -191,6 +192,9 @@ class _Batch:
         replaced = None if new.replaces is None else self.live.get(new.replaces)
         if replaced is not None and inherits(new, replaced):
             text = data_to_json(_parts.decode(replaced.data) | _parts.decode(text))
+        label = None
+        if replaced is not None and keeps_label(new, replaced):
+            label = replaced.label
         for each in going:
             self._end(
                 Ending(
@@ -201,7 +205,7 @@ class _Batch:
                     actor=each.actor,
                 )
             )
-        return self._begin(new, text)
+        return self._begin(new, text, label)
 
     def _end(self, ending: Ending) -> None:
         del self.live[ending.id]
@@ -216,7 +220,7 @@ class _Batch:
         self.endings.append(ending)
         self.happened.append(ended_event(ending))
 
-    def _begin(self, new: NewSession, data: str) -> Session:
+    def _begin(self, new: NewSession, data: str, label: str | None) -> Session:
         created_at = signing_in.created_at(self.now, cutoffs.cuts_of(self.cuts, new.user_id))
         row = {
             "id": new.id,
@@ -233,13 +237,15 @@ class _Batch:
             "device": device_to_json(new.device),
             "level": new.level,
             "impersonator": new.impersonator,
+            "label": label,
+            "last_device": None,
             "ended_at": None,
             "ended_by": None,
             "end_reason": None,
         }
         self.rows[new.id] = row
         if new.idle_timeout > 0 and new.lifetime > 0:
-            self.live[new.id] = _Old(new.user_id, data, new.impersonator)
+            self.live[new.id] = _Old(new.user_id, data, new.impersonator, label)
             if new.impersonator is None and new.user_id in self.counted:
                 self.counted[new.user_id][new.id] = created_at
         self.happened.append(

@@ -13,7 +13,7 @@ from sojourn.line import WAITING_FOR
 from sojourn.store import LIST_MAX, bounded
 from sojourn.stores.sql.database import Database, Tx, Verbs
 
-COLUMNS = "pool_id, user_id, client_id, id, priority, since, expires_at, offer_until"
+COLUMNS = "pool_id, user_id, client_id, id, priority, since, expires_at, offer_until, reservation"
 LIVE = "SELECT {columns} FROM sojourn_waiting WHERE pool_id = :pool AND expires_at > :at"
 LIVE = LIVE.replace("{columns}", COLUMNS)
 DEAD = """
@@ -30,17 +30,18 @@ LASTS = "UPDATE sojourn_pools SET line_until = :until WHERE id = :pool AND line_
 ENTER = "INSERT INTO sojourn_waiting ({columns}) {values}".replace("{columns}", COLUMNS)
 REPLACE = """
 ON CONFLICT (pool_id, user_id, client_id) DO UPDATE SET id = excluded.id, priority = excluded.priority,
-    since = excluded.since, expires_at = excluded.expires_at, offer_until = excluded.offer_until
+    since = excluded.since, expires_at = excluded.expires_at, offer_until = excluded.offer_until,
+    reservation = excluded.reservation
 """
 REPLACE_MYSQL = """
 ON DUPLICATE KEY UPDATE id = VALUES(id), priority = VALUES(priority), since = VALUES(since),
-    expires_at = VALUES(expires_at), offer_until = VALUES(offer_until)
+    expires_at = VALUES(expires_at), offer_until = VALUES(offer_until),
+    reservation = VALUES(reservation)
 """
-VALUES = (
-    "VALUES (:pool_id, :user_id, :client_id, :id, :priority, :since, :expires_at, :offer_until)"
-)
+VALUES = "VALUES (" + ", ".join(f":{name}" for name in COLUMNS.split(", ")) + ")"
 RECORDSET = """SELECT {columns} FROM json_to_recordset(:rows::json) AS r (pool_id text, user_id text,
-    client_id text, id text, priority integer, since bigint, expires_at bigint, offer_until bigint)
+    client_id text, id text, priority integer, since bigint, expires_at bigint, offer_until bigint,
+    reservation text)
 """.replace("{columns}", COLUMNS)
 UPSERT_SQLITE = ENTER.replace("{values}", VALUES) + REPLACE
 UPSERT_POSTGRES = ENTER.replace("{values}", RECORDSET) + REPLACE
@@ -73,6 +74,7 @@ def live(tx: Tx, pool_id: str, now: int) -> list[Waiting]:
             since=row[5],
             expires_at=row[6],
             offer_until=row[7],
+            reservation=row[8],
         )
         for row in tx.rows(LIVE, {"pool": pool_id, "at": now})
     ]
@@ -94,6 +96,7 @@ def write(
             "since": entry.since,
             "expires_at": entry.expires_at,
             "offer_until": entry.offer_until,
+            "reservation": entry.reservation,
         }
         for entry in sorted(entered, key=_holder)
     ]

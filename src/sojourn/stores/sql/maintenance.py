@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.lease import EndReason, LeaseFilter
-from sojourn.seating import end_event
-from sojourn.session import TOMBSTONE
+from sojourn.seat_events import end_event
+from sojourn.session import TOMBSTONE, without_ips
 from sojourn.store import Swept, bounded
 from sojourn.stores.sql import cutoffs, ends, events, lines, outages
 from sojourn.stores.sql.database import Database, Tx
-from sojourn.stores.sql.rows import device_from_json, device_to_json, lease_of
+from sojourn.stores.sql.rows import SESSION, device_to_json, lease_of, session_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, pools, requests, session_users, sessions
 from sojourn.stores.sql.schema import waiting as entries
@@ -42,10 +42,12 @@ LOCK_GONE = """
 SELECT id FROM sojourn_sessions WHERE id {in ids} AND coalesce(ended_at, idle_at) <= :until
 ORDER BY id {update} {skip}
 """
-LOCK_DEVICES = (
-    "SELECT id, device FROM sojourn_sessions WHERE id {in ids} ORDER BY id {update} {skip}"
-)
-FORGET_IP = "UPDATE sojourn_sessions SET device = :device WHERE id = :id"
+LOCK_DEVICES = """
+SELECT {session} FROM sojourn_sessions AS s WHERE s.id {in ids} ORDER BY s.id {update} {skip}
+""".replace("{session}", SESSION.replace("s.data", "'{}'"))
+FORGET_IP = """
+UPDATE sojourn_sessions SET device = :device, last_device = :last_device WHERE id = :id
+"""
 FORGET_SESSIONS = "DELETE FROM sojourn_sessions WHERE id {in ids}"
 
 
@@ -81,7 +83,9 @@ def sweep(
         answers = _forget_answers(db, now - ANSWERS_KEPT, limit)
         waiting = lines.forget(db, now, limit)
         if ip_retention is not None:
-            ips = _in_chunks(db, _with_ip(now - ip_retention), limit, _forget_ips)
+            ips = _in_chunks(
+                db, _with_ip(now - ip_retention), limit, _forget_ips(now - ip_retention)
+            )
     return Swept(
         leases_expired=silent,
         leases_removed=forgotten,
@@ -147,29 +151,37 @@ def _gone(until: int) -> Callable[[Tx, int], Sequence[str]]:
 
 
 def _with_ip(until: int) -> Callable[[Tx, int], Sequence[str]]:
-    """Find sessions begun until then whose device still has an address, oldest first."""
+    """Find sessions that hold an address from until then, the oldest first."""
 
     def due(tx: Tx, limit: int) -> Sequence[str]:
-        column = sessions.c
-        found = select(column.id).where(column.created_at <= until, column.device.like('%"ip":"%'))
+        column, ip = sessions.c, '%"ip":"%'
+        last = and_(column.last_used_at <= until, column.last_device.like(ip))
+        found = select(column.id).where(
+            column.created_at <= until, or_(column.device.like(ip), last)
+        )
         ordered = found.order_by(column.created_at, column.id).limit(limit)
         return list(tx.core(ordered).scalars())
 
     return due
 
 
-def _forget_ips(tx: Tx, ids: Sequence[str]) -> int:
-    rows = tx.rows(LOCK_DEVICES, {"ids": tx.dialect.keys(ids)})
-    known = [(row[0], device_from_json(row[1])) for row in rows]
-    tx.many(
-        FORGET_IP,
-        [
-            {"id": session_id, "device": device_to_json(replace(device, ip=None))}
-            for session_id, device in known
-            if device is not None
-        ],
-    )
-    return len(known)
+def _forget_ips(until: int) -> Callable[[Tx, Sequence[str]], int]:
+    def work(tx: Tx, ids: Sequence[str]) -> int:
+        rows = tx.rows(LOCK_DEVICES, {"ids": tx.dialect.keys(ids)})
+        known = [without_ips(session_of(row, 0), until) for row in rows]
+        changes = [
+            {
+                "id": each.id,
+                "device": device_to_json(each.device),
+                "last_device": device_to_json(each.last_device),
+            }
+            for each in known
+            if each is not None
+        ]
+        tx.many(FORGET_IP, changes)
+        return len(rows)
+
+    return work
 
 
 def _note(tx: Tx, ids: Sequence[str], now: int) -> int:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from sojourn.lease import Lease, Waiting
 from sojourn.license import CountBy, Policy, Pool, WhenFull
+from sojourn.room import reservation_of
 from sojourn.seating import SeatCount
 from sojourn.stores.sql import fullness, lines
 from sojourn.stores.sql.database import Rows, Tx
@@ -66,6 +67,15 @@ ORDER BY l.last_beat_at, l.id
 MOST_SILENT = """
 SELECT {lease} FROM sojourn_leases AS l WHERE {live} ORDER BY l.last_beat_at, l.id LIMIT :limit
 """
+
+MEMBERS = "SELECT {lease} FROM sojourn_leases AS l WHERE {live} AND ({named})"
+NAMED = {
+    "users": "l.user_id {in users}",
+    "groups": "l.member_of IS NOT NULL",
+    "kinds": "l.device LIKE :kinds",
+}
+"""How a reservation names who may count into it; which of them do, `room` says."""
+OF_SOME_KIND = '%"kind":%'
 
 SUSPECT_LEASES = """
 SELECT {lease} FROM sojourn_leases AS l WHERE {live} AND l.suspect_at <= :past_linger
@@ -231,7 +241,7 @@ class PoolView:
         free_at = expires
         if suspects is not None and policy.when_full is not WhenFull.DENY:
             free_at = min(expires, suspects + policy.linger)
-        if seats >= policy.capacity:
+        if seats >= policy.most:
             self._free_at = free_at or 0
             self._worth = fullness.worth(
                 self._tx, self.pool, self.now, free_at=free_at, leases=leases
@@ -325,6 +335,9 @@ class PoolView:
             )
         return found
 
+    def members(self) -> list[Lease]:
+        return members_of(self._tx, self.pool, self.now)
+
     def waiting(self) -> Sequence[Waiting]:
         return lines.live(self._tx, self.pool.id, self.now) if self._line_until > self.now else ()
 
@@ -334,3 +347,20 @@ class PoolView:
 
 def _idle_before(policy: Policy, now: int) -> int | None:
     return None if policy.idle_after is None else now - policy.idle_after
+
+
+def members_of(tx: Tx, pool: Pool, now: int) -> list[Lease]:
+    """Return the live leases of a pool that count into one of its reservations."""
+    policy = pool.policy
+    users = sorted({user for each in policy.reservations for user in each.users})
+    named = {
+        "users": bool(users),
+        "groups": any(each.groups for each in policy.reservations),
+        "kinds": any(each.kinds for each in policy.reservations),
+    }
+    conditions = " OR ".join(NAMED[name] for name, given in named.items() if given)
+    params = {"pool": pool.id, "at": now, "kinds": OF_SOME_KIND}
+    if users:
+        params["users"] = tx.dialect.keys(users)
+    rows = tx.rows(MEMBERS.replace("{named}", conditions), params)
+    return [x for x in map(lease_of, rows) if reservation_of(policy, x) is not None]

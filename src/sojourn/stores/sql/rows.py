@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseState, Origin, Renewal
-from sojourn.license import CHOICES, POLICY, LicenseStatus, Policy, Pool
+from sojourn.license import CHOICES, POLICY, LicenseStatus, Policy, Pool, Reservation
 from sojourn.session import Session, check_size
 
 Row = Sequence[Any]
@@ -19,7 +20,7 @@ Row = Sequence[Any]
 LEASE_COLUMNS = (
     *("id", "pool_id", "user_id", "client_id", "fence"),
     *("acquired_at", "last_beat_at", "suspect_at", "expires_at", "origin", "session_id"),
-    *("idle_since", "device", "ended_at", "end_reason", "graced_at"),
+    *("idle_since", "device", "ended_at", "end_reason", "graced_at", "overdraft", "member_of"),
 )
 POOL_COLUMNS = (
     *("license_id", "feature", "status", "valid_from", "valid_until"),
@@ -28,6 +29,7 @@ POOL_COLUMNS = (
 SESSION_COLUMNS = (
     *("id", "user_id", "data", "revision", "created_at", "authenticated_at", "last_used_at"),
     *("idle_timeout", "idle_at", "expires_at", "device", "level", "impersonator"),
+    *("label", "last_device"),
 )
 EVENT_COLUMNS = (
     *("id", "at", "kind", "pool_id", "subject", "user_id", "client_id", "actor", "data"),
@@ -47,7 +49,12 @@ _ORIGINS = {origin.value: origin for origin in Origin}
 _END_REASONS = {reason.value: reason for reason in EndReason}
 _device = msgspec.json.Decoder(Device)
 _object = msgspec.json.Decoder(dict[str, Any])
+_names = msgspec.json.Decoder(tuple[str, ...])
+_reservations = msgspec.json.Decoder(tuple[Reservation, ...])
 _encoder = msgspec.json.Encoder()
+
+RESERVATIONS_KEPT = 100
+"""Lists of reservations that a process keeps decoded."""
 
 
 def renewal(expires_in: int, *, doubted: bool) -> Renewal:
@@ -85,6 +92,16 @@ def device_from_json(text: str | None) -> Device | None:
     return None if text is None else _device.decode(text)
 
 
+def reservations_from_json(text: str | None) -> tuple[Reservation, ...]:
+    return () if text is None else _reservations_of(text)
+
+
+@functools.lru_cache(maxsize=RESERVATIONS_KEPT)
+def _reservations_of(text: str) -> tuple[Reservation, ...]:
+    """Decode them; once for all acquires of the pools that have the same."""
+    return _reservations.decode(text)
+
+
 def lease_of(row: Row) -> Lease:
     """Read LEASE_COLUMNS."""
     return Lease(
@@ -104,6 +121,8 @@ def lease_of(row: Row) -> Lease:
         ended_at=row[13],
         end_reason=None if row[14] is None else _END_REASONS[row[14]],
         graced_at=row[15],
+        overdraft=bool(row[16]),
+        member_of=() if row[17] is None else _names.decode(row[17]),
     )
 
 
@@ -111,6 +130,7 @@ def lease_row(lease: Lease) -> dict[str, Any]:
     row = {name: getattr(lease, name) for name in LEASE_COLUMNS}
     row["device"] = device_to_json(lease.device)
     row["origin"] = lease.origin.value
+    row["member_of"] = to_json(lease.member_of) if lease.member_of else None
     row["end_reason"] = None if lease.end_reason is None else lease.end_reason.value
     return row
 
@@ -124,6 +144,7 @@ def pool_of(row: Row) -> Pool | None:
         name: CHOICES[name](value) if name in CHOICES else value
         for name, value in zip(POLICY, policy, strict=True)
     }
+    values["reservations"] = reservations_from_json(values["reservations"])
     return Pool(
         license_id=license_id,
         feature=feature,
@@ -136,6 +157,7 @@ def pool_of(row: Row) -> Pool | None:
 
 def pool_row(pool: Pool) -> dict[str, Any]:
     policy = msgspec.to_builtins(pool.policy)
+    policy["reservations"] = to_json(pool.policy.reservations) if pool.policy.reservations else None
     return {
         "id": pool.id,
         "license_id": pool.license_id,
@@ -163,6 +185,8 @@ def session_of(row: Row, at: int) -> Session:
         device=None if row[10] is None else _device.decode(row[10]),
         level=row[11],
         impersonator=row[12],
+        label=row[13],
+        last_device=None if row[14] is None else _device.decode(row[14]),
         at=at,
     )
 

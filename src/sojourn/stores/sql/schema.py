@@ -98,6 +98,8 @@ pools = Table(
     Column("when_full", Key(32), nullable=False),
     Column("idle_after", BigInteger),
     Column("max_lease", BigInteger),
+    Column("overdraft", BigInteger, nullable=False, server_default="0"),
+    Column("reservations", JSON),  # none: no seat is reserved
     Column("status", Key(16), nullable=False),  # or DROPPED: the row keeps the fence growing
     Column("valid_from", INSTANT),
     Column("valid_until", INSTANT),
@@ -129,6 +131,8 @@ leases = Table(
     Column("graced_at", INSTANT),
     # An acquire has counted it as expired: no beat that set out earlier may bring it back.
     Column("lapsed", Boolean, nullable=False, server_default=false()),
+    Column("overdraft", Boolean, nullable=False, server_default=false()),
+    Column("member_of", JSON),  # none: no group was proved
     UniqueConstraint("pool_id", "client_id", "user_id", name="sojourn_leases_holder"),
     Index(
         "sojourn_leases_pool",
@@ -154,6 +158,7 @@ waiting = Table(
     Column("since", INSTANT, nullable=False),
     Column("expires_at", INSTANT, nullable=False),
     Column("offer_until", INSTANT),
+    Column("reservation", Key(64)),
     PrimaryKeyConstraint("pool_id", "client_id", "user_id", name="sojourn_waiting_pkey"),
     **IN_MYSQL,
     **HOT,
@@ -181,6 +186,8 @@ sessions = Table(
     Column("ended_at", INSTANT),
     Column("ended_by", Key(256)),
     Column("end_reason", Key(256)),
+    Column("label", Key(64)),  # what its user calls the device
+    Column("last_device", JSON),  # none: `device`
     UniqueConstraint("token_hash", name="sojourn_sessions_token"),
     Index(
         "sojourn_sessions_previous",

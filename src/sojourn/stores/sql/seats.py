@@ -13,11 +13,12 @@ from sojourn.errors import InvalidInput
 from sojourn.event import OWN_LICENSES, Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
-from sojourn.seating import end_event
+from sojourn.room import Room
+from sojourn.seat_events import end_event
 from sojourn.store import LIST_MAX, Action, bounded
 from sojourn.stores.sql import events, shortening
 from sojourn.stores.sql.database import Tx, Verbs
-from sojourn.stores.sql.pools import KEYS
+from sojourn.stores.sql.pools import KEYS, members_of
 from sojourn.stores.sql.rows import (
     DROPPED,
     LEASE_COLUMNS,
@@ -239,22 +240,30 @@ class SeatVerbs(Verbs):
                 counts |= {row[0]: row[1:] for row in rows}
             answers: list[Usage | None] = []
             for pool_id in pool_ids:
-                seats, trusted, live = counts.get(pool_id, (0, 0, 0))
+                counted = counts.get(pool_id, (0, 0, 0))
                 answers.append(
-                    Usage(
-                        pool_id=pool_id,
-                        capacity=known[pool_id].policy.capacity,
-                        in_use=seats,
-                        suspect=seats - trusted,
-                        leases=live,
-                        at=now,
-                    )
-                    if pool_id in known
-                    else None
+                    _usage(tx, known[pool_id], counted, now) if pool_id in known else None
                 )
             return answers
 
         return self._db.read(work)
+
+
+def _usage(tx: Tx, pool: Pool, counted: Sequence[Any], now: int) -> Usage:
+    seats, trusted, live = counted
+    policy = pool.policy
+    room = Room(policy, seats, members_of(tx, pool, now) if policy.reservations else ())
+    return Usage(
+        pool_id=pool.id,
+        capacity=policy.capacity,
+        in_use=seats,
+        suspect=seats - trusted,
+        leases=live,
+        at=now,
+        overdraft=policy.overdraft,
+        overdrawn=room.overdrawn,
+        reserved=tuple(room.used),
+    )
 
 
 def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from sojourn.device import NO_DEVICES, Device, check_label
 from sojourn.errors import Conflict
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
@@ -19,7 +20,14 @@ from sojourn.stores.sql import events
 from sojourn.stores.sql.cutoffs import CUTS, LIVE, cut_from
 from sojourn.stores.sql.database import Database, Rows, Tx, Verbs
 from sojourn.stores.sql.requests import once
-from sojourn.stores.sql.rows import SESSION, SESSION_COLUMNS, data_to_json, session_of, to_json
+from sojourn.stores.sql.rows import (
+    SESSION,
+    SESSION_COLUMNS,
+    data_to_json,
+    device_to_json,
+    session_of,
+    to_json,
+)
 
 TAKEN = """
 SELECT id, token_hash, previous_hash FROM sojourn_sessions
@@ -37,6 +45,7 @@ WHERE s.previous_hash {in_hashes hashes} AND s.previous_until > {now}
 TOKEN_HASH, ENDED_AT, CUT_AT, CUT_ALL_AT = 1, 2, 5, 8  # in LOAD
 FIRST = 11  # of the columns of a session in LOAD
 CREATED_AT = FIRST + SESSION_COLUMNS.index("created_at")
+USER_ID = SESSION_COLUMNS.index("user_id")
 IDLE_AT = FIRST + SESSION_COLUMNS.index("idle_at")
 EXPIRES_AT = FIRST + SESSION_COLUMNS.index("expires_at")
 
@@ -76,10 +85,15 @@ LIST_OF = LIST.replace("WHERE", "WHERE s.user_id = :user AND", 1)
 
 TOUCH = """
 UPDATE sojourn_sessions AS s SET last_used_at = {greatest}(last_used_at, {now}),
-    idle_at = {greatest}(idle_at, {least}({now} + idle_timeout, expires_at))
+    idle_at = {greatest}(idle_at, {least}({now} + idle_timeout, expires_at)){last_device}
 WHERE s.id {in ids} AND {live_session}
 """.replace("{live_session}", LIVE)
 TOUCH_SQLITE = f"{TOUCH} RETURNING id"
+# Most are used where they were used before, and say nothing.
+LAST_DEVICE_SQLITE = """,
+    last_device = coalesce((SELECT d.value FROM json_each(:devices) AS d WHERE d.key = s.id), last_device)"""
+LAST_DEVICE_POSTGRES = ", last_device = coalesce(:devices::json ->> t.id, last_device)"
+LAST_DEVICE_MYSQL = ", last_device = CASE id {devices} ELSE last_device END"
 LOCKED_FIRST = """
 t.id IN (SELECT s.id FROM sojourn_sessions AS s
     WHERE s.id {in ids} AND {live_session} ORDER BY s.id FOR UPDATE)
@@ -90,6 +104,7 @@ TOUCH_POSTGRES = f"""
 TOUCHED = "SELECT s.id FROM sojourn_sessions AS s WHERE s.id {in ids} AND {live_session}".replace(
     "{live_session}", LIVE
 )
+RENAME = "UPDATE sojourn_sessions SET label = :label WHERE id = :id"
 SAVE = "UPDATE sojourn_sessions SET data = :data, revision = :revision WHERE id = :id"
 SAVE_POSTGRES = """
 UPDATE sojourn_sessions AS s SET data = r.data, revision = r.revision
@@ -155,23 +170,42 @@ class SessionVerbs(Verbs):
 
         return self._db.transaction(work)
 
-    def touch(self, ids: Sequence[str]) -> list[bool]:
+    def touch(
+        self, ids: Sequence[str], last_devices: Mapping[str, Device] = NO_DEVICES
+    ) -> list[bool]:
         """Mark sessions as used now; see `Store.touch`."""
         if not ids:
             return []
+        touched = sorted(set(ids))
+        known = {
+            each: device_to_json(last_devices[each]) for each in touched if each in last_devices
+        }
 
         def work(tx: Tx) -> set[str]:
-            params = {"now": tx.instant, "ids": tx.dialect.keys(sorted(set(ids)))}
+            params = {"now": tx.instant, "ids": tx.dialect.keys(touched)}
+            touch, more = _touch(tx, known)
             if not tx.dialect.returning:
-                tx.do(TOUCH, params)
-            touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCHED)
-            found = {row[0] for row in tx.rows(touch, params)}
-            if len(found) < len(set(ids)):
+                tx.do(touch, params | more)
+                touch, more = TOUCHED, {}
+            found = {row[0] for row in tx.rows(touch, params | more)}
+            if len(found) < len(touched):
                 tx.doubted()
             return found
 
         live = self._db.write(work)
         return [session_id in live for session_id in ids]
+
+    def rename(self, session_id: str, *, user_id: str, label: str | None) -> bool:
+        """Call the device of a live session of this user so; see `Store.rename`."""
+        check_label(label)
+
+        def work(tx: Tx) -> bool:
+            mine = [row for row in _lock(tx, [session_id]) if row[1 + USER_ID] == user_id]
+            if mine:
+                tx.do(RENAME, {"id": session_id, "label": label})
+            return bool(mine)
+
+        return self._db.transaction(work)
 
     def rotate(
         self,
@@ -249,6 +283,31 @@ def _judged(tx: Tx, rows: Rows) -> Rows:
     if rows:
         tx.judge(int(rows[0][0]))
     return rows
+
+
+def _touch(tx: Tx, devices: Mapping[str, str | None]) -> tuple[str, dict[str, Any]]:
+    """Return the statement that marks sessions as used, some of them from these devices, as JSON."""
+    touch = tx.dialect.pick(sqlite=TOUCH_SQLITE, postgres=TOUCH_POSTGRES, mysql=TOUCH)
+    if not devices:
+        return _from("", touch), {}
+    if tx.dialect.returning:
+        last = tx.dialect.pick(sqlite=LAST_DEVICE_SQLITE, postgres=LAST_DEVICE_POSTGRES, mysql="")
+        return _from(last, touch), {"devices": to_json(devices)}
+    params: dict[str, Any] = {}
+    for i, (session_id, device) in enumerate(devices.items()):
+        params |= {f"session_{i}": session_id, f"device_{i}": device}
+    return _from(_last_device_mysql(len(devices)), touch), params
+
+
+@cache
+def _from(last_device: str, touch: str) -> str:
+    return touch.replace("{last_device}", last_device)
+
+
+@cache
+def _last_device_mysql(count: int) -> str:
+    cases = " ".join(f"WHEN :session_{i} THEN :device_{i}" for i in range(count))
+    return LAST_DEVICE_MYSQL.replace("{devices}", cases)
 
 
 def _session_or_gone(row: Sequence[Any]) -> Session | Gone:

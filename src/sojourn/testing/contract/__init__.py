@@ -30,6 +30,7 @@ NOUNS = (
     "lines",
     "pools",
     "policies",
+    "rooms",
     "events",
     "sweep",
     "pulse",
@@ -38,6 +39,8 @@ NOUNS = (
 )
 MORE = (
     "sign_ins",
+    "sweep_races",
+    "devices",
     "people",
     "repeats",
     "cutoffs",
@@ -58,6 +61,7 @@ from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after t
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.devices import DeviceMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.doubts import DoubtMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
@@ -81,10 +85,12 @@ from sojourn.testing.contract.repeats import (  # noqa: E402  # after the above
     RepeatRaces,
 )
 from sojourn.testing.contract.restarts import StoreRestarts  # noqa: E402  # after the above
+from sojourn.testing.contract.rooms import RoomMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.seats import SeatMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sessions import SessionMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sign_ins import SignInMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.sweep import SweepMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.sweep_races import SweepRaces  # noqa: E402  # after the above
 from sojourn.testing.contract.text import TextMeaning  # noqa: E402  # after the above
 
 
@@ -93,6 +99,7 @@ class StoreMeaning(
     SignInMeaning,
     CutoffMeaning,
     PeopleMeaning,
+    DeviceMeaning,
     SeatMeaning,
     DenialMeaning,
     DoubtMeaning,
@@ -100,6 +107,7 @@ class StoreMeaning(
     LineMeaning,
     PoolMeaning,
     PolicyMeaning,
+    RoomMeaning,
     EventMeaning,
     SweepMeaning,
     PulseMeaning,
@@ -110,7 +118,7 @@ class StoreMeaning(
     """Every sentence of the contract, on a clock that the tests move."""
 
 
-class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces):
+class StoreContract(StoreMeaning, StoreConcurrency, RepeatRaces, SweepRaces):
     """What every store must pass, wherever it keeps its data."""
 
 

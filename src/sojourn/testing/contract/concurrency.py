@@ -11,7 +11,7 @@ import pytest
 from sojourn.clock import SECOND, ManualClock
 from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Renew
-from sojourn.license import CountBy
+from sojourn.license import CountBy, Reservation
 from sojourn.session import Save
 from sojourn.store import Outage, Store
 from sojourn.testing.builders import (
@@ -66,6 +66,34 @@ class StoreConcurrency(SessionRaces):
             assert {(r.in_use, r.limit, len(r.evidence)) for r in refusals} == {(5, 5, 5)}
             for store in stores:
                 assert usage(store, here.id).in_use == 5
+
+    def test_crowd_on_reserved_seats_and_an_overdraft(self, stores: tuple[Store, Store]) -> None:
+        """200 at once on 5 seats, 2 of them kept for 4 of the crowd, and 2 above: never more than 7 are
+        held or kept, no reserved seat goes to others, and two of the four have theirs."""
+        kept = Reservation(name="kept", seats=2, users=tuple(f"user-{n}" for n in range(4)))
+        for i in range(ROUNDS):
+            here = pool(5, feature=f"kept-{i}", overdraft=2, reservations=(kept,))
+            stores[0].define([here])
+
+            def one(number: int, pool_id: str = here.id) -> Lease | Denied:
+                request = acquire(f"user-{number}", pool_id=pool_id)
+                return stores[number % 2].acquire([request])[0]
+
+            answers = crowd(CROWD, one)
+            leases = [answer for answer in answers if isinstance(answer, Lease)]
+            inside = [lease for lease in leases if lease.user_id in kept.users]
+            assert len(leases) == 7
+            assert len(inside) >= 2
+            assert sum(lease.overdraft for lease in leases) == 2
+            refusals = [denied(answer) for answer in answers if not isinstance(answer, Lease)]
+            assert {r.in_use + r.reserved_free for r in refusals} == {7}
+            for store in stores:
+                counted = usage(store, here.id)
+                assert (counted.in_use, counted.overdrawn, counted.reserved) == (
+                    7,
+                    2,
+                    (len(inside),),
+                )
 
     def test_crowd_in_batches(self, stores: tuple[Store, Store]) -> None:
         """Batches that race keep the capacity as single requests do."""

@@ -7,7 +7,7 @@ import pytest
 from sojourn.clock import SECOND, ManualClock
 from sojourn.event import EventKind
 from sojourn.lease import DenialReason, EndReason, LeaseFilter, Usage
-from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.license import CountBy, LicenseStatus, Policy, Pool, Reservation, WhenFull
 from sojourn.store import Action, Store
 from sojourn.testing.builders import (
     OPERATOR,
@@ -40,6 +40,11 @@ EVERYTHING = Pool(
         when_full=WhenFull.EVICT_IDLE,
         idle_after=100 * SECOND,
         max_lease=1_000 * SECOND,
+        overdraft=3,
+        reservations=(
+            Reservation(name="ours", seats=2, users=("ann", "bob"), groups=("staff",)),
+            Reservation(name="desks", seats=4, kinds=("desktop",)),
+        ),
     ),
     status=LicenseStatus.SUSPENDED,
     valid_from=1,

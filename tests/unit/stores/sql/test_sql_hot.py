@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, text
 
 from sojourn.lease import Acquire, Beat, Lease, LeaseFilter, Release, Renew
-from sojourn.license import Policy, Pool
+from sojourn.license import Policy, Pool, Reservation
 from sojourn.session import NewSession, Save
 from sojourn.stores.open import open_store
 from sojourn.stores.sql.dialect import Backend
@@ -105,6 +105,36 @@ def test_round_trips(store: SqlStore, leases: list[Lease]) -> None:
     with counted(reader) as count:
         store.load([session.token_hash for session in sessions])
     assert count["statements"] == 1
+
+
+def test_reservations_cost_a_statement_where_there_are_some(store: SqlStore) -> None:
+    """A pool without them asks nothing about them, however full it is, and with them only where common seats
+    may run short; an overdraft asks nothing in any case."""
+    kept = Reservation(name="kept", seats=1, users=("vip",), groups=("staff",), kinds=("desktop",))
+    plain, above, full, wide = (
+        Pool(license_id="lic_1", feature=feature, policy=Policy(**policy))
+        for feature, policy in (
+            ("plain", {"capacity": 1}),
+            ("above", {"capacity": 1, "overdraft": 1}),
+            ("full", {"capacity": 2, "reservations": (kept,)}),
+            ("wide", {"capacity": 100, "reservations": (kept,)}),
+        )
+    )
+    store.define([plain, above, full, wide])
+
+    def one(pool: Pool, user: str) -> int:
+        request = Acquire(
+            pool_id=pool.id, user_id=user, client_id="tab", lease_id=f"{pool.id}{user}"
+        )
+        return trips(store, lambda: store.acquire([request]))
+
+    for pool in (plain, above, full, wide):
+        one(pool, "first")
+    one(above, "second")  # above the capacity
+    refused = one(plain, "third")
+    assert one(above, "third") == refused
+    assert one(full, "third") == refused + 1
+    assert one(wide, "third") <= one(plain, "fourth")
 
 
 class counted:  # noqa: N801  # reads as a verb where it is used

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 from sqlalchemy import make_url, text
@@ -25,6 +25,7 @@ from tests.older import (
 )
 from tests.unit.stores.sql.test_sql_faults import VERBS
 
+from sojourn.doctor.doctor import Doctor
 from sojourn.errors import StoreBroken
 from sojourn.lease import Beat, Lease, Release, Renew
 from sojourn.session import NewSession, Session
@@ -334,3 +335,38 @@ def test_statements_name_no_index_of_a_view(mariadb_url: str) -> None:
         store._db._forced_again = 0.0  # type: ignore[attr-defined]  # a minute has passed
         assert take(store).fence > lease.fence
         assert store._db.dialect is MYSQL
+
+
+def test_a_column_is_mended_below_an_old_name(postgres_url: str) -> None:
+    """PostgreSQL changes no column that a view shows: the old name is made anew, with who may use it, and
+    programs of before go on by it."""
+    make_database(postgres_url)
+    execute(postgres_url, "ALTER TABLE sessions ALTER COLUMN end_reason TYPE varchar(40)")
+    register(postgres_url)
+    execute(
+        postgres_url,
+        "CREATE ROLE reader_of_old_names",
+        "GRANT SELECT ON sessions TO reader_of_old_names",
+    )
+    try:
+        with closing(open_older(postgres_url)) as older:
+            fill(older)
+            stores.migrate(postgres_url)
+            before = execute(postgres_url, SEEN_OF_VIEW)
+            assert set(wrong(postgres_url)) >= {"schema.types"}
+            examiner = stores.open_examiner(postgres_url, place="here")
+            assert examiner is not None
+            with closing(examiner):
+                mended = [each.check.id for each in Doctor([examiner], nullcontext).repair()]
+            assert "schema.types" in mended
+            assert "schema.types" not in wrong(postgres_url)
+            assert execute(postgres_url, SEEN_OF_VIEW) == before
+            use(older)
+    finally:
+        execute(postgres_url, "DROP OWNED BY reader_of_old_names", "DROP ROLE reader_of_old_names")
+
+
+SEEN_OF_VIEW = """
+SELECT pg_get_userbyid(relowner), obj_description(oid, 'pg_class'), CAST(relacl AS text)
+FROM pg_class WHERE relname = 'sessions' AND relkind = 'v'
+"""

@@ -28,7 +28,7 @@ for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
     resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil,
-    tentative = q[11], wait = q[12], priority = q[13]}
+    tentative = q[11], member_of = q[12] or nil, wait = q[13], priority = q[14]}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool
@@ -76,7 +76,7 @@ local function keep(r, said, what)
     keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
   elseif what.reason ~= 'feature_unknown' and not what.tentative and not what.entry then -- may be another in a moment
     keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
-      what.retry, {}, {})
+      what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free)
   end
 end
 
@@ -95,8 +95,8 @@ local function tell_all(p, D)
       tell_end(p, e[2], e[3], e[4], D.now)
     elseif e[1] == 'grant' then
       local lease = e[2]
-      local said = {fence = lease.fence, waited = e[3]}
-      if lease.overage then said.overage = true end
+      local said = {fence = lease.fence, waited = e[3], overage = lease.overage or nil,
+        overdraft = lease.overdraft or nil}
       tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil, said)
     elseif e[1] == 'offered' then
       local entry = e[2]
@@ -108,6 +108,10 @@ local function tell_all(p, D)
         reason = denied.reason, limit = denied.limit, inUse = denied.used,
         suspect = denied.suspect, retryAfter = denied.retry, holders = holders_of(denied),
       }
+      if denied.overdraft > 0 then said.overdraft = denied.overdraft end
+      if denied.reserved > 0 then
+        said.reserved, said.reservedFree = denied.reserved, denied.reserved_free
+      end
       if denied.waiting > 0 then said.line = denied.waiting end
       if denied.entry then said.position = denied.position end
       if denied.full then said.lineFull = true end
@@ -159,8 +163,9 @@ for _, id in ipairs(order) do
         answers[r.index] = {1, place(what)}
       else
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
-          what.retry, placed(what.mine), placed(what.evidence), what.tentative, what.waiting,
-          what.position, what.full, what.entry and line.shown(p, what.entry) or false}
+          what.retry, placed(what.mine), placed(what.evidence), what.tentative, what.overdraft,
+          what.reserved, what.reserved_free, what.waiting, what.position, what.full,
+          what.entry and line.shown(p, what.entry) or false}
       end
       if r.once then keep(r, said[1], what) end
     end

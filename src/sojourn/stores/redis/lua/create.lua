@@ -36,7 +36,7 @@ local function begin(new, data)
   for k, v in pairs(data) do call('HSET', key, k, v) end
   local m = {new.user or false, 1, created, now, now, new.idle_timeout, idle_at,
     now + new.lifetime, new.device or false, new.level, new.impersonator or false, false, false,
-    false, false}
+    false, false, new.label or false}
   write_meta(new.id, m)
   call('HSET', BASE .. 'tok', new.hash, new.id)
   if new.user then call('ZADD', BASE .. 'u:' .. new.user, created, new.id) end
@@ -119,6 +119,10 @@ local function create(new)
   local data, replaced = data_of_replaced(new)
   local going, said = going_for(new, replaced)
   if said then return said end
+  if replaced and new.user and replaced[USER] == new.user and not new.impersonator -- S7
+    and not replaced[IMPERSONATOR] then
+    new.label = replaced[LABEL]
+  end
   for _, each in ipairs(going) do end_session(each[1], each[2], now, each[3], each[4]) end
   return begin(new, data)
 end

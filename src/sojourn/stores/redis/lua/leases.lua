@@ -17,7 +17,7 @@
 -- Under 'g s' any live lease has expires_at - suspect_at <= gap, and expires_at - last_beat_at <= span:
 -- so suspects and the most silent are found from the end of z where they must lie.
 -- A row: a byte for form and origin, numbers, and packed: user, client, and where there are any session,
--- device, ended_at, reason. Of the numbers fence and acquired_at are as they are, last_beat_at lies so
+-- device, ended_at, reason, groups, overdraft. Of the numbers fence and acquired_at are as they are, last_beat_at lies so
 -- many ms after that, and the others after last_beat_at, or idle_since before it. What does not fit into
 -- the first two forms has the third. codec.py reads it, too.
 local SHORT, IDLE, FULL = 0, 1, 2
@@ -44,6 +44,7 @@ local function define(p, packed)
   p.resume_window, p.count_by, p.when_full = d[6], d[7], d[8]
   p.idle_after, p.max_lease = d[9] or nil, d[10] or nil
   p.status, p.valid_from, p.valid_until = d[11], d[12] or nil, d[13] or nil
+  p.overdraft, p.reservations = d[15] or 0, d[16] or {} -- {name, seats, users, groups, kinds}, ...
 end
 
 local function pool_of(id)
@@ -113,6 +114,7 @@ local function decode(p, id, raw)
   row.user, row.client = t[1], t[2]
   row.session, row.device = t[3] or nil, t[4] or nil
   row.ended, row.reason = t[5] or nil, t[6] or nil
+  row.member_of, row.overdraft = t[7] or nil, t[8] or nil
   if row.idle == 0 then row.idle = nil end
   if row.graced == 0 then row.graced = nil end
   if as_if then as_if(p, row) end
@@ -121,9 +123,11 @@ end
 
 local function encode(row)
   local tail = {row.user, row.client}
-  if row.session or row.device or row.ended then
+  local marked = row.member_of or row.overdraft
+  if row.session or row.device or row.ended or marked then
     tail[3], tail[4] = row.session or false, row.device or false
-    if row.ended then tail[5], tail[6] = row.ended, row.reason end
+    if row.ended or marked then tail[5], tail[6] = row.ended or false, row.reason or false end
+    if marked then tail[7], tail[8] = row.member_of or false, row.overdraft or false end
   end
   row.raw = head_of(row.origin, row.fence, row.acquired, row.beat, row.suspect, row.expires,
     row.idle or 0, row.graced or 0) .. cmsgpack.pack(tail)

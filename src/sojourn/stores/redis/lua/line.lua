@@ -1,5 +1,5 @@
 -- The line of a pool: an exact translation of sojourn/line.py, name by name. Of a pool <p>:
---   w:<p> hash    who waits: holder -> {id, user, client, priority, since, expires_at, offer_until}
+--   w:<p> hash    who waits: holder -> {id, user, client, priority, since, expires_at, offer_until, reservation}
 -- and of p:<p>    w: until when somebody may wait; later, nobody is looked for.
 local line = {OFFER_FOR = 10000}
 do -- a script has room for 200 local names at once
@@ -34,7 +34,7 @@ function line.read(p)
       local e = cmsgpack.unpack(raw[i + 1])
       if e[6] > p.now then
         entries[raw[i]] = {id = e[1], user = e[2], client = e[3], priority = e[4], since = e[5],
-          expires = e[6], offer = e[7] or nil}
+          expires = e[6], offer = e[7] or nil, reservation = e[8] or nil}
         size = size + 1
       else
         dead[#dead + 1] = raw[i]
@@ -44,41 +44,24 @@ function line.read(p)
   return entries, size, dead
 end
 
--- `key`: names the seat a holder uses; `held`: is such a seat held already?
-function line.open(p, key, held)
-  local L = {p = p, now = p.now, key = key, held = held, written = {}, left = {}}
+function line.open(p)
+  local L = {p = p, now = p.now, written = {}, left = {}}
   L.entries, L.size, L.dead = line.read(p)
   return L
 end
 
--- Add an entry to those that are in order, if it comes last.
-local function append(L, entry)
-  if not L.list then return end
-  local n = #L.list
-  if n > 0 and before(entry, L.list[n], L.now) then
-    L.list = nil
-    return
-  end
-  local key = L.key(entry.user, entry.client)
-  local claims = not (passed_over(entry, L.now) or L.first[key] or L.held(key))
-  if claims then L.first[key] = n end
-  L.list[n + 1] = entry
-  L.claimed[n + 1] = L.claimed[n] + (claims and 1 or 0)
-end
-
 local function in_order(L)
-  if L.list then return end
-  local list = sorted(L.entries, L.now)
-  L.list, L.claimed, L.first = {}, {[0] = 0}, {}
-  for _, entry in ipairs(list) do append(L, entry) end
+  L.list = L.list or sorted(L.entries, L.now)
+  return L.list
 end
 
 -- Count those that come before an entry.
 local function place_of(L, entry)
-  local low, high = 0, #L.list
+  local list = in_order(L)
+  local low, high = 0, #list
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if before(L.list[middle + 1], entry, L.now) then low = middle + 1 else high = middle end
+    if before(list[middle + 1], entry, L.now) then low = middle + 1 else high = middle end
   end
   return low
 end
@@ -94,40 +77,65 @@ local function write(L, h, entry)
   L.entries[h], L.written[h] = entry, entry
 end
 
-function line.seat_changed(L) L.list = nil end
+local function changed(entry, fields)
+  local other = {id = entry.id, user = entry.user, client = entry.client, priority = entry.priority,
+    since = entry.since, expires = entry.expires, reservation = entry.reservation}
+  for name, value in pairs(fields) do other[name] = value end
+  return other
+end
 
-function line.ahead(L, h, r)
-  if L.size == 0 then return 0 end
+-- Write another row of an entry, which keeps its place if its order is the same.
+local function change(L, h, known, entry)
+  if L.list then
+    if not before(known, entry, L.now) and not before(entry, known, L.now) then
+      L.list[place_of(L, known) + 1] = entry
+    else
+      L.list = nil
+    end
+  end
+  write(L, h, entry)
+end
+
+-- List the first `count` in order who claim a seat.
+local function claiming(L, count)
+  local found = {}
+  for i = 1, count do
+    if not passed_over(L.list[i], L.now) then found[#found + 1] = L.list[i] end
+  end
+  return found
+end
+
+function line.before(L, h, r)
+  if L.size == 0 then return {} end
   local entry = L.entries[h]
   if not entry and r.wait then entry = new(L, r) end
-  in_order(L)
-  local place = entry and place_of(L, entry) or #L.list
-  local own = L.first[L.key(r.user, r.client)]
-  return L.claimed[place] - ((own and own < place) and 1 or 0)
+  return claiming(L, entry and place_of(L, entry) or #in_order(L))
 end
 
-function line.position(L, entry)
-  in_order(L)
-  return place_of(L, entry) + 1
-end
+function line.claiming(L) return claiming(L, #in_order(L)) end
+
+function line.position(L, entry) return place_of(L, entry) + 1 end
 
 -- Return the entry, nil if the line is full, and whether that is news.
-function line.enter(L, h, r)
+function line.enter(L, h, r, reservation)
   local known = L.entries[h]
   if not known then
     if L.size >= LINE_MAX then return nil, true end
     local entry = new(L, r)
-    append(L, entry)
+    entry.reservation = reservation
+    if L.list and #L.list > 0 and before(entry, L.list[#L.list], L.now) then
+      L.list = nil
+    elseif L.list then
+      L.list[#L.list + 1] = entry
+    end
     write(L, h, entry)
     L.size = L.size + 1
     return entry, true
   end
-  local over = passed_over(known, L.now)
-  local entry = {id = known.id, user = known.user, client = known.client, priority = r.priority,
-    since = known.since, expires = L.now + WAITING_FOR}
-  if not over then entry.offer = known.offer end
-  if over or entry.priority ~= known.priority then L.list = nil end
-  write(L, h, entry)
+  local entry = changed(known, {priority = r.priority, expires = L.now + WAITING_FOR})
+  entry.reservation = reservation
+  if not passed_over(known, L.now) then entry.offer = known.offer end
+  change(L, h, known, entry)
   return entry, false
 end
 
@@ -141,28 +149,21 @@ function line.leave(L, h)
   return entry
 end
 
--- Return to whom a seat is offered that was not before.
-function line.offer(L, free, holder)
-  local offered, keys, count = {}, {}, 0
-  for _, entry in ipairs(sorted(L.entries, L.now)) do
-    if not passed_over(entry, L.now) then
-      if not entry.offer and count >= free then break end
-      local key = L.key(entry.user, entry.client)
-      local mine = not (L.held(key) or keys[key] or count >= free)
-      if mine then
-        keys[key], count = true, count + 1
-      end
-      if mine ~= (entry.offer ~= nil) then
-        local changed = {id = entry.id, user = entry.user, client = entry.client,
-          priority = entry.priority, since = entry.since, expires = entry.expires}
-        if mine then
-          changed.offer = L.now + line.OFFER_FOR
-          offered[#offered + 1] = changed
-        end
-        write(L, holder(entry.user, entry.client), changed)
-      end
+-- Return to whom a seat is offered that was not before. `claims`: holders.
+function line.offer(L, claims)
+  local found, offered = {}, {}
+  for h, entry in pairs(L.entries) do
+    if not passed_over(entry, L.now) and (claims[h] or false) ~= (entry.offer ~= nil) then
+      found[#found + 1] = h
     end
   end
+  for _, h in ipairs(found) do
+    local known = L.entries[h]
+    local entry = changed(known, {offer = claims[h] and L.now + line.OFFER_FOR or nil})
+    change(L, h, known, entry)
+    if entry.offer then offered[#offered + 1] = entry end
+  end
+  table.sort(offered, function(a, b) return a.since < b.since end)
   return offered
 end
 
@@ -173,7 +174,8 @@ function line.commit(L)
   end
   for h, e in pairs(L.written) do
     call('HSET', p.W, h,
-      cmsgpack.pack({e.id, e.user, e.client, e.priority, e.since, e.expires, e.offer or false}))
+      cmsgpack.pack({e.id, e.user, e.client, e.priority, e.since, e.expires, e.offer or false,
+        e.reservation or false}))
     last = math.max(last, e.expires)
   end
   if last > 0 then call('PEXPIRE', p.W, LINE_KEPT) end
@@ -185,7 +187,8 @@ end
 
 -- As answers hold it.
 function line.shown(p, e)
-  return {e.id, p.id, e.user, e.client, e.priority, e.since, e.expires, e.offer or false}
+  return {e.id, p.id, e.user, e.client, e.priority, e.since, e.expires, e.offer or false,
+    e.reservation or false}
 end
 
 function line.list(p)

@@ -75,7 +75,9 @@ function verbs.usage()
     local p = pool_of(id)
     if p.def then
       local used, suspect = count(p)
-      found[i] = {p.capacity, used, suspect, live_count(p), p.now}
+      local members = #p.reservations > 0 and room.members(p, all_live(p)) or {}
+      local R = room.of(p, used, members)
+      found[i] = {p.capacity, used, suspect, live_count(p), p.now, p.overdraft, room.overdrawn(R), R.used}
     else
       found[i] = false
     end

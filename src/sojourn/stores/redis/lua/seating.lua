@@ -42,40 +42,36 @@ function decide(p, requests)
   return D
 end
 
-local shares
-
 local function event(D, ...) D.log[#D.log + 1] = {...} end
 
 local function write(D, row)
   local h = holder(row.user, row.client)
   if not D.written[h] then D.order[#D.order + 1] = h end
   D.written[h], D.rows[h] = row, row
-  if D.p.count_by ~= BY_LEASE then line.seat_changed(D.line) end
+  if D.room then
+    local enter = live(D.p, row) and room.enter or room.leave
+    enter(D.room, row)
+  end
 end
 
-local function in_use(D)
-  if D.free == nil then
+-- Count the pool, once, and follow what this batch has changed. Seats kept for whom we have forgotten are
+-- in use.
+local function room_of(D)
+  if not D.room then
     D.used, D.suspect, D.next_free_in = count(D.p)
-    D.free = D.p.capacity - D.used - D.kept
+    local members = #D.p.reservations > 0 and room.members(D.p, all_live(D.p)) or {}
+    D.room = room.of(D.p, D.used + D.kept, members)
+    for _, row in pairs(D.written) do room.enter(D.room, row) end
   end
-  return D.free
+  return D.room
 end
 
 -- Read the line, once it is known how many seats are kept.
 function line.begin(D)
-  D.line = line.open(D.p, function(user, client) return key_of(D.p, user, client) end,
-    function(key) return shares(D, key) end)
+  D.line = line.open(D.p)
   if D.line.size > 0 and not D.refused then
     D.surely_room = false
-    in_use(D) -- as they are before this batch changes anything
-  end
-end
-
--- Hold what is free for the first who wait.
-function line.offer_seats(D)
-  if D.line.size == 0 or D.refused then return end
-  for _, entry in ipairs(line.offer(D.line, D.strict and 0 or in_use(D), holder)) do
-    event(D, 'offered', entry)
+    room_of(D) -- as it is before this batch changes anything
   end
 end
 
@@ -108,7 +104,8 @@ end
 
 local function victims(D)
   if not D.victims then
-    D.victims = reclaimable(D.p, D.count + D.line.size + math.max(0, -in_use(D)))
+    local over = math.max(0, room_of(D).in_use - D.p.capacity)
+    D.victims = reclaimable(D.p, D.count + D.line.size + over + room.reserved(D.p))
   end
   local left = {}
   for _, rows in ipairs(D.victims) do
@@ -137,37 +134,104 @@ local function end_seat(D, rows, reason)
   if suspect then D.restored = D.restored + 1 end
   local key = key_of(D.p, rows[1].user, rows[1].client)
   D.emptied[key], D.taken[key] = true, nil
-  D.free = in_use(D) + 1
+  local R = room_of(D)
+  R.in_use = R.in_use - 1
 end
 
-local function displace(D, r, ahead)
+local function victim(D, rows)
+  local p = D.p
+  return {
+    reservation = room.of_seat(room_of(D), key_of(p, rows[1].user, rows[1].client)),
+    suspect = all_in(rows, function(row) return row.suspect + p.linger <= D.now end),
+  }
+end
+
+local function end_some(D, found, place, R)
+  local seats = {}
+  for i, rows in ipairs(found) do seats[i] = victim(D, rows) end
+  if #seats == 0 then return end
+  for _, i in ipairs(room.to_end(R, place, seats)) do
+    end_seat(D, found[i], EVICTED)
+    if R ~= D.room then room.give_up(R, seats[i].reservation) end
+  end
+end
+
+local function suspects(D, found)
+  local left = {}
+  for _, rows in ipairs(found) do
+    if victim(D, rows).suspect then left[#left + 1] = rows end
+  end
+  return left
+end
+
+local function reclaim(D, place, R)
+  if D.p.when_full ~= DENY then end_some(D, suspects(D, victims(D)), place, R) end
+  return room.free(R, place, true) > 0
+end
+
+local function displace(D, r, place, R, short)
   local p = D.p
   if p.when_full ~= DENY then
-    while in_use(D) <= ahead do
-      local short = ahead - in_use(D)
-      local next_up = victims(D)
-      if #next_up == 0 then break end
-      local past = all_in(next_up[1], function(row) return row.suspect + p.linger <= D.now end)
-      -- none idle is ended in vain, nor for somebody absent
-      if not past and (#next_up <= short or ahead * short > 0) then break end
-      end_seat(D, next_up[1], EVICTED)
+    local found = victims(D)
+    end_some(D, short and suspects(D, found) or found, place, R)
+  end
+  if r.takeover and p.count_by == BY_LEASE and room.free(R, place, true) <= 0 then
+    for _, row in ipairs(own(D, r)) do
+      if room.moves(R, place, victim(D, {row}).reservation) then
+        end_seat(D, {row}, MOVED)
+        return true
+      end
     end
   end
-  if r.takeover and p.count_by == BY_LEASE and in_use(D) >= 0 and in_use(D) <= ahead then
-    local mine = own(D, r)
-    if mine[1] then
-      end_seat(D, {mine[1]}, MOVED)
-      return true
-    end
-  end
-  return in_use(D) > ahead
+  return room.free(R, place, true) > 0
 end
 
-function shares(D, key)
+local function shares(D, key)
   if D.p.count_by == BY_LEASE then return false end
   if D.taken[key] then return true end
   grouped(D.p)
   return D.p.by_key[key] ~= nil and not D.emptied[key]
+end
+
+local function place_named(p, name)
+  for place, each in ipairs(p.reservations) do
+    if each[1] == name then return place end
+  end
+  return nil
+end
+
+-- Return the room that these entries of the line leave, the holders of those for whom there is a seat, and
+-- whether there is none for one.
+local function claims_of(D, entries, but)
+  local R, keys, claims, any, short = room_of(D), {}, {}, false, false
+  if but then keys[but] = true end
+  for _, entry in ipairs(entries) do
+    if not any and not short then R = room.copy(R) end
+    local key = key_of(D.p, entry.user, entry.client)
+    if not keys[key] and not shares(D, key) then
+      local place = entry.reservation and place_named(D.p, entry.reservation)
+      if room.free(R, place, true) <= 0 and not reclaim(D, place, R) then
+        short = true
+        if #D.p.reservations == 0 then break end
+      else
+        keys[key], any = true, true
+        claims[holder(entry.user, entry.client)] = true
+        room.take(R, place)
+      end
+    end
+  end
+  return R, claims, short
+end
+
+-- Hold what is free for the first who wait.
+function line.offer_seats(D)
+  if D.line.size == 0 or D.refused then return end
+  local claims = {}
+  if not D.strict then
+    local _
+    _, claims = claims_of(D, line.claiming(D.line))
+  end
+  for _, entry in ipairs(line.offer(D.line, claims)) do event(D, 'offered', entry) end
 end
 
 -- Does the token speak of a lease that we may have forgotten? Not of one that is here, or whose fence we
@@ -180,8 +244,11 @@ end
 -- Let in whom we may have forgotten: the seat was granted within the capacity.
 local function come_back(D, r, key)
   local kept = fences.kept(D.p, r.resume_id) ~= nil
-  D.over = in_use(D) <= 0 and not kept
-  if kept then D.back[#D.back + 1] = r.resume_id else D.free = D.free - 1 end
+  local R = room_of(D)
+  local above = R.in_use + (kept and 0 or 1) - D.p.capacity
+  D.over = above > D.p.overdraft and not kept
+  D.overdrawn = above > 0 and above <= D.p.overdraft or nil
+  if kept then D.back[#D.back + 1] = r.resume_id else R.in_use = R.in_use + 1 end
   D.surely_room = false
   D.taken[key], D.emptied[key] = true, nil
   return true
@@ -189,6 +256,7 @@ end
 
 local function find_seat(D, r, row, lost)
   local key = key_of(D.p, r.user, r.client)
+  D.overdrawn = nil
   if shares(D, key) then
     D.taken[key] = true
     return true
@@ -196,16 +264,21 @@ local function find_seat(D, r, row, lost)
   if lost then return come_back(D, r, key) end
   if D.strict then return false end
   if D.surely_room == nil then
-    D.surely_room = live_count(D.p) + D.kept + D.count <= D.p.capacity
+    local wanted = D.count + room.reserved(D.p)
+    D.surely_room = live_count(D.p) + D.kept + wanted <= D.p.capacity
   end
-  local returns = r.resume_id or (row and resumable(D.p, row))
-  local ahead = returns and 0 or line.ahead(D.line, holder(r.user, r.client), r)
-  if D.surely_room or in_use(D) > ahead or displace(D, r, ahead) then
-    if D.free ~= nil then D.free = D.free - 1 end
-    D.taken[key], D.emptied[key] = true, nil
-    return true
+  if not D.surely_room then
+    local place, ahead = room.reservation_of(D.p, r), {}
+    if not (r.resume_id or (row and resumable(D.p, row))) then
+      ahead = line.before(D.line, holder(r.user, r.client), r)
+    end
+    local R, _, short = claims_of(D, ahead, key)
+    if room.free(R, place) <= 0 and not displace(D, r, place, R, short) then return false end
+    D.overdrawn = room.overdraws(room_of(D), place) or nil
   end
-  return false
+  if D.room then D.room.in_use = D.room.in_use + 1 end
+  D.taken[key], D.emptied[key] = true, nil
+  return true
 end
 
 local function grant(D, r, row, origin)
@@ -216,8 +289,9 @@ local function grant(D, r, row, origin)
     id = row and row.id or r.resume_id or r.lease_id, pool = p.id, user = r.user,
     client = r.client, fence = D.fence, acquired = row and row.acquired or D.now, beat = D.now,
     suspect = D.now, expires = outlives and row.expires or D.now, origin = origin,
-    session = r.session, device = r.device,
+    session = r.session, device = r.device, member_of = r.member_of,
   }
+  if row and live(p, row) then lease.overdraft = row.overdraft else lease.overdraft = D.overdrawn end
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
   lease.overage, D.over = D.over, nil
   write(D, lease)
@@ -253,17 +327,23 @@ end
 
 local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
-    retry = 0, mine = {}, evidence = {}, tentative = false, waiting = 0, position = 0, full = false}
+    retry = 0, mine = {}, evidence = {}, overdraft = 0, reserved = 0, reserved_free = 0,
+    tentative = false, waiting = 0, position = 0, full = false}
   local h, news = holder(r.user, r.client), true
   if reason ~= 'seat_limit' then
     line.leave(D.line, h)
   else
-    denied.used = D.p.capacity - D.kept - in_use(D)
+    local R, place = room_of(D), room.reservation_of(D.p, r)
+    denied.used = R.in_use - D.kept
+    denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
+    denied.reserved_free = room.kept_from(R, place)
     denied.suspect = math.max(0, D.suspect - D.restored)
     denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
     news = not denied.tentative
     local waits = r.wait and not denied.tentative
-    if waits then denied.entry, news = line.enter(D.line, h, r) end
+    if waits then
+      denied.entry, news = line.enter(D.line, h, r, place and D.p.reservations[place][1])
+    end
     denied.retry = next_free_in(D)
     if D.in_doubt then denied.retry = D.doubted_until - D.now end
     denied.mine = first_of(own(D, r), EVIDENCE_MAX)

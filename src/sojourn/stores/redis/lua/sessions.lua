@@ -5,13 +5,14 @@
 -- of session ids by created_at, i (all ids, in order), d (ids by when they may be forgotten, at the
 -- earliest: a touch does not move it), c (cutoffs by '=<user>', '*' of everybody), w (those whose
 -- sessions are still to be swept, and how far that is), v (cutoffs by instant).
--- a zset of ids by created_at, of those whose device has an address; n:<user> hash: how many sessions of
+-- a zset of ids by when they may hold an address that is to be forgotten, at the earliest: by created_at, for
+-- that of the device; later by the last use. n:<user> hash: how many sessions of
 -- the user's own are known, tombstones included ('*'), and how many of them on each device.
 -- u, i and d name what may be there; what is there is asked of s: on every read.
 local SHOWN_MAX = 100
 local USER, REVISION, CREATED, AUTHENTICATED, USED, IDLE_TIMEOUT, IDLE_AT, EXPIRES, DEVICE, LEVEL,
-  IMPERSONATOR, ENDED, ENDED_BY, END_REASON, PREVIOUS_UNTIL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
-  13, 14, 15
+  IMPERSONATOR, ENDED, ENDED_BY, END_REASON, PREVIOUS_UNTIL, LABEL, LAST_DEVICE = 1, 2, 3, 4, 5, 6, 7, 8,
+  9, 10, 11, 12, 13, 14, 15, 16, 17
 
 local function key_of_session(id) return BASE .. 's:' .. id end
 
@@ -63,6 +64,7 @@ local function session_lives(id)
 end
 
 local function write_meta(id, m)
+  m[LABEL], m[LAST_DEVICE] = m[LABEL] or false, m[LAST_DEVICE] or false -- older ones lack them
   call('HSET', key_of_session(id), 'm', cmsgpack.pack(m))
 end
 

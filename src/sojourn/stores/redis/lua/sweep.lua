@@ -196,14 +196,20 @@ local function forget_ips()
   local due_ids = call('ZRANGEBYSCORE', BASE .. 'a', '-inf', now - ip_retention, 'LIMIT', 0, limit)
   for _, id in ipairs(due_ids) do
     local m = read_meta(id)
-    if m and m[DEVICE] then
-      local device = cjson.decode(m[DEVICE])
-      device.ip = nil
-      m[DEVICE] = next(device) and cjson.encode(device) or '{}'
-      write_meta(id, m)
+    local gone, later = false, false
+    for field, noted in pairs({[DEVICE] = CREATED, [LAST_DEVICE] = USED}) do
+      local device = m and m[field] and cjson.decode(m[field])
+      if device and device.ip and m[noted] > now - ip_retention then
+        later = math.min(later or m[noted], m[noted])
+      elseif device and device.ip then
+        device.ip = nil
+        m[field] = next(device) and cjson.encode(device) or '{}'
+        gone = true
+      end
     end
-    call('ZREM', BASE .. 'a', id)
-    ips_gone = ips_gone + 1
+    if gone then write_meta(id, m) end
+    if gone or not later then ips_gone = ips_gone + 1 end
+    if later then call('ZADD', BASE .. 'a', later, id) else call('ZREM', BASE .. 'a', id) end
   end
 end
 

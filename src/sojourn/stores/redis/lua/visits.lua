@@ -104,13 +104,16 @@ function verbs.save()
   return {'saved', answers, now}
 end
 
--- Asked: id, ...
+-- Asked: id, its last device if that is known anew, whether it has an address, ...
 function verbs.touch()
   local answers = {}
-  for i, id in ipairs(ASKED) do
+  for i = 1, #ASKED, 3 do
+    local id, device, ip = ASKED[i], ASKED[i + 1], ASKED[i + 2]
     local m = read_live(id)
-    answers[i] = m and 1 or 0
+    answers[#answers + 1] = m and 1 or 0
     if m then
+      if device then m[LAST_DEVICE] = device end
+      if ip then call('ZADD', BASE .. 'a', 'NX', now, id) end
       m[USED] = math.max(m[USED], now)
       m[IDLE_AT] = math.max(m[IDLE_AT], math.min(now + m[IDLE_TIMEOUT], m[EXPIRES]))
       write_meta(id, m)
@@ -118,6 +121,17 @@ function verbs.touch()
   end
   tick()
   return answers
+end
+
+-- Asked: id, user, what its device is called from now on.
+function verbs.rename()
+  local id, user, label = unpack(ASKED, 1, 3)
+  local m = read_live(id)
+  if not m or m[USER] ~= user then return 0 end
+  m[LABEL] = label
+  write_meta(id, m)
+  tick()
+  return 1
 end
 
 -- Asked: id, the new hash, grace, level, key.
@@ -264,7 +278,8 @@ function verbs.sessions()
   return out
 end
 
-if verb == 'load' or verb == 'save' or verb == 'touch' or verb == 'rotate' then
+if verb == 'load' or verb == 'save' or verb == 'touch' or verb == 'rotate'
+  or verb == 'rename' then
   identify()
   if unsettled() then return not_yet() end
 end

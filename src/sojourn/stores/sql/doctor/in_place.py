@@ -18,6 +18,7 @@ from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.doctor import values
 from sojourn.stores.sql.doctor.flaws import Kind
 from sojourn.stores.sql.doctor.job import Done, Job, count, filled
+from sojourn.stores.sql.names import postgres as names
 
 ROW = "doctor_row"
 """MySQL has no name for a row without a key: a column that numbers them, while twins are parted."""
@@ -67,8 +68,10 @@ def postgres(tx: Tx, job: Job) -> Done:
             filled("UPDATE {table} SET {c} = {value}", table=name, c=column.name, value=value.sql)
         )
     _part_unreadable(tx, job)
-    for change in _types_postgres(job):
-        tx.do(filled("ALTER TABLE {table} {change}", table=name, change=change))
+    if job.changed:
+        with names.set_aside(tx, name):
+            for change in _types_postgres(job):
+                tx.do(filled("ALTER TABLE {table} {change}", table=name, change=change))
     _fill_in(tx, job)
     for change in _rules_postgres(job):
         tx.do(filled("ALTER TABLE {table} {change}", table=name, change=change))

@@ -6,13 +6,14 @@ that it needs at once, and gives them back where somebody keeps it from one of t
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy.exc import DBAPIError
 
 from sojourn.errors import StoreUnavailable
-from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.database import Rows, Tx
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.names.facts import (
     LOCK_ATTEMPTS,
@@ -34,6 +35,11 @@ SELECT c.relname, quote_ident(n.nspname), quote_ident(pg_get_userbyid(c.relowner
     c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+"""
+OWNER = """
+SELECT quote_ident(pg_get_userbyid(c.relowner)),
+    c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+FROM pg_class AS c WHERE c.oid = to_regclass(:table)
 """
 INDEXES = """
 SELECT i.relname FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid
@@ -66,12 +72,34 @@ def rename(tx: Tx, nouns: Sequence[str]) -> None:
         for (index,) in tx.rows(INDEXES, {"table": new}):
             if index in names:
                 tx.do(f"ALTER INDEX {place}.{index} RENAME TO {names[index]}")
-        tx.do(view(old, new))
-        tx.do(f"COMMENT ON VIEW {old} IS '{COMMENT}'")
-        for right, who in tx.rows(GRANTS, {"table": new}):
-            tx.do(f"GRANT {right} ON {old} TO {who}")
-        if not mine:
-            tx.do(f"ALTER VIEW {old} OWNER TO {owner}")
+        _lead(tx, old, new, tx.rows(GRANTS, {"table": new}), owner=None if mine else owner)
+
+
+def _lead(tx: Tx, old: str, new: str, rights: Rows, *, owner: str | None) -> None:
+    """Let an old name lead to its table, with what others may do there."""
+    tx.do(view(old, new))
+    tx.do(f"COMMENT ON VIEW {old} IS '{COMMENT}'")
+    for right, who in rights:
+        tx.do(f"GRANT {right} ON {old} TO {who}")
+    if owner is not None:
+        tx.do(f"ALTER VIEW {old} OWNER TO {owner}")
+
+
+@contextlib.contextmanager
+def set_aside(tx: Tx, table: str) -> Iterator[None]:
+    """Take the view by a table's old name away while its columns change, which PostgreSQL refuses otherwise;
+    then make it as it was, in the same transaction. The table is locked already, and so is who uses it."""
+    noun = table.removeprefix(PREFIX)
+    place = views(tx, [noun]).get(noun)
+    if place is None:
+        yield
+        return
+    old = f"{place}.{noun}"
+    rights = tx.rows(GRANTS, {"table": old})
+    [(owner, mine)] = tx.rows(OWNER, {"table": old})
+    tx.do(f"DROP VIEW {old}")
+    yield
+    _lead(tx, old, f"{place}.{table}", rights, owner=None if mine else owner)
 
 
 def lock(tx: Tx, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from sojourn.stores.sql.migrations import ensure
 from sojourn.stores.sql.schema import IN_MYSQL, INSTANT, Key
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -26,6 +26,7 @@ Table(
     Column("since", INSTANT, nullable=False),
     Column("expires_at", INSTANT, nullable=False),
     Column("offer_until", INSTANT),
+    Column("reservation", Key(64)),
     PrimaryKeyConstraint("pool_id", "client_id", "user_id", name="sojourn_waiting_pkey"),
     **IN_MYSQL,
     postgresql_with={"fillfactor": 40},

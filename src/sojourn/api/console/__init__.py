@@ -1,0 +1,72 @@
+"""The operators' console, served. No calls, so the OpenAPI document leaves its pages out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sojourn.api.active_sessions import header_of
+from sojourn.api.console.doctor import DoctorPage
+from sojourn.api.console.lists import ListPages
+from sojourn.api.console.signing_in import SignIn
+from sojourn.api.console.visits import COOKIE, Answer, Reception, Respond, Visitor, answer_visitor
+from sojourn.api.console.watching import WatchingPages
+from sojourn.api.context import Context
+from sojourn.api.pages import reply_of
+from sojourn.api.router import Route
+from sojourn.console.frame import CONSOLE, redirect
+from sojourn.console.render import asset_page
+from sojourn.errors import SojournError
+from sojourn.wire.problems import refuse
+
+__all__ = ["COOKIE", "routes"]
+
+
+def routes(context: Context) -> list[Route]:
+    """Return the routes of the console."""
+    reception = Reception(context)
+    signing_in = SignIn(context, reception)
+    doctor = DoctorPage(context, reception)
+    watching = WatchingPages(context, reception)
+    lists = ListPages(context, reception)
+
+    def route(method: str, path: str, respond: Respond) -> Route:
+        async def endpoint(scope: Any, receive: Any) -> Any:
+            try:
+                return await answer_visitor(context, scope, receive, respond)
+            except SojournError as fault:
+                return refuse(fault)
+
+        return Route(method, CONSOLE + path, endpoint)
+
+    async def asset(scope: Any, _receive: Any) -> Any:
+        name = scope["path_params"]["name"]
+        return reply_of(asset_page(name, header_of(scope)("accept-encoding")))
+
+    async def front_door(_scope: Any, _receive: Any) -> Any:
+        return reply_of(redirect(CONSOLE.lstrip("/")))
+
+    async def front(_: Visitor) -> Answer:
+        return redirect("console/overview")
+
+    return [
+        Route("GET", "/", front_door),  # a person opens the address that `sojourn serve` prints
+        route("GET", "", front),
+        route("GET", "/sign-in", signing_in.form),
+        route("POST", "/sign-in", signing_in.sign_in),
+        route("POST", "/sign-out", signing_in.sign_out),
+        route("GET", "/doctor", doctor.show),
+        route("POST", "/doctor", doctor.act),
+        route("GET", "/banner", doctor.banner),
+        route("GET", "/overview", watching.overview),
+        route("GET", "/seats", watching.seats),
+        route("POST", "/seats", watching.free),
+        route("GET", "/people", watching.people),
+        route("POST", "/people", watching.help_person),
+        route("GET", "/denials", watching.denials),
+        route("GET", "/audit", watching.audit),
+        route("GET", "/sessions", lists.sessions),
+        route("GET", "/licenses", lists.licenses),
+        route("GET", "/keys", lists.keys),
+        route("GET", "/nodes", lists.nodes),
+        Route("GET", CONSOLE + "/assets/{name}", asset),
+    ]

@@ -1,0 +1,86 @@
+"""The base of the console's pages: it admits the operator, reads on a thread, and shows faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from sojourn.api.console.visits import Answer, Reception, Visitor
+from sojourn.api.context import Context
+from sojourn.console.frame import Notice, console_page
+from sojourn.console.lookup import Lookup
+from sojourn.errors import NotFound, Overloaded, StoreError
+from sojourn.finding import Verdict
+from sojourn.service.keys import Permission
+from sojourn.service.operators import Operator
+
+ROWS_MAX = 100
+WORDS_MAX = 200
+"""Characters of what is searched for."""
+
+
+class Pages:
+    """Answers for whoever is signed in; everybody else is sent to the sign-in."""
+
+    def __init__(self, context: Context, reception: Reception) -> None:
+        self.context = context
+        self.reception = reception
+        self.watch = Lookup(context.services.store, context.services.ledger)
+
+    async def show(
+        self,
+        visitor: Visitor,
+        template: str,
+        here: str,
+        read: Callable[[Visitor, Operator], dict[str, Any]],
+        *,
+        notice: Notice | None = None,
+        status: int = 200,
+    ) -> Answer:
+        """Read what a page shows, on a thread, and return the page."""
+        found = await self.reception.admit(visitor)
+        if not isinstance(found, Operator):
+            return self.reception.turn_away(visitor, found)
+        try:
+            values = await self.reception.thread(read, visitor, found)
+        except NotFound as fault:
+            missing = Notice(verdict=Verdict.WARNING, title=fault.message, text=fault.hint)
+            return await self.lost(visitor, missing)
+        except (StoreError, Overloaded) as fault:
+            return self.reception.down(fault)
+        return console_page(
+            template,
+            site_name=self.reception.site,
+            operator=found,
+            here=here,
+            status=status,
+            seen="",
+            again=self.context.rounds.again,
+            notice=notice,
+            may_end=self.may(found, Permission.SEATS_END),
+            may_sign_out=self.may(found, Permission.SESSIONS_END),
+            address=_address(here, visitor),
+            **values,
+        )
+
+    def may(self, operator: Operator, permission: Permission) -> bool:
+        return self.context.services.keys.grants(operator.key, permission)
+
+    async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
+        """Answer where what a page is about is not there."""
+        return await self.show(visitor, "people.html", "people", _nobody, notice=notice, status=404)
+
+
+def _nobody(_visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+    return {"view": None, "lately": [], "asked": ""}
+
+
+def _address(here: str, visitor: Visitor) -> str:
+    """Return where the page is read again: with its filters, and without a question."""
+    query = [
+        (name, visitor.query(name))
+        for name in ("license", "feature", "show", "q", "user", "ask", "after", "before")
+        if visitor.query(name)
+    ]
+    return here + ("?" + urlencode(query) if query else "")

@@ -1,0 +1,254 @@
+"""The pages that watch: overview, seats, people, denials, audit; and what may be done there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec.structs import replace
+
+from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
+from sojourn.api.console.visits import Answer, Visitor, too_slow
+from sojourn.clock import HOUR
+from sojourn.console import overview, people, seats, stories
+from sojourn.console.frame import Notice
+from sojourn.console.seats import Answer as Heading
+from sojourn.console.words import count, exact
+from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreError
+from sojourn.event import Event, EventKind
+from sojourn.finding import Verdict
+from sojourn.people.pages import HtmlPage
+from sojourn.service.keys import Permission
+from sojourn.service.operators import Operator
+from sojourn.session import End
+
+FEED = 8
+POOLS_OF_OVERVIEW = 6
+EVENTS_OF_OVERVIEW = 1_000
+
+
+class WatchingPages(Pages):
+    """Answers for whoever is signed in; everybody else is sent to the sign-in."""
+
+    async def overview(self, visitor: Visitor) -> Answer:
+        return await self.show(visitor, "overview.html", "overview", self._overview)
+
+    async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
+        return await self.show(
+            visitor, "seats.html", "seats", self._pools, notice=notice, status=404
+        )
+
+    async def seats(self, visitor: Visitor) -> Answer:
+        if visitor.query("feature"):
+            return await self.show(visitor, "pool.html", "seats", self._pool)
+        return await self.show(visitor, "seats.html", "seats", self._pools)
+
+    async def people(self, visitor: Visitor) -> Answer:
+        return await self.show(visitor, "people.html", "people", self._people)
+
+    async def denials(self, visitor: Visitor) -> Answer:
+        return await self.show(visitor, "denials.html", "denials", self._denials)
+
+    async def audit(self, visitor: Visitor) -> Answer:
+        return await self.show(visitor, "audit.html", "audit", self._audit)
+
+    def _overview(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        uses = self.watch.pools()
+        now = self.context.services.store.now()
+        events = self.watch.feed(limit=EVENTS_OF_OVERVIEW)
+        lately = [event for event in events if event.at > now - 24 * HOUR]
+        whole = len(lately) < len(events) or len(events) < EVENTS_OF_OVERVIEW
+        span = now - lately[-1].at if lately else 0
+        oldest = "in 24 hours" if whole else f"in {exact(span)}"
+        refused = [each for each in self.watch.refused() if each.waits(now)]
+        return {
+            "answer": seats.seats_answer(uses),
+            "needs": overview.needs(uses, refused, self.context.rounds, now),
+            "figures": overview.figures(uses, lately, oldest=oldest),
+            "pools": overview.rows_of(uses, POOLS_OF_OVERVIEW),
+            "pools_in_all": len(uses),
+            "feed": stories.stories(events, now)[:FEED],
+        }
+
+    def _pools(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        uses, words = self.watch.pools(), visitor.query("q")[:WORDS_MAX]
+        found = seats.found(uses, words)
+        return {
+            "answer": seats.seats_answer(uses),
+            "words": words,
+            "pools": [seats.pool_row(use) for use in found[: seats.POOLS_SHOWN]],
+            "hidden_pools": max(0, len(found) - seats.POOLS_SHOWN),
+        }
+
+    def _pool(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        shown, wish = visitor.query("show"), visitor.query("ask")
+        words = visitor.query("q").strip()[:WORDS_MAX]
+        holders = self.watch.holders(visitor.query("license"), visitor.query("feature"), find=words)
+        view = seats.pool_view(
+            holders,
+            shown=shown if shown in seats.FILTERS else "all",
+            words=words,
+            asked=(wish,),
+        )
+        lease = next((x for x in holders.leases if x.id == wish), None)
+        timeline: list[stories.Story] = []
+        if lease is not None:
+            events = self.watch.of_lease(lease)[: people.STORIES_MAX]
+            timeline = stories.stories(events, holders.at)
+        asked = next((row for row in view.rows if row.lease_id == wish), None)
+        return {"view": view, "asked": asked, "timeline": timeline, "words": words}
+
+    def _people(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        user = visitor.query("user").strip()
+        if not user:
+            now = self.context.services.store.now()
+            lately = [seats.waiting_row(each, now) for each in self.watch.refused()]
+            return {"view": None, "lately": lately, "asked": ""}
+        person = self.watch.person(user)
+        held = self.context.services.sessions.held(End(user_id=user))
+        view = people.person_view(person, held)
+        return {"view": view, "lately": [], "asked": visitor.query("ask")}
+
+    def _denials(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        denials, now = self.watch.denials(), self.context.services.store.now()
+        found = stories.incidents(denials, now)
+        waiting = [each for each in self.watch.refused() if each.waits(now)]
+        if not denials:
+            answer = Heading("Nobody was refused.")
+        else:
+            people_ = len({event.user_id for event in denials})
+            said = f"{count(len(denials), 'refusal')} in {count(len(found), 'incident')}."
+            bad = overview.count_people(len({x.user_id for x in waiting})).capitalize()
+            answer = Heading(
+                said,
+                f"{bad} {'waits' if len(waiting) == 1 else 'wait'} now." if waiting else "",
+                f"{overview.count_people(people_).capitalize()} in all.",
+            )
+        return {"answer": answer, "incidents": found[:ROWS_MAX]}
+
+    def _audit(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        everything = visitor.query("show") == "all"
+        kinds = () if everything else (EventKind.OPERATOR_ACTED.value,)
+        said = visitor.query("before")
+        before = int(said) if said.isascii() and said.isdecimal() and len(said) < 19 else 0
+        events = self.watch.feed(before=before, limit=ROWS_MAX + 1, kinds=kinds)
+        now, shown = self.context.services.store.now(), events[:ROWS_MAX]
+        following = {"before": str(shown[-1].id)} if len(events) > ROWS_MAX else {}
+        if everything:
+            following |= {"show": "all"} if following else {}
+        names = self._named(shown)
+        told = stories.stories(shown, now)
+        return {
+            "title": "What happened" if everything else "What operators did",
+            "under": "The latest first." + (f" {names}" if names else ""),
+            "everything": everything,
+            "stories": told,
+            "older": "audit?" + urlencode(following) if following else "",
+        }
+
+    def _named(self, events: list[Event]) -> str:
+        """Say which keys stand behind the actors."""
+        ids = {
+            e.actor.removeprefix("key:") for e in events if e.actor and e.actor.startswith("key:")
+        }
+        if not ids:
+            return ""
+        every = self.context.services.ledger.keys()
+        known = {key.id: key.name for key in every if key.id in ids}
+        said = [f"key:{key} is {name}" for key, name in sorted(known.items())]
+        return "; ".join(said[:5]) + "." if said else ""
+
+    # What may be done
+
+    async def free(self, visitor: Visitor) -> Answer:
+        """Free one seat of a pool, and show the pool again."""
+        done = await self._do(visitor, Permission.SEATS_END, self._free)
+        if not isinstance(done, Notice):
+            return done
+        wish = {"license": visitor.field("license"), "feature": visitor.field("feature")}
+        return await self.show(
+            _asking(visitor, wish), "pool.html", "seats", self._pool, notice=done
+        )
+
+    async def help_person(self, visitor: Visitor) -> Answer:
+        """Free a seat for somebody, free all that they hold, or sign them out."""
+        wish = visitor.field("do")
+        works: dict[str, tuple[Permission, Callable[[Visitor, Operator], Notice]]] = {
+            "free": (Permission.SEATS_END, self._free),
+            "free-all": (Permission.SEATS_END, self._free_all),
+            "sign-out": (Permission.SESSIONS_END, self._sign_out),
+        }
+        if wish not in works:
+            raise InvalidInput("do: free, free-all or sign-out.")
+        done = await self._do(visitor, *works[wish])
+        if not isinstance(done, Notice):
+            return done
+        asking = _asking(visitor, {"user": visitor.field("user")})
+        return await self.show(asking, "people.html", "people", self._people, notice=done)
+
+    async def _do(
+        self,
+        visitor: Visitor,
+        permission: Permission,
+        work: Callable[[Visitor, Operator], Notice],
+    ) -> Notice | HtmlPage:
+        found = await self.reception.admit(visitor)
+        if not isinstance(found, Operator):
+            return self.reception.turn_away(visitor, found)
+        if not self.may(found, permission):
+            return Notice(
+                verdict=Verdict.WARNING,
+                title=f"A key of role {found.key.role.value} may look, and not do this. Nothing was changed.",
+                text="Sign in with a key of role operator or admin.",
+            )
+        try:
+            return await self.reception.thread(work, visitor, found)
+        except (StoreError, Overloaded) as fault:
+            return too_slow(fault)
+        except SojournError as fault:
+            return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
+
+    def _free(self, visitor: Visitor, operator: Operator) -> Notice:
+        lease_id = visitor.field("lease")
+        done = self.context.services.operations.release(lease_id, actor=operator.actor)
+        if not done.ended:
+            return Notice(
+                verdict=Verdict.SKIPPED,
+                title="That seat was free already.",
+                text="Whoever asks next gets it.",
+            )
+        lease = done.ended[0]
+        feature = seats.feature_of(lease.pool_id)
+        return Notice(
+            verdict=Verdict.OK,
+            title=f"The {feature} seat of {lease.user_id} is free.",
+            text="Whoever asks next gets it.",
+        )
+
+    def _free_all(self, visitor: Visitor, operator: Operator) -> Notice:
+        user = visitor.field("user")
+        if not user:
+            raise InvalidInput("user: whose seats?")
+        done = self.context.services.operations.release_all(user, actor=operator.actor)
+        many = count(done.ended_count, "seat")
+        return Notice(
+            verdict=Verdict.OK,
+            title=f"{many} of {user} {'is' if done.ended_count == 1 else 'are'} free.",
+        )
+
+    def _sign_out(self, visitor: Visitor, operator: Operator) -> Notice:
+        user = visitor.field("user")
+        if not user:
+            raise InvalidInput("user: who is to be signed out?")
+        end = End(user_id=user, reason="signed_out_by_operator", actor=operator.actor)
+        ended = self.context.services.sessions.end([end])[0]
+        number = len(ended) if isinstance(ended, list) else 0
+        return Notice(
+            verdict=Verdict.OK, title=f"{user} is signed out of {count(number, 'device')}."
+        )
+
+
+def _asking(visitor: Visitor, wish: dict[str, str]) -> Visitor:
+    """Return a visitor who asks for the page again that a form was on."""
+    return replace(visitor, asked=replace(visitor.asked, query=urlencode(wish)), form={})

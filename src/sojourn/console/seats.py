@@ -1,0 +1,243 @@
+"""The pages `/console/overview` and `/console/seats`: pools and their holders, as words and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from sojourn.console.lookup import Holders, PoolUse, Refused
+from sojourn.console.words import count, exact, initials
+from sojourn.lease import Lease, LeaseState
+from sojourn.license import Pool, split_pool_id
+
+MAP_MAX = 60
+"""Seats that are drawn one by one; of more, a bar says as much."""
+POOLS_SHOWN = 200
+NAMED = 3
+"""Names in a sentence, before it says how many more there are."""
+
+LEAVING = "leaving"
+FILTERS = ("all", LeaseState.SUSPECT.value, LEAVING)
+
+
+class Answer(Struct, frozen=True):
+    """A page's heading: what is so, and the half of it that somebody should do something about."""
+
+    good: str
+    bad: str = ""
+    rest: str = ""
+
+
+class PoolRow(Struct, frozen=True, kw_only=True):
+    """A line of the list of pools. Shares are percentages of the capacity."""
+
+    feature: str
+    license_name: str
+    link: str
+    in_use: int
+    suspect: int
+    capacity: int
+    refused: int
+    active_share: float
+    suspect_share: float
+
+
+class SeatRow(Struct, frozen=True, kw_only=True):
+    """A holder. `left`: how much of the time until the seat is free by itself is left, in percent."""
+
+    lease_id: str
+    user_id: str
+    client: str
+    letters: str
+    state: str  # active, suspect or leaving
+    word: str
+    held: str
+    beat: str
+    free_in: str
+    left: float
+    person: str
+    ask: str
+    asked: bool = False
+
+
+class WaitingRow(Struct, frozen=True, kw_only=True):
+    user_id: str
+    person: str
+    said: str
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """One pool. `empty`: how many free seats the map draws; `rows` are those that the filter lets through."""
+
+    feature: str
+    license_id: str
+    license_name: str
+    answer: Answer
+    row: PoolRow
+    rows: tuple[SeatRow, ...]
+    map: tuple[SeatRow, ...]
+    empty: int
+    counts: dict[str, int]
+    shown: str
+    more: bool
+    waiting: tuple[WaitingRow, ...]
+    command: str
+    here: str
+
+
+def pool_link(license_id: str, feature: str, **more: str) -> str:
+    return "seats?" + urlencode({"license": license_id, "feature": feature} | more)
+
+
+def person_link(user_id: str) -> str:
+    return "people?" + urlencode({"user": user_id})
+
+
+def pool_row(use: PoolUse) -> PoolRow:
+    capacity = max(use.usage.capacity, use.usage.in_use, 1)
+    suspect = min(use.usage.suspect, use.usage.in_use)
+    return PoolRow(
+        feature=use.pool.feature,
+        license_name=use.license_name,
+        link=pool_link(use.pool.license_id, use.pool.feature),
+        in_use=use.usage.in_use,
+        suspect=suspect,
+        capacity=use.usage.capacity,
+        refused=use.refused,
+        active_share=round(100 * (use.usage.in_use - suspect) / capacity, 2),
+        suspect_share=round(100 * suspect / capacity, 2),
+    )
+
+
+def seats_answer(uses: Sequence[PoolUse]) -> Answer:
+    """Say how many seats are in use, and whether anybody waits."""
+    if not uses:
+        return Answer("There is no license yet.")
+    used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
+    refused = sum(x.refused for x in uses)
+    good = f"{used:,} of {count(all_, 'seat')} in use."
+    full = [x.pool.feature for x in uses if not x.free and x.usage.capacity]
+    if refused:
+        return Answer(good, _wait(refused))
+    if full:
+        named = ", ".join(full[:NAMED]) + (f" and {len(full) - NAMED} more" if full[NAMED:] else "")
+        return Answer(good, rest=f"{named} {'is' if len(full) == 1 else 'are'} full. Nobody waits.")
+    return Answer(good, rest="Nobody waits.")
+
+
+def _wait(people: int) -> str:
+    return "1 person is waiting." if people == 1 else f"{people:,} people are waiting."
+
+
+def found(uses: Sequence[PoolUse], words: str) -> list[PoolUse]:
+    """Return the pools whose feature or license has all these words in its name."""
+    wanted = words.casefold().split()
+    return [
+        use
+        for use in uses
+        if all(
+            word in f"{use.pool.feature} {use.license_name} {use.pool.license_id}".casefold()
+            for word in wanted
+        )
+    ]
+
+
+def seat_row(lease: Lease, pool: Pool, now: int, asked: Sequence[str] = ()) -> SeatRow:
+    """Tell of one holder at the store's `now`."""
+    policy = pool.policy
+    leaving = lease.suspect_at <= lease.last_beat_at
+    suspect = lease.suspect_at <= now
+    state = LEAVING if leaving else (LeaseState.SUSPECT if suspect else LeaseState.ACTIVE).value
+    left = max(0, lease.expires_at - now)
+    whole = policy.linger if leaving else policy.lost_after
+    device = lease.device.name if lease.device and lease.device.name else ""
+    return SeatRow(
+        lease_id=lease.id,
+        user_id=lease.user_id,
+        client=device or lease.client_id,
+        letters=initials(lease.user_id),
+        state=state,
+        word=state.capitalize(),
+        held=exact(now - lease.acquired_at),
+        beat="said goodbye" if leaving else f"{exact(now - lease.last_beat_at)} ago",
+        free_in=exact(left),
+        left=round(min(100.0, 100 * left / max(1, whole)), 1),
+        person=person_link(lease.user_id),
+        ask=pool_link(pool.license_id, pool.feature, ask=lease.id),
+        asked=lease.id in asked,
+    )
+
+
+def pool_view(
+    holders: Holders, *, shown: str = "all", words: str = "", asked: Sequence[str] = ()
+) -> PoolView:
+    """Show one pool. `shown` is one of FILTERS; `words` are looked for in users and clients."""
+    use, pool = holders.use, holders.use.pool
+    rows = [seat_row(x, pool, holders.at, asked) for x in holders.leases if x.live(holders.at)]
+    counts = {"all": len(rows)} | {
+        name: sum(row.state == name for row in rows) for name in (*FILTERS[1:], "active")
+    }
+    wanted = words.casefold().split()
+    passed = [
+        row
+        for row in rows
+        if (shown in ("all", row.state))
+        and all(word in f"{row.user_id} {row.client}".casefold() for word in wanted)
+    ]
+    drawn = use.usage.capacity <= MAP_MAX and len(rows) <= MAP_MAX
+    return PoolView(
+        feature=pool.feature,
+        license_id=pool.license_id,
+        license_name=use.license_name,
+        answer=_pool_answer(use, holders, rows),
+        row=pool_row(use),
+        rows=tuple(passed),
+        map=tuple(rows) if drawn else (),
+        empty=use.free if drawn else 0,
+        counts=counts,
+        shown=shown,
+        more=holders.more,
+        waiting=tuple(waiting_row(x, holders.at) for x in holders.refused),
+        command=f"sojourn seats list --license {pool.license_id} --feature {pool.feature}",
+        here=pool_link(pool.license_id, pool.feature),
+    )
+
+
+def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Answer:
+    name, capacity, used = use.pool.feature, use.usage.capacity, use.usage.in_use
+    if not capacity:
+        return Answer(f"{name} has no seats.", rest="Change its capacity to grant some.")
+    suspects = [row for row in rows if row.state == LeaseState.SUSPECT]
+    rest = ""
+    if suspects:
+        soonest = min(
+            (x.expires_at for x in holders.leases if x.suspect_at <= holders.at), default=0
+        )
+        rest = f"{len(suspects)} suspect: the next one is free in {exact(soonest - holders.at)} by itself."
+    if used < capacity:
+        return Answer(
+            f"{used:,} of {count(capacity, f'{name} seat')} in use.", rest=rest or "Nobody waits."
+        )
+    good = (
+        f"The only {name} seat is in use."
+        if capacity == 1
+        else f"All {capacity:,} {name} seats are in use."
+    )
+    if holders.refused:
+        return Answer(good, _wait(len(holders.refused)), rest)
+    return Answer(good, rest=rest or "Nobody waits.")
+
+
+def waiting_row(refused: Refused, now: int) -> WaitingRow:
+    times = "asked once" if refused.times == 1 else f"asked {refused.times} times"
+    return WaitingRow(
+        user_id=refused.user_id,
+        person=person_link(refused.user_id),
+        said=f"refused for {exact(now - refused.first_at)} · {times}",
+    )
+
+
+def feature_of(pool_id: str) -> str:
+    return split_pool_id(pool_id)[1]

@@ -1,0 +1,55 @@
+"""What a count that found a large pool full is worth for a moment: see docs/adr/0034 and `sql.fullness`.
+
+Here every write goes through one object, so what ends it is seen at once: a lease that ends, or
+is to end earlier than it was.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from sojourn.clock import SECOND
+from sojourn.lease import Lease
+from sojourn.license import Policy, Pool
+from sojourn.seating import SeatCount
+
+FULL_FROM = 500
+"""Leases: a smaller pool is counted as quickly."""
+FULL_FOR = SECOND
+"""How old the evidence of a denial may be."""
+SILENT_KEPT = 150
+"""Of the most silent holders: as many as a denial names, and a full batch may push out."""
+
+
+class Fullness(Struct, frozen=True, kw_only=True):
+    """A pool was full at `at`, and is until `until` unless a lease ends, or is to end earlier."""
+
+    policy: Policy
+    at: int
+    until: int
+    count: SeatCount
+    free_at: int  # the first lease that was counted is gone, or may be taken as a suspect's
+    silent: tuple[Lease, ...]  # most silent first
+
+    def holds(self, pool: Pool, now: int) -> bool:
+        return self.policy == pool.policy and self.at <= now < self.until
+
+    def counted(self, now: int) -> SeatCount:
+        """Return what was counted, for an answer that is given now."""
+        return SeatCount(
+            in_use=self.count.in_use,
+            suspect=self.count.suspect,
+            next_free_in=self.free_at - now,
+            at=self.at,
+        )
+
+
+def frees(before: Lease | None, after: Lease) -> bool:
+    """Tell whether a seat may be free earlier by what is written over a lease."""
+    if before is None:
+        return False
+    return (
+        after.ended_at is not None
+        or after.expires_at < before.expires_at
+        or after.suspect_at < before.suspect_at
+    )

@@ -1,0 +1,130 @@
+"""The pages of the console that watch, in Chromium: every state, for axe too; live, by keyboard, and without
+scripts; and from a refused user's name to a free seat in three clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.browser.chromium import LOOKS, axe_looks
+from tests.browser.operators import Hospital, Operator, hospital
+from tests.browser.watching import CAPACITY, REVIEW, STATES, STORY, fill
+
+from sojourn.lease import LeaseFilter
+from sojourn.ledger import Role
+from sojourn.license import pool_id
+from sojourn.testing import builders
+
+Come = Callable[..., Operator]
+
+
+@pytest.fixture
+def place() -> Iterator[Hospital]:
+    with hospital() as place:
+        yield place
+
+
+@pytest.fixture
+def come(chromium: Browser, place: Hospital) -> Iterator[Come]:
+    """Makes operators; afterwards, checks that none asked another host or filled the browser's console."""
+    made: list[Operator] = []
+
+    def make(**look: object) -> Operator:
+        made.append(Operator(chromium, place, **look))  # type: ignore[arg-type]  # as Operator takes them
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    assert [said for each in made for said in each.said] == []
+    assert [url for each in made for url in each.elsewhere] == []
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state(come: Come, name: str) -> None:
+    """It is reached, axe finds nothing wrong with it (see `axe_looks`), and nothing sticks out."""
+    it = come()
+    STATES[name](it)
+    seen = {}
+    for width, theme in LOOKS:
+        it.page.set_viewport_size({"width": width, "height": 844})
+        it.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]  # as above
+        violations = it.violations() if (width, theme) in axe_looks() else []
+        seen[width, theme] = [*violations, *["overflows"] * it.overflows()]
+    assert seen == {look: [] for look in LOOKS}
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_from_a_name_to_a_free_seat_in_three_clicks(
+    come: Come, place: Hospital, *, scripts: bool
+) -> None:
+    """Look for the person, free the silent seat; and who was refused gets it."""
+    license_id = fill(place)
+    name = pool_id(license_id, REVIEW)
+    it = come(scripts=scripts).sign_in()
+    it.page.goto("/console/people")
+    it.page.locator("#q").fill(STORY)
+    it.page.locator("main").get_by_role("button", name="Show").click()  # 1
+    expect(it.title()).to_contain_text(f"{STORY} was refused 2 times")
+    it.button("Free the silent seat of ken").click()  # 2
+    expect(it.page.locator("#notice")).to_contain_text("The review seat of ken is free.")
+    assert builders.take(place.world.store, STORY, "desk", pool_id=name).user_id == STORY
+    assert builders.usage(place.world.store, name).in_use <= CAPACITY
+
+
+def test_a_pool_is_live_and_keeps_focus(come: Come, place: Hospital) -> None:
+    license_id = fill(place)
+    name = pool_id(license_id, REVIEW)
+    it = come().sign_in()
+    it.page.goto(f"/console/seats?license={license_id}&feature={REVIEW}")
+    expect(it.page.locator("main tbody tr")).to_have_count(CAPACITY)
+    free = it.page.get_by_role("link", name="Free the seat of radia on MacBook Pro")
+    free.focus()
+    held, _ = place.world.store.leases(LeaseFilter(user_id="joan"))
+    assert builders.give_back(place.world.store, held[0])
+    expect(it.page.locator("main tbody tr")).to_have_count(CAPACITY - 1)
+    expect(it.title()).to_contain_text(f"{CAPACITY - 1} of {CAPACITY} review seats in use.")
+    expect(free).to_be_focused()
+    builders.take(place.world.store, "new", "one", pool_id=name)
+    expect(it.page.locator("main tbody tr")).to_have_count(CAPACITY)
+
+
+def test_slash_looks_for_a_person(come: Come, place: Hospital) -> None:
+    fill(place)
+    it = come().sign_in()
+    it.page.goto("/console/overview")
+    it.page.keyboard.press("/")
+    it.page.keyboard.type(STORY)
+    it.page.keyboard.press("Enter")
+    expect(it.title()).to_contain_text(f"{STORY} was refused")
+
+
+def test_roles_hide_actions_and_never_facts(come: Come, place: Hospital) -> None:
+    license_id = fill(place)
+    it = come().sign_in(Role.VIEWER)
+    it.page.goto("/console/people?user=ken&ask=seats")
+    expect(it.page.locator("#question")).to_have_count(0)
+    expect(it.page.get_by_text("Firefox on Linux").first).to_be_visible()
+    asked = it.page.request.post(
+        "/console/people",
+        form={"do": "free-all", "user": "ken"},
+        headers={"Origin": place.server.url, "Sec-Fetch-Site": "same-origin"},
+    )
+    assert "may look, and not do this" in asked.text()
+    assert builders.usage(place.world.store, pool_id(license_id, REVIEW)).in_use == CAPACITY
+
+
+def test_free_all_and_sign_out_everywhere(come: Come, place: Hospital) -> None:
+    fill(place)
+    it = come().sign_in()
+    it.page.goto("/console/people?user=ken")
+    it.page.get_by_role("link", name="Free all…").click()
+    it.button("Free 1 seat").click()
+    expect(it.page.locator("#notice")).to_contain_text("1 seat of ken is free.")
+    it.page.get_by_role("link", name="Sign out everywhere…").click()
+    it.button("Sign out everywhere").click()
+    expect(it.page.locator("#notice")).to_contain_text("ken is signed out of 1 device.")
+    assert place.world.store.of("ken") == []
+    it.page.goto("/console/audit")
+    expect(it.page.locator(".feed")).to_contain_text("force cleanup")
