@@ -59,7 +59,7 @@ def measure(waiters: int, say: Callable[[str], None], stores: Sequence[str] = ST
 def _store(name: str) -> Iterator[Store]:
     with contextlib.ExitStack() as stack:
         if name == "valkey":
-            url = stack.enter_context(redis_server(valkey_program())).url
+            url = stack.enter_context(redis_server(program=valkey_program())).url
         elif name == "memory":
             url = "memory:"
         else:

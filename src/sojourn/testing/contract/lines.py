@@ -334,6 +334,7 @@ class LineMeaning(OnManualClock):
         wait(store, "bob")
         store.drop([POOL], OPERATOR)
         assert refused(store, "bob", wait=True).entry is None
+        assert line(store) == ["bob"]
         store.define([pool(1)])
         take(store, "bob")
 

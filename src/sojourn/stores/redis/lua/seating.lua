@@ -331,7 +331,7 @@ local function deny(D, r, reason)
     tentative = false, waiting = 0, position = 0, full = false}
   local h, news = holder(r.user, r.client), true
   if reason ~= 'seat_limit' then
-    line.leave(D.line, h)
+    if D.p.def then line.leave(D.line, h) end
   else
     local R, place = room_of(D), room.reservation_of(D.p, r)
     denied.used = R.in_use - D.kept
