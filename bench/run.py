@@ -2,8 +2,8 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended sessions versus people redis overload
-                                    install imports
+make bench ARGS="--only http"  one of: http stores contended line sessions versus people redis
+                                    overload install imports
 make bench ARGS="--only http --store valkey"  and of that one store, beside what is known of the others
 """
 
@@ -18,6 +18,7 @@ import active_sessions
 import contended
 import http_seats
 import install
+import line
 import msgspec
 import overload
 import redis_leases
@@ -42,6 +43,7 @@ def main() -> None:
             "http",
             "stores",
             "contended",
+            "line",
             "sessions",
             "versus",
             "people",
@@ -64,6 +66,9 @@ def main() -> None:
         ),
         "http": lambda say: http_seats.measure(
             rounds, say, [given.store] if given.store else http_seats.STORES
+        ),
+        "line": lambda say: line.measure(
+            100 if given.quick else 1_000, say, [given.store] if given.store else line.STORES
         ),
         "overload": lambda say: overload.measure(
             1 if given.quick else 5, say, [given.store] if given.store else overload.STORES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,3 +31,12 @@ def ended(work: Callable[[], T], deadline: float = DEADLINE) -> T:
     if faults:
         raise faults[0]
     return results[0]
+
+
+async def becomes(met: Callable[[], bool], *, within: float = DEADLINE) -> None:
+    """Let the loop go on until something is so; fail after so many seconds, which it never takes."""
+    async with asyncio.timeout(within):
+        for _ in itertools.count():
+            if met():
+                return
+            await asyncio.sleep(0)

@@ -33,6 +33,8 @@ class EventKind(StrEnum):
     LEASE_EXPIRED = "lease.expired"
     LEASE_DENIED = "lease.denied"
     LEASE_ASKED = "lease.asked"  # a pool's doubtful holders, before somebody is denied for them
+    LEASE_WAITING = "lease.waiting"  # there was no seat: its holder waits in the pool's line
+    LEASE_OFFERED = "lease.offered"  # a free seat is held for somebody in the line
     STORE_RETURNED = "store.returned"
     STORE_REPLACED = "store.replaced"  # by a server that may lack what was answered last
     STORE_TABLE_MISSING = "store.table_missing"  # dropped, or never made; told once

@@ -16,10 +16,17 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from sojourn.clock import SECOND
 from sojourn.device import Device
+from sojourn.errors import InvalidInput
 from sojourn.idempotency import IdempotencyKey
 from sojourn.license import CountBy, Policy
 from sojourn.text import check_id
+
+PRIORITY_MAX = 9
+"""The highest priority in a pool's line; the lowest, and the usual one, is 0."""
+AGEING = 30 * SECOND
+"""How much longer somebody whose priority is one lower must have waited to come first, in milliseconds."""
 
 
 class LeaseState(StrEnum):
@@ -159,9 +166,13 @@ class Acquire(Struct, frozen=True, kw_only=True):
     )
     idempotency: IdempotencyKey | None = None
     tentative: bool = False  # a refusal while a seat is a suspect's is not final: see `Denied`
+    wait: bool = False  # if there is no seat: enter the pool's line, or keep the place in it
+    priority: int = 0  # in the line
 
     def __post_init__(self) -> None:
         check_id("leaseId", self.lease_id)
+        if not 0 <= self.priority <= PRIORITY_MAX:
+            raise InvalidInput(f"priority must be between 0 and {PRIORITY_MAX}.")
         if self.resume is None:  # who holds a token of before may come back under the name in it
             check_id("userId", self.user_id)
             check_id("clientId", self.client_id)
@@ -207,8 +218,42 @@ class Asked(Struct, frozen=True, kw_only=True):
         return {"asked": self.asked, "answered": self.answered, "silent": silent}
 
 
+class Waiting(Struct, frozen=True, kw_only=True):
+    """An entry in a pool's line: one per (pool, holder). It holds no seat: see `line`."""
+
+    id: str
+    pool_id: str
+    user_id: str
+    client_id: str
+    priority: int = 0
+    since: int  # when it was made; never the same for two entries of a pool
+    expires_at: int  # moved by each time that its holder asks
+    offer_until: int | None = None  # until then a free seat is held for it
+    reservation: str | None = None  # the one that its holder counts into, when it asked last
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        return (self.user_id, self.client_id)
+
+    def live(self, now: int) -> bool:
+        return self.expires_at > now
+
+    def offered(self, now: int) -> bool:
+        """Tell whether a free seat is held for it."""
+        return self.live(now) and self.offer_until is not None and self.offer_until > now
+
+    def passed_over(self, now: int) -> bool:
+        """Tell whether it was offered a seat, and has not taken it in time."""
+        return self.offer_until is not None and self.offer_until <= now
+
+    def order(self, now: int) -> tuple[bool, int, int, str]:
+        """Return what entries are served by, least first."""
+        return not self.offered(now), self.since - self.priority * AGEING, self.since, self.id
+
+
 class Denied(Struct, frozen=True, kw_only=True):
-    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders.
+    """A refused acquire, with its proof: at `at`, so many seats were held, by these holders. Seats that
+    are not held, though it was refused, belong to the first who wait.
 
     A tentative one is neither recorded nor kept under the request's key: the suspects are asked whether
     they are there, and it is decided once more.
@@ -225,6 +270,11 @@ class Denied(Struct, frozen=True, kw_only=True):
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
     tentative: bool = False
     asked: Asked | None = None  # given by the service; a store does not know
+    waiting: int = 0  # entries in the pool's line, its own among them
+    entry: Waiting | None = None  # its own
+    position: int = 0  # of its own; the first is 1
+    line_full: bool = False  # it was to wait, and there was no room in the line
+    estimate: int | None = None  # ms until its turn; told by who watches the line, never by a store
     overdraft: int = 0  # seats that the policy grants above the limit: all in use
     reserved: int = 0  # seats of the limit that are kept for reservations, used or not
     reserved_free: int = 0  # those of them that nobody uses, and the asker does not count into

@@ -94,6 +94,13 @@ class Policy(Struct, frozen=True, kw_only=True):
         """How many seats are kept for reservations."""
         return sum(each.seats for each in self.reservations)
 
+    def place_of(self, reservation: str | None) -> int | None:
+        """Return the place of a reservation by its name; None if there is none, or no more."""
+        for place, each in enumerate(self.reservations):
+            if each.name == reservation:
+                return place
+        return None
+
     @property
     def most(self) -> int:
         """The most seats that may be held at once."""

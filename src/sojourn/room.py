@@ -133,7 +133,7 @@ class Room:
         Suspects as long as that brings a seat within the capacity nearer, though it may not be enough.
         Then, if there is no seat with the overdraft either, idle holders, but none in vain.
         """
-        trial = self._copy()
+        trial = self.copy()
         suspects = [i for i, victim in enumerate(victims) if victim.suspect]
         ended = trial._end(place, victims, suspects, overdraft=False)  # noqa: SLF001  # a copy of ourselves
         if trial.free(place, overdraft=True) > 0:
@@ -154,7 +154,7 @@ class Room:
                 break
             left.remove(chosen)
             ended.append(chosen)
-            self._give_up(victims[chosen].reservation)
+            self.give_up(victims[chosen].reservation)
         return ended
 
     def _helps(self, place: int | None, reservation: int | None) -> bool:
@@ -165,16 +165,24 @@ class Room:
 
     def moves(self, place: int | None, reservation: int | None) -> bool:
         """Tell whether ending one seat, which counts into `reservation`, leaves a free one for `place`."""
-        trial = self._copy()
-        trial._give_up(reservation)  # noqa: SLF001  # a copy of ourselves
+        trial = self.copy()
+        trial.give_up(reservation)
         return trial.free(place, overdraft=True) > 0
 
-    def _give_up(self, reservation: int | None) -> None:
+    def take(self, reservation: int | None) -> None:
+        """Count one seat more, for a reservation."""
+        self.in_use += 1
+        if reservation is not None:
+            self.used[reservation] += 1
+
+    def give_up(self, reservation: int | None) -> None:
+        """Count one seat less."""
         self.in_use -= 1
         if reservation is not None:
             self.used[reservation] -= 1
 
-    def _copy(self) -> Room:
+    def copy(self) -> Room:
+        """Return one to try with, of which only the counts may change."""
         trial = copy(self)
         trial.used = list(self.used)
         return trial

@@ -12,11 +12,12 @@ The rules, in order:
 3. A holder that shares a live seat (`count_by`) needs no other.
 4. A free seat is granted; a lease lost within the resume window is resumed. Which seats are free for
    whom, where some are reserved, `room` says.
-5. When full: suspects past their linger lose their seat, most silent first; then a seat above the
+5. While others wait, that is the turn of the first of them (see `line`), but for who comes back to a lease.
+6. When full: suspects past their linger lose their seat, most silent first; then a seat above the
    capacity is granted (overdraft); then holders idle for `idle_after` lose theirs (when_full =
    evict_idle); then the asking user's own most silent client (takeover).
-6. Otherwise the request is denied, with the evidence; a tentative one provisionally, while a seat is a
-   suspect's that an acquire might take.
+7. Otherwise the request is denied, with the evidence, and put into the line if it is to wait; a
+   tentative one provisionally, while a seat is a suspect's that an acquire might take.
 """
 
 from __future__ import annotations
@@ -35,23 +36,17 @@ from sojourn.lease import (
     EndReason,
     Lease,
     Origin,
+    Waiting,
     beat_times,
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
+from sojourn.line import Line
 from sojourn.room import Room, Victim, reservation_of
+from sojourn.seat_events import denial_event, end_event, offer_event
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
-
-END_EVENT = {
-    EndReason.RELEASED: EventKind.LEASE_RELEASED,
-    EndReason.EXPIRED: EventKind.LEASE_EXPIRED,
-    EndReason.EVICTED: EventKind.LEASE_EVICTED,
-    EndReason.MOVED: EventKind.LEASE_EVICTED,
-    EndReason.REVOKED: EventKind.LEASE_REVOKED,
-    EndReason.SESSION_ENDED: EventKind.LEASE_REVOKED,
-}
 
 
 class SeatCount(msgspec.Struct, frozen=True):
@@ -100,6 +95,9 @@ class PoolReader(Protocol):
     def most_silent(self, limit: int) -> Sequence[Lease]:
         """Return live leases, most silent first."""
 
+    def waiting(self) -> Sequence[Waiting]:
+        """Return the live entries of the pool's line, in any order."""
+
     def members(self) -> Iterable[Lease]:
         """Return all live leases that count into a reservation. Not asked where the policy has none."""
 
@@ -113,6 +111,8 @@ class Seating(msgspec.Struct, kw_only=True):
     ]  # full rows, each holder at most once; upsert by (pool_id, user_id, client_id)
     events: list[Event]
     fence: int
+    left: list[Waiting]  # entries of the line to remove
+    entered: list[Waiting]  # then those to write: full rows, by the same key as leases
 
 
 def refusal(pool: Pool | None, now: int) -> DenialReason | None:
@@ -133,24 +133,6 @@ def free_at(lease: Lease, policy: Policy) -> int:
     if policy.when_full is WhenFull.DENY:
         return lease.expires_at
     return min(lease.expires_at, lease.suspect_at + policy.linger)
-
-
-def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
-    """Describe the end of a lease, with the evidence of its silence."""
-    return Event(
-        kind=END_EVENT[reason],
-        pool_id=lease.pool_id,
-        subject=lease.id,
-        user_id=lease.user_id,
-        client_id=lease.client_id,
-        actor=actor,
-        data={
-            "reason": reason.value,
-            "fence": lease.fence,
-            "silentFor": max(0, now - lease.last_beat_at),
-            "heldFor": max(0, min(now, lease.expires_at) - lease.acquired_at),
-        },
-    )
 
 
 def seat(
@@ -198,19 +180,28 @@ class _Decision:
         self.silent: Sequence[Lease] = ()
         self.silent_limit = 0  # how many of them were asked for
         self.overdrawn = False  # the seat that was found last is above the capacity
-        self.surely_room = reader.room(len(requests) + self.policy.reserved)
+        self.refused = refusal(reader.pool, self.now)
+        self.line = Line(reader.waiting(), self.now)
+        self.surely_room = not self.line and reader.room(len(requests) + self.policy.reserved)
 
     def run(self) -> Seating:
+        if self.line and self.refused is None:
+            self._room()  # as it is before this batch changes anything
         answers = [self._answer(request) for request in self.requests]
+        if self.line and self.refused is None:
+            _, claims, _ = self._claims(self.line.claiming())
+            self.events += [offer_event(x, self.now) for x in self.line.offer(claims)]
         return Seating(
             answers=answers,
             writes=list(self.written.values()),
             events=self.events,
             fence=self.fence,
+            left=list(self.line.left.values()),
+            entered=list(self.line.written.values()),
         )
 
     def _answer(self, request: Acquire) -> Lease | Denied:
-        reason = refusal(self.reader.pool, self.now)
+        reason = self.refused
         row = self.rows.get((request.user_id, request.client_id))
         if reason is None and request.session_id in self.gone:
             reason = DenialReason.SESSION_GONE
@@ -249,15 +240,60 @@ class _Decision:
             self.taken.add(key)
             return True
         if not self.surely_room:
-            place, room = reservation_of(self.policy, request), self._room()
-            if room.free(place) <= 0 and not self._displace(request, place):
+            place = reservation_of(self.policy, request)
+            before = () if self._comes_back(request) else self.line.before(request)
+            room, _, short = self._claims(before, but=key)
+            if room.free(place) <= 0 and not self._displace(request, place, room, short=short):
                 return False
-            self.overdrawn = room.overdraws(place)
+            self.overdrawn = self._room().overdraws(place)
         if self.room is not None:
             self.room.in_use += 1
         self.taken.add(key)
         self.emptied.discard(key)
         return True
+
+    def _comes_back(self, request: Acquire) -> bool:
+        row = self.rows.get((request.user_id, request.client_id))
+        return request.resume is not None or (
+            row is not None and row.resumable(self.now, self.policy)
+        )
+
+    def _claims(
+        self, entries: Iterable[Waiting], but: str | None = None
+    ) -> tuple[Room, set[tuple[str, str]], bool]:
+        """Return the room that these entries of the line leave, for whom of them there is a seat, and whether
+        there is none for one. Suspects past their linger lose theirs for them. `but`: a seat that counts for
+        none of them."""
+        claims: set[tuple[str, str]] = set()
+        room, keys, short = self._room(), {but}, False
+        for entry in entries:
+            room = room if claims or short else room.copy()
+            key = seat_key(self.policy.count_by, entry.user_id, entry.client_id)
+            if key in keys or self._shares(key):
+                continue
+            place = self.policy.place_of(entry.reservation)
+            if room.free(place, overdraft=True) <= 0 and not self._reclaim(place, room):
+                short = True
+                if not self.policy.reservations:
+                    break  # nor is there any for those behind
+                continue
+            keys.add(key)
+            claims.add(entry.holder)
+            room.take(place)
+        return room, claims, short
+
+    def _reclaim(self, place: int | None, room: Room) -> bool:
+        """Take a seat from suspects for somebody who waits. True if that helps."""
+        if self.policy.when_full is not WhenFull.DENY:
+            self._end_some([x for x in self._victims() if self._suspect_seat(x)], place, room)
+        return room.free(place, overdraft=True) > 0
+
+    def _end_some(self, victims: Sequence[Sequence[Lease]], place: int | None, room: Room) -> None:
+        seats = [self._victim(leases) for leases in victims]
+        for i in room.to_end(place, seats) if seats else ():
+            self._end_seat(victims[i], EndReason.EVICTED)
+            if room is not self.room:
+                room.give_up(seats[i].reservation)
 
     def _shares(self, key: str) -> bool:
         if self.policy.count_by is CountBy.LEASE:
@@ -265,7 +301,10 @@ class _Decision:
         if key in self.taken:
             return True
         if self.shared is None:
-            self.shared = self.reader.seats_held({self._key(r) for r in self.requests})
+            asked = {x.holder for x in self.line.entries.values()}
+            asked |= {(x.user_id, x.client_id) for x in self.requests}
+            keys = {seat_key(self.policy.count_by, *holder) for holder in asked}
+            self.shared = self.reader.seats_held(keys)
         return key in self.shared and key not in self.emptied
 
     def _room(self) -> Room:
@@ -278,14 +317,12 @@ class _Decision:
                 self.room.enter(lease)
         return self.room
 
-    def _displace(self, request: Acquire, place: int | None) -> bool:
+    def _displace(self, request: Acquire, place: int | None, room: Room, *, short: bool) -> bool:
         """Find a seat by the policy, or by the user's own wish, where none is free within the capacity.
-        True if there is one, be it above the capacity."""
-        room = self._room()
+        True if there is one, be it above the capacity. `room` is what others before it leave; where one of
+        them went `short`, no living person is ended for who comes after."""
         if self.policy.when_full is not WhenFull.DENY and (victims := self._victims()):
-            seats = [self._victim(leases) for leases in victims]
-            for i in room.to_end(place, seats):
-                self._end_seat(victims[i], EndReason.EVICTED)
+            self._end_some([x for x in victims if not short or self._suspect_seat(x)], place, room)
         # Only where each lease is a seat of its own does ending one of them surely free one.
         if (
             request.takeover
@@ -293,9 +330,10 @@ class _Decision:
             and room.free(place, overdraft=True) <= 0
         ):
             for lease in self._own(request):
-                if room.moves(place, self._victim([lease]).reservation):
+                reservation = self._victim([lease]).reservation
+                if room.moves(place, reservation):
                     self._end_seat([lease], EndReason.MOVED)
-                    break
+                    return True
         return room.free(place, overdraft=True) > 0
 
     def _victim(self, leases: Sequence[Lease]) -> Victim:
@@ -307,7 +345,7 @@ class _Decision:
         if self.victims is None:
             # With those that hold a reserved seat, and whose end may help nobody else.
             over = max(0, self._room().in_use - self.policy.capacity)
-            wanted = len(self.requests) + over + self.policy.reserved
+            wanted = len(self.requests) + len(self.line) + over + self.policy.reserved
             self.victims = list(self.reader.reclaimable(wanted))
         self.victims = [
             leases
@@ -369,6 +407,12 @@ class _Decision:
         suspect_at, expires_at = beat_times(self.policy, fresh, Beat(), self.now)
         lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
         self._write(lease)
+        entry = self.line.leave(request)
+        data: dict[str, int] = {"fence": lease.fence} | (
+            {"overdraft": True} if lease.overdraft else {}
+        )
+        if entry is not None:
+            data["waited"] = max(0, self.now - entry.since)
         self._event(
             Event(
                 kind={
@@ -380,9 +424,7 @@ class _Decision:
                 subject=lease.id,
                 user_id=lease.user_id,
                 client_id=lease.client_id,
-                data={"fence": lease.fence, "overdraft": True}
-                if lease.overdraft
-                else {"fence": lease.fence},
+                data=data,
             )
         )
         return lease
@@ -394,26 +436,39 @@ class _Decision:
         return beyond and row.live(self.now)
 
     def _deny(self, request: Acquire, reason: DenialReason) -> Denied:
+        news = True
         if reason is not DenialReason.SEAT_LIMIT:
+            self.line.leave(request)
             denied = Denied(reason=reason, at=self.now, limit=self.policy.capacity)
         else:
             room, counted = self._room(), self.counted
+            place = reservation_of(self.policy, request)
+            suspect = max(0, counted.suspect - self.restored) if counted else 0
+            reclaims = self.policy.when_full is not WhenFull.DENY
+            tentative = request.tentative and reclaims and suspect > 0
+            waits = request.wait and not tentative
+            name = None if place is None else self.policy.reservations[place].name
+            entry, news = self.line.enter(request, name) if waits else (None, not tentative)
             denied = Denied(
                 reason=reason,
                 at=self.now if counted is None or counted.at is None else counted.at,
                 limit=self.policy.capacity,
                 in_use=room.in_use,
-                suspect=max(0, counted.suspect - self.restored) if counted else 0,
+                suspect=suspect,
                 retry_after=self._next_free_in(),
                 mine=tuple(self._own(request)[:EVIDENCE_MAX]),
                 evidence=tuple(self._most_silent()[:EVIDENCE_MAX]),
+                tentative=tentative,
                 overdraft=self.policy.overdraft,
                 reserved=self.policy.reserved,
-                reserved_free=room.kept_from(reservation_of(self.policy, request)),
+                reserved_free=room.kept_from(place),
+                waiting=len(self.line),
+                entry=entry,
+                position=0 if entry is None else self.line.position(entry),
+                line_full=waits and entry is None,
             )
-            if request.tentative and denied.suspect and self.policy.when_full is not WhenFull.DENY:
-                return msgspec.structs.replace(denied, tentative=True)
-        self._event(denial_event(request, denied))
+        if news:  # who keeps a place in the line was recorded at its beginning
+            self._event(denial_event(request, denied))
         return denied
 
     def _next_free_in(self) -> int:
@@ -441,34 +496,3 @@ class _Decision:
 
     def _event(self, event: Event) -> None:
         self.events.append(event)
-
-
-def denial_event(request: Acquire, denied: Denied) -> Event:
-    """Record a denial with its proof: each named holder's last beat, as milliseconds before the denial."""
-    kept = {"overdraft": denied.overdraft} if denied.overdraft else {}
-    if denied.reserved:
-        kept |= {"reserved": denied.reserved, "reservedFree": denied.reserved_free}
-    return Event(
-        kind=EventKind.LEASE_DENIED,
-        pool_id=request.pool_id,
-        user_id=request.user_id,
-        client_id=request.client_id,
-        data={
-            "reason": denied.reason.value,
-            "limit": denied.limit,
-            "inUse": denied.in_use,
-            "suspect": denied.suspect,
-            "retryAfter": denied.retry_after,
-            **kept,
-            "holders": [
-                {
-                    "leaseId": lease.id,
-                    "userId": lease.user_id,
-                    "clientId": lease.client_id,
-                    "lastBeatAgo": max(0, denied.at - lease.last_beat_at),
-                    "expiresIn": lease.expires_at - denied.at,
-                }
-                for lease in denied.evidence
-            ],
-        },
-    )

@@ -37,6 +37,7 @@ from sojourn.lease import (
     Renew,
     Renewal,
     Usage,
+    Waiting,
 )
 from sojourn.license import Pool
 from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMany
@@ -261,6 +262,10 @@ class Store(Protocol):
         batch are decided in order. Denials are recorded as events, with their evidence. A session
         that is named must be live (SESSION_GONE otherwise), and ending it also ends what was granted
         meanwhile; for requests that name none, sessions are not looked at.
+
+        With `wait`, who finds no seat has an entry in the pool's line, as its answer says, and keeps its
+        place by asking again within `line.WAITING_FOR`: see `line`. Its beginning to wait is recorded
+        (LEASE_WAITING), and asking again is not. Such an answer is never kept for a request's key.
         """
 
     def preview(self, requests: Sequence[Acquire]) -> list[Lease | Denied]:
@@ -298,6 +303,9 @@ class Store(Protocol):
 
     def usage(self, pool_ids: Sequence[str]) -> list[Usage | None]:
         """Count seats now."""
+
+    def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
+        """List a pool's line, in its order, and the store's now. Who is dead in it is left out."""
 
     # Both
 
@@ -420,4 +428,5 @@ __all__ = [
     "Store",
     "Swept",
     "Usage",
+    "Waiting",
 ]

@@ -70,6 +70,13 @@ def test_operators_see_and_free_seats(folder: Path) -> None:
     with holder(folder, key, "eve") as eve:
         eve.wait_state("safe")
         run(folder, "hold", "editor", "-u", "fay", code=3, env={"SOJOURN_LICENSE_KEY": key})
+        waiting = run(folder, "seats", "waiting", license_id, "editor")
+        assert "0 clients in the line. 1 other refused lately." in waiting.stdout
+        assert "fay" in waiting.stdout
+        assert [
+            x["userId"]
+            for x in run_json(folder, "seats", "waiting", license_id, "editor")["refused"]
+        ] == ["fay"]
         listed = run(folder, "seats", "list", "--license", license_id)
         assert "1 seat held." in listed.stdout
         assert "eve" in listed.stdout

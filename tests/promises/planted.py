@@ -141,8 +141,8 @@ def living_evicted() -> None:
     """Who is the most silent loses the seat, alive or not."""
     displace = seating._Decision._displace
 
-    def greedy(self: Any, request: Acquire, place: int | None) -> bool:
-        if displace(self, request, place):
+    def greedy(self: Any, request: Acquire, place: int | None, room: Any, *, short: bool) -> bool:
+        if displace(self, request, place, room, short=short):
             return True
         for lease in self.reader.most_silent(1):
             if lease.holder not in self.written:

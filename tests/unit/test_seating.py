@@ -25,7 +25,8 @@ from sojourn.lease import (
     seat_key,
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, Reservation, WhenFull
-from sojourn.seating import EVIDENCE_MAX, denial_event, end_event, free_at, refusal, seat
+from sojourn.seat_events import denial_event, end_event
+from sojourn.seating import EVIDENCE_MAX, free_at, refusal, seat
 from sojourn.stores.memory.pool import PoolView
 from sojourn.stores.memory.rows import LeaseRows
 from sojourn.testing.builders import POOL, acquire, denied, granted, pool

@@ -62,7 +62,15 @@ class Awaited(Struct, frozen=True):
     then: Callable[[Any], HotStep]
 
 
-HotStep: TypeAlias = BatchRequest | Awaited
+class Parked(Struct, frozen=True):
+    """A request for a seat that has a place in the line, as `answer` says, and waits for so many seconds."""
+
+    request: Any
+    answer: Any
+    seconds: float
+
+
+HotStep: TypeAlias = BatchRequest | Awaited | Parked
 
 
 class Hot(Struct, frozen=True):
@@ -142,6 +150,18 @@ class Hot(Struct, frozen=True):
             step = following
             while isinstance(step, Awaited):
                 step = step.then(await step.work())
+            if isinstance(step, Parked):
+                parked = step
+                return self.tell(
+                    context,
+                    await context.services.waiting.wait(
+                        parked.request,
+                        parked.answer,
+                        seconds=parked.seconds,
+                        caller=caller,
+                        within=context.deadlines.wait,
+                    ),
+                )
             asked = context.services.batcher.submit(step.verb, step.request, caller)
             outcome = await context.deadlines.wait(asked)
             following = self.following(context, step.request, outcome)
@@ -208,6 +228,11 @@ class FastLane:
             {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
         )
         await send({"type": "http.response.body", "body": reply.body})
+
+    def drain(self) -> None:
+        """Say that the server stops: who waits for a seat is told so, and does not hold it up."""
+        self.context.draining = True
+        self.context.services.waiting.close()
 
     def originated(self, scope: Any) -> Any:
         """Say in a scope where its request comes from, as far as proxies are trusted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,8 @@ from sojourn.doctor.runs import Rounds
 from sojourn.errors import StoreBroken
 from sojourn.finding import Area, Verdict
 from sojourn.service.services import Services
+from sojourn.service.waiting import BOUNDS as WAIT_BOUNDS
+from sojourn.service.waiting import WaitingRoom
 from sojourn.sweeps.planner import Counts
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -228,7 +230,7 @@ class Metrics(Collector):
             answers.add_metric((call, "ok"), tally.ok)
             for code, count in list(tally.codes.items()):
                 answers.add_metric((call, code), count)
-            times.add_metric((call,), _cumulative(tally), tally.seconds)
+            times.add_metric((call,), _cumulative(tally.buckets, BOUNDS), tally.seconds)
         yield answers
         yield times
         refused = CounterMetricFamily(
@@ -261,6 +263,7 @@ class Metrics(Collector):
             "Other calls accepted and not yet answered.",
             value=self._context.blocking.busy,
         )
+        yield from _line(self._context.services.waiting)
         yield from _proofs(self._context.proofs)
         recorder = self._context.services.recorder
         if recorder is not None:
@@ -293,6 +296,23 @@ class Metrics(Collector):
         yield from _webhooks(self._context.outbound.deliverer)
         yield from _sweeps(self._context.sweeps.planner.counts)
         yield from _doctor(self._context.rounds)
+
+
+def _line(room: WaitingRoom) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "sojourn_line_waiting", "Requests that wait for a seat.", value=room.length
+    )
+    ended = CounterMetricFamily(
+        "sojourn_line_ended", "Requests that waited, by what became of them.", labels=("outcome",)
+    )
+    ended.add_metric(("served",), room.served)
+    ended.add_metric(("unserved",), room.unserved)
+    yield ended
+    times = HistogramMetricFamily(
+        "sojourn_line_seconds", "How long those who were served had waited, in their last request."
+    )
+    times.add_metric((), _cumulative(room.buckets, WAIT_BOUNDS), room.seconds)
+    yield times
 
 
 def _proofs(kinds: Mapping[str, Looking]) -> Iterable[Metric]:
@@ -404,10 +424,10 @@ def _doctor(rounds: Rounds) -> Iterable[Metric]:
         )
 
 
-def _cumulative(tally: Tally) -> list[tuple[str, float]]:
+def _cumulative(buckets: Sequence[int], bounds: Sequence[float]) -> list[tuple[str, float]]:
     rows: list[tuple[str, float]] = []
     total = 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), tally.buckets, strict=True):
+    for bound, count in zip((*map(str, bounds), "+Inf"), buckets, strict=True):
         total += count
         rows.append((bound, total))
     return rows

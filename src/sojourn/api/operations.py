@@ -34,6 +34,15 @@ from sojourn.wire.bodies import (
     seconds,
 )
 from sojourn.wire.denials import denial_problem
+from sojourn.wire.line import (
+    LineBody,
+    RefusedBody,
+    WaitingBody,
+    line_bodies,
+    line_body,
+    refused_bodies,
+    with_line,
+)
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""
@@ -88,6 +97,8 @@ class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
     refusal: Problem | None = None
     full_in: float | None = None  # seconds until it is full, if it goes on as it did
     doubted: list[DoubtBody] = msgspec.field(default_factory=list)
+    waiting: tuple[WaitingBody, ...] = ()  # the line, in its order
+    refused: tuple[RefusedBody, ...] = ()  # lately, without a place in it
 
 
 class DebugBody(Answer, frozen=True, kw_only=True):
@@ -173,6 +184,25 @@ def debug_seats(ask: OperatorCall, query: DebugQuery) -> Done[DebugBody]:
     )
 
 
+class LineQuery(Wire, frozen=True, kw_only=True):
+    license_id: Name
+    feature: Feature
+
+
+@operator(
+    "GET",
+    "/api/licenses/sessions/waiting",
+    may=Permission.READ,
+    problems=("license_unknown", "feature_unknown"),
+)
+def list_waiting(ask: OperatorCall, query: LineQuery) -> Done[LineBody]:
+    """Show who wants a seat of a feature: the line, in its order, and who was refused lately."""
+    line = ask.context.services.operations.line(query.license_id, query.feature)
+    waiting = _plural(len(line.entries), "client")
+    refused = f" {_plural(len(line.refused), 'other')} refused lately." if line.refused else ""
+    return Done(data=line_body(line), message=f"{waiting} in the line.{refused}")
+
+
 @operator(
     "POST",
     "/api/licenses/cleanup-sessions",
@@ -244,11 +274,13 @@ def _pool_debug(view: PoolStatus) -> PoolDebug:
         policy=pool_body(view.pool),
         usage=usage_body(view.usage, view.pool.policy),
         would_grant=not refused,
-        refusal=denial_problem(view.answer, show_holders=True)
+        refusal=with_line(denial_problem(view.answer, show_holders=True), view.answer)
         if isinstance(view.answer, Denied)
         else None,
         full_in=_seconds(view.full_in),
         doubted=[_doubt(lease, score) for lease, score in view.doubted],
+        waiting=tuple(line_bodies(view.line.entries, view.line.at)),
+        refused=tuple(refused_bodies(view.line.refused)),
     )
 
 
@@ -292,6 +324,8 @@ def _explain(debug: Debug) -> str:
             said.append(f"{name} would refuse an acquire now: {why.error.removesuffix('.')}.")
         else:
             said.append(f"{name} would grant an acquire now{_full(view.full_in)}.")
+        if view.line.entries:
+            said.append(f"{_plural(len(view.line.entries), 'client')} wait in its line.")
     if debug.denials:
         said.append(f"Refused {_plural(len(debug.denials), 'time')} of late.")
     return " ".join(said)
@@ -314,4 +348,4 @@ def _count(stats: Stats) -> str:
     return f"{isolated(stats.license.name)}: " + "; ".join(parts) + "."
 
 
-CALLS = (force_cleanup, debug_seats, cleanup_sessions, session_stats)
+CALLS = (force_cleanup, debug_seats, list_waiting, cleanup_sessions, session_stats)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sojourn.api.call import Call, Method, OperatorCall, Who, decode, operator
 from sojourn.api.context import Context
 from sojourn.api.cross_origin import ORIGIN, page_of_request, share
-from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, hot_call
+from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, Parked, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.jwt import UserProof
 from sojourn.device import Device
@@ -25,7 +25,7 @@ from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Asked, Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
-from sojourn.service.origins import FromPage, Shared
+from sojourn.service.origins import FromPage, Shared, bare
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
 from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
@@ -92,7 +92,7 @@ def hot(
                 reads_body=body is not None,
                 keeps=keeps,
                 forget=forget,
-                again=None if again is None else of_pages_too(again),
+                again=None if again is None else followed(again),
             ),
             for_pages=True,
             method=method,
@@ -123,7 +123,23 @@ def _from_page(origin: str, step: HotStep) -> HotStep:
     if isinstance(step, Awaited):
         then = step.then
         return Awaited(step.work, lambda found: _from_page(origin, then(found)))
+    if isinstance(step, Parked):
+        return msgspec.structs.replace(step, request=FromPage(origin, step.request))
     return BatchRequest(step.verb, FromPage(origin, step.request))
+
+
+def followed(again: Again) -> Again:
+    """Let what follows an outcome follow that of a page's call, too."""
+
+    def following(context: Context, request: Any, outcome: Any) -> HotStep | None:
+        if type(request) is not FromPage:
+            return again(context, request, outcome)
+        step = again(context, request.call, bare(outcome))
+        if isinstance(step, Parked):
+            step = msgspec.structs.replace(step, answer=outcome)  # as it is to be told
+        return None if step is None else _from_page(request.origin, step)
+
+    return following
 
 
 def shared(tell: Tell) -> Tell:
@@ -137,19 +153,6 @@ def shared(tell: Tell) -> Tell:
         return share(reply, outcome.origin)
 
     return told
-
-
-def of_pages_too(again: Again) -> Again:
-    """Look at what came of a page's call as at that of others; what follows is the page's, too."""
-
-    def following(context: Context, request: Any, outcome: Any) -> HotStep | None:
-        found = outcome.outcome if type(outcome) is Shared else outcome
-        if type(request) is not FromPage:
-            return again(context, request, found)
-        step = again(context, request.call, found)
-        return None if step is None else _from_page(request.origin, step)
-
-    return following
 
 
 def _authorization(_context: Context, incoming: Incoming) -> bytes:
@@ -166,9 +169,15 @@ def _forget(context: Context, authorization: bytes) -> None:
 def _ask_first(
     context: Context, call: SeatCall, outcome: Seat | Denied | Repeated
 ) -> HotStep | None:
-    """Ask holders that seem to be gone before a refusal is final."""
-    if not isinstance(outcome, Denied) or not outcome.tentative:
+    """Ask holders that seem to be gone before a refusal is final; then let wait who is to wait."""
+    if not isinstance(outcome, Denied):
         return None
+    if not outcome.tentative:
+        return (
+            None
+            if outcome.entry is None
+            else Parked(msgspec.structs.replace(call, parked=True), outcome, call.wait)
+        )
 
     def decide(asked: Asked | None) -> BatchRequest:
         return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked, waited=True))
@@ -218,7 +227,8 @@ def acquire(context: Context, authorization: bytes, incoming: Incoming, body: by
     seat it is (a JWT names the user itself); or it is a lease token, to come back to that lease, and
     then the body may be empty. The same client asking again keeps its seat, under a new token. When
     every seat is taken the answer is 409 with the words "Maximum user limit reached", who holds them,
-    and when to ask again.
+    and when to ask again. With `wait`, in seconds, it comes when it is the client's turn, or that time is
+    over: at most 60 s. A 409 then says the place in the line, which is kept for 15 s: ask again by then.
     """
     token = bearer(authorization, "<license key>")
     asked = decode(_decode_acquire, body) if body else _NOTHING
@@ -367,6 +377,7 @@ def _wish(
         session_id=asked.session_id,
         device=_device(asked, incoming),
         takeover=asked.takeover,
+        wait=asked.wait,
     )
 
 
@@ -384,7 +395,7 @@ def _resume(claims: LeaseClaims, asked: AcquireBody, incoming: Incoming) -> Seat
     _agree("feature", asked.feature, feature)
     _agree("userId", asked.user_id, claims.user_id)
     _agree("clientId", asked.client_id, claims.client_id)
-    return SeatCall(claims=claims, device=_device(asked, incoming))
+    return SeatCall(claims=claims, wait=asked.wait, device=_device(asked, incoming))
 
 
 def _agree(name: str, said: str | None, proved: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from sojourn.api.files import allow_files
+from sojourn.api.hot import FastLane
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.memory import keep_few_large_blocks
 from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
@@ -102,6 +103,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for each in accepted:
             await loop.connect_accepted_socket(self._protocol, each)
+        if isinstance(self.config.loaded_app, FastLane):
+            self.config.loaded_app.drain()
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:

@@ -26,6 +26,8 @@ WORDS = {
     "lease.expired": "expired",
     "lease.denied": "denied",
     "lease.asked": "asked who is there",
+    "lease.waiting": "waiting",
+    "lease.offered": "offered",
     "session.created": "session created",
     "session.new_device": "sign-in from a new device",
     "session.rotated": "session rotated",

@@ -224,6 +224,11 @@ def show_debug(out: Output, reply: Reply) -> None:
         say_rooms(
             out, [(p.get("licenseName") or p["licenseId"], p["usage"]) for p in data["pools"]]
         )
+    for pool in data["pools"]:
+        if pool.get("waiting") or pool.get("refused"):
+            out.say()
+            out.say(f"Waiting on {pool.get('licenseName') or pool['licenseId']}:", style="bold")
+            show_line(out, pool)
     if data["leases"]:
         out.say()
         out.say("Leases of this user, ended ones included:", style="bold")
@@ -232,6 +237,57 @@ def show_debug(out: Output, reply: Reply) -> None:
         out.say()
         out.say("Refused lately:", style="bold")
         show_denials(out, data["denials"])
+
+
+@command(app, "waiting")
+def waiting(
+    server: Server,
+    out: Output,
+    license_id: LicenseId,
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="What they wait for.")],
+) -> None:
+    """Show who waits for a seat, in the order in which they will be served.
+
+    Also names who was refused lately without standing in the line, and has no seat since.
+    """
+    query = {"licenseId": license_id, "feature": feature}
+    reply = server.ask("GET", f"{SEATS}/waiting", query=query)
+    if out.as_json:
+        out.json(reply.data)
+        return
+    out.say(reply.message)
+    show_line(out, reply.data)
+
+
+def show_line(out: Output, data: dict[str, Any]) -> None:
+    """Print a line, and who else was refused lately."""
+    rows: list[tuple[Any, ...]] = [
+        (
+            str(x["position"]),
+            x["userId"],
+            x["clientId"],
+            span(x["waited"]),
+            figure(x["expiresIn"]),
+            f"a seat, for {x['offered']:.0f} s" if x.get("offered") else None,
+        )
+        for x in data.get("waiting") or []
+    ]
+    rows += [
+        (None, x["userId"], x["clientId"], None, None, "was refused")
+        for x in data.get("refused") or []
+    ]
+    if rows:
+        out.table(
+            [
+                Column("Place", figure=True),
+                Column("User"),
+                Column("Client", drop=2),
+                Column("Waited", figure=True),
+                Column("Left (s)", figure=True, drop=1),
+                Column("Has"),
+            ],
+            rows,
+        )
 
 
 def say_rooms(out: Output, usages: Iterable[tuple[str, dict[str, Any]]]) -> None:

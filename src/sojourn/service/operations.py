@@ -6,16 +6,17 @@ it did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sojourn.clock import MINUTE
 from sojourn.errors import NotFound
 from sojourn.event import Event, EventKind
-from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage
+from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage, Waiting
 from sojourn.ledger import Ledger
-from sojourn.license import License, Pool, check_feature, pool_id
+from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
 from sojourn.staleness.scores import Score
 from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import LIST_MAX, Action, Store
@@ -31,6 +32,12 @@ DOUBTED_POOLS_MAX = 10
 """Pools of one debug whose holders are looked at."""
 TOLD_FROM = 0.5
 """The suspicion from which a holder is named."""
+REFUSED_FOR = MINUTE
+"""How long ago somebody may have been refused last, in milliseconds, to count among those who still want in:
+a refused client is told to ask again within 15 s."""
+REFUSED_MAX = 20
+"""Such holders that are named."""
+DENIALS_READ = 100
 ROUNDS_MAX = 1_000
 """Bound on the batches of one call: a million leases."""
 
@@ -45,6 +52,24 @@ class Cleanup(Struct, frozen=True, kw_only=True):
     names: dict[str, str] = {}  # of the licenses whose leases are among `ended`
 
 
+class Refused(Struct, frozen=True, kw_only=True):
+    """Somebody who was refused lately without a place in the line, and has not got a seat since."""
+
+    user_id: str
+    client_id: str
+    at: int  # the last time
+    times: int  # within `REFUSED_FOR`, as far as is read
+
+
+class LineStatus(Struct, frozen=True, kw_only=True):
+    """Who wants a seat of a pool: those in the line, in its order, and those who were refused lately."""
+
+    pool_id: str
+    entries: tuple[Waiting, ...]
+    refused: tuple[Refused, ...]
+    at: int
+
+
 class PoolStatus(Struct, frozen=True, kw_only=True):
     """A pool as the debug call shows it. `answer`: what an acquire would be told now."""
 
@@ -53,6 +78,7 @@ class PoolStatus(Struct, frozen=True, kw_only=True):
     usage: Usage
     answer: Lease | Denied
     answer_user: str
+    line: LineStatus
     doubted: tuple[
         tuple[Lease, Score], ...
     ] = ()  # who may be gone, the most doubtful first; bounded
@@ -84,6 +110,8 @@ class Operations:
         self._store = store
         self._ledger = ledger
         self._suspicion = Suspicion() if suspicion is None else suspicion
+        # Is told of pools that may have a free seat now.
+        self.freed: Callable[[Collection[str]], None] = lambda _: None
 
     def force_cleanup(
         self, user_id: str, feature: str, *, license_id: str | None = None, actor: str
@@ -145,6 +173,39 @@ class Operations:
             names=self.names(leases),
         )
 
+    def line(self, license_id: str, feature: str) -> LineStatus:
+        """Show who waits for a seat, and who was refused lately and may come again.
+
+        Raises NotFound where there is no such license, or no such feature on it.
+        """
+        self.require(feature, license_id)
+        return self._line(pool_id(license_id, feature))
+
+    def _line(self, pool: str) -> LineStatus:
+        entries, now = self._store.waiting(pool)
+        denials = self._store.events(
+            pool_id=pool, kinds=(EventKind.LEASE_DENIED,), limit=DENIALS_READ, newest_first=True
+        )
+        told: dict[tuple[str | None, str | None], list[Event]] = {}
+        for denial in denials:
+            if now - denial.at <= REFUSED_FOR and denial.data["reason"] == "seat_limit":
+                told.setdefault((denial.user_id, denial.client_id), []).append(denial)
+        for entry in entries:
+            told.pop(entry.holder, None)
+        refused = [
+            Refused(user_id=user or "", client_id=client or "", at=of[0].at, times=len(of))
+            for (user, client), of in list(told.items())[:REFUSED_MAX]
+            if not self._holds(pool, user, client)
+        ]
+        return LineStatus(pool_id=pool, entries=tuple(entries), refused=tuple(refused), at=now)
+
+    def _holds(self, pool: str, user_id: str | None, client_id: str | None) -> bool:
+        license_id, feature = split_pool_id(pool)
+        which = LeaseFilter(
+            license_id=license_id, feature=feature, user_id=user_id, client_id=client_id
+        )
+        return bool(self._store.leases(which, limit=1)[0])
+
     def stats(self, license_id: str) -> Stats:
         """Count a license's seats, pool by pool."""
         license_ = self._license(license_id)
@@ -189,6 +250,7 @@ class Operations:
         for _ in range(ROUNDS_MAX):
             batch = self._store.revoke(which, action, suspects_only=suspects_only)
             count += len(batch)
+            self.freed({lease.pool_id for lease in batch})
             ended += batch[: LIST_MAX - len(ended)]
             if len(batch) < LIST_MAX:
                 break
@@ -314,6 +376,7 @@ class Operations:
                     answer_user=user_id,
                     doubted=self._doubted(pool, user_id) if len(views) < DOUBTED_POOLS_MAX else (),
                     full_in=self._suspicion.trends.full_in(usage),
+                    line=self._line(pool.id),
                 )
             )
         return views

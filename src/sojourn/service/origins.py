@@ -52,6 +52,11 @@ class Shared(Struct, frozen=True):
     outcome: Any
 
 
+def bare(outcome: Any) -> Any:
+    """Return an outcome as it is to whoever is no page."""
+    return outcome.outcome if type(outcome) is Shared else outcome
+
+
 class AllowedOrigins:
     """Knows which origins licenses allow. Synchronous; safe from several threads."""
 

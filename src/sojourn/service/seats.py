@@ -7,7 +7,7 @@ they are what the batcher runs. Nothing here decides about capacity: the store d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -76,6 +76,9 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     device: Device | None = None
     member_of: tuple[str, ...] = ()  # groups that a JWT proved; a client's own word is never one
     takeover: bool = False
+    wait: float = 0.0  # seconds for which to wait in the pool's line, if there is no seat
+    parked: bool = False  # it waits already: what is decided now is final, too
+    priority: int = 0  # there; nothing that a license client may choose
     once: Presented | None = None  # the key that it came with
     asked: Asked | None = None  # holders were asked already: what is decided now is final
     waited: bool = False  # for an asking that had begun before
@@ -124,6 +127,8 @@ class Seats:
         self.suspicion = Suspicion()
         self.may_ask: Callable[[str], bool] = lambda _: False
         """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
+        # Is told of pools that may have a free seat now.
+        self.freed: Callable[[Collection[str]], None] = lambda _: None
 
     def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | Repeated | SojournError]:
         """Take seats. Unknown keys and features, and foreign licenses, are errors; denials are values."""
@@ -133,7 +138,8 @@ class Seats:
         for i, call in enumerate(calls):
             try:
                 request = self._request(call, licenses)
-                if call.asked is None and self.may_ask(request.pool_id):
+                final = call.parked or call.asked is not None
+                if not final and self.may_ask(request.pool_id):
                     request = replace(request, tentative=True)
                 requests.append((i, request if call.once is None else _once(call, request)))
             except SojournError as fault:
@@ -178,9 +184,11 @@ class Seats:
     def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
         """Give seats back. False: there was nothing to give back; that is fine too."""
         self.suspicion.forget(call.lease_id for call in calls)
-        return self._store.release(
+        released = self._store.release(
             [Release(lease_id=c.lease_id, fence=c.fence, pool_id=c.pool_id) for c in calls]
         )
+        self.freed({c.pool_id for c, freed in zip(calls, released, strict=True) if freed})
+        return released
 
     def doubt(self, calls: Sequence[tuple[Doubt, bool]]) -> list[bool]:
         """Doubt holders, each with its linger or at once."""
@@ -218,6 +226,8 @@ class Seats:
                 device=_device_again(call.device, row),
                 member_of=() if row is None else row.member_of,
                 resume=Resume(lease_id=call.claims.lease_id, fence=call.claims.fence),
+                wait=call.wait > 0,
+                priority=call.priority,
             )
         if call.key_hash is not None:
             license_ = licenses.get(call.key_hash)
@@ -242,6 +252,8 @@ class Seats:
             device=call.device,
             member_of=call.member_of,
             takeover=call.takeover,
+            wait=call.wait > 0,
+            priority=call.priority,
         )
 
     def _known(self, claims: LeaseClaims) -> Lease | None:

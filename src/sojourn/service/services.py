@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from sojourn.clock import SECOND
 from sojourn.errors import StoreError
@@ -22,6 +24,7 @@ from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
+from sojourn.service.waiting import WaitingRoom
 from sojourn.staleness.pauses import TICK
 from sojourn.staleness.trends import SAMPLE_EVERY
 from sojourn.store import Outage, Recorder, Store, Swept
@@ -83,7 +86,7 @@ class Services:
         guarding = self.origins.guarding
         self.batcher = Batcher(
             {
-                "end": self.backends.end,
+                "end": self._ending,
                 "release": guarding(self.seats.release, keeps=True),
                 "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
                 "doubt": self.seats.doubt,
@@ -97,6 +100,8 @@ class Services:
             queue_max=queue_max,
             runners=store.parallel,
         )
+        self.waiting = WaitingRoom(self.batcher)
+        self.seats.freed = self.operations.freed = self.waiting.freed
         self._stopping = threading.Event()
         self._aftermath = Ticker("cutoff", self._follow, FOLLOW_INTERVAL)
         self._tickers = [
@@ -113,6 +118,12 @@ class Services:
         self._behind.set()  # as far as we know: its server may have been killed once it had answered
         self.caught_up = threading.Event()
         """Set once the sweep that follows a start or a cutoff has come to its end."""
+
+    def _ending(self, calls: Sequence[Any]) -> Sequence[Any]:
+        """End sessions, as the batcher asks: who waits for a seat may have one of theirs."""
+        answers = self.backends.end(calls)
+        self.waiting.freed()
+        return answers
 
     def pulse(self) -> None:
         """Say that this service is alive, in the renewals' turn; tell the log when it, or the store, had
@@ -168,6 +179,7 @@ class Services:
 
     async def stop(self) -> None:
         self._stopping.set()
+        self.waiting.close()
         await self.batcher.close()
         for ticker in self._tickers:  # not on the loop, which a pulse may be waiting for
             await asyncio.to_thread(ticker.stop)

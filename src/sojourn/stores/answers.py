@@ -31,9 +31,10 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def keeps(answer: Any) -> bool:
     """Tell whether an answer is worth keeping. A session that is gone stays gone. A pool that is not
     known may be in a moment: the service asks once more after it has told the store of it; so it does after a
-    tentative refusal."""
+    tentative refusal. Who waits in a line asks again."""
     if isinstance(answer, Denied):
-        return answer.reason is not DenialReason.FEATURE_UNKNOWN and not answer.tentative
+        again = answer.tentative or answer.entry is not None
+        return answer.reason is not DenialReason.FEATURE_UNKNOWN and not again
     return answer is not None
 
 

@@ -38,22 +38,31 @@ from sojourn.lease import (
     Renew,
     Resume,
 )
-from sojourn.license import Policy, Pool
+from sojourn.license import CountBy, Policy, Pool
+from sojourn.line import WAITING_FOR
+from sojourn.seating import refusal
 from sojourn.store import Action, Store
 from sojourn.stores.memory import MAX_PAUSE
 from sojourn.testing.builders import OPERATOR
+from sojourn.testing.line_oracle import LineOracle
+from sojourn.testing.line_rules import (
+    CLIENTS,
+    FEATURES,
+    HOLDERS,
+    PLAIN,
+    POOLS,
+    PRIORITY,
+    LineRules,
+)
 from sojourn.testing.oracle import Oracle
-from sojourn.testing.pools import FEATURES, POOLS, as_proved, check_standing, pools
+from sojourn.testing.pools import as_proved, check_standing, pools
 from sojourn.testing.session_rules import (
     KNOWN_MAX,
     USERS,
     MakeStore,
-    SessionRules,
     indexes,
 )
 
-CLIENTS = ("1", "2", "\N{GRINNING FACE}")
-HOLDERS = tuple((user_id, client_id) for user_id in USERS for client_id in CLIENTS)
 LEAPS = (
     1,
     SECOND,
@@ -61,6 +70,7 @@ LEAPS = (
     MAX_PAUSE - 1,
     MAX_PAUSE,
     MAX_PAUSE + 1,
+    WAITING_FOR,
     30 * SECOND,
     60 * SECOND,
     70 * SECOND,
@@ -80,6 +90,7 @@ requests = st.lists(
             "client_id": st.sampled_from(CLIENTS),
             "session": st.sampled_from([None, None, 0, 0, 1, 3, KNOWN_MAX - 1]),  # most live
             "takeover": st.sampled_from([False, False, True]),
+            "wait": st.sampled_from([False, True]),
             "resume": st.sampled_from(["no", "no", "no", "known", "lost", "newer"]),
             "known": indexes,
             "tentative": st.sampled_from([False, False, False, True]),
@@ -112,7 +123,7 @@ filters = st.builds(
 )
 
 
-class StoreMachine(SessionRules):
+class StoreMachine(LineRules):
     tentative = True  # whether acquires may be tentative
 
     def __init__(self) -> None:
@@ -180,11 +191,14 @@ class StoreMachine(SessionRules):
         pool_id=st.sampled_from(POOLS),
         holders=st.lists(st.sampled_from(HOLDERS), min_size=2, max_size=6),
         silence=st.sampled_from([0, 65, 70, 90]),
+        wait=st.booleans(),
     )
-    def crowd(self, pool_id: str, holders: list[tuple[str, str]], silence: int) -> None:
+    def crowd(
+        self, pool_id: str, holders: list[tuple[str, str]], silence: int, *, wait: bool
+    ) -> None:
         """Many want in at once, after those inside have fallen silent for a while."""
         self.clock.advance(seconds=silence)
-        plain = {"session": None, "takeover": False, "resume": "no", "known": 0, "tentative": False}
+        plain = PLAIN | {"wait": wait}
         self.acquire(
             [{"pool_id": pool_id, "user_id": u, "client_id": c, **plain} for u, c in holders]
         )
@@ -192,6 +206,7 @@ class StoreMachine(SessionRules):
     @rule(asked=requests)
     def acquire(self, asked: list[dict[str, Any]]) -> None:
         batch = [self._request(**one) for one in asked]
+        lines = {pool: self.line(pool)[0] for pool in POOLS}
         previewed = self.both(lambda store: store.preview(batch))
         answers = self.both(lambda store: store.acquire(batch))
         assert previewed == answers
@@ -199,7 +214,8 @@ class StoreMachine(SessionRules):
         returned = [event for event in told if event.kind is EventKind.STORE_RETURNED]
         self.oracle.read(returned)
         before = {pool: self.oracle.standing(pool, now) for pool in self.oracle.pools}
-        self.oracle.read(told[len(returned) :])
+        judge = LineOracle(self.oracle, now, lines, batch, answers)
+        judge.read(told[len(returned) :])
         for answer in answers:
             if isinstance(answer, Lease):
                 self.oracle.told(answer, now)
@@ -207,12 +223,17 @@ class StoreMachine(SessionRules):
         for pool, was in before.items():
             after, most = self.oracle.standing(pool, now), self.oracle.pools[pool].policy.most
             assert after.in_use <= max(most, was.in_use), f"{pool}: {after} of {most} seats"
-            assert after.promised <= max(most, was.promised), f"{pool}: {after}, and was {was}"
+            if self.oracle.pools[pool].policy.count_by is CountBy.LEASE:
+                # Who joins a shared seat may change into which reservation it counts.
+                assert after.promised <= max(most, was.promised), f"{pool}: {after}, and was {was}"
+            touched = any(request.pool_id == pool for request in batch)
+            if touched and refusal(self.oracle.pools[pool], now) is None:
+                judge.offers(pool, self.line(pool)[0])
         last = {request.pool_id: i for i, request in enumerate(batch)}
         for i, (request, answer) in enumerate(zip(batch, answers, strict=True)):
             if isinstance(answer, Denied) and answer.reason is DenialReason.SEAT_LIMIT:
-                self._check_denial(answer)
-                if last[request.pool_id] == i:
+                self._check_denial(request, answer)
+                if last[request.pool_id] == i and answer.waiting == (answer.entry is not None):
                     feature = request.pool_id.removeprefix("lic_1:")
                     which = LeaseFilter(license_id="lic_1", feature=feature)
                     live, now = self.store.leases(which, limit=1_000)
@@ -221,7 +242,14 @@ class StoreMachine(SessionRules):
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)
         fields["tentative"] &= self.tentative
-        request = as_proved(Acquire(lease_id=self.new_id("lea"), session_id=session_id, **fields))
+        request = as_proved(
+            Acquire(
+                lease_id=self.new_id("lea"),
+                session_id=session_id,
+                priority=PRIORITY.get(fields["client_id"], 0),
+                **fields,
+            )
+        )
         if resume == "lost":
             return replace(request, resume=Resume(lease_id=self.new_id("lost"), fence=self.count))
         if resume != "no" and (lease := self._known(known)) is not None:
@@ -237,9 +265,13 @@ class StoreMachine(SessionRules):
             )
         return request
 
-    def _check_denial(self, denied: Denied) -> None:
-        """Nobody is denied while there is a seat that is not kept for others."""
-        assert denied.in_use + denied.reserved_free >= denied.limit + denied.overdraft
+    def _check_denial(self, request: Acquire, denied: Denied) -> None:
+        """Nobody is denied while there is a seat that is not kept for others, or theirs who wait."""
+        others = denied.waiting if denied.entry is None else denied.position - 1
+        kept = denied.reserved_free + others
+        assert denied.in_use + kept >= denied.limit + denied.overdraft
+        assert denied.waiting >= denied.position
+        assert (denied.entry is not None) is (request.wait and not denied.tentative)
         assert len(denied.evidence) >= min(20, denied.in_use)
         silences = [(lease.last_beat_at, lease.id) for lease in denied.evidence]
         assert silences == sorted(silences)
@@ -346,6 +378,7 @@ class StoreMachine(SessionRules):
         self.oracle.read(self.news())
         self.rows_are_equal()
         self.seats_are_counted()
+        self.lines_are_equal()
         self.sessions_are_listed()
 
     def rows_are_equal(self) -> None:
@@ -384,11 +417,12 @@ class OlderEvidence(StoreMachine):
         return answer
 
     def comparable_events(self, events: list[Event]) -> list[str]:
-        kept = ("reason", "limit", "inUse")
+        kept = {"reason", "limit", "inUse", "line", "position", "lineFull"}
+        proven = (EventKind.LEASE_DENIED, EventKind.LEASE_WAITING)
         return super().comparable_events(
             [
-                replace(each, data={name: each.data[name] for name in kept})
-                if each.kind is EventKind.LEASE_DENIED
+                replace(each, data={k: v for k, v in each.data.items() if k in kept})
+                if each.kind in proven
                 else each
                 for each in events
             ]

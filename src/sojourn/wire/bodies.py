@@ -155,6 +155,7 @@ class AcquireBody(Wire, frozen=True, kw_only=True):
     session_id: Name | None = None
     device: DeviceBody | None = None
     takeover: bool = False
+    wait: Seconds = 0  # for a seat, in the line; past the first 60, ask again
 
 
 class HeartbeatBody(Wire, frozen=True, kw_only=True):
@@ -360,6 +361,10 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     reason: str | None = None
     resumable: bool | None = None
     asked: dict[str, int] | None = None  # on their sockets, before this: `asked answered silent`
+    position: int | None = None  # in the line; the first is 1
+    waiting: int | None = None  # how many are in the line
+    estimate: float | None = None  # seconds until one's turn, by the pace of late
+    keep_place: float | None = None  # seconds within which to ask again
 
 
 def optional(value: T | UnsetType) -> T | None:

@@ -26,6 +26,7 @@ from sojourn.wire.bodies import (
     title,
 )
 from sojourn.wire.denials import ask_again, denial_problem
+from sojourn.wire.line import RETRY_AFTER, with_line
 from sojourn.wire.reply import SECURITY, Headers, Reply, encode
 
 log = get_logger(__name__)
@@ -115,11 +116,12 @@ def crash(fault: BaseException) -> Reply:
 
 def deny(denied: Denied, *, show_holders: bool) -> Reply:
     """Answer a refused acquire."""
-    document = denial_problem(denied, show_holders=show_holders)
+    document = with_line(denial_problem(denied, show_holders=show_holders), denied)
     if denied.reason is DenialReason.SEAT_LIMIT:
         asked = None if denied.asked is None else denied.asked.counts()
         document = msgspec.structs.replace(document, asked=asked)
-        return answer_problem(document, _retry(ask_again(denied)))
+        again = ask_again(denied) if denied.entry is None else RETRY_AFTER
+        return answer_problem(document, _retry(again))
     return answer_problem(document)
 
 

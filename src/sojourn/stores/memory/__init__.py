@@ -90,13 +90,14 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._give_grace(now)  # or a lease that is owed grace would be noted as expired
             silent = self._note_silent(which, now, limit)
             forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
-            cut = sessions = events = ips = answers = 0
+            cut = sessions = events = ips = answers = waiting = 0
             if which is None:
                 cut = self._end_behind(now, limit)
                 if cut < limit:  # what a cutoff has ended is told of before it is forgotten
                     sessions = self._forget_sessions(now - TOMBSTONE, limit)
                 events = self._forget_events(now - self._event_retention, limit)
                 answers = self._forget_answers(now - ANSWERS_KEPT, limit)
+                waiting = self._forget_waiting(now, limit)
                 if self._ip_retention is not None:
                     ips = self._forget_ips(now - self._ip_retention, limit)
             return Swept(
@@ -106,7 +107,7 @@ class MemoryStore(MemorySessions, MemorySeats):
                 sessions_removed=sessions,
                 events_removed=events,
                 ips_forgotten=ips,
-                more=limit in (silent, forgotten, cut, sessions, events, ips, answers),
+                more=limit in (silent, forgotten, cut, sessions, events, ips, answers, waiting),
             )
 
     def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
@@ -119,6 +120,7 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._pools.pop(pool_id, None)
                 self._fences.pop(pool_id, None)
                 self._leases.pop(pool_id, None)
+                self._lines.pop(pool_id, None)
                 self._full.pop(pool_id, None)
 
     def check(self) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from sojourn.lease import Lease, Usage
+from sojourn.lease import Lease, Usage, Waiting
 from sojourn.license import Pool, WhenFull
 from sojourn.room import Room, reservation_of
 from sojourn.seating import SeatCount, free_at
@@ -26,11 +26,13 @@ class PoolView:
         *,
         full: Fullness | None = None,
         full_from: int = FULL_FROM,
+        line: Iterable[Waiting] = (),
     ) -> None:
         self.pool = pool
         self.fence = fence
         self.now = now
         self._rows = rows
+        self._line = line
         self._full_from = full_from
         self._known_full = full if full is not None and full.holds(pool, now) else None
         self.found_full: Fullness | None = None  # worth keeping, if nothing is written
@@ -106,6 +108,9 @@ class PoolView:
         if known is not None and (len(known.silent) >= limit or len(known.silent) < SILENT_KEPT):
             return known.silent
         return heapq.nsmallest(limit, self._live, key=_last_beat)
+
+    def waiting(self) -> Sequence[Waiting]:
+        return [entry for entry in self._line if entry.live(self.now)]
 
     @property
     def _live(self) -> list[Lease]:

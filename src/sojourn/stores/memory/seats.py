@@ -24,10 +24,12 @@ from sojourn.lease import (
     Renewal,
     Shortening,
     Usage,
+    Waiting,
     beat_times,
 )
 from sojourn.license import Policy, Pool, split_pool_id
-from sojourn.seating import denial_event, end_event, refusal, seat
+from sojourn.seat_events import denial_event, end_event
+from sojourn.seating import refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
 from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
 from sojourn.stores.memory.pool import PoolView
@@ -49,6 +51,7 @@ class MemorySeats(MemoryRepeats):
         self._leases: dict[str, LeaseRows] = {}  # by pool
         self._full: dict[str, Fullness] = {}  # by pool, as long as it is
         self._places: dict[str, tuple[str, Holder]] = {}  # lease id: where its row is
+        self._lines: dict[str, dict[Holder, Waiting]] = {}  # who waits for a seat, by pool
         self._decided_at: dict[str, int] = {}  # when seats of a pool were last granted or denied
         self._last_pulse: int | None = None
 
@@ -132,6 +135,10 @@ class MemorySeats(MemoryRepeats):
             self._write(lease)
         if view.found_full is not None and not seating.writes:
             self._full[pool_id] = view.found_full
+        line = self._lines.setdefault(pool_id, {})
+        for entry in seating.left:
+            line.pop(entry.holder, None)
+        line.update({entry.holder: entry for entry in seating.entered})
         self._append(seating.events, now)
         return seating.answers
 
@@ -148,6 +155,7 @@ class MemorySeats(MemoryRepeats):
                 _leases={pool: rows.copy() for pool, rows in self._leases.items()},
                 _full=dict(self._full),
                 _places=dict(self._places),
+                _lines={pool: dict(line) for pool, line in self._lines.items()},
                 _decided_at=dict(self._decided_at),
             )
             return trial._acquire(requests, self.now())  # noqa: SLF001  # a copy of ourselves
@@ -257,8 +265,27 @@ class MemorySeats(MemoryRepeats):
 
     def _view(self, pool: Pool, now: int) -> PoolView:
         rows, full = self._leases[pool.id], self._full.get(pool.id)
+        line = self._lines.get(pool.id, {}).values()
         fence = self._fences[pool.id]
-        return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from)
+        return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from, line=line)
+
+    def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
+        with self._lock:
+            now = self._pool_now(pool_id, self.now())
+            line = self._lines.get(pool_id, {}).values()
+            found = sorted((x for x in line if x.live(now)), key=lambda entry: entry.order(now))
+            return found[: bounded(limit)], now
+
+    def _forget_waiting(self, now: int, limit: int) -> int:
+        dead = [
+            (pool, entry.holder)
+            for pool, line in self._lines.items()
+            for entry in line.values()
+            if not entry.live(now)
+        ][:limit]
+        for pool, holder in dead:
+            del self._lines[pool][holder]
+        return len(dead)
 
     def _pool_now(self, pool_id: str, now: int) -> int:
         """Never let a pool's time go back: a seat that was given away stays given away."""

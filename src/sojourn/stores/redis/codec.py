@@ -14,7 +14,7 @@ from sojourn.device import Device, new_device_data
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey
-from sojourn.lease import Acquire, EndReason, Lease, Origin
+from sojourn.lease import Acquire, EndReason, Lease, Origin, Waiting
 from sojourn.license import (
     POLICY,
     CountBy,
@@ -149,7 +149,23 @@ def request_row(request: Acquire) -> list[Any]:
         key_row(request.idempotency),
         request.tentative,
         request.member_of or None,
+        *(request.wait, request.priority),
     ]
+
+
+def waiting_of(row: Sequence[Any]) -> Waiting:
+    """Read an entry of a line as scripts answer it."""
+    return Waiting(
+        id=row[0],
+        pool_id=row[1],
+        user_id=row[2],
+        client_id=row[3],
+        priority=row[4],
+        since=row[5],
+        expires_at=row[6],
+        offer_until=row[7] or None,
+        reservation=row[8] or None,
+    )
 
 
 def _head_of(raw: bytes) -> tuple[int, ...]:

@@ -29,11 +29,12 @@ _BASE = ("base", "identity", "leases")
 _SEATS = (*_BASE, "grace")
 
 ACQUIRE = _script(
-    "acquire", *_SEATS, "fences", "counting", "room", "sessions", "repeats", "seating", "acquire"
+    "acquire",
+    *(*_SEATS, "fences", "counting", "room", "line", "sessions", "repeats", "seating", "acquire"),
 )
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")
-POOLS = _script("pools", *_SEATS, "counting", "room", "pools")
+POOLS = _script("pools", *_SEATS, "counting", "room", "line", "pools")
 LIST = _script("list", *_BASE, "list")
 VISITS = _script("visits", *_BASE, "sessions", "repeats", "visits")
 CREATE = _script("create", *_BASE, "sessions", "repeats", "create")

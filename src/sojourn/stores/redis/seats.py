@@ -21,6 +21,7 @@ from sojourn.lease import (
     Renew,
     Renewal,
     Usage,
+    Waiting,
 )
 from sojourn.license import Pool
 from sojourn.store import LIST_MAX, Action, Outage, bounded
@@ -33,6 +34,7 @@ from sojourn.stores.redis.codec import (
     request_row,
     to_json,
     unpack,
+    waiting_of,
 )
 from sojourn.stores.redis.connection import Connection, Verbs
 
@@ -177,6 +179,11 @@ class SeatVerbs(Verbs):
             for pool_id, said in zip(pool_ids, found, strict=True)
         ]
 
+    def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
+        now, packed = self._db.run(scripts.POOLS, ["waiting", [pool_id]])
+        found = [waiting_of(row) for row in unpack(packed)]
+        return found[: bounded(limit)], int(now)
+
     def pulse(self) -> Outage | None:
         _, shift, *outage = self._db.run(
             scripts.POOLS, ["pulse", []], now_in=lambda said: int(said[0])
@@ -197,8 +204,9 @@ def _answer(said: Sequence[Any], rows: Sequence[Lease], now: int) -> Lease | Den
 
 def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
     reason, at, limit, in_use, suspect, retry_after, mine, evidence, *more = said
-    # Fewer: an answer of before.
+    # Fewer: an answer of before, or one that was kept.
     tentative, overdraft, reserved, reserved_free = [*more, 0, 0, 0, 0][:4]
+    waiting, position, full, entry = more[4:] or (0, 0, False, None)
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -212,6 +220,10 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         overdraft=overdraft,
         reserved=reserved,
         reserved_free=reserved_free,
+        waiting=waiting,
+        position=position,
+        line_full=full,
+        entry=waiting_of(entry) if entry else None,
     )
 
 

@@ -19,16 +19,19 @@ from msgspec.structs import replace
 
 from sojourn.event import Event
 from sojourn.idempotency import Repeated
-from sojourn.lease import Acquire, DenialReason, Denied, Lease
+from sojourn.lease import Acquire, DenialReason, Denied, Lease, Waiting
 from sojourn.license import Pool
-from sojourn.seating import denial_event, seat
-from sojourn.stores.sql import cutoffs, events, outages
+from sojourn.seat_events import denial_event
+from sojourn.seating import seat
+from sojourn.stores.sql import cutoffs, events, lines, outages
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
 
-LOCK_POOLS = "SELECT id, fence, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
+LOCK_POOLS = (
+    "SELECT id, fence, line_until, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
+)
 
 # Now is read once the locks are held. Every row carries it, so that one statement tells all.
 HOLDERS = """
@@ -87,7 +90,7 @@ class _Locked(Struct):
 
     now: int
     pulse: int | None
-    pools: dict[str, tuple[Pool, int]]  # with the fence
+    pools: dict[str, tuple[Pool, int, int]]  # with the fence, and until when somebody may wait
     rows: dict[str, dict[tuple[str, str], Lease]]  # by pool, by holder
 
 
@@ -100,6 +103,9 @@ class _Decided(Struct, kw_only=True):
     happened: list[Event]
     raised: dict[int, list[str]]  # by how much: the fences of which pools
     counted: dict[str, Certificate]  # by pool
+    left: list[Waiting]
+    entered: list[Waiting]
+    lines: dict[str, int]  # by pool: until when somebody may wait, as its row says
 
 
 class AcquireVerbs(Verbs):
@@ -145,6 +151,7 @@ def _acquire(
 ) -> _Decided:
     decided = _decide(tx, certificates, requests, max_pause)
     write_leases(tx, decided.writes)
+    lines.write(tx, decided.left, decided.entered, decided.lines)
     for by, ids in decided.raised.items():
         tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
     events.append(tx, decided.happened, decided.now)
@@ -170,6 +177,8 @@ def _decide(
     writes: list[Lease] = []
     raised: dict[int, list[str]] = {}
     counted: dict[str, Certificate] = {}
+    left: list[Waiting] = []
+    entered: list[Waiting] = []
     for pool_id, indexes in by_pool.items():
         batch = [requests[i] for i in indexes]
         if pool_id not in locked.pools:
@@ -178,9 +187,11 @@ def _decide(
                 answers[i] = denied
             happened += [denial_event(request, denied) for request in batch]
             continue
-        pool, fence = locked.pools[pool_id]
+        pool, fence, until = locked.pools[pool_id]
         rows = locked.rows.get(pool_id, {})
-        view = PoolView(tx, certificates, pool, fence=fence, rows=rows, now=locked.now)
+        view = PoolView(
+            tx, certificates, pool, fence=fence, rows=rows, now=locked.now, line_until=until
+        )
         seating = seat(view, batch, gone=gone)
         if view.certificate is not None:
             counted[pool_id] = view.certificate
@@ -188,6 +199,8 @@ def _decide(
             answers[i] = answer
         writes += seating.writes
         happened += seating.events
+        left += seating.left
+        entered += seating.entered
         if seating.fence != fence:
             raised.setdefault(seating.fence - fence, []).append(pool_id)
     return _Decided(
@@ -197,6 +210,9 @@ def _decide(
         happened=happened,
         raised=raised,
         counted=counted,
+        left=left,
+        entered=entered,
+        lines={pool_id: until for pool_id, (_, _, until) in locked.pools.items()},
     )
 
 
@@ -205,9 +221,9 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
     ids = sorted({request.pool_id for request in requests})
     pools = {}
     for row in tx.rows(LOCK_POOLS, {"ids": keys(ids)}):
-        pool = pool_of(row[2:])
+        pool = pool_of(row[3:])
         if pool is not None:
-            pools[row[0]] = (pool, row[1])
+            pools[row[0]] = (pool, row[1], row[2])
     holders = {(r.pool_id, r.user_id, r.client_id) for r in requests}
     found = tx.rows(HOLDERS, {"now": tx.instant, "holders": tx.dialect.holders(holders)})
     leases: dict[str, dict[tuple[str, str], Lease]] = {}

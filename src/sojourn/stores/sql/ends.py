@@ -10,7 +10,7 @@ from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.idempotency import IdempotencyKey, Repeated
 from sojourn.lease import EndReason
-from sojourn.seating import end_event
+from sojourn.seat_events import end_event
 from sojourn.session import check_ending
 from sojourn.signing_in import cut_of, has_cut
 from sojourn.stores.sql import cutoffs, events

@@ -14,14 +14,15 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from sojourn.idempotency import ANSWERS_KEPT
 from sojourn.lease import EndReason, LeaseFilter
-from sojourn.seating import end_event
+from sojourn.seat_events import end_event
 from sojourn.session import TOMBSTONE, without_ips
 from sojourn.store import Swept, bounded
-from sojourn.stores.sql import cutoffs, ends, events, outages
+from sojourn.stores.sql import cutoffs, ends, events, lines, outages
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.rows import SESSION, device_to_json, lease_of, session_of
 from sojourn.stores.sql.schema import events as event_table
 from sojourn.stores.sql.schema import leases, pools, requests, session_users, sessions
+from sojourn.stores.sql.schema import waiting as entries
 from sojourn.stores.sql.seats import lock_pools_of, matching
 
 CHUNK = 250
@@ -68,7 +69,7 @@ def sweep(
     forgotten = _in_chunks(
         db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
     )
-    cut = gone = old = ips = answers = 0
+    cut = gone = old = ips = answers = waiting = 0
     if which is None:
         cut = _in_chunks(
             db,
@@ -80,6 +81,7 @@ def sweep(
             gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)
         answers = _forget_answers(db, now - ANSWERS_KEPT, limit)
+        waiting = lines.forget(db, now, limit)
         if ip_retention is not None:
             ips = _in_chunks(
                 db, _with_ip(now - ip_retention), limit, _forget_ips(now - ip_retention)
@@ -91,7 +93,7 @@ def sweep(
         sessions_removed=gone,
         events_removed=old,
         ips_forgotten=ips,
-        more=limit in (silent, forgotten, cut, gone, old, ips, answers),
+        more=limit in (silent, forgotten, cut, gone, old, ips, answers, waiting),
     )
 
 
@@ -246,5 +248,6 @@ def forget_canary(
         tx.core(delete(sessions).where(*mine))
         tx.core(delete(pools).where(pools.c.id.in_(pool_ids)))
         tx.core(delete(leases).where(leases.c.pool_id.in_(pool_ids)))
+        tx.core(delete(entries).where(entries.c.pool_id.in_(pool_ids)))
 
     db.transaction(work)

@@ -11,11 +11,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.lease import Lease
+from sojourn.lease import Lease, Waiting
 from sojourn.license import CountBy, Policy, Pool, WhenFull
 from sojourn.room import reservation_of
 from sojourn.seating import SeatCount
-from sojourn.stores.sql import fullness
+from sojourn.stores.sql import fullness, lines
 from sojourn.stores.sql.database import Rows, Tx
 from sojourn.stores.sql.fullness import Fullness
 from sojourn.stores.sql.rows import lease_of
@@ -167,6 +167,7 @@ class PoolView:
         fence: int,
         rows: dict[Holder, Lease],
         now: int,
+        line_until: int = 0,
     ) -> None:
         self.pool = pool
         self.fence = fence
@@ -174,6 +175,7 @@ class PoolView:
         self._tx = tx
         self._certificates = certificates
         self._rows = rows
+        self._line_until = line_until
         policy = pool.policy
         self._times = {
             "pool": pool.id,
@@ -335,6 +337,9 @@ class PoolView:
 
     def members(self) -> list[Lease]:
         return members_of(self._tx, self.pool, self.now)
+
+    def waiting(self) -> Sequence[Waiting]:
+        return lines.live(self._tx, self.pool.id, self.now) if self._line_until > self.now else ()
 
     def _read(self, template: str, **params: Any) -> Rows:
         return self._tx.rows(template, self._times | params)

@@ -104,6 +104,8 @@ pools = Table(
     Column("valid_from", INSTANT),
     Column("valid_until", INSTANT),
     Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    # Until when somebody may stand in its line: later, no acquire looks for them.
+    Column("line_until", INSTANT, nullable=False, server_default=text("0")),
     **IN_MYSQL,
     **HOT,
 )
@@ -141,6 +143,23 @@ leases = Table(
     ),
     Index("sojourn_leases_user_id", "user_id"),
     Index("sojourn_leases_session", "session_id"),
+    **IN_MYSQL,
+    **HOT,
+)
+
+waiting = Table(
+    "sojourn_waiting",
+    metadata,
+    Column("pool_id", Key(200), nullable=False),
+    Column("user_id", Key(256), nullable=False),
+    Column("client_id", Key(256), nullable=False),
+    Column("id", Key(128), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("since", INSTANT, nullable=False),
+    Column("expires_at", INSTANT, nullable=False),
+    Column("offer_until", INSTANT),
+    Column("reservation", Key(64)),
+    PrimaryKeyConstraint("pool_id", "client_id", "user_id", name="sojourn_waiting_pkey"),
     **IN_MYSQL,
     **HOT,
 )

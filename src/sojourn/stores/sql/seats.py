@@ -14,7 +14,7 @@ from sojourn.event import OWN_LICENSES, Event, EventKind
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.room import Room
-from sojourn.seating import end_event
+from sojourn.seat_events import end_event
 from sojourn.store import LIST_MAX, Action, bounded
 from sojourn.stores.sql import events, shortening
 from sojourn.stores.sql.database import Tx, Verbs

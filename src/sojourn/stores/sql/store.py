@@ -16,6 +16,7 @@ from sojourn.stores.sql.doctor.examiner import quick
 from sojourn.stores.sql.doubts import DoubtVerbs
 from sojourn.stores.sql.ends import EndVerb
 from sojourn.stores.sql.events import EventVerbs
+from sojourn.stores.sql.lines import LineVerb
 from sojourn.stores.sql.pools import Certificates
 from sojourn.stores.sql.renewals import RenewVerb
 from sojourn.stores.sql.requests import RequestVerbs
@@ -31,6 +32,7 @@ class SqlStore(
     CutOffVerb,
     SeatVerbs,
     AcquireVerbs,
+    LineVerb,
     RenewVerb,
     DoubtVerbs,
     EventVerbs,

@@ -27,6 +27,7 @@ NOUNS = (
     "denials",
     "doubts",
     "leases",
+    "lines",
     "pools",
     "policies",
     "rooms",
@@ -72,6 +73,7 @@ from sojourn.testing.contract.freezes import (  # noqa: E402  # after the above
 )
 from sojourn.testing.contract.jumps import JumpMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.leases import LeaseMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.lines import LineMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.losses import StoreLosses  # noqa: E402  # after the above
 from sojourn.testing.contract.people import PeopleMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.policies import PolicyMeaning  # noqa: E402  # after the above
@@ -102,6 +104,7 @@ class StoreMeaning(
     DenialMeaning,
     DoubtMeaning,
     LeaseMeaning,
+    LineMeaning,
     PoolMeaning,
     PolicyMeaning,
     RoomMeaning,

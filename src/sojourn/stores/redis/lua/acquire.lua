@@ -28,7 +28,7 @@ for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
     resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil,
-    tentative = q[11], member_of = q[12] or nil}
+    tentative = q[11], member_of = q[12] or nil, wait = q[13], priority = q[14]}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool
@@ -74,7 +74,7 @@ end
 local function keep(r, said, what)
   if said == 1 then
     keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
-  elseif what.reason ~= 'feature_unknown' and not what.tentative then -- may be another in a moment
+  elseif what.reason ~= 'feature_unknown' and not what.tentative and not what.entry then -- may be another in a moment
     keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
       what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free)
   end
@@ -95,8 +95,13 @@ local function tell_all(p, D)
       tell_end(p, e[2], e[3], e[4], D.now)
     elseif e[1] == 'grant' then
       local lease = e[2]
-      tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil,
-        {fence = lease.fence, overage = lease.overage or nil, overdraft = lease.overdraft or nil})
+      local said = {fence = lease.fence, waited = e[3], overage = lease.overage or nil,
+        overdraft = lease.overdraft or nil}
+      tell(D.now, ORIGIN_EVENTS[lease.origin], p.id, lease.id, lease.user, lease.client, nil, said)
+    elseif e[1] == 'offered' then
+      local entry = e[2]
+      tell(D.now, 'lease.offered', p.id, entry.id, entry.user, entry.client, nil,
+        {waited = math.max(0, D.now - entry.since), offerFor = line.OFFER_FOR})
     else
       local r, denied = e[2], e[3]
       local said = {
@@ -107,7 +112,11 @@ local function tell_all(p, D)
       if denied.reserved > 0 then
         said.reserved, said.reservedFree = denied.reserved, denied.reserved_free
       end
-      tell(D.now, 'lease.denied', p.id, nil, r.user, r.client, nil, said)
+      if denied.waiting > 0 then said.line = denied.waiting end
+      if denied.entry then said.position = denied.position end
+      if denied.full then said.lineFull = true end
+      tell(D.now, denied.entry and 'lease.waiting' or DENIED, p.id, denied.entry and denied.entry.id,
+        r.user, r.client, nil, said)
     end
   end
 end
@@ -131,6 +140,7 @@ local function commit(p, D)
     call('HDEL', p.J, back)
   end
   if p.def then fences.write(p, D.fence, 't', D.now) end
+  line.commit(D.line)
   tell_all(p, D)
 end
 
@@ -141,6 +151,7 @@ for _, id in ipairs(order) do
     D.in_doubt, D.strict, D.doubted_until = true, strict, doubted_until
     D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
   end
+  line.begin(D)
   for _, r in ipairs(by_pool[id]) do
     local kept = r.once and first_answer(r.once)
     if kept ~= nil and r.once then
@@ -153,12 +164,16 @@ for _, id in ipairs(order) do
       else
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
           what.retry, placed(what.mine), placed(what.evidence), what.tentative or false, what.overdraft,
-          what.reserved, what.reserved_free}
+          what.reserved, what.reserved_free, what.waiting, what.position, what.full,
+          what.entry and line.shown(p, what.entry) or false}
       end
       if r.once then keep(r, said[1], what) end
     end
   end
-  if not dry then commit(p, D) end
+  if not dry then
+    line.offer_seats(D)
+    commit(p, D)
+  end
 end
 flush()
 if not dry then tick() end

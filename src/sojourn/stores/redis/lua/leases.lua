@@ -1,7 +1,8 @@
 -- Pools and their leases. Of a pool <p>:
 --   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: how many small
 --                 hashes each of l, t and h is spread over; g s u: the widest gap and span of a lease
---                 that is not as the policy has it, until when; e b: see fences.lua
+--                 that is not as the policy has it, until when; e b: see fences.lua;
+--                 w: see line.lua, as w:<p>
 --   l:<p>:<n>     small hashes: lease id -> row, of leases that have not ended
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
 --   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
@@ -49,11 +50,12 @@ end
 local function pool_of(id)
   local p = pools[id]
   if p then return p end
-  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b')
+  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b', 'w')
   p = {
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
-    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id,
+    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id, W = BASE .. 'w:' .. id,
+    line_until = tonumber(r[10] or 0),
     written_fence = tonumber(r[2] or 0), raised = tonumber(r[8] or 0), lost_ranges = r[9],
     buckets = tonumber(r[4] or 1),
     gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),

@@ -1,4 +1,4 @@
--- Store.define, pools, usage and pulse; and what a store says of its clock.
+-- Store.define, pools, usage, waiting and pulse; and what a store says of its clock.
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 local verbs = {}
@@ -83,6 +83,12 @@ function verbs.usage()
     end
   end
   return found
+end
+
+-- Asked: pool.
+function verbs.waiting()
+  local p = pool_of(ASKED[1])
+  return {p.now, cmsgpack.pack(line.list(p))}
 end
 
 function verbs.pulse()

@@ -140,6 +140,21 @@ local function choose(p, S, place, victims, suspect, overdraft)
   return ended
 end
 
+-- One to try with, of which only the counts may change.
+function room.copy(R)
+  return {p = R.p, in_use = R.in_use, used = copied(R.used), seats = R.seats}
+end
+
+function room.take(R, place)
+  R.in_use = R.in_use + 1
+  if place then R.used[place] = R.used[place] + 1 end
+end
+
+function room.give_up(R, place)
+  R.in_use = R.in_use - 1
+  if place then R.used[place] = R.used[place] - 1 end
+end
+
 function room.to_end(R, place, victims)
   local S = {in_use = R.in_use, used = copied(R.used)}
   local ended = choose(R.p, S, place, victims, true, false)

@@ -30,7 +30,7 @@ function decide(p, requests)
   local D = {
     p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
     restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
-    back = {},
+    back = {}, refused = refusal(p),
   }
   for _, r in ipairs(requests) do
     local h = holder(r.user, r.client)
@@ -66,6 +66,15 @@ local function room_of(D)
   return D.room
 end
 
+-- Read the line, once it is known how many seats are kept.
+function line.begin(D)
+  D.line = line.open(D.p)
+  if D.line.size > 0 and not D.refused then
+    D.surely_room = false
+    room_of(D) -- as it is before this batch changes anything
+  end
+end
+
 local function current(D, rows)
   local by_holder, found = {}, {}
   for _, row in ipairs(rows) do by_holder[holder(row.user, row.client)] = row end
@@ -96,7 +105,7 @@ end
 local function victims(D)
   if not D.victims then
     local over = math.max(0, room_of(D).in_use - D.p.capacity)
-    D.victims = reclaimable(D.p, D.count + over + room.reserved(D.p))
+    D.victims = reclaimable(D.p, D.count + D.line.size + over + room.reserved(D.p))
   end
   local left = {}
   for _, rows in ipairs(D.victims) do
@@ -137,29 +146,92 @@ local function victim(D, rows)
   }
 end
 
-local function displace(D, r, place)
-  local p, R = D.p, room_of(D)
+local function end_some(D, found, place, R)
+  local seats = {}
+  for i, rows in ipairs(found) do seats[i] = victim(D, rows) end
+  if #seats == 0 then return end
+  for _, i in ipairs(room.to_end(R, place, seats)) do
+    end_seat(D, found[i], EVICTED)
+    if R ~= D.room then room.give_up(R, seats[i].reservation) end
+  end
+end
+
+local function suspects(D, found)
+  local left = {}
+  for _, rows in ipairs(found) do
+    if victim(D, rows).suspect then left[#left + 1] = rows end
+  end
+  return left
+end
+
+local function reclaim(D, place, R)
+  if D.p.when_full ~= DENY then end_some(D, suspects(D, victims(D)), place, R) end
+  return room.free(R, place, true) > 0
+end
+
+local function displace(D, r, place, R, short)
+  local p = D.p
   if p.when_full ~= DENY then
-    local found, seats = victims(D), {}
-    for i, rows in ipairs(found) do seats[i] = victim(D, rows) end
-    for _, i in ipairs(room.to_end(R, place, seats)) do end_seat(D, found[i], EVICTED) end
+    local found = victims(D)
+    end_some(D, short and suspects(D, found) or found, place, R)
   end
   if r.takeover and p.count_by == BY_LEASE and room.free(R, place, true) <= 0 then
     for _, row in ipairs(own(D, r)) do
       if room.moves(R, place, victim(D, {row}).reservation) then
         end_seat(D, {row}, MOVED)
-        break
+        return true
       end
     end
   end
   return room.free(R, place, true) > 0
 end
 
-local function shares(D, key, requests)
+local function shares(D, key)
   if D.p.count_by == BY_LEASE then return false end
   if D.taken[key] then return true end
   grouped(D.p)
   return D.p.by_key[key] ~= nil and not D.emptied[key]
+end
+
+local function place_named(p, name)
+  for place, each in ipairs(p.reservations) do
+    if each[1] == name then return place end
+  end
+  return nil
+end
+
+-- Return the room that these entries of the line leave, the holders of those for whom there is a seat, and
+-- whether there is none for one.
+local function claims_of(D, entries, but)
+  local R, keys, claims, any, short = room_of(D), {}, {}, false, false
+  if but then keys[but] = true end
+  for _, entry in ipairs(entries) do
+    if not any and not short then R = room.copy(R) end
+    local key = key_of(D.p, entry.user, entry.client)
+    if not keys[key] and not shares(D, key) then
+      local place = entry.reservation and place_named(D.p, entry.reservation)
+      if room.free(R, place, true) <= 0 and not reclaim(D, place, R) then
+        short = true
+        if #D.p.reservations == 0 then break end
+      else
+        keys[key], any = true, true
+        claims[holder(entry.user, entry.client)] = true
+        room.take(R, place)
+      end
+    end
+  end
+  return R, claims, short
+end
+
+-- Hold what is free for the first who wait.
+function line.offer_seats(D)
+  if D.line.size == 0 or D.refused then return end
+  local claims = {}
+  if not D.strict then
+    local _
+    _, claims = claims_of(D, line.claiming(D.line))
+  end
+  for _, entry in ipairs(line.offer(D.line, claims)) do event(D, 'offered', entry) end
 end
 
 -- Does the token speak of a lease that we may have forgotten? Not of one that is here, or whose fence we
@@ -182,7 +254,7 @@ local function come_back(D, r, key)
   return true
 end
 
-local function find_seat(D, r, lost)
+local function find_seat(D, r, row, lost)
   local key = key_of(D.p, r.user, r.client)
   D.overdrawn = nil
   if shares(D, key) then
@@ -196,9 +268,13 @@ local function find_seat(D, r, lost)
     D.surely_room = live_count(D.p) + D.kept + wanted <= D.p.capacity
   end
   if not D.surely_room then
-    local place, R = room.reservation_of(D.p, r), room_of(D)
-    if room.free(R, place) <= 0 and not displace(D, r, place) then return false end
-    D.overdrawn = room.overdraws(R, place) or nil
+    local place, ahead = room.reservation_of(D.p, r), {}
+    if not (r.resume_id or (row and resumable(D.p, row))) then
+      ahead = line.before(D.line, holder(r.user, r.client), r)
+    end
+    local R, _, short = claims_of(D, ahead, key)
+    if room.free(R, place) <= 0 and not displace(D, r, place, R, short) then return false end
+    D.overdrawn = room.overdraws(room_of(D), place) or nil
   end
   if D.room then D.room.in_use = D.room.in_use + 1 end
   D.taken[key], D.emptied[key] = true, nil
@@ -219,7 +295,8 @@ local function grant(D, r, row, origin)
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
   lease.overage, D.over = D.over, nil
   write(D, lease)
-  event(D, 'grant', lease)
+  local entry = line.leave(D.line, holder(r.user, r.client))
+  event(D, 'grant', lease, entry and math.max(0, D.now - entry.since))
   return {1, lease}
 end
 
@@ -250,21 +327,32 @@ end
 
 local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
-    retry = 0, mine = {}, evidence = {}, overdraft = 0, reserved = 0, reserved_free = 0}
-  if reason == 'seat_limit' then
-    local R = room_of(D)
+    retry = 0, mine = {}, evidence = {}, overdraft = 0, reserved = 0, reserved_free = 0,
+    tentative = false, waiting = 0, position = 0, full = false}
+  local h, news = holder(r.user, r.client), true
+  if reason ~= 'seat_limit' then
+    if D.p.def then line.leave(D.line, h) end
+  else
+    local R, place = room_of(D), room.reservation_of(D.p, r)
     denied.used = R.in_use - D.kept
     denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
-    denied.reserved_free = room.kept_from(R, room.reservation_of(D.p, r))
+    denied.reserved_free = room.kept_from(R, place)
     denied.suspect = math.max(0, D.suspect - D.restored)
+    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
+    news = not denied.tentative
+    local waits = r.wait and not denied.tentative
+    if waits then
+      denied.entry, news = line.enter(D.line, h, r, place and D.p.reservations[place][1])
+    end
     denied.retry = next_free_in(D)
     if D.in_doubt then denied.retry = D.doubted_until - D.now end
     denied.mine = first_of(own(D, r), EVIDENCE_MAX)
     denied.evidence = evidence(D)
-    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
-    if denied.tentative then return {0, denied} end
+    denied.waiting = D.line.size
+    if denied.entry then denied.position = line.position(D.line, denied.entry) end
+    denied.full = waits and not denied.entry
   end
-  event(D, 'denied', r, denied)
+  if news then event(D, 'denied', r, denied) end -- whose place was kept, was recorded at its beginning
   return {0, denied}
 end
 
@@ -278,7 +366,7 @@ local function superseded(D, r, row)
 end
 
 function answer(D, r)
-  local reason = refusal(D.p)
+  local reason = D.refused
   local row = D.rows[holder(r.user, r.client)] or nil
   if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
   if not reason and superseded(D, r, row) then reason = 'lease_ended' end
@@ -288,7 +376,7 @@ function answer(D, r)
     return grant(D, r, row, TAKEN_OVER)
   end
   local lost = forgotten(D, r, row)
-  if not find_seat(D, r, lost) then return deny(D, r, 'seat_limit') end
+  if not find_seat(D, r, row, lost) then return deny(D, r, 'seat_limit') end
   if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
   if row and resumable(D.p, row) and not (lost and row.id ~= r.resume_id) then return grant(D, r, row, RESUMED) end
   return grant(D, r, nil, GRANTED)

@@ -9,7 +9,7 @@ from sojourn.stores.sql.migrations import ensure
 from sojourn.stores.sql.schema import IN_MYSQL, INSTANT, JSON, Key
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,253 @@
+"""Who waits for a seat in this process: long polls that hold no thread.
+
+A request that is to wait asks the store, which puts it into the pool's line (`line`). While it waits it is
+parked here, and asks again
+- at once, when this process has freed a seat of its pool and it is the first that is parked here;
+- every `POLL` seconds, if it is the first: another process may have freed one;
+- every `REFRESH` seconds, whoever it is: its entry lives for `line.WAITING_FOR`.
+The store alone decides whose turn it is. When the poll is over, the entry lives on for `WAITING_FOR`: who
+comes back by then keeps its place. Who hangs up does not ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from sojourn.clock import SECOND
+from sojourn.errors import Overloaded, StoreUnavailable
+from sojourn.lease import Denied, Waiting
+from sojourn.line import Pace
+from sojourn.service.caller import Caller
+from sojourn.service.origins import Shared, bare
+
+HOLD_MAX = 60.0
+"""Seconds for which one request waits at most; who wants to wait for longer asks again."""
+WAITERS_MAX = 10_000
+"""Requests parked in one process. Who comes then is told its place at once, and may ask again."""
+POLL = 0.5
+"""Seconds between two times that the first of a pool asks."""
+REFRESH = 5.0
+"""Seconds between two times that each one asks; well below `line.WAITING_FOR`."""
+WIDTH_MAX = 64
+"""How many ask at once while seats come free: one after a refusal, twice as many after each grant."""
+BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
+"""Of the histogram of how long those who were served had waited, in seconds."""
+
+
+class Asking(Protocol):
+    """Submits a request to the store, as `batcher.Batcher` does."""
+
+    def submit(
+        self, verb: str, request: Any, caller: Caller | None = None
+    ) -> asyncio.Future[Any]: ...
+
+
+class Waiter:
+    """One parked request."""
+
+    __slots__ = ("again", "asked_at", "entry", "position", "turn")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Event()  # set: it asks, or is about to
+        self.again = False  # a seat has come free while it was asking
+        self.entry: Waiting | None = None
+        self.position = 0
+        self.asked_at = 0.0
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        assert self.entry is not None  # it is parked
+        return self.entry.order(0)
+
+
+class PoolLine:
+    """Those of one pool who are parked here."""
+
+    def __init__(self) -> None:
+        self.waiters: dict[Waiter, None] = {}
+        self.pace = Pace()
+        self.width = 1
+        self.timer: asyncio.TimerHandle | None = None
+
+    def first(self, count: int) -> list[Waiter]:
+        """List those whose turn it is next. Who asks for the first time has no place yet."""
+        placed = (each for each in self.waiters if each.entry is not None)
+        return heapq.nsmallest(count, placed, key=lambda each: each.order)
+
+
+class WaitingRoom:
+    """All who wait in this process. Everything but `freed` is for the event loop's thread alone."""
+
+    def __init__(self, batcher: Asking) -> None:
+        self._batcher = batcher
+        self._pools: dict[str, PoolLine] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self.length = 0  # parked now
+        self.served = 0
+        self.unserved = 0  # were told to come back, or refused for another reason
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0  # that all who were served had waited
+
+    async def wait(
+        self,
+        call: Any,
+        answer: Any,
+        *,
+        seconds: float,
+        caller: Caller | None = None,
+        within: Callable[[asyncio.Future[Any]], Awaitable[Any]],
+    ) -> Any:
+        """Wait for the seat that was refused with a place in the line: at most so long, and `HOLD_MAX`.
+
+        `within` awaits an answer of the store, and bounds how long that may take. Returns as the verb
+        does; a denial tells the place by then. Raises Abandoned when the caller has hung up.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = began + min(seconds, HOLD_MAX)
+        pool_id = bare(answer).entry.pool_id
+        latest: Any = answer
+        with self._parked(pool_id) as (line, waiter):
+            self._note(line, waiter, bare(latest))
+            while waiter is not None and not self._is_closed() and loop.time() < until:
+                await self._turn(pool_id, line, waiter, until)
+                if self._is_closed():
+                    break
+                try:
+                    latest = await within(self._batcher.submit("acquire", call, caller))
+                except (StoreUnavailable, Overloaded):
+                    if loop.time() >= until:
+                        raise
+                    waiter.turn.clear()
+                    waiter.asked_at = loop.time()  # or it would ask again with the next tick
+                    continue
+                if not waits(latest):
+                    break
+                self._note(line, waiter, bare(latest))
+            estimated = line.pace.estimate
+        told = bare(latest)
+        self._count(told, loop.time() - began)
+        if not isinstance(told, Denied):
+            self._more(pool_id)
+        if not waits(latest):
+            return latest
+        told = replace(told, estimate=estimated(told.position))
+        return replace(latest, outcome=told) if isinstance(latest, Shared) else told
+
+    def freed(self, pool_ids: Collection[str] | None = None) -> None:
+        """Say that seats of these pools, or of any, may be free now. Safe from every thread."""
+        loop = self._loop
+        if loop is None or not self._pools:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+            for pool_id in list(self._pools) if pool_ids is None else pool_ids:
+                if pool_id in self._pools:
+                    loop.call_soon_threadsafe(self._wake_first, pool_id)
+
+    def close(self) -> None:
+        """Send everybody away with what they were told last: the server stops, and another one has
+        their place."""
+        self._closed = True
+        for line in self._pools.values():
+            for waiter in line.waiters:
+                waiter.turn.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether everybody was sent away."""
+        return self._closed
+
+    def _is_closed(self) -> bool:
+        return self._closed  # asked anew after each wait
+
+    @contextlib.contextmanager
+    def _parked(self, pool_id: str) -> Iterator[tuple[PoolLine, Waiter | None]]:
+        """Park a request; None where there is no room."""
+        line = self._pools.setdefault(pool_id, PoolLine())
+        waiter = None
+        if self.length < WAITERS_MAX:
+            waiter = Waiter()
+            line.waiters[waiter] = None
+            self.length += 1
+        try:
+            yield line, waiter
+        finally:
+            if waiter is not None:
+                del line.waiters[waiter]
+                self.length -= 1
+            if not line.waiters:
+                if line.timer is not None:
+                    line.timer.cancel()
+                self._pools.pop(pool_id, None)
+
+    def _note(self, line: PoolLine, waiter: Waiter | None, answer: Denied) -> None:
+        """Learn from a refusal where in the line a waiter stands."""
+        assert self._loop is not None  # set by `acquire`
+        if waiter is None:
+            return
+        now = self._loop.time()
+        if waiter.entry is not None:
+            elapsed = round((now - waiter.asked_at) * SECOND)
+            line.pace.note(waiter.position - answer.position, elapsed)
+            line.width = 1
+        waiter.entry, waiter.position, waiter.asked_at = answer.entry, answer.position, now
+        if not waiter.again:
+            waiter.turn.clear()
+        waiter.again = False
+
+    async def _turn(self, pool_id: str, line: PoolLine, waiter: Waiter, until: float) -> None:
+        """Wait until it is time to ask again."""
+        assert self._loop is not None  # set by `acquire`
+        if line.timer is None:
+            line.timer = self._loop.call_later(POLL, self._tick, pool_id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await waiter.turn.wait()
+        waiter.turn.set()  # it asks now, if because its time is over
+
+    def _tick(self, pool_id: str) -> None:
+        """Let the first ask, and everybody whose entry needs it."""
+        line = self._pools.get(pool_id)
+        if line is None or self._loop is None:
+            return
+        line.timer = self._loop.call_later(POLL, self._tick, pool_id)
+        late = self._loop.time() - REFRESH
+        due = [each for each in line.waiters if each.entry is not None and each.asked_at <= late]
+        for waiter in line.first(1) + due:
+            waiter.turn.set()
+
+    def _wake_first(self, pool_id: str) -> None:
+        line = self._pools.get(pool_id)
+        if line is not None:
+            for waiter in line.first(line.width):
+                waiter.again = waiter.turn.is_set()
+                waiter.turn.set()
+
+    def _more(self, pool_id: str) -> None:
+        """Somebody was served: there may be more seats."""
+        line = self._pools.get(pool_id)
+        if line is not None:
+            line.width = min(2 * line.width, WIDTH_MAX)
+            self._wake_first(pool_id)
+
+    def _count(self, answer: Any, waited: float) -> None:
+        if isinstance(answer, Denied | BaseException):
+            self.unserved += 1
+            return
+        self.served += 1
+        self.buckets[bisect_left(BOUNDS, waited)] += 1
+        self.seconds += waited
+
+
+def waits(answer: Any) -> bool:
+    """Tell whether an answer is a place in the line."""
+    told = bare(answer)
+    return isinstance(told, Denied) and told.entry is not None
