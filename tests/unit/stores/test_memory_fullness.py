@@ -9,7 +9,7 @@ import pytest
 
 from sojourn.clock import MINUTE, SECOND, ManualClock
 from sojourn.lease import Lease, LeaseFilter
-from sojourn.license import CountBy, WhenFull
+from sojourn.license import CountBy, Reservation, WhenFull
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.memory.rows import LeaseRows
@@ -182,6 +182,18 @@ def test_a_shorter_policy_ends_it(store: Store, clock: ManualClock) -> None:
     store.define([pool(2, heartbeat_interval=50, lost_after=100, linger=0)])
     store.define([pool(2, heartbeat_interval=50, lost_after=MINUTE)])
     take(store, "bob")
+
+
+def test_a_pool_is_full_when_nobody_gets_a_seat(store: Store) -> None:
+    """Not while one is kept for some: what they are granted ends no lease, and would not be counted."""
+    kept = Reservation(name="kept", seats=1, users=("vip",))
+    store.define([pool(2, overdraft=1, reservations=(kept,))])
+    take(store, "ann")
+    assert take(store, "bob").overdraft
+    assert refused(store, "cid").reserved_free == 1
+    take(store, "vip", "1")
+    assert refused(store, "vip", "2").in_use == 3
+    assert refused(store, "cid").in_use == 3
 
 
 def test_against_the_model() -> None:

@@ -67,7 +67,7 @@ class PoolView:
     def _note_full(self, counted: SeatCount, first_free_at: int) -> None:
         policy = self.pool.policy
         until = min(self.now + FULL_FOR, first_free_at)
-        small = len(self._live) < self._full_from or counted.in_use < policy.capacity
+        small = len(self._live) < self._full_from or counted.in_use < policy.most
         # Of who is idle, a beat says, of any time in the past.
         if small or until <= self.now or policy.when_full is WhenFull.EVICT_IDLE:
             return
