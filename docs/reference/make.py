@@ -22,9 +22,10 @@ from sojourn.api.openapi import EVERY, OF_WHO
 from sojourn.cli.failure import EXIT_CODES
 from sojourn.cli.help import Group, paragraphs
 from sojourn.cli.main import app
+from sojourn.cli.policy import flag_of
 from sojourn.cli.source import HELP
 from sojourn.event import EventKind
-from sojourn.license import CHOICES, DURATIONS, POLICY, Policy
+from sojourn.license import CHOICES, DURATIONS, POLICY, SEATS, Policy
 from sojourn.service.keys import GRANTS
 from sojourn.settings import BOUNDS
 from sojourn.wire.bodies import STATUS, camel
@@ -100,15 +101,17 @@ def policy() -> str:
 
     def row(name: str) -> tuple[str, ...]:
         default = getattr(Policy(capacity=1), name)
-        unit = "s" if name in DURATIONS else "seats" if name == "capacity" else ""
+        unit = "s" if name in DURATIONS else "seats" if name in SEATS else ""
         if name == "capacity":
             shown = "required"
         elif default is None:
             shown = "two intervals" if name == "suspect_after" else "none"
+        elif name == "reservations":
+            shown = "none"
         else:
             shown = f"`{default / 1_000:g}`" if name in DURATIONS else f"`{default}`"
         kinds = ", ".join(f"`{each}`" for each in CHOICES.get(name, ()))
-        return f"`{camel(name)}`", f"`--{name.replace('_', '-')}`", shown, unit or kinds, said[name]
+        return f"`{camel(name)}`", f"`{flag_of(name)}`", shown, unit or kinds, said[name]
 
     return (
         f"{MADE}# The policy of a feature\n\n"

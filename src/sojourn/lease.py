@@ -265,6 +265,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     in_use: int = 0
     suspect: int = 0
     retry_after: int = 0  # ms until the next seat can come free without anybody's help
+    free_in: int | None = None  # ms until one is as likely free as not; no store says that
     mine: tuple[Lease, ...] = ()  # the asking user's own live leases in the pool
     evidence: tuple[Lease, ...] = ()  # the most silent holders, first the most silent; bounded
     tentative: bool = False

@@ -36,7 +36,7 @@ _LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NO_ORIGIN = frozenset(("about", "blob", "data", "file", "javascript", "ws", "wss"))
 """Schemes whose pages browsers say no origin of, and those that are no pages'."""
 ORIGIN = (
-    r"^(https://(\*\.[a-z0-9]{1,63}\.)?|(http|chrome-extension|moz-extension|app)://)"
+    r"^(https?|chrome-extension|moz-extension|app)://"
     r"[a-z0-9]{1,63}(\.[a-z0-9]{1,63}){0,3}(:[1-9][0-9]{0,3})?$"
 )
 """Origins in an OpenAPI document: all of these are taken, and some more (see `check_origin`)."""

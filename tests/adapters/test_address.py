@@ -13,14 +13,17 @@ import redis.asyncio
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from flask import Flask
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.adapters.django_project import OURS  # isort: skip
 
-from sojourn.adapters.address import address_of, address_of_django
+from sojourn.adapters.address import address_of, address_of_django, sized
+from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.desk import open_desk
 from sojourn.adapters.django_settings import lazy_desk
+from sojourn.adapters.flask_config import opener
 from sojourn.errors import SettingsError
 from sojourn.session import Session
 from sojourn.stores.open import migrate
@@ -255,3 +258,54 @@ def test_a_misspelled_variable_is_named(
     assert len(told) == 1
     assert "SOJOURN_TRUSTED_PROXY " in told[0]
     assert "SOJOURN_TRUSTED_PROXIES" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://h/a", "postgresql://h/a?pool_size=4"),
+        ("mysql://h/a?charset=utf8mb4", "mysql://h/a?charset=utf8mb4&pool_size=4"),
+        ("redis+sentinel://h/main", "redis+sentinel://h/main?max_connections=4"),
+        ("sqlite:///x.db", None),
+        ("memory:", None),
+        ("https://sojourn.example", None),
+        ("postgresql://h/a?pool_size=9", None),
+    ],
+)
+def test_how_many_connections(url: str, expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(SettingsError, match="pool_size"):
+            sized(url, 4)
+    else:
+        assert sized(url, 4) == expected
+    assert sized(url, None) == url
+
+
+@pytest.mark.parametrize("wrong", [0, 101, "4", True, 2.5])
+def test_a_number_of_connections_that_cannot_be(wrong: Any) -> None:
+    with pytest.raises(SettingsError, match="pool_size"):
+        open_desk("postgresql://h/a", secret=SECRET, pool_size=wrong)
+
+
+def test_no_more_connections_than_said(empty_postgres: str) -> None:
+    """With every framework's word for it."""
+    migrate(empty_postgres)
+    app = Flask(__name__)
+    app.config |= {
+        "SOJOURN_STORE": empty_postgres,
+        "SOJOURN_SECRET": SECRET,
+        "SOJOURN_POOL_SIZE": 3,
+    }
+    flasks = opener(app.config)()
+    engine = create_engine(empty_postgres.replace("postgresql:", "postgresql+psycopg:"))
+    ours = {"store": empty_postgres, "secret": SECRET, "pool_size": 3}
+    middleware = SessionMiddleware(app, engine, secret=SECRET, pool_size=3)  # type: ignore[arg-type]  # none is called
+    with override_settings(SOJOURN=ours, MIDDLEWARE=[OURS]):
+        desks = [flasks, open_desk(engine, secret=SECRET, pool_size=3), lazy_desk.get()]
+        desks.append(middleware._desk.get())
+        for desk in desks:
+            service: Any = desk.sessions
+            assert service._store._db.engine.pool.size() == 3
+            assert service._store._db.engine.pool._max_overflow == 0
+    for desk in desks:
+        desk.close()

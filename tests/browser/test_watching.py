@@ -128,3 +128,14 @@ def test_free_all_and_sign_out_everywhere(come: Come, place: Hospital) -> None:
     assert place.world.store.of("ken") == []
     it.page.goto("/console/audit")
     expect(it.page.locator(".feed")).to_contain_text("force cleanup")
+
+
+def test_a_plan_is_paused_and_resumed(come: Come, place: Hospital) -> None:
+    it = come()
+    STATES["sweeps"](it)
+    it.page.get_by_role("button", name="Pause nightly").click()
+    expect(it.page.locator("#notice")).to_contain_text("nightly is paused until it is resumed.")
+    it.page.get_by_role("button", name="Resume nightly").click()
+    expect(it.page.locator("#notice")).to_contain_text("nightly runs again.")
+    it.button("Tidy up now").click()
+    expect(it.page.locator("#notice")).to_contain_text("0 expired leases noted")

@@ -8,11 +8,13 @@ from playwright.sync_api import expect
 from tests.api_harness import World
 from tests.browser.operators import Hospital, Operator
 
-from sojourn.clock import SECOND
+from sojourn.clock import HOUR, SECOND
 from sojourn.device import Device
 from sojourn.lease import Lease
 from sojourn.ledger import Role
 from sojourn.license import Policy, pool_id
+from sojourn.plans.plan import SweepScope
+from sojourn.plans.schedule import Schedule
 from sojourn.session import Begin
 from sojourn.testing import builders
 
@@ -98,6 +100,22 @@ def person_asked(wish: str) -> Callable[[Operator], None]:
     return state
 
 
+def swept(it: Operator) -> None:
+    """A plan, one that is paused, and what housekeeping did."""
+    sweeps = it.place.world.app.context.sweeps
+    for name, paused in (("nightly", False), ("on demand", True)):
+        if name not in {plan.name for plan in sweeps.all()}:
+            sweeps.create(
+                name,
+                SweepScope(silent_for=HOUR),
+                Schedule(window="02:00-05:00", zone="Europe/Oslo"),
+                paused=paused,
+                actor="test",
+            )
+    it.place.world.services.sweeper.run(actor="system:sweep")
+    nothing("sweeps")(it)
+
+
 def viewer(it: Operator) -> None:
     license_id = fill(it.place)
     it.sign_in(Role.VIEWER)
@@ -131,6 +149,9 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "sessions": see("sessions"),
     "sessions of nobody": nothing("sessions?q=nobody"),
     "licenses": see("licenses"),
+    "sweeps": swept,
+    "sweeps none": nothing("sweeps"),
+    "webhooks none": nothing("webhooks"),
     "keys": nothing("keys"),
     "nodes": nothing("nodes"),
 }

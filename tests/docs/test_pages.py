@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,10 +16,12 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from markdown_it import MarkdownIt
 
 from sojourn.cli.help import Group
 from sojourn.cli.main import app
+from sojourn.cli.sweep import RunUnlessNamed
 
 ROOT = Path(__file__).parents[2]
 ENDS = re.compile(r"\s(?:\|{1,2}|&&|;|>>?|2>&1|&)(?:\s|$)")
@@ -88,6 +94,17 @@ def test_links_lead_somewhere(page: str) -> None:
     assert wrong == []
 
 
+def test_the_index_leads_to_every_page() -> None:
+    """Whoever comes to docs/README.md finds each guide and each page of the reference."""
+    index = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in links("docs/README.md")}
+    wanted = {
+        ROOT / page
+        for page in pages()
+        if page.startswith(("docs/guide/", "docs/reference/", "docs/campaigns"))
+    }
+    assert {str(each.relative_to(ROOT)) for each in wanted - index} == set()
+
+
 def shell_lines(page: str) -> Iterator[str]:
     """Yield the commands of a page's shell blocks, each on a line of its own."""
     for token in tokens(page):
@@ -113,11 +130,18 @@ def shown(page: str) -> Iterator[tuple[str, bool]]:
             yield token.content.removeprefix("sojourn "), False
 
 
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
 def resolved(words: list[str]) -> tuple[Any, list[str]]:
     """Find the command that words lead to, and what is left of them."""
-    command: Any = typer.main.get_command(app)
+    command: Any = root()
     while words and isinstance(command, Group) and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
+    if isinstance(command, RunUnlessNamed) and words and words[0].startswith("--"):
+        command = command.commands["run"]
     return command, words
 
 
@@ -161,3 +185,35 @@ def test_a_command_that_is_none_is_told() -> None:
     assert fault("license lst", whole=True) == "no command 'lst'"
     assert fault("seats list --bogus", whole=False) == "no option --bogus"
     assert "Missing" in fault("seats stats", whole=True)
+
+
+def blocks(page: str, *languages: str) -> list[str]:
+    return [
+        each.content
+        for each in tokens(page)
+        if each.type == "fence" and each.info.strip() in languages
+    ]
+
+
+@pytest.mark.parametrize("page", [each for each in pages() if blocks(each, "python")])
+def test_python_that_is_shown_can_be_imported(page: str) -> None:
+    """It compiles, and takes from our modules what is in them."""
+    for text in blocks(page, "python"):
+        whole = re.sub(
+            r"(?m)^( +)\.\.\.$(?=\n *(?:\"|\]))", "", text
+        )  # of a list: "and what is yours"
+        for node in ast.walk(ast.parse(whole)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sojourn"):
+                module = importlib.import_module(node.module or "")
+                lacking = [each.name for each in node.names if not hasattr(module, each.name)]
+                assert lacking == [], node.module
+
+
+@pytest.mark.parametrize("page", [each for each in pages() if blocks(each, "json", "yaml", "toml")])
+def test_documents_that_are_shown_are_whole(page: str) -> None:
+    for text in blocks(page, "json"):
+        assert json.loads(text) is not None
+    for text in blocks(page, "yaml"):
+        assert list(yaml.safe_load_all(text))
+    for text in blocks(page, "toml"):
+        assert tomllib.loads(text)

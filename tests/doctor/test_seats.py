@@ -83,10 +83,44 @@ def test_a_policy_that_differs(world: World) -> None:
     assert world.wrong() == {}
 
 
-def test_orphans(world: World) -> None:
-    """A license that a restored ledger does not know; whoever sits well stays."""
-    keep = take(world.store, "ann", pool_id=world.pool)
+def deleted_in_the_ledger(world: World) -> None:
+    world.ledger.create_license(
+        License(id="lic_lost", name="Lost"), {"editor": POLICY}, b"l" * 32, actor="test"
+    )
+    world.ledger.delete_license("lic_lost", actor="test")
     world.store.define([pool(license_id="lic_lost")])
+
+
+def test_a_feature_that_was_removed(world: World) -> None:
+    """In the ledger alone; the license's other features stay."""
+    keep = take(world.store, "ann", pool_id=world.pool)
+    name = f"{world.license}:viewer"
+    world.ledger.set_feature(world.license, "viewer", POLICY, actor="test")
+    world.store.define(world.ledger.pools(world.license))
+    take(world.store, "bob", pool_id=name)
+    world.ledger.remove_feature(world.license, "viewer", actor="test")
+    assert name in world.wrong()["seats.orphans"].evidence[0]
+    assert [x.step.rows for x in world.doctor.repair()] == [1]
+    assert world.live() == {keep.id}
+
+
+def test_a_ledger_from_an_older_backup_costs_nobody_a_seat(world: World) -> None:
+    """It knows some licenses, and not those that were made since: nothing says that these are gone."""
+    held = {take(world.store, "ann", pool_id=world.pool).id}
+    world.store.define([pool(license_id="lic_since")])
+    held.add(take(world.store, "bob", pool_id="lic_since:editor").id)
+    found = world.wrong()["seats.orphans"]
+    assert found.title == "The ledger lacks the licenses of leases that are held: 1."
+    assert "lic_since:editor" in found.evidence[0]
+    assert list(world.doctor.repair()) == []
+    assert world.live() == held
+
+
+def test_orphans(world: World) -> None:
+    """A license was deleted in the ledger, and the server died before the store heard of it; whoever sits
+    well stays."""
+    keep = take(world.store, "ann", pool_id=world.pool)
+    deleted_in_the_ledger(world)
     take(world.store, "bob", pool_id="lic_lost:editor")
     found = world.wrong()
     assert set(found) == {"seats.orphans"}
@@ -143,7 +177,7 @@ def test_another_ledger_costs_nobody_a_seat(world: World, empty_sqlite: str) -> 
 
 def test_seats_are_not_ended_in_a_run_that_mended_tables(world: World) -> None:
     take(world.store, "ann", pool_id=world.pool)
-    world.store.define([pool(license_id="lic_lost")])
+    deleted_in_the_ledger(world)
     lost = take(world.store, "bob", pool_id="lic_lost:editor")
     examiner = SeatExaminer(
         lambda: world.store, lambda: world.ledger, sweep_interval=900, place="here"
@@ -163,7 +197,7 @@ def test_seats_are_not_ended_in_a_run_that_mended_tables(world: World) -> None:
 
 def test_what_ending_a_seat_does_is_said(world: World) -> None:
     take(world.store, "ann", pool_id=world.pool)
-    world.store.define([pool(license_id="lic_lost")])
+    deleted_in_the_ledger(world)
     lost = take(world.store, "bob", pool_id="lic_lost:editor")
     (step,) = [x.step for x in world.doctor.repair()]
     assert "`revoked`" in step.undo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,39 @@ def test_a_backup_fits_an_empty_folder(tmp_path: Path) -> None:
     assert run_json(new, "restore", str(file), "--yes")["before"] is None
     with serving(new, env={"SOJOURN_SECRET_FILE": str(secret)}) as (server, url):
         assert again(them, url).beat(held).status_code == 200
+        assert server.end() == 0
+
+
+def test_each_backup_beside_writers_is_of_one_instant(tmp_path: Path) -> None:
+    """What was answered before it is in it, and nothing else of what people do meanwhile is half in it: a
+    session never without its event."""
+    stop = threading.Event()
+    done = 0
+
+    def sign_in() -> None:
+        nonlocal done
+        while not stop.is_set():
+            them.sign_in(f"user {done}")
+            done += 1
+
+    with serving(tmp_path) as (server, url):
+        them = people(tmp_path, url)
+        thread = threading.Thread(target=sign_in)
+        thread.start()
+        try:
+            for number in range(4):
+                file = tmp_path / f"backup-{number}.db"
+                before = done
+                said = run_json(tmp_path, "backup", str(file))
+                assert before <= said["sessions"] <= done + 1
+                with closing(sqlite3.connect(file)) as copy:
+                    told = copy.execute(
+                        "SELECT count(*) FROM sojourn_events WHERE kind = 'session.created'"
+                    )
+                    assert told.fetchone()[0] == said["sessions"]
+        finally:
+            stop.set()
+            thread.join()
         assert server.end() == 0
 
 

@@ -7,11 +7,24 @@ import re
 import signal
 import socket
 import stat
+import time
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.e2e.cli_harness import READY, Program, holder, make_license, run, run_json, serving
+from tests.e2e.cli_harness import (
+    DEADLINE,
+    READY,
+    Program,
+    holder,
+    make_license,
+    run,
+    run_json,
+    serving,
+)
+from tests.serving import TICK
+
+from sojourn.testing import processes
 
 KEY = re.compile(r"sja_\w+")
 
@@ -166,6 +179,30 @@ def test_workers_end_with_the_process_that_started_them(
         server.end(signal.SIGKILL)  # waits until the last writer of its stdout is gone
     with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
         assert server.process.returncode == -signal.SIGKILL
+
+
+def workers_of(server: Program) -> set[int]:
+    """List a server's workers, without what else it has started."""
+    below = processes.children(server.process.pid)
+    return {each for each in below if "spawn_main" in processes.command(each)}
+
+
+def test_sighup_replaces_workers_one_by_one(tmp_path: Path, shared: dict[str, str]) -> None:
+    """Every request is answered all the while; afterwards none of the old workers is left."""
+    with serving(tmp_path, env=shared) as (server, url):
+        (admin,) = KEY.findall("\n".join(server.lines))
+        proof = {"Authorization": f"Bearer {admin}"}
+        old = workers_of(server)
+        assert len(old) == 2
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 2 * DEADLINE
+        while old & workers_of(server):
+            assert time.monotonic() < deadline, server.stderr
+            answer = httpx.get(f"{url}/api/licenses", headers=proof, timeout=DEADLINE)
+            assert answer.status_code == 200, answer.text
+            TICK.wait(0.1)
+        assert httpx.get(f"{url}/readyz", timeout=DEADLINE).status_code == 200
+        assert server.end() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])

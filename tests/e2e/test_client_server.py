@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from tests.serving import Served, served
 
-from sojourn.client import Change, Client, SeatDenied, SeatLost, SeatState
+from sojourn.client import AsyncClient, Change, Client, SeatDenied, SeatLost, SeatState
 from sojourn.testing.proxy import FaultProxy
 
 LOST_AFTER = 1.5
@@ -224,3 +225,25 @@ def test_exit_is_quick_when_the_server_is_gone(tmp_path: Path) -> None:
             own.kill()
             process.communicate(b"\n", timeout=PATIENCE)
             assert process.returncode == 0
+
+
+def test_awaited_seats_are_kept_while_the_loop_is_blocked(server: Served) -> None:
+    """A handler that blocks its loop for longer than a lease lives loses nothing."""
+    key = new_license(server, capacity=2)
+    blocked = threading.Event()
+
+    async def story() -> None:
+        async with AsyncClient(server.url, license_key=key) as client:
+            ada = client.seat("render", user="ada", client_id="c1")
+            bob = client.seat("render", user="bob", client_id="c1")
+            await asyncio.gather(ada.acquire(), bob.acquire())
+            blocked.wait(2 * LOST_AFTER)  # on the loop's own thread, and nobody sets it
+            ada.check()
+            assert leases(server, key) == 2
+            await bob.release()
+            await client.seat("render", user="cem", client_id="c1").acquire()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    with Client(server.url, license_key=key) as client:  # all were given back
+        client.seat("render", user="dan", client_id="c1").acquire()
+        client.seat("render", user="eve", client_id="c1").acquire()

@@ -94,12 +94,18 @@ class Load:
                 seats += not self._known(partial(self._beat, http, token))
         return sessions, seats
 
+    def lost_for_good(self) -> int:
+        """Take the seats that are gone again, each by its token; return how many do not come back."""
+        with self._client() as http:
+            gone = [x for x in self.seen.seats if not self._known(partial(self._beat, http, x))]
+            return sum(not self._known(partial(self._resume, http, token)) for token in gone)
+
     def _known(self, ask: Callable[[], httpx.Response]) -> bool:
         """Tell whether the server says yes; a store that is not ready to say so yet is asked again."""
         until = time.monotonic() + READY_WITHIN
         while (answer := ask()).status_code == 503 and time.monotonic() < until:
             TICK.wait(PAUSE)
-        return answer.status_code == 200
+        return answer.status_code in (200, 201)
 
     def _client(self) -> httpx.Client:
         return httpx.Client(base_url=self._server.url, verify=TLS, timeout=20)
@@ -156,6 +162,11 @@ class Load:
     def _look(self, http: httpx.Client, token: str) -> httpx.Response:
         headers = {"X-Session-Token": token, "Authorization": f"Bearer {ADMIN_KEY}"}
         return http.get("/api/sessions/current", headers=headers)
+
+    def _resume(self, http: httpx.Client, token: str) -> httpx.Response:
+        return http.post(
+            "/api/licenses/sessions", json={}, headers={"Authorization": f"Bearer {token}"}
+        )
 
     def _beat(self, http: httpx.Client, token: str) -> httpx.Response:
         return http.post(

@@ -52,6 +52,8 @@ class Pair(Struct, frozen=True):
     fail_over: Callable[[], None]
     neighbors: Callable[[], set[tuple[str, str]]] | None = None
     """Says what an application finds on each connection of the pooler, where there is one."""
+    lossy: bool = False
+    """Whether the second may lack what the first has answered last: then seats come back by their tokens."""
 
 
 @contextlib.contextmanager
@@ -181,8 +183,9 @@ def _ask(server: Server, statement: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def valkey_pair() -> Iterator[Pair]:
-    """A primary that hands over to its replica, and lives on as one of its."""
+def valkey_pair(*, killed: bool = False) -> Iterator[Pair]:
+    """A primary that hands over to its replica, and lives on as one of its; or one that is killed, and takes
+    with it what it had not sent yet: Valkey answers before its replica has it."""
     with (
         redis_server() as old,
         redis_server() as new,
@@ -193,12 +196,20 @@ def valkey_pair() -> Iterator[Pair]:
         second.replicaof("127.0.0.1", str(old.port))
         _wait(lambda: second.info("replication")["master_link_status"] == "up", "replicate")
 
+        def promote() -> None:
+            old.kill()
+            second.replicaof("NO", "ONE")
+            name.lead_to(new.url)
+
         def fail_over() -> None:
             first.execute_command("FAILOVER", "TO", "127.0.0.1", new.port, "TIMEOUT", 10_000)
             _wait(lambda: second.info("replication")["role"] == "master", "hand over")
             name.lead_to(new.url)
 
-        yield Pair("Valkey", name.url, fail_over)
+        if killed:
+            yield Pair("Valkey, killed", name.url, promote, lossy=True)
+        else:
+            yield Pair("Valkey", name.url, fail_over)
 
 
 def _wait(happened: Callable[[], bool], what: str) -> None:
@@ -211,4 +222,5 @@ PAIRS: dict[str, Callable[[], contextlib.AbstractContextManager[Pair]]] = {
     "pgbouncer": lambda: postgres_pair(pooled=True),
     "mariadb": mariadb_pair,
     "valkey": valkey_pair,
+    "valkey-killed": lambda: valkey_pair(killed=True),
 }

@@ -13,8 +13,8 @@ WRITES_WITHIN = 20.0  # seconds: five on a quiet machine
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_failover_under_load(kind: str, tmp_path: Path) -> None:
-    """A running server writes again, and nothing that was answered is lost, or of ours left behind."""
+    """A running server writes again, and nothing that was durable is lost, or of ours left behind: where a
+    killed Valkey has answered what its replica lacks, each seat comes back by its token."""
     cost = fail_over(kind, tmp_path / "data")
-    assert (cost.lost_sessions, cost.lost_seats) == (0, 0), cost.told()
-    assert cost.left_behind == (), cost.told()
+    assert cost.bad == 0, cost.told()
     assert cost.seconds < WRITES_WITHIN, cost.told()

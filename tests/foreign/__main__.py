@@ -101,19 +101,15 @@ def run_django(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
 def run_pytest(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
     """Run a suite for pytest, with our sessions in each Flask application."""
     plugin = "tests.foreign.flask_sessions" if ours else "tests.foreign.older_pytest"
-    options = [
-        "-q",
-        "-rfE",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        ".",
-    ]
-    said = run([sys.executable, "-m", "pytest", *options, "-p", plugin, *suite.labels], folder)
+    return outcome_of(run(pytest_command("-p", plugin, *suite.labels), folder))
+
+
+def pytest_command(*more: str) -> list[str]:
+    options = ["-q", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull]
+    return [sys.executable, "-m", "pytest", *options, "--rootdir", ".", *more]
+
+
+def outcome_of(said: str) -> Outcome:
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", said)}
     if not counts.get("passed"):
         raise SystemExit(said[-3_000:])
@@ -121,10 +117,20 @@ def run_pytest(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
     return Outcome(sum(counts.values()), frozenset(failed))
 
 
+def run_allauth(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
+    """Run allauth's tests of accounts, with our engine and middleware in its project's settings."""
+    settings = "tests.projects.account_only.settings"
+    if ours:
+        shutil.copy(HERE / "allauth_settings.py", folder / "sojourn_settings.py")
+        settings = "sojourn_settings"
+    options = ["-p", "pytest_django", "--ds", settings]
+    return outcome_of(run(pytest_command(*options, *suite.labels), folder))
+
+
 def judge(suite: Suite) -> bool:
     """Run a suite without us and with us; say what came of it, and tell whether that was known."""
     folder = fetch(suite)
-    once = run_django if suite.package == "django" else run_pytest
+    once = {"django": run_django, "django-allauth": run_allauth}.get(suite.package, run_pytest)
     before, after = once(suite, folder, ours=False), once(suite, folder, ours=True)
     caused = after.failed - before.failed
     known = {

@@ -71,4 +71,7 @@ FLASK = Suite(
 FLASK_LOGIN = Suite(
     package="flask-login", labels=("tests",), needs=("semantic-version",), left_out={}
 )
-SUITES = {each.package: each for each in (DJANGO, FLASK, FLASK_LOGIN)}
+ALLAUTH = Suite(
+    package="django-allauth", labels=("tests/apps/account",), needs=("pytest-django",), left_out={}
+)
+SUITES = {each.package: each for each in (DJANGO, FLASK, FLASK_LOGIN, ALLAUTH)}

@@ -6,13 +6,14 @@ their statements otherwise, which no other user of a pool would want.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from sojourn.address import OPTIONS, VALUES
+from sojourn.address import OPTIONS, POOL_SIZE, POOL_SIZE_MAX, REDIS, VALUES, spelled
 from sojourn.errors import SettingsError
 
 GIVE_URL = "Give the store's URL, with all that it takes to connect: see docs/guide/settings.md."
@@ -222,6 +223,29 @@ def address_of_django(databases: Mapping[str, Any], alias: str) -> str:
     return f"{url}?{query}" if query else url
 
 
+def sized(url: str, pool_size: int | None) -> str:
+    """Say in a store's URL how many connections a process opens there at most. Raises SettingsError where it
+    says so already, and where there are none to count."""
+    if pool_size is None:
+        return url
+    scheme = spelled(url).partition("://")[0].partition("+")[0]
+    name = "max_connections" if scheme in REDIS else POOL_SIZE
+    if name not in OPTIONS.get(scheme, ()):
+        raise SettingsError(
+            f"pool_size means nothing to a store {scheme.partition(':')[0]}:",
+            hint="Give it with PostgreSQL, MySQL, MariaDB, Redis or Valkey.",
+        )
+    if isinstance(pool_size, bool) or not isinstance(pool_size, int):
+        raise SettingsError("pool_size is a number of connections.")
+    if not 1 <= pool_size <= POOL_SIZE_MAX:
+        raise SettingsError(f"pool_size lies between 1 and {POOL_SIZE_MAX}.")
+    if re.search(rf"[?&]{name}=", url):
+        raise SettingsError(
+            f"The store's URL says {name} already.", hint="Leave one of the two out."
+        )
+    return f"{url}{'&' if '?' in url else '?'}{name}={pool_size}"
+
+
 def _unshared(what: str) -> SettingsError:
     return SettingsError(
         f"Sessions cannot be kept in {what}: nobody else can connect to it.",
@@ -229,4 +253,4 @@ def _unshared(what: str) -> SettingsError:
     )
 
 
-__all__ = ["address_of", "address_of_django"]
+__all__ = ["address_of", "address_of_django", "sized"]

@@ -49,6 +49,7 @@ class SessionMiddleware:
     """Gives every request its session. Arguments are those of `open_desk`; or hand in a `desk`.
 
     `account`: serve the page `/account/security`, too, and the calls behind it.
+    `pool_size`: how many connections a process opens to the store at most.
     `skip`: prefixes of paths that have no session and cost nothing, such as `/static/` and `/healthz`.
     """
 
@@ -64,6 +65,7 @@ class SessionMiddleware:
         desk: Desk | None = None,
         account: Account | None = None,
         skip: Sequence[str] = (),
+        pool_size: int | None = None,
     ) -> None:
         self.app = app
         self._account = AsgiAccount(account) if account is not None else None
@@ -73,7 +75,12 @@ class SessionMiddleware:
 
         def make() -> Desk:
             return desk or open_desk(
-                store, secret=secret, key=key, rules=rules, trusted_proxies=trusted_proxies
+                store,
+                secret=secret,
+                key=key,
+                rules=rules,
+                trusted_proxies=trusted_proxies,
+                pool_size=pool_size,
             )
 
         self._desk = LazyDesk(make)

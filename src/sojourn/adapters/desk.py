@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from msgspec.structs import replace
 
-from sojourn.adapters.address import address_of
+from sojourn.adapters.address import address_of, sized
 from sojourn.adapters.over import Endings
 from sojourn.clock import DAY, SECOND
 from sojourn.cookie import Codec, SignedTokens
@@ -238,10 +238,12 @@ def open_desk(
     key: str | None = None,
     rules: Rules | None = None,
     trusted_proxies: Sequence[str] | None = None,
+    pool_size: int | None = None,
 ) -> Desk:
     """Open what these name; what is left out comes from `SOJOURN_…` and sojourn.toml, as for a server.
 
     `store`: a URL; or a SQLAlchemy engine or a client of redis-py, whose address it is then.
+    `pool_size`: how many connections a process opens to the store at most.
 
     Raises SettingsError for a missing, short or well-known secret, and StoreError.
     """
@@ -251,7 +253,8 @@ def open_desk(
     for each in given or ():
         check_secret(each)
     settings = _settings(address_of(store), given, key, trusted_proxies)
-    url = settings.store or settings.url or settings.store_url
+    url = sized(settings.store or settings.url or settings.store_url, pool_size)
+    settings = replace(settings, store=url) if pool_size is not None else settings
     devices = Devices.from_settings(settings)
     more: dict[str, Any] = {
         "rules": rules,

@@ -41,7 +41,10 @@ from sojourn.service.request_session import Rules
 from sojourn.session import Timeouts
 from sojourn.settings import Settings, check_secret, load
 
-NAMES = ("store", "database", "secret", "key", "trusted_proxies", "rules", "desk", "account")
+NAMES = (
+    *("store", "database", "pool_size", "secret", "key", "trusted_proxies", "rules", "desk"),
+    "account",
+)
 """What `startproject` writes before a key that ends up in the repository."""
 
 
@@ -94,6 +97,7 @@ def open_django_desk() -> Desk:
             key=options.get("key"),
             rules=read_rules(options.get("rules") or {}),
             trusted_proxies=options.get("trusted_proxies"),
+            pool_size=options.get("pool_size"),
         )
     except SettingsError as fault:
         raise ImproperlyConfigured(f"{fault.message} {fault.hint}".strip()) from fault

@@ -27,7 +27,10 @@ PREFIX = "SOJOURN_"
 USER_KEY = "_user_id"
 """The key of Flask-Login, and of what stands on it, such as Flask-Security."""
 READ = frozenset(
-    {"STORE", "SECRET", "KEY", "TRUSTED_PROXIES", "RULES", "ACCOUNT", "SIGN_IN_URL", "USER_KEY"}
+    (
+        *("STORE", "SECRET", "KEY", "TRUSTED_PROXIES", "RULES", "ACCOUNT", "SIGN_IN_URL"),
+        *("USER_KEY", "POOL_SIZE"),
+    )
 )
 COOKIE = {
     "SESSION_COOKIE_NAME": "name",
@@ -69,6 +72,7 @@ def opener(config: Mapping[str, Any]) -> Callable[[], Desk]:
         key=config.get(f"{PREFIX}KEY"),
         rules=made,
         trusted_proxies=[proxies] if isinstance(proxies, str) else proxies,
+        pool_size=config.get(f"{PREFIX}POOL_SIZE"),
     )
 
 

@@ -12,6 +12,7 @@ from sojourn.api import (
     console,
     doctor,
     events,
+    front_door,
     keys,
     licenses,
     machines,
@@ -114,8 +115,10 @@ def _router(context: Context) -> Router:
             *(_route(call, context) for call in CALLS),
             *pages.routes(context),
             *console.routes(context),
+            *front_door.routes(context, lambda: _described().body),
             Route("GET", "/openapi.json", openapi),
-        ]
+        ],
+        dressed=front_door.for_people,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from sojourn.api.call import OperatorCall, operator
 from sojourn.api.events import EventBody, event_body
-from sojourn.lease import Denied, LeaseState, Usage
+from sojourn.lease import Denied, Lease, LeaseState, Usage
 from sojourn.license import LicenseStatus, Policy
 from sojourn.service.keys import Permission
 from sojourn.service.operations import Cleanup, Debug, PoolStatus, Stats
+from sojourn.staleness.scores import Score
 from sojourn.text import isolated
 from sojourn.wire.bodies import (
     Answer,
@@ -27,6 +31,7 @@ from sojourn.wire.bodies import (
     optional,
     pool_body,
     rfc3339,
+    seconds,
 )
 from sojourn.wire.denials import denial_problem
 from sojourn.wire.line import (
@@ -66,6 +71,20 @@ class UsageBody(Answer, frozen=True, kw_only=True):
     reservations: list[ReservedBody]
 
 
+class DoubtBody(Answer, frozen=True, kw_only=True):
+    """A holder that may be gone, or one of the user's. Of `phi` 1 one living client in ten is doubted by its
+    silence, of 2 one in a hundred; `excused`: its network or server is, and it is not."""
+
+    lease_id: str
+    user_id: str
+    client_id: str
+    phi: float
+    excused: bool
+    silent_for: float
+    expected_in: float  # seconds from its last beat to when the next one was to be expected
+    reasons: list[str]
+
+
 class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """A pool, and what an acquire by this user would be told now."""
 
@@ -78,6 +97,8 @@ class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
     refusal: Problem | None = None
     waiting: tuple[WaitingBody, ...] = ()  # the line, in its order
     refused: tuple[RefusedBody, ...] = ()  # lately, without a place in it
+    full_in: float | None = None  # seconds until it is full, if it goes on as it did
+    doubted: list[DoubtBody] = msgspec.field(default_factory=list)
 
 
 class DebugBody(Answer, frozen=True, kw_only=True):
@@ -89,9 +110,12 @@ class DebugBody(Answer, frozen=True, kw_only=True):
     denials: list[EventBody]  # the user's, newest first
 
 
-class FeatureStats(Answer, frozen=True, kw_only=True):
+class FeatureStats(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """`full_in`: seconds until no seat is left, if it goes on as in the last hour; else left out."""
+
     feature: str
     usage: UsageBody
+    full_in: float | None = None
 
 
 class StatsBody(Answer, frozen=True, kw_only=True):
@@ -211,7 +235,11 @@ def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
             name=stats.license.name,
             status=stats.license.status,
             features=[
-                FeatureStats(feature=pool.feature, usage=usage_body(usage, pool.policy))
+                FeatureStats(
+                    feature=pool.feature,
+                    usage=usage_body(usage, pool.policy),
+                    full_in=_seconds(stats.full_in.get(pool.id)),
+                )
                 for pool, usage in stats.pools
             ],
             denials=[event_body(event) for event in stats.denials],
@@ -251,7 +279,26 @@ def _pool_debug(view: PoolStatus) -> PoolDebug:
         else None,
         waiting=tuple(line_bodies(view.line.entries, view.line.at)),
         refused=tuple(refused_bodies(view.line.refused)),
+        full_in=_seconds(view.full_in),
+        doubted=[_doubt(lease, score) for lease, score in view.doubted],
     )
+
+
+def _doubt(lease: Lease, score: Score) -> DoubtBody:
+    return DoubtBody(
+        lease_id=lease.id,
+        user_id=lease.user_id,
+        client_id=lease.client_id,
+        phi=round(score.phi, 2),
+        excused=score.excused,
+        silent_for=seconds(score.silent_for),
+        expected_in=seconds(score.due_in),
+        reasons=list(score.reasons),
+    )
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else seconds(ms)
 
 
 def _plural(count: int, noun: str) -> str:
@@ -276,12 +323,16 @@ def _explain(debug: Debug) -> str:
             why = denial_problem(view.answer, show_holders=True)
             said.append(f"{name} would refuse an acquire now: {why.error.removesuffix('.')}.")
         else:
-            said.append(f"{name} would grant an acquire now.")
+            said.append(f"{name} would grant an acquire now{_full(view.full_in)}.")
         if view.line.entries:
             said.append(f"{_plural(len(view.line.entries), 'client')} wait in its line.")
     if debug.denials:
         said.append(f"Refused {_plural(len(debug.denials), 'time')} of late.")
     return " ".join(said)
+
+
+def _full(left: int | None) -> str:
+    return f", full in about {math.ceil(left / 60_000)} min" if left else ""
 
 
 def _count(stats: Stats) -> str:
@@ -291,6 +342,7 @@ def _count(stats: Stats) -> str:
         f"{pool.feature}: {usage.in_use} of {usage.capacity} seats in use"
         + (f", {usage.suspect} of them silent" if usage.suspect else "")
         + (f", {usage.overdrawn} above the capacity" if usage.overdrawn else "")
+        + _full(stats.full_in.get(pool.id))
         for pool, usage in stats.pools
     ]
     return f"{isolated(stats.license.name)}: " + "; ".join(parts) + "."

@@ -23,6 +23,7 @@ from sojourn.wire.reply import SECURITY, Reply
 
 Endpoint: TypeAlias = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Takes a scope and what receives; returns an ASGI application, such as a Reply."""
+Dressed: TypeAlias = Callable[[Any, Any], Any]
 Ends: TypeAlias = dict[str, tuple[Endpoint, tuple[str, ...]]]
 """By method: an endpoint, and what the named pieces of its path are called."""
 
@@ -46,10 +47,16 @@ class _Node:
         self.ends: Ends = {}
 
 
+def _as_it_is(_scope: Any, answer: Any) -> Any:
+    return answer
+
+
 class Router:
     """An ASGI application that routes requests to endpoints, and answers 404, 405 and OPTIONS itself."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], *, dressed: Dressed = _as_it_is) -> None:
+        """`dressed` gives an answer the form in which its scope's reader wants it."""
+        self._dressed = dressed
         self._plain: dict[str, Ends] = {}
         self._root = _Node()
         for route in routes:
@@ -92,14 +99,17 @@ class Router:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
             send = _without_body(send)
-        answer = await self._answer(scope, receive)
+        answer = self._dressed(scope, await self._answer(scope, receive))
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Any, receive: Any) -> Any:
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         if HOST.fullmatch(host) is None:
             return answer_problem(problem("invalid_request", "Invalid host header"))
-        ends, named = self.find(raw_path(scope).decode("latin-1"))
+        path = raw_path(scope).decode("latin-1")
+        ends, named = self.find(path)
+        if not ends and path.endswith("/") and self.find(path[:-1])[0]:
+            return _without_slash(scope, path)
         if not ends:
             REFUSED["not_found"] += 1
             lost = problem("not_found", "There is nothing at this path.", "See /openapi.json.")
@@ -112,6 +122,14 @@ class Router:
             return await endpoint(scope, receive)
         except Exception as fault:  # noqa: BLE001 - the last resort
             return excuse(fault)
+
+
+def _without_slash(scope: Any, path: str) -> Reply:
+    """Lead from a path with a slash too many to the one that is there (RFC 9110, 15.4.9). Relative, since a
+    proxy may serve us below a path of its own."""
+    query: bytes = scope.get("query_string", b"")
+    to = b"../" + path[:-1].rpartition("/")[2].encode("latin-1") + (b"?" + query if query else b"")
+    return Reply(308, [(b"location", to), *SECURITY], b"")
 
 
 def _refuse(method: str, ends: Ends) -> Reply:

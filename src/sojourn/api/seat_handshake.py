@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sojourn.errors import Forbidden, Unauthenticated
-from sojourn.origin import is_elsewhere
+from sojourn.origin import foreign_origin, origin_allowed
 from sojourn.settings import Settings
 from sojourn.wire.proof import bearer
 
@@ -28,17 +29,22 @@ def proof_of(scope: Any) -> tuple[str, str | None]:
     )
 
 
-def check_origin(settings: Settings, scope: Any) -> None:
-    """Refuse a page of another origin, unless `trusted_origins` names it. Raises SojournError."""
+def page_of(scope: Any) -> str | None:
+    """Return the origin of a page elsewhere that opens a socket, if one does."""
     said = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    if is_elsewhere(
+    return foreign_origin(
         host=said.get(b"host", ""),
-        site="",  # an extension's requests are cross-site, too: its Origin is what counts
+        site=said.get(b"sec-fetch-site", ""),
         sender=said.get(b"origin", ""),
-        trusted=settings.trusted_origins,
-    ):
+    )
+
+
+def check_page(origin: str, license_origins: Collection[str], settings: Settings) -> None:
+    """Refuse a page that neither its license allows nor `trusted_origins` names: a page can read what a
+    socket says, whatever CORS is told. Raises Forbidden."""
+    if origin not in settings.trusted_origins and not origin_allowed(license_origins, origin):
         raise Forbidden(
-            "A page of another site may not open a socket here.",
+            "This license is not for pages of this origin.",
             code="cross_origin",
-            hint="Name its origin in the setting trusted_origins.",
+            hint="Add the origin to those that the license allows.",
         )

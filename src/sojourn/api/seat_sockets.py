@@ -19,13 +19,13 @@ from typing import Any, TypeAlias
 from sojourn.api import seat_messages as words
 from sojourn.api.asking import Askings
 from sojourn.api.limits import Blocking, Deadlines
-from sojourn.api.seat_handshake import check_origin, proof_of
+from sojourn.api.seat_handshake import check_page, page_of, proof_of
 from sojourn.api.seat_messages import Said, Talk
 from sojourn.api.sockets import KNOWN, LINE, SEATS_MAX
 from sojourn.errors import NotFound, Overloaded, SojournError
 from sojourn.event import Event, EventKind
 from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
-from sojourn.license import Pool
+from sojourn.license import Pool, split_pool_id
 from sojourn.log import get_logger
 from sojourn.people.live import reject
 from sojourn.service.presence import Attendant, Attended, Presence
@@ -138,7 +138,7 @@ class SeatSockets:
         attendant = Attendant(claims, extensions[LINE])
         self._entering += 1
         try:
-            pool, outcome = await self._begin(attendant)
+            pool, outcome = await self._begin(attendant, page_of(scope))
         except SojournError as fault:
             await reject(send, refuse(fault))
             return
@@ -157,14 +157,20 @@ class SeatSockets:
         if self._stopped or self._draining():
             raise SojournError("The server stops.", code="shutting_down")
         token, protocol = proof_of(scope)
-        check_origin(self._settings, scope)
         claims = self._services.keyring.verify(token)
         if self.open + self._entering >= SEATS_MAX:
             raise Overloaded("The server has as many sockets as it can keep. Send heartbeats.")
         return claims, protocol
 
-    async def _begin(self, attendant: Attendant) -> tuple[Pool | None, Renewal | Lost]:
-        """Renew the lease: a socket that opens is a beat. Raises SojournError."""
+    async def _begin(
+        self, attendant: Attendant, page: str | None
+    ) -> tuple[Pool | None, Renewal | Lost]:
+        """Renew the lease: a socket that opens is a beat. `page`: the origin of one elsewhere. Raises
+        SojournError."""
+        if page is not None:
+            license_id = split_pool_id(attendant.claims.pool_id)[0]
+            allowed = await self._on_thread(self._services.origins.of, [license_id])
+            check_page(page, allowed.get(license_id, ()), self._settings)
         outcome = await self._renew(attendant)
         if isinstance(outcome, Lost):
             return None, outcome

@@ -22,6 +22,11 @@ def open_folder(settings: Settings) -> DataFolder:
     return folder
 
 
+def is_own(settings: Settings, url: str) -> bool:
+    """Tell whether a database is a file in the data folder."""
+    return url.startswith(f"sqlite:///{settings.data}/")
+
+
 def is_fresh(settings: Settings) -> bool:
     """Tell whether there are no tables of ours at all: then making them changes nobody's data."""
     from sojourn.stores.open import schema_version

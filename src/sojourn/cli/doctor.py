@@ -13,6 +13,7 @@ import typer
 from sojourn.cli import source
 from sojourn.cli.called import Called
 from sojourn.cli.command import Json, confirm
+from sojourn.cli.database import is_own, open_folder
 from sojourn.cli.failure import ExitCode
 from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import STYLES, Output, count, span
@@ -138,6 +139,10 @@ def doctor(
         if dry_run and not as_json:
             _show_plan(mendable(seen, {}), out, called, dry_run=True)
         elif fix and not dry_run:
+            if mendable(seen, {}) and is_own(loaded.settings, loaded.settings.ledger_url):
+                open_folder(
+                    loaded.settings
+                )  # where the lock of its repairs is, if no server ever was
             seen = _fix(opened, seen, mended, out, called, areas=areas, yes=yes)
     if as_json:
         out.json(_document(seen, mended))

@@ -151,6 +151,16 @@ def run_workers(
             if all(p.wait_until_ready(WORKERS_START_TIMEOUT) for p in self.processes):
                 ready()
 
+        def restart_all(self) -> None:
+            # For SIGHUP. A new worker gets the time that the first ones had, and not the few seconds in
+            # which one that lives answers: past them uvicorn gives up, and keeps the old ones.
+            usual = self.config.timeout_worker_healthcheck
+            self.config.timeout_worker_healthcheck = int(WORKERS_START_TIMEOUT)
+            try:
+                super().restart_all()
+            finally:
+                self.config.timeout_worker_healthcheck = usual
+
         def terminate_all(self) -> None:
             # The workers stop listening at once. Held here, the port would go on taking connections that
             # nobody accepts.

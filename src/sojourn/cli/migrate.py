@@ -6,7 +6,7 @@ from typing import Annotated
 
 from sojourn.cli import source
 from sojourn.cli.command import Json
-from sojourn.cli.database import bring_up_to_date, open_folder, store_failure
+from sojourn.cli.database import bring_up_to_date, is_own, open_folder, store_failure
 from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import Output
 from sojourn.cli.source import Config
@@ -33,8 +33,7 @@ def migrate(
     from sojourn.errors import StoreError
 
     settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
-    own = f"sqlite:///{settings.data}/"
-    if any(url.startswith(own) for url in (settings.store_url, settings.ledger_url)):
+    if any(is_own(settings, url) for url in (settings.store_url, settings.ledger_url)):
         open_folder(settings)  # or it would be made where nothing is to be kept in it
     try:
         urls = bring_up_to_date(settings)

@@ -165,13 +165,16 @@ def announce(settings: Settings, url: str, secret: str | None, folder: DataFolde
     out.say(f"Sojourn {__version__}", style="bold")
     facts = [
         ("address", url),
+        ("console", f"{url}/console"),
+        ("people", f"{url}/account/security"),
+        ("API", f"{url}/docs"),
         ("store", mask_text(settings.store_url)),
         ("data", str(folder.path)),
     ]
     if settings.ledger_url != settings.store_url:
         facts.insert(-1, ("ledger", mask_text(settings.ledger_url)))
     if settings.metrics_listen:
-        facts.insert(1, ("metrics", f"http://{settings.metrics_listen}/metrics"))
+        facts.insert(4, ("metrics", f"http://{settings.metrics_listen}/metrics"))
     if settings.workers > 1:
         facts.append(("serving", count(settings.workers, "process", "processes")))
     if not folder.recall().key:

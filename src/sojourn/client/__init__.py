@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sojourn.client.async_client import AsyncClient as AsyncClient
+    from sojourn.client.async_client import AsyncSeat as AsyncSeat
     from sojourn.client.client import Client as Client
     from sojourn.client.errors import ClientClosed as ClientClosed
     from sojourn.client.errors import Holder as Holder
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from sojourn.webhook_signature import verify_webhook as verify_webhook
 
 _HOMES = {
+    "AsyncClient": "sojourn.client.async_client",
+    "AsyncSeat": "sojourn.client.async_client",
     "Change": "sojourn.client.seat",
     "Client": "sojourn.client.client",
     "ClientClosed": "sojourn.client.errors",

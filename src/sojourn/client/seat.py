@@ -157,6 +157,10 @@ class Seat:
         """
         return self._beats.release(self._hold)
 
+    def let_go(self) -> None:
+        """Give the seat back in the background: waits for nothing, and ends an acquire under way."""
+        self._beats.let_go(self._hold)
+
     def closing(self) -> bool:
         """Say goodbye without giving the seat up: it lingers for a few seconds, for whoever comes
         next as this holder (a restart, an acquire). Ends this object's hold. One try; True if heard.

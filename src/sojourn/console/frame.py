@@ -27,7 +27,15 @@ PLACES = (
         ),
     ),
     ("Understand", (("denials", "Denials", "denied"), ("audit", "Audit", "scroll"))),
-    ("Keep well", (("doctor", "Doctor", "doctor"), ("nodes", "Nodes", "server"))),
+    (
+        "Keep well",
+        (
+            ("doctor", "Doctor", "doctor"),
+            ("sweeps", "Sweeps", "broom"),
+            ("webhooks", "Webhooks", "webhook"),
+            ("nodes", "Nodes", "server"),
+        ),
+    ),
     ("Set up", (("licenses", "Licenses", "ticket"), ("keys", "Keys", "key"))),
 )
 """The pages that there are, in groups: address, title, icon."""

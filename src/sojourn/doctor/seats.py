@@ -32,6 +32,8 @@ SHOWN_MAX = 10
 LEASES_MAX = 50_000
 """Leases that are looked at for orphans; of more, the first ones."""
 POOLS_MAX = 20_000
+AUDITS_MAX = 200_000
+"""Entries of the audit trail that are read for what was deleted; of more, the first ones."""
 DENIALS_MAX = 500
 ACTOR = "system:doctor"
 ORPHANED = "orphaned"
@@ -43,7 +45,8 @@ class Seen(Struct, frozen=True):
     """What was read: leases that nobody accounts for, and why."""
 
     strays: tuple[tuple[Lease, str], ...]
-    strangers: int  # leases that the ledger says nothing about, for it knows none of them
+    strangers: tuple[Lease, ...]  # the ledger lacks their licenses, and tells of no end of those
+    met: bool  # the ledger knows the licenses of others
     cut: bool  # there were more leases than were looked at
 
 
@@ -149,7 +152,7 @@ class SeatExaminer:
                 "Does every lease belong to somebody?",
                 self._orphans,
                 _End(self),
-                pools | seats | people,
+                pools | seats | people | {Part.AUDITS},
             ),
             (
                 "capacity",
@@ -208,12 +211,12 @@ class SeatExaminer:
     def seen(self) -> Seen:
         """Read the live leases, in pages, and hold them against the ledger and the sessions.
 
-        A ledger that knows none of their licenses is an empty, a new or another one: that says nothing
-        about them.
+        A license that the ledger does not know was deleted only if its audit trail says so. Else the ledger
+        is another one, was emptied, or comes from a backup of before: that says nothing about the leases.
         """
         store, names = self.store(), {pool.id for pool in self.known()}
         strays: list[tuple[Lease, str]] = []
-        unknown: list[tuple[Lease, str]] = []
+        unknown: list[Lease] = []
         met, cut = False, True
         after: str | None = None
         for _ in range(LEASES_MAX // LIST_MAX):
@@ -229,14 +232,35 @@ class SeatExaminer:
             names |= self._found({x.pool_id for x in page} - names)
             for lease in page:
                 if lease.pool_id not in names:
-                    unknown.append((lease, "its license or feature is not in the ledger"))
+                    unknown.append(lease)
                     continue
                 met = True
                 if lease.session_id in gone:
                     strays.append((lease, "its session is gone"))
-        if not met:
-            return Seen(tuple(strays), len(unknown), cut)
-        return Seen((*strays, *unknown), 0, cut)
+        deleted = self._deleted() if unknown else set()
+        strangers = []
+        for lease in unknown:
+            if deleted & {lease.pool_id, lease.pool_id.partition(":")[0]}:
+                strays.append((lease, "its license or feature was deleted"))
+            else:
+                strangers.append(lease)
+        return Seen(tuple(strays), tuple(strangers), met, cut)
+
+    def _deleted(self) -> set[str]:
+        """Return the licenses, and the pools, that the ledger knows to have been deleted."""
+        found: set[str] = set()
+        after = 0
+        for _ in range(AUDITS_MAX // LIST_MAX):
+            page = self.ledger().audits(after=after, limit=LIST_MAX)
+            for audit in page:
+                if audit.action == "license.delete" and audit.subject:
+                    found.add(audit.subject)
+                elif audit.action == "feature.remove" and audit.subject:
+                    found.add(f"{audit.subject}:{audit.data.get('feature', '')}")
+            if len(page) < LIST_MAX:
+                break
+            after = page[-1].id
+        return found
 
     def _found(self, pool_ids: set[str]) -> set[str]:
         """Return the pools of these pools' licenses that the ledger knows."""
@@ -265,15 +289,7 @@ class SeatExaminer:
     def _orphans(self) -> Finding:
         seen = self.seen()
         if seen.strangers and not seen.strays:
-            return warning(
-                f"The ledger knows no license of the {seen.strangers:,} leases that are held.",
-                means="It is empty, new or another store's: their holders keep their seats, and the next "
-                "ones are refused.",
-                fix=Fix(
-                    text="Set `ledger` to the one that the servers use; if that was lost, restore it from "
-                    "a backup, or make the licenses again."
-                ),
-            )
+            return _of_no_license(seen)
         if not seen.strays:
             looked = (
                 f"Each of the first {LEASES_MAX:,} leases belongs to somebody."
@@ -421,3 +437,24 @@ def contradictions(policy: Policy) -> list[str]:
     if policy.capacity == 0:
         found.append("capacity is 0: nobody gets a seat")
     return found
+
+
+def _of_no_license(seen: Seen) -> Finding:
+    count = len(seen.strangers)
+    if not seen.met:
+        title = f"The ledger knows no license of the {count:,} leases that are held."
+        means = "It is empty, new or another store's"
+    else:
+        title = f"The ledger lacks the licenses of leases that are held: {count:,}."
+        means = "It comes from a backup of before they were made"
+    return warning(
+        title,
+        evidence=[f"{lease.id} in {lease.pool_id}" for lease in seen.strangers[:SHOWN_MAX]]
+        if seen.met
+        else (),
+        means=f"{means}: their holders keep their seats, and the next ones are refused.",
+        fix=Fix(
+            text="Set `ledger` to the one that the servers use; if that was lost, restore it from "
+            "a backup, or make the licenses again."
+        ),
+    )

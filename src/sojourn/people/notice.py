@@ -42,6 +42,8 @@ HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 ICONS = {  # Lucide (ISC)
+    "lost": '<circle cx="12" cy="12" r="10"/><path d="m16.24 7.76-1.804 5.411a2 2 0 0 1-1.265 1.265L7.76'
+    ' 16.24l1.804-5.411a2 2 0 0 1 1.265-1.265z"/>',
     "lock": '<rect width="18" height="11" x="3" y="11" rx="2"/><path d="M7 11V7a5 5 0 0 1 10 0v4"/>',
     "wait": '<path d="M5 22h14M5 2h14M17 22v-4.172a2 2 0 0 0-.586-1.414L12 12l-4.414 4.414A2 2 0 0 0 7 '
     '17.828V22M7 2v4.172a2 2 0 0 0 .586 1.414L12 12l4.414-4.414A2 2 0 0 0 17 6.172V2"/>',
@@ -56,18 +58,25 @@ PAGE = """<!doctype html>
 <p>{words}</p>{retry}</main></body>
 </html>
 """
+HOME = '\n<a href="{}">Go to the start page</a>\n'
 RETRY = '\n<a href="">Try again</a>\n'  # the same address again
 
 
 def notice(
-    title: str, words: str, *, icon: Literal["lock", "wait"], retry: bool = False
+    title: str,
+    words: str,
+    *,
+    icon: Literal["lock", "wait", "lost"],
+    retry: bool = False,
+    home: str = "",
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Return the headers that such a page needs, and its body. Words become text, whatever they hold."""
+    """Return the headers that such a page needs, and its body. Words become text, whatever they hold.
+    `home`: a way to the start page."""
     page = PAGE.format(
         title=html.escape(title),
         words=html.escape(words),
         icon=ICONS[icon],
         style=STYLE,
-        retry=RETRY if retry else "",
+        retry=RETRY if retry else HOME.format(html.escape(home)) if home else "",
     )
     return HEADERS, page.encode()

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from sojourn.decoding import prepared
-from sojourn.device import UNKNOWN, Device
+from sojourn.device import LABEL_MAX, UNKNOWN, Device
 from sojourn.devices import recognize
 from sojourn.errors import (
     Overloaded,
@@ -27,8 +27,6 @@ from sojourn.wire.bodies import Answer, Wire, optional, rfc3339
 
 PAGE = 50
 PAGE_MAX = 200
-NAME_ASKED_MAX = 512
-"""Characters of a name that are read. A device's has fewer: `device.LABEL_MAX`, once its spaces are cut."""
 INSTANT_DIGITS = 15
 CURSOR = rf"\A[0-9]{{1,{INSTANT_DIGITS}}}~[^\x00-\x1f\x7f]*\Z"
 
@@ -108,7 +106,12 @@ class ActiveSessions(Answer, frozen=True, kw_only=True):
 class DeviceName(Wire, frozen=True, kw_only=True):
     """What a person calls a device. null, or only spaces: as it says itself."""
 
-    name: Annotated[str, Meta(max_length=NAME_ASKED_MAX)] | None
+    name: (
+        Annotated[
+            str, Meta(max_length=LABEL_MAX, extra_json_schema={"pattern": r"^[^\x00-\x1f\x7f]*$"})
+        ]
+        | None
+    )
 
     @property
     def label(self) -> str | None:

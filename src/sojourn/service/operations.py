@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.clock import MINUTE
 from sojourn.errors import NotFound
@@ -16,6 +17,8 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage, Waiting
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
+from sojourn.staleness.scores import Score
+from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import LIST_MAX, Action, Store
 from sojourn.text import hidden
 from sojourn.token import new_id
@@ -29,6 +32,12 @@ a refused client is told to ask again within 15 s."""
 REFUSED_MAX = 20
 """Such holders that are named."""
 DENIALS_READ = 100
+DOUBTED_MAX = 20
+"""Doubtful holders that a pool's debug names."""
+DOUBTED_POOLS_MAX = 10
+"""Pools of one debug whose holders are looked at."""
+TOLD_FROM = 0.5
+"""The suspicion from which a holder is named."""
 ROUNDS_MAX = 1_000
 """Bound on the batches of one call: a million leases."""
 
@@ -70,6 +79,10 @@ class PoolStatus(Struct, frozen=True, kw_only=True):
     answer: Lease | Denied
     answer_user: str
     line: LineStatus
+    doubted: tuple[
+        tuple[Lease, Score], ...
+    ] = ()  # who may be gone, the most doubtful first; bounded
+    full_in: int | None = None  # ms, if it goes on as it did; None: that cannot be told
 
 
 class Debug(Struct, frozen=True, kw_only=True):
@@ -87,16 +100,18 @@ class Stats(Struct, frozen=True, kw_only=True):
     pools: tuple[tuple[Pool, Usage], ...]
     denials: tuple[Event, ...]
     at: int
+    full_in: dict[str, int | None] = {}  # by pool: ms until it is full, if it goes on as it did
 
 
 class Operations:
     """The operator's calls. Synchronous; safe from several threads."""
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger, suspicion: Suspicion | None = None) -> None:
         self._store = store
         self._ledger = ledger
         # Is told of pools that may have a free seat now.
         self.freed: Callable[[Collection[str]], None] = lambda _: None
+        self._suspicion = Suspicion() if suspicion is None else suspicion
 
     def force_cleanup(
         self, user_id: str, feature: str, *, license_id: str | None = None, actor: str
@@ -210,6 +225,7 @@ class Operations:
             pools=tuple((p, u) for p, u in zip(pools, usages, strict=True) if u is not None),
             denials=tuple(denials[:20]),
             at=self._store.now(),
+            full_in={x.pool_id: self._suspicion.trends.full_in(x) for x in usages if x is not None},
         )
 
     def _usage(self, pools: Sequence[Pool]) -> list[Usage | None]:
@@ -246,6 +262,30 @@ class Operations:
             at=now,
             names=self.names(ended),
         )
+
+    def _doubted(self, pool: Pool, user_id: str) -> tuple[tuple[Lease, Score], ...]:
+        """Score the holders of a pool; of more than LIST_MAX some, by their random ids. Return who is
+        doubted, and the user's own leases."""
+        which = LeaseFilter(license_id=pool.license_id, feature=pool.feature)
+        leases, now = self._store.leases(which, limit=LIST_MAX)
+        scores = self._suspicion.assess(leases, pool.policy, now)
+        found = [
+            (lease, score)
+            for lease, score in zip(leases, scores, strict=True)
+            if lease.user_id == user_id or score.excused or score.phi >= TOLD_FROM
+        ]
+        found.sort(key=lambda x: (x[0].user_id != user_id, -x[1].phi, x[0].last_beat_at))
+        return tuple(found[:DOUBTED_MAX])
+
+    def _forecast(self, pool: Pool, answer: Lease | Denied) -> Lease | Denied:
+        if not isinstance(answer, Denied):
+            return answer
+        return replace(answer, free_in=self._suspicion.denied(pool.id, answer, pool.policy))
+
+    def sample(self) -> None:
+        """Note how many seats are in use where some were taken of late, for `full_in`."""
+        if watched := self._suspicion.trends.watched():
+            self._suspicion.trends.note(self._store.usage(watched))
 
     def names(self, leases: Sequence[Lease]) -> dict[str, str]:
         """Return the names of the licenses that these leases are of, by license id."""
@@ -300,7 +340,7 @@ class Operations:
     def _views(
         self, pool_ids: list[str], user_id: str, leases: Sequence[Lease]
     ) -> list[PoolStatus]:
-        views = []
+        views: list[PoolStatus] = []
         # Reservations may be for groups that were proved, or for a kind of device.
         known = {x.pool_id: x for x in sorted(leases, key=lambda x: x.last_beat_at)}
         # Who could not acquire under such a name is asked about as anybody.
@@ -332,9 +372,11 @@ class Operations:
                     license=self._ledger.license(pool.license_id),
                     pool=pool,
                     usage=usage,
-                    answer=answer,
+                    answer=self._forecast(pool, answer),
                     answer_user=user_id,
                     line=self._line(pool.id),
+                    doubted=self._doubted(pool, user_id) if len(views) < DOUBTED_POOLS_MAX else (),
+                    full_in=self._suspicion.trends.full_in(usage),
                 )
             )
         return views

@@ -48,6 +48,7 @@ from sojourn.lease import (
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
 from sojourn.seating import refusal
+from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import Recorder, Store
 from sojourn.token import Keyring, LeaseClaims, new_id
 
@@ -123,6 +124,7 @@ class Seats:
         self._keyring = keyring
         self._recorder = recorder
         self._pools: dict[str, tuple[float, Pool]] = {}
+        self.suspicion = Suspicion()
         self.may_ask: Callable[[str], bool] = lambda _: False
         """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
         # Is told of pools that may have a free seat now.
@@ -146,12 +148,16 @@ class Seats:
             requests, self._decide([r for _, r in requests]), strict=True
         ):
             if isinstance(outcome, Denied):
-                outcome = replace(outcome, asked=calls[i].asked)  # noqa: PLW2901 - as it is told
+                told = self._free_in(request.pool_id, outcome)
+                outcome = replace(outcome, asked=calls[i].asked, free_in=told)  # noqa: PLW2901 - as it is told
+            elif isinstance(outcome, Lease):
+                self.suspicion.granted(outcome)
             answers[i] = self._answer(request, outcome)
         return [a for a in answers if a is not None]
 
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
         """Apply heartbeats."""
+        self.suspicion.heard([(c.claims.lease_id, c.beat.next_in) for c in calls])
         renewals = self._store.renew(
             [
                 Renew(
@@ -168,6 +174,7 @@ class Seats:
         ]
         if not missed:
             return renewals  # type: ignore[return-value]  # no None is left
+        self.suspicion.forget(claims.lease_id for claims in missed)
         why = self._why_lost(missed)
         return [
             why[call.claims.lease_id, call.claims.fence] if renewal is None else renewal
@@ -176,6 +183,7 @@ class Seats:
 
     def release(self, calls: Sequence[LeaseClaims]) -> list[bool]:
         """Give seats back. False: there was nothing to give back; that is fine too."""
+        self.suspicion.forget(call.lease_id for call in calls)
         released = self._store.release(
             [Release(lease_id=c.lease_id, fence=c.fence, pool_id=c.pool_id) for c in calls]
         )
@@ -190,6 +198,15 @@ class Seats:
             found = self._store.doubt([calls[i][0] for i in some], at_once=at_once) if some else []
             answers.update(zip(some, found, strict=True))
         return [answers[i] for i in range(len(calls))]
+
+    def _free_in(self, pool_id: str, denied: Denied) -> int | None:
+        """Forecast a free seat (ms); None where that cannot be told."""
+        if denied.reason is not DenialReason.SEAT_LIMIT:
+            return None
+        try:
+            return self.suspicion.denied(pool_id, denied, self.pool(pool_id).policy)
+        except SojournError:  # the pool is gone since, or the store is
+            return None
 
     def _licenses(self, calls: Sequence[SeatCall]) -> dict[bytes, License | None]:
         hashes = list({c.key_hash for c in calls if c.key_hash is not None})

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from sojourn.clock import SECOND
 from sojourn.errors import StoreError
 from sojourn.log import get_logger
 from sojourn.plans.keeper import PlannedLedger
@@ -24,6 +25,8 @@ from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
 from sojourn.service.waiting import WaitingRoom
+from sojourn.staleness.pauses import TICK
+from sojourn.staleness.trends import SAMPLE_EVERY
 from sojourn.store import Outage, Recorder, Store, Swept
 from sojourn.token import Keyring
 
@@ -67,7 +70,7 @@ class Services:
         self.origins = AllowedOrigins(ledger)
         self.licenses = Licenses(store, ledger, moved=self.origins.forget)
         self.keys = Keys(ledger)
-        self.operations = Operations(store, ledger)
+        self.operations = Operations(store, ledger, self.seats.suspicion)
         self.sweeper = Sweeper(store, ledger)
         self.presence = InstanceRegistry(ledger, keyring)
         self.sessions = SessionService(
@@ -106,6 +109,8 @@ class Services:
             Ticker("sweep", self.sweeper.run, sweep_interval),
             self._aftermath,
             Ticker("presence", self.presence.register, REGISTER_INTERVAL),
+            Ticker("steady", self.seats.suspicion.tick, TICK / SECOND / 2),
+            Ticker("trends", self.operations.sample, SAMPLE_EVERY / SECOND),
         ]
         if self.recorder is not None:
             self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))

@@ -22,7 +22,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sojourn.clock import HOUR, SECOND
-from sojourn.errors import SojournError, StoreUnavailable
+from sojourn.errors import InvalidInput, SojournError, StoreUnavailable
 from sojourn.log import get_logger
 from sojourn.plans.keeper import PlannedLedger
 from sojourn.plans.plan import RunState, SelectiveRun, SweepPlan
@@ -124,7 +124,13 @@ class Planner:
         self.counts.overdue = self.counts.lag = 0
 
     def _begin(self, plan: SweepPlan, now: int) -> None:
-        due = self._after(plan, now)
+        try:
+            due = self._after(plan, now)
+        except InvalidInput as fault:  # as of a zone that this machine does not know
+            log.warning("sweep_plan_paused", plan=plan.name, error=fault.message)
+            stopped = replace(plan, paused=True, next_at=None, closes_at=None)
+            self._plans.change(stopped, actor="system:plan")  # the others are not to wait for it
+            return
         missed = plan.closes_at is not None and plan.closes_at <= now
         run = SelectiveRun(
             id=new_id("swr_"),

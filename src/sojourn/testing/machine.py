@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from msgspec import json
 from msgspec.structs import replace
 
-from sojourn.clock import DAY, MINUTE, SECOND
+from sojourn.clock import DAY, MINUTE, SECOND, ManualClock
 from sojourn.event import Event, EventKind
 from sojourn.lease import (
     Acquire,
@@ -106,12 +106,20 @@ beats = st.builds(
     closing=st.sampled_from([False, False, False, True]),
 )
 marks = st.lists(st.tuples(indexes, st.sampled_from([0, 0, 0, -1, 1])), min_size=1, max_size=4)
+
+
+def _instant(seconds: int) -> int:
+    """Return the instant so long after a machine's clock started."""
+    return ManualClock().now() + seconds * SECOND
+
+
 filters = st.builds(
     LeaseFilter,
     license_id=st.sampled_from([None, "lic_1", "lic_2"]),
     feature=st.sampled_from([None, *FEATURES]),
     user_id=st.sampled_from([None, *USERS]),
     client_id=st.sampled_from([None, *CLIENTS]),
+    silent_since=st.none() | st.sampled_from([0, 30, 75, 600]).map(_instant),
 )
 
 

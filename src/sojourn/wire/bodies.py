@@ -355,6 +355,7 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     reserved: int | None = None
     reserved_free: int | None = None
     retry_after: float | None = None
+    free_in: float | None = None  # until a seat is as likely free as not; left out if unknown
     mine: list[LeaseBody] | None = None
     holders: list[HolderBody] | None = None
     reason: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sojourn.lease import DenialReason, Denied
 from sojourn.wire.bodies import (
     STATUS,
@@ -42,6 +44,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
             resumable=False if denied.reason is DenialReason.LEASE_ENDED else None,
         )
     again = ask_again(denied)
+    free = None if denied.free_in is None else max(1, math.ceil(denied.free_in / 1000))
     return Problem(
         type=problem_type("seat_limit"),
         title=title("seat_limit"),
@@ -51,6 +54,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         details=(
             f"{_full(denied)} Try again in {retry_after_header(again)} s"
             + (", or free one of your own." if denied.mine else ".")
+            + ("" if free is None else f" A seat is likely free in about {free} s.")
         ),
         limit=denied.limit,
         in_use=denied.in_use,
@@ -59,6 +63,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         reserved=denied.reserved or None,
         reserved_free=denied.reserved_free if denied.reserved else None,
         retry_after=seconds(again),
+        free_in=free,
         mine=[lease_body(x, denied.at) for x in denied.mine],
         holders=[holder_body(x, denied.at) for x in denied.evidence] if show_holders else None,
         asked=None if denied.asked is None else denied.asked.counts(),

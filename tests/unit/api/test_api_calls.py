@@ -56,6 +56,17 @@ class TestAcquire:
         assert {holder["userId"] for holder in problem["holders"]} == {"ann", "bob"}
         assert answer.header("retry-after") == "15"
         assert problem["retryAfter"] == 15.0
+        assert "freeIn" not in problem  # all are alive, and no seat has changed hands yet
+
+    def test_full_says_when_a_seat_is_likely_free(self, world: Api) -> None:
+        """A silent holder is out when its linger is over."""
+        ann = world.seat("ann", device={"kind": "desktop"})
+        world.seat("bob", device={"kind": "desktop"})
+        world.services.seats.suspicion.forget([ann["leaseId"]])  # it beats at another server
+        world.clock.advance(seconds=58)
+        problem = world.acquire("cy").json
+        assert problem["freeIn"] == 12
+        assert problem["details"].endswith("A seat is likely free in about 12 s.")
 
     def test_holders_are_shown_without_their_address(self, world: Api) -> None:
         world.seat("ann")

@@ -65,7 +65,7 @@ def test_a_page_of_a_trusted_origin_reads_what_is_answered(
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("", "GET"), ("/logout-others", "POST"), ("/ses_x", "DELETE")]
+    ("path", "method"), [("", "GET"), ("/logout-others", "POST"), ("/ses_x", "DELETE, PATCH")]
 )
 def test_a_browser_may_ask_before(world: Api, path: str, method: str) -> None:
     answer = ask(world, "OPTIONS", BASE + path)

@@ -226,6 +226,20 @@ class TestOperations:
         )
         assert answer.data["leases"][0]["state"] == "suspect"
 
+    def test_debug_says_who_is_doubted_and_why(self, world: Api) -> None:
+        ann = world.seat("ann", device={"kind": "desktop"})
+        world.services.seats.suspicion.forget([ann["leaseId"]])  # it beats at another server
+        world.clock.advance(seconds=45)
+        world.seat("bob", device={"kind": "desktop"})
+        which = f"userId=cy&feature={FEATURE}&licenseId={world.license_id}"
+        answer = world.admin("GET", f"{SEATS}/debug?{which}")
+        (pool,) = answer.data["pools"]
+        [doubted] = pool["doubted"]
+        assert (doubted["userId"], doubted["silentFor"], doubted["excused"]) == ("ann", 45.0, False)
+        assert doubted["expectedIn"] == 30.0
+        assert 3 < doubted["phi"] < 4
+        assert doubted["reasons"][0].startswith("Silent for 45 s; its next beat was to be expected")
+
     def test_debug_needs_to_know_of_whom(self, world: Api) -> None:
         answer = world.admin("GET", f"{SEATS}/debug?feature={FEATURE}")
         assert (answer.status, answer.code) == (400, "invalid_request")

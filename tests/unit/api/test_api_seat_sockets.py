@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidStatus
 from sojourn.api import asking, seat_sockets
 from sojourn.errors import StoreUnavailable
 from sojourn.lease import Asked, Doubt, LeaseFilter, Renew, Renewal
+from sojourn.ledger import LicenseChange
 from sojourn.license import Policy
 from sojourn.service.presence import QUIET, Attendant
 
@@ -241,6 +242,27 @@ class TestAnswers:
             )
             assert answer.status_code == 409
             assert answer.json()["asked"] == {"asked": 1, "answered": 1, "silent": 0}
+
+    @pytest.mark.parametrize("allowed", [(), ("https://app.example",)], ids=["none", "allowed"])
+    def test_page_waits_for_an_answer_too(self, server: Served, allowed: tuple[str, ...]) -> None:
+        """A request of a page is decided once more, whether or not the page may read the answer."""
+        world = server.world
+        if allowed:
+            change = LicenseChange(allowed_origins=allowed)
+            world.services.licenses.change(world.license_id, change, actor="test")
+        with attend(server, take(server)["token"]) as client:
+            heard(client)
+            doubt(server, silent=True)
+            headers = {
+                "Authorization": f"Bearer {world.license_key}",
+                "Origin": "https://app.example",
+            }
+            answer = httpx.post(
+                server.url + SEATS, headers=headers, json=world.wish("bob"), timeout=DEADLINE
+            )
+            assert answer.status_code == 409
+            assert answer.json()["asked"] == {"asked": 1, "answered": 1, "silent": 0}
+            assert answer.headers.get("access-control-allow-origin") == (allowed or (None,))[0]
 
     def test_server_that_stops_closes_in_good_order(self, server: Served) -> None:
         with attend(server, take(server)["token"]) as client:

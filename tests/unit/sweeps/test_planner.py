@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from tests.sweeping import World
 
 from sojourn.clock import HOUR, MINUTE, SECOND
@@ -160,6 +161,21 @@ class TestTicks:
         held.give_back()
         planner.tick()
         assert (planner.counts.overdue, planner.counts.lag) == (0, 0)
+
+    def test_a_plan_that_cannot_be_timed_holds_nobody_up(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As one in a zone that another server knew: it is paused, told, and the others run."""
+        made = world.plan(name="first")
+        elsewhere = Schedule(window="02:00-05:00", zone="Mars/Olympus")
+        world.ledger.plans.change(replace(made, schedule=elsewhere), actor="key:ops")
+        world.plan(name="second")
+        world.clock.advance(seconds=60)
+        world.planner().tick()
+        assert [run.plan_name for run in world.ledger.plans.runs()] == ["second"]
+        stopped = world.sweeps.get("first")
+        assert (stopped.paused, stopped.next_at) == (True, None)
+        assert "sweep_plan_paused" in caplog.text
 
 
 class TestOnce:

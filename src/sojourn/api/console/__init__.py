@@ -6,6 +6,7 @@ from typing import Any
 
 from sojourn.api.active_sessions import header_of
 from sojourn.api.console.doctor import DoctorPage
+from sojourn.api.console.keeping import KeepingPages
 from sojourn.api.console.lists import ListPages
 from sojourn.api.console.signing_in import SignIn
 from sojourn.api.console.visits import COOKIE, Answer, Reception, Respond, Visitor, answer_visitor
@@ -28,6 +29,7 @@ def routes(context: Context) -> list[Route]:
     doctor = DoctorPage(context, reception)
     watching = WatchingPages(context, reception)
     lists = ListPages(context, reception)
+    keeping = KeepingPages(context, reception)
 
     def route(method: str, path: str, respond: Respond) -> Route:
         async def endpoint(scope: Any, receive: Any) -> Any:
@@ -68,5 +70,8 @@ def routes(context: Context) -> list[Route]:
         route("GET", "/licenses", lists.licenses),
         route("GET", "/keys", lists.keys),
         route("GET", "/nodes", lists.nodes),
+        route("GET", "/sweeps", keeping.sweeps),
+        route("POST", "/sweeps", keeping.act),
+        route("GET", "/webhooks", keeping.webhooks),
         Route("GET", CONSOLE + "/assets/{name}", asset),
     ]

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from sojourn.api.console.visits import Answer, Reception, Visitor
+from sojourn.api.console.visits import Answer, Reception, Visitor, too_slow
 from sojourn.api.context import Context
 from sojourn.console.frame import Notice, console_page
 from sojourn.console.lookup import Lookup
-from sojourn.errors import NotFound, Overloaded, StoreError
+from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.finding import Verdict
+from sojourn.people.pages import HtmlPage
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator
 
@@ -66,6 +67,28 @@ class Pages:
 
     def may(self, operator: Operator, permission: Permission) -> bool:
         return self.context.services.keys.grants(operator.key, permission)
+
+    async def do(
+        self,
+        visitor: Visitor,
+        permission: Permission,
+        work: Callable[[Visitor, Operator], Notice],
+    ) -> Notice | HtmlPage:
+        found = await self.reception.admit(visitor)
+        if not isinstance(found, Operator):
+            return self.reception.turn_away(visitor, found)
+        if not self.may(found, permission):
+            return Notice(
+                verdict=Verdict.WARNING,
+                title=f"A key of role {found.key.role.value} may look, and not do this. Nothing was changed.",
+                text="Sign in with a key of role operator or admin.",
+            )
+        try:
+            return await self.reception.thread(work, visitor, found)
+        except (StoreError, Overloaded) as fault:
+            return too_slow(fault)
+        except SojournError as fault:
+            return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
 
     async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
         """Answer where what a page is about is not there."""

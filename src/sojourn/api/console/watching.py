@@ -9,16 +9,15 @@ from urllib.parse import urlencode
 from msgspec.structs import replace
 
 from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
-from sojourn.api.console.visits import Answer, Visitor, too_slow
+from sojourn.api.console.visits import Answer, Visitor
 from sojourn.clock import HOUR
 from sojourn.console import overview, people, seats, stories
 from sojourn.console.frame import Notice
 from sojourn.console.seats import Answer as Heading
 from sojourn.console.words import count, exact
-from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreError
+from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.finding import Verdict
-from sojourn.people.pages import HtmlPage
 from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator
 from sojourn.session import End
@@ -163,7 +162,7 @@ class WatchingPages(Pages):
 
     async def free(self, visitor: Visitor) -> Answer:
         """Free one seat of a pool, and show the pool again."""
-        done = await self._do(visitor, Permission.SEATS_END, self._free)
+        done = await self.do(visitor, Permission.SEATS_END, self._free)
         if not isinstance(done, Notice):
             return done
         wish = {"license": visitor.field("license"), "feature": visitor.field("feature")}
@@ -181,33 +180,11 @@ class WatchingPages(Pages):
         }
         if wish not in works:
             raise InvalidInput("do: free, free-all or sign-out.")
-        done = await self._do(visitor, *works[wish])
+        done = await self.do(visitor, *works[wish])
         if not isinstance(done, Notice):
             return done
         asking = _asking(visitor, {"user": visitor.field("user")})
         return await self.show(asking, "people.html", "people", self._people, notice=done)
-
-    async def _do(
-        self,
-        visitor: Visitor,
-        permission: Permission,
-        work: Callable[[Visitor, Operator], Notice],
-    ) -> Notice | HtmlPage:
-        found = await self.reception.admit(visitor)
-        if not isinstance(found, Operator):
-            return self.reception.turn_away(visitor, found)
-        if not self.may(found, permission):
-            return Notice(
-                verdict=Verdict.WARNING,
-                title=f"A key of role {found.key.role.value} may look, and not do this. Nothing was changed.",
-                text="Sign in with a key of role operator or admin.",
-            )
-        try:
-            return await self.reception.thread(work, visitor, found)
-        except (StoreError, Overloaded) as fault:
-            return too_slow(fault)
-        except SojournError as fault:
-            return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
 
     def _free(self, visitor: Visitor, operator: Operator) -> Notice:
         lease_id = visitor.field("lease")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def back_up(source: Path, target: Path) -> Copy:
         copy = look_at(part)
         _sync(part)
         part.rename(target)
-        _sync(target.parent)
+        _sync_folder(target.parent)
     except OSError as fault:
         raise StoreUnavailable(f"{target} cannot be written: {fault.strerror}.", hint="") from None
     finally:
@@ -101,8 +102,8 @@ def put_back(file: Path, database: Path, *, stamp: str) -> Path | None:
             os.link(database, aside)
         for end in LOG_FILES:
             Path(f"{database}{end}").unlink(missing_ok=True)
-        part.rename(database)
-        _sync(database.parent)
+        part.replace(database)
+        _sync_folder(database.parent)
     except OSError as fault:
         raise StoreUnavailable(
             f"{database} cannot be replaced: {fault.strerror}.", hint=""
@@ -149,7 +150,15 @@ def _private(name: str, flags: int) -> int:
 
 
 def _sync(path: Path) -> None:
-    """Have a file's or a folder's content on the disk."""
+    """Have a file's content on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Have a folder's names on the disk, where a folder can be asked to."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -345,6 +345,7 @@ class LeaseMeaning(OnManualClock):
         theirs = take(store, "ann")
         mark = latest(store)
         ours = take(store, "ann", pool_id=own.id)
+        assert refused(store, "bob", pool_id=own.id).in_use == 1
         assert store.leases(LeaseFilter())[0] == [theirs]
         assert store.leases(LeaseFilter(user_id="ann"))[0] == [theirs]
         assert store.leases(LeaseFilter(feature="leader"))[0] == []
