@@ -95,10 +95,10 @@ class PoolDebug(Answer, frozen=True, kw_only=True, omit_defaults=True):
     usage: UsageBody
     would_grant: bool
     refusal: Problem | None = None
-    full_in: float | None = None  # seconds until it is full, if it goes on as it did
-    doubted: list[DoubtBody] = msgspec.field(default_factory=list)
     waiting: tuple[WaitingBody, ...] = ()  # the line, in its order
     refused: tuple[RefusedBody, ...] = ()  # lately, without a place in it
+    full_in: float | None = None  # seconds until it is full, if it goes on as it did
+    doubted: list[DoubtBody] = msgspec.field(default_factory=list)
 
 
 class DebugBody(Answer, frozen=True, kw_only=True):
@@ -277,10 +277,10 @@ def _pool_debug(view: PoolStatus) -> PoolDebug:
         refusal=with_line(denial_problem(view.answer, show_holders=True), view.answer)
         if isinstance(view.answer, Denied)
         else None,
-        full_in=_seconds(view.full_in),
-        doubted=[_doubt(lease, score) for lease, score in view.doubted],
         waiting=tuple(line_bodies(view.line.entries, view.line.at)),
         refused=tuple(refused_bodies(view.line.refused)),
+        full_in=_seconds(view.full_in),
+        doubted=[_doubt(lease, score) for lease, score in view.doubted],
     )
 
 

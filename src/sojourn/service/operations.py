@@ -26,18 +26,18 @@ from sojourn.token import new_id
 NAMED_MAX = 100
 """Features that a hint names."""
 LICENSES_NAMED_MAX = 10
-DOUBTED_MAX = 20
-"""Doubtful holders that a pool's debug names."""
-DOUBTED_POOLS_MAX = 10
-"""Pools of one debug whose holders are looked at."""
-TOLD_FROM = 0.5
-"""The suspicion from which a holder is named."""
 REFUSED_FOR = MINUTE
 """How long ago somebody may have been refused last, in milliseconds, to count among those who still want in:
 a refused client is told to ask again within 15 s."""
 REFUSED_MAX = 20
 """Such holders that are named."""
 DENIALS_READ = 100
+DOUBTED_MAX = 20
+"""Doubtful holders that a pool's debug names."""
+DOUBTED_POOLS_MAX = 10
+"""Pools of one debug whose holders are looked at."""
+TOLD_FROM = 0.5
+"""The suspicion from which a holder is named."""
 ROUNDS_MAX = 1_000
 """Bound on the batches of one call: a million leases."""
 
@@ -109,9 +109,9 @@ class Operations:
     def __init__(self, store: Store, ledger: Ledger, suspicion: Suspicion | None = None) -> None:
         self._store = store
         self._ledger = ledger
-        self._suspicion = Suspicion() if suspicion is None else suspicion
         # Is told of pools that may have a free seat now.
         self.freed: Callable[[Collection[str]], None] = lambda _: None
+        self._suspicion = Suspicion() if suspicion is None else suspicion
 
     def force_cleanup(
         self, user_id: str, feature: str, *, license_id: str | None = None, actor: str
@@ -374,9 +374,9 @@ class Operations:
                     usage=usage,
                     answer=self._forecast(pool, answer),
                     answer_user=user_id,
+                    line=self._line(pool.id),
                     doubted=self._doubted(pool, user_id) if len(views) < DOUBTED_POOLS_MAX else (),
                     full_in=self._suspicion.trends.full_in(usage),
-                    line=self._line(pool.id),
                 )
             )
         return views
