@@ -35,6 +35,7 @@ class Part(StrEnum):
     SESSION_USERS = "session_users"
     LEASES = "leases"
     POOLS = "pools"
+    WAITING = "waiting"
     EVENTS = "events"
     MARKS = "marks"
     REQUESTS = "requests"

@@ -108,7 +108,7 @@ class Router:
             return answer_problem(problem("invalid_request", "Invalid host header"))
         path = raw_path(scope).decode("latin-1")
         ends, named = self.find(path)
-        if not ends and path.endswith("/") and self.find(path[:-1])[0]:
+        if not ends and path[2:].endswith("/") and self.find(path[:-1])[0]:
             return _without_slash(scope, path)
         if not ends:
             REFUSED["not_found"] += 1

@@ -20,6 +20,7 @@ OPERATORS = [call for call in CALLS if call.may is not None]  # whoever calls wi
 GUARDED = [call for call in CALLS if call.who is not Who.ANYONE]
 MAY = {
     "list_leases": Permission.READ,
+    "list_waiting": Permission.READ,
     "release_lease": Permission.SEATS_END,
     "force_cleanup": Permission.SEATS_END,
     "debug_seats": Permission.READ,
@@ -94,6 +95,8 @@ def request(world: Api, call: Call, **proof: Any) -> Answer:
         path = path.replace(f"{{{piece}}}", FEATURE if piece == "feature" else "nobody")
     if call.name == "debug_seats":
         path += f"?userId=nobody&feature={FEATURE}"
+    if call.name == "list_waiting":
+        path += f"?licenseId={world.license_id}&feature={FEATURE}"
     if call.name in ("list_sessions", "end_user_sessions"):
         path += "?userId=nobody"
     return world.call(call.method, path, json=BODIES.get(call.name), **proof)

@@ -75,7 +75,7 @@ class TestBounds:
         self, server: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One too many is told to come later, and a socket that closes makes room."""
-        monkeypatch.setattr(seat_sockets, "SEATS_MAX", 1)
+        monkeypatch.setattr(seat_sockets, "sockets_max", lambda: 1)
         token = take(server)["token"]
         with attend(server, token) as client:
             heard(client)

@@ -84,13 +84,23 @@ def test_leads_there(method: str, path: str, name: str, named: dict[str, str]) -
     "path",
     [
         *("/Things", "/thing", "/things/7/parts", "/things/7/parts/x/y", "/things%2F7", "*"),
-        *("//", "//things", "/things/", "/things//7", "/things/7/", "/things/?a=b", "things"),
+        *("//", "//things", "/things//7", "/nothing/", "/things//", "/things/7//", "things"),
     ],
 )
 def test_leads_nowhere(path: str) -> None:
     for method in ("GET", "OPTIONS"):
         answer = ask(method, path)
         assert (answer.status, answer.code) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [("/things/", "../things"), ("/things/7/", "../7"), ("/things/?a=b", "../things?a=b")],
+)
+def test_a_slash_too_many_leads_to_the_path_that_is_there(path: str, to: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = ask(method, path)
+        assert (answer.status, answer.header("location")) == (308, to)
 
 
 def test_a_word_is_preferred_and_there_is_no_second_try() -> None:

@@ -14,6 +14,7 @@ PARTS = {
         (schema.session_users, Part.SESSION_USERS),
         (schema.leases, Part.LEASES),
         (schema.pools, Part.POOLS),
+        (schema.waiting, Part.WAITING),
         (schema.events, Part.EVENTS),
         (schema.marks, Part.MARKS),
         (schema.requests, Part.REQUESTS),
@@ -51,6 +52,7 @@ EFFECTS: dict[Part, str] = {
     Part.SWEEPS: f"What is over is not swept away. {OTHERS_WORK}",
     Part.WEBHOOKS: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
     Part.WEBHOOK_DELIVERIES: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
+    Part.WAITING: f"Nobody can wait in a line for a seat. {OTHERS_WORK}",
     Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
     Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
     Part.INSTANCES: f"Servers cannot compare their secrets. {OTHERS_WORK}",
@@ -58,7 +60,7 @@ EFFECTS: dict[Part, str] = {
 CORE = frozenset(list(EFFECTS)[:6])
 """Without these nobody signs in or gets a seat."""
 KEPT_ELSEWHERE = frozenset(
-    {Part.SESSIONS, Part.SESSION_USERS, Part.LEASES, Part.POOLS, Part.REQUESTS}
+    {Part.SESSIONS, Part.SESSION_USERS, Part.LEASES, Part.POOLS, Part.WAITING, Part.REQUESTS}
 )
 """Of a ledger beside a store on Redis: these tables are there, and nothing uses them."""
 UNUSED = f"Nobody is concerned: the store keeps it elsewhere. {OTHERS_WORK}"
