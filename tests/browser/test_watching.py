@@ -139,3 +139,21 @@ def test_a_plan_is_paused_and_resumed(come: Come, place: Hospital) -> None:
     expect(it.page.locator("#notice")).to_contain_text("nightly runs again.")
     it.button("Tidy up now").click()
     expect(it.page.locator("#notice")).to_contain_text("0 expired leases noted")
+
+
+@pytest.mark.parametrize("status", [401, 503, 502])
+def test_a_page_that_is_not_answered_stays(come: Come, place: Hospital, status: int) -> None:
+    """What is shown stays, is said to be old, and is read anew as soon as that works again."""
+    fill(place)
+    it = come().sign_in()
+    it.page.goto("/console/overview")
+    expect(it.page.locator("#live h1")).to_be_visible()
+    it.page.route(
+        "**/console/overview", lambda route: route.fulfill(status=status, body="<p>no</p>")
+    )
+    expect(it.page.locator("#banner .stale")).to_be_visible()
+    expect(it.page.locator("#live h1")).to_be_visible()
+    link = it.page.locator("#banner").get_by_role("link", name="Sign in")
+    expect(link).to_have_count(1 if status == 401 else 0)
+    it.page.unroute("**/console/overview")
+    expect(it.page.locator("#banner .stale")).to_have_count(0)

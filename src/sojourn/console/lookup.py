@@ -5,6 +5,8 @@ Reads only, a few bounded lists at a time. Synchronous; safe from several thread
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -13,7 +15,7 @@ from msgspec.structs import replace
 from sojourn.clock import MINUTE
 from sojourn.errors import NotFound
 from sojourn.event import Event, EventKind
-from sojourn.lease import Lease, LeaseFilter, Usage
+from sojourn.lease import Lease, LeaseFilter, Usage, Waiting
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, pool_id, split_pool_id
 from sojourn.session import SessionPage
@@ -29,6 +31,14 @@ DENIALS_MAX = 500
 SESSIONS_MAX = 50
 HISTORY_MAX = 200
 
+HOLDERS_ASKED = 100
+"""Of those who were refused lately, so many are looked up: have they a seat by now? More count as waiting."""
+REFUSED_FOR = 2.0
+"""Seconds for which the refusals of all pools are told again; longer where reading them takes long:"""
+READ_SHARE = 20
+"""of so many times as long as it took."""
+
+TURNED_AWAY = (EventKind.LEASE_DENIED, EventKind.LEASE_WAITING)
 SERVED = (EventKind.LEASE_ACQUIRED, EventKind.LEASE_RESUMED, EventKind.LEASE_TAKEN_OVER)
 
 
@@ -41,8 +51,16 @@ class PoolUse(Struct, frozen=True, kw_only=True):
     refused: int = 0
 
     @property
+    def kept(self) -> int:
+        """Seats that are free and reserved: not everybody gets one."""
+        rooms = zip(self.pool.policy.reservations, self.usage.reserved, strict=False)
+        return sum(max(0, room.seats - used) for room, used in rooms)
+
+    @property
     def free(self) -> int:
-        return max(0, self.usage.capacity - self.usage.in_use)
+        """Seats that whoever asks next gets, those above the capacity included."""
+        most = self.usage.capacity + self.usage.overdraft
+        return max(0, most - self.usage.in_use - self.kept)
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -68,7 +86,8 @@ class Holders(Struct, frozen=True, kw_only=True):
     license: License | None
     leases: tuple[Lease, ...]
     more: bool
-    refused: tuple[Refused, ...]
+    refused: tuple[Refused, ...]  # those in the line are left out
+    line: tuple[Waiting, ...]  # in its order
     at: int
 
 
@@ -95,6 +114,8 @@ class Lookup:
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        self._refused: list[Refused] = []
+        self._until = 0.0  # monotonic: until then `_refused` is told again
 
     def pools(self) -> list[PoolUse]:
         """Return the pools, the tightest first: those with refused people, then the fullest."""
@@ -104,11 +125,7 @@ class Lookup:
             pools += found
             if len(found) < LIST_MAX:
                 break
-        waiting: dict[str, int] = {}
-        now = self._store.now()
-        for each in self.refused():
-            if each.waits(now):
-                waiting[each.pool_id] = waiting.get(each.pool_id, 0) + 1
+        waiting = Counter(each.pool_id for each in self.waiting())
         return sorted(self._used(pools, waiting), key=_pressure)
 
     def holders(self, license_id: str, feature: str, *, find: str = "") -> Holders:
@@ -127,21 +144,48 @@ class Lookup:
         leases, now = self._store.leases(which, limit=LIST_MAX)
         if len(leases) == LIST_MAX and find:
             leases, now = self._store.leases(replace(which, user_id=find), limit=LIST_MAX)
+        line, _ = self._store.waiting(name)
+        known = {entry.user_id for entry in line}
+        refused = refused_of(self._turned_away(name), now)
         return Holders(
             use=use,
             license=self._ledger.license(license_id),
             leases=tuple(sorted(leases, key=lambda x: (x.last_beat_at, x.id))),
             more=len(leases) == LIST_MAX,
-            refused=tuple(x for x in self.refused(name) if x.waits(now)),
+            refused=tuple(x for x in refused if x.waits(now) and x.user_id not in known),
+            line=tuple(line),
             at=now,
         )
 
-    def refused(self, name: str | None = None) -> list[Refused]:
-        """Return who was refused lately by a pool, or by any, and has not been served since, the longest
-        waiting first."""
-        kinds = (EventKind.LEASE_DENIED, *SERVED)
-        events = self._store.events(kinds=kinds, pool_id=name, limit=DENIALS_MAX, newest_first=True)
-        return refused_of(events, self._store.now())
+    def waiting(self) -> list[Refused]:
+        """Return who still waits for a seat of any pool, the longest first."""
+        now = self._store.now()
+        return [each for each in self.refused() if each.waits(now)]
+
+    def refused(self) -> list[Refused]:
+        """Return who was refused lately by any pool, or sent into its line, and was not served since, the
+        longest waiting first. Told again for a moment, since many pages ask."""
+        began = time.monotonic()
+        if began >= self._until:
+            self._refused = refused_of(self._turned_away(None), self._store.now())
+            took = time.monotonic() - began
+            self._until = time.monotonic() + max(REFUSED_FOR, READ_SHARE * took)
+        return self._refused
+
+    def _turned_away(self, name: str | None) -> list[Event]:
+        """Return refusals, of a pool or of all, and when each of those people was served last; newest
+        first."""
+        now = self._store.now()
+        events = self._store.events(
+            kinds=TURNED_AWAY, pool_id=name, limit=DENIALS_MAX, newest_first=True
+        )
+        events = [event for event in events if event.at >= now - LATELY]
+        who = dict.fromkeys((event.pool_id, event.user_id) for event in events)
+        for pool, user in list(who)[:HOLDERS_ASKED]:
+            events += self._store.events(
+                kinds=SERVED, pool_id=pool, user_id=user, limit=1, newest_first=True
+            )
+        return sorted(events, key=lambda event: -event.id)
 
     def denials(self, *, limit: int = DENIALS_MAX) -> list[Event]:
         """Return the latest refusals, newest first."""
@@ -219,7 +263,7 @@ def refused_of(events: Sequence[Event], now: int) -> list[Refused]:
             continue
         if event.kind in SERVED:
             settled.add(who)
-        elif event.kind is EventKind.LEASE_DENIED and event.data.get("reason") == "seat_limit":
+        elif event.kind in TURNED_AWAY and event.data.get("reason") == "seat_limit":
             last = found.get(who)
             found[who] = Refused(
                 pool_id=event.pool_id,

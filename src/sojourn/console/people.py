@@ -113,6 +113,8 @@ def _why(refused: Refused, use: PoolUse | None) -> str:
         return f"{feature} is not there any more."
     if use.free:
         return f"{feature} has {count(use.free, 'free seat')} by now: trying again works."
+    if use.kept:
+        return f"{feature} has {count(use.kept, 'free seat')}, reserved for others."
     suspect = f", {use.usage.suspect} of them by suspects" if use.usage.suspect else ""
     return f"{feature} is full: all {use.usage.capacity:,} seats are held{suspect}."
 

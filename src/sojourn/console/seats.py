@@ -9,14 +9,15 @@ from msgspec import Struct
 
 from sojourn.console.lookup import Holders, PoolUse, Refused
 from sojourn.console.words import count, exact, initials
-from sojourn.lease import Lease, LeaseState
+from sojourn.lease import Lease, LeaseState, Waiting
 from sojourn.license import Pool, split_pool_id
 
 MAP_MAX = 60
 """Seats that are drawn one by one; of more, a bar says as much."""
 POOLS_SHOWN = 200
+LINE_SHOWN = 20
 NAMED = 3
-"""Names in a sentence, before it says how many more there are."""
+"""Those of a line that a page names; and names in a sentence, before it says how many more there are."""
 
 LEAVING = "leaving"
 FILTERS = ("all", LeaseState.SUSPECT.value, LEAVING)
@@ -83,6 +84,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
     shown: str
     more: bool
     waiting: tuple[WaitingRow, ...]
+    waiting_in_all: int
     command: str
     here: str
 
@@ -111,16 +113,15 @@ def pool_row(use: PoolUse) -> PoolRow:
     )
 
 
-def seats_answer(uses: Sequence[PoolUse]) -> Answer:
-    """Say how many seats are in use, and whether anybody waits."""
+def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[Refused]) -> Answer:
+    """Say how many seats are in use, and how many people wait."""
     if not uses:
         return Answer("There is no license yet.")
     used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
-    refused = sum(x.refused for x in uses)
     good = f"{used:,} of {count(all_, 'seat')} in use."
     full = [x.pool.feature for x in uses if not x.free and x.usage.capacity]
-    if refused:
-        return Answer(good, _wait(refused))
+    if people := len({each.user_id for each in waiting}):
+        return Answer(good, _wait(people))
     if full:
         named = ", ".join(full[:NAMED]) + (f" and {len(full) - NAMED} more" if full[NAMED:] else "")
         return Answer(good, rest=f"{named} {'is' if len(full) == 1 else 'are'} full. Nobody waits.")
@@ -186,7 +187,12 @@ def pool_view(
         if (shown in ("all", row.state))
         and all(word in f"{row.user_id} {row.client}".casefold() for word in wanted)
     ]
-    drawn = use.usage.capacity <= MAP_MAX and len(rows) <= MAP_MAX
+    # Holders who share a seat are more than there are seats to draw.
+    drawn = use.usage.capacity <= MAP_MAX >= len(rows) and use.usage.leases == use.usage.in_use
+    if holders.more or use.usage.leases != use.usage.in_use:
+        silent = max(0, use.usage.suspect - counts[LEAVING])
+        counts |= {"suspect": silent, "active": use.usage.in_use - use.usage.suspect}
+        counts["all"] = use.usage.leases
     return PoolView(
         feature=pool.feature,
         license_id=pool.license_id,
@@ -199,7 +205,11 @@ def pool_view(
         counts=counts,
         shown=shown,
         more=holders.more,
-        waiting=tuple(waiting_row(x, holders.at) for x in holders.refused),
+        waiting=(
+            *(line_row(entry, holders.at) for entry in holders.line[:LINE_SHOWN]),
+            *(waiting_row(x, holders.at) for x in holders.refused),
+        ),
+        waiting_in_all=len(holders.line) + len(holders.refused),
         command=f"sojourn seats list --license {pool.license_id} --feature {pool.feature}",
         here=pool_link(pool.license_id, pool.feature),
     )
@@ -216,18 +226,27 @@ def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Ans
             (x.expires_at for x in holders.leases if x.suspect_at <= holders.at), default=0
         )
         rest = f"{len(suspects)} suspect: the next one is free in {exact(soonest - holders.at)} by itself."
+    waiting = len({x.user_id for x in holders.line} | {x.user_id for x in holders.refused})
+    bad = _wait(waiting) if waiting else ""
     if used < capacity:
-        return Answer(
-            f"{used:,} of {count(capacity, f'{name} seat')} in use.", rest=rest or "Nobody waits."
-        )
+        if use.kept and not use.free:
+            are = "is" if use.kept == 1 else "are"
+            rest = f"{count(use.kept, 'free seat')} {are} reserved for others. {rest}".rstrip()
+        said = f"{used:,} of {count(capacity, f'{name} seat')} in use."
+        return Answer(said, bad, rest or ("" if bad else "Nobody waits."))
     good = (
         f"The only {name} seat is in use."
         if capacity == 1
         else f"All {capacity:,} {name} seats are in use."
     )
-    if holders.refused:
-        return Answer(good, _wait(len(holders.refused)), rest)
-    return Answer(good, rest=rest or "Nobody waits.")
+    return Answer(good, bad, rest or ("" if bad else "Nobody waits."))
+
+
+def line_row(entry: Waiting, now: int) -> WaitingRow:
+    said = f"in line for {exact(now - entry.since)}"
+    if entry.offered(now):
+        said += f" · a seat is held for {exact((entry.offer_until or now) - now)}"
+    return WaitingRow(user_id=entry.user_id, person=person_link(entry.user_id), said=said)
 
 
 def waiting_row(refused: Refused, now: int) -> WaitingRow:

@@ -74,10 +74,17 @@ def _seat(words: str) -> Callable[[Event], str]:
 
 
 def _denied(event: Event) -> str:
-    feature = feature_of(event.pool_id or ":?")
+    return f"was refused a {feature_of(event.pool_id or ':?')} seat: {why_full(event)}"
+
+
+def why_full(event: Event) -> str:
+    """Say why a refusal was given."""
     if event.data.get("reason") != "seat_limit":
-        return f"was refused a {feature} seat: {str(event.data.get('reason')).replace('_', ' ')}"
-    return f"was refused a {feature} seat: all {event.data.get('limit', 0):,} are in use"
+        return str(event.data.get("reason", "refused")).replace("_", " ")
+    kept = int(event.data.get("reservedFree", 0))
+    if kept:
+        return f"the {kept:,} that are free are reserved for others"
+    return f"all {event.data.get('limit', 0):,} are in use"
 
 
 def _asked(event: Event) -> str:
@@ -117,6 +124,8 @@ _SAID: dict[EventKind, tuple[str, str, Callable[[Event], str]]] = {
     EventKind.LEASE_EXPIRED: ("ghost", "warn", _seat("fell silent: their {feature} seat is free")),
     EventKind.LEASE_EVICTED: ("ghost", "warn", _evicted),
     EventKind.LEASE_REVOKED: ("gone", "warn", _seat("had a {feature} seat taken away")),
+    EventKind.LEASE_WAITING: ("hourglass", "bad", _seat("waits in line for a {feature} seat")),
+    EventKind.LEASE_OFFERED: ("seat", "ok", _seat("is offered a {feature} seat")),
     EventKind.LEASE_ASKED: ("hourglass", "dim", _asked),
     EventKind.LEASE_DENIED: ("denied", "bad", _denied),
     EventKind.SESSION_CREATED: ("sign-in", "ok", lambda _: "signed in"),
@@ -165,8 +174,9 @@ def _incident(group: Sequence[Event], now: int) -> Incident:
     said = f"{last.data.get('inUse', 0):,} of {last.data.get('limit', 0):,} seats were in use"
     if suspects:
         said += f", {suspects:,} of them suspect"
-    if last.data.get("reason") != "seat_limit":
-        said = str(last.data.get("reason", "refused")).replace("_", " ").capitalize()
+    if last.data.get("reason") != "seat_limit" or last.data.get("reservedFree"):
+        why = why_full(last)
+        said = why[:1].upper() + why[1:]
     return Incident(
         feature=feature,
         license_id=license_id,

@@ -18,9 +18,9 @@ from sojourn.console.words import exact, initials
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import NotFound
 from sojourn.event import Event, EventKind
-from sojourn.lease import Usage
+from sojourn.lease import Denied, Usage
 from sojourn.ledger import Ledger
-from sojourn.license import pool_id
+from sojourn.license import CountBy, Policy, Reservation, pool_id
 from sojourn.service.licenses import Licenses
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
@@ -150,6 +150,10 @@ class House:
         self.ledger: Ledger = open_ledger("memory:", clock=self.clock)
         self.lookup = Lookup(self.store, self.ledger)
 
+    def fresh(self) -> Lookup:
+        """Read anew: refusals are told again for a moment."""
+        return Lookup(self.store, self.ledger)
+
     def license(self, name: str, **capacities: int) -> str:
         made, _ = Licenses(self.store, self.ledger).create(
             name,
@@ -167,10 +171,10 @@ def test_pools_with_refused_people_come_first_then_the_fullest() -> None:
     assert [use.pool.feature for use in house.lookup.pools()] == ["full", "half", "empty"]
     builders.take(house.store, "bob", pool_id=pool_id(acme, "half"))
     builders.refused(house.store, "eve", pool_id=pool_id(acme, "half"))
-    uses = house.lookup.pools()
+    uses = house.fresh().pools()
     assert [use.pool.feature for use in uses] == ["half", "full", "empty"]
-    assert seats_answer(uses).bad == "1 person is waiting."
-    (need,) = needs(uses, house.lookup.refused(), Rounds(Patient().doctor()), house.clock.now())
+    assert seats_answer(uses, house.fresh().waiting()).bad == "1 person is waiting."
+    (need,) = needs(uses, house.fresh().refused(), Rounds(Patient().doctor()), house.clock.now())
     assert need.title == "1 person waits for half"
 
 
@@ -217,3 +221,77 @@ def test_a_person_sees_whose_silent_seat_could_be_freed() -> None:
     assert person.known
     assert person.silent[name].id == held.id
     assert not house.lookup.person("nobody").known
+
+
+def test_who_stands_in_line_waits() -> None:
+    house = House()
+    acme = house.license("Acme", review=1)
+    name = pool_id(acme, "review")
+    builders.take(house.store, "ken", pool_id=name)
+    answer = house.store.acquire([builders.acquire("grace", "desk", pool_id=name, wait=True)])[0]
+    assert isinstance(answer, Denied)
+    assert answer.entry is not None
+    assert seats_answer(house.lookup.pools(), house.lookup.waiting()).bad == "1 person is waiting."
+    view = pool_view(house.lookup.holders(acme, "review"))
+    assert view.answer.bad == "1 person is waiting."
+    assert [(row.user_id, row.said) for row in view.waiting] == [("grace", "in line for 0 s")]
+
+
+def test_many_grants_elsewhere_hide_nobody_who_was_refused() -> None:
+    house = House()
+    acme = house.license("Acme", review=1, viewer=1_000)
+    builders.take(house.store, "ken", pool_id=pool_id(acme, "review"))
+    builders.refused(house.store, "grace", pool_id=pool_id(acme, "review"))
+    for i in range(600):
+        builders.take(house.store, f"user-{i}", pool_id=pool_id(acme, "viewer"))
+    assert [each.user_id for each in house.lookup.waiting()] == ["grace"]
+    builders.take(house.store, "grace", pool_id=pool_id(acme, "viewer"))
+    assert [each.user_id for each in house.fresh().waiting()] == ["grace"]
+
+
+def test_refusals_are_told_again_for_a_moment() -> None:
+    house = House()
+    acme = house.license("Acme", review=1)
+    builders.take(house.store, "ken", pool_id=pool_id(acme, "review"))
+    assert house.lookup.waiting() == []
+    builders.refused(house.store, "grace", pool_id=pool_id(acme, "review"))
+    assert house.lookup.waiting() == []
+    house.lookup._until = 0
+    assert [each.user_id for each in house.lookup.waiting()] == ["grace"]
+
+
+def test_reserved_seats_are_not_free_for_everybody() -> None:
+    house = House()
+    license_, _ = Licenses(house.store, house.ledger).create(
+        "Acme",
+        {
+            "desk": Policy(
+                capacity=2, reservations=(Reservation(name="vip", seats=1, users=("vip",)),)
+            )
+        },
+        actor="test",
+    )
+    name = pool_id(license_.id, "desk")
+    builders.take(house.store, "ken", pool_id=name)
+    builders.refused(house.store, "grace", pool_id=name)
+    (use,) = house.lookup.pools()
+    assert (use.free, use.kept) == (0, 1)
+    view = pool_view(house.lookup.holders(license_.id, "desk"))
+    assert view.answer.good == "1 of 2 desk seats in use."
+    assert view.answer.rest == "1 free seat is reserved for others."
+    (event,) = [x for x in house.lookup.feed() if x.kind is EventKind.LEASE_DENIED]
+    (told,) = stories([event], house.clock.now())
+    assert told.what == "was refused a desk seat: the 1 that are free are reserved for others"
+
+
+def test_seats_that_are_shared_are_counted_once() -> None:
+    house = House()
+    license_, _ = Licenses(house.store, house.ledger).create(
+        "Acme", {"desk": Policy(capacity=3, count_by=CountBy.USER)}, actor="test"
+    )
+    name = pool_id(license_.id, "desk")
+    for client in ("one", "two", "three"):
+        builders.take(house.store, "ken", client, pool_id=name)
+    view = pool_view(house.lookup.holders(license_.id, "desk"))
+    assert (view.map, view.counts["active"], view.counts["all"]) == ((), 1, 3)
+    assert view.answer.good == "1 of 3 desk seats in use."

@@ -60,9 +60,9 @@ class WatchingPages(Pages):
         whole = len(lately) < len(events) or len(events) < EVENTS_OF_OVERVIEW
         span = now - lately[-1].at if lately else 0
         oldest = "in 24 hours" if whole else f"in {exact(span)}"
-        refused = [each for each in self.watch.refused() if each.waits(now)]
+        refused = self.watch.waiting()
         return {
-            "answer": seats.seats_answer(uses),
+            "answer": seats.seats_answer(uses, refused),
             "needs": overview.needs(uses, refused, self.context.rounds, now),
             "figures": overview.figures(uses, lately, oldest=oldest),
             "pools": overview.rows_of(uses, POOLS_OF_OVERVIEW),
@@ -74,7 +74,7 @@ class WatchingPages(Pages):
         uses, words = self.watch.pools(), visitor.query("q")[:WORDS_MAX]
         found = seats.found(uses, words)
         return {
-            "answer": seats.seats_answer(uses),
+            "answer": seats.seats_answer(uses, self.watch.waiting()),
             "words": words,
             "pools": [seats.pool_row(use) for use in found[: seats.POOLS_SHOWN]],
             "hidden_pools": max(0, len(found) - seats.POOLS_SHOWN),
@@ -112,13 +112,13 @@ class WatchingPages(Pages):
     def _denials(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         denials, now = self.watch.denials(), self.context.services.store.now()
         found = stories.incidents(denials, now)
-        waiting = [each for each in self.watch.refused() if each.waits(now)]
+        waiting = {each.user_id for each in self.watch.waiting()}
         if not denials:
             answer = Heading("Nobody was refused.")
         else:
             people_ = len({event.user_id for event in denials})
             said = f"{count(len(denials), 'refusal')} in {count(len(found), 'incident')}."
-            bad = overview.count_people(len({x.user_id for x in waiting})).capitalize()
+            bad = overview.count_people(len(waiting)).capitalize()
             answer = Heading(
                 said,
                 f"{bad} {'waits' if len(waiting) == 1 else 'wait'} now." if waiting else "",

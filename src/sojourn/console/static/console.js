@@ -66,6 +66,18 @@ document.addEventListener("htmx:before:request", (event) => {
   if (document.hidden || (!marked.isCollapsed && event.target.contains(marked.anchorNode))) event.preventDefault();
 });
 
+// An answer that is no page takes nothing away: what is shown stays, and is said to be old.
+document.addEventListener("htmx:before:response", (event) => {
+  if (event.target.id !== "live" || event.detail.ctx.response.status < 400) return;
+  event.preventDefault();
+  const stale = document.getElementById("stale").content.cloneNode(true);
+  stale.querySelector("a").hidden = event.detail.ctx.response.status !== 401;
+  document.getElementById("banner").replaceChildren(stale);
+});
+document.addEventListener("htmx:after:swap", ({ target }) => {
+  if (target.id === "live") document.querySelector("#banner .stale")?.remove();
+});
+
 // "/" goes to where a person is looked for.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
