@@ -41,6 +41,7 @@ TAKEN_UP_MAX = 20
 """A run that was cut off so often has failed."""
 QUIET_KEPT = HOUR
 """How long it is believed which hours are quiet."""
+WITHDRAWN = "Its plan was paused or removed before it was done."
 
 
 class Counts(Struct):
@@ -164,6 +165,9 @@ class Planner:
     def _carry_out(self, run: SelectiveRun, now: int) -> None:
         began, told = time.monotonic(), [run]
         stopped = ""
+        if not self._plans.note(run):  # its plan may have been withdrawn since it was cut off
+            self._end(run, RunState.STOPPED, WITHDRAWN, began)
+            return
         if run.closes_at is not None and run.closes_at <= now:
             self._end(run, RunState.STOPPED, "Its window had closed before it was done.", began)
             return
@@ -176,14 +180,13 @@ class Planner:
             elapsed = round((time.monotonic() - began) * SECOND)
             if run.closes_at is not None and run.closes_at <= now + elapsed:
                 stopped = "Its window closed before it was done."
+            if not self._plans.note(told[0]):
+                stopped = stopped or WITHDRAWN
             return not stopped and not self._stopping.is_set() and self._leader.beat()
 
         def go_on(further: SelectiveRun) -> bool:
-            nonlocal stopped
             told[0] = further
-            if not self._plans.note(further):
-                stopped = "Its plan was paused or removed before it was done."
-            return not stopped and may_step()
+            return may_step()
 
         try:
             done = self._selective.carry_out(run, go_on=go_on, beat=may_step)

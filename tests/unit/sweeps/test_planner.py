@@ -257,6 +257,35 @@ class TestOnce:
         assert len(world.ledger.plans.runs()) == 1
 
 
+def withdraw(world: World, name: str, what: str) -> None:
+    if what == "paused":
+        world.sweeps.change(name, actor="key:ops", paused=True)
+    else:
+        world.sweeps.remove(name, actor="key:ops")
+
+
+class TestWithdrawn:
+    @pytest.mark.parametrize("what", ["paused", "removed"])
+    def test_it_stops_before_its_next_step(self, what: str, world: World) -> None:
+        """In the middle of a page, too: a page has up to a thousand leases."""
+        world.suspects(30)
+        world.clock.advance(seconds=-75)
+        made = world.plan()
+        world.clock.advance(seconds=75)
+        revoke = world.store.revoke
+
+        def withdraw_after(*given: Any, **more: Any) -> Sequence[Lease]:
+            ended = revoke(*given, **more)
+            withdraw(world, made.name, what)
+            return ended
+
+        world.store.revoke = withdraw_after  # type: ignore[method-assign]  # an operator meanwhile
+        world.planner(selective=Selective(world.store, page=30, step=5)).tick()
+        (run,) = world.ledger.plans.runs()
+        assert (run.state, run.ended) == (RunState.STOPPED, 5)
+        assert "paused or removed" in (run.error or "")
+
+
 class Dying(Selective):
     """Ends its process after so many steps."""
 
@@ -305,6 +334,25 @@ class TestCutOff:
         ended = [x.subject for x in news(world.store, mark) if x.kind is EventKind.LEASE_REVOKED]
         assert sorted(map(str, ended)) == sorted(x.id for x in seated)
         assert "sweep_taken_up" in caplog.text
+
+    @pytest.mark.parametrize("what", ["paused", "removed"])
+    def test_of_a_plan_that_is_paused_or_removed_it_ends_nothing_more(
+        self, what: str, world: World
+    ) -> None:
+        """Whoever takes it up asks first, and asks before each step."""
+        world.suspects(30)
+        world.clock.advance(seconds=-75)
+        made = world.plan()
+        world.clock.advance(seconds=61)
+        self.killed(world, 1)
+        withdraw(world, made.name, what)
+        world.clock.advance(milliseconds=LOST_AFTER)
+        mark = latest(world.store)
+        world.planner().tick()
+        (run,) = world.ledger.plans.runs()
+        assert run.state is RunState.STOPPED
+        assert "paused or removed" in (run.error or "")
+        assert not [x for x in news(world.store, mark) if x.kind is EventKind.LEASE_REVOKED]
 
     def test_past_its_window_it_is_told(self, world: World) -> None:
         made = world.plan(Schedule(window="02:00-05:00"))
@@ -408,7 +456,7 @@ class TestCutOff:
 
         world.planner(selective=Pausing(world.store, page=10)).tick()
         (run,) = world.ledger.plans.runs()
-        assert (run.state, run.ended) == (RunState.STOPPED, 10)
+        assert (run.state, run.ended) == (RunState.STOPPED, 0)
         assert "paused" in (run.error or "")
         assert world.sweeps.get("nightly").next_at is None
 
