@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 import pytest
@@ -12,6 +12,8 @@ from sojourn.clock import DAY, ManualClock
 from sojourn.device import Device
 from sojourn.event import EventKind
 from sojourn.stores.open import migrate, open_store
+from sojourn.stores.sql import maintenance
+from sojourn.stores.sql.database import Tx
 from sojourn.testing.builders import news, present, sign_in
 from sojourn.testing.redis_server import redis_server
 
@@ -91,3 +93,37 @@ def test_the_last_address_is_forgotten_after_the_last_use(
         clock.advance(milliseconds=2 * DAY)
         assert store.sweep().ips_forgotten == 2
         assert ips() == [None, None]
+
+
+@pytest.mark.parametrize("kind", ["sqlite_url", "postgres_url", "mariadb_url"])
+def test_whoever_comes_back_before_the_lock_keeps_the_address(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep found the address of a last use, and its session is used again before it is locked: there is
+    nothing left to forget, and the sweep goes on."""
+    url = str(request.getfixturevalue(kind))
+    migrate(url)
+    clock = ManualClock()
+    with closing(open_store(url, clock=clock, ip_retention=2 * DAY)) as store:
+        sign_in(store, "a", lifetime=90 * DAY, idle_timeout=90 * DAY)
+        store.touch(["a"], {"a": PHONE})
+        clock.advance(milliseconds=2 * DAY)
+        with_ip = maintenance._with_ip
+        came_back: list[str] = []
+
+        def found(until: int) -> Callable[[Tx, int], Sequence[str]]:
+            def due(tx: Tx, limit: int) -> Sequence[str]:
+                ids = with_ip(until)(tx, limit)
+                store.touch(ids, dict.fromkeys(ids, PHONE))
+                came_back.extend(ids)
+                return ids
+
+            return due
+
+        monkeypatch.setattr(maintenance, "_with_ip", found)
+        swept = store.sweep()
+        assert came_back == ["a"]
+        assert (swept.ips_forgotten, swept.more) == (0, False)
+        last = present(store, "a").last_device
+        assert last is not None
+        assert last.ip == PHONE.ip

@@ -94,7 +94,10 @@ class Tx:
                 cursor.close()
 
     def many(self, template: str, params: list[dict[str, Any]]) -> None:
-        """Run an INSERT … VALUES for many rows; PyMySQL sends them as one statement."""
+        """Run a statement for each of many rows; of none, drivers would make one without values. PyMySQL
+        sends an INSERT … VALUES as one statement."""
+        if not params:
+            return
         self.asked_at = time.monotonic()
         self.connection.exec_driver_sql(self.dialect.render(template), params)
 

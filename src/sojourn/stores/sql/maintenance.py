@@ -178,8 +178,8 @@ def _forget_ips(until: int) -> Callable[[Tx, Sequence[str]], int]:
             for each in known
             if each is not None
         ]
-        tx.many(FORGET_IP, changes)
-        return len(rows)
+        tx.many(FORGET_IP, changes)  # none, where all of them have come back since they were found
+        return len(changes)
 
     return work
 
