@@ -279,7 +279,7 @@ class TestWithdrawn:
             withdraw(world, made.name, what)
             return ended
 
-        world.store.revoke = withdraw_after  # type: ignore[method-assign]  # an operator meanwhile
+        world.store.revoke = withdraw_after  # type: ignore[assignment,method-assign]  # an operator meanwhile
         world.planner(selective=Selective(world.store, page=30, step=5)).tick()
         (run,) = world.ledger.plans.runs()
         assert (run.state, run.ended) == (RunState.STOPPED, 5)
