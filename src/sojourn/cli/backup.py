@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from sojourn.cli import source
 from sojourn.cli.command import Json, Yes, confirm
-from sojourn.cli.database import bring_up_to_date, open_folder
+from sojourn.cli.database import open_folder
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import Output, count
@@ -73,15 +74,15 @@ def restore(
 ) -> None:
     """Put a backup in the place of a SQLite database.
 
-    The server must be stopped. Everybody is signed out, for the backup does not know which sessions
+    Whatever has it open must be stopped. Everybody is signed out, for the backup does not know which sessions
     have ended since; --keep-sessions takes that risk. The database of before is kept beside it.
     Whoever got a seat after the backup is told with the next heartbeat, and acquires again.
     """
-    from sojourn.stores.open import open_store
     from sojourn.stores.sql.backup import look_at, put_back
 
     settings = source.read({"store": store, "ledger": ledger, "data": data}, config).settings
     database = _database(settings)
+    here = settings.store_url.startswith("sqlite:")  # where sessions are kept
     copy = look_at(file.expanduser())
     folder = open_folder(settings)
     if not folder.claim():
@@ -93,14 +94,12 @@ def restore(
     try:
         confirm(f"Put {copy.path} in the place of {database}?", yes=yes)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = put_back(copy.path, database, stamp=stamp)
-        bring_up_to_date(settings)
-        if not keep_sessions and settings.store_url.startswith("sqlite:"):
-            opened = open_store(settings.store_url)
-            try:
-                opened.cut_off(None, reason=REASON, actor=ACTOR)
-            finally:
-                opened.close()
+        aside = put_back(
+            copy.path,
+            database,
+            stamp=stamp,
+            prepare=lambda part: _prepare(part, settings, sign_out=not keep_sessions and here),
+        )
     finally:
         folder.give_up()
     out = Output(as_json=as_json)
@@ -110,8 +109,22 @@ def restore(
     out.say(f"{database} is as it was when {copy.path} was written.")
     kept = [("before", str(aside))] if aside else []
     out.facts([*_rows(copy), *kept])
-    if not keep_sessions:
+    if not here:
+        out.say("Sessions are not kept in it: nobody was signed out.")
+    elif not keep_sessions:
         out.say("Everybody has to sign in again.")
+
+
+def _prepare(part: Path, settings: Settings, *, sign_out: bool) -> None:
+    """Make a copy ready before it gets the database's name: broken off here, it revives nobody."""
+    from sojourn.stores.open import migrate, open_store
+
+    url = f"sqlite:///{part}"
+    for each in dict.fromkeys((settings.store_url, settings.ledger_url)):
+        migrate(url if each.startswith("sqlite:") else each)
+    if sign_out:
+        with contextlib.closing(open_store(url)) as opened:
+            opened.cut_off(None, reason=REASON, actor=ACTOR)
 
 
 def _database(settings: Settings) -> Path:

@@ -22,6 +22,7 @@ from msgspec import Struct
 from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings, check_secret
+from sojourn.stores.owner import hand_over_lock
 
 if sys.platform != "win32":
     import fcntl
@@ -61,7 +62,10 @@ class DataFolder:
         """Become the one server that this folder remembers, until this process ends; False if another is."""
         if sys.platform == "win32":
             return True
-        claim = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        file = self.path / "server.lock"
+        claim = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        if os.geteuid() == 0:  # a command under `sudo`: the server must be able to open it
+            hand_over_lock(file, self.path)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

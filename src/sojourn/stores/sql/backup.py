@@ -11,15 +11,20 @@ import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
 from sojourn.errors import Conflict, NotFound, StoreBroken, StoreUnavailable
+from sojourn.stores.owner import hand_over, hand_over_lock
 from sojourn.stores.sql import schema
+from sojourn.stores.sql.filelock import FileLock
 
-LOG_FILES = ("-wal", "-shm")
+LOG_FILES = ("-wal", "-shm", "-journal")
+PRIMARY = 0xFF
+"""The part of SQLite's extended codes that says the kind."""
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 COUNTED = {"sessions": schema.sessions.name, "leases": schema.leases.name}
 BUSY_TIMEOUT = 5.0  # seconds
 
@@ -79,49 +84,111 @@ def look_at(file: Path) -> Copy:
     return Copy(file, file.stat().st_size, counts["sessions"], counts["leases"])
 
 
-def put_back(file: Path, database: Path, *, stamp: str) -> Path | None:
-    """Put a copy in a database's place; return where the database is now, if there was one. No server may
-    have it open. Killed between, it leaves either the old one or the new one in place.
+def put_back(
+    file: Path, database: Path, *, stamp: str, prepare: Callable[[Path], None]
+) -> Path | None:
+    """Put a copy in a database's place; return where the database is now, if there was one.
 
-    Raises NotFound, StoreBroken or StoreUnavailable; then the database is as it was.
+    `prepare` is given the copy that is to be, to migrate it and the like: whatever has its name is ready.
+    It belongs to whom the database belongs, or else its folder. Killed between, this leaves either the old
+    one or the new one in place.
+
+    Raises NotFound, StoreBroken, or StoreUnavailable, as where somebody has the database open, or what
+    `prepare` raises; then the database is as it was.
     """
     look_at(file)
     part = _beside(database, "restored")
     aside = _beside(database, f"before-{stamp}")
+    there = database.exists()
     try:
+        if there:
+            with _locked(database):
+                _close_log(database)  # or refuse at once
+        _clear(part)  # a log that a killed one left would be read into ours
         with (
             file.open("rb") as source,
-            open(part, "wb", opener=_private) as target,
+            open(part, "xb", opener=_private) as target,
         ):  # Path.open takes none
             while piece := source.read(1 << 20):
                 target.write(piece)
-            target.flush()
-            os.fsync(target.fileno())
-        if database.exists():
-            _settle(database)  # whatever is in its log is in the file now, and no log is left
-            os.link(database, aside)
-        for end in LOG_FILES:
-            Path(f"{database}{end}").unlink(missing_ok=True)
-        part.replace(database)
+        prepare(part)
+        if not _close_log(part):
+            raise StoreBroken(f"{part} is damaged.", hint="Look at the disk.")
+        hand_over(part, database if there else database.parent, private=not there)
+        _sync(part)
+        _exchange(part, database, aside if there else None)
         _sync_folder(database.parent)
     except OSError as fault:
         raise StoreUnavailable(
             f"{database} cannot be replaced: {fault.strerror}.", hint=""
         ) from None
     finally:
-        part.unlink(missing_ok=True)
-    return aside if aside.exists() else None
+        _clear(part)
+    return aside if there else None
 
 
-def _settle(database: Path) -> None:
-    """Write what the log holds into the file, which nobody else has open; a file that is damaged stays as
-    it is, with its log beside it."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connected(database, "rw")) as own:
-        own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return
+@contextlib.contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """Have whoever opens or writes a database wait."""
+    lock = FileLock.of(database)
+    with lock.held():
+        hand_over_lock(lock.path, database if database.exists() else database.parent)
+        yield
+
+
+def _exchange(part: Path, database: Path, aside: Path | None) -> None:
+    """Give a part the database's name, and the database another, if there is one."""
+    with _locked(database):
+        if aside is None or not _close_log(database):
+            _put_aside_log(database)
+        if aside is not None:
+            os.link(database, aside)
+        try:
+            part.replace(database)
+        except BaseException:
+            if aside is not None:
+                aside.unlink()
+            raise
+
+
+def _close_log(database: Path) -> bool:
+    """Write what the log holds into the file, and end the log. False for a file that is damaged.
+
+    SQLite leaves the log's mode for one that has the file alone, and for nobody else: whoever had it open
+    would go on to write to a file that has no name any more. Raises StoreUnavailable.
+    """
+    try:
+        with contextlib.closing(_connected(database, "rw")) as own:
+            (mode,) = own.execute("PRAGMA journal_mode = DELETE").fetchone()
+    except sqlite3.Error as fault:
+        kind = fault.sqlite_errorcode & PRIMARY
+        if kind in DAMAGED:
+            return False
+        if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _in_use(database) from None
+        raise StoreUnavailable(f"{database} cannot be opened alone: {fault}.", hint="") from None
+    if mode != "delete":
+        raise _in_use(database)
+    return True
+
+
+def _in_use(database: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{database} cannot be replaced: somebody has it open.",
+        hint="Stop every server and application that uses it, then restore.",
+    )
+
+
+def _put_aside_log(database: Path) -> None:
+    """Keep what lies beside a file that is damaged or gone: SQLite would read it into the new one."""
     for end in LOG_FILES:
         with contextlib.suppress(FileNotFoundError):
-            Path(f"{database}{end}").rename(f"{database}.damaged{end}")
+            Path(f"{database}{end}").replace(f"{database}.damaged{end}")
+
+
+def _clear(part: Path) -> None:
+    for end in ("", *LOG_FILES, ".lock"):
+        Path(f"{part}{end}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -146,7 +213,7 @@ def _beside(path: Path, end: str) -> Path:
 
 
 def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _sync(path: Path) -> None:

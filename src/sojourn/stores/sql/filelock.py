@@ -37,7 +37,7 @@ class FileLock:
     _all: ClassVar[WeakValueDictionary[str, FileLock]] = WeakValueDictionary()
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._threads = threading.Lock()
         self._file: int | None = None
 
@@ -70,12 +70,12 @@ class FileLock:
             return
         if self._file is None:
             try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
-                    raise room.no_room(self._path, "ENOSPC") from error
+                    raise room.no_room(self.path, "ENOSPC") from error
                 raise StoreBroken(
-                    f"The lock file {self._path} cannot be opened: {error.strerror}.",
+                    f"The lock file {self.path} cannot be opened: {error.strerror}.",
                     hint="See that this user may write to the database's folder.",
                 ) from error
         pause = PAUSE_MIN
