@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -11,7 +13,9 @@ from sojourn.plans.schedule import (
     EVERY_MIN,
     Schedule,
     Window,
+    instant_of,
     parse_window,
+    wall_clock,
     wrong,
     zone_of,
 )
@@ -55,7 +59,8 @@ def next_due(
     """Return the first run after an instant. Within the window, where there is one.
 
     `quiet_hour`: the quietest hour of the zone's day. `last`: when the last run was due, from which
-    `every` counts on, so that late runs do not move those that follow.
+    `every` counts on, so that late runs do not move those that follow; and whose day has had its quietest
+    hour, even if another is the quietest by now.
     """
     zone = zone_of(schedule.zone)
     if schedule.cron is not None:
@@ -70,6 +75,9 @@ def next_due(
         if (found := window.open_at(at, zone)) is not None:
             return Due(at, found[1])
         after = max(after, at - 1)
+    elif schedule.quietest and last is not None:
+        tomorrow = wall_clock(last, zone).date() + timedelta(days=1)
+        after = max(after, instant_of(tomorrow, 0, zone) - 1)
     assert window is not None  # `checked` has seen to it
     return Due(*window.after(after, zone))
 

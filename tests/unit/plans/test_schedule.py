@@ -224,6 +224,34 @@ class TestQuietest:
         assert due.at > at
         assert wall_clock(due.at, ZoneInfo(zone)).hour == (3 if hour is None else hour)
 
+    @given(
+        at=years,
+        hours=st.tuples(st.integers(0, 23), st.integers(0, 23)),
+        late=st.integers(0, HOUR - 1),
+        name=st.sampled_from(ZONES),
+    )
+    def test_runs_once_a_day_when_it_moves(
+        self, at: int, hours: tuple[int, int], late: int, name: str
+    ) -> None:
+        """Forward, it is not today's once more; backward, no day is left out."""
+        schedule, zone = Schedule(quietest=True, zone=name), ZoneInfo(name)
+        first = next_due(schedule, at, quiet_hour=hours[0])
+        again = next_due(schedule, first.at + late, quiet_hour=hours[1], last=first.at)
+        day = wall_clock(first.at, zone).date()
+        days = (wall_clock(again.at, zone).date() - day).days
+        assert 1 <= days <= 2
+        whole = instant_of(day + timedelta(days=1), hours[1] * 60, zone)
+        if days == 2:  # the clock skips that hour of the day between
+            assert wall_clock(whole, zone).hour != hours[1]
+        assert wall_clock(again.at, zone).hour == hours[1]
+
+    def test_that_is_due_at_night_and_then_in_the_afternoon(self) -> None:
+        schedule = Schedule(quietest=True, zone="Europe/Oslo")
+        night = ms(datetime(2027, 5, 4, 2, tzinfo=OSLO))
+        due = next_due(schedule, night, quiet_hour=15, last=night)
+        assert said(due.at) == "2027-05-05T15:00+02:00"
+        assert due.closes_at == due.at + HOUR
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
