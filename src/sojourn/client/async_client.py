@@ -147,14 +147,16 @@ class AsyncSeat:
     async def acquire(self, *, takeover: bool | None = None) -> Self:
         """Take the seat; see `Seat.acquire`. Canceled, it gives back what it may have been granted."""
         self._loop = asyncio.get_running_loop()
-        taking = asyncio.ensure_future(
-            self._client.run(lambda: self._seat.acquire(takeover=takeover))
-        )
+        wanted = True
         try:
-            await asyncio.shield(taking)
+            # Canceled while it is queued, it never starts.
+            await self._client.run(
+                lambda: self._seat.acquire_while(lambda: wanted, takeover=takeover)
+            )
         except asyncio.CancelledError:
+            # In this order: an acquire that has not begun sees the first, one that has the second.
+            wanted = False
             self._seat.let_go()  # ends the waiting of that thread, too
-            taking.add_done_callback(_seen)
             raise
         return self
 

@@ -74,12 +74,15 @@ class Beats:
 
     # --- for the thread that wants a seat ---
 
-    def begin(self, hold: Hold) -> int | None:
-        """Reserve the right to acquire; None if the seat is held already."""
+    def begin(self, hold: Hold, wanted: Callable[[], bool]) -> int | None:
+        """Reserve the right to acquire; None if the seat is held already. Raises SeatLost if it is not
+        `wanted` any more, which is asked under the lock: whoever lets go later ends what began here."""
         with self.lock:
             self._check_open()
-            self.lock.wait_for(lambda: not hold.busy)
+            self.lock.wait_for(lambda: not hold.busy or not wanted())
             self._check_open()
+            if not wanted():
+                raise SeatLost("released")
             if hold.held(self.world.now()):
                 return None
             if hold.reason == "forked":

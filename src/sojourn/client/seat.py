@@ -139,7 +139,12 @@ class Seat:
         Asking twice is safe: the same holder gets the same seat. Raises SeatDenied,
         ServerUnreachable, or what the server refused for.
         """
-        turn = self._beats.begin(self._hold)
+        return self.acquire_while(lambda: True, takeover=takeover)
+
+    def acquire_while(self, wanted: Callable[[], bool], *, takeover: bool | None = None) -> Self:
+        """Take the seat, as `acquire` does, if it is still wanted when its turn comes; otherwise raise
+        SeatLost and ask for nothing. For `AsyncSeat`: once begun, `let_go` ends it."""
+        turn = self._beats.begin(self._hold, wanted)
         if turn is None:
             return self
         try:

@@ -23,13 +23,16 @@ from sojourn.client import (
     SeatState,
     Waiting,
 )
+from sojourn.client.async_client import THREADS
 from sojourn.errors import InvalidInput
 
 DEADLINE = 30.0
 
 
 @contextmanager
-def scene(**server: Any) -> Iterator[tuple[FakeWorld, FakeServer, AsyncClient]]:
+def scene(
+    *, threads: int = THREADS, **server: Any
+) -> Iterator[tuple[FakeWorld, FakeServer, AsyncClient]]:
     """A world that stands still, a server in it, and a client of that."""
     world = FakeWorld()
     fake = FakeServer(world, **server)
@@ -38,6 +41,7 @@ def scene(**server: Any) -> Iterator[tuple[FakeWorld, FakeServer, AsyncClient]]:
         license_key=KEY,
         transport=httpx.MockTransport(fake),
         world=world,
+        threads=threads,
     )
     world.beats.append(client._client._beats)
     yield world, fake, client
@@ -181,6 +185,73 @@ def test_a_canceled_acquire_gives_back_what_is_granted_after_all() -> None:
             assert await asyncio.to_thread(back.wait, DEADLINE)
             await client.aclose()
             assert server.live() == []
+
+    asyncio.run(story())
+
+
+def test_a_canceled_acquire_that_was_still_queued_asks_for_nothing() -> None:
+    """All threads are busy when it is canceled: what has not begun never begins."""
+
+    async def story() -> None:
+        with scene(threads=1, capacity=2) as (_, server, client):
+            asked, gate = threading.Event(), threading.Event()
+
+            def slow(call: Call) -> None:
+                asked.set()
+                assert gate.wait(DEADLINE)
+
+            server.faults = [slow]
+            first = asyncio.ensure_future(seat(client).acquire())
+            assert await asyncio.to_thread(asked.wait, DEADLINE)
+            late = seat(client, "bob")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await late.acquire()
+            gate.set()
+            await first
+            await client.run(lambda: None)  # the queue was worked off
+            assert [each.holder[0] for each in server.live()] == ["ada"]
+            assert len(server.times("acquire")) == 1
+            assert late.state is SeatState.NEW
+            await late.acquire()  # it may be asked for once more
+            assert late.held
+            await client.aclose()
+
+    asyncio.run(story())
+
+
+def test_an_acquire_canceled_before_its_first_step_asks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its thread runs already, and has not said yet that it wants the seat."""
+
+    async def story() -> None:
+        with scene() as (_, server, client):
+            beats = client._client._beats
+            there, gate, real = threading.Event(), threading.Event(), beats.begin
+
+            def begin(*arguments: Any, **options: Any) -> int | None:
+                there.set()
+                assert gate.wait(DEADLINE)
+                return real(*arguments, **options)
+
+            monkeypatch.setattr(beats, "begin", begin)
+            server.occupy()
+            taken = seat(client, wait=math.inf)
+            taking = asyncio.ensure_future(taken.acquire())
+            assert await asyncio.to_thread(there.wait, DEADLINE)
+            taking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+            server.leases[0].ended = "released"
+            gate.set()
+            pool = client._pool
+            assert pool is not None
+            await asyncio.to_thread(pool.shutdown, wait=True)  # the thread is through
+            assert server.live() == []
+            assert server.times("acquire") == []
+            assert taken.state is SeatState.NEW
+            await client.aclose()
 
     asyncio.run(story())
 
