@@ -29,7 +29,10 @@ from sojourn.errors import InvalidInput
 from sojourn.log import sentences
 
 THREADS = 32
-"""Acquires and releases that may be under way at once; those that wait in line for a seat count."""
+"""Acquires that may be under way at once; those that wait in line for a seat count."""
+LEAVING_THREADS = 8
+"""Releases and goodbyes that may be under way at once. They have threads of their own: those who wait for a
+seat may have taken all others, and wait for these."""
 LOOK = 1.0
 """Seconds between two looks at a seat that is waited for, should no change be told meanwhile."""
 
@@ -43,9 +46,9 @@ _log = sentences("sojourn.client")
 class AsyncClient:
     """One connection pool and one heartbeat thread for all seats of this process at one server.
 
-    Takes what `Client` takes, and `threads`: how many acquires and releases may be under way at once;
-    more wait for their turn. Nothing is connected and no thread runs before the first acquire. After a fork
-    the child starts afresh, as with `Client`. A seat belongs to the loop that acquires it.
+    Takes what `Client` takes, and `threads`: how many acquires may be under way at once; more wait for their
+    turn, and keep nobody from giving a seat back. Nothing is connected and no thread runs before the first
+    acquire. After a fork the child starts afresh, as with `Client`. A seat belongs to the loop that acquires.
     """
 
     def __init__(self, url: str, *, threads: int = THREADS, **options: Any) -> None:
@@ -54,6 +57,7 @@ class AsyncClient:
         self._client = Client(url, **options)
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._leaving: ThreadPoolExecutor | None = None
         renew_after_fork(self)
 
     def __repr__(self) -> str:
@@ -76,19 +80,28 @@ class AsyncClient:
         the server has not taken back: those expire by themselves."""
         # On a thread of its own: those of the pool may all be waiting for a seat, which this ends.
         left = await asyncio.to_thread(self._client.close, within)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
+        for pool in (self._pool, self._leaving):
+            if pool is not None:
+                pool.shutdown(wait=False)
+        self._pool = self._leaving = None
         return left
 
     async def run(self, call: Callable[[], _T]) -> _T:
-        """Run what waits for the network. For seats."""
+        """Run what waits for a seat, or for the network. For seats."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="sojourn-seats")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
+    async def leave(self, call: Callable[[], _T]) -> _T:
+        """Run what gives a seat up. For seats."""
+        if self._leaving is None:
+            self._leaving = ThreadPoolExecutor(
+                LEAVING_THREADS, thread_name_prefix="sojourn-leaving"
+            )
+        return await asyncio.get_running_loop().run_in_executor(self._leaving, call)
+
     def forked(self) -> None:
-        self._pool = None  # its threads are the parent's
+        self._pool = self._leaving = None  # their threads are the parent's
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,13 +175,13 @@ class AsyncSeat:
 
     async def release(self) -> bool:
         """Give the seat back; see `Seat.release`. Canceled, it is given back in the background."""
-        giving = asyncio.ensure_future(self._client.run(self._seat.release))
+        giving = asyncio.ensure_future(self._client.leave(self._seat.release))
         giving.add_done_callback(_seen)
         return await asyncio.shield(giving)
 
     async def closing(self) -> bool:
         """Say goodbye without giving the seat up; see `Seat.closing`."""
-        return await self._client.run(self._seat.closing)
+        return await self._client.leave(self._seat.closing)
 
     async def wait(self, state: SeatState) -> None:
         """Wait until the seat is in a state; `asyncio.timeout` bounds it."""

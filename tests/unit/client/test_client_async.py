@@ -256,6 +256,38 @@ def test_an_acquire_canceled_before_its_first_step_asks_for_nothing(
     asyncio.run(story())
 
 
+def test_who_waits_keeps_nobody_from_giving_back() -> None:
+    """All threads are taken by acquires that wait; a seat is given back, or lingers, all the same."""
+
+    async def story(leave: str) -> None:
+        with scene(threads=1, capacity=1) as (_, server, client):
+            held = await seat(client).acquire()
+            asked, gate = threading.Event(), threading.Event()
+
+            def slow(call: Call) -> None:
+                if call.verb == "acquire":
+                    asked.set()
+                    assert gate.wait(DEADLINE)
+
+            server.always = slow
+            waiting = asyncio.ensure_future(seat(client, "bob").acquire())
+            assert await asyncio.to_thread(asked.wait, DEADLINE)
+            try:
+                async with asyncio.timeout(DEADLINE / 2):
+                    assert await getattr(held, leave)() is True
+            finally:
+                gate.set()
+            if leave == "release":
+                assert (await waiting).held
+            else:
+                with pytest.raises(SeatDenied):
+                    await waiting
+            await client.aclose()
+
+    for leave in ("release", "closing"):
+        asyncio.run(story(leave))
+
+
 def test_a_canceled_wait_in_line_ends() -> None:
     """Who waits for ever, canceled: the thread asks no more, and is free for others."""
 
