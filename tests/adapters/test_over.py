@@ -21,6 +21,7 @@ from flask import Flask, Response, stream_with_context
 from starlette.websockets import WebSocketDisconnect
 from tests.adapters.asgi_site import DEADLINE, World, application
 from tests.adapters.django_project import AUTH, OURS
+from tests.waiting import becomes
 
 from sojourn.adapters import over
 from sojourn.adapters.asgi import SessionMiddleware
@@ -285,3 +286,61 @@ def test_many_threads_wait_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
         found = [each.result(DEADLINE) for each in waiting]
     assert [each and each.end_reason for each in found] == [f"end-{n}" for n in range(20)]
     assert max(asked) == 20
+
+
+def looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the looks at the store, none of which comes by the clock."""
+    monkeypatch.setattr(over, "POLL", 3_600.0)
+    counted: list[int] = []
+    real = world.service.gone
+
+    def gone(ids: Any) -> Any:
+        counted.append(len(ids))
+        return real(ids)
+
+    monkeypatch.setattr(world.service, "gone", gone)
+    return counted
+
+
+def test_threads_that_come_and_go_ask_for_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While anybody waits, who joins waits for the next look, and who leaves calls for none."""
+    world = World()
+    counted = looks(world, monkeypatch)
+    ids = [begin(world) for _ in range(21)]
+    endings = world.desk.endings
+    with ThreadPoolExecutor(1) as pool:
+        staying = pool.submit(endings.wait, ids[0], DEADLINE)
+        while not counted:
+            threading.Event().wait(0.01)
+        for each in ids[1:]:
+            assert endings.wait(each, 0.01) is None
+        world.service.end([End(ids=(ids[0],), reason="bye")])
+        gone = staying.result(DEADLINE)
+    assert gone is not None
+    assert gone.end_reason == "bye"
+    assert counted == [1, 1]  # at once for the first, and at its end
+    for each in threading.enumerate():
+        if each.name == "sojourn-over":
+            each.join(DEADLINE)
+            assert not each.is_alive()
+
+
+def test_tasks_that_come_and_go_ask_for_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    counted = looks(world, monkeypatch)
+    ids = [begin(world) for _ in range(21)]
+    endings = world.desk.endings
+
+    async def scenario() -> Gone:
+        staying = asyncio.create_task(endings.of(ids[0]))
+        await becomes(lambda: bool(counted))
+        async with asyncio.timeout(DEADLINE):
+            for each in ids[1:]:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.01):
+                        await endings.of(each)
+            await asyncio.to_thread(world.service.end, [End(ids=(ids[0],), reason="bye")])
+            return await staying
+
+    assert asyncio.run(scenario()).end_reason == "bye"
+    assert counted == [1, 1]

@@ -3,8 +3,9 @@
     await asyncio.wait([serving, asyncio.create_task(visit.over)], return_when=FIRST_COMPLETED)
     while (gone := visit.wait_over(timeout=20)) is None: socket.send("still there")      in a thread
 
-One look at the store serves all who wait in an event loop, or in threads, every half second while anybody
-does, and at once when this process ends a session. Waiting is no use of a session, and keeps none alive.
+One look at the store serves all who wait in an event loop, or in threads: at once for the first, every half
+second while anybody does, and at once when this process ends a session. Who comes or goes meanwhile calls for
+none. Waiting is no use of a session, and keeps none alive.
 """
 
 from __future__ import annotations
@@ -86,7 +87,6 @@ class _Watch:
         self._waiting.setdefault(session_id, []).append(over)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._keep_looking())
-        self.woken.set()
         try:
             gone: Gone = await over
             return gone
@@ -148,7 +148,6 @@ class _ThreadWatch:
                 self._running = True
                 name = "sojourn-over"
                 threading.Thread(target=self._keep_looking, name=name, daemon=True).start()
-        self.woken.set()
         try:
             waiter.told.wait(timeout)
         finally:
@@ -158,7 +157,8 @@ class _ThreadWatch:
                     left.remove(waiter)
                 if not left:
                     self._waiting.pop(session_id, None)
-            self.woken.set()  # or the thread would sleep on for nobody
+                if not self._waiting:
+                    self.woken.set()  # or the thread would sleep on for nobody
         return waiter.gone
 
     def _keep_looking(self) -> None:
