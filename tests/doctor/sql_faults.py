@@ -26,7 +26,7 @@ LONG_AGO = 3 * 86_400_000
 
 
 def common(kind: str) -> list[Planted]:
-    return [*tables(kind), *content(kind)]
+    return [*tables(kind), *ADDED, *content(kind)]
 
 
 def old_sessions(ward: Ward) -> None:
@@ -51,6 +51,30 @@ def old_sessions(ward: Ward) -> None:
 
 HEAD = migrations.head()
 TENS = " ".join(f"UNION SELECT {n}" for n in range(1, 10))
+ADDED = [
+    Planted(
+        name="column missing that says whether somebody waits",
+        check="schema.columns",
+        plant=["ALTER TABLE sojourn_pools DROP COLUMN line_until"],
+        names="pools.line_until",
+    ),
+    Planted(
+        name="column missing that names the origins of a license",
+        check="schema.columns",
+        plant=["ALTER TABLE sojourn_licenses DROP COLUMN allowed_origins"],
+        names="licenses.allowed_origins",
+    ),
+    Planted(
+        name="columns missing of a line, none of which says who waits",
+        check="schema.columns",
+        plant=[
+            f"ALTER TABLE sojourn_waiting DROP COLUMN {column}"
+            for column in ("priority", "offer_until", "reservation")
+        ],
+        names="waiting.priority",
+    ),
+]
+"""Columns that are gone, and that came after the first schema."""
 
 
 def tables(kind: str) -> list[Planted]:

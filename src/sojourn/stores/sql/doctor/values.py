@@ -48,10 +48,15 @@ DERIVED: dict[tuple[str, str], str] = {
     ("sojourn_leases", "member_of"): "NULL",
     ("sojourn_pools", "overdraft"): "0",
     ("sojourn_pools", "reservations"): "NULL",
+    ("sojourn_pools", "line_until"): "0",  # whoever waits asks again, and moves it on
     (
         "sojourn_pools",
         "fence",
     ): "(SELECT coalesce(max(l.fence), 0) FROM sojourn_leases AS l WHERE l.pool_id = sojourn_pools.id)",
+    ("sojourn_waiting", "priority"): "0",
+    ("sojourn_waiting", "offer_until"): "NULL",
+    ("sojourn_waiting", "reservation"): "NULL",
+    ("sojourn_licenses", "allowed_origins"): "NULL",  # none: no page gets in that was not named
     ("sojourn_events", "data"): "'{}'",
     **{
         ("sojourn_events", name): "NULL"
