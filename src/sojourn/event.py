@@ -60,6 +60,20 @@ class Event(Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = field(default_factory=dict)
 
 
+def kind_of(text: str) -> EventKind:
+    """Return the kind by this name, as a stream has it.
+
+    One that only newer servers know is none of ours, so nobody here takes it for something else. It keeps
+    its name, under which it is shown, recorded and sent to webhooks.
+    """
+    try:
+        return EventKind(text)
+    except ValueError:
+        unknown = str.__new__(EventKind, text)
+        unknown._name_ = unknown._value_ = text
+        return unknown
+
+
 def of_canary(event: Event) -> bool:
     """Tell whether it is about nobody: no stream tells of doctor's canaries, who leave no trace, nor of
     Sojourn's own pools."""

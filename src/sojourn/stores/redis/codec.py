@@ -12,7 +12,7 @@ import msgspec
 
 from sojourn.device import Device, new_device_data
 from sojourn.errors import InvalidInput
-from sojourn.event import Event, EventKind
+from sojourn.event import Event, kind_of
 from sojourn.idempotency import IdempotencyKey
 from sojourn.lease import Acquire, EndReason, Lease, Origin, Waiting
 from sojourn.license import (
@@ -300,7 +300,7 @@ def event_of(entry: bytes, raw: bytes) -> Event:
     return Event(
         id=int(entry.partition(b"-")[0]),
         at=at,
-        kind=EventKind(kind),
+        kind=kind_of(kind),
         pool_id=pool_id,
         subject=subject,
         user_id=user_id,

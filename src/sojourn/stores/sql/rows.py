@@ -10,7 +10,7 @@ import msgspec
 
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.event import Event, EventKind
+from sojourn.event import Event, kind_of
 from sojourn.lease import EndReason, Lease, LeaseState, Origin, Renewal
 from sojourn.license import CHOICES, POLICY, LicenseStatus, Policy, Pool, Reservation
 from sojourn.session import Session, check_size
@@ -196,7 +196,7 @@ def event_of(row: Row) -> Event:
     return Event(
         id=row[0],
         at=row[1],
-        kind=EventKind(row[2]),
+        kind=kind_of(row[2]),
         pool_id=row[3],
         subject=row[4],
         user_id=row[5],
