@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sojourn.errors import Forbidden, SojournError, StoreError
+from sojourn.errors import Forbidden, SojournError, StoreError, StoreUnavailable
 from sojourn.ledger import Ledger
 from sojourn.license import split_pool_id
 from sojourn.log import get_logger
@@ -26,6 +26,8 @@ FRESH_FOR = 5.0
 """Seconds for which the origins of a license are remembered."""
 LICENSES_MAX = 10_000
 """Licenses whose origins are remembered; for one more, all are forgotten."""
+RETRY = 5.0
+"""Seconds until the ledger is asked for the origins of licenses again, after it did not answer."""
 KNOWN_FRESH_FOR = 10.0
 """Seconds for which the origins of all licenses are remembered."""
 KNOWN_RETRY = 1.0
@@ -64,20 +66,22 @@ class AllowedOrigins:
         self._ledger = ledger
         self._now = now
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # held by the thread that asks for those who do not wait
         self._of: dict[str, tuple[float, tuple[str, ...]]] = {}  # by license: until when, and which
+        self._retry_at: float | None = None  # None: the ledger answered last
         self._known: frozenset[str] = frozenset()
         self._known_until = float("-inf")
         self._all_known = False
 
     def of(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what licenses allow, at most `FRESH_FOR` old; nothing for those that are not there.
-        Raises StoreError."""
+        Raises StoreError, without asking while the ledger did not answer less than `RETRY` ago."""
         now = self._now()
         with self._lock:
             found = {name: self._of[name] for name in license_ids if name in self._of}
         missing = [name for name in license_ids if name not in found or found[name][0] <= now]
         if missing:
-            read = self._ledger.license_origins(missing)
+            read = self._read(missing)
             fresh = {name: (now + FRESH_FOR, read.get(name, ())) for name in missing}
             found |= fresh
             with self._lock:
@@ -86,14 +90,64 @@ class AllowedOrigins:
                 self._of.update(fresh)
         return {name: origins for name, (_, origins) in found.items()}
 
-    def _of_or_before(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return what licenses allow, or allowed when the ledger answered last."""
+    def remembered(self, license_id: str) -> tuple[str, ...] | None:
+        """Return what a license allows, at most `FRESH_FOR` old; None where only the ledger can say. Asks
+        nobody."""
+        with self._lock:
+            until, origins = self._of.get(license_id, (float("-inf"), ()))
+        return origins if until > self._now() else None
+
+    def _read(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        if not self._may_ask():
+            raise StoreUnavailable("The ledger does not answer, which says who may use a license.")
         try:
-            return self.of(license_ids)
+            read = self._ledger.license_origins(license_ids)
+        except StoreError:
+            with self._lock:
+                self._retry_at = self._now() + RETRY
+            raise
+        with self._lock:
+            self._retry_at = None
+        return read
+
+    def _may_ask(self) -> bool:
+        """Tell whether to ask the ledger. After it did not answer one may at a time: the next ones are not
+        to hang with it."""
+        now = self._now()
+        with self._lock:
+            if self._retry_at is None:
+                return True
+            if now < self._retry_at:
+                return False
+            self._retry_at = now + RETRY
+            return True
+
+    def _of_or_before(self, license_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return what licenses allow, or allowed when the ledger answered last.
+
+        The caller is held up by a ledger that hangs once: then another thread asks until it answers.
+        """
+        with self._lock:
+            retry_at = self._retry_at
+        if retry_at is None:
+            try:
+                return self.of(license_ids)
+            except StoreError as fault:
+                log.debug("origins_not_read", error=fault.message)
+        elif retry_at <= self._now() and self._asking.acquire(blocking=False):
+            threading.Thread(
+                target=self._ask_again, args=[license_ids], name="origins", daemon=True
+            ).start()
+        with self._lock:
+            return {name: self._of[name][1] for name in license_ids if name in self._of}
+
+    def _ask_again(self, license_ids: Sequence[str]) -> None:
+        try:
+            self.of(license_ids)
         except StoreError as fault:
             log.debug("origins_not_read", error=fault.message)
-            with self._lock:
-                return {name: self._of[name][1] for name in license_ids if name in self._of}
+        finally:
+            self._asking.release()
 
     def forget(self, license_id: str) -> None:
         """Note that a license may allow other origins than it did."""
