@@ -108,7 +108,12 @@ class Context:
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
         self.seat_sockets = SeatSockets(
-            services, settings, self.deadlines, self.seat_looks, lambda: self.draining
+            services,
+            settings,
+            self.deadlines,
+            self.seat_looks,
+            lambda: self.draining,
+            strangers=self.strangers,
         )
         services.seats.may_ask = self.seat_sockets.askings.may_ask
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)

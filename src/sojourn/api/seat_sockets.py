@@ -79,12 +79,15 @@ class SeatSockets:
         deadlines: Deadlines,
         looks: Blocking,
         draining: Callable[[], bool],
+        *,
+        strangers: Blocking,
     ) -> None:
         self._services = services
         self._settings = settings
         self._deadlines = deadlines
         self._looks = looks
         self._draining = draining
+        self._strangers = strangers
         self.presence = Presence()
         self.doubted = 0
         self._entering = 0  # handshakes under way
@@ -173,8 +176,15 @@ class SeatSockets:
         SojournError."""
         if page is not None:
             license_id = split_pool_id(attendant.claims.pool_id)[0]
-            allowed = await self._on_thread(self._services.origins.of, [license_id])
-            check_page(page, allowed.get(license_id, ()), self._settings)
+            allowed = self._services.origins.remembered(license_id)
+            if (
+                allowed is None
+            ):  # asked beside the looks of all sockets, which a ledger must not hold up
+                patience, of = self._settings.request_timeout, self._services.origins.of
+                allowed = (await self._strangers.run(patience, of, [license_id])).get(
+                    license_id, ()
+                )
+            check_page(page, allowed, self._settings)
         outcome = await self._renew(attendant)
         if isinstance(outcome, Lost):
             return None, outcome

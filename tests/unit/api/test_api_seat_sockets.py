@@ -70,6 +70,57 @@ def doubt(server: Served, *, silent: bool) -> Attendant:
     return found
 
 
+class TestPages:
+    """Handshakes of pages elsewhere, whose license must say that it allows them."""
+
+    APP = "https://app.example"
+
+    @pytest.fixture
+    def token(self, server: Served) -> str:
+        world = server.world
+        change = LicenseChange(allowed_origins=(self.APP,))
+        world.services.licenses.change(world.license_id, change, actor="test")
+        found: str = take(server)["token"]
+        return found
+
+    def test_page_that_waits_for_the_ledger_holds_up_no_other(
+        self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger = server.world.ledger
+        read, asked, go_on = ledger.license_origins, threading.Event(), threading.Event()
+
+        def hangs(ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+            asked.set()
+            assert go_on.wait(DEADLINE)
+            return read(ids)
+
+        monkeypatch.setattr(ledger, "license_origins", hangs)
+        with ThreadPoolExecutor(1) as others:
+            page = others.submit(attend, server, token, Origin=self.APP)
+            try:
+                assert asked.wait(DEADLINE)
+                with attend(server, token) as client:
+                    heard(client)
+            finally:
+                go_on.set()
+            with page.result() as client:
+                heard(client)
+
+    def test_page_that_is_remembered_asks_nobody(
+        self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.world.services.origins.of([server.world.license_id])
+
+        def down(_: Any) -> Any:
+            raise AssertionError("nobody need ask")
+
+        monkeypatch.setattr(server.world.services.origins, "of", down)
+        with attend(server, token, Origin=self.APP) as client:
+            heard(client)
+        with pytest.raises(InvalidStatus):
+            attend(server, token, Origin="https://other.example")
+
+
 class TestBounds:
     def test_sockets_of_a_process_are_bounded(
         self, server: Served, monkeypatch: pytest.MonkeyPatch
