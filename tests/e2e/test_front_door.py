@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 from tests.api_harness import Answer, Api, api
 
+from sojourn.api.call import UNHEARD
+from sojourn.api.front_door import for_people
+
 PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
@@ -52,6 +55,12 @@ def test_whoever_does_not_ask_for_a_page_gets_a_document(world: Api, accept: str
 def test_whoever_changes_something_gets_a_document(world: Api) -> None:
     answer = get(world, "/api/licenses", method="POST")
     assert answer.header("content-type") == "application/problem+json"
+
+
+def test_what_nobody_hears_is_no_page() -> None:
+    """A browser that hung up: its problem has a code, and no body."""
+    scope = {"method": "GET", "path": "/api/licenses", "headers": [(b"accept", PAGE.encode())]}
+    assert for_people(scope, UNHEARD) is UNHEARD
 
 
 def test_what_was_sent_is_text_on_the_page(world: Api) -> None:

@@ -42,6 +42,8 @@ def for_people(scope: Any, answer: Any) -> Any:
     """Return a problem as a page, where a person is to read it; anything else as it is."""
     if not isinstance(answer, Reply) or not answer.code or not wants_page(scope):
         return answer
+    if not answer.body:  # nobody is there to read it: see `UNHEARD`
+        return answer
     said = msgspec.json.decode(answer.body)
     words = " ".join(str(said.get(name, "")) for name in ("error", "details")).strip()
     home = "../" * max(0, scope["path"].count("/") - 1) or "./"
