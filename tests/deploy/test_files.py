@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from sojourn import __version__
+from sojourn.api import doctor, sweeps
 from sojourn.api.app import CALLS
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.cli.main import app
@@ -245,6 +246,21 @@ def test_a_pod_has_the_time_to_stop() -> None:
     )  # no request goes to a migration
 
 
+# --- Prometheus ---
+
+
+def test_no_rule_adds_up_the_seats_of_licenses() -> None:
+    """A license that is full is not noticed among others that have room."""
+    rules = yaml.safe_load(TEXTS["prometheus/alerts.yaml"])["groups"][0]["rules"]
+    seats = {each["alert"]: each["expr"] for each in rules if "sojourn_seats_" in each["expr"]}
+    assert seats["SojournSeatsFull"] == "max by (feature) (sojourn_seats_licenses_full) > 0"
+    assert not any(
+        name in expr
+        for expr in seats.values()
+        for name in ("sojourn_seats_in_use", "sojourn_seats_capacity")
+    )
+
+
 # --- proxies ---
 
 
@@ -255,7 +271,7 @@ def test_proxies_let_through_what_sojourn_takes() -> None:
     (header,) = re.findall(r"large_client_header_buffers \d+ (\d+)k;", nginx)
     assert int(header) * 2**10 >= DEFAULTS.header_max
     (wait,) = re.findall(r"proxy_read_timeout (\d+)s;", nginx)
-    assert int(wait) > DEFAULTS.request_timeout
+    assert int(wait) > max(DEFAULTS.request_timeout, doctor.PATIENCE, sweeps.PATIENCE)
     (caddy,) = re.findall(r"max_size (\d+)MB", TEXTS["proxy/Caddyfile"])
     assert int(caddy) * 10**6 >= DATA_BODY_MAX
 
