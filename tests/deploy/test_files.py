@@ -19,7 +19,7 @@ from sojourn.api.app import CALLS
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.cli.main import app
 from sojourn.guessable import guessable
-from sojourn.settings import Settings, load
+from sojourn.settings import Settings, listen_address, load
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -31,6 +31,7 @@ FILES = sorted(
 TEXTS = {str(path.relative_to(DEPLOY)): path.read_text() for path in FILES}
 UID = 10_001
 DEFAULTS = Settings()
+METRICS_PORT = "9464"
 
 
 def commands() -> set[str]:
@@ -57,7 +58,7 @@ def test_commands_and_ports_that_are_named_exist(name: str) -> None:
     said += re.findall(r'CMD \["(?:sojourn", ")?([a-z]+)"\]', text)
     assert set(said) <= commands() | {"sleep"}
     ports = set(re.findall(r"(?:127\.0\.0\.1:|EXPOSE |containerPort: |SOJOURN_PORT=)(\d+)", text))
-    assert ports <= {str(DEFAULTS.port)}
+    assert ports <= {str(DEFAULTS.port), METRICS_PORT}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -224,6 +225,26 @@ def test_pods_run_as_nobody_and_read_secrets_as_files(kind: str) -> None:
     said = {each["name"]: each["value"] for each in container["env"]}
     assert {v for k, v in said.items() if k.endswith("_FILE")} == files
     assert {k: v for k, v in said.items() if not k.endswith("_FILE")} == values["settings"]
+
+
+def test_no_ingress_leads_to_metrics() -> None:
+    """They have a port of their own, in pods and before them, and an ingress names the other one."""
+    values = yaml.safe_load(TEXTS["helm/sojourn/values.yaml"])
+    _, port = listen_address(values["settings"]["SOJOURN_METRICS_LISTEN"])
+    assert str(port) == METRICS_PORT
+    manifests = TEXTS["kubernetes/sojourn.yaml"]
+    (service,), (found,) = every(manifests, "Service"), every(manifests, "Deployment")
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports == {"http": DEFAULTS.port, "metrics": port}
+    fronts = {each["targetPort"]: each["port"] for each in service["spec"]["ports"]}
+    assert fronts == {"http": values["service"]["port"], "metrics": port}
+    for name, line in (("deployment", "containerPort"), ("service", "port")):
+        chart = TEXTS[f"helm/sojourn/templates/{name}.yaml"]
+        assert re.search(rf"- name: metrics\n +{line}: {port}\n", chart)
+    ingress = TEXTS["helm/sojourn/templates/ingress.yaml"]
+    assert re.findall(r"port:\s+name: (\w+)", ingress) == ["http"]
+    assert "- port: metrics" in TEXTS["helm/sojourn/templates/networkpolicy.yaml"]
 
 
 def test_a_pod_has_the_time_to_stop() -> None:
