@@ -163,8 +163,10 @@ class Ledger(Protocol):
 
     def create_key(self, key: ApiKey, key_hash: bytes, *, actor: str) -> ApiKey: ...
 
-    def keys(self, *, after: str | None = None, limit: int = 1_000) -> list[ApiKey]:
-        """List keys, revoked ones included, the oldest first, after the key of an id."""
+    def keys(
+        self, *, after: str | None = None, limit: int = 1_000, newest: bool = False
+    ) -> list[ApiKey]:
+        """List keys, revoked ones included, the oldest first or the `newest`, after the key of an id."""
 
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
         """Look a key up, and the time of the ledger's clock with it."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from sojourn.console.render import render
 from sojourn.finding import Verdict
 from sojourn.people.pages import POLICY, RENDERED_MAX, SECURED, HtmlPage
+from sojourn.service.keys import GRANTS, Permission
 from sojourn.service.operators import KEY_REVOKED, Operator
 from sojourn.session import Gone, GoneReason
 
@@ -39,6 +40,8 @@ PLACES = (
     ("Set up", (("licenses", "Licenses", "ticket"), ("keys", "Keys", "key"))),
 )
 """The pages that there are, in groups: address, title, icon."""
+NEEDS = {"keys": Permission.KEYS}
+"""What it takes to see a page; all others take a sign-in."""
 TABS = ("overview", "seats", "sessions", "doctor")
 """Those with a tab of their own on a phone."""
 
@@ -82,13 +85,25 @@ def console_page(
         site_name=site_name,
         operator=operator,
         here=here,
-        places=PLACES,
+        places=_places(operator),
         tabs=TABS,
         banner=banner,
         rows=rows,
         **values,
     )
     return HtmlPage(status, HEADERS, body)
+
+
+def may_see(operator: Operator, here: str) -> bool:
+    needed = NEEDS.get(here)
+    return needed is None or needed in GRANTS[operator.key.role]
+
+
+def _places(operator: Operator) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return the pages that somebody may see, in groups."""
+    return [
+        (title, [page for page in pages if may_see(operator, page[0])]) for title, pages in PLACES
+    ]
 
 
 def fragment(template: str, *, status: int = 200, **values: Any) -> HtmlPage:

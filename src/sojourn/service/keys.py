@@ -121,8 +121,10 @@ class Keys:
         """Make a key; the secret is returned this once."""
         return self._create(name, role, new_token(TokenKind.API), expires_at, actor)
 
-    def list(self, *, after: str | None = None, limit: int = 1_000) -> list[ApiKey]:
-        return self._ledger.keys(after=after, limit=limit)
+    def list(
+        self, *, after: str | None = None, limit: int = 1_000, newest: bool = False
+    ) -> list[ApiKey]:
+        return self._ledger.keys(after=after, limit=limit, newest=newest)
 
     def _all(self) -> Iterator[ApiKey]:
         after: str | None = None

@@ -111,23 +111,27 @@ class ListPages(Pages):
             "command": "sojourn license list",
         }
 
-    def _keys(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        ledger = self.context.services.ledger
-        found, now = ledger.keys(), ledger.now()
-        valid = sum(key.valid(now) for key in found)
-        found.sort(key=lambda key: (not key.valid(now), -key.created_at))
+    def _keys(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+        keys = self.context.services.keys
+        after = visitor.query("after") or None
+        found = keys.list(after=after, limit=ROWS_MAX + 1, newest=True)
+        shown, now = found[:ROWS_MAX], keys.now()
+        valid, more = sum(key.valid(now) for key in shown), len(found) > ROWS_MAX
+        said = f"{count(valid, 'API key')} {'opens' if valid == 1 else 'open'} this server."
+        if more or after is not None:
+            said = f"{count(len(shown), 'API key')}{' and more' if more else ''}."
         return {
             "name": "Keys",
             "answer": Heading(
-                f"{count(valid, 'API key')} {'opens' if valid == 1 else 'open'} this server.",
-                rest="A key is shown once, when it is made. Only its hash is kept.",
+                said,
+                rest="The newest first. A key is shown once, when it is made: only its hash is kept.",
             ),
             "search": None,
             "search_for": "",
             "heads": ("Key", "Role", "State", "Made"),
-            "table_rows": [_key(key, now) for key in found[:ROWS_MAX]],
-            "nothing": "There is no key yet.",
-            "older": "",
+            "table_rows": [_key(key, now) for key in shown],
+            "nothing": "There is no key yet." if after is None else "There is no older key.",
+            "older": "keys?" + urlencode({"after": shown[-1].id}) if more else "",
             "command": "sojourn key list",
         }
 

@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from sojourn.api.console.visits import Answer, Reception, Visitor, too_slow
 from sojourn.api.context import Context
-from sojourn.console.frame import Notice, console_page
+from sojourn.console.frame import Notice, console_page, may_see
 from sojourn.console.lookup import Lookup
+from sojourn.console.seats import Answer as Heading
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.finding import Verdict
 from sojourn.people.pages import HtmlPage
@@ -43,6 +44,8 @@ class Pages:
         found = await self.reception.admit(visitor)
         if not isinstance(found, Operator):
             return self.reception.turn_away(visitor, found)
+        if not may_see(found, here):
+            template, read, status, notice = "table.html", _closed, 403, _not_for(found)
         try:
             values = await self.reception.thread(read, visitor, found)
         except NotFound as fault:
@@ -93,6 +96,29 @@ class Pages:
     async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
         """Answer where what a page is about is not there."""
         return await self.show(visitor, "people.html", "people", _nobody, notice=notice, status=404)
+
+
+def _not_for(operator: Operator) -> Notice:
+    return Notice(
+        verdict=Verdict.WARNING,
+        title=f"A key of role {operator.key.role.value} may not see this.",
+        text="Sign in with a key of role admin.",
+    )
+
+
+def _closed(_visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+    """Return a table of nothing, for whoever may not see what is in it."""
+    return {
+        "name": "Administrators only",
+        "answer": Heading("This page is for administrators."),
+        "search": None,
+        "search_for": "",
+        "heads": (),
+        "table_rows": [],
+        "nothing": "Nothing is shown.",
+        "older": "",
+        "command": "sojourn doctor",
+    }
 
 
 def _nobody(_visitor: Visitor, _operator: Operator) -> dict[str, Any]:

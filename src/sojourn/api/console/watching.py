@@ -126,7 +126,7 @@ class WatchingPages(Pages):
             )
         return {"answer": answer, "incidents": found[:ROWS_MAX]}
 
-    def _audit(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
+    def _audit(self, visitor: Visitor, operator: Operator) -> dict[str, Any]:
         everything = visitor.query("show") == "all"
         kinds = () if everything else (EventKind.OPERATOR_ACTED.value,)
         said = visitor.query("before")
@@ -136,7 +136,7 @@ class WatchingPages(Pages):
         following = {"before": str(shown[-1].id)} if len(events) > ROWS_MAX else {}
         if everything:
             following |= {"show": "all"} if following else {}
-        names = self._named(shown)
+        names = self._named(shown) if self.may(operator, Permission.KEYS) else ""
         told = stories.stories(shown, now)
         return {
             "title": "What happened" if everything else "What operators did",
@@ -153,9 +153,8 @@ class WatchingPages(Pages):
         }
         if not ids:
             return ""
-        every = self.context.services.ledger.keys()
-        known = {key.id: key.name for key in every if key.id in ids}
-        said = [f"key:{key} is {name}" for key, name in sorted(known.items())]
+        known = self.context.services.keys.known_by_id(sorted(ids))
+        said = [f"key:{key_id} is {known[key_id][0].name}" for key_id in sorted(known)]
         return "; ".join(said[:5]) + "." if said else ""
 
     # What may be done

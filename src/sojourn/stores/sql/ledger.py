@@ -217,12 +217,16 @@ class SqlLedger:
 
         return self._db.transaction(work)
 
-    def keys(self, *, after: str | None = None, limit: int = 1_000) -> list[ApiKey]:
+    def keys(
+        self, *, after: str | None = None, limit: int = 1_000, newest: bool = False
+    ) -> list[ApiKey]:
         made, name = api_keys.c.created_at, api_keys.c.id
-        query = select(*KEY).order_by(made, name).limit(bounded(limit))
+        order = (made.desc(), name.desc()) if newest else (made, name)
+        query = select(*KEY).order_by(*order).limit(bounded(limit))
         if after is not None:
             at = select(made).where(name == after).scalar_subquery()
-            query = query.where((made > at) | ((made == at) & (name > after)))
+            later, next_ = (made < at, name < after) if newest else (made > at, name > after)
+            query = query.where(later | ((made == at) & next_))
         return [_key(row) for row in self._db.read(lambda tx: tx.core(query).all())]
 
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:

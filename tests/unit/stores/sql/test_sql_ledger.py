@@ -211,13 +211,19 @@ def test_api_keys(ledger: Ledger, clock: ManualClock) -> None:
     assert ledger.keys(limit=1) == [made]
     assert ledger.keys(after=made.id) == [second]
     assert ledger.keys(after=second.id) == ledger.keys(after="key_none") == []
+    third = ledger.create_key(ApiKey(id="key_3", name="c", role=Role.APP), key(3), actor="a")
+    assert third.created_at == second.created_at
+    assert ledger.keys(newest=True) == [third, second, made]
+    assert ledger.keys(newest=True, limit=1, after=third.id) == [second]
+    assert ledger.keys(newest=True, after=made.id) == []
     revoked = ledger.revoke_key("key_1", actor="a")
     assert revoked == replace(made, revoked_at=START + 1_000)
     clock.advance(seconds=1)
     assert ledger.revoke_key("key_1", actor="a") == revoked
     assert ledger.revoke_key("key_none", actor="a") is None
-    assert ledger.keys() == [revoked, second]
+    assert ledger.keys() == [revoked, second, third]
     assert [action for _, action, _ in actions(ledger)] == [
+        "key.create",
         "key.create",
         "key.create",
         "key.revoke",
