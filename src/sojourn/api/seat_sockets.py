@@ -268,27 +268,39 @@ class SeatSockets:
         call = BeatCall(claims=attendant.claims, beat=attendant.beat)
         asked = self._services.batcher.submit("renew", call)
         outcome: Renewal | Lost = await self._deadlines.wait(asked)
-        self._note(attendant, outcome)
+        self._note(attendant, call.beat, outcome)
         return outcome
 
-    def _note(self, attendant: Attendant, outcome: Renewal | Lost | None) -> None:
+    def _note(self, attendant: Attendant, sent: Beat, outcome: Renewal | Lost | None) -> None:
         attendant.owed = outcome is None
-        if isinstance(outcome, Renewal):
-            attendant.renewed_at = self._now()
-            attendant.expires_at = attendant.renewed_at + outcome.expires_in / 1000
+        if not isinstance(outcome, Renewal):
+            return
+        attendant.renewed_at = self._now()
+        attendant.expires_at = attendant.renewed_at + outcome.expires_in / 1000
+        if attendant.beat is sent and not sent.closing:  # else its client has said more since
             attendant.beat = Beat()
+        if self.presence.has_dropped(attendant):
+            self._doubt_soon(attendant)  # this very renewal may have taken its doubt back
 
     async def renew_all(self, attendants: Sequence[Attendant]) -> bool:
         """Renew the leases of these; tell those that have lost theirs. Return whether the store took all."""
         taken = True
         for at in range(0, len(attendants), BATCH):
-            some = attendants[at : at + BATCH]
+            # Whoever has left since is no more to be renewed: that would take back a goodbye, or a doubt.
+            some = [each for each in attendants[at : at + BATCH] if self.presence.is_open(each)]
             calls = [BeatCall(claims=each.claims, beat=each.beat) for each in some]
-            for each, outcome in zip(some, await self._carry("renew", calls), strict=True):
-                self._note(each, outcome)
+            outcomes = await self._carry("renew", calls)
+            for each, call, outcome in zip(some, calls, outcomes, strict=True):
+                self._note(each, call.beat, outcome)
                 taken &= outcome is not None
                 if isinstance(outcome, Lost):
                     self._lose(each, outcome.reason, resumable=outcome.resumable)
+            if some and not any(
+                outcomes
+            ):  # the store is away, or hangs: rounds do not wait for more
+                for each in attendants[at + BATCH :]:
+                    each.owed = True
+                return False
         return taken
 
     async def _carry(self, verb: str, requests: Sequence[Any]) -> list[Any]:
@@ -338,6 +350,9 @@ class SeatSockets:
             now = self._now()
             doubts = [(each.doubt(now), at_once) for each in attendants[at : at + BATCH]]
             answers += await self._carry("doubt", doubts)
+            if all(each is None for each in answers[at:]):  # as in `renew_all`
+                answers += [None] * (len(attendants) - len(answers))
+                break
         self.doubted += answers.count(True)
         return answers
 

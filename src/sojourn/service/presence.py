@@ -134,6 +134,16 @@ class Presence:
         attended = self.pools.get(pool_id or "")
         return None if attended is None else attended.open.get(lease_id or "")
 
+    def is_open(self, attendant: Attendant) -> bool:
+        """Tell whether it is this one's socket that keeps its lease."""
+        return self.of(attendant.claims.pool_id, attendant.claims.lease_id) is attendant
+
+    def has_dropped(self, attendant: Attendant) -> bool:
+        """Tell whether this one's socket has dropped, and nobody has come back."""
+        attended = self.pools.get(attendant.claims.pool_id)
+        dropped = {} if attended is None else attended.dropped
+        return dropped.get(attendant.claims.lease_id) is attendant
+
     def enter(self, attendant: Attendant, pool: Pool, now: float) -> Attendant | None:
         """Take in a socket. Return which has to go for it: another of the same lease, or this one, if that
         has a newer fence."""

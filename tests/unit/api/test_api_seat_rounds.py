@@ -1,0 +1,209 @@
+"""Sockets of license clients against a store that answers when a test says so, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from tests.waiting import DEADLINE, becomes
+
+from sojourn.api import seat_sockets
+from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.seat_sockets import SeatSockets
+from sojourn.lease import Beat, Doubt, Renewal
+from sojourn.license import Policy, Pool
+from sojourn.service.presence import Attendant
+from sojourn.service.seats import BeatCall
+from sojourn.settings import Settings
+from sojourn.token import LeaseClaims
+
+POOL = Pool(license_id="lic_1", feature="editor", policy=Policy(capacity=9).validate())
+LONG = 15.0
+"""Seconds since a lease was renewed last."""
+
+
+class Line:
+    """A socket that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.codes: list[int] = []
+
+    def tell(self, text: bytes | None, *, ping: bool = False) -> None: ...
+
+    def hang_up(self, code: int, reason: str) -> None:
+        self.codes.append(code)
+
+    def cut_off(self, why: str) -> None: ...
+
+    def take_over(self) -> None: ...
+
+
+class Waiting:
+    """A batcher whose answers a test gives."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any, asyncio.Future[Any]]] = []
+
+    def submit(self, verb: str, request: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.asked.append((verb, request, future))
+        return future
+
+    def requests(self, verb: str) -> list[Any]:
+        return [request for name, request, _ in self.asked if name == verb]
+
+    async def next(self, verb: str, number: int = 1) -> tuple[Any, asyncio.Future[Any]]:
+        """Wait for the request of that number; return it, and where its answer goes."""
+        await becomes(lambda: len(self.requests(verb)) >= number)
+        found = [(request, future) for name, request, future in self.asked if name == verb]
+        return found[number - 1]
+
+
+class Room:
+    """Sockets, and the store behind them."""
+
+    def __init__(self) -> None:
+        self.store = Waiting()
+        settings = Settings(request_timeout=0.1)
+        presence = SimpleNamespace(actor="here", others=False)
+        self.services = SimpleNamespace(
+            batcher=self.store, store=SimpleNamespace(), presence=presence
+        )
+        self.sockets = SeatSockets(
+            cast(Any, self.services), settings, Deadlines(DEADLINE), Blocking(), lambda: False
+        )
+        self.presence = self.sockets.presence
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def make(self, name: str = "lea_1", fence: int = 1) -> Attendant:
+        claims = LeaseClaims(
+            pool_id=POOL.id,
+            user_id="ann",
+            client_id="tab",
+            lease_id=name,
+            fence=fence,
+            issued_at=0,
+            session_id=None,
+        )
+        made = Attendant(claims, Line())
+        made.renewed_at = self.now - LONG
+        return made
+
+    def enter(self, name: str = "lea_1") -> Attendant:
+        made = self.make(name)
+        self.presence.enter(made, POOL, self.now)
+        return made
+
+    def drop(self, attendant: Attendant) -> None:
+        assert self.presence.leave(attendant, self.now, dropped=True)
+        self.sockets._doubt_soon(attendant)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, DEADLINE))
+
+
+def renewed() -> Renewal:
+    return Renewal(expires_in=90_000)
+
+
+class TestRenewalsUnderWay:
+    def test_drop_during_a_renewal_is_doubted_once_more(self) -> None:
+        """The first doubt is older than the beat that we have just made ourselves: it does not count."""
+
+        async def test() -> None:
+            room = Room()
+            ann = room.enter()
+            renewing = asyncio.ensure_future(room.sockets.renew_all([ann]))
+            _, renewal = await room.store.next("renew")
+            room.drop(ann)
+            (first, _), answer = await room.store.next("doubt")
+            assert first.silent_for > 10_000
+            renewal.set_result(renewed())
+            answer.set_result(False)
+            assert await renewing
+            (second, _), answer = await room.store.next("doubt", 2)
+            assert isinstance(second, Doubt)
+            assert second.silent_for < 10_000
+            answer.set_result(True)
+            await becomes(lambda: room.sockets.doubted == 1)
+
+        run(test())
+
+    def test_who_has_left_is_not_renewed_by_a_later_batch(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A plain beat would take back a goodbye, and a doubt."""
+        monkeypatch.setattr(seat_sockets, "BATCH", 1)
+
+        async def test() -> None:
+            room = Room()
+            names = ("lea_1", "lea_2", "lea_3", "lea_4")
+            ann, bob, cid, dan = [room.enter(name) for name in names]
+            renewing = asyncio.ensure_future(room.sockets.renew_all([ann, bob, cid, dan]))
+            _, first = await room.store.next("renew")
+            room.presence.leave(bob, room.now, dropped=False)  # it said goodbye
+            room.presence.leave(cid, room.now, dropped=True)
+            first.set_result(renewed())
+            last, answer = await room.store.next("renew", 2)
+            assert last.claims is dan.claims
+            answer.set_result(renewed())
+            assert await renewing
+
+        run(test())
+
+    def test_what_is_said_meanwhile_is_passed_on(self) -> None:
+        """A beat that comes while another is on its way is not taken for said."""
+
+        async def test() -> None:
+            room = Room()
+            ann = room.enter()
+            renewing = asyncio.ensure_future(room.sockets.renew_all([ann]))
+            _, answer = await room.store.next("renew")
+            ann.beat = said = Beat(idle_for=5_000)
+            answer.set_result(renewed())
+            assert await renewing
+            assert ann.beat is said
+            renewing = asyncio.ensure_future(room.sockets.renew_all([ann]))
+            call, answer = await room.store.next("renew", 2)
+            assert isinstance(call, BeatCall)
+            assert call.beat is said
+            answer.set_result(renewed())
+            assert await renewing
+            assert ann.beat == Beat()
+
+        run(test())
+
+
+class TestStoreThatHangs:
+    @pytest.fixture(autouse=True)
+    def _one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(seat_sockets, "BATCH", 1)
+
+    def test_renewals_wait_for_it_once(self) -> None:
+        """A round is to go on and write to everybody: what the store would not take is owed."""
+
+        async def test() -> None:
+            room = Room()
+            three = [room.enter(name) for name in ("lea_1", "lea_2", "lea_3")]
+            assert not await room.sockets.renew_all(three)
+            assert len(room.store.requests("renew")) == 1
+            assert room.presence.owed() == three
+
+        run(test())
+
+    def test_doubts_wait_for_it_once(self) -> None:
+        async def test() -> None:
+            room = Room()
+            three = [room.enter(name) for name in ("lea_1", "lea_2", "lea_3")]
+            assert await room.sockets.doubt(three, at_once=False) == [None, None, None]
+            assert len(room.store.requests("doubt")) == 1
+
+        run(test())
