@@ -32,7 +32,7 @@ from sojourn.people.live import reject
 from sojourn.service.presence import Attendant, Attended, Presence
 from sojourn.service.seats import BeatCall, Lost
 from sojourn.service.services import Services
-from sojourn.service.watch import Watch
+from sojourn.service.watch import Turns, Watch
 from sojourn.session import GoneReason
 from sojourn.settings import Settings
 from sojourn.token import LeaseClaims
@@ -98,7 +98,7 @@ class SeatSockets:
         self._planned = asyncio.Event()
         self._dropped: list[Dropped] = []
         self._doubting: asyncio.Task[None] | None = None
-        self._turn = 0
+        self._turns = Turns(LOOKED_AT)
         self.askings = Askings(services, settings, looks, self.presence, self)
         self._watch = Watch(
             services.store,
@@ -444,7 +444,7 @@ class SeatSockets:
 
     async def _look_at_pools(self) -> None:
         """Tell clients of new policies; see at once what a suspended license means for them."""
-        ids = self._in_turn(list(self.presence.pools))
+        ids = self._turns.take("pools", list(self.presence.pools))
         found = await self._on_thread(self._services.store.pools, ids) if ids else []
         for name, pool in zip(ids, found, strict=True):
             attended = self.presence.pools.get(name)
@@ -467,7 +467,7 @@ class SeatSockets:
             for each in attended.open.values()
             if each.claims.session_id is not None
         ]
-        some = self._in_turn(held)
+        some = self._turns.take("sessions", held)
         ids = sorted({str(each.claims.session_id) for each in some})
         gone = await self._on_thread(self._services.sessions.gone, ids) if ids else []
         over = {i for i, why in zip(ids, gone, strict=True) if why and why.reason in BY_ITSELF}
@@ -478,13 +478,6 @@ class SeatSockets:
                 with contextlib.suppress(SojournError):
                     released = self._services.batcher.submit("release", each.claims)
                     released.add_done_callback(_look_away)
-
-    def _in_turn(self, everything: list[Any]) -> list[Any]:
-        if len(everything) <= LOOKED_AT:
-            return everything
-        self._turn += 1
-        at = self._turn * LOOKED_AT % len(everything)
-        return (everything + everything)[at : at + LOOKED_AT]
 
     async def _on_thread(self, work: Any, *args: Any) -> Any:
         return await self._looks.run(self._settings.request_timeout, work, *args)

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sojourn.errors import Overloaded, StoreError
 from sojourn.event import Event
 from sojourn.log import get_logger
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -112,3 +115,20 @@ class Watch:
 
     def _newest(self) -> list[Event]:
         return self._stream.events(limit=1, newest_first=True)
+
+
+class Turns:
+    """Lets things have their turn where only so many are looked at with each look. Each kind of them goes on
+    by itself: of one count for all, a kind would get every other turn, perhaps always the same ones."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    def take(self, kind: str, everything: list[T]) -> list[T]:
+        """Return whose turn it is."""
+        if len(everything) <= self._most:
+            return everything
+        self._taken[kind] += 1
+        at = self._taken[kind] * self._most % len(everything)
+        return (everything + everything)[at : at + self._most]
