@@ -200,11 +200,14 @@ class SeatSockets:
     async def _attend(
         self, attendant: Attendant, pool: Pool, receive: Any, send: Any, accepted: dict[str, Any]
     ) -> None:
-        presence, line = self.presence, attendant.line
-        other = presence.enter(attendant, pool, self._now())
-        said_goodbye = False
+        line, said_goodbye = attendant.line, False
         try:
             await send(accepted)
+        except BaseException:
+            self._miss(attendant, pool)
+            raise
+        other = self.presence.enter(attendant, pool, self._now())
+        try:
             line.take_over()  # type: ignore[attr-defined]  # ours: see LINE
             if self._stopped:
                 line.hang_up(words.RESTART, "restart")
@@ -220,9 +223,21 @@ class SeatSockets:
             self._keep_rounds()
             said_goodbye = await self._listen(attendant, receive)
         finally:
-            dropped = not (said_goodbye or self._stopped or self._draining())
-            if presence.leave(attendant, self._now(), dropped=dropped):
-                self._doubt_soon(attendant)
+            self._leave(attendant, said_goodbye=said_goodbye)
+
+    def _leave(self, attendant: Attendant, *, said_goodbye: bool) -> None:
+        dropped = not (said_goodbye or self._stopped or self._draining())
+        if self.presence.leave(attendant, self._now(), dropped=dropped):
+            self._doubt_soon(attendant)
+
+    def _miss(self, attendant: Attendant, pool: Pool) -> None:
+        """A handshake was given up: its lease was renewed, and another socket keeps it, or none does."""
+        other = self.presence.of(attendant.claims.pool_id, attendant.claims.lease_id)
+        if other is not None:
+            other.renewed_at = max(other.renewed_at, attendant.renewed_at)
+            return
+        self.presence.enter(attendant, pool, self._now())
+        self._leave(attendant, said_goodbye=False)
 
     async def _listen(self, attendant: Attendant, receive: Any) -> bool:
         """Hear what a client says, until it hangs up; return whether it said goodbye."""

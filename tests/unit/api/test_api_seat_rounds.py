@@ -207,3 +207,43 @@ class TestStoreThatHangs:
             assert len(room.store.requests("doubt")) == 1
 
         run(test())
+
+
+class TestHandshakeThatIsGivenUp:
+    """Its client is gone when the socket is accepted; the lease was renewed for it."""
+
+    @staticmethod
+    async def attend(room: Room, attendant: Attendant) -> None:
+        async def gone(*_: Any) -> None:
+            raise ConnectionResetError
+
+        with pytest.raises(ConnectionResetError):
+            await room.sockets._attend(attendant, POOL, gone, gone, {})
+
+    def test_other_socket_of_its_lease_stays(self) -> None:
+        """The one that lives is pinged and renewed as before; and what was renewed was so by us."""
+
+        async def test() -> None:
+            room = Room()
+            living, new = room.enter(), room.make()
+            new.renewed_at = room.now
+            await self.attend(room, new)
+            assert room.presence.is_open(living)
+            assert room.presence.open == 1
+            assert cast(Line, living.line).codes == []
+            assert living.renewed_at == new.renewed_at, "else its doubt would not count"
+            await asyncio.sleep(0)
+            assert room.store.asked == []
+
+        run(test())
+
+    def test_holder_without_another_is_doubted(self) -> None:
+        async def test() -> None:
+            room = Room()
+            await self.attend(room, room.make())
+            assert room.presence.open == 0
+            _, answer = await room.store.next("doubt")
+            answer.set_result(True)
+            await becomes(lambda: room.sockets.doubted == 1)
+
+        run(test())
