@@ -6,11 +6,12 @@ What must be bounded before a request has even been received is in `protocol`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from sojourn.errors import InvalidInput, Overloaded, StoreUnavailable
+from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreUnavailable
+from sojourn.service.batcher import Batcher
 from sojourn.service.caller import Abandoned, Caller
 from sojourn.session import DATA_MAX
 
@@ -199,3 +200,26 @@ def too_slow() -> StoreUnavailable:
         hint="Ask again: acquire, heartbeat and release, and the check, the end and the list of sessions "
         "may all be repeated safely.",
     )
+
+
+async def carry(
+    batcher: Batcher, verb: str, requests: Sequence[Any], *, patience: float
+) -> list[Any]:
+    """Put requests into the batcher, together; return their outcomes, None where the store did not take one
+    within `patience` seconds."""
+    asked: list[asyncio.Future[Any] | None] = []
+    for request in requests:
+        try:
+            asked.append(batcher.submit(verb, request))
+        except SojournError:
+            asked.append(None)
+    waited = [each for each in asked if each is not None]
+    if waited:
+        await asyncio.wait(waited, timeout=patience)
+    outcomes = []
+    for each in asked:
+        if each is not None and not each.done():
+            each.cancel()  # what has not begun never does
+        failed = each is None or each.cancelled() or each.exception() is not None
+        outcomes.append(None if failed or each is None else each.result())
+    return outcomes

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from sojourn.api import seat_messages as words
 from sojourn.api.asking import Askings
 from sojourn.api.files import sockets_max
-from sojourn.api.limits import Blocking, Deadlines
+from sojourn.api.limits import Blocking, Deadlines, carry
 from sojourn.api.seat_handshake import check_page, page_of, proof_of
 from sojourn.api.seat_messages import Said, Talk
 from sojourn.api.sockets import KNOWN, LINE
@@ -99,6 +99,7 @@ class SeatSockets:
         self._dropped: list[Dropped] = []
         self._doubting: asyncio.Task[None] | None = None
         self._turns = Turns(LOOKED_AT)
+        self._told = 0  # the last event that a look was told of which then failed
         self.askings = Askings(services, settings, looks, self.presence, self)
         self._watch = Watch(
             services.store,
@@ -233,11 +234,11 @@ class SeatSockets:
     def _miss(self, attendant: Attendant, pool: Pool) -> None:
         """A handshake was given up: its lease was renewed, and another socket keeps it, or none does."""
         other = self.presence.of(attendant.claims.pool_id, attendant.claims.lease_id)
-        if other is not None:
+        if other is None:
+            self.presence.enter(attendant, pool, self._now())
+            self._leave(attendant, said_goodbye=False)
+        else:
             other.renewed_at = max(other.renewed_at, attendant.renewed_at)
-            return
-        self.presence.enter(attendant, pool, self._now())
-        self._leave(attendant, said_goodbye=False)
 
     async def _listen(self, attendant: Attendant, receive: Any) -> bool:
         """Hear what a client says, until it hangs up; return whether it said goodbye."""
@@ -319,24 +320,9 @@ class SeatSockets:
         return taken
 
     async def _carry(self, verb: str, requests: Sequence[Any]) -> list[Any]:
-        """Put requests into the batcher, together; return their outcomes, None where the store did not take
-        one in time."""
-        asked: list[asyncio.Future[Any] | None] = []
-        for request in requests:
-            try:
-                asked.append(self._services.batcher.submit(verb, request))
-            except SojournError:
-                asked.append(None)
-        waited = [each for each in asked if each is not None]
-        if waited:
-            await asyncio.wait(waited, timeout=self._settings.request_timeout)
-        outcomes = []
-        for each in asked:
-            if each is not None and not each.done():
-                each.cancel()  # what has not begun never does
-            failed = each is None or each.cancelled() or each.exception() is not None
-            outcomes.append(None if failed or each is None else each.result())
-        return outcomes
+        return await carry(
+            self._services.batcher, verb, requests, patience=self._settings.request_timeout
+        )
 
     def _doubt_soon(self, attendant: Attendant) -> None:
         self._dropped.append((attendant, 0))
@@ -437,17 +423,20 @@ class SeatSockets:
                 for each in attended.open.values():
                     each.owed = True
             self._renew_owed()
-        denied = {event.pool_id or "" for event in events if event.kind is EventKind.LEASE_DENIED}
+        news = [event for event in events if event.id > self._told]  # the rest of a look may fail
+        denied = {event.pool_id or "" for event in news if event.kind is EventKind.LEASE_DENIED}
         for pool_id in denied & self.presence.pools.keys():
             for each in self.presence.idle(pool_id, self._now()):
                 each.line.tell(words.NEEDED)
-        for event in events:
+        for event in news:
+            self._told = event.id
             if event.kind is EventKind.LEASE_ASKED:
                 self.askings.hear(event)
             elif (attendant := self.presence.of(event.pool_id, event.subject)) is not None:
                 self._concern(attendant, event)
         await self._look_at_pools()
         await self._look_at_sessions()
+        self._told = 0  # these are not read again
 
     def _concern(self, attendant: Attendant, event: Event) -> None:
         fence = int(event.data.get("fence", 0))

@@ -13,6 +13,8 @@ from tests.waiting import DEADLINE, becomes
 from sojourn.api import seat_sockets
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.seat_sockets import SeatSockets
+from sojourn.errors import StoreUnavailable
+from sojourn.event import Event, EventKind
 from sojourn.lease import Beat, Doubt, Renewal
 from sojourn.license import Policy, Pool
 from sojourn.service.presence import Attendant
@@ -245,5 +247,34 @@ class TestHandshakeThatIsGivenUp:
             _, answer = await room.store.next("doubt")
             answer.set_result(True)
             await becomes(lambda: room.sockets.doubted == 1)
+
+        run(test())
+
+
+class TestLooks:
+    def test_event_is_told_once_though_a_look_fails(self) -> None:
+        """What follows the events may fail, and then they are read again: others were asked twice."""
+
+        async def test() -> None:
+            room, heard, away = Room(), list[int](), [True]
+            room.enter()
+
+            def pools(ids: list[str]) -> list[Pool]:
+                if away:
+                    raise StoreUnavailable("It is away.")
+                return [POOL for _ in ids]
+
+            room.services.store.pools = pools
+            room.sockets.askings.hear = lambda event: heard.append(event.id)  # type: ignore[method-assign]  # noted alone
+            asked = [Event(kind=EventKind.LEASE_ASKED, id=i, pool_id=POOL.id) for i in (7, 8, 9)]
+            for events in (asked[:2], asked):
+                with pytest.raises(StoreUnavailable):
+                    await room.sockets._look(events, False)
+            assert heard == [7, 8, 9]
+            away.clear()
+            await room.sockets._look(asked, False)
+            assert heard == [7, 8, 9]
+            await room.sockets._look([asked[0]], False)
+            assert heard == [7, 8, 9, 7], "a look that has begun anew is told what it reads"
 
         run(test())
