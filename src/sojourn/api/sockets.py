@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import http
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
@@ -138,7 +138,8 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         """Leave pings to the application from now on, and keep nothing of the handshake: there may be tens of
         thousands of such sockets, and they stay open for days."""
         self.stop_keepalive()
-        self.scope["headers"] = []
+        for kept in (self.scope["headers"], self.scope["subprotocols"]):
+            cast("list[Any]", kept).clear()  # the lists themselves: copies of the scope share them
         self.request = self.response = None  # type: ignore[assignment]  # nobody asks for them any more
 
     @property

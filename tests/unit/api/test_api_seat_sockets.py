@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from tests.api_harness import SEATS, Served, World, served
-from tests.seat_clients import attend, close_code, heard
+from tests.seat_clients import PATH, attend, close_code, heard
 from tests.waiting import DEADLINE
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from sojourn.api import asking, seat_sockets
 from sojourn.errors import StoreUnavailable
@@ -320,3 +322,37 @@ class TestAnswers:
             heard(client)
             server.server.should_exit = True
             assert close_code(client) == 1012
+
+
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)], ids=["direct", "proxied"])
+@pytest.mark.parametrize("by_protocol", [False, True], ids=["header", "protocol"])
+def test_nothing_of_a_handshake_is_kept(
+    proxies: tuple[str, ...], *, by_protocol: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither headers nor the token, for as long as a socket is open: also where a proxy says who comes."""
+    scopes: list[Any] = []
+    serve = seat_sockets.SeatSockets.serve
+
+    async def noted(self: seat_sockets.SeatSockets, scope: Any, *given: Any) -> None:
+        scopes.append(scope)
+        await serve(self, scope, *given)
+
+    monkeypatch.setattr(seat_sockets.SeatSockets, "serve", noted)
+    with served(World(capacity=1, trusted_proxies=proxies)) as server:
+        token = take(server)["token"]
+        headers = {"X-Forwarded-For": "192.0.2.1"}
+        if by_protocol:
+            client = connect(
+                f"ws://127.0.0.1:{server.port}{PATH}",
+                additional_headers=headers,
+                subprotocols=[Subprotocol("sojourn.v1"), Subprotocol(token)],
+                proxy=None,
+            )
+        else:
+            client = attend(server, token, **headers)
+        with client:
+            assert heard(client)["type"] == "open"
+            (scope,) = scopes
+            assert scope["client"][0] == ("192.0.2.1" if proxies else "127.0.0.1")
+            assert token not in str(scope)
+            assert (scope["headers"], scope["subprotocols"]) == ([], [])
