@@ -176,7 +176,7 @@ def _ask_first(
         return (
             None
             if outcome.entry is None
-            else Parked(msgspec.structs.replace(call, parked=True), outcome, call.wait)
+            else Parked(msgspec.structs.replace(call, parked=True, asked=None), outcome, call.wait)
         )
 
     def decide(asked: Asked | None) -> BatchRequest:

@@ -14,6 +14,7 @@ from tests.api_harness import ADMIN, CURRENT, FEATURE, SEATS, Api, World, api, g
 from tests.waiting import becomes
 
 from sojourn.event import EventKind
+from sojourn.lease import Asked, Denied
 from sojourn.ledger import LicenseChange
 from sojourn.line import WAITING_FOR
 from sojourn.service import waiting
@@ -224,6 +225,26 @@ def test_page_is_not_refused_provisionally(api: Api, origins: tuple[str, ...]) -
     answer = api.call("POST", SEATS, **request)
     assert (answer.status, answer.json["suspect"]) == (409, 1)
     assert [x.user_id for x in api.store.events(kinds=[EventKind.LEASE_DENIED])] == ["bob"]
+
+
+def test_refusal_after_a_wait_is_not_judged_by_what_was_asked_before_it(api: Api) -> None:
+    """Who was silent then may have come back since, and be doubtful again: no ghost is made of that."""
+    lease_id = api.seat("ann")["leaseId"]
+    api.services.seats.may_ask = lambda _: True
+    askings, times = api.app.context.seat_sockets.askings, list[str]()
+
+    async def silent(denied: Denied, **_: bool) -> Asked:
+        times.append(denied.evidence[0].id)
+        return Asked(asked=1, silent=(lease_id,))
+
+    askings.ask = silent  # type: ignore[method-assign]  # nobody is doubted
+    api.clock.advance(seconds=61)  # suspect, within its linger
+    waited = api.acquire("bob", wait=0.01)
+    assert (waited.status, waited.json["position"]) == (409, 1)
+    assert (times, askings.denials_with_ghost) == ([lease_id], 0)
+    assert "asked" not in waited.json
+    assert api.acquire("cid").json["asked"] == {"asked": 1, "answered": 0, "silent": 1}
+    assert askings.denials_with_ghost == 1
 
 
 def post(port: int, world: World, user: str, wait: float, found: dict[str, Any]) -> None:
