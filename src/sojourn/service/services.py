@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
-from typing import Any
 
 from sojourn.clock import SECOND
 from sojourn.errors import StoreError
@@ -86,7 +84,7 @@ class Services:
         guarding = self.origins.guarding
         self.batcher = Batcher(
             {
-                "end": self._ending,
+                "end": self.backends.end,
                 "release": guarding(self.seats.release, keeps=True),
                 "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
                 "doubt": self.seats.doubt,
@@ -118,12 +116,6 @@ class Services:
         self._behind.set()  # as far as we know: its server may have been killed once it had answered
         self.caught_up = threading.Event()
         """Set once the sweep that follows a start or a cutoff has come to its end."""
-
-    def _ending(self, calls: Sequence[Any]) -> Sequence[Any]:
-        """End sessions, as the batcher asks: who waits for a seat may have one of theirs."""
-        answers = self.backends.end(calls)
-        self.waiting.freed()
-        return answers
 
     def pulse(self) -> None:
         """Say that this service is alive, in the renewals' turn; tell the log when it, or the store, had

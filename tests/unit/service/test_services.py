@@ -10,18 +10,23 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.waiting import becomes
 
 from sojourn.clock import ManualClock
 from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind
-from sojourn.lease import EndReason, LeaseFilter, Renewal
+from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Renewal
+from sojourn.ledger import Role
+from sojourn.service import waiting
+from sojourn.service.backends import BackendCall, EndSessions
 from sojourn.service.pulse import DOUBT, HANG, WritingPath
 from sojourn.service.seats import BeatCall, Lost, SeatCall
 from sojourn.service.services import Services
+from sojourn.session import End
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
-from sojourn.testing.builders import pool, sign_in, take
-from sojourn.token import Keyring, LeaseClaims
+from sojourn.testing.builders import acquire, pool, sign_in, take
+from sojourn.token import Keyring, LeaseClaims, hash_token
 
 CLAIMS = LeaseClaims(
     pool_id="lic_x:editor", user_id="u", client_id="c", lease_id="lse_x", fence=1, issued_at=0
@@ -241,3 +246,45 @@ class TestWritingPath:
         gate.set()
         thread.join(PATIENCE)
         assert path.pulse([None]) == [None]
+
+
+class TestLine:
+    def test_sessions_that_end_have_nobody_ask(
+        self, store: MemoryStore, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which pools they sat in is not known: each line would ask its store at each batch of ends. Who
+        waits finds their seats with the next look."""
+        monkeypatch.setattr(waiting, "POLL", 3_600.0)
+        store.define([pool(1)])
+        lease = take(store, "ann")
+        sessions = [sign_in(store, f"ses_{n}").id for n in range(10)]
+        _, key = services.keys.create(name="app", role=Role.APP, actor="test")
+        asked: list[int] = []
+
+        def acquiring(calls: Any) -> Any:
+            asked.append(len(calls))
+            return store.acquire(calls)
+
+        services.batcher._verbs["acquire"] = acquiring
+
+        async def within(answer: Any) -> Any:
+            return await answer
+
+        async def scenario() -> None:
+            wish = acquire("bob", wait=True)
+            answer = await services.batcher.submit("acquire", wish)
+            parked = asyncio.create_task(
+                services.waiting.wait(wish, answer, seconds=60.0, within=within)
+            )
+            await becomes(lambda: services.waiting.length == 1)
+            for each in sessions:
+                end = EndSessions(end=End(ids=(each,)))
+                call = BackendCall(key_hash=hash_token(key), request=end)
+                assert await services.batcher.submit("end", call) == [each]
+            assert len(asked) == 1
+            store.release([Release(lease_id=lease.id, fence=lease.fence)])
+            services.waiting.freed({lease.pool_id})
+            assert isinstance(await parked, Lease)
+            assert len(asked) == 2
+
+        alive(services, scenario)
