@@ -110,11 +110,12 @@ class Operators:
             lifetime=session.expires_at - session.at,
         )
 
-    def admit(self, value: str) -> Operator | Gone:
-        """Say who sends this cookie. Raises StoreError where that cannot be known now."""
-        return self.admit_all([value])[0]
+    def admit(self, value: str, *, touch: bool = True) -> Operator | Gone:
+        """Say who sends this cookie. Raises StoreError where that cannot be known now. `touch`: somebody
+        uses the console, rather than a page that is open."""
+        return self.admit_all([value], touch=touch)[0]
 
-    def admit_all(self, values: Sequence[str]) -> list[Operator | Gone]:
+    def admit_all(self, values: Sequence[str], *, touch: bool) -> list[Operator | Gone]:
         """Say who sends each of these cookies: one question for their keys, and one for the sessions of
         those whose MAC is right. Raises StoreError where that cannot be known now."""
         parts = [value.split(".") if is_cookie(value) else None for value in values]
@@ -123,7 +124,7 @@ class Operators:
             FORGED if each is None else self._judge(keys.get(each[0]), *each) for each in parts
         ]
         open_ = [i for i, each in enumerate(found) if isinstance(each, _Shown)]
-        checks = [Check(each.proof) for each in found if isinstance(each, _Shown)]
+        checks = [Check(each.proof, touch) for each in found if isinstance(each, _Shown)]
         sessions = dict(zip(open_, self._sessions.check(checks) if checks else (), strict=True))
         return [
             _opened(each.key, sessions[i]) if isinstance(each, _Shown) else each

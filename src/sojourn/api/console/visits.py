@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -53,6 +54,11 @@ class Visitor(msgspec.Struct, frozen=True):
     partial: bool
 
     @property
+    def polls(self) -> bool:
+        """Whether an open page reads itself anew: nobody need sit before it."""
+        return self.partial and self.asked.method == "GET"
+
+    @property
     def cookies(self) -> list[str]:
         """What browsers send under our name: beside the live one, perhaps one of an older path."""
         name = COOKIE.sent_as(self.asked.origin.https)
@@ -85,7 +91,7 @@ class Reception:
         found: Operator | Gone | None = None
         try:
             for cookie in visitor.cookies:
-                admitted = await self._known(cookie, visitor.asked.origin.ip)
+                admitted = await self._known(cookie, visitor)
                 if isinstance(admitted, Operator):
                     return admitted
                 found = found or admitted
@@ -93,20 +99,21 @@ class Reception:
             return await self._unknown(fault)
         return found
 
-    async def _known(self, cookie: str, ip: str | None) -> Operator | Gone:
+    async def _known(self, cookie: str, visitor: Visitor) -> Operator | Gone:
         """Look a cookie up; one that was never seen to be good beside other such ones, and no more."""
         if not is_cookie(cookie):
             return FORGED
-        if not await self._cookies.admit(cookie, address=ip):
+        if not await self._cookies.admit(cookie, address=visitor.asked.origin.ip):
             return self._reasons.of(cookie)
         patience = self._context.settings.request_timeout
-        found = await self._context.blocking.run(patience, self.operators.admit, cookie)
+        admit = partial(self.operators.admit, cookie, touch=not visitor.polls)
+        found = await self._context.blocking.run(patience, admit)
         if isinstance(found, Gone):
             self._cookies.forget(cookie)
         return found
 
     def _good(self, cookies: Sequence[str]) -> list[bool]:
-        found = self.operators.admit_all(cookies)
+        found = self.operators.admit_all(cookies, touch=False)  # `_known` looks again, and touches
         self._reasons.note(cookies, found)
         return [isinstance(each, Operator) for each in found]
 
