@@ -319,10 +319,10 @@ def test_threads_that_come_and_go_ask_for_no_look(monkeypatch: pytest.MonkeyPatc
     assert gone is not None
     assert gone.end_reason == "bye"
     assert counted == [1, 1]  # at once for the first, and at its end
-    for each in threading.enumerate():
-        if each.name == "sojourn-over":
-            each.join(DEADLINE)
-            assert not each.is_alive()
+    for thread in threading.enumerate():
+        if thread.name == "sojourn-over":
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
 
 
 def test_tasks_that_come_and_go_ask_for_no_look(monkeypatch: pytest.MonkeyPatch) -> None:

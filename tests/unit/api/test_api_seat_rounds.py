@@ -76,7 +76,12 @@ class Room:
             batcher=self.store, store=SimpleNamespace(), presence=presence
         )
         self.sockets = SeatSockets(
-            cast(Any, self.services), settings, Deadlines(DEADLINE), Blocking(), lambda: False
+            cast(Any, self.services),
+            settings,
+            Deadlines(DEADLINE),
+            Blocking(),
+            lambda: False,
+            strangers=Blocking(),
         )
         self.presence = self.sockets.presence
 
