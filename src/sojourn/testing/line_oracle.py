@@ -76,11 +76,12 @@ class LineOracle:
             if event.data["reason"] != "seat_limit":
                 line.pop(holder, None)
                 return
-            claims = self._ahead(pool_id, holder, late=True)
+            waits = event.kind is EventKind.LEASE_WAITING
+            claims = self._ahead(pool_id, holder, late=True, waits=waits)
             reserved = self.oracle.standing(pool_id, self.now).unused
             kept = claims + sum(reserved)
             assert self._free(pool_id) <= kept, f"{holder} was refused a seat that nobody claims"
-            if event.kind is EventKind.LEASE_WAITING:
+            if waits:
                 assert holder not in line, f"{holder} began to wait twice"
                 line[holder] = self.entries[str(event.subject)]
 
@@ -98,13 +99,18 @@ class LineOracle:
         else:
             assert free > ahead, f"{holder} was served before its turn"
 
-    def _ahead(self, pool_id: str, holder: tuple[str, str], *, late: bool) -> int:
+    def _ahead(
+        self, pool_id: str, holder: tuple[str, str], *, late: bool, waits: bool = True
+    ) -> int:
         """Count the seats that those before a holder claim: with `late`, also those who missed an offer,
-        and have asked again in this batch."""
+        and have asked again in this batch. `waits`: it may have asked to wait, if it did so in this batch;
+        who asks twice may do so once with that and once without."""
         line = self.lines.setdefault(pool_id, {})
         mine = self._rank(line[holder]) if holder in line else LAST
         priority = self.would_wait.get((pool_id, *holder))
-        if holder not in line and priority is not None:  # after all who came before, and as they do
+        if (
+            holder not in line and waits and priority is not None
+        ):  # after all who came before, and as they do
             since = max([self.now, *(entry.since + 1 for entry in line.values())])
             mine = (True, since - STEP * priority, since)
         before = [entry for entry in line.values() if self._rank(entry) < mine]
