@@ -22,6 +22,7 @@ from sojourn.testing.builders import (
     refused,
     sign_in,
     take,
+    usage,
 )
 from sojourn.testing.machine import OlderEvidence, drive
 
@@ -182,6 +183,38 @@ def test_a_shorter_policy_ends_it(store: Store, clock: ManualClock) -> None:
     store.define([pool(2, heartbeat_interval=50, lost_after=100, linger=0)])
     store.define([pool(2, heartbeat_interval=50, lost_after=MINUTE)])
     take(store, "bob")
+
+
+@pytest.mark.parametrize("more", [{"capacity": 3}, {"overdraft": 1}])
+def test_a_policy_of_meanwhile_ends_it(store: Store, more: dict[str, Any]) -> None:
+    """What was counted is not who is there after a policy that let more in, though it is gone again."""
+    filled(store)
+    store.define([pool(**{"capacity": 2} | more)])
+    take(store, "bob")
+    store.define([pool(2)])
+    assert refused(store, "cid").in_use == 3
+    assert usage(store).in_use == 3
+
+
+def test_usage_is_of_now(store: Store, clock: ManualClock) -> None:
+    """What a denial says of suspects is as old as the count; usage looks."""
+    leases = filled(store)
+    clock.advance(seconds=61)
+    assert refused(store, "bob").suspect == 2
+    clock.advance(milliseconds=1)
+    assert beat(store, leases[0]) is not None
+    assert refused(store, "bob").suspect == 2
+    counted = usage(store)
+    assert (counted.in_use, counted.suspect, counted.at) == (2, 1, clock.now())
+
+
+def test_the_same_policy_again_leaves_it(store: Store, clock: ManualClock) -> None:
+    """A server that starts defines its pools anew."""
+    filled(store)
+    first = clock.now()
+    store.define([pool(2)])
+    clock.advance(milliseconds=1)
+    assert refused(store, "cid").at == first
 
 
 def test_a_pool_is_full_when_nobody_gets_a_seat(store: Store) -> None:

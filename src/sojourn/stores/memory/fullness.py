@@ -1,7 +1,7 @@
 """What a count that found a large pool full is worth for a moment: see docs/adr/0034 and `sql.fullness`.
 
 Here every write goes through one object, so what ends it is seen at once: a lease that ends, or
-is to end earlier than it was.
+is to end earlier than it was; or another policy, under which more may be let in before the old one is back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ SILENT_KEPT = 150
 
 
 class Fullness(Struct, frozen=True, kw_only=True):
-    """A pool was full at `at`, and is until `until` unless a lease ends, or is to end earlier."""
+    """A pool was full at `at`, and is until `until` unless a lease ends, or is to end earlier, or the
+    policy is changed."""
 
     policy: Policy
     at: int

@@ -54,6 +54,9 @@ class PoolView:
     def count(self) -> SeatCount:
         if self._known_full is not None:
             return self._known_full.counted(self.now)
+        return self._count_now()
+
+    def _count_now(self) -> SeatCount:
         seats = self._seats()
         free = [free_at(lease, self.pool.policy) for lease in self._live]
         counted = SeatCount(
@@ -123,7 +126,7 @@ class PoolView:
         return [x for x in self._live if reservation_of(policy, x) is not None]
 
     def usage(self) -> Usage:
-        policy, count = self.pool.policy, self.count()
+        policy, count = self.pool.policy, self._count_now()  # it says `at` now, suspects too
         room = Room(policy, count.in_use, self.members() if policy.reservations else ())
         return Usage(
             pool_id=self.pool.id,

@@ -60,6 +60,8 @@ class MemorySeats(MemoryRepeats):
             for pool in {pool.id: pool for pool in pools}.values():
                 if (before := self._pools.get(pool.id)) is not None:
                     self._shorten(before, pool)
+                    if before.policy != pool.policy:
+                        self._full.pop(pool.id, None)
                 self._pools[pool.id] = pool
                 self._fences.setdefault(pool.id, 0)
                 self._leases.setdefault(pool.id, LeaseRows())

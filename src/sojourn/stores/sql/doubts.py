@@ -69,4 +69,4 @@ def _suspect(tx: Tx, leases: Sequence[Lease], now: int, *, at_once: bool) -> Non
     for since, group in sorted(groups.items()):
         changed += tx.do(SUSPECT, {"since": since, "ids": tx.dialect.keys(group)})
     if changed:
-        fullness.shortened(tx)  # a seat may be free earlier than was known
+        fullness.changed(tx)  # a seat may be free earlier than was known

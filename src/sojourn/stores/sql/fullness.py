@@ -5,7 +5,7 @@ two looks at every lease. While a pool is full, nobody who is denied changes tha
 such a count found, and denies others by it, until one of these has happened:
 
 - a lease of the pool has ended: whoever ends one holds the pool's lock, and tells the stream of it;
-- the pool is another: its policy was changed; or was meanwhile, and leases have become shorter by it;
+- the pool is another: its policy was changed; or was meanwhile, and may have let more in or shortened leases;
 - the first lease, of those that were counted, may have come free by silence alone;
 - a tab that has said goodbye since may have: such a beat takes no lock of the pool, but its seat is free no
   earlier than the linger later;
@@ -37,7 +37,8 @@ LATE_GOODBYE = 6 * SECOND
 """A goodbye that set out before the count may be committed so much later: see `server.REPLY_TIMEOUT`."""
 
 SHORTENED = "(SELECT s.value FROM sojourn_marks AS s WHERE s.name = 'shortened')"
-"""How often leases were made to end earlier by a new policy: who does so counts it under the pool's lock."""
+"""How often a policy was changed, or leases were made to end earlier: who does so counts it under the pool's
+lock. The name is that of the first reason."""
 LAST_EVENT = "SELECT m.value, {shortened} FROM sojourn_marks AS m WHERE m.name = 'events'".replace(
     "{shortened}", SHORTENED
 )
@@ -72,7 +73,7 @@ class Fullness(Struct, frozen=True, kw_only=True):
     at: int  # of the store's time
     until: int
     since: int
-    shortened: int  # how often leases of any pool had become shorter by then
+    shortened: int  # how often policies were changed, or leases became shorter, by then
     count: SeatCount
     free_at: int  # the first lease that was counted is gone, or may be taken as a suspect's
     silent: tuple[Lease, ...]  # most silent first
@@ -99,8 +100,8 @@ class Fullness(Struct, frozen=True, kw_only=True):
 
 
 class Worth(NamedTuple):
-    """Until when a count may be used, after which event a lease must not have ended, and how often leases had
-    become shorter."""
+    """Until when a count may be used, after which event a lease must not have ended, and how often policies
+    had been changed, or leases become shorter."""
 
     until: int = 0  # then it may not
     since: int = 0
@@ -120,15 +121,15 @@ def worth(tx: Tx, pool: Pool, now: int, *, free_at: int | None, leases: int) -> 
 
 
 def ended_since(tx: Tx, pool: Pool, known: Fullness) -> int | None:
-    """Return the last event up to which no lease of the pool has ended, or become shorter, since what is
-    known of it; None if one has."""
+    """Return the last event up to which no lease of the pool has ended, or become shorter, and no policy
+    was changed, since what is known of it; None otherwise."""
     params = {"pool": pool.id, "since": known.since, "ends": tx.dialect.keys(ENDS)}
     for event, shortened, ended in tx.rows(ENDED_SINCE, params):
         return None if ended or int(shortened or 0) != known.shortened else int(event or 0)
     return None
 
 
-def shortened(tx: Tx) -> None:
-    """Count that leases have become shorter, in the step that makes them so."""
+def changed(tx: Tx) -> None:
+    """Count that a policy was changed, or leases became shorter, in the step that does so."""
     count = COUNT_SHORTENED
     tx.do(tx.dialect.pick(sqlite=count, postgres=count, mysql=COUNT_SHORTENED_MYSQL))

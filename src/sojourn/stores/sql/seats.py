@@ -16,7 +16,7 @@ from sojourn.license import CountBy, Pool
 from sojourn.room import Room
 from sojourn.seat_events import end_event
 from sojourn.store import LIST_MAX, Action, bounded
-from sojourn.stores.sql import events, shortening
+from sojourn.stores.sql import events, fullness, shortening
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import KEYS, members_of
 from sojourn.stores.sql.rows import (
@@ -102,9 +102,12 @@ class SeatVerbs(Verbs):
         defined = {pool.id: pool for pool in pools}
 
         def work(tx: Tx) -> shortening.Shorter:
-            shorter = shortening.lowered(tx, defined)
+            there = shortening.lock(tx, defined)
+            shorter = shortening.lowered(there, defined)
             tx.many(statement, [pool_row(defined[pool_id]) for pool_id in sorted(defined)])
             shortening.shorten(tx, shorter)
+            if any(pool.policy != defined[name].policy for name, pool in there.items()):
+                fullness.changed(tx)  # while it is another, seats may be granted that it has not
             return shorter
 
         shortening.once_more(self._db, defined, self._db.transaction(work))

@@ -77,16 +77,17 @@ and its lease then has the old time once."""
 Shorter = Sequence[tuple[str, Shortening]]
 
 
-def lowered(tx: Tx, pools: dict[str, Pool]) -> Shorter:
-    """Lock those of these pools that exist; return which are about to be lowered, by id, in order."""
+def lowered(there: dict[str, Pool], pools: dict[str, Pool]) -> Shorter:
+    """Return which of the pools that are there are about to be lowered, by id, in order."""
     found = [
         (name, Shortening.between(before.policy, pools[name].policy))
-        for name, before in sorted(_lock(tx, pools).items())
+        for name, before in sorted(there.items())
     ]
     return [(name, shorter) for name, shorter in found if shorter is not None]
 
 
-def _lock(tx: Tx, ids: Iterable[str]) -> dict[str, Pool]:
+def lock(tx: Tx, ids: Iterable[str]) -> dict[str, Pool]:
+    """Lock those of these pools that exist, and return them by id."""
     rows = tx.rows(LOCK_POOLS, {"ids": tx.dialect.keys(sorted(ids))})
     return {row[0]: pool for row in rows if (pool := pool_of(row[1:])) is not None}
 
@@ -108,7 +109,7 @@ def once_more(db: Database, defined: dict[str, Pool], shorter: Shorter) -> None:
         return
 
     def work(tx: Tx) -> None:
-        there = _lock(tx, [name for name, _ in doubtful])
+        there = lock(tx, [name for name, _ in doubtful])
         same = [x for x in doubtful if x[0] in there and there[x[0]].policy == defined[x[0]].policy]
         _shorten(tx, same, again)
 
@@ -124,4 +125,4 @@ def _shorten(tx: Tx, shorter: Shorter, statement: str) -> None:
     for pool, times in shorter:
         shortened += tx.do(statement, {"pool": pool, "at": now, **msgspec.to_builtins(times)})
     if shortened:
-        fullness.shortened(tx)
+        fullness.changed(tx)

@@ -120,6 +120,29 @@ def test_of_a_small_pool_nothing_is_kept(
     assert refused(store, "bob").at == clock.now()
 
 
+@pytest.mark.parametrize("more", [{"capacity": 3}, {"overdraft": 1}])
+def test_a_policy_of_meanwhile_ends_it(store: Store, other: Store, more: dict[str, Any]) -> None:
+    """What was counted is not who is there after a policy that let more in, though it is gone again, and
+    though another server had it."""
+    filled(store)
+    other.define([pool(**{"capacity": 2} | more)])
+    take(other, "bob")
+    other.define([pool(2)])
+    assert refused(store, "cid").in_use == 3
+
+
+def test_the_same_policy_again_leaves_it(
+    store: Store, other: Store, clock: ManualClock, counts: list[int]
+) -> None:
+    """A server that starts defines its pools anew."""
+    filled(store)
+    other.define([pool(2)])
+    asked = len(counts)
+    clock.advance(milliseconds=1)
+    assert refused(store, "cid").at == clock.now() - 1
+    assert len(counts) == asked
+
+
 def released(store: Store, lease: Lease) -> None:
     assert give_back(store, lease)
 
