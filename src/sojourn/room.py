@@ -2,8 +2,9 @@
 
 A reservation keeps seats for the holders who count into it: by their user, by a group that was proved, or
 by the kind of their device. A holder counts into the first reservation that names it; a seat that holders
-share, into the first that any of them counts into. Nothing is counted along: who uses which seats follows
-from the live leases and the policy, so a policy that changes is right for those who hold seats already.
+share, into that of whoever has held it for the longest among those who count into one. So who joins a seat
+takes it from no reservation. Nothing is counted along: who uses which seats follows from the live leases and
+the policy, so a policy that changes is right for those who hold seats already.
 
 The rules:
 1. Holders who count into a reservation use its seats first, then those that are common. So a reservation of
@@ -48,6 +49,11 @@ def reservation_of(policy: Policy, holder: Lease | Acquire) -> int | None:
     return None
 
 
+def seniority(lease: Lease) -> tuple[int, int]:
+    """Return what orders the leases of a seat by how long they have been held, the longest first."""
+    return lease.acquired_at, lease.fence
+
+
 class Room:
     """The seats of a pool while a batch is decided.
 
@@ -59,7 +65,8 @@ class Room:
         self.policy = policy
         self.in_use = in_use
         self.used = [0] * len(policy.reservations)  # seats, by reservation
-        self._seats: dict[str, dict[tuple[str, str], int]] = {}
+        # By seat and holder: since when it has been held, and for which reservation.
+        self._seats: dict[str, dict[tuple[str, str], tuple[int, int, int]]] = {}
         for lease in members:
             self.enter(lease)
 
@@ -79,7 +86,7 @@ class Room:
         holders = self._seats.setdefault(key, {})
         holders.pop(lease.holder, None)
         if place is not None:
-            holders[lease.holder] = place
+            holders[lease.holder] = (*seniority(lease), place)
         elif not holders:
             del self._seats[key]
         after = self.reservation_of_seat(key)
@@ -90,7 +97,8 @@ class Room:
 
     def reservation_of_seat(self, key: str) -> int | None:
         """Return the place of the reservation that a seat counts into, or None."""
-        return min(self._seats.get(key, {}).values(), default=None)
+        first = min(self._seats.get(key, {}).values(), default=None)
+        return None if first is None else first[-1]
 
     def free(self, place: int | None, *, overdraft: bool = False) -> int:
         """Count the seats that are free for who counts into this reservation; none or less: it is full.

@@ -188,15 +188,33 @@ def test_comings_and_goings_add_up(steps: list[tuple[str, str, bool]]) -> None:
         ),
     )
     room = Room(policy, 0)
-    there: set[tuple[str, str]] = set()
-    for user, client, comes in steps:
-        (room.enter if comes else room.leave)(lease(user, client))
-        (there.add if comes else there.discard)((user, client))
-    seats = {client: sorted(u for u, c in there if c == client) for client in "12"}
-    counted = [
-        min((("one", "two", "three").index(u) for u in us), default=2) for us in seats.values()
-    ]
-    assert room.used == [counted.count(0), counted.count(1)]
+    there: dict[tuple[str, str], int] = {}  # in the order of coming
+    for number, (user, client, comes) in enumerate(steps):
+        came = there.get((user, client), number)
+        row = lease(user, client, acquired_at=came // 2, fence=came)
+        (room.enter if comes else room.leave)(row)
+        there.pop((user, client), None) if not comes else there.setdefault((user, client), came)
+    first = {
+        client: next((u for u, c in there if c == client and u != "three"), None) for client in "12"
+    }
+    assert room.used == [list(first.values()).count(name) for name in ("one", "two")]
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from("123")), unique=True))
+def test_who_joins_a_seat_takes_it_from_no_reservation(steps: list[tuple[str, str]]) -> None:
+    """What is held and kept does not grow by those who come to a seat that is held."""
+    policy = Policy(
+        capacity=3,
+        count_by=CountBy.CLIENT,
+        reservations=tuple(Reservation(name=name, seats=1, users=(name,)) for name in NAMES),
+    )
+    room = Room(policy, 3)
+    seats: set[str] = set()
+    for fence, (user, client) in enumerate(steps):
+        before = room.overdrawn
+        room.enter(lease(user, client, acquired_at=fence // 2, fence=fence))
+        assert client not in seats or room.overdrawn <= before
+        seats.add(client)
 
 
 def test_who_counts() -> None:

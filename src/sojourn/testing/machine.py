@@ -220,11 +220,11 @@ class StoreMachine(LineRules):
             if isinstance(answer, Lease):
                 self.oracle.told(answer, now)
                 self.leases = [answer, *self.leases][:KNOWN_MAX]
+        returned_to = {str(event.pool_id) for event in told if self._may_go_first(event)}
         for pool, was in before.items():
             after, most = self.oracle.standing(pool, now), self.oracle.pools[pool].policy.most
             assert after.in_use <= max(most, was.in_use), f"{pool}: {after} of {most} seats"
-            if self.oracle.pools[pool].policy.count_by is CountBy.LEASE:
-                # Who joins a shared seat may change into which reservation it counts.
+            if pool not in returned_to:
                 assert after.promised <= max(most, was.promised), f"{pool}: {after}, and was {was}"
             touched = any(request.pool_id == pool for request in batch)
             if touched and refusal(self.oracle.pools[pool], now) is None:
@@ -238,6 +238,25 @@ class StoreMachine(LineRules):
                     which = LeaseFilter(license_id="lic_1", feature=feature)
                     live, now = self.store.leases(which, limit=1_000)
                     check_standing(self.oracle, request, answer, live, now)
+
+    def _may_go_first(self, event: Event) -> bool:
+        """Tell whether a holder has come back to a shared seat, and may now be the first or the last of those
+        who decide into which reservation it counts. Who joins one never is the first."""
+        if self.oracle.pools.get(str(event.pool_id)) is None:
+            return False
+        count_by = self.oracle.pools[str(event.pool_id)].policy.count_by
+        if count_by is CountBy.LEASE:
+            return False
+        if event.kind is EventKind.LEASE_RESUMED:
+            return True
+        if event.kind is not EventKind.LEASE_TAKEN_OVER:
+            return False
+        mine = self.oracle.held.get(str(event.subject))
+        return mine is not None and any(
+            other is not mine
+            and (other.pool_id, other.acquired_at) == (mine.pool_id, mine.acquired_at)
+            for other in self.oracle.held.values()
+        )
 
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)

@@ -177,10 +177,7 @@ class Oracle:
     def standing(self, pool_id: str, now: int) -> Standing:
         """Say who holds which seats of a pool."""
         reservations = self.pools[pool_id].policy.reservations
-        places = [
-            min(self.counts_into(pool_id, held) for held in seat)
-            for seat in self._seats(pool_id, now).values()
-        ]
+        places = [self.seat_counts_into(pool_id, x) for x in self._seats(pool_id, now).values()]
         used = tuple(places.count(place) for place in range(len(reservations)))
         unused = tuple(max(0, r.seats - n) for r, n in zip(reservations, used, strict=True))
         return Standing(len(places), used, unused)
@@ -193,6 +190,14 @@ class Oracle:
             if known or held.user_id in each.users or held.kind in each.kinds:
                 return place
         return len(reservations)
+
+    def seat_counts_into(self, pool_id: str, seat: Iterable[Held]) -> int:
+        """Return that of the first of its holders who counts into one."""
+        for held in sorted(seat, key=lambda held: (held.acquired_at, held.fence)):
+            place = self.counts_into(pool_id, held)
+            if place < len(self.pools[pool_id].policy.reservations):
+                return place
+        return len(self.pools[pool_id].policy.reservations)
 
     def _seats(self, pool_id: str, now: int) -> dict[str, list[Held]]:
         count_by = self.pools[pool_id].policy.count_by

@@ -86,13 +86,12 @@ def check_standing(
     if policy.when_full is WhenFull.DENY:
         return
     trusted = {x.seat_key(policy.count_by) for x in live if x.suspect_at + policy.linger > now}
-    ghosts: dict[str, list[int]] = {}
+    ghosts: dict[str, list[Held]] = {}
     for lease in live:
         if (key := lease.seat_key(policy.count_by)) not in trusted:
-            place = oracle.counts_into(pool, held_of(lease))
-            ghosts.setdefault(key, []).append(place)
+            ghosts.setdefault(key, []).append(held_of(lease))
     assert own == 0 or not ghosts
-    for place in map(min, ghosts.values()):
+    for place in (oracle.seat_counts_into(pool, seat) for seat in ghosts.values()):
         assert place not in (mine, len(policy.reservations)), "a suspect outsits a denial"
         assert standing.unused[place] > 0 or (
             standing.used[place] == policy.reservations[place].seats
@@ -114,8 +113,8 @@ def held_of(holder: Acquire | Lease) -> Held:
         pool_id=holder.pool_id,
         user_id=holder.user_id,
         client_id=holder.client_id,
-        fence=0,
-        acquired_at=0,
+        fence=0 if isinstance(holder, Acquire) else holder.fence,
+        acquired_at=0 if isinstance(holder, Acquire) else holder.acquired_at,
         expires_at=0,
         heard_at=0,
         groups=frozenset(holder.member_of),

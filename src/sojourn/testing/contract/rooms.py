@@ -295,7 +295,7 @@ class RoomMeaning(OnManualClock):
         granted(answers[4])
 
     def test_shared_seat_counts_into_the_first(self, store: Store) -> None:
-        """A seat that a user's clients share counts into the first reservation that one of them does."""
+        """A seat that a user's clients share counts into that of the first of them who counts into one."""
         store.define(
             [pool(2, count_by=CountBy.USER, reservations=(kept("desks", kinds="desktop"),))]
         )
@@ -307,6 +307,37 @@ class RoomMeaning(OnManualClock):
         assert give_back(store, desk)
         assert usage(store).reserved == (0,)
         assert usage(store).overdrawn == 1
+
+    def test_joining_a_seat_takes_it_from_no_reservation(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """Who joins a seat that counts into a reservation leaves it there, also where it would count into one
+        that comes before: else that would be kept anew, above the capacity."""
+        reservations = (kept("desks", kinds="desktop"), kept("ann", users="ann"))
+        store.define([pool(2, count_by=CountBy.USER, reservations=reservations)])
+        first = take(store, "ann", "x")
+        take(store, "bob", "1", device=DESKTOP)
+        joined = take(store, "ann", "1", device=DESKTOP)
+        assert (usage(store).reserved, usage(store).overdrawn) == ((1, 1), 0)
+        clock.advance(milliseconds=1)
+        take(store, "ann", "y")
+        assert take(store, "ann", "1", device=DESKTOP).id == joined.id
+        assert (usage(store).reserved, usage(store).overdrawn) == ((1, 1), 0)
+        assert give_back(store, first)
+        assert usage(store).reserved == (2, 0)
+
+    def test_first_of_a_batch_decides_for_a_shared_seat(self, store: Store) -> None:
+        """Of who came in the same instant, too."""
+        reservations = (kept("desks", kinds="desktop"), kept("ann", users="ann"))
+        store.define([pool(2, count_by=CountBy.USER, reservations=reservations)])
+        store.acquire(
+            [
+                acquire("ann", "x", lease_id="lea_z"),
+                acquire("bob", "1", device=DESKTOP),
+                acquire("ann", "1", device=DESKTOP, lease_id="lea_a"),
+            ]
+        )
+        assert (usage(store).reserved, usage(store).overdrawn) == ((1, 1), 0)
 
     def test_expired_seats_are_free_for_theirs(self, store: Store, clock: ManualClock) -> None:
         """A reserved seat whose holder has expired is kept for the others of the reservation."""

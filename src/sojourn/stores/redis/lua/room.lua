@@ -42,23 +42,29 @@ function room.reserved(p)
   return seats
 end
 
+local function before(one, other)
+  if one.acquired ~= other.acquired then return one.acquired < other.acquired end
+  return one.fence < other.fence
+end
+
 function room.of_seat(R, key)
-  local least
-  for _, place in pairs(R.seats[key] or {}) do
-    if not least or place < least then least = place end
+  local first
+  for _, each in pairs(R.seats[key] or {}) do
+    if not first or before(each, first) then first = each end
   end
-  return least
+  return first and first.place
 end
 
 local function set(R, row, place)
   if #R.p.reservations == 0 then return end
   local key = key_of(R.p, row.user, row.client)
-  local before = room.of_seat(R, key)
+  local was = room.of_seat(R, key)
   R.seats[key] = R.seats[key] or {}
-  R.seats[key][#row.user .. ':' .. row.user .. row.client] = place
-  local after = room.of_seat(R, key)
-  if before then R.used[before] = R.used[before] - 1 end
-  if after then R.used[after] = R.used[after] + 1 end
+  R.seats[key][#row.user .. ':' .. row.user .. row.client] =
+    place and {acquired = row.acquired, fence = row.fence, place = place}
+  local is = room.of_seat(R, key)
+  if was then R.used[was] = R.used[was] - 1 end
+  if is then R.used[is] = R.used[is] + 1 end
 end
 
 function room.enter(R, row) set(R, row, room.reservation_of(R.p, row)) end
