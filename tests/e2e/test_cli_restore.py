@@ -14,6 +14,8 @@ from tests.e2e.cli_harness import run
 
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.open import open_ledger, open_store
+from sojourn.stores.sql import filelock
+from sojourn.stores.sql.backup import put_back
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import sign_in
 
@@ -81,6 +83,24 @@ class TestOpen:
             assert "has it open" in place.restore(code=6)
             sign_in(store, "linus")
         assert told(place.database) == 3
+
+    def test_another_restore_takes_nothing_half_written(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """From another data folder, to the same database: it would take our part for its own."""
+        monkeypatch.setattr(filelock, "TIMEOUT", 0.05)
+        refused = []
+
+        def meanwhile(part: Path) -> None:
+            there = part.read_bytes()
+            with pytest.raises(StoreUnavailable) as fault:
+                put_back(place.file, place.database, stamp="2", prepare=lambda _: None)
+            refused.append(fault)
+            assert part.read_bytes() == there
+
+        assert put_back(place.file, place.database, stamp="1", prepare=meanwhile) is not None
+        assert len(refused) == 1
+        assert told(place.database) == 1
 
     def test_a_database_that_is_damaged_is_replaced(self, place: Place) -> None:
         """Nobody can read it. It is kept, and nothing that lay beside it is read into the new one."""

@@ -99,56 +99,60 @@ def put_back(
     look_at(file)
     part = _beside(database, "restored")
     aside = _beside(database, f"before-{stamp}")
-    there = database.exists()
     try:
-        if there:
-            with _locked(database):
+        with _locked(database):
+            there = database.exists()
+            if there:
                 _close_log(database)  # or refuse at once
-        _clear(part)  # a log that a killed one left would be read into ours
-        with (
-            file.open("rb") as source,
-            open(part, "xb", opener=_private) as target,
-        ):  # Path.open takes none
-            while piece := source.read(1 << 20):
-                target.write(piece)
-        prepare(part)
-        if not _close_log(part):
-            raise StoreBroken(f"{part} is damaged.", hint="Look at the disk.")
-        hand_over(part, database if there else database.parent, private=not there)
-        _sync(part)
-        _exchange(part, database, aside if there else None)
+            _clear(part)  # a log that a killed one left would be read into ours
+            try:
+                _fill(part, file)
+                prepare(part)
+                if not _close_log(part):
+                    raise StoreBroken(f"{part} is damaged.", hint="Look at the disk.")
+                hand_over(part, database if there else database.parent, private=not there)
+                _sync(part)
+                _exchange(part, database, aside if there else None)
+            finally:
+                _clear(part)
         _sync_folder(database.parent)
     except OSError as fault:
         raise StoreUnavailable(
             f"{database} cannot be replaced: {fault.strerror}.", hint=""
         ) from None
-    finally:
-        _clear(part)
     return aside if there else None
 
 
 @contextlib.contextmanager
 def _locked(database: Path) -> Iterator[None]:
-    """Have whoever opens or writes a database wait."""
+    """Have whoever opens, writes or restores a database wait, and be refused if that takes long."""
     lock = FileLock.of(database)
     with lock.held():
         hand_over_lock(lock.path, database if database.exists() else database.parent)
         yield
 
 
+def _fill(part: Path, file: Path) -> None:
+    with (
+        file.open("rb") as source,
+        open(part, "xb", opener=_private) as target,
+    ):  # Path.open takes none
+        while piece := source.read(1 << 20):
+            target.write(piece)
+
+
 def _exchange(part: Path, database: Path, aside: Path | None) -> None:
     """Give a part the database's name, and the database another, if there is one."""
-    with _locked(database):
-        if aside is None or not _close_log(database):
-            _put_aside_log(database)
+    if aside is None or not _close_log(database):
+        _put_aside_log(database)
+    if aside is not None:
+        os.link(database, aside)
+    try:
+        part.replace(database)
+    except BaseException:
         if aside is not None:
-            os.link(database, aside)
-        try:
-            part.replace(database)
-        except BaseException:
-            if aside is not None:
-                aside.unlink()
-            raise
+            aside.unlink()
+        raise
 
 
 def _close_log(database: Path) -> bool:
