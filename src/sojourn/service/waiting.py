@@ -6,7 +6,8 @@ parked here, and asks again
 - every `POLL` seconds, if it is the first: another process may have freed one;
 - every `REFRESH` seconds, whoever it is: its entry lives for `line.WAITING_FOR`.
 The store alone decides whose turn it is. When the poll is over, the entry lives on for `WAITING_FOR`: who
-comes back by then keeps its place. Who hangs up does not ask again.
+comes back by then keeps its place. Who hangs up does not ask again. A holder is parked once in a pool: when
+it comes again, the request before is sent away with its place.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from msgspec.structs import replace
 from sojourn.clock import SECOND
 from sojourn.errors import Overloaded, StoreUnavailable
 from sojourn.lease import Denied, Waiting
-from sojourn.line import Pace
+from sojourn.line import Holder, Pace
 from sojourn.service.caller import Caller
 from sojourn.service.origins import Shared, bare
 
 HOLD_MAX = 60.0
 """Seconds for which one request waits at most; who wants to wait for longer asks again."""
-WAITERS_MAX = 10_000
-"""Requests parked in one process. Who comes then is told its place at once, and may ask again."""
+WAITERS_MAX = 1_024
+"""Requests parked in one process. Who comes then is told its place at once, and may ask again. Each keeps a
+connection: the others of a process (see `api.protocol.CONNECTIONS_SHARE`) are for heartbeats."""
 POLL = 0.5
 """Seconds between two times that the first of a pool asks."""
 REFRESH = 5.0
@@ -52,9 +54,11 @@ class Asking(Protocol):
 class Waiter:
     """One parked request."""
 
-    __slots__ = ("again", "asked_at", "entry", "position", "turn")
+    __slots__ = ("again", "asked_at", "entry", "holder", "position", "replaced", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        self.replaced = False  # by a newer request of the same holder
         self.turn = asyncio.Event()  # set: it asks, or is about to
         self.again = False  # a seat has come free while it was asking
         self.entry: Waiting | None = None
@@ -71,14 +75,14 @@ class PoolLine:
     """Those of one pool who are parked here."""
 
     def __init__(self) -> None:
-        self.waiters: dict[Waiter, None] = {}
+        self.waiters: dict[Holder, Waiter] = {}
         self.pace = Pace()
         self.width = 1
         self.timer: asyncio.TimerHandle | None = None
 
     def first(self, count: int) -> list[Waiter]:
         """List those whose turn it is next. Who asks for the first time has no place yet."""
-        placed = (each for each in self.waiters if each.entry is not None)
+        placed = (each for each in self.waiters.values() if each.entry is not None)
         return heapq.nsmallest(count, placed, key=lambda each: each.order)
 
 
@@ -113,13 +117,14 @@ class WaitingRoom:
         loop = self._loop = asyncio.get_running_loop()
         began = loop.time()
         until = began + min(seconds, HOLD_MAX)
-        pool_id = bare(answer).entry.pool_id
+        entry: Waiting = bare(answer).entry
+        pool_id = entry.pool_id
         latest: Any = answer
-        with self._parked(pool_id) as (line, waiter):
+        with self._parked(entry) as (line, waiter):
             self._note(line, waiter, bare(latest))
-            while waiter is not None and not self._is_closed() and loop.time() < until:
+            while waiter is not None and not self._ends(waiter) and loop.time() < until:
                 await self._turn(pool_id, line, waiter, until)
-                if self._is_closed():
+                if self._ends(waiter):
                     break
                 try:
                     latest = await within(self._batcher.submit("acquire", call, caller))
@@ -142,13 +147,13 @@ class WaitingRoom:
         told = replace(told, estimate=estimated(told.position))
         return replace(latest, outcome=told) if isinstance(latest, Shared) else told
 
-    def freed(self, pool_ids: Collection[str] | None = None) -> None:
-        """Say that seats of these pools, or of any, may be free now. Safe from every thread."""
+    def freed(self, pool_ids: Collection[str]) -> None:
+        """Say that seats of these pools may be free now. Safe from every thread."""
         loop = self._loop
         if loop is None or not self._pools:
             return
         with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
-            for pool_id in list(self._pools) if pool_ids is None else pool_ids:
+            for pool_id in pool_ids:
                 if pool_id in self._pools:
                     loop.call_soon_threadsafe(self._wake_first, pool_id)
 
@@ -157,7 +162,7 @@ class WaitingRoom:
         their place."""
         self._closed = True
         for line in self._pools.values():
-            for waiter in line.waiters:
+            for waiter in line.waiters.values():
                 waiter.turn.set()
 
     @property
@@ -165,28 +170,33 @@ class WaitingRoom:
         """Whether everybody was sent away."""
         return self._closed
 
-    def _is_closed(self) -> bool:
-        return self._closed  # asked anew after each wait
+    def _ends(self, waiter: Waiter) -> bool:
+        """Tell whether a request is to be sent away. Asked anew after each wait."""
+        return self._closed or waiter.replaced
 
     @contextlib.contextmanager
-    def _parked(self, pool_id: str) -> Iterator[tuple[PoolLine, Waiter | None]]:
-        """Park a request; None where there is no room."""
-        line = self._pools.setdefault(pool_id, PoolLine())
+    def _parked(self, entry: Waiting) -> Iterator[tuple[PoolLine, Waiter | None]]:
+        """Park a request in the place of an older one of its holder; None where there is no room."""
+        line = self._pools.setdefault(entry.pool_id, PoolLine())
         waiter = None
+        if (older := line.waiters.pop(entry.holder, None)) is not None:
+            older.replaced = True
+            older.turn.set()
+            self.length -= 1
         if self.length < WAITERS_MAX:
-            waiter = Waiter()
-            line.waiters[waiter] = None
+            waiter = line.waiters[entry.holder] = Waiter(entry.holder)
             self.length += 1
         try:
             yield line, waiter
         finally:
-            if waiter is not None:
-                del line.waiters[waiter]
+            if waiter is not None and not waiter.replaced:
+                del line.waiters[waiter.holder]
                 self.length -= 1
             if not line.waiters:
                 if line.timer is not None:
                     line.timer.cancel()
-                self._pools.pop(pool_id, None)
+                if self._pools.get(entry.pool_id) is line:  # whoever was replaced may come too late
+                    del self._pools[entry.pool_id]
 
     def _note(self, line: PoolLine, waiter: Waiter | None, answer: Denied) -> None:
         """Learn from a refusal where in the line a waiter stands."""
@@ -220,7 +230,11 @@ class WaitingRoom:
             return
         line.timer = self._loop.call_later(POLL, self._tick, pool_id)
         late = self._loop.time() - REFRESH
-        due = [each for each in line.waiters if each.entry is not None and each.asked_at <= late]
+        due = [
+            each
+            for each in line.waiters.values()
+            if each.entry is not None and each.asked_at <= late
+        ]
         for waiter in line.first(1) + due:
             waiter.turn.set()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.waiting import becomes
 
+from sojourn.api.protocol import CONNECTIONS_MAX, CONNECTIONS_SHARE
 from sojourn.clock import ManualClock
 from sojourn.lease import Acquire, Denied, EndReason, Lease, LeaseFilter, Release
 from sojourn.line import WAITING_FOR, Pace
@@ -121,7 +122,7 @@ def test_many_seats_serve_many() -> None:
             tasks = [there.begin(f"user{i:02}") for i in range(80)]
             await there.until_parked(80)
             there.store.revoke(LeaseFilter(), OPERATOR)
-            there.room.freed()
+            there.room.freed({POOL})
             for task in tasks[:50]:
                 lease = await task
                 assert lease.user_id == task.get_name()
@@ -239,6 +240,101 @@ def test_room_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             denied = await there.begin("cid")
             assert denied.position == 2
             first.cancel()
+
+    asyncio.run(scene())
+
+
+def test_those_who_wait_leave_connections_for_those_who_beat() -> None:
+    """Of one address's connections, and of all, waiters take up a part: else heartbeats were refused."""
+    assert 2 * waiting.WAITERS_MAX <= CONNECTIONS_SHARE < CONNECTIONS_MAX
+
+
+@pytest.mark.usefixtures("rarely")
+def test_a_holder_waits_once_in_a_pool() -> None:
+    """Who asks again while its request is parked has hung up on it, or has a copy: the newer one waits."""
+
+    async def scene() -> None:
+        async with hall() as there:
+            held = take(there.store, "ann")
+            older = there.begin("bob")
+            await there.until_parked(1)
+            other = there.begin("cid")
+            await there.until_parked(2)
+            for _ in range(3):
+                newer = there.begin("bob")
+                denied = await older
+                assert isinstance(denied, Denied)
+                assert denied.position == 1
+                assert there.room.length == 2
+                older = newer
+            assert there.line() == ["bob", "cid"]
+            there.give_back(held)
+            assert (await older).user_id == "bob"
+            assert there.room.length == 1
+            assert not other.done()
+            other.cancel()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.usefixtures("rarely")
+def test_a_full_room_lets_a_holder_change_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no room more than it had, and who has just been sent away ends nobody's line."""
+    monkeypatch.setattr(waiting, "WAITERS_MAX", 1)
+
+    async def scene() -> None:
+        async with hall() as there:
+            held = take(there.store, "ann")
+            older = there.begin("bob")
+            await there.until_parked(1)
+            newer = there.begin("bob")
+            assert isinstance(await older, Denied)
+            assert there.room.length == 1
+            there.give_back(held)
+            assert (await newer).user_id == "bob"
+            assert there.room.length == 0
+
+    asyncio.run(scene())
+
+
+@pytest.mark.usefixtures("rarely")
+def test_who_was_sent_away_while_it_asked_ends_nobody_elses_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer of the older request comes after the newer one has ended, and others wait by then."""
+
+    async def scene() -> None:
+        async with hall() as there:
+            held = take(there.store, "ann")
+            older = there.begin("bob")
+            await there.until_parked(1)
+            submit, gate, asks = there.batcher.submit, asyncio.Event(), asyncio.Event()
+
+            async def late(call: Any) -> Any:
+                asks.set()
+                await gate.wait()
+                return await submit("acquire", call)
+
+            def slow(verb: str, call: Any, caller: Any = None) -> asyncio.Future[Any]:
+                return asyncio.ensure_future(late(call))
+
+            monkeypatch.setattr(there.batcher, "submit", slow)
+            there.room.freed({POOL})
+            await asks.wait()
+            monkeypatch.setattr(there.batcher, "submit", submit)
+            newer = there.begin("bob", wait=0.01)
+            assert isinstance(await newer, Denied)
+            other = there.begin("cid")
+            await becomes(lambda: there.room.length == 1 and "cid" in there.line())
+            gate.set()
+            assert isinstance(await older, Denied)
+            left = there.store.waiting(POOL)[0]
+            assert [each.user_id for each in left] == ["bob", "cid"]
+            there.store.release([Release(lease_id=held.id, fence=held.fence)])
+            again = there.begin("bob")
+            there.give_back(await again)
+            assert (await other).user_id == "cid"
+            assert there.room.length == 0
 
     asyncio.run(scene())
 
