@@ -106,9 +106,7 @@ class Seating(msgspec.Struct, kw_only=True):
     """What a store must write and answer, in one atomic step."""
 
     answers: list[Lease | Denied]
-    writes: list[
-        Lease
-    ]  # full rows, each holder at most once; upsert by (pool_id, user_id, client_id)
+    writes: list[Lease]  # full rows, each holder at most once; upsert by pool, user and client
     events: list[Event]
     fence: int
     left: list[Waiting]  # entries of the line to remove
@@ -266,20 +264,24 @@ class _Decision:
         none of them."""
         claims: set[tuple[str, str]] = set()
         room, keys, short = self._room(), {but}, False
+        failed: set[int | None] = set()  # for these there is no seat, until somebody is ended
         for entry in entries:
-            room = room if claims or short else room.copy()
-            key = seat_key(self.policy.count_by, entry.user_id, entry.client_id)
-            if key in keys or self._shares(key):
-                continue
             place = self.policy.place_of(entry.reservation)
-            if room.free(place, overdraft=True) <= 0 and not self._reclaim(place, room):
-                short = True
-                if not self.policy.reservations:
-                    break  # nor is there any for those behind
+            key = seat_key(self.policy.count_by, entry.user_id, entry.client_id)
+            if place in failed or key in keys or self._shares(key):
                 continue
-            keys.add(key)
-            claims.add(entry.holder)
-            room.take(place)
+            room = room if claims or short else room.copy()
+            held = room.in_use
+            found = room.free(place, overdraft=True) > 0 or self._reclaim(place, room)
+            failed = failed if room.in_use == held else set()
+            if found:
+                keys.add(key)
+                claims.add(entry.holder)
+                room.take(place)
+                continue
+            failed, short = {*failed, place}, True
+            if len(failed) > len(self.policy.reservations):
+                break  # nor is there any for those behind
         return room, claims, short
 
     def _reclaim(self, place: int | None, room: Room) -> bool:

@@ -204,19 +204,23 @@ end
 -- whether there is none for one.
 local function claims_of(D, entries, but)
   local R, keys, claims, any, short = room_of(D), {}, {}, false, false
+  local failed, places = {}, 0 -- for these there is no seat, until somebody is ended; 0: for no reservation
   if but then keys[but] = true end
   for _, entry in ipairs(entries) do
-    if not any and not short then R = room.copy(R) end
+    local place = entry.reservation and place_named(D.p, entry.reservation) or nil
     local key = key_of(D.p, entry.user, entry.client)
-    if not keys[key] and not shares(D, key) then
-      local place = entry.reservation and place_named(D.p, entry.reservation)
-      if room.free(R, place, true) <= 0 and not reclaim(D, place, R) then
-        short = true
-        if #D.p.reservations == 0 then break end
-      else
+    if not failed[place or 0] and not keys[key] and not shares(D, key) then
+      if not any and not short then R = room.copy(R) end
+      local held = R.in_use
+      local found = room.free(R, place, true) > 0 or reclaim(D, place, R)
+      if R.in_use < held then failed, places = {}, 0 end
+      if found then
         keys[key], any = true, true
         claims[holder(entry.user, entry.client)] = true
         room.take(R, place)
+      else
+        short, failed[place or 0], places = true, true, places + 1
+        if places > #D.p.reservations then break end -- nor is there any for those behind
       end
     end
   end
