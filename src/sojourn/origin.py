@@ -145,7 +145,8 @@ def check_origin(text: str) -> str:
     """Return an origin as browsers write it in the header Origin. Raises InvalidInput.
 
     `https://*.example.com` stands for every subdomain of example.com, but not for itself. A wildcard
-    takes HTTPS, and at least two labels after it.
+    takes HTTPS, and at least two labels after it. Whether strangers share that domain is for the API to
+    say, which refuses `https://*.github.io` by a list of such domains.
     """
     found = _ORIGIN.fullmatch(text.lower()) if len(text) <= ORIGIN_MAX else None
     hint = "Write scheme, host and port as browsers do: https://app.example.com, no path, no slash."

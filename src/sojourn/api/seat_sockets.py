@@ -178,13 +178,10 @@ class SeatSockets:
         if page is not None:
             license_id = split_pool_id(attendant.claims.pool_id)[0]
             allowed = self._services.origins.remembered(license_id)
-            if (
-                allowed is None
-            ):  # asked beside the looks of all sockets, which a ledger must not hold up
+            if allowed is None:  # a ledger that hangs must not hold up the looks of all sockets
                 patience, of = self._settings.request_timeout, self._services.origins.of
-                allowed = (await self._strangers.run(patience, of, [license_id])).get(
-                    license_id, ()
-                )
+                read = await self._strangers.run(patience, of, [license_id])
+                allowed = read.get(license_id, ())
             check_page(page, allowed, self._settings)
         outcome = await self._renew(attendant)
         if isinstance(outcome, Lost):

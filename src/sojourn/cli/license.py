@@ -22,7 +22,7 @@ Origins = Annotated[
         "--origin",
         metavar="ORIGIN",
         help="Origin whose pages may use it: https://app.example.com, https://*.example.com, "
-        "chrome-extension://ID. Repeat.",
+        "chrome-extension://ID. Repeat. A star must stand before a domain that is yours alone.",
     ),
 ]
 LicenseId = Annotated[

@@ -298,6 +298,7 @@ def test_operators_say_which_origins(lane: tuple[World, Ask]) -> None:
         ("http://*.app.example", "too many"),
         ("https://*.github.io", "everybody may have"),
         ("https://*.co.uk", "everybody may have"),
+        ("HTTPS://*.GitHub.IO:8443", "everybody may have"),
         ("https://bücher.example", "is no origin"),
     ],
 )
