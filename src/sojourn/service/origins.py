@@ -135,9 +135,16 @@ class AllowedOrigins:
             except StoreError as fault:
                 log.debug("origins_not_read", error=fault.message)
         elif retry_at <= self._now() and self._asking.acquire(blocking=False):
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._ask_again, args=[license_ids], name="origins", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except (
+                RuntimeError
+            ) as fault:  # no more threads: memory answers, and the next call tries again
+                self._asking.release()
+                log.warning("origins_not_asked", error=str(fault))
         with self._lock:
             return {name: self._of[name][1] for name in license_ids if name in self._of}
 

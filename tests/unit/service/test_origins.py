@@ -124,3 +124,24 @@ def test_memory_is_looked_into_without_asking(world: Api, hanging: Hanging) -> N
     hanging.at += FRESH_FOR
     assert hanging.origins.remembered(world.license_id) is None
     assert hanging.asked_here == 1
+
+
+def test_a_host_without_threads_keeps_seats(
+    world: Api, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again as soon as there are some."""
+    release = hanging.origins.guarding(list, keeps=True)
+    call = FromPage(APP, claims(world))
+    hanging.down = True
+    assert release([call]) == [call.call]
+    hanging.down = False
+    hanging.at += RETRY
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", none_left)
+        assert release([call]) == [call.call]
+    release([call])
+    eventually(lambda: hanging.origins.remembered(world.license_id) == (APP,))
