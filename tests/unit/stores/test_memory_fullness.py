@@ -231,4 +231,10 @@ def test_a_pool_is_full_when_nobody_gets_a_seat(store: Store) -> None:
 
 def test_against_the_model() -> None:
     """In whatever order things happen, nobody is denied whom a store that counts each time lets in."""
-    drive(OfAnySize, examples=20, machine=OlderEvidence)
+    drive(OfAnySize, examples=15, steps=50, machine=OlderEvidence)
+
+
+def test_against_the_model_finds_an_end_that_is_overlooked() -> None:
+    """As it would if an end were overlooked in any of them."""
+    with pytest.raises(AssertionError):
+        drive(Forgetful, examples=200, steps=50, shrink=False, machine=OlderEvidence)
