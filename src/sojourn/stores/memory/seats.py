@@ -130,7 +130,7 @@ class MemorySeats(MemoryRepeats):
         named = {each.session_id for each in requests if each.session_id is not None}
         gone = {session_id for session_id in named if not self._in_session(session_id, now)}
         now = self._decided_at[pool_id] = self._pool_now(pool_id, now)
-        view = self._view(pool, now, self._full.get(pool.id))
+        view = self._view(pool, now)
         seating = seat(view, requests, gone=gone)
         self._fences[pool_id] = seating.fence
         for lease in seating.writes:
@@ -263,10 +263,10 @@ class MemorySeats(MemoryRepeats):
         pool = self._pools.get(pool_id)
         if pool is None:
             return None
-        return self._view(pool, self._pool_now(pool_id, now), None).usage()  # counted, not known
+        return self._view(pool, self._pool_now(pool_id, now)).usage()
 
-    def _view(self, pool: Pool, now: int, full: Fullness | None) -> PoolView:
-        rows = self._leases[pool.id]
+    def _view(self, pool: Pool, now: int) -> PoolView:
+        rows, full = self._leases[pool.id], self._full.get(pool.id)
         line = self._lines.get(pool.id, {}).values()
         fence = self._fences[pool.id]
         return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from, line=line)
