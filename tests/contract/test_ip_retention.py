@@ -7,13 +7,16 @@ from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from sojourn.clock import DAY, ManualClock
 from sojourn.device import Device
+from sojourn.errors import StoreBroken
 from sojourn.event import EventKind
 from sojourn.stores.open import migrate, open_store
 from sojourn.stores.sql import maintenance
 from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import news, present, sign_in
 from sojourn.testing.redis_server import redis_server
 
@@ -127,3 +130,24 @@ def test_whoever_comes_back_before_the_lock_keeps_the_address(
         last = present(store, "a").last_device
         assert last is not None
         assert last.ip == PHONE.ip
+
+
+@pytest.mark.parametrize("kind", ["sqlite_url", "postgres_url", "mariadb_url"])
+def test_addresses_are_forgotten_though_the_line_cannot_be_read(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Where the table of those who wait is gone, a sweep says so, and has done all else before."""
+    url = str(request.getfixturevalue(kind))
+    migrate(url)
+    clock = ManualClock()
+    with closing(open_store(url, clock=clock, ip_retention=2 * DAY)) as store:
+        assert isinstance(store, SqlStore)
+        sign_in(store, "a", device=PHONE, lifetime=9 * DAY, idle_timeout=9 * DAY)
+        clock.advance(milliseconds=3 * DAY)
+        with store._db.writing() as tx:
+            tx.core(text("DROP TABLE sojourn_waiting"))
+        with pytest.raises(StoreBroken):
+            store.sweep()
+        found = present(store, "a").device
+        assert found is not None
+        assert found.ip is None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 from tests.doctor.planted import POOL, Ward, token_hash, ward
 
+from sojourn.clock import SECOND
 from sojourn.errors import SojournError
 from sojourn.finding import Verdict
-from sojourn.lease import Acquire, Release, Renew
+from sojourn.lease import Acquire, Denied, Release, Renew
 from sojourn.session import NewSession
 from sojourn.stores import open as stores
 from sojourn.stores.sql import schema
@@ -84,6 +86,31 @@ def test_a_missing_table_concerns_whom_doctor_says(table: str, sqlite_url: str) 
         said, seen = claimed(finding.means), who_is_concerned(patient)
         assert said, finding.means
         assert said.items() <= seen.items(), (table, finding.means, seen)
+
+
+def test_where_somebody_waited_nobody_takes_a_seat_for_a_while(sqlite_url: str) -> None:
+    """The row of a pool says for how long its line is read: so long, doctor says, its acquires fail."""
+    with ward(sqlite_url) as patient:
+        store = patient.store
+        someone = Acquire(
+            pool_id=POOL.id, user_id="New", client_id="new", lease_id="new", wait=True
+        )
+        [denied] = store.acquire([someone])
+        assert isinstance(denied, Denied)
+        assert denied.entry is not None
+        last = patient.leases[-1]
+        store.release([Release(lease_id=last.id, fence=last.fence, pool_id=POOL.id)])
+        patient.execute("DROP TABLE sojourn_waiting")
+        assert not who_is_concerned(patient)["take a seat"]
+        until = patient.ask("SELECT max(line_until) FROM sojourn_pools")
+        left = (until - store.now()) / SECOND
+        said = patient.look()["schema.tables"].finding.means
+        [longest] = re.findall(r"acquires fail for up to (\d+) seconds", said)
+        assert int(longest) - 10 < left <= int(longest)
+        assert works(lambda: store.load([token_hash(1)]))
+        # And then they do not: nobody's line is read.
+        patient.execute(f"UPDATE sojourn_pools SET line_until = {store.now()}")
+        assert who_is_concerned(patient)["take a seat"]
 
 
 @pytest.mark.parametrize("table", TABLES)

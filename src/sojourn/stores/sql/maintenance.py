@@ -81,11 +81,11 @@ def sweep(
             gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)
         answers = _forget_answers(db, now - ANSWERS_KEPT, limit)
-        waiting = lines.forget(db, now, limit)
         if ip_retention is not None:
             ips = _in_chunks(
                 db, _with_ip(now - ip_retention), limit, _forget_ips(now - ip_retention)
             )
+        waiting = lines.forget(db, now, limit)
     return Swept(
         leases_expired=silent,
         leases_removed=forgotten,

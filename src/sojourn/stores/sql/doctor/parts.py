@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sojourn.clock import SECOND
 from sojourn.finding import Part
+from sojourn.line import WAITING_FOR
 from sojourn.stores.sql import schema
 
 PARTS = {
@@ -36,6 +38,8 @@ NOBODY_IN = "Nobody can sign in, and nobody who is signed in is recognized."
 NOBODY_SEATED = "Nobody can take a seat or keep one."
 NOTHING_NEW = "Nobody can sign in, sign out or take a seat; whoever is in is still recognized."
 OTHERS_WORK = "Sessions and seats work."
+LINE_READ = 2 * WAITING_FOR
+"""For how long after somebody waited last the line of a pool is read, in milliseconds: see `lines.write`."""
 EFFECTS: dict[Part, str] = {
     # The worst first: it becomes the headline.
     Part.SESSIONS: NOBODY_IN,
@@ -52,7 +56,8 @@ EFFECTS: dict[Part, str] = {
     Part.SWEEPS: f"What is over is not swept away. {OTHERS_WORK}",
     Part.WEBHOOKS: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
     Part.WEBHOOK_DELIVERIES: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
-    Part.WAITING: f"Nobody can wait in a line for a seat. {OTHERS_WORK}",
+    Part.WAITING: "Nobody can wait in a line for a seat; where somebody did, acquires fail for up to "
+    f"{LINE_READ // SECOND} seconds. A sweep does all else, and is noted as failed. {OTHERS_WORK}",
     Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
     Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
     Part.INSTANCES: f"Servers cannot compare their secrets. {OTHERS_WORK}",
