@@ -203,6 +203,8 @@ class Presence:
     def _plan(self, attended: Attended, now: float) -> None:
         """Let pools of one period have their rounds at the same time: they are renewed together."""
         attended.next_round = (now // attended.period + 1) * attended.period
+        if attended.next_round <= now:  # rounded: a round would follow the last one at once
+            attended.next_round += attended.period
 
     def due(self, now: float) -> list[Attended]:
         return [each for each in self.pools.values() if each.open and each.next_round <= now]

@@ -69,6 +69,18 @@ class Room:
 
 
 class TestRounds:
+    @pytest.mark.parametrize("interval", [400, 600, 1_400, 30_000])
+    def test_next_round_is_later(self, interval: int) -> None:
+        """Also where no multiple of a period is a number of the machine's: rounds without a pause between
+        would take everybody for silent."""
+        room = Room(a_pool(heartbeat_interval=interval))
+        room.enter()
+        (attended,) = room.presence.pools.values()
+        for _ in range(2_000):
+            now = attended.next_round
+            room.presence.round(attended, now)
+            assert attended.next_round > now
+
     def test_who_shows_life_is_renewed(self) -> None:
         room = Room()
         alive, silent = room.enter("lea_1"), room.enter("lea_2")
