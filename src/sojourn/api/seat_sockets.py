@@ -29,7 +29,7 @@ from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
 from sojourn.license import Pool, split_pool_id
 from sojourn.log import get_logger
 from sojourn.people.live import reject
-from sojourn.service.presence import Attendant, Attended, Presence
+from sojourn.service.presence import QUIET, Attendant, Attended, Presence
 from sojourn.service.seats import BeatCall, Lost
 from sojourn.service.services import Services
 from sojourn.service.watch import Turns, Watch
@@ -327,10 +327,11 @@ class SeatSockets:
             self._doubting = asyncio.get_running_loop().create_task(self._keep_doubting())
 
     async def _keep_doubting(self) -> None:
-        """Doubt holders whose sockets have dropped, those of a moment together."""
+        """Doubt holders whose sockets are silent or have dropped, those of a moment together."""
         await asyncio.sleep(0)  # those of one moment together; and ahead of who then wants a seat
         while self._dropped and not self._stopped:
             some, self._dropped = self._dropped[:BATCH], self._dropped[BATCH:]
+            some = [(x, n) for x, n in some if x.quiet >= QUIET or not self.presence.is_open(x)]
             answers = await self.doubt([each for each, _ in some], at_once=False)
             again = [
                 (each, tried + 1)
@@ -377,7 +378,7 @@ class SeatSockets:
                 await asyncio.sleep(TRY_AGAIN)
 
     async def _round(self, due: Iterable[Attended]) -> None:
-        """Renew who has shown life, in one batch of all pools; doubt who has not; then ask for more."""
+        """Ask everybody for more; have those renewed who have shown life, and the others doubted."""
         now = self._now()
         self.presence.forget(now)
         renew: list[Attendant] = []
@@ -395,10 +396,11 @@ class SeatSockets:
                 written += 1
                 if written % SLICE == 0:
                     await asyncio.sleep(0)
-        if doubt:
-            await self.doubt(doubt, at_once=False)
-        if renew and not await self.renew_all(renew):
-            self._renew_owed()
+        for each in doubt:
+            self._doubt_soon(each)
+        for each in renew:
+            each.owed = True
+        self._renew_owed()  # in a task: whoever is there hears of us also while the store hangs
 
     def _renew_owed(self) -> None:
         """Renew what is owed, at once and until the store has taken it. Nobody is judged by that."""
@@ -407,8 +409,8 @@ class SeatSockets:
 
     async def _keep_renewing(self) -> None:
         while (owed := self.presence.owed()) and not self._stopped:
-            await self.renew_all(owed)
-            await asyncio.sleep(TRY_AGAIN)
+            if not await self.renew_all(owed):
+                await asyncio.sleep(TRY_AGAIN)
 
     # The stream
 

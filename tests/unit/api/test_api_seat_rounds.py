@@ -17,7 +17,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.event import Event, EventKind
 from sojourn.lease import Beat, Doubt, Renewal
 from sojourn.license import Policy, Pool
-from sojourn.service.presence import Attendant
+from sojourn.service.presence import QUIET, Attendant
 from sojourn.service.seats import BeatCall
 from sojourn.settings import Settings
 from sojourn.token import LeaseClaims
@@ -211,6 +211,46 @@ class TestStoreThatHangs:
             room = Room()
             three = [room.enter(name) for name in ("lea_1", "lea_2", "lea_3")]
             assert await room.sockets.doubt(three, at_once=False) == [None, None, None]
+            assert len(room.store.requests("doubt")) == 1
+
+        run(test())
+
+    def test_rounds_do_not_wait_for_it(self) -> None:
+        """They write to everybody in time; renewals and doubts are carried out meanwhile."""
+
+        async def test() -> None:
+            room = Room()
+            ann, bob = room.enter("lea_1"), room.enter("lea_2")
+            ann.line.answered, bob.quiet = True, QUIET - 1
+            (attended,) = room.presence.pools.values()
+            attended.next_round = room.now
+            await room.sockets._round([attended])
+            renew, renewal = await room.store.next("renew")
+            (doubt, _), answer = await room.store.next("doubt")
+            assert (renew.claims, doubt.lease_id) == (ann.claims, "lea_2")
+            assert not renewal.done()
+            assert not answer.done()
+            renewal.set_result(renewed())
+            answer.set_result(True)
+            await becomes(lambda: room.sockets.doubted == 1 and not ann.owed)
+            assert ann.renewed_at > bob.renewed_at
+
+        run(test())
+
+    def test_who_shows_life_meanwhile_is_not_doubted(self) -> None:
+        """A doubt that is tried again would count: its holder has just been renewed by us."""
+
+        async def test() -> None:
+            room = Room()
+            ann, bob = room.enter("lea_1"), room.enter("lea_2")
+            ann.quiet = bob.quiet = QUIET
+            room.sockets._doubt_soon(ann)
+            room.sockets._doubt_soon(bob)
+            (first, _), answer = await room.store.next("doubt")
+            assert first.lease_id == "lea_1"
+            bob.quiet = 0
+            answer.set_result(True)
+            await becomes(lambda: room.sockets._doubting is None or room.sockets._doubting.done())
             assert len(room.store.requests("doubt")) == 1
 
         run(test())
