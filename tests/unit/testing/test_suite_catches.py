@@ -480,6 +480,7 @@ RARE = (
         SweepForgetsGrace,
         GraceGivesTwice,
         SaveRevives,
+        TooManyEndsAnyway,
     )
 )
 """What the machine needs up to half a minute for; `make campaign-machine` gives it that."""
