@@ -50,6 +50,10 @@ READ_SINCE = (
     (re.compile(r"\b(?:l|leases)\.overdraft, (?:l|leases)\.member_of"), "FALSE, NULL"),
     (re.compile(r"\boverdraft, reservations(?= FROM)"), "0, NULL"),
     (re.compile(r"\bfence, line_until(?=, )"), "fence, 0"),
+    (
+        re.compile(r"\bFROM sojourn_waiting\b"),
+        "FROM (SELECT id AS pool_id, id AS user_id, id AS client_id, 0 AS expires_at FROM pools LIMIT 0) w",
+    ),
 )
 """What a reader of today makes of rows that lack them."""
 REGISTER = """

@@ -139,7 +139,7 @@ def test_by_keyboard(come: Come, place: Hospital) -> None:
     expect(it.title()).to_have_text("Nothing has been looked at yet.")
     expect(it.page.get_by_label("As the system").first).to_be_visible()  # a script shows it
     walked = []
-    for _ in range(16):
+    for _ in range(6 + sum(len(pages) for _, pages in PLACES)):
         it.page.keyboard.press("Tab")
         walked.append(
             it.page.evaluate(
