@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import ssl
@@ -30,10 +31,16 @@ def new_client(timeout: float = 30) -> httpx.Client:
     return httpx.Client(verify=TLS, timeout=timeout)
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that a system gives to connections: one of these stays free until it is used."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Served:

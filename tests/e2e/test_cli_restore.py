@@ -144,15 +144,18 @@ class TestOwner:
     @as_root
     def test_a_link_gives_nobody_another_s_file(self, place: Place) -> None:
         """Whoever owns the folder may have put it where root is going to make a file."""
-        secret = place.folder / "secret-of-root"
-        secret.write_text("of root")
-        secret.chmod(0o600)
         os.chown(place.data, NOBODY, NOBODY)
         (place.data / "sojourn.db.lock").unlink(missing_ok=True)
+        secrets = []
         for name in ("server.lock", "sojourn.db.lock", "sojourn.db.restored"):
+            secret = place.folder / f"secret-of-root-{name}"  # one each: two of them are locked
+            secret.write_text("of root")
+            secret.chmod(0o600)
             (place.data / name).symlink_to(secret)
+            secrets.append(secret)
         place.restore()
-        assert (secret.read_text(), secret.stat().st_uid) == ("of root", os.geteuid())
+        for secret in secrets:
+            assert (secret.read_text(), secret.stat().st_uid) == ("of root", os.geteuid())
 
 
 class TestBrokenOff:
