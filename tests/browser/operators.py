@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from sqlalchemy import text
 from tests.api_harness import ADMIN, Served, World, served
+from tests.browser.chromium import LOOKS, axe_looks
 from tests.browser.stage import DEADLINE, Theme
 from tests.patient import GONE, MISSING, SLOW, Patient
 
@@ -169,6 +170,34 @@ class Operator:
     def _asked(self, request: object) -> None:
         if not request.url.startswith(self.place.server.url):  # type: ignore[attr-defined]  # Playwright's
             self.elsewhere.append(request.url)  # type: ignore[attr-defined]  # likewise
+
+
+@contextlib.contextmanager
+def operators(browser: Browser, place: Hospital) -> Iterator[Callable[..., Operator]]:
+    """Make operators; afterwards, see that none asked another host or filled the browser's console."""
+    made: list[Operator] = []
+
+    def make(**look: object) -> Operator:
+        made.append(Operator(browser, place, **look))  # type: ignore[arg-type]  # as Operator takes them
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    place.reset()
+    assert [said for each in made for said in each.said] == []
+    assert [url for each in made for url in each.elsewhere] == []
+
+
+def assert_looks_well(it: Operator) -> None:
+    """In every look: axe finds nothing wrong (see `axe_looks`), and nothing sticks out."""
+    seen = {}
+    for width, theme in LOOKS:
+        it.page.set_viewport_size({"width": width, "height": 844})
+        it.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]  # as above
+        violations = it.violations() if (width, theme) in axe_looks() else []
+        seen[width, theme] = [*violations, *["overflows"] * it.overflows()]
+    assert seen == {look: [] for look in LOOKS}
 
 
 def signing_in(it: Operator) -> None:

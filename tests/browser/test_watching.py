@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.browser.chromium import LOOKS, axe_looks
-from tests.browser.operators import Hospital, Operator, hospital
+from tests.browser.operators import Hospital, Operator, assert_looks_well, hospital, operators
 from tests.browser.watching import CAPACITY, REVIEW, STATES, STORY, fill
 
 from sojourn.lease import LeaseFilter
@@ -27,32 +26,16 @@ def place() -> Iterator[Hospital]:
 
 @pytest.fixture
 def come(chromium: Browser, place: Hospital) -> Iterator[Come]:
-    """Makes operators; afterwards, checks that none asked another host or filled the browser's console."""
-    made: list[Operator] = []
-
-    def make(**look: object) -> Operator:
-        made.append(Operator(chromium, place, **look))  # type: ignore[arg-type]  # as Operator takes them
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-    assert [said for each in made for said in each.said] == []
-    assert [url for each in made for url in each.elsewhere] == []
+    with operators(chromium, place) as make:
+        yield make
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state(come: Come, name: str) -> None:
-    """It is reached, axe finds nothing wrong with it (see `axe_looks`), and nothing sticks out."""
+    """It is reached, and looks well."""
     it = come()
     STATES[name](it)
-    seen = {}
-    for width, theme in LOOKS:
-        it.page.set_viewport_size({"width": width, "height": 844})
-        it.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]  # as above
-        violations = it.violations() if (width, theme) in axe_looks() else []
-        seen[width, theme] = [*violations, *["overflows"] * it.overflows()]
-    assert seen == {look: [] for look in LOOKS}
+    assert_looks_well(it)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])

@@ -30,6 +30,7 @@ from sojourn.token import Secret
 
 TIMEOUT = 15.0  # seconds
 PAGE = 500  # rows asked for at once
+LATEST_MAX = 1_000  # rows that a list without pages tells at most
 
 BY_STATUS = {
     401: ExitCode.NOT_ALLOWED,
@@ -117,6 +118,14 @@ class Server:
                 return
         if self.get(path, after=after, limit=1, **query)["items"]:
             tell_cut(limit)
+
+    def latest(self, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
+        """Return the latest rows of a list that has no pages, at most `limit`, which is LATEST_MAX at most;
+        say on stderr if there are more."""
+        found: list[dict[str, Any]] = self.items(path, limit=min(limit + 1, LATEST_MAX), **query)
+        if len(found) > limit:
+            tell_cut(limit)
+        return found[:limit]
 
     def close(self) -> None:
         if "transport" in self.__dict__:  # a cached property: only if something was asked

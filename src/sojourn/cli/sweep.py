@@ -11,7 +11,7 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.help import Group
 from sojourn.cli.output import Column, Output, count, figure, span, when
 from sojourn.cli.scope import Scope, scope_body
-from sojourn.cli.server import Server, tell_cut
+from sojourn.cli.server import Server
 
 COUNTS = ("leasesExpired", "leasesRemoved", "sessionsCut", "sessionsRemoved", "eventsRemoved")
 PATIENCE = 150.0
@@ -160,10 +160,7 @@ def list_(
 
     Those with a scope: `sojourn sweeps history`.
     """
-    found = server.items("/api/sweeps", limit=min(limit + 1, 1_000))
-    if len(found) > limit:
-        found = found[:limit]
-        tell_cut(limit)
+    found = server.latest("/api/sweeps", limit=limit)
     if out.as_json:
         out.json(found)
         return

@@ -10,7 +10,7 @@ from sojourn.cli.command import Limit, Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.output import Column, Output, span, when
 from sojourn.cli.scope import Scope, duration, scope_body, told
-from sojourn.cli.server import Server, segment, tell_cut
+from sojourn.cli.server import Server, segment
 
 PLANS = "/api/sweeps/plans"
 TIMES = "When (one of them; --window may bound --every)"
@@ -163,10 +163,7 @@ def history(
             todo="Give --limit 1000 or less.",
             exit_code=ExitCode.USAGE,
         )
-    found = server.items("/api/sweeps/runs", plan=plan, limit=min(limit + 1, 1_000))
-    if len(found) > limit:
-        found = found[:limit]
-        tell_cut(limit)
+    found = server.latest("/api/sweeps/runs", plan=plan, limit=limit)
     if out.as_json:
         out.json(found)
         return

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,8 @@ from sojourn.license import License, Pool, pool_id, split_pool_id
 from sojourn.session import SessionPage
 from sojourn.store import LIST_MAX, Store
 
+T = TypeVar("T")
+
 POOLS_MAX = 2_000
 """Pools that one list shows; of more, the first ones by id."""
 LATELY = 15 * MINUTE
@@ -33,10 +36,10 @@ HISTORY_MAX = 200
 
 HOLDERS_ASKED = 100
 """Of those who were refused lately, so many are looked up: have they a seat by now? More count as waiting."""
-REFUSED_FOR = 2.0
-"""Seconds for which the refusals of all pools are told again; longer where reading them takes long:"""
+FRESH_FOR = 2.0
+"""Seconds for which what was read of all pools is told again; where reading takes long,"""
 READ_SHARE = 20
-"""of so many times as long as it took."""
+"""so many times as long as it took: no index leads to the few refusals among many other events."""
 
 TURNED_AWAY = (EventKind.LEASE_DENIED, EventKind.LEASE_WAITING)
 SERVED = (EventKind.LEASE_ACQUIRED, EventKind.LEASE_RESUMED, EventKind.LEASE_TAKEN_OVER)
@@ -108,14 +111,35 @@ class Person(Struct, frozen=True, kw_only=True):
         return bool(self.sessions.total or self.leases or self.history)
 
 
+class Told(Generic[T]):
+    """Something that many pages ask for, every few seconds: read once for all of them."""
+
+    def __init__(self, read: Callable[[], list[T]]) -> None:
+        self._read = read
+        self._found: list[T] = []
+        self._until = 0.0  # monotonic
+
+    def get(self) -> list[T]:
+        """Return what was read last, or read anew if that is old."""
+        began = time.monotonic()
+        if began >= self._until:
+            self._found = self._read()
+            ended = time.monotonic()
+            self._until = ended + max(FRESH_FOR, READ_SHARE * (ended - began))
+        return self._found
+
+    def forget(self) -> None:
+        self._until = 0.0
+
+
 class Lookup:
     """Reads a store and its ledger for the console."""
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
-        self._refused: list[Refused] = []
-        self._until = 0.0  # monotonic: until then `_refused` is told again
+        self._refused = Told(lambda: refused_of(self._turned_away(None), self._store.now()))
+        self._denials = Told(self._all_denials)
 
     def pools(self) -> list[PoolUse]:
         """Return the pools, the tightest first: those with refused people, then the fullest."""
@@ -165,12 +189,7 @@ class Lookup:
     def refused(self) -> list[Refused]:
         """Return who was refused lately by any pool, or sent into its line, and was not served since, the
         longest waiting first. Told again for a moment, since many pages ask."""
-        began = time.monotonic()
-        if began >= self._until:
-            self._refused = refused_of(self._turned_away(None), self._store.now())
-            took = time.monotonic() - began
-            self._until = time.monotonic() + max(REFUSED_FOR, READ_SHARE * took)
-        return self._refused
+        return self._refused.get()
 
     def _turned_away(self, name: str | None) -> list[Event]:
         """Return refusals, of a pool or of all, and when each of those people was served last; newest
@@ -187,10 +206,13 @@ class Lookup:
             )
         return sorted(events, key=lambda event: -event.id)
 
-    def denials(self, *, limit: int = DENIALS_MAX) -> list[Event]:
-        """Return the latest refusals, newest first."""
+    def denials(self) -> list[Event]:
+        """Return the latest refusals, newest first, `DENIALS_MAX` at most. Told again for a moment."""
+        return self._denials.get()
+
+    def _all_denials(self) -> list[Event]:
         kinds = (EventKind.LEASE_DENIED,)
-        return self._store.events(kinds=kinds, limit=limit, newest_first=True)
+        return self._store.events(kinds=kinds, limit=DENIALS_MAX, newest_first=True)
 
     def feed(self, *, before: int = 0, limit: int = 50, kinds: Sequence[str] = ()) -> list[Event]:
         """Return what happened, newest first, before an event's id if that is not 0."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from sojourn.console.lookup import PoolUse, Refused
-from sojourn.console.seats import pool_link, pool_row
+from sojourn.console.seats import pool_link
 from sojourn.console.words import count, exact
 from sojourn.doctor.runs import Rounds
 from sojourn.event import Event, EventKind
@@ -116,7 +116,3 @@ def figures(uses: Sequence[PoolUse], events: Sequence[Event], *, oldest: str) ->
 
 def count_people(people: int) -> str:
     return "nobody" if not people else "1 person" if people == 1 else f"{people:,} people"
-
-
-def rows_of(uses: Sequence[PoolUse], limit: int) -> list[object]:
-    return [pool_row(use) for use in uses[:limit]]

@@ -256,7 +256,7 @@ def test_refusals_are_told_again_for_a_moment() -> None:
     assert house.lookup.waiting() == []
     builders.refused(house.store, "grace", pool_id=pool_id(acme, "review"))
     assert house.lookup.waiting() == []
-    house.lookup._until = 0
+    house.lookup._refused.forget()
     assert [each.user_id for each in house.lookup.waiting()] == ["grace"]
 
 

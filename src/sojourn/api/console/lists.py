@@ -95,7 +95,7 @@ class ListPages(Pages):
         found = ledger.licenses(after=after, limit=ROWS_MAX + 1)
         shown, now = found[:ROWS_MAX], ledger.now()
         uses: dict[str, list[str]] = {}
-        for use in self.watch.pools():
+        for use in self.lookup.pools():
             said = f"{use.pool.feature} {use.usage.in_use:,} of {use.usage.capacity:,}"
             uses.setdefault(use.pool.license_id, []).append(said)
         more = len(found) > ROWS_MAX

@@ -28,7 +28,7 @@ class Pages:
     def __init__(self, context: Context, reception: Reception) -> None:
         self.context = context
         self.reception = reception
-        self.watch = Lookup(context.services.store, context.services.ledger)
+        self.lookup = Lookup(context.services.store, context.services.ledger)
 
     async def show(
         self,
@@ -77,6 +77,8 @@ class Pages:
         permission: Permission,
         work: Callable[[Visitor, Operator], Notice],
     ) -> Notice | HtmlPage:
+        """Carry something out on a thread, for whoever may; return what is to be said of it, or the page for
+        whoever is not signed in."""
         found = await self.reception.admit(visitor)
         if not isinstance(found, Operator):
             return self.reception.turn_away(visitor, found)

@@ -53,28 +53,28 @@ class WatchingPages(Pages):
         return await self.show(visitor, "audit.html", "audit", self._audit)
 
     def _overview(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        uses = self.watch.pools()
+        uses = self.lookup.pools()
         now = self.context.services.store.now()
-        events = self.watch.feed(limit=EVENTS_OF_OVERVIEW)
+        events = self.lookup.feed(limit=EVENTS_OF_OVERVIEW)
         lately = [event for event in events if event.at > now - 24 * HOUR]
         whole = len(lately) < len(events) or len(events) < EVENTS_OF_OVERVIEW
         span = now - lately[-1].at if lately else 0
         oldest = "in 24 hours" if whole else f"in {exact(span)}"
-        refused = self.watch.waiting()
+        refused = self.lookup.waiting()
         return {
             "answer": seats.seats_answer(uses, refused),
             "needs": overview.needs(uses, refused, self.context.rounds, now),
             "figures": overview.figures(uses, lately, oldest=oldest),
-            "pools": overview.rows_of(uses, POOLS_OF_OVERVIEW),
+            "pools": [seats.pool_row(use) for use in uses[:POOLS_OF_OVERVIEW]],
             "pools_in_all": len(uses),
             "feed": stories.stories(events, now)[:FEED],
         }
 
     def _pools(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        uses, words = self.watch.pools(), visitor.query("q")[:WORDS_MAX]
+        uses, words = self.lookup.pools(), visitor.query("q")[:WORDS_MAX]
         found = seats.found(uses, words)
         return {
-            "answer": seats.seats_answer(uses, self.watch.waiting()),
+            "answer": seats.seats_answer(uses, self.lookup.waiting()),
             "words": words,
             "pools": [seats.pool_row(use) for use in found[: seats.POOLS_SHOWN]],
             "hidden_pools": max(0, len(found) - seats.POOLS_SHOWN),
@@ -83,7 +83,9 @@ class WatchingPages(Pages):
     def _pool(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         shown, wish = visitor.query("show"), visitor.query("ask")
         words = visitor.query("q").strip()[:WORDS_MAX]
-        holders = self.watch.holders(visitor.query("license"), visitor.query("feature"), find=words)
+        holders = self.lookup.holders(
+            visitor.query("license"), visitor.query("feature"), find=words
+        )
         view = seats.pool_view(
             holders,
             shown=shown if shown in seats.FILTERS else "all",
@@ -93,7 +95,7 @@ class WatchingPages(Pages):
         lease = next((x for x in holders.leases if x.id == wish), None)
         timeline: list[stories.Story] = []
         if lease is not None:
-            events = self.watch.of_lease(lease)[: people.STORIES_MAX]
+            events = self.lookup.of_lease(lease)[: people.STORIES_MAX]
             timeline = stories.stories(events, holders.at)
         asked = next((row for row in view.rows if row.lease_id == wish), None)
         return {"view": view, "asked": asked, "timeline": timeline, "words": words}
@@ -102,17 +104,17 @@ class WatchingPages(Pages):
         user = visitor.query("user").strip()
         if not user:
             now = self.context.services.store.now()
-            lately = [seats.waiting_row(each, now) for each in self.watch.refused()]
+            lately = [seats.waiting_row(each, now) for each in self.lookup.refused()]
             return {"view": None, "lately": lately, "asked": ""}
-        person = self.watch.person(user)
+        person = self.lookup.person(user)
         held = self.context.services.sessions.held(End(user_id=user))
         view = people.person_view(person, held)
         return {"view": view, "lately": [], "asked": visitor.query("ask")}
 
     def _denials(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        denials, now = self.watch.denials(), self.context.services.store.now()
+        denials, now = self.lookup.denials(), self.context.services.store.now()
         found = stories.incidents(denials, now)
-        waiting = {each.user_id for each in self.watch.waiting()}
+        waiting = {each.user_id for each in self.lookup.waiting()}
         if not denials:
             answer = Heading("Nobody was refused.")
         else:
@@ -131,7 +133,7 @@ class WatchingPages(Pages):
         kinds = () if everything else (EventKind.OPERATOR_ACTED.value,)
         said = visitor.query("before")
         before = int(said) if said.isascii() and said.isdecimal() and len(said) < 19 else 0
-        events = self.watch.feed(before=before, limit=ROWS_MAX + 1, kinds=kinds)
+        events = self.lookup.feed(before=before, limit=ROWS_MAX + 1, kinds=kinds)
         now, shown = self.context.services.store.now(), events[:ROWS_MAX]
         following = {"before": str(shown[-1].id)} if len(events) > ROWS_MAX else {}
         if everything:
