@@ -14,11 +14,21 @@ import redis
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND, uptime
 from sojourn.finding import Finding, Verdict
 from sojourn.lease import LeaseFilter
-from sojourn.store import Store
+from sojourn.store import Held, Store
 from sojourn.stores.open import open_store
 from sojourn.stores.redis.store import RedisStore
 from sojourn.testing import processes
-from sojourn.testing.builders import beat, pool, present, sign_in, take, usage
+from sojourn.testing.builders import (
+    acquire,
+    beat,
+    denied,
+    key,
+    pool,
+    present,
+    sign_in,
+    take,
+    usage,
+)
 from sojourn.testing.contract.clocks import QUICK, StoreClocks, after, go_on
 from sojourn.testing.contract.faults import works_within_bound
 from sojourn.testing.redis_server import RedisServer, redis_server
@@ -177,6 +187,22 @@ def test_ahead_while_nobody_was_there(
             assert beat(again, lease) is not None
         assert usage(again).in_use == 2
         go_on(again, after(0.3), holders=leases)
+
+
+def test_no_key_is_forgotten_early(store: RedisStore, database_url: str) -> None:
+    """Valkey forgets keys by its own clock. What a store needs outlives a clock set a day ahead."""
+    lease = take(store)
+    take(store, "bob", idempotency=key("bob"))
+    sign_in(store, idempotency=key("begin"))
+    denied(store.acquire([acquire("cem", wait=True)])[0])
+    with redis.Redis.from_url(database_url) as client:
+        client.hset(STATE, "run", "of another server")
+        denied(store.acquire([acquire("dee")])[0])
+        store.hold([Held(lease.pool_id, MINUTE, lease.fence, (("lse_lost", lease.fence + 1),))])
+        left = {name: client.pttl(name) for name in client.scan_iter("*")}
+    kept = {name.split(b"}:")[1][:1] for name, ms in left.items() if ms != -1}
+    assert kept == {b"q", b"d", b"w", b"k", b"j"}, left
+    assert all(ms == -1 or ms > DAY + HOUR for ms in left.values()), left
 
 
 def test_back_to_the_servers_clock(wall: WallClock, database_url: str) -> None:

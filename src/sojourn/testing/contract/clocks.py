@@ -18,11 +18,24 @@ import pytest
 
 from sojourn.clock import SECOND
 from sojourn.finding import Verdict
-from sojourn.lease import Denied, Lease
+from sojourn.idempotency import Replayed
+from sojourn.lease import Acquire, Denied, Lease
 from sojourn.license import WhenFull
 from sojourn.session import Session
 from sojourn.store import Store
-from sojourn.testing.builders import acquire, beat, denied, load, pool, sign_in, take, usage
+from sojourn.testing.builders import (
+    POOL,
+    acquire,
+    beat,
+    denied,
+    granted,
+    key,
+    load,
+    pool,
+    sign_in,
+    take,
+    usage,
+)
 
 LOST_AFTER = 3 * SECOND
 """Far less than the pause after which a store takes its own silence for an outage."""
@@ -239,6 +252,33 @@ class StoreClocks:
             again.pulse()
             assert not isinstance(load(again, "left"), Session)
             go_on(again, seated(again, "bob"))
+
+    @pytest.mark.parametrize("hours", [-24, -1, 1, 24])
+    def test_first_answers_are_kept(self, store: Store, wall: Wall, hours: int) -> None:
+        """A copy of a request is answered as it was, though the clock was wrong and is right again."""
+        store.define([pool(9, **PATIENT)])
+        asked: list[tuple[Acquire, Lease]] = []
+        for shift in (0, hours, 0):
+            wall.shift(hours=shift)
+            wish = acquire(f"user-{len(asked)}", idempotency=key(f"{shift}-{len(asked)}"))
+            asked.append((wish, granted(store.acquire([wish])[0])))
+            for first, lease in asked:
+                copy = store.acquire([first])[0]
+                assert isinstance(copy, Replayed), (shift, copy)
+                assert (copy.answer.id, copy.answer.fence) == (lease.id, lease.fence)
+
+    @pytest.mark.parametrize("hours", [-24, -1, 1, 24])
+    def test_who_waits_keeps_the_place(self, store: Store, wall: Wall, hours: int) -> None:
+        """A line that was entered under a wrong clock is there when it is right, and in its order."""
+        store.define([pool(1, **PATIENT)])
+        holder, waiting = take(store, "holder"), list[str]()
+        for shift in (0, hours, 0):
+            wall.shift(hours=shift)
+            assert beat(store, holder) is not None
+            waiting.append(f"user-{len(waiting)}")
+            for user in waiting:
+                denied(store.acquire([acquire(user, wait=True)])[0])
+            assert [entry.user_id for entry in store.waiting(POOL)[0]] == waiting
 
     @BACK
     def test_somebody_is_told(self, store: Store, wall: Wall, hours: int) -> None:

@@ -73,9 +73,9 @@ end
 
 local function keep(r, said, what)
   if said == 1 then
-    keep_answer(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
+    repeats.keep(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
   elseif what.reason ~= 'feature_unknown' and not what.tentative and not what.entry then -- may be another in a moment
-    keep_answer(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
+    repeats.keep(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
       what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free)
   end
 end
@@ -153,7 +153,7 @@ for _, id in ipairs(order) do
   end
   line.begin(D)
   for _, r in ipairs(by_pool[id]) do
-    local kept = r.once and first_answer(r.once)
+    local kept = r.once and repeats.first(r.once)
     if kept ~= nil and r.once then
       answers[r.index] = repeated(kept)
     else

@@ -9,6 +9,8 @@ local NOW = ARGV[1]
 local MAX_PAUSE = tonumber(ARGV[2])
 local ASKED = cmsgpack.unpack(ARGV[3])
 local CLOCKED = NOW ~= ''
+-- ms by which a key outlives what is in it: the server forgets keys by its clock, which may be set ahead.
+local SET_AHEAD = 172800000
 
 -- Of the shard's own hash: now: the latest instant that anything was decided at; shift: how far the
 -- store's time is ahead of this server's clock, since that was set. See docs/adr/0021.
@@ -71,8 +73,8 @@ end
 -- first event from which on they are; kept: for how long events are remembered. A list that is not added
 -- to is gone when its events are.
 local function index_for(key)
-  local till = tonumber(call('HGET', SELF, 'kept') or 2592000000) + 86400000
-  call('PEXPIRE', key, math.max(till, 86400000))
+  local till = tonumber(call('HGET', SELF, 'kept') or 2592000000)
+  call('PEXPIRE', key, math.max(till, 0) + SET_AHEAD)
 end
 
 local function index(first)

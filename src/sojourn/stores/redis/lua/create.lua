@@ -105,11 +105,11 @@ end
 
 local function keep(new, said)
   if said[1] == 1 then
-    keep_answer(new.once, 'session', new.id)
+    repeats.keep(new.once, 'session', new.id)
   elseif said[1] == 2 then
     local ids = {}
     for i = 3, #said do ids[i - 2] = said[i][1] end
-    keep_answer(new.once, 'limit', new.limit, ids)
+    repeats.keep(new.once, 'limit', new.limit, ids)
   end
 end
 
@@ -139,7 +139,7 @@ end
 local answers = {}
 for i, new in ipairs(news) do
   local kept
-  if new.once then kept = first_answer(new.once) end
+  if new.once then kept = repeats.first(new.once) end
   answers[i] = kept ~= nil and repeated(kept) or create(new)
   if new.once and answers[i][1] < 3 then keep(new, answers[i]) end
 end

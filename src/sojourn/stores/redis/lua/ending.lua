@@ -8,7 +8,7 @@ local verbs = {}
 verbs['end'] = function()
   local user, ids, keep, reason, actor, once = unpack(ASKED, 1, 6)
   local before
-  if once then before = first_answer(once) end
+  if once then before = repeats.first(once) end
   if before == false then return {2} end
   if before then return {1, before[5], before[3]} end
   local kept, done, ended = {}, {}, {}
@@ -24,7 +24,7 @@ verbs['end'] = function()
       end
     end
   end
-  if once then keep_answer(once, 'ended', ended) end
+  if once then repeats.keep(once, 'ended', ended) end
   return {0, ended}
 end
 

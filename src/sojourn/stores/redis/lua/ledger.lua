@@ -75,7 +75,7 @@ function verbs.hold()
     end
     if kept > kept_before then
       for _, key in ipairs({p.K, p.J}) do -- an end, where it is used up it is gone before
-        call('PEXPIRE', key, till - now + 60000)
+        call('PEXPIRE', key, till - now + SET_AHEAD)
       end
       call('HSET', SELF, 'doubt', math.max(till, tonumber(call('HGET', SELF, 'doubt'))))
     end

@@ -5,7 +5,6 @@ local line = {OFFER_FOR = 10000}
 do -- a script has room for 200 local names at once
 
 local WAITING_FOR, AGEING, LINE_MAX = 15000, 30000, 2000
-local LINE_KEPT = 86400000 -- ms: the dead of a line that nobody reads any more go by themselves
 
 local function passed_over(entry, at) return entry.offer ~= nil and entry.offer <= at end
 
@@ -178,7 +177,7 @@ function line.commit(L)
         e.reservation or false}))
     last = math.max(last, e.expires)
   end
-  if last > 0 then call('PEXPIRE', p.W, LINE_KEPT) end
+  if last > 0 then call('PEXPIRE', p.W, last - L.now + SET_AHEAD) end -- the dead of a line that nobody reads
   if last > p.line_until then
     p.line_until = last + WAITING_FOR
     call('HSET', p.key, 'w', p.line_until)

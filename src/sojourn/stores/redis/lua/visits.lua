@@ -42,13 +42,13 @@ end
 
 -- Tell what was answered first to each request of a save that has a key: false where it is another's. A copy
 -- within the call is known by the place of the first.
-local function repeats()
+local function first_answers()
   local found, first = {}, {}
   for i, asked in ipairs(ASKED) do
     local key = asked[4]
     if key then
       local before = first[key[1]]
-      found[i] = first_answer(key)
+      found[i] = repeats.first(key)
       if found[i] == nil and before then
         found[i] = ASKED[before][4][2] == key[2] and {place = before}
       elseif found[i] == nil then
@@ -63,7 +63,7 @@ end
 -- revision; 0: gone; {note, the first revision}: it was saved before; -1: that was another's.
 function verbs.save()
   local data_max = table.remove(ASKED, 1)
-  local metas, datas, before = {}, {}, repeats()
+  local metas, datas, before = {}, {}, first_answers()
   for i, asked in ipairs(ASKED) do
     local id = asked[1]
     if before[i] == nil and metas[id] == nil then
@@ -94,7 +94,7 @@ function verbs.save()
       for k = 1, #asked[2], 2 do call('HSET', key, asked[2][k], asked[2][k + 1]) end
       m[REVISION] = m[REVISION] + 1
       answers[i] = m[REVISION]
-      if asked[4] then keep_answer(asked[4], 'revision', answers[i]) end
+      if asked[4] then repeats.keep(asked[4], 'revision', answers[i]) end
     end
   end
   for id, m in pairs(metas) do
@@ -138,7 +138,7 @@ end
 function verbs.rotate()
   local id, hash, grace, level, once = unpack(ASKED, 1, 5)
   local kept
-  if once then kept = first_answer(once) end
+  if once then kept = repeats.first(once) end
   if kept == false then return 2 end
   if kept and read_meta(kept[5]) then return {now, shown(kept[5]), kept[3]} end
   local m, key = read_live(id), key_of_session(id)
@@ -157,7 +157,7 @@ function verbs.rotate()
   call('HSET', BASE .. 'tok', hash, id)
   if level then m[LEVEL], m[AUTHENTICATED] = level, now end
   write_meta(id, m)
-  if once then keep_answer(once, 'session', id) end
+  if once then repeats.keep(once, 'session', id) end
   tell(now, 'session.rotated', nil, id, m[USER])
   flush()
   tick()
@@ -168,7 +168,7 @@ end
 function verbs.answered()
   local out = {now}
   for i, key in ipairs(ASKED) do
-    local kept = first_answer(key)
+    local kept = repeats.first(key)
     local said = kept and {kept[3], kept[4], kept[5]} or (kept == false and 1 or 0)
     if kept and kept[4] == 'session' then
       said = read_meta(kept[5]) and {kept[3], kept[4], shown(kept[5])} or 0
