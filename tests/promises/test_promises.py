@@ -20,39 +20,31 @@ LONGEST = (
 LOAD = Load(pools=3, capacity=4, contenders=8, stayers=2, people=4, lates=2, copies=1, think=0.04)
 
 FAULTS: dict[str, tuple[str, ...]] = {
-    "sqlite": ("server-kill", "server-freeze", "client-answers-lost"),
-    "postgresql": ("server-kill", "store-kill", "answers-lost"),
-    "mariadb": ("server-kill", "store-kill", "answers-lost"),
-    "valkey": ("server-kill", "server-freeze", "answers-lost"),
-    "valkey-everysec": ("server-kill", "store-freeze"),
+    "sqlite": (
+        "server-kill",
+        "server-freeze",
+        "client-answers-lost",
+        "server-clock-1h",
+        "server-stop",
+    ),
+    "postgresql": ("server-kill", "store-kill", "answers-lost", "server-freeze", "server-stop"),
+    "mariadb": ("server-kill", "store-kill", "answers-lost", "server-freeze", "server-stop"),
+    "valkey": (
+        "server-kill",
+        "server-freeze",
+        "answers-lost",
+        "store-kill",
+        "store-clock-1h",
+        "server-stop",
+    ),
+    "valkey-everysec": ("server-kill", "store-freeze", "store-loss", "server-stop"),
 }
 """What is made to fail, in an order from the seed."""
-
-UNMERGED: dict[str, tuple[str, ...]] = {
-    "sqlite": (),
-    "postgresql": (),
-    "mariadb": (),
-    "valkey": (),
-    "valkey-everysec": (),
-}
-"""What is not asked yet, because the product does not keep it: delete a line once it does, and it is."""
-
-SWITCHES = frozenset({"late", "idempotent", "cutoff"})
-"""Lines above that are no faults: parts of what the crowd does."""
-MORE: dict[str, tuple[str, ...]] = {
-    "sqlite": ("server-clock-1h", "server-stop"),
-    "postgresql": ("server-freeze", "server-stop"),
-    "mariadb": ("server-freeze", "server-stop"),
-    "valkey": ("store-kill", "store-clock-1h", "server-stop"),
-    "valkey-everysec": ("store-loss", "server-stop"),
-}
-"""What is made to fail besides, but for what is unmerged."""
 
 
 @pytest.mark.parametrize("store", FAULTS)
 def test_promises_hold(store: str, tmp_path: Path) -> None:
-    unmerged = frozenset(UNMERGED[store])
-    faults = (*FAULTS[store], *(fault for fault in MORE[store] if fault not in unmerged))
+    faults = FAULTS[store]
     walls = any("-clock" in fault for fault in faults)
     with stage(store, walls=walls) as staged:
         epoch = Epoch(
@@ -65,7 +57,6 @@ def test_promises_hold(store: str, tmp_path: Path) -> None:
             pace=QUICK,
             load=LOAD,
             longest=LONGEST,
-            without=unmerged & SWITCHES,
             folder=tmp_path,
         )
         told = epoch.run().told()
