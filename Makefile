@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-staleness check-deploy reference screenshots component demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference screenshots component demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -98,6 +98,9 @@ campaign-promises: dev servers ## Hold each store to the promises through kills,
 campaign-redis: dev servers ## Hold Redis 7 and a Cluster to the whole contract, and kill the recorder 500 times (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/contract/test_redis_kinds.py \
 		tests/contract/test_redis_campaign.py tests/faults/test_recorder.py $(ARGS)
+
+campaign-relays: dev ## Play the relays' protocol through 200,000 random ways, and through every short one (minutes)
+	$(BIN)/python -m tests.relays $(ARGS)
 
 campaign-staleness: dev ## Play clients of five kinds against a full pool, and compare ways to free ghosts' seats (minutes)
 	$(BIN)/python -m tests.staleness $(ARGS)
