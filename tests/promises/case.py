@@ -18,7 +18,7 @@ from tests.promises.history import Facts, Record, Window, show
 MARGIN = 0.15  # seconds of doubt where two clocks' milliseconds, or a busy machine's, meet
 IN_FLIGHT = 0.3  # seconds for which a request may have been under way when something began to fail
 NO_EFFECT = frozenset({"overloaded", "shutting_down", "too_many_requests"})
-BOUNDED = frozenset({"loss", "server-stop"})
+BOUNDED = frozenset({"loss", "server-stop", "told"})
 """Windows that last as long as they say, whatever is well again when."""
 UNMEASURED = BOUNDED | {"net", "answers", "storm"}
 """Faults after which there is no first good answer: there were others all the time."""
@@ -73,6 +73,8 @@ class Case:
         self.recoveries: list[tuple[str, float]] = []
         self.windows: list[Window] = []
         self.windows = self._recovered(facts.windows)
+        if told := sum(w.kind == "told" for w in self.windows):
+            self.relaxed["outages that nobody made, as told"] = told
         self._losses = [w for w in self.windows if w.kind == "loss"]
         self._nets = [w for w in self.windows if w.kind == "net"]
         self._untils: dict[int, float] = {}
@@ -134,7 +136,7 @@ class Case:
         for window in self.windows:
             if window.start > record.closed + late or window.end < record.sent - IN_FLIGHT:
                 continue
-            if window.kind in ("server-kill", "server-stop", "clock", "loss"):
+            if window.kind in ("server-kill", "server-stop", "clock", "loss", "told"):
                 continue
             if window.kind == "server-freeze" and (
                 window.server != record.server or record.sent > window.start + MARGIN
@@ -146,7 +148,11 @@ class Case:
     def troubled(self, start: float, end: float) -> Window | None:
         """Return the last fault that overlaps a time, if any."""
         return max(
-            (w for w in self.windows if w.kind != "loss" and w.start <= end and w.end >= start),
+            (
+                w
+                for w in self.windows
+                if w.kind not in ("loss", "told") and w.start <= end and w.end >= start
+            ),
             key=lambda w: w.end,
             default=None,
         )

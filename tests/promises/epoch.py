@@ -27,6 +27,7 @@ from tests.promises.people import GRACE
 from tests.promises.seats import contender
 from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 
+NEAR = 5.0  # seconds around a fault in which an outage is taken to be its
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
 CHECK_TIMEOUT = 600.0
 START_TIMEOUT = 20.0
@@ -134,13 +135,23 @@ class Epoch:
         ]
         facts = Facts(
             pools=plan.pools,
-            windows=nemesis.windows + storms,
+            windows=nemesis.windows + storms + self._outages(nemesis.windows, began),
             grace=GRACE,
             late=UNBOUNDED if "late" in self.without else LATE,
             doubts=self.stage.kind.startswith("valkey"),
         )
         path = Path(plan.path)
         return Judging(self, path, facts, dict(told.latest), dict(nemesis.counts), logs)
+
+    def _outages(self, made: Sequence[Window], began: float) -> list[Window]:
+        """Return the outages that the servers tell of themselves, and that no fault of ours was near: a busy
+        machine stands still now and then. What the store gives back for them is no revival. They excuse
+        nothing else, and how many there were is told with the verdict."""
+        return [
+            Window(kind="told", start=start, end=end)
+            for start, end in self.stage.outages()
+            if end > began and not any(w.start - NEAR < end and start < w.end + NEAR for w in made)
+        ]
 
     def _keep_log(self, number: int) -> Path:
         """Copy the end of a server's log beside the history."""

@@ -87,7 +87,7 @@ class Window:
 
     Attributes:
         kind: server-kill, server-freeze, server-stop, store-kill, store-freeze, store-cut, net, answers,
-            clock, disk, storm, loss.
+            clock, disk, storm, loss; told: an outage that nobody made, as the servers tell it.
         server: which, where it is about one; -1: all of them.
         start, end: from the first moment to the moment in which nothing was made to fail any more.
     """

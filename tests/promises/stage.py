@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -109,6 +111,20 @@ class Stage:
         }
         _, key = self.nodes[0].license(**features)
         return key
+
+    def outages(self) -> list[tuple[float, float]]:
+        """Ask the servers, as an operator would, when the store was away: from and until, on this process's
+        monotonic clock. The store's time goes on as the clock of this machine does, whoever sets its own.
+        """
+        to_monotonic = time.monotonic() - time.time()
+        found = []
+        with self.nodes[0].admin() as http:
+            answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
+            answer.raise_for_status()
+            for event in answer.json()["data"]["items"]:
+                end = datetime.fromisoformat(event["at"]).timestamp() + to_monotonic
+                found.append((end - event["data"]["lasted"], end))
+        return found
 
     @property
     def admin(self) -> str:

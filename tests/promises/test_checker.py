@@ -216,6 +216,18 @@ def test_an_outage_gives_time_back(history: History) -> None:
     assert history.found(Window(kind="store-freeze", start=1, end=4)) == set()
 
 
+def test_an_outage_that_is_told_gives_time_back(history: History) -> None:
+    history.acquire(0, "a", 1)
+    history.beat(9, "a", 1)
+    assert history.found(Window(kind="told", start=1, end=4)) == set()
+
+
+def test_it_excuses_nothing_else(history: History) -> None:
+    history.acquire(0, "a", 1)
+    history.beat(3, "a", 1, 410)
+    assert history.found(Window(kind="told", start=1, end=4)) == {"living-lost"}
+
+
 def test_the_living_lose_nothing(history: History) -> None:
     history.acquire(0, "a", 1)
     history.beat(3, "a", 1, 410)
