@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
@@ -69,6 +70,16 @@ def work_in_memory() -> None:
 
 
 work_in_memory()
+
+
+def claim_no_slot_of_this_machine() -> None:
+    """Let the clients of this process and its children be the only copies of their programs."""
+    state = tempfile.mkdtemp(prefix="sojourn-state-")
+    os.environ["XDG_STATE_HOME"] = state
+    atexit.register(shutil.rmtree, state, ignore_errors=True)
+
+
+claim_no_slot_of_this_machine()
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 CHILD_GRACE = 5.0  # seconds a child that was told to end may take

@@ -98,7 +98,7 @@ def hold(
 
 
 def _client_name(user: str) -> str:
-    """Tell users of one machine apart, so that two of them never take each other's seat."""
+    """Tell users of one machine apart, and copies of this command that run side by side."""
     from sojourn.client import default_client_id
 
     return default_client_id(user)

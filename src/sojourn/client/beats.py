@@ -28,6 +28,7 @@ from sojourn.client.errors import (
 )
 from sojourn.client.hold import IDLE_MAX, Hold
 from sojourn.client.http import Grant, Http
+from sojourn.client.slots import slots
 from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 from sojourn.log import sentences
@@ -193,6 +194,8 @@ class Beats:
         except SojournError as fault:
             _log.debug("No goodbye: %s The seat expires by itself.", fault)
             return False
+        finally:
+            slots.seats_remain = True  # it lingers, for whoever comes back under the same name
         return True
 
     # --- the thread ---
@@ -373,6 +376,8 @@ class Beats:
             if join is not None:
                 join(max(0.1, deadline - self.world.now()))
         self._left += len(tokens)
+        if self._left:
+            slots.seats_remain = True
         return self._left
 
     def _give_all_back(self, tokens: list[Secret], deadline: float) -> None:

@@ -31,8 +31,8 @@ class Client:
     """One connection pool and one heartbeat thread for all seats of this process at one server.
 
     Safe from several threads. Nothing is connected and no thread runs before the first acquire.
-    After a fork the child starts afresh: it holds none of its parent's seats, may take its own (with
-    an `instance=` of their own), and gives nothing of its parent's back.
+    After a fork the child starts afresh: it holds none of its parent's seats, may take its own, and gives
+    nothing of its parent's back.
 
     Args:
         url: the server's, such as `https://licenses.example.com`.
@@ -91,8 +91,9 @@ class Client:
             user: who sits on it. May be left out when a JWT says so.
             client_id: with the user, the holder's name: whoever comes back under it gets its own seat
                 back at once, and two at a time take it from each other. Default: a hash of this
-                machine, OS user and program, the same after a crash (`identity.default_client_id`).
-            instance: tells copies of the program that run side by side apart: "1", "2", …
+                machine, OS user and program, and the number of this copy of it, the same after a crash
+                (`identity.default_client_id`).
+            instance: tells seats of one process apart, where one user has several: "1", "2", …
             license_id: which license, where the proof does not say.
             session_id: the web session the seat belongs to; it is released when that ends.
             device: what people see in lists. Default: this machine's name and system.

@@ -56,7 +56,7 @@ WHY_LOST = {
     ),
     "taken_over": (
         "The seat was taken over by another client that says it is the same one.",
-        "Give each copy of the program that runs at the same time its own `instance=`.",
+        "Give each seat of one user in one process its own `instance=`, and each machine its own name.",
     ),
     "moved": (
         "The seat was lost: its user took it on another client.",
@@ -72,7 +72,7 @@ WHY_LOST = {
     ),
     "forked": (
         "The seat belongs to the process that forked this one.",
-        "Make another seat here, with an `instance=` of its own.",
+        "Make another seat here: this process has a name of its own.",
     ),
 }
 

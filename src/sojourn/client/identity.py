@@ -10,30 +10,41 @@ import sys
 import uuid
 from pathlib import Path
 
+from sojourn.client.slots import slots
 from sojourn.device import Device
 
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 NAME_VARIABLE = "SOJOURN_CLIENT_ID"
+KUBERNETES = "KUBERNETES_SERVICE_HOST"  # set in every pod
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's, Podman's
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 RANDOM_NODE = 1 << 40  # set in uuid.getnode() when no network card was found: not stable
 
 
 def default_client_id(instance: str | None = None) -> str:
     """Name this program on this machine for this OS user, the same way after every restart.
 
-    A hash of: the machine (its machine id, or else its network card, and its host name, which tells
-    containers of one image apart), the OS user, and the program (the module or script that was
-    started). `instance` is appended as it is; copies that run side by side need one each, since two
-    holders of one name take the seat from each other.
+    A hash of: the machine (its machine id, or else its network card, and its host name), the OS user, and
+    the program (the module or script that was started). `instance` is appended as it is.
 
-    Where these change with every start, as in containers, SOJOURN_CLIENT_ID in the environment takes their
-    place: a name that stays with the replica, such as a StatefulSet's. It gets its own seat back at once.
+    Copies that run side by side are told apart by themselves: the second has `~2` at the end, the third `~3`.
+    The number is claimed by a lock on a file, which the system frees when the process ends. A copy that
+    was killed comes back under its own number, and so to its own seat (`slots.Slots`).
+
+    SOJOURN_CLIENT_ID in the environment takes the place of the hash: a name that stays with the replica,
+    where these facts change with every start. In a container, the network card does not count: a host
+    name that stays, such as a StatefulSet's, is enough.
     """
     end = "" if instance is None else f".{instance}"
-    if named := os.environ.get(NAME_VARIABLE, "").strip():
-        return named + end
+    name = (os.environ.get(NAME_VARIABLE, "").strip() or _hashed()) + end
+    number = slots.claim(name)
+    return name if number == 1 else f"{name}~{number}"
+
+
+def _hashed() -> str:
     facts = (_machine(), platform.node(), _os_user(), _program())
     digest = hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:20]
-    return f"py-{digest}{end}"
+    return f"py-{digest}"
 
 
 def default_device() -> Device:
@@ -52,8 +63,23 @@ def _machine() -> str:
                 return text
         except OSError:
             continue
+    if _in_container():
+        return _namespace()
     node = uuid.getnode()
     return "" if node & RANDOM_NODE else f"{node:012x}"
+
+
+def _in_container() -> bool:
+    """Tell whether the network card is one that was made up for this start alone."""
+    return KUBERNETES in os.environ or any(path.exists() for path in CONTAINER_MARKS)
+
+
+def _namespace() -> str:
+    """Return the namespace of a pod, within which its host name is its own; empty elsewhere."""
+    try:
+        return NAMESPACE.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _os_user() -> str:

@@ -392,6 +392,8 @@ def test_the_same_program_is_the_same_client(monkeypatch: pytest.MonkeyPatch) ->
         names.add(default_client_id())
     with monkeypatch.context() as m:
         m.setattr(identity, "MACHINE_IDS", ())
+        m.setattr(identity, "CONTAINER_MARKS", ())
+        m.delenv(identity.KUBERNETES, raising=False)
         names.add(default_client_id())
         m.setattr("uuid.getnode", lambda: 1 << 40)  # no network card: nothing to go by
         names.add(default_client_id())
