@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from tests.serving import Served, served
 
-from sojourn.client import AsyncClient, Change, Client, SeatDenied, SeatLost, SeatState
+from sojourn.client import AsyncClient, Change, Client, SeatDenied, SeatLost, SeatState, Waiting
 from sojourn.testing.proxy import FaultProxy
 
 LOST_AFTER = 1.5
@@ -186,6 +187,38 @@ def test_cut_off_for_too_long_it_knows_before_the_seat_is_anothers(server: Serve
             assert not seat.wait(SeatState.SAFE, timeout=LOST_AFTER)  # full: it stays so
             bobs.release()
         assert seat.wait(SeatState.SAFE, timeout=PATIENCE)  # and then comes back by itself
+
+
+def test_who_came_first_is_served_first_and_told_its_place(server: Served) -> None:
+    """Two wait; the one who came first gets the seat, the other is told that it has moved up."""
+    key = new_license(server, lost_after=60, interval=20)
+    places: dict[str, list[int | None]] = {"bob": [], "cem": []}
+    moved = {name: threading.Semaphore(0) for name in places}
+    with Client(server.url, license_key=key) as client:
+        ada = client.seat("render", user="ada").acquire()
+
+        def told(waiting: Waiting) -> None:
+            name = str(waiting.seat.user)
+            places[name].append(waiting.position)
+            moved[name].release()
+
+        waiters = {
+            name: client.seat("render", user=name, wait=math.inf, on_wait=told) for name in places
+        }
+        threads = {name: threading.Thread(target=each.acquire) for name, each in waiters.items()}
+        for name in ("bob", "cem"):
+            threads[name].start()
+            assert moved[name].acquire(timeout=PATIENCE)
+        assert (places["bob"][0], places["cem"][0]) == (1, 2)
+        ada.release()
+        assert waiters["bob"].wait(SeatState.SAFE, timeout=PATIENCE)
+        assert not waiters["cem"].held
+        while places["cem"][-1] != 1:
+            assert moved["cem"].acquire(timeout=PATIENCE)
+        waiters["bob"].release()
+        assert waiters["cem"].wait(SeatState.SAFE, timeout=PATIENCE)
+        for thread in threads.values():
+            thread.join(PATIENCE)
 
 
 def test_a_server_that_is_killed_costs_nobody_a_seat(tmp_path: Path) -> None:

@@ -263,7 +263,10 @@ class Keeper:
         )
         holders = ", ".join(h.user_id for h in getattr(error, "holders", ())[:3])
         by = f"; held by {holders}" if holders else ""
-        return f"{what}; next try in {span(waiting.next_in)}{by}"
+        if (place := waiting.position) is None:
+            return f"{what}; next try in {span(waiting.next_in)}{by}"
+        soon = "" if waiting.estimate is None else f", about {span(waiting.estimate)} to go"
+        return f"{what}; number {place} in the line{soon}{by}"
 
     def _denied(self, denied: SeatDenied) -> Failure:
         if self.out.as_json:

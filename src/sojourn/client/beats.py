@@ -105,19 +105,23 @@ class Beats:
                 self._holds.discard(hold)
             self.lock.notify_all()
 
-    def ask(self, hold: Hold, *, takeover: bool, timeout: float) -> Grant:
-        """Acquire, once: with the old lease's token if it may come back, else with the key."""
+    def ask(self, hold: Hold, *, takeover: bool, timeout: float, wait: float = 0.0) -> Grant:
+        """Acquire, once: with the old lease's token if it may come back, else with the key.
+
+        `wait`: seconds for which the server may keep the request in the line, beside `timeout`.
+        """
+        timeout += wait
         with self.lock:
             old = hold.grant if hold.gone and hold.resumable else None
         try:
             if old is not None:
                 try:
-                    return self._acquire(hold, old.token, hold.wish.device_body(), timeout)
+                    return self._acquire(hold, old.token, hold.wish.resume_body(wait=wait), timeout)
                 except SojournError as fault:
                     if passing(fault) or isinstance(fault, SeatDenied):
                         raise
                     hold.resumable = False
-            body = hold.wish.body(takeover=takeover)
+            body = hold.wish.body(takeover=takeover, wait=wait)
             return self._acquire(hold, self._proof(), body, timeout)
         except SojournError as fault:
             unsent = isinstance(fault, ServerUnreachable) and not fault.sent

@@ -98,13 +98,13 @@ class Client:
             session_id: the web session the seat belongs to; it is released when that ends.
             device: what people see in lists. Default: this machine's name and system.
             takeover: if every seat is in use, take it from this user's most silent other client.
-            wait: seconds to keep asking while every seat is in use, as often as the server's
-                Retry-After says; `math.inf`: for ever. None: SeatDenied at once.
+            wait: seconds to wait in the feature's line while every seat is in use; `math.inf`: for
+                ever. None: SeatDenied at once.
             resume: get a lost seat back without being asked. Never done where somebody meant the
                 loss: taken over, moved, revoked, session ended.
             on_change: called with each Change, in order, on a thread for callbacks.
-            on_wait: called with Waiting before each pause, by the thread that acquires; what it
-                raises ends the waiting.
+            on_wait: called with Waiting, which has the place in the line, every few seconds by the
+                thread that acquires; what it raises ends the waiting.
         """
         if user is None and not self._jwt:
             raise InvalidInput("A seat needs a user.", hint="Say who: seat(feature, user=…).")

@@ -101,6 +101,11 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
     in_use: int = 0
     suspect: int = 0
     retry_after: float | None = None
+    free_in: float | None = None
+    position: int | None = None
+    waiting: int | None = None
+    estimate: float | None = None
+    keep_place: float | None = None
     mine: tuple[Holder, ...] = ()
     holders: tuple[Holder, ...] = ()
     reason: str | None = None
@@ -115,6 +120,11 @@ class SeatDenied(SojournError):
         in_use: how many are held.
         suspect: how many of those are doubted.
         retry_after: seconds until it is worth asking again.
+        free_in: seconds until a seat is as likely free as not; None if that is not known.
+        position: the place in the line of who waits (`wait=`); the first is 1. None for who does not.
+        waiting: how many are in the line; None if nobody is.
+        estimate: seconds until one's turn, by the pace of late; None if that is not known.
+        keep_place: seconds for which the place is kept. A seat that waits asks again within them.
         mine: the asking user's own leases; `acquire(takeover=True)` takes one of them.
         holders: the most silent holders, if the server tells.
     """
@@ -127,6 +137,11 @@ class SeatDenied(SojournError):
         self.in_use = problem.in_use
         self.suspect = problem.suspect
         self.retry_after = retry_after
+        self.free_in = problem.free_in
+        self.position = problem.position
+        self.waiting = problem.waiting
+        self.estimate = problem.estimate
+        self.keep_place = problem.keep_place
         self.mine = problem.mine
         self.holders = problem.holders
 

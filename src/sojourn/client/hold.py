@@ -63,16 +63,19 @@ class Wish(Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     device: Device | None = None
 
-    def device_body(self) -> dict[str, Any]:
+    def resume_body(self, *, wait: float) -> dict[str, Any]:
         """Return the body of a resume: the lease token says everything else."""
+        return self._device_body() | ({"wait": wait} if wait else {})
+
+    def _device_body(self) -> dict[str, Any]:
         if self.device is None:
             return {}
         names = ("name", "browser", "os", "kind")
         told = {name: value for name in names if (value := getattr(self.device, name))}
         return {"device": told} if told else {}
 
-    def body(self, *, takeover: bool) -> dict[str, Any]:
-        """Return the body of an acquire."""
+    def body(self, *, takeover: bool, wait: float) -> dict[str, Any]:
+        """Return the body of an acquire. `wait`: seconds in the line; 0: not at all."""
         fields = {
             "feature": self.feature,
             "userId": self.user,
@@ -80,9 +83,10 @@ class Wish(Struct, frozen=True, kw_only=True):
             "licenseId": self.license_id,
             "sessionId": self.session_id,
             "takeover": takeover or None,
+            "wait": wait or None,
         }
         told = {name: value for name, value in fields.items() if value is not None}
-        return told | self.device_body()
+        return told | self._device_body()
 
 
 Tell = Callable[[SeatState, SeatState, str, bool], None]

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.client.errors import Problem, SeatLost, ServerUnreachable, fault_of
-from sojourn.client.opening import open_transport, target_at, warn_where_exposed
+from sojourn.client.opening import CONNECTIONS, open_transport, target_at, warn_where_exposed
 from sojourn.client.transport import (
     Answer,
     HttpxTransport,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import ssl
 
 SEATS = "/api/licenses/sessions"
+BEATING = 4
+"""Connections for heartbeats alone: those who wait for a seat may have taken all others."""
 BODY_MAX = 1_048_576  # bytes of an answer that are read
 
 _T = TypeVar("_T")
@@ -101,21 +103,28 @@ class Http:
         self._verify = verify
         self._given = transport
         self._transport: Transport | None = None
+        self._beating: Transport | None = None
 
     def open(self) -> None:
         """Get ready to connect. The caller sees to it that this runs once."""
         if self._transport is None:
             warn_where_exposed(self._target, "License keys and tokens")
-            self._transport = open_transport(
-                self._target,
-                given=self._given,
-                verify=self._verify,
-                proxies=True,  # the server may be anywhere: it need not be this network's own
-            )
+            self._transport = self._new(CONNECTIONS)
+            self._beating = self._transport if self._given is not None else self._new(BEATING)
+
+    def _new(self, connections: int) -> Transport:
+        return open_transport(
+            self._target,
+            given=self._given,
+            connections=connections,
+            verify=self._verify,
+            proxies=True,  # the server may be anywhere: it need not be this network's own
+        )
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        for each in (self._transport, self._beating):
+            if each is not None:
+                each.close()
 
     def acquire(
         self, proof: Secret, body: dict[str, Any], *, timeout: float, key: str | None = None
@@ -138,7 +147,8 @@ class Http:
     def beat(self, token: Secret, body: dict[str, Any], *, timeout: float) -> Pulse:
         """Beat. Raises SeatLost where the lease is gone, or of no worth without its license."""
         try:
-            sent_at, raw = self._ask("POST", SEATS + "/heartbeat", token, body, timeout)
+            path, over = SEATS + "/heartbeat", self._beating
+            sent_at, raw = self._ask("POST", path, token, body, timeout, over=over)
         except Forbidden as fault:
             if fault.code.startswith("license_"):
                 raise SeatLost(fault.code) from None
@@ -157,15 +167,17 @@ class Http:
         timeout: float,
         *,
         key: str | None = None,
+        over: Transport | None = None,
     ) -> tuple[float, bytes]:
         """Send one request; return when it left, and the answer's data. Raises SojournError."""
-        assert self._transport is not None
+        over = over or self._transport
+        assert over is not None
         content = None if body is None else msgspec.json.encode(body)
         said = headers(proof, body=content, key=key)
         request = Request(method=method, path=path, headers=said, body=content)
         sent_at = self._now()
         try:
-            answer = self._transport.send(request, timeout=timeout, limit=BODY_MAX)
+            answer = over.send(request, timeout=timeout, limit=BODY_MAX)
         except NoAnswer as cause:
             fault: SojournError = self._unreachable(cause, timeout)
         else:

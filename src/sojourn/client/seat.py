@@ -18,6 +18,13 @@ from sojourn.log import sentences
 
 RETRY_CAP = 5.0  # seconds between two tries of a call somebody waits for
 RETRY_FLOOR = 0.1
+PARK_FIRST = 0.5
+"""Seconds for which the first request waits in the line: its answer tells the place."""
+PARK = 5.0
+"""Seconds for which each later one does. The server keeps up to 60; after so few the place is told anew, and
+a seat that is given up meanwhile is not waited for much longer."""
+PARK_LAST = 0.05
+"""Seconds for the last one, when the time is over: without any it would be out of the line."""
 
 _log = sentences("sojourn.client")
 
@@ -38,13 +45,19 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
-    """What `on_wait` is told before each pause while every seat is in use."""
+    """What `on_wait` is told while every seat is in use, each time the server has been asked.
+
+    `position` is the place in the line, the first is 1; `estimate` the seconds until one's turn, by the
+    pace of late. Either is None where it is not known.
+    """
 
     seat: Seat
     error: SojournError  # SeatDenied, or why the server could not be asked
     tries: int
     waited: float  # seconds so far
     next_in: float  # seconds until the next try
+    position: int | None = None
+    estimate: float | None = None
 
 
 OnChange = Callable[[Change], None]
@@ -237,14 +250,18 @@ class Seat:
         """Acquire, again after a passing fault, and for as long as it is worth waiting for a seat."""
         beats, start = self._beats, self._now()
         patience = self._wait or 0.0
-        denied, failures = False, 0
+        denied, failures, park = False, 0, min(PARK_FIRST, patience)
         for tries in range(1, 1 << 62):
+            asked_at = self._now()
             try:
-                return beats.ask(self._hold, takeover=takeover, timeout=beats.timeout)
+                timeout = beats.timeout
+                return beats.ask(self._hold, takeover=takeover, timeout=timeout, wait=park)
             except SeatDenied as fault:
                 error: SojournError = fault
                 denied, failures = True, 0
                 pause = fault.retry_after * (1 + 0.1 * beats.world.chance())
+                if fault.position is not None and self._now() - asked_at >= park:
+                    pause = RETRY_FLOOR  # it has waited in the line: the next one goes on with it
             except SojournError as fault:
                 error, failures = fault, failures + 1
                 if not passing(fault) or (not denied and failures > self._retries):
@@ -257,11 +274,22 @@ class Seat:
                     raise error
                 pause = min(pause, patience - waited)  # the last try is at the very end
                 self._report(error, tries, waited, pause)
+                park = min(PARK, max(PARK_LAST, patience - waited - pause))
             beats.pause(self._hold, turn, max(RETRY_FLOOR, pause))
         raise AssertionError  # pragma: no cover  # nobody lives that long
 
     def _report(self, error: SojournError, tries: int, waited: float, pause: float) -> None:
-        if self._on_wait is not None:
-            self._on_wait(
-                Waiting(seat=self, error=error, tries=tries, waited=waited, next_in=pause)
+        if self._on_wait is None:
+            return
+        known = error if isinstance(error, SeatDenied) else None
+        self._on_wait(
+            Waiting(
+                seat=self,
+                error=error,
+                tries=tries,
+                waited=waited,
+                next_in=pause,
+                position=None if known is None else known.position,
+                estimate=None if known is None else known.estimate,
             )
+        )

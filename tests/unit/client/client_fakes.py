@@ -110,6 +110,8 @@ class FakeServer:
     lost_after: float = 90.0
     latency: float = 0.0  # of every request, half of it before it is decided
     retry_after: float = 7.0
+    line: bool = False  # whether who says `wait` waits, and is told a place
+    parks: bool = True  # whether it has room for the requests of those who wait
     calls: list[Call] = field(default_factory=list)
     leases: list[FakeLease] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)  # one per coming request
@@ -158,10 +160,17 @@ class FakeServer:
             resumed = bool(found)
             lease = found[0] if found else FakeLease(f"lse_{len(self.leases)}", holder, 0, 0)
         others = [x for x in self.live() if x is not lease]
+        place: dict[str, Any] = {}
+        if len(others) >= self.capacity and self.line and (wait := call.body.get("wait")):
+            place = {"position": 1, "waiting": 2, "estimate": 30.0, "keepPlace": 15.0}
+            if self.parks:
+                free_at = min(x.expires_at for x in others)
+                self.world.time = min(self.world.time + wait, max(free_at, self.world.time))
+            others = [x for x in self.live() if x is not lease]
         if len(others) >= self.capacity:
             return problem(
-                409, "seat_limit", error="Maximum user limit reached", limit=self.capacity,
-                inUse=len(others), suspect=0, retryAfter=self.retry_after,
+                409, "seat_limit", error="Maximum user limit reached", limit=self.capacity, **place,
+                inUse=len(others), suspect=0, retryAfter=1.0 if place else self.retry_after,
                 mine=[{"leaseId": x.id, "userId": x.holder[0], "state": "active"} for x in others],
             )  # fmt: skip
         self.fence += 1

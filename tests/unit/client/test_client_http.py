@@ -18,6 +18,7 @@ from tests.unit.client.client_fakes import KEY, FakeServer, FakeWorld
 from tests.waiting import ended
 
 from sojourn.client import Client, SeatState, ServerUnreachable
+from sojourn.client import http as http_of_seats
 from sojourn.client.http import BODY_MAX, Http, Secret
 
 TIMEOUT = 0.15
@@ -194,6 +195,33 @@ def test_a_closed_pool_is_no_crash() -> None:
             acquire(connection)
 
 
+def test_who_waits_for_a_seat_takes_no_beats_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many may wait in line as there are connections: those who hold a seat keep it."""
+    monkeypatch.setattr(http_of_seats, "CONNECTIONS", 1)
+    under_way = threading.Event()
+
+    def behave(connection: socket.socket, over: threading.Event) -> None:
+        if server.connections == 1:
+            under_way.set()
+            over.wait(PATIENCE)
+        else:
+            good(connection, over)
+
+    server = Misbehaving(behave)
+    with serving(server) as url, connected(url) as connection:
+
+        def wait() -> None:
+            with pytest.raises(ServerUnreachable):
+                acquire(connection, timeout=PATIENCE)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert under_way.wait(PATIENCE)
+        assert connection.beat(Secret("sjl_x"), {}, timeout=PATIENCE).expires_in == 90
+        server.over.set()
+        waiting.join()
+
+
 class RealTime(FakeWorld):
     """The fake server's time is this machine's."""
 
@@ -261,7 +289,7 @@ def test_kept_over_a_real_connection_through_an_outage() -> None:
         seat.acquire()
         assert not seat.wait(SeatState.LOST, timeout=0.8)  # longer than the lease
         assert len(fake.times("beat")) >= 4
-        assert len(first.ports) == 1  # one connection, kept alive
+        assert len(first.ports) == 2  # one for acquires, one for beats, kept alive
         first.fake.always = lambda call: httpx.Response(502)
     assert seat.wait_lost(timeout=PATIENCE)
     assert not [lease for lease in fake.leases if lease.ended]
