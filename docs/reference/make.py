@@ -8,6 +8,7 @@ What the code cannot say stands in words.toml.
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ import typer
 
 from sojourn.api.app import CALLS
 from sojourn.api.call import Call, Who
-from sojourn.api.openapi import EVERY, OF_WHO
+from sojourn.api.openapi import EVERY, OF_WHO, document
 from sojourn.cli.failure import EXIT_CODES
 from sojourn.cli.help import Group, paragraphs
 from sojourn.cli.main import app
@@ -210,12 +211,21 @@ def bounds() -> str:
     return table(("setting", "least", "most"), rows)
 
 
+def described() -> str:
+    """Return the OpenAPI document over many lines, so that changes can be read, and without a version: what a
+    release does not change stays as it is."""
+    found = json.loads(document(CALLS))
+    found["info"]["version"] = "0"
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     HERE / "errors.md": errors,
     HERE / "events.md": events,
     HERE / "policy.md": policy,
     HERE / "http.md": http,
     HERE / "cli.md": cli,
+    HERE.parents[1] / "spec" / "openapi.json": described,
 }
 PARTS: dict[Path, Callable[[], str]] = {GUIDE / "settings.md": bounds}
 """Pages of which a part is made, between the markers."""

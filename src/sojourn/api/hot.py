@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from sojourn.api.apart import Apart
+from sojourn.api.beacons import content_type
 from sojourn.api.call import UNHEARD, Call, answer, excuse, words
 from sojourn.api.context import Context
 from sojourn.api.cross_origin import ORIGIN
@@ -86,6 +87,7 @@ class Hot(Struct, frozen=True):
             is told.
         keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
             (`batcher.KEEPS`).
+        beacons: without a proof in its headers, its body may be called text (see `beacons`).
         holds_data: its body may hold a session's data, and be as large as that.
     """
 
@@ -99,6 +101,7 @@ class Hot(Struct, frozen=True):
     forget: Callable[[Context, Any], None] | None = None
     again: Callable[[Context, Any, Any], HotStep | None] | None = None
     keeps: bool = False
+    beacons: bool = False
     holds_data: bool = False
 
     def body_max(self, context: Context) -> int:
@@ -117,7 +120,9 @@ class Hot(Struct, frozen=True):
         if not self.reads_body:
             body = b""
         elif body:
-            check_body(body, incoming.content_type, self.body_max(context))
+            bare = self.beacons and not proof
+            kind = content_type(incoming) if bare else incoming.content_type
+            check_body(body, kind, self.body_max(context))
         return self.ask(context, proof, incoming, body)
 
     async def respond(

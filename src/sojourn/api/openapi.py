@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,14 +23,13 @@ from sojourn.wire.sessions import SessionProblem
 REF = "#/components/schemas/{name}"
 PROBLEM = "application/problem+json"
 
-PUBLISHED = (
-    ("sojourn.wire.bodies.", "sojourn.api.wire."),
-    ("sojourn.wire.sessions.", "sojourn.api.wire_sessions."),
-)
-"""Modules that have moved, and what they are called in the names of schemas: generated clients have those."""
+_MODULE = re.compile(r"(?<![A-Za-z])[a-z]+(?:[._][a-z]+)*\.(?=[A-Z])")
+"""Where a type stands in our code, which is nobody's business: generated clients are called after schemas."""
 
 EVERY = ("invalid_request", "request_timeout", "body_too_large", "headers_too_large", "internal")
 """What any call may answer, besides its own refusals."""
+ALWAYS = {"Done_": "success", "Page_": "next"}
+"""Fields with a default that no answer leaves out, by how the names of their schemas begin."""
 FULL = frozenset({"seat_limit", "session_limit"})
 OF_KEYS = (
     "unauthenticated",
@@ -282,6 +282,11 @@ def _schemas(calls: tuple[Call, ...]) -> dict[str, Any]:
         kinds += [kind for kind in (call.body, call.answer) if kind is not None]
     _, components = msgspec.json.schema_components(_unique(kinds), ref_template=REF)
     named = {_published(name): _portable(schema) for name, schema in components.items()}
+    for name, schema in named.items():
+        for begins, field in ALWAYS.items():
+            if name.startswith(begins):
+                schema["required"] = [field, *schema["required"]]
+                schema["properties"][field].pop("description", None)
     return dict(sorted(named.items()))
 
 
@@ -296,9 +301,18 @@ def _unique(kinds: list[Any]) -> list[Any]:
 
 
 def _portable(schema: Any) -> Any:
-    r"""Write patterns as ECMA 262 has them: every other reader of the document knows no `\A`."""
+    r"""Write what other readers of the document know: patterns as ECMA 262 has them, which knows no `\A`, and
+    defaults in words. Generators take a field that has a default for one that is always there, so that
+    clients would have to send it, and could rely on it in answers that leave it out."""
     if isinstance(schema, dict):
-        return {key: _WRITTEN.get(key, _portable)(value) for key, value in schema.items()}
+        written = {key: _WRITTEN.get(key, _portable)(value) for key, value in schema.items()}
+        if "default" not in schema or {"type", "anyOf", "$ref"}.isdisjoint(schema):
+            return written
+        default = written.pop("default")
+        if default not in (None, "", [], {}):
+            said = [written.get("description"), f"Left out: {json.dumps(default)}."]
+            return written | {"description": " ".join(filter(None, said))}
+        return written
     if isinstance(schema, list):
         return [_portable(value) for value in schema]
     return schema
@@ -309,13 +323,11 @@ def _ecma(pattern: str) -> str:
 
 
 def _published(name: str) -> str:
-    for now, then in PUBLISHED:
-        name = name.replace(now, then)
-    return name
+    return _MODULE.sub("", name)
 
 
 _WRITTEN: dict[str, Callable[[Any], Any]] = {
-    "$ref": _published,
+    "$ref": lambda ref: ref.rpartition("/")[0] + "/" + _published(ref.rpartition("/")[2]),
     "pattern": _ecma,
     "title": lambda title: _published(title) if isinstance(title, str) else _portable(title),
 }

@@ -13,13 +13,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from sojourn.api.beacons import proof_of
 from sojourn.api.call import Call, Method, OperatorCall, Who, decode, operator
+from sojourn.api.client_device import device_of
 from sojourn.api.context import Context
 from sojourn.api.cross_origin import ORIGIN, page_of_request, share
 from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, Parked, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
 from sojourn.api.jwt import UserProof
-from sojourn.device import Device
 from sojourn.errors import Forbidden, InvalidInput, NotFound, SojournError, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Asked, Beat, Denied, Lease, LeaseFilter, Origin, Renewal
@@ -51,13 +52,12 @@ from sojourn.wire.bodies import (
 from sojourn.wire.paging import page_of
 from sojourn.wire.problems import deny, lost, refuse
 from sojourn.wire.proof import bearer, kind_of, wrong_kind
-from sojourn.wire.reply import Headers, Reply, done, replayed
+from sojourn.wire.reply import Reply, done, replayed
 
 Handler = Callable[[Context, bytes, Incoming, bytes], HotStep]
 Tell = Callable[[Context, Any], Reply]
 Again = Callable[[Context, Any, Any], HotStep | None]
 
-TEXT_MAX = 256
 LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
 STILL = Beat()
 
@@ -73,13 +73,14 @@ def hot(
     tell: Tell,
     body: Any = None,
     keeps: bool = False,
+    beacons: bool = False,
     forget: Callable[[Context, bytes], None] | None = None,
     again: Again | None = None,
     **described: Any,
 ) -> Callable[[Handler], HotCall]:
     """Make a call of a function that says what is to be asked, and of one that tells the outcome.
 
-    `keeps`, `forget`, `again`: see `Hot`. `described`: fields of `HotCall`.
+    `keeps`, `beacons`, `forget`, `again`: see `Hot`. `described`: fields of `HotCall`.
     """
 
     def decorate(handler: Handler) -> HotCall:
@@ -91,6 +92,7 @@ def hot(
                 shared(tell),
                 reads_body=body is not None,
                 keeps=keeps,
+                beacons=beacons,
                 forget=forget,
                 again=None if again is None else followed(again),
             ),
@@ -287,6 +289,7 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
     "/api/licenses/sessions/heartbeat",
     tell=_kept,
     keeps=True,
+    beacons=True,
     who=Who.HOLDER,
     body=HeartbeatBody,
     answer=Done[BeatBody],
@@ -304,15 +307,16 @@ def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body:
     `idleFor`: for how long its person has done nothing. `nextIn`: when the next beat is to be expected,
     if later than usual. `closing`: the tab says goodbye; the seat is given up shortly unless another
     beat comes. 410 says that the lease is lost, and whether acquiring with the same token may bring it
-    back.
+    back. A page that is closed cannot set headers any more (`sendBeacon`): with `closing` the lease token may
+    stand in the body, as `token`, and the body may be `text/plain`. It proves nothing but a goodbye.
     """
-    token = bearer(authorization, "<lease token>")
+    said = decode(_decode_beat, body) if body and body != b"{}" else None
+    token = proof_of(authorization, said)
     if token[:4] != "sjl_":
         raise wrong_kind(LEASE_TOKEN)
     claims = context.services.keyring.verify(token)
     beat = STILL
-    if body and body != b"{}":
-        said = decode(_decode_beat, body)
+    if said is not None:
         beat = Beat(
             idle_for=None if said.idle_for is None else round(said.idle_for * 1000),
             next_in=None if said.next_in is None else round(said.next_in * 1000),
@@ -375,7 +379,7 @@ def _wish(
         user_id=_given(asked.user_id, "userId"),
         client_id=_given(asked.client_id, "clientId"),
         session_id=asked.session_id,
-        device=_device(asked, incoming),
+        device=device_of(asked, incoming),
         takeover=asked.takeover,
         wait=asked.wait,
     )
@@ -395,7 +399,7 @@ def _resume(claims: LeaseClaims, asked: AcquireBody, incoming: Incoming) -> Seat
     _agree("feature", asked.feature, feature)
     _agree("userId", asked.user_id, claims.user_id)
     _agree("clientId", asked.client_id, claims.client_id)
-    return SeatCall(claims=claims, wait=asked.wait, device=_device(asked, incoming))
+    return SeatCall(claims=claims, wait=asked.wait, device=device_of(asked, incoming))
 
 
 def _agree(name: str, said: str | None, proved: str) -> None:
@@ -412,27 +416,6 @@ def _given(value: str | None, name: str) -> str:
             f"{name}: missing.", hint="With a license key, say feature, userId and clientId."
         )
     return value
-
-
-def _device(asked: AcquireBody, incoming: Incoming) -> Device:
-    """Describe the client: by its own words, its User-Agent, and where it called from."""
-    said, client = asked.device, incoming.client
-    return Device(
-        name=said.name if said else None,
-        browser=said.browser if said else None,
-        os=said.os if said else None,
-        kind=said.kind if said else None,
-        ip=client[0] if client else None,
-        user_agent=_user_agent(incoming.headers),
-    )
-
-
-def _user_agent(headers: Headers) -> str | None:
-    for name, value in headers:
-        if name == b"user-agent":
-            text = value[:TEXT_MAX].decode("latin-1")
-            return "".join(c for c in text if c.isprintable()) or None
-    return None
 
 
 class LeasesQuery(Wire, frozen=True, kw_only=True):

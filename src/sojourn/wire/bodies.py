@@ -49,6 +49,8 @@ Origins = Annotated[
     Meta(max_length=ORIGINS_MAX),
 ]
 
+LEASE_TOKEN_MAX = 4_096
+"""Characters of a lease token in a body."""
 INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
 
 STATUS: dict[str, int] = {
@@ -162,6 +164,7 @@ class HeartbeatBody(Wire, frozen=True, kw_only=True):
     idle_for: Seconds | None = None
     next_in: Seconds | None = None
     closing: bool = False
+    token: Annotated[str, Meta(max_length=LEASE_TOKEN_MAX)] | None = None  # of a goodbye alone
 
 
 class SeatBody(Answer, frozen=True, kw_only=True, omit_defaults=True):

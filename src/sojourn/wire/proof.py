@@ -1,4 +1,5 @@
-"""Who is calling, as the Authorization header says. Proof is never read from a URL or a body."""
+"""Who is calling, as the Authorization header says. Proof is never read from a URL, and from a body a
+goodbye's alone (`api.beacons`)."""
 
 from __future__ import annotations
 

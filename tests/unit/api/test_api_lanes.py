@@ -155,6 +155,14 @@ GOOD = {
     "beat with {}": beat(json={}),
     "beat with all there is": beat(json={"idleFor": 3, "nextIn": 60.5, "closing": False}),
     "goodbye": beat(json={"closing": True}),
+    "goodbye of a page": lambda w: (
+        "POST",
+        BEAT,
+        {
+            "json": {"closing": True, "token": live(w)},
+            "headers": [("content-type", "text/plain;charset=UTF-8")],
+        },
+    ),
     "scheme in lower case": lambda w: (
         "POST",
         BEAT,
@@ -187,6 +195,10 @@ BAD: dict[str, tuple[Callable[[Api], tuple[str, str, dict[str, Any]]], str]] = {
     "empty idempotency key": (acquire(json=WISH, headers=keyed("")), "invalid_request"),
     "long idempotency key": (acquire(json=WISH, headers=keyed("x" * 256)), "invalid_request"),
     "idempotency key with a space": (acquire(json=WISH, headers=keyed("a b")), "invalid_request"),
+    "beat by a token in the body": (
+        lambda w: ("POST", BEAT, {"json": {"token": live(w)}}),
+        "unauthenticated",
+    ),
     "session gone": (acquire(json={**WISH, "sessionId": "never"}), "session_gone"),
     "lost": (lambda w: ("POST", BEAT, {"bearer": w.keyring.sign(CLAIMS)}), "lease_lost"),
     "ended": (lambda w: ("POST", SEATS, {"bearer": w.keyring.sign(CLAIMS)}), "token_expired"),
