@@ -104,9 +104,9 @@ def test_a_busy_server_is_asked_again() -> None:
 def test_its_wishes_are_as_is_written() -> None:
     bodies = {case["name"]: case.get("body") for case in REQUESTS}
     wish = Wish(feature="editor", user="ada", client_id="ada@studio-7")
-    assert wish.body(takeover=False) == bodies["acquire"]
-    assert wish.body(takeover=True) == bodies["acquire by takeover"]
-    assert wish.device_body() == bodies["resume"]
+    assert wish.body(takeover=False, wait=0) == bodies["acquire"]
+    assert wish.body(takeover=True, wait=0) == bodies["acquire by takeover"]
+    assert wish.resume_body(wait=0) == bodies["resume"]
     device = Device(name="Chrome on Windows", browser="Chrome", os="Windows", kind="desktop")
     told = Wish(feature="editor", user="ada", client_id="ada@studio-7", device=device)
-    assert told.body(takeover=False) == bodies["acquire with a device"]
+    assert told.body(takeover=False, wait=0) == bodies["acquire with a device"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -10,6 +11,7 @@ from sojourn.errors import InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
 from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
 from sojourn.origin import check_origins
+from sojourn.service.working_copy import define
 from sojourn.store import Action, Store
 from sojourn.text import check_words
 from sojourn.token import TokenKind, hash_token, new_id, new_token
@@ -131,19 +133,14 @@ class Licenses:
         """Define every pool of the ledger in the store: at start, so that a store that lost them, or
         a process that died between the two writes, is healed. Returns how many there are."""
         count = 0
-        for page in self._pages():
-            self._store.define(page)
+        after: str | None = None
+        while page := define(self._store, partial(self._ledger.pools, after=after)):
             count += len(page)
+            after = page[-1].id
         return count
 
-    def _pages(self, size: int = 1_000) -> Iterator[Sequence[Pool]]:
-        after: str | None = None
-        while page := self._ledger.pools(after=after, limit=size):
-            yield page
-            after = page[-1].id
-
     def _define(self, license_id: str) -> None:
-        self._store.define(self._ledger.pools(license_id))
+        define(self._store, partial(self._ledger.pools, license_id))
 
 
 def check_name(name: str) -> None:

@@ -17,6 +17,7 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Usage, Waiting
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
+from sojourn.service.working_copy import define
 from sojourn.staleness.scores import Score
 from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import LIST_MAX, Action, Store
@@ -235,7 +236,12 @@ class Operations:
         lost = [pool for pool, usage in zip(pools, usages, strict=True) if usage is None]
         if not lost:
             return usages
-        self._store.define(lost)
+        names = {pool.id for pool in lost}
+        licenses = {pool.license_id for pool in lost}
+        define(
+            self._store,
+            lambda: [p for x in sorted(licenses) for p in self._ledger.pools(x) if p.id in names],
+        )
         return self._store.usage(ids)
 
     def leases(

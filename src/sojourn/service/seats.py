@@ -48,6 +48,7 @@ from sojourn.lease import (
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
 from sojourn.seating import refusal
+from sojourn.service.working_copy import define
 from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import Recorder, Store
 from sojourn.token import Keyring, LeaseClaims, new_id
@@ -288,16 +289,20 @@ class Seats:
 
     def _define_missing(self, pool_ids: set[str]) -> bool:
         """Bring pools the store has lost back from the ledger. True if there were any."""
-        found = [
-            pool
-            for license_id in {split_pool_id(p)[0] for p in pool_ids}
-            for pool in self._ledger.pools(license_id)
-            if pool.id in pool_ids
-        ]
-        if found and self._recorder is not None:
+
+        def read() -> list[Pool]:
+            return [
+                pool
+                for license_id in sorted({split_pool_id(p)[0] for p in pool_ids})
+                for pool in self._ledger.pools(license_id)
+                if pool.id in pool_ids
+            ]
+
+        if not read():
+            return False
+        if self._recorder is not None:
             self._recorder.run()  # keeps the seats of those that the store may have forgotten too
-        self._store.define(found)
-        return bool(found)
+        return bool(define(self._store, read))
 
     def _answer(
         self, request: Acquire, outcome: Lease | Denied | Repeated
