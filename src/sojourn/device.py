@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -57,6 +58,34 @@ def readable(device: Device) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+IPV4_KEPT = 24
+IPV6_KEPT = 48
+"""Bits of an address that stay when it is shortened: a street, so to speak, and not a door."""
+
+
+def shortened(ip: str) -> str:
+    """Return an address without what tells one household from the next; of what is none, nothing."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    kept = IPV4_KEPT if address.version == 4 else IPV6_KEPT
+    return str(ipaddress.ip_network((address, kept), strict=False).network_address)
+
+
+def moved_to(before: Device | None, now: Device) -> Device | None:
+    """Return what a session is to be noted as last used from, or None: it is used from what was known
+    `before`, or from what may not be kept."""
+    before = before or Device()
+    if now.user_agent == before.user_agent:  # of the two, a sign-in knows more of a browser
+        if now.ip == before.ip:
+            return None
+        now = replace(before, ip=now.ip, place=now.place)
+    return now if readable(now) else None
 
 
 NO_DEVICES: Mapping[str, Device] = MappingProxyType({})

@@ -359,5 +359,8 @@ class Sessions(Protocol):
     def of(self, user_id: str, *, limit: int = 100) -> list[Session]:
         """Return a user's live sessions, newest first."""
 
+    def rename(self, named: Rename) -> bool:
+        """Call the device of a user's session so; see `Store.rename`."""
+
     def close(self) -> None:
         """Give back what is held. Idempotent."""

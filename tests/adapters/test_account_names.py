@@ -186,3 +186,17 @@ def test_each_use_is_noted_with_what_it_came_from(site: Site) -> None:
     assert (last.name, last.user_agent) == ("Safari on iPhone", phone)
     assert last.ip in (None, "203.0.113.0")
     assert own(site).device.name == "Chrome on Windows"
+
+
+@pytest.mark.parametrize("site", [asgi_site, flask_site], ids=["asgi", "flask"], indirect=True)
+def test_who_signs_in_again_keeps_the_name(site: Site) -> None:
+    """In the same browser, as the same person: what is replaced shows that it is. (Django's sign-in of who is
+    signed in already goes on under the same session.)"""
+    name = f"{CALLS}/{own(site).id}"
+    before = own(site).id
+    assert site.ask("PATCH", name, json={"name": "Küche"})[0] == 200
+    status, said = site.ask("POST", "/login")
+    assert status == 200, said
+    assert own(site).id != before
+    assert own(site).label == "Küche"
+    assert '"name":"Küche"' in site.ask("GET", CALLS)[1]

@@ -26,6 +26,7 @@ from sojourn.session import (
     Gone,
     GoneReason,
     NewSession,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -363,3 +364,68 @@ def test_faults_of_the_store_are_faults_of_every_verb(
     ):
         with pytest.raises(fault):
             ask()
+
+
+HOME = Device(name="Chrome on Windows", kind="desktop", ip="192.0.2.7", user_agent="Chrome/1")
+PHONE = Device(name="Safari on iPhone", kind="phone", ip="2001:db8::1", user_agent='"Safari"\\2 ü')
+
+
+def used(subject: Subject, token: str, device: Device) -> Session:
+    (found,) = subject.sessions.check([Check(token, describe=lambda: device)])
+    assert isinstance(found, Session)
+    assert found == subject.stored(found)
+    return found
+
+
+def test_a_device_is_called_what_its_user_says(subject: Subject) -> None:
+    """Wherever the session is shown, and after a new token; None takes it back."""
+    begun = subject.begin(device=HOME)
+    wish = Rename(id=begun.session.id, user_id="ann", label='Büro "links" \N{GRINNING FACE}')
+    assert subject.sessions.rename(wish)
+    assert subject.live(begun.token).label == wish.label
+    assert [each.label for each in subject.sessions.of("ann")] == [wish.label]
+    (rotated,) = subject.sessions.rotate([Rotate(id=begun.session.id)])
+    assert rotated is not None
+    assert rotated.session.label == wish.label
+    again = subject.begin(replaces=begun.session.id)
+    assert again.session.label == wish.label
+    assert subject.sessions.rename(Rename(id=again.session.id, user_id="ann", label=None))
+    assert subject.live(again.token).label is None
+
+
+def test_nobody_names_devices_of_others(subject: Subject) -> None:
+    begun = subject.begin()
+    for wish in (
+        Rename(id=begun.session.id, user_id="bob", label="Mine"),
+        Rename(id="ses_none", user_id="ann", label="Mine"),
+        Rename(id="../licenses", user_id="ann", label="Mine"),
+    ):
+        assert not subject.sessions.rename(wish)
+    for label in ("", " ", "x" * 65, "a\nb", "a\u202eb"):
+        with pytest.raises(InvalidInput):
+            subject.sessions.rename(Rename(id=begun.session.id, user_id="ann", label=label))
+    assert subject.live(begun.token).label is None
+
+
+def test_use_tells_what_it_came_from(subject: Subject) -> None:
+    """Once a minute, and only where that is not what was known."""
+    begun = subject.begin(device=HOME)
+    assert used(subject, begun.token, PHONE).last_device is None
+    for device, last in ((HOME, None), (PHONE, PHONE), (PHONE, PHONE), (HOME, HOME)):
+        subject.clock.advance(seconds=61)
+        found = used(subject, begun.token, device)
+        assert (found.device, found.last_device) == (HOME, last)
+        assert found.last_used_at == subject.clock.now()
+    subject.clock.advance(seconds=61)
+    (seen,) = subject.sessions.check([Check(begun.token, touch=False, describe=lambda: PHONE)])
+    assert isinstance(seen, Session)
+    assert seen.last_device == HOME
+
+
+def test_what_a_request_may_not_say_refuses_nobody(subject: Subject) -> None:
+    begun = subject.begin(device=HOME)
+    subject.clock.advance(seconds=61)
+    odd = Device(name="a\u202eb", ip="192.0.2.9", user_agent="x\0y")
+    (found,) = subject.sessions.check([Check(begun.token, describe=lambda: odd)])
+    assert isinstance(found, Session)
+    assert found.last_used_at == subject.clock.now()

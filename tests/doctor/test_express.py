@@ -273,3 +273,16 @@ def test_what_is_installed_beside_is_not_whole(ward: Ward) -> None:
     assert "sojourn_gone" in found["schema.express-installed"].evidence[0]
     install(f"express+{ward.url}")
     assert ward.wrong() == {}
+
+
+def test_what_is_installed_beside_is_from_an_older_version(ward: Ward) -> None:
+    """Told by the column that is missing, and mended; nobody is signed out."""
+    install(f"express+{ward.url}")
+    ward.people()
+    ward.execute("ALTER TABLE session_sojourn DROP COLUMN last_device")
+    found = ward.wrong()
+    assert set(found) == {"schema.express-installed"}
+    assert "last_device" in found["schema.express-installed"].evidence[0]
+    assert list(ward.doctor.repair())
+    assert ward.wrong() == {}
+    open_express(f"express+{ward.url}").close()

@@ -266,9 +266,9 @@ def open_desk(
         },
     }
     if url.startswith(("http://", "https://")):
-        return Desk(*_remote(url, settings), **more)
+        return Desk(*_remote(url, settings, devices), **more)
     if url.startswith("express+"):
-        return Desk(*_express(url, settings), **(more | {"rules": _beside(rules)}))
+        return Desk(*_express(url, settings, devices), **(more | {"rules": _beside(rules)}))
     service, codec = _in_process(settings, devices)
     # Housekeeping is safe beside a server's, and beside that of every other process.
     ticker = Ticker("sweep", service.sweep, settings.sweep_interval)
@@ -316,7 +316,7 @@ def _in_process(settings: Settings, devices: Devices) -> tuple[SessionService, C
     )
 
 
-def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
+def _remote(url: str, settings: Settings, devices: Devices) -> tuple[Sessions, Codec]:
     from sojourn.client.sessions import RemoteSessions  # noqa: PLC0415  # only if asked for
 
     if not settings.key:
@@ -328,7 +328,7 @@ def _remote(url: str, settings: Settings) -> tuple[Sessions, Codec]:
         codec: Codec = SignedTokens([each.encode() for each in settings.secret])
     else:
         codec = SignedTokens([settings.key.encode()])
-    return RemoteSessions(url, settings.key), codec
+    return RemoteSessions(url, settings.key, complete=devices.complete), codec
 
 
 def _beside(rules: Rules | None) -> Rules:
@@ -340,7 +340,7 @@ def _beside(rules: Rules | None) -> Rules:
     return replace(rules, cookie=EXPRESS_COOKIE) if rules.cookie == Rules().cookie else rules
 
 
-def _express(url: str, settings: Settings) -> tuple[Sessions, Codec]:
+def _express(url: str, settings: Settings, devices: Devices) -> tuple[Sessions, Codec]:
     from sojourn.adapters.express import ExpressCookies, open_express  # noqa: PLC0415  # likewise
 
     if not settings.secret:
@@ -349,7 +349,15 @@ def _express(url: str, settings: Settings) -> tuple[Sessions, Codec]:
             hint="Set SOJOURN_SECRET to the `secret` of express-session; make a new one, for both, "
             "with `sojourn secret new`.",
         )
-    return open_express(url), ExpressCookies(settings.secret)
+    if settings.ip_retention_days:
+        log.warning(
+            "setting_not_read",
+            setting=PREFIX + "IP_RETENTION_DAYS",
+            hint="Beside Express addresses are kept as long as their session. "
+            f"{PREFIX}IP_SHORTEN=true keeps less of them.",
+        )
+    sessions = open_express(url, complete=devices.complete)
+    return sessions, ExpressCookies(settings.secret)
 
 
 __all__ = ["Desk", "LazyDesk", "open_desk"]

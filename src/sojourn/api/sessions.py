@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import asdict
 
 from sojourn.api.backend import BackendRequest, backend
 from sojourn.api.call import Call, OperatorCall, Who, operator
 from sojourn.api.hot import BatchRequest
+from sojourn.device import Device
 from sojourn.errors import InvalidInput, NotFound
 from sojourn.service.backends import CURRENT, EndCurrent, EndSessions
 from sojourn.service.keys import Permission
-from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rotate, Save, Session
+from sojourn.session import ROTATION_GRACE, Begun, Check, End, Rename, Rotate, Save, Session
 from sojourn.text import isolated
 from sojourn.wire.bodies import Done, Limit, Name, Page, Wire, optional, rfc3339
 from sojourn.wire.paging import page_of
@@ -26,15 +28,19 @@ from sojourn.wire.sessions import (
     BegunAnswer,
     CutoffAnswer,
     CutoffBody,
+    DeviceNameAnswer,
+    DeviceNameBody,
     EndBody,
     EndedAnswer,
     EndedIdsAnswer,
     EndManyBody,
+    LastDeviceAnswer,
     RotateBody,
     SaveBody,
     SavedAnswer,
     SessionAnswer,
     SessionBody,
+    SessionDevice,
     begun_answer,
     session_body,
     storable,
@@ -318,6 +324,41 @@ def _find(ask: OperatorCall, session_id: str) -> Session | None:
     return None
 
 
+@operator("PUT", BASE + "/{sessionId}/name", may=Permission.SESSIONS, problems=("session_unknown",))
+def name_device(
+    ask: OperatorCall, session_id: Name, body: DeviceNameBody
+) -> Done[DeviceNameAnswer]:
+    """Name the device of a session, for its user.
+
+    Only for who is signed in under `userId`: of somebody else's session it is 404. Show the name beside what
+    the device says of itself, and to nobody but that user.
+    """
+    wish = Rename(id=session_id, user_id=body.user_id, label=body.name)
+    if not ask.context.services.sessions.rename(wish):
+        raise unknown()
+    return Done(data=DeviceNameAnswer(id=session_id, name=body.name))
+
+
+@operator(
+    "PUT",
+    BASE + "/{sessionId}/last-device",
+    may=Permission.SESSIONS,
+    problems=("session_unknown",),
+)
+def note_last_device(
+    ask: OperatorCall, session_id: Name, body: SessionDevice
+) -> Done[LastDeviceAnswer]:
+    """Note what a session is used from.
+
+    For backends: people's requests come to them. It counts as a use of the session, so send it when a check
+    has noted one and the device is another than the session tells: once a minute at most.
+    """
+    device = ask.context.services.sessions.use_from(session_id, Device(**asdict(body)))
+    if device is None:
+        raise unknown()
+    return Done(data=LastDeviceAnswer(last_device=SessionDevice(**asdict(device))))
+
+
 @operator("DELETE", BASE + "/{sessionId}", may=Permission.SESSIONS_END)
 def end_session(ask: OperatorCall, session_id: Name) -> Done[EndedAnswer]:
     """End one session, and give back the seats that belong to it."""
@@ -374,6 +415,8 @@ CALLS: tuple[Call, ...] = (
     end_sessions,
     list_sessions,
     get_session,
+    name_device,
+    note_last_device,
     end_session,
     end_user_sessions,
     cut_off_sessions,

@@ -20,8 +20,9 @@ from sojourn.client.connection import Connection, Problem, Question, Refusal, fa
 from sojourn.client.forks import renew_after_fork
 from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.decoding import prepared
-from sojourn.device import Device
-from sojourn.errors import InvalidToken, SojournError, StoreUnavailable
+from sojourn.device import Device, check_label, moved_to, shortened
+from sojourn.errors import InvalidToken, SojournError, StoreBroken, StoreUnavailable
+from sojourn.log import get_logger
 from sojourn.session import (
     Begin,
     Begun,
@@ -29,6 +30,7 @@ from sojourn.session import (
     End,
     Gone,
     GoneReason,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -36,6 +38,8 @@ from sojourn.session import (
 )
 from sojourn.text import plain
 from sojourn.token import Secret, TokenKind, check_token
+
+log = get_logger(__name__)
 
 BASE = "/api/sessions"
 PARALLEL = 16
@@ -45,6 +49,8 @@ TEXT_MAX = 512  # characters of a device's description that are sent
 LIST_MAX = 1_000
 IDS_MAX = 100  # of sessions that one request ends by their ids
 FOREIGN_MAX = 8_192  # characters of a token that another system made
+OLDER = (404, 405)
+"""What a server answers that does not have a call."""
 _ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 _Q = TypeVar("_Q")
@@ -76,7 +82,9 @@ class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
     level: int
     data: dict[str, Any] = msgspec.field(default_factory=dict)
     impersonator: str | None = None
+    name: str | None = None
     device: _Device | None = None
+    last_device: _Device | None = None
 
     def session(self) -> Session:
         """Return the session as the server's store told it: on the store's clock, not on ours."""
@@ -92,9 +100,11 @@ class _Session(Struct, frozen=True, kw_only=True, rename="camel"):
             idle_timeout=round(self.idle_timeout * 1000),
             idle_at=at + round(self.idle_in * 1000),
             expires_at=at + round(self.expires_in * 1000),
-            device=None if self.device is None else Device(**msgspec.structs.asdict(self.device)),
+            device=_device(self.device),
             level=self.level,
             impersonator=self.impersonator,
+            label=self.name,
+            last_device=_device(self.last_device),
             at=at,
         )
 
@@ -121,6 +131,16 @@ class _Ended(Struct, frozen=True, kw_only=True):
 
 
 @prepared
+class _Named(Struct, frozen=True, kw_only=True):
+    id: str
+
+
+@prepared
+class _Noted(Struct, frozen=True, kw_only=True, rename="camel"):
+    last_device: _Device
+
+
+@prepared
 class _Page(Struct, frozen=True, kw_only=True):
     items: list[_Session]
     next: str | None = None
@@ -128,6 +148,8 @@ class _Page(Struct, frozen=True, kw_only=True):
 
 class RemoteSessions:
     """Implements `session.Sessions` over the API of the server at `url`, with an API key of role app.
+
+    `complete`: what is known here of a device beyond what it says, and how much of its address is sent.
 
     Safe from several threads; connects on first use. Beside StoreUnavailable and StoreBroken (which is
     also raised when the server does not accept the key), verbs raise InvalidInput.
@@ -142,10 +164,13 @@ class RemoteSessions:
         *,
         timeout: float = TIMEOUT,
         transport: Transport | HttpxTransport | None = None,
+        complete: Callable[[Device], Device | None] | None = None,
     ) -> None:
         self._connection = Connection(
             url, key, connections=2 * PARALLEL, timeout=timeout, transport=transport
         )
+        self._complete = complete
+        self._older = False  # the server knows nothing of last devices
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
@@ -164,6 +189,24 @@ class RemoteSessions:
 
     def rotate(self, rotations: Sequence[Rotate]) -> list[Begun | None]:
         return self._in_order(self._rotate, rotations)
+
+    def rename(self, named: Rename) -> bool:
+        """Call the device of a user's session so; see `Store.rename`."""
+        (done,) = self._each(self._rename, [named])
+        return done
+
+    def _rename(self, named: Rename) -> bool:
+        check_label(named.label)
+        body = {"userId": named.user_id, "name": named.label}
+        try:
+            return self._about(named.id, "PUT", "/name", body, _Named, again=True) is not None
+        except Refusal as refusal:
+            if refusal.status not in OLDER:
+                raise
+            raise StoreBroken(
+                "The Sojourn server keeps no names of devices: it is older than this application.",
+                hint="Upgrade the server.",
+            ) from None
 
     def end(self, ends: Sequence[End]) -> list[list[str]]:
         """End sessions, and say which."""
@@ -215,11 +258,43 @@ class RemoteSessions:
             again=True,  # a touch only ever moves forward
         )
         try:
-            return self._connection.ask(question, _Told).session.session()
+            session = self._connection.ask(question, _Told).session.session()
         except Refusal as refusal:
             if refusal.problem.code.startswith("session_"):
                 return _gone(refusal.problem)
             raise
+        noted = session.created_at < session.last_used_at == session.at
+        if not noted or check.describe is None or self._older:
+            return session
+        return self._use_from(session, check.describe().tidy())
+
+    def _use_from(self, session: Session, device: Device) -> Session:
+        """Have noted what a session is used from, if that has changed, now that its use has been. Who cannot
+        be told is no reason to keep somebody out."""
+        before = session.last_device or session.device or Device()
+        device = self._completed(device)
+        if device.user_agent == before.user_agent and shortened(device.ip or "") == before.ip:
+            return session  # the server keeps less of addresses than is known here
+        moved = moved_to(before, device)
+        if moved is None:
+            return session
+        try:
+            noted = self._about(
+                session.id, "PUT", "/last-device", _described(moved), _Noted, again=True
+            )
+        except Refusal as refusal:
+            self._older = refusal.status in OLDER
+            log.warning("use_not_noted", code=refusal.problem.code, older_server=self._older)
+            return session
+        except SojournError as fault:
+            log.warning("use_not_noted", code=fault.code, error=fault.message)
+            return session
+        return (
+            session if noted is None else replace(session, last_device=_device(noted.last_device))
+        )
+
+    def _completed(self, device: Device) -> Device:
+        return (None if self._complete is None else self._complete(device)) or device
 
     def _begin(self, begin: Begin) -> Begun | TooMany:
         body = {
@@ -229,7 +304,7 @@ class RemoteSessions:
                 "lifetime": begin.timeouts.lifetime / 1000,
                 "idleTimeout": begin.timeouts.idle_timeout / 1000,
             },
-            "device": _described(begin.device),
+            "device": None if begin.device is None else _described(self._completed(begin.device)),
             "level": begin.level,
             "impersonator": begin.impersonator,
             "replaces": begin.replaces,
@@ -263,12 +338,20 @@ class RemoteSessions:
         return None if told is None else _begun(told)
 
     def _about(
-        self, session_id: str, method: str, suffix: str, body: Any, kind: type[_A]
+        self,
+        session_id: str,
+        method: str,
+        suffix: str,
+        body: Any,
+        kind: type[_A],
+        *,
+        again: bool = False,
     ) -> _A | None:
         """Ask something of a session by its id. None: it is gone, or no session ever had such an id."""
         if _ID.fullmatch(session_id) is None or session_id == "current":
             return None
-        question = Question(method=method, path=f"{BASE}/{session_id}{suffix}", body=body)
+        path = f"{BASE}/{session_id}{suffix}"
+        question = Question(method=method, path=path, body=body, again=again)
         try:
             return self._connection.ask(question, kind)
         except Refusal as refusal:
@@ -371,10 +454,12 @@ def _begun(told: _Begun) -> Begun:
     return Begun(token=told.token, session=told.session.session())
 
 
-def _described(device: Device | None) -> _Device | None:
+def _device(said: _Device | None) -> Device | None:
+    return None if said is None else Device(**msgspec.structs.asdict(said))
+
+
+def _described(device: Device) -> _Device:
     """Describe a device in what a server takes: no control characters, and not at any length."""
-    if device is None:
-        return None
     said = {}
     for name, text in msgspec.structs.asdict(device).items():
         said[name] = plain(text, most=TEXT_MAX)

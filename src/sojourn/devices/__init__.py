@@ -6,22 +6,17 @@ known.complete(Device(ip="192.0.2.7", user_agent="Mozilla/5.0 …"))
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from sojourn.device import Device
+from sojourn.device import Device, shortened
 from sojourn.devices.agents import AGENT_MAX, HINTS, recognize
 from sojourn.devices.places import Places, place_in_headers
 from sojourn.settings import Settings
 
 Header = Callable[[str], str | None]
-
-IPV4_KEPT = 24
-IPV6_KEPT = 48
-"""Bits of an address that stay when it is shortened: a street, so to speak, and not a door."""
 
 
 class Devices:
@@ -80,15 +75,3 @@ class Devices:
 
 
 __all__ = ["HINTS", "Devices", "recognize"]
-
-
-def shortened(ip: str) -> str:
-    """Return an address without what tells one household from the next; of what is none, nothing."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    kept = IPV4_KEPT if address.version == 4 else IPV6_KEPT
-    return str(ipaddress.ip_network((address, kept), strict=False).network_address)

@@ -125,8 +125,7 @@ def panel(listing: Listing, *, after: str, said: str) -> Panel:
     now = listing.current.at
     names = _told_apart(pairs, now)
     rows = tuple(
-        _row(name, *pair, now=now, after=after, names=listing.names)
-        for name, pair in zip(names, pairs, strict=True)
+        _row(name, *pair, now=now, after=after) for name, pair in zip(names, pairs, strict=True)
     )
     counted = f"{total:,} active session" + ("" if total == 1 else "s")
     part = f"{len(rows)} of {total:,}"
@@ -159,9 +158,7 @@ def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> lis
     return names
 
 
-def _row(
-    name: str, shown: ActiveSession, session: Session, *, now: int, after: str, names: bool
-) -> PanelRow:
+def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> PanelRow:
     there = {"at": session.created_at, "after": after}
     return PanelRow(
         name=name,
@@ -170,7 +167,7 @@ def _row(
         begun=moment(session.created_at, now),
         ends=moment(session.expires_at, now),
         end=address(end=session.id, **there),
-        rename=address(rename=session.id, **there) if names else "",
+        rename=address(rename=session.id, **there),
     )
 
 

@@ -24,7 +24,6 @@ class Listing(Struct, frozen=True, kw_only=True):
     seats: dict[str, int]  # by session; those that hold none are left out
     total: int
     next: After | None
-    names: bool = True  # whether devices may be given names here
 
 
 class Ending(Struct, frozen=True, kw_only=True):
@@ -59,7 +58,6 @@ def listing(visit: RequestSession, *, after: After | None, limit: int) -> Step[L
         seats=held,
         total=max(page.total, len(shown)),
         next=following,
-        names=(yield "keeps_names", None),
     )
 
 
@@ -67,7 +65,7 @@ def rename(visit: RequestSession, session_id: str, label: str | None) -> Step[No
     """Call the device of one of a person's sessions so; None: as it says itself.
 
     Raises NotFound, also for somebody else's session; Unauthenticated; Forbidden, for who acts as somebody
-    else; InvalidInput, for a name that cannot be read, and where names are not kept.
+    else; InvalidInput, for a name that cannot be read.
     """
     current = _signed_in(visit)
     if visit.impersonator is not None:

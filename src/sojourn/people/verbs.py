@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sojourn.errors import InvalidInput
 from sojourn.people.sessions import After
 from sojourn.service import request_session as visits
 from sojourn.service.request_session import Verb
@@ -22,24 +21,14 @@ def verbs(sessions: Sessions) -> Mapping[str, Verb]:
             "page": lambda asked: [sessions.page(u, after=a, limit=n) for u, a, n in asked],
             "held": lambda asked: [sessions.held(each) for each in asked],
             "end_own": sessions.end,
-            "rename": lambda asked: [sessions.rename(each) for each in asked],
-            "keeps_names": lambda asked: [True for _ in asked],
         }
     else:
         mine = {
             "page": lambda asked: [_page(sessions, *each) for each in asked],
             "held": lambda asked: [{} for _ in asked],
             "end_own": lambda asked: [_end_own(sessions, each) for each in asked],
-            "rename": lambda asked: [_no_names() for _ in asked],
-            "keeps_names": lambda asked: [False for _ in asked],
         }
     return {**visits.verbs(sessions), **mine}
-
-
-def _no_names() -> bool:
-    raise InvalidInput(
-        "Names of devices are not kept here.", hint="They are in the process that opens a store."
-    )
 
 
 def _page(sessions: Sessions, user_id: str, after: After | None, limit: int) -> SessionPage:

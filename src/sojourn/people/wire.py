@@ -92,7 +92,7 @@ class ActiveSession(Answer, frozen=True, kw_only=True):
 
 class ActiveSessions(Answer, frozen=True, kw_only=True):
     """A page of them, newest first. `total` counts all; `next` goes into `after`, null: this was all.
-    `canRename`: whether names of devices are kept here."""
+    `canRename`: whether devices can be named here, now."""
 
     success: bool = True
     data: list[ActiveSession]
@@ -139,7 +139,7 @@ def active_sessions(listing: Listing) -> ActiveSessions:
         total=listing.total,
         next=following,
         message=ONLY_THIS if listing.total <= 1 else None,
-        can_rename=listing.names,
+        can_rename=True,
     )
 
 

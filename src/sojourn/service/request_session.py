@@ -38,6 +38,7 @@ from sojourn.session import (
     End,
     Gone,
     GoneReason,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -45,6 +46,7 @@ from sojourn.session import (
     TooMany,
     user_text,
 )
+from sojourn.signing_in import keeps_label
 from sojourn.token import TokenKind, new_token
 
 log = get_logger(__name__)
@@ -350,10 +352,21 @@ class RequestSession(OpenVisit):
                     was = old.data.get(key, _NEVER)
                     if value != was and dict.get(self.data, key, _NEVER) == was:
                         self.data[key] = value
+            yield from self._keep_label(seen)
             yield "end", End(ids=(old.id,), reason="replaced")
         leaving, self._leaving = self._leaving, None
         if leaving is not None:
             yield "end", End(ids=(leaving,), reason="impersonation_ended")
+
+    def _keep_label(self, old: Session | Gone) -> Step[None]:
+        """Let the name of the device stay with the session that takes the place of its own (S7)."""
+        new = self.session
+        if new is None or not isinstance(old, Session) or old.label is None:
+            return
+        wish = Begin(user_id=new.user_id, impersonator=new.impersonator)
+        if new.user_id is not None and keeps_label(wish, old):
+            yield "rename", Rename(id=new.id, user_id=new.user_id, label=old.label)
+            self.session = replace(new, label=old.label)
 
     def undo(self) -> Step[None]:
         """Take back what no response will tell the browser of: it keeps the cookie that it has, so the

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sojourn.cookie import LIFETIME_MAX as LIFETIME_MAX
-from sojourn.device import Device, readable
+from sojourn.device import Device, moved_to
 from sojourn.errors import Conflict, InvalidInput, StoreBroken, StoreError
 from sojourn.event import Event
 from sojourn.idempotency import IdempotencyKey, KeyReused, Repeated, Replayed, reused
@@ -98,12 +98,7 @@ class SessionService:
         device = describe().tidy()
         if self._complete is not None:
             device = self._complete(device) or device
-        before = session.last_device or session.device or Device()
-        if device.user_agent == before.user_agent:  # of the two, a sign-in knows more of a browser
-            if device.ip == before.ip:
-                return None
-            device = replace(before, ip=device.ip, place=device.place)
-        return device if readable(device) else None
+        return moved_to(session.last_device or session.device, device)
 
     def _note_use(self, ids: list[str], moved: Mapping[str, Device]) -> bool:
         """Write the use of sessions down, if the store can: where it is read-only for a while, people
@@ -241,6 +236,16 @@ class SessionService:
 
     def page(self, user_id: str, *, after: tuple[int, str] | None, limit: int) -> SessionPage:
         return self._store.page(user_id, after=after, limit=limit)
+
+    def use_from(self, session_id: str, device: Device) -> Device | None:
+        """Note what a session is used from, as a use of it; return what is kept of that. None: there is no
+        such session. Raises InvalidInput."""
+        device = device.tidy()
+        if self._complete is not None:
+            device = self._complete(device) or device
+        device.check()
+        (live,) = self._store.touch([session_id], {session_id: device})
+        return device if live else None
 
     def rename(self, named: Rename) -> bool:
         """Call the device of a user's session so; see `Store.rename`."""

@@ -25,6 +25,7 @@ def verbs(sessions: Sessions) -> Mapping[str, Verb]:
         "save": sessions.save,
         "check": sessions.check,
         "of": lambda users: [sessions.of(user) for user in users],
+        "rename": lambda asked: [sessions.rename(each) for each in asked],
     }
 
 

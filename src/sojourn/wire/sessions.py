@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.data import check_json
-from sojourn.device import Device
+from sojourn.device import LABEL_MAX, Device
 from sojourn.errors import InvalidInput, InvalidToken
 from sojourn.service.sessions import GRACE_MAX, LIFETIME_MAX
 from sojourn.session import (
@@ -119,6 +119,13 @@ class RotateBody(Wire, frozen=True, kw_only=True):
     token: Token | None = None
 
 
+class DeviceNameBody(Wire, frozen=True, kw_only=True):
+    """What a user calls the device of a session of theirs. null: as it says itself."""
+
+    user_id: Name
+    name: Annotated[str, Meta(min_length=1, max_length=LABEL_MAX)] | None
+
+
 class EndBody(Wire, frozen=True, kw_only=True):
     reason: Name | UnsetType = UNSET
 
@@ -143,7 +150,10 @@ class CutoffBody(Wire, frozen=True, kw_only=True):
 
 
 class SessionBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
-    """A session. `at` is the store's now, which its durations count from."""
+    """A session. `at` is the store's now, which its durations count from.
+
+    `name`: what its user calls the device, told to backends alone. `lastDevice`: what it was last used from,
+    where that is not `device`."""
 
     id: str
     user_id: str | None
@@ -158,7 +168,9 @@ class SessionBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     level: int
     data: dict[str, Any] | UnsetType = UNSET  # only for backends
     impersonator: str | None = None
+    name: str | None = None
     device: SessionDevice | None = None
+    last_device: SessionDevice | None = None
 
 
 class SessionAnswer(Answer, frozen=True, kw_only=True):
@@ -185,6 +197,17 @@ class EndedIdsAnswer(Answer, frozen=True, kw_only=True):
     ids: list[str]
 
 
+class DeviceNameAnswer(Answer, frozen=True, kw_only=True):
+    id: str
+    name: str | None
+
+
+class LastDeviceAnswer(Answer, frozen=True, kw_only=True):
+    """What is kept of the device: named, and with no more of its address than the settings allow."""
+
+    last_device: SessionDevice
+
+
 class CutoffAnswer(Answer, frozen=True, kw_only=True):
     """Every session begun up to `at` is over."""
 
@@ -201,7 +224,7 @@ class SessionProblem(Problem, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def session_body(session: Session, *, data: bool) -> SessionBody:
-    """Show a session; its application's `data` only where that is asked for."""
+    """Show a session; `data`, and what is its user's alone, only where an application asks."""
     return SessionBody(
         id=session.id,
         user_id=session.user_id,
@@ -216,7 +239,9 @@ def session_body(session: Session, *, data: bool) -> SessionBody:
         level=session.level,
         data=session.data if data else UNSET,
         impersonator=session.impersonator,
+        name=session.label if data else None,
         device=_shown(session.device),
+        last_device=_shown(session.last_device),
     )
 
 

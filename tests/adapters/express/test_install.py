@@ -15,9 +15,10 @@ from tests.adapters.express.pg import express_set, rows
 from sojourn.adapters.express import install, open_express
 from sojourn.adapters.express.options import iso
 from sojourn.adapters.express.postgres import PostgresSessions
+from sojourn.adapters.express.schema import LATER
 from sojourn.clock import HOUR, MINUTE, ManualClock, host_now
 from sojourn.errors import SettingsError, StoreBroken, StoreUnavailable
-from sojourn.session import Begin, Begun, Check, End, Save, Session
+from sojourn.session import Begin, Begun, Check, End, Rename, Save, Session
 from sojourn.store import LIST_MAX
 from sojourn.testing.servers import Server, fresh_database
 
@@ -100,6 +101,27 @@ def test_what_is_not_installed_is_said(postgres_url: str) -> None:
         database.execute('DROP TRIGGER sojourn_guard ON "session"')
     with pytest.raises(StoreBroken, match="not installed"):
         open_express(f"express+{postgres_url}")
+
+
+def test_a_table_of_an_older_version_is_brought_up_to_date(postgres_url: str) -> None:
+    """It is said at the start, the command adds what is missing, and a name has a place."""
+    url = f"express+{postgres_url}"
+    install(url)
+    with psycopg.connect(postgres_url, autocommit=True) as database:
+        for column in LATER:
+            database.execute(f"ALTER TABLE session_sojourn DROP COLUMN {column}".encode())
+    with pytest.raises(StoreBroken, match="older version") as caught:
+        open_express(url)
+    assert "sojourn express install" in caught.value.hint
+    install(url)
+    sessions = open_express(url)
+    try:
+        (begun,) = sessions.begin([Begin(user_id="ann")])
+        assert isinstance(begun, Begun)
+        assert sessions.rename(Rename(id=begun.session.id, user_id="ann", label="Office"))
+        assert [each.label for each in sessions.of("ann")] == ["Office"]
+    finally:
+        sessions.close()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from tests.waiting import ended
 
 from sojourn.client.sessions import RemoteSessions
 from sojourn.device import Device
+from sojourn.devices import Devices
 from sojourn.errors import InvalidInput, SojournError, StoreBroken, StoreUnavailable
 from sojourn.ledger import Role
 from sojourn.session import (
@@ -39,6 +40,7 @@ from sojourn.session import (
     End,
     Gone,
     GoneReason,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -55,6 +57,7 @@ OperatorCall = Callable[[RemoteSessions], Any]
 READS: dict[str, OperatorCall] = {
     "check": lambda s: s.check([Check(TOKEN)]),
     "of": lambda s: s.of("ann"),
+    "rename": lambda s: s.rename(Rename(id="ses_x", user_id="ann", label="Office")),
 }
 """Asked again: done twice is as good as once."""
 KEYED: dict[str, OperatorCall] = {
@@ -279,3 +282,83 @@ def test_an_endless_header_is_not_read_to_its_end(name: str) -> None:
         answer = client.read()
         assert answer is not None
         assert (answer.status, answer.code) == (431, "headers_too_large")
+
+
+TOLD: dict[str, Any] = {
+    "id": "ses_1",
+    "userId": "ann",
+    "revision": 1,
+    "createdAt": "2026-01-01T00:00:00Z",
+    "authenticatedAt": "2026-01-01T00:00:00Z",
+    "lastUsedAt": "2026-01-01T00:00:00Z",
+    "at": "2026-01-01T01:00:00Z",
+    "expiresIn": 3600.0,
+    "idleIn": 3600.0,
+    "idleTimeout": 3600.0,
+    "level": 1,
+}
+"""What a server of before tells of a session."""
+
+
+def test_a_server_of_before_signs_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    """It knows no last devices: it is asked once, and people stay signed in. Names are refused in words."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        if request.method == "PUT":
+            return httpx.Response(404, json={"code": "not_found", "error": "Nothing is here."})
+        used = dict(TOLD, lastUsedAt=TOLD["at"])
+        return httpx.Response(200, json={"success": True, "data": {"session": used}})
+
+    phone = Device(ip="192.0.2.9", user_agent="Safari/1")
+    sessions = RemoteSessions("http://127.0.0.1:1", KEY, transport=httpx.MockTransport(answer))
+    with closing(sessions):
+        for _ in range(3):
+            (found,) = sessions.check([Check(TOKEN, describe=lambda: phone)])
+            assert isinstance(found, Session)
+            assert found.last_device is None
+        assert sum(each.startswith("PUT") for each in asked) == 1
+        with pytest.raises(StoreBroken, match="older"):
+            sessions.rename(Rename(id="ses_1", user_id="ann", label="Office"))
+
+
+def test_an_address_that_the_server_shortens_is_told_once() -> None:
+    """Not with each use again."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        device = {"ip": "192.0.2.0", "userAgent": "Safari/1"}
+        used = dict(TOLD, lastUsedAt=TOLD["at"], device=device)
+        return httpx.Response(200, json={"success": True, "data": {"session": used}})
+
+    phone = Device(ip="192.0.2.9", user_agent="Safari/1")
+    sessions = RemoteSessions("http://127.0.0.1:1", KEY, transport=httpx.MockTransport(answer))
+    with closing(sessions):
+        sessions.check([Check(TOKEN, describe=lambda: phone)])
+    assert asked == ["GET"]
+
+
+def test_addresses_are_sent_as_the_application_says() -> None:
+    """Where the application shortens them, a server never sees more: at the sign-in, and with each use."""
+    world = World()
+    with (
+        served(world) as server,
+        closing(
+            RemoteSessions(
+                server.url, world.keys[Role.APP], complete=Devices(ip_shorten=True).complete
+            )
+        ) as sessions,
+    ):
+        home = Device(ip="192.0.2.9", user_agent="Safari/1")
+        (begun,) = sessions.begin([Begin(user_id="ann", device=home)])
+        assert isinstance(begun, Begun)
+        assert begun.session.device is not None
+        assert begun.session.device.ip == "192.0.2.0"
+        world.clock.advance(seconds=61)
+        train = Device(ip="198.51.100.9", user_agent="Safari/1")
+        (found,) = sessions.check([Check(begun.token, describe=lambda: train)])
+        assert isinstance(found, Session)
+        assert found.last_device is not None
+        assert found.last_device.ip == "198.51.100.0"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.mmdb import write_mmdb
 
-from sojourn.device import Device
-from sojourn.devices import HINTS, Devices, agents, recognize, shortened
+from sojourn.device import Device, shortened
+from sojourn.devices import HINTS, Devices, agents, recognize
 from sojourn.devices.agents import _recognize
 from sojourn.devices.places import Places, place_in_headers
 from sojourn.settings import Settings

@@ -17,9 +17,11 @@ from sojourn.adapters.express.cookies import EXPRESS_COOKIE, ExpressCookies
 from sojourn.adapters.express.options import Options, read_url
 from sojourn.address import spread
 from sojourn.clock import STORE_CLOCK, Clock
+from sojourn.device import Device
 from sojourn.doctor.examiners import Beside
 from sojourn.errors import SettingsError
 from sojourn.extras import installation
+from sojourn.service.sessions import Complete
 from sojourn.session import Sessions
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ SCHEMES = {
     "valkeys": ("redis", "redis"),
 }
 """By scheme: the driver's module, and the extra that installs it."""
+
+
+def as_said(device: Device) -> Device:
+    """Know nothing of a device but what it says."""
+    return device
 
 
 def open_express(
@@ -52,9 +59,11 @@ def open_express(
     path: str | None = None,
     scan: bool | None = None,
     clock: Clock = STORE_CLOCK,
+    complete: Complete = as_said,
 ) -> Sessions:
     """Open the sessions of an Express application; see `Options`, any of which may be in the URL too.
 
+    `complete`: what is known of a device beyond what it says, and how much of its address is kept.
     Raises SettingsError, for instance when Express's time zone is another, StoreBroken when
     `sojourn express install` has not been run, and StoreUnavailable.
     """
@@ -63,18 +72,20 @@ def open_express(
     if scheme.startswith("postgres"):
         from sojourn.adapters.express.postgres import PostgresSessions  # noqa: PLC0415  # if asked for
         from sojourn.adapters.express.schema import require  # noqa: PLC0415  # likewise
+        from sojourn.adapters.express.zone import require_zone  # noqa: PLC0415  # likewise
 
         db = _database(target, clock)
         try:
-            sessions = PostgresSessions(db, require(db, options), options)
-            sessions.require_zone()
+            names = require(db, options)
+            require_zone(db, names)
+            sessions = PostgresSessions(db, names, options, complete)
         except BaseException:
             db.close()
             raise
         return sessions
     from sojourn.adapters.express.redis import open_redis  # noqa: PLC0415  # only if asked for
 
-    return open_redis(target, options, clock)
+    return open_redis(target, options, clock, complete)
 
 
 def install(

@@ -21,10 +21,11 @@ from msgspec.structs import replace
 
 from sojourn.adapters.express.options import Options
 from sojourn.data import check_json
-from sojourn.device import Device
+from sojourn.device import Device, moved_to
 from sojourn.errors import InvalidInput
-from sojourn.service.sessions import LIFETIME_MAX
-from sojourn.session import DATA_MAX, IMPERSONATION_MAX, Begin, Save, Session
+from sojourn.service.sessions import LIFETIME_MAX, Complete
+from sojourn.session import DATA_MAX, IMPERSONATION_MAX, Begin, Check, Save, Session
+from sojourn.signing_in import keeps_label
 
 SAFE_INTEGER = 2**53 - 1
 """Number.MAX_SAFE_INTEGER: beyond it JavaScript rounds without a word."""
@@ -60,6 +61,8 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     level: int = 1
     device: str | None = None  # JSON
     impersonator: str | None = None
+    label: str | None = None
+    last_device: str | None = None  # JSON
 
 
 def public_id(sid: str) -> str:
@@ -253,6 +256,38 @@ def device_json(device: Device | None) -> str | None:
     return None if device is None else _encode(device).decode()
 
 
+def known_of(
+    begin: Begin, old: Session | None, complete: Complete, *, now: int, lifetime: int
+) -> SessionFacts:
+    """Return what is known of a session that begins now, in the place of an old one or of none."""
+    device = None if begin.device is None else complete(begin.device)
+    return SessionFacts(
+        created_at=now,
+        authenticated_at=now,
+        expires_at=now + lifetime,
+        level=begin.level,
+        device=device_json(device),
+        impersonator=begin.impersonator,
+        label=old.label if old is not None and keeps_label(begin, old) else None,
+    )
+
+
+def used_from(session: Session, check: Check, complete: Complete) -> Device | None:
+    """Return what to note as what a session is used from, or None. Of one that Express began nothing is
+    known before; else it is noted with its use."""
+    if check.describe is None or not (session.touch_due or session.device is None):
+        return None
+    device = check.describe().tidy()
+    return moved_to(session.last_device or session.device, complete(device) or device)
+
+
+def seen_on(session: Session, device: Device) -> Session:
+    """Show a session as it is once that is noted."""
+    if session.device is None:
+        return replace(session, device=device)
+    return replace(session, last_device=device)
+
+
 def revision(text: str) -> int:
     """Tell one content from another. Express does not count its writes, so this is no count either."""
     return zlib.crc32(text.encode(errors="replace"))
@@ -292,6 +327,8 @@ def session_of(
         device=None if known.device is None else _device.decode(known.device),
         level=known.level,
         impersonator=known.impersonator,
+        label=known.label,
+        last_device=None if known.last_device is None else _device.decode(known.last_device),
         at=at,
     )
 

@@ -8,9 +8,7 @@ an upsert: what is gone stays gone.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sojourn import signing_in
@@ -18,9 +16,11 @@ from sojourn.adapters.express import payload
 from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import SessionFacts, new_sid, public_id, seconds, touched
 from sojourn.adapters.express.schema import Names, adopt
-from sojourn.errors import InvalidInput, SettingsError, StoreBroken, StoreError
+from sojourn.adapters.express.zone import ZONE_HINT
+from sojourn.device import Device, check_label
+from sojourn.errors import InvalidInput, StoreBroken, StoreError
 from sojourn.log import get_logger
-from sojourn.service.sessions import GRACE_MAX
+from sojourn.service.sessions import GRACE_MAX, Complete
 from sojourn.session import (
     TOMBSTONE,
     Begin,
@@ -29,6 +29,7 @@ from sojourn.session import (
     End,
     Gone,
     GoneReason,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -45,13 +46,11 @@ FORGET = 1_000
 FORGET_EVERY = 60.0  # seconds, in each process
 COUNTED_MAX = 10_000
 """Sessions of a user that are looked at by a sign-in, the newest. Express sets no bound."""
-SAMPLE = 50
-QUARTER_HOUR = 900  # s; every time zone is off by a multiple of it
-SHIFTED_MIN = 3
 
 SHOWN = """
     s.id, e.sid, e.sess::text, ceil(extract(epoch FROM e.expire::timestamptz) * 1000)::bigint,
-    s.created_at, s.authenticated_at, s.expires_at, s.level, s.device, s.impersonator
+    s.created_at, s.authenticated_at, s.expires_at, s.level, s.device, s.impersonator,
+    CASE WHEN s.label_user = s.user_ref THEN s.label END, s.last_device
 """
 LIVE = "e.expire > to_timestamp({now} / 1000.0) AND coalesce(s.expires_at > {now}, true)"
 CHECK = """
@@ -92,8 +91,24 @@ INSERT INTO {express} (sid, sess, expire) SELECT :new, sess, expire FROM {expres
 """
 NOTE = """
 UPDATE {side} SET created_at = :created_at, authenticated_at = :authenticated_at,
-    expires_at = :expires_at, level = :level, device = :device, impersonator = :impersonator, zone = NULL
+    expires_at = :expires_at, level = :level, device = :device, impersonator = :impersonator,
+    label = :label, label_user = CASE WHEN :label::text IS NOT NULL THEN user_ref END,
+    last_device = :last_device, zone = NULL
 WHERE id = :id
+"""
+USED = """
+UPDATE {side} AS s SET device = coalesce(s.device, t.device),
+    last_device = CASE WHEN s.device IS NULL THEN s.last_device ELSE t.device END
+FROM (
+    SELECT l.id, t.device FROM unnest(:ids::text[], :devices::text[]) AS t (id, device)
+    JOIN {side} AS l ON l.id = t.id WHERE l.ended_at IS NULL ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
+) AS t
+WHERE s.id = t.id
+"""
+"""What somebody else is writing is left to the next use: this waits for no lock, and so ends no deadlock."""
+RENAME = """
+UPDATE {side} AS s SET label = :label, label_user = s.user_ref FROM {express} AS e
+WHERE s.id = :id AND s.user_ref = :user AND s.ended_at IS NULL AND e.sid = s.sid AND {live}
 """
 DELETE = "DELETE FROM {express} WHERE sid = ANY(:sids)"
 ENDED = """
@@ -105,12 +120,6 @@ FORGOTTEN = """
 DELETE FROM {side} WHERE id IN (SELECT id FROM {side} WHERE ended_at < {now} - :age::bigint
     ORDER BY ended_at LIMIT :limit FOR UPDATE SKIP LOCKED)
 """
-NEWEST = """
-SELECT e.sess::text, extract(epoch FROM e.expire::timestamptz)::float8, s.zone,
-    s.zone IS NULL OR now() AT TIME ZONE s.zone = localtimestamp, current_setting('TimeZone')
-FROM {express} AS e LEFT JOIN {side} AS s ON s.sid = e.sid AND s.id = {id_of_sid}
-ORDER BY e.expire DESC LIMIT :limit
-"""
 
 
 class PostgresSessions:
@@ -118,10 +127,11 @@ class PostgresSessions:
 
     parallel = 3
 
-    def __init__(self, db: Database, names: Names, options: Options) -> None:
+    def __init__(self, db: Database, names: Names, options: Options, complete: Complete) -> None:
         self._db = db
         self._names = names
         self._options = options
+        self._complete = complete
         self._sql = {
             template: names.fill(template, shown=SHOWN, live=LIVE) for template in _TEMPLATES
         }
@@ -134,7 +144,7 @@ class PostgresSessions:
     # Looking up
 
     def check(self, checks: Sequence[Check]) -> list[Session | Gone]:
-        """Look sids up in one statement; touch what is due in one more."""
+        """Look sids up in one statement; touch what is due in one more, and note in one what has moved."""
         sids = {public_id(x.token): x.token for x in checks if not x.adopted}
         if not sids:
             return [_ABSENT] * len(checks)
@@ -143,24 +153,32 @@ class PostgresSessions:
         answers: dict[str, Session | Gone] = {}
         missed: dict[str, str] = {}
         broken: list[str] = []
-        touching = {public_id(each.token) for each in checks if each.touch}
+        touching = {public_id(each.token): each for each in checks if each.touch}
         due: dict[str, int] = {}
+        moved: dict[str, Device] = {}
         for row in rows:
             answer = answers[row[0]] = self._answer(row)
             if isinstance(answer, Gone):
                 continue
+            self._mind_zone(row[5])
             sid, text = row[7], row[8]
             if row[6] is None:
                 missed[sid] = text
             if not payload.has_cookie(payload.read(text) or {}):
                 broken.append(answer.id)
-            if row[0] in touching and answer.touch_due:
+            if row[0] not in touching:
+                continue
+            device = payload.used_from(answer, touching[row[0]], self._complete)
+            if device is not None:
+                moved[answer.id] = device
+                answer = answers[row[0]] = payload.seen_on(answer, device)
+            if answer.touch_due:
                 ahead = min(answer.at + answer.idle_timeout, _cap(row[6:]))
                 due[sid] = seconds(ahead)
                 answers[row[0]] = touched(answer, ahead)
-            self._mind_zone(row[5])
         try:
-            self._repair(missed, broken, due)
+            self._repair(missed, broken)
+            self._note_use(due, moved)
         except StoreError as fault:  # read-only for a while: nobody is signed out by it
             log.warning("use_not_noted", code=fault.code, error=fault.message, sessions=len(due))
         return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
@@ -188,6 +206,8 @@ class PostgresSessions:
             level=1 if row[7] is None else row[7],
             device=row[8],
             impersonator=row[9],
+            label=row[10],
+            last_device=row[11],
         )
         return payload.session_of(
             str(row[0] or public),
@@ -203,11 +223,16 @@ class PostgresSessions:
             self._warned = True
             log.error("express_time_zone", table=self._names.express, hint=ZONE_HINT)
 
-    def _repair(self, missed: Mapping[str, str], broken: list[str], due: Mapping[str, int]) -> None:
+    def _repair(self, missed: Mapping[str, str], broken: list[str]) -> None:
         if missed:
             self._db.write(lambda tx: adopt(tx, self._names, self._options, missed))
         if broken:
             self.save([Save(id=each) for each in broken])
+
+    def _note_use(self, due: Mapping[str, int], moved: Mapping[str, Device]) -> None:
+        if moved:
+            devices = {"ids": list(moved), "devices": [*map(payload.device_json, moved.values())]}
+            self._db.write(lambda tx: tx.do(self._sql[USED], devices))
         if due:
             params = {"sids": list(due), "expires": list(due.values())}
             self._db.write(lambda tx: tx.do(self._sql[TOUCH], params))
@@ -280,14 +305,7 @@ class PostgresSessions:
             self._end(tx, [rows[each.id]] if each.id in rows else [], each.reason, each.actor)
         sid = new_sid()
         tx.do(self._sql[INSERT], {"sid": sid, "text": text, "expire": seconds(now + idle)})
-        known = SessionFacts(
-            created_at=now,
-            authenticated_at=now,
-            expires_at=now + lifetime,
-            level=begin.level,
-            device=payload.device_json(begin.device),
-            impersonator=begin.impersonator,
-        )
+        known = payload.known_of(begin, old, self._complete, now=now, lifetime=lifetime)
         return self._noted(tx, sid, text, known, expire=now + idle, now=now)
 
     def _noted(
@@ -348,12 +366,23 @@ class PostgresSessions:
             level=row[8] if rotation.level is None else rotation.level,
             device=row[9],
             impersonator=row[10],
+            label=row[11],
+            last_device=row[12],
         )
         begun = self._noted(tx, sid, row[3], known, expire=row[4], now=now)
         until = now + rotation.grace if rotation.grace else None
         heir = begun.session.id if rotation.grace else None
         self._end(tx, [row], "rotated", None, successor=heir, grace_until=until)
         return begun
+
+    def rename(self, named: Rename) -> bool:
+        check_label(named.label)
+
+        def work(tx: Tx) -> int:
+            who = {"id": named.id, "user": named.user_id, "label": named.label}
+            return tx.do(self._sql[RENAME], {"now": tx.instant, **who})
+
+        return self._db.write(work) > 0
 
     def end(self, ends: Sequence[End]) -> list[list[str]]:
         answers = [
@@ -418,76 +447,13 @@ class PostgresSessions:
 
         self._db.write(work)
 
-    # Time zones
 
-    def require_zone(self) -> None:
-        """See that Express and we mean the same instant by `expire`, which is without a time zone.
-
-        Raises SettingsError. Rows that Express has written since the installation say in which zone;
-        older ones are compared with the end in their cookie, which says it in UTC.
-        """
-        rows = self._db.read(lambda tx: tx.rows(self._sql[NEWEST], {"limit": SAMPLE}))
-        other = next((row[2] for row in rows if not row[3]), None)
-        if other is not None:
-            raise _zone_error(f"Express writes {other}, and we would read {rows[0][4]}.")
-        if any(row[2] is not None for row in rows):
-            return
-        shift = shift_of([(row[0], row[1]) for row in rows])
-        if shift:
-            raise _zone_error(f"The ends of its sessions are {shift / 3600:+g} h off.")
-
-
-ZONE_HINT = (
-    "connect-pg-simple keeps ends of sessions in the time zone of Express's connections. Give both "
-    "the same: ALTER ROLE … SET timezone, or add ?options=-c%20TimeZone%3DZONE to our URL; and unset "
-    "PGTZ, which only we would obey."
-)
 _ABSENT = Gone(reason=GoneReason.ABSENT)
 """Also the answer for a token of another system's, `Check.adopted`: it is no sid of Express's."""
 _TEMPLATES = (
     *(CHECK, LOCK, LOCK_USERS, OF_USER, TOUCH, SAVE, INSERT, COPY, NOTE, DELETE, ENDED, FORGOTTEN),
-    NEWEST,
+    *(USED, RENAME),
 )
-
-
-def _zone_error(message: str) -> SettingsError:
-    return SettingsError(
-        f"Express and we would not mean the same time by an end of a session. {message}",
-        code="express_time_zone",
-        hint=ZONE_HINT,
-    )
-
-
-def shift_of(rows: Sequence[tuple[str, float]]) -> int:
-    """Return by how many seconds ends are off; 0 if that cannot be said.
-
-    A touch moves `expire` and leaves `cookie.expires`, so that a later `expire` alone proves little:
-    several rows must agree, and none be right. An earlier one has no other cause.
-    """
-    shifts: Counter[int] = Counter()
-    for text, expire in rows:
-        said = _cookie_end(text)
-        if said is None:
-            continue
-        off = expire - said
-        nearest = round(off / QUARTER_HOUR) * QUARTER_HOUR
-        if -1 <= off - nearest <= 2:
-            shifts[nearest] += 1
-    if not shifts or 0 in shifts:
-        return 0
-    shift, count = shifts.most_common(1)[0]
-    likely = shift < 0 or (count >= SHIFTED_MIN and 2 * count > len(rows))
-    return shift if likely else 0
-
-
-def _cookie_end(text: str) -> float | None:
-    cookie = (payload.read(text) or {}).get("cookie")
-    value = None if cookie is None else payload.value_of(cookie)
-    expires = value.get("expires") if isinstance(value, dict) else None
-    try:
-        return datetime.fromisoformat(expires).timestamp() if isinstance(expires, str) else None
-    except ValueError:
-        return None
 
 
 def _cap(row: Sequence[Any]) -> int:

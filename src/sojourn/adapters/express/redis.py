@@ -32,6 +32,7 @@ from sojourn.adapters.express import payload, scripts
 from sojourn.adapters.express.options import Options
 from sojourn.adapters.express.payload import SessionFacts, new_sid, public_id, seconds, touched
 from sojourn.clock import Clock
+from sojourn.device import Device, check_label
 from sojourn.errors import (
     InvalidInput,
     SettingsError,
@@ -40,7 +41,7 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.log import get_logger
-from sojourn.service.sessions import GRACE_MAX
+from sojourn.service.sessions import GRACE_MAX, Complete
 from sojourn.session import (
     Begin,
     Begun,
@@ -48,6 +49,7 @@ from sojourn.session import (
     End,
     Gone,
     GoneReason,
+    Rename,
     Rotate,
     Save,
     Session,
@@ -87,8 +89,11 @@ class RedisSessions:
 
     parallel = 1
 
-    def __init__(self, client: redis.Redis, options: Options, clock: Clock) -> None:
+    def __init__(
+        self, client: redis.Redis, options: Options, clock: Clock, complete: Complete
+    ) -> None:
         self._client = client
+        self._complete = complete
         self._options = options
         self._clock = clock
         self._base = OURS + options.prefix
@@ -113,8 +118,9 @@ class RedisSessions:
         found = self._look(sids)
         self._adopt([x for x in found.values() if isinstance(x, FoundSession) and x.stale])
         due: list[Any] = []
-        touching = {public_id(each.token) for each in checks if each.touch}
+        touching = {public_id(each.token): each for each in checks if each.touch}
         answers: dict[str, Session | Gone] = {}
+        moved: dict[str, Device] = {}
         for asked, each in found.items():
             if isinstance(each, Gone):
                 answers[asked] = each
@@ -122,18 +128,30 @@ class RedisSessions:
             session = answers[asked] = each.session
             if not payload.has_cookie(payload.read(each.text) or {}):
                 self.save([Save(id=session.id)])
-            if asked in touching and session.touch_due and not each.lasting:
+            if asked not in touching:
+                continue
+            device = payload.used_from(session, touching[asked], self._complete)
+            if device is not None:
+                moved[session.id] = device
+                session = answers[asked] = payload.seen_on(session, device)
+            if session.touch_due and not each.lasting:
                 ahead = session.at + session.idle_timeout
                 if session.expires_at > session.idle_at:  # it has an end that no use puts off
                     ahead = min(ahead, session.expires_at)
                 due += [session.id, each.sid, seconds(ahead - session.at) * 1000]
                 answers[asked] = touched(session, ahead)
-        if due:
-            try:
-                self._run(scripts.TOUCH, *due)
-            except StoreError as fault:  # read-only for a while: nobody is signed out by it
-                log.warning("use_not_noted", code=fault.code, error=fault.message)
+        self._note_use(due, moved)
         return [_ABSENT if x.adopted else answers[public_id(x.token)] for x in checks]
+
+    def _note_use(self, due: list[Any], moved: Mapping[str, Device]) -> None:
+        devices = [x for each in moved.items() for x in (each[0], payload.device_json(each[1]))]
+        try:
+            if devices:
+                self._run(scripts.USED, *devices)
+            if due:
+                self._run(scripts.TOUCH, *due)
+        except StoreError as fault:  # read-only for a while: nobody is signed out by it
+            log.warning("use_not_noted", code=fault.code, error=fault.message)
 
     def _look(self, sids: Mapping[str, str]) -> dict[str, FoundSession | Gone]:
         """Look up by public id, with the sid where that is known; by the id that was asked for."""
@@ -275,14 +293,8 @@ class RedisSessions:
             cookie = self._options.cookie(idle, now + idle)
             text = payload.begun(begin, carried, self._options, cookie=cookie)
             sid = new_sid()
-            known = SessionFacts(
-                created_at=now,
-                authenticated_at=now,
-                expires_at=now + lifetime,
-                level=begin.level,
-                device=payload.device_json(begin.device),
-                impersonator=begin.impersonator,
-            )
+            replaced = None if old is None else old.session
+            known = payload.known_of(begin, replaced, self._complete, now=now, lifetime=lifetime)
             facts = _facts(begin, known)
             begun = self._run(
                 scripts.BEGIN,
@@ -350,6 +362,16 @@ class RedisSessions:
         found = self._found(row, int(now))
         return None if isinstance(found, Gone) else Begun(token=sid, session=found.session)
 
+    def rename(self, named: Rename) -> bool:
+        check_label(named.label)
+        found = self._look({named.id: ""})[named.id]
+        if isinstance(found, Gone):
+            return False
+        if found.stale:
+            self._adopt([found])  # Express has given it to somebody else
+        done = self._run(scripts.RENAME, named.id, named.user_id, named.label or "")
+        return bool(done)
+
     def end(self, ends: Sequence[End]) -> list[list[str]]:
         return [self._end(each) for each in ends]
 
@@ -370,11 +392,11 @@ _ABSENT = Gone(reason=GoneReason.ABSENT)
 """Also the answer for a token of another system's, `Check.adopted`: it is no sid of Express's."""
 _SCRIPTS = (
     *(scripts.LOOK, scripts.ADOPT, scripts.TOUCH, scripts.SWAP, scripts.BEGIN, scripts.ROTATE),
-    *(scripts.END, scripts.FORGET),
+    *(scripts.END, scripts.FORGET, scripts.USED, scripts.RENAME),
 )
 
 
-def open_redis(url: str, options: Options, clock: Clock) -> RedisSessions:
+def open_redis(url: str, options: Options, clock: Clock, complete: Complete) -> RedisSessions:
     """Connect. Raises StoreUnavailable, StoreBroken and SettingsError."""
     for ours, theirs in (("valkeys:", "rediss:"), ("valkey:", "redis:")):
         url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
@@ -391,14 +413,16 @@ def open_redis(url: str, options: Options, clock: Clock) -> RedisSessions:
         raise SettingsError(f"The store's URL cannot be read: {fault}.") from None
     with translated():
         client.ping()
-    return RedisSessions(client, options, clock)
+    return RedisSessions(client, options, clock, complete)
 
 
 def _known(meta: Sequence[Any], *, same: bool) -> SessionFacts:
     """Read FACTS. What was true of another user of this session is not of this one."""
-    created, authenticated, expires, level, device, impersonator = meta[2:]
+    created, authenticated, expires, level, device, impersonator, label, namer, last = meta[2:]
     if not same:
         authenticated = level = impersonator = None
+    if not same or namer != meta[1]:
+        label = None
     return SessionFacts(
         created_at=_int(created),
         authenticated_at=_int(authenticated),
@@ -406,6 +430,8 @@ def _known(meta: Sequence[Any], *, same: bool) -> SessionFacts:
         level=1 if level is None else int(level),
         device=device or None,
         impersonator=impersonator or None,
+        label=label or None,
+        last_device=last or None,
     )
 
 
@@ -414,7 +440,10 @@ def _int(text: Any) -> int | None:
 
 
 def _facts(begin: Begin, known: SessionFacts) -> list[Any]:
-    facts = {"user": begin.user_id} | {x: getattr(known, x) for x in SessionFacts.__struct_fields__}
+    namer = None if known.label is None else begin.user_id
+    facts = {"user": begin.user_id, "label_user": namer} | {
+        x: getattr(known, x) for x in SessionFacts.__struct_fields__
+    }
     return [part for pair in facts.items() if pair[1] is not None for part in pair]
 
 

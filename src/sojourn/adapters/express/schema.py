@@ -59,11 +59,21 @@ CREATE TABLE IF NOT EXISTS {side} (
   ended_by text,
   end_reason text,
   successor text COLLATE "C",
-  grace_until bigint
+  grace_until bigint,
+  label text,
+  label_user text COLLATE "C",
+  last_device text
 );
 CREATE INDEX IF NOT EXISTS {user_index} ON {side} (user_ref) WHERE ended_at IS NULL;
 CREATE INDEX IF NOT EXISTS {ended_index} ON {side} (ended_at) WHERE ended_at IS NOT NULL;
 """
+"""`label_user`: who gave the device its name. It is no other user's, to whom Express may give the session."""
+LATER = {
+    "label": "text",
+    "label_user": 'text COLLATE "C"',
+    "last_device": "text",
+}
+"""Columns that the first version of the table did not have."""
 
 ID = """'exp_' || rtrim(translate(encode(substring(sha256(convert_to({sid}, 'UTF8')) FROM 1 FOR 16),
     'base64'), '+/', '-_'), '=')"""
@@ -169,6 +179,11 @@ INSERT INTO {side} (id, sid, user_ref) SELECT t.id, t.sid, t.who
 FROM unnest(:ids::text[], :sids::text[], :users::text[]) AS t (id, sid, who)
 JOIN {express} AS e ON e.sid = t.sid ON CONFLICT (id) DO NOTHING
 """
+LACKING = """
+SELECT array(SELECT c.name FROM unnest(:names::text[]) AS c (name) WHERE NOT EXISTS (
+    SELECT FROM pg_attribute AS a WHERE a.attrelid = to_regclass(:side) AND a.attname = c.name
+    AND NOT a.attisdropped))
+"""
 FORGET_ORPHANS = """
 DELETE FROM {side} WHERE id IN (SELECT s.id FROM {side} AS s WHERE s.ended_at IS NULL
 AND NOT EXISTS (SELECT FROM {express} AS e WHERE e.sid = s.sid) LIMIT :limit)
@@ -244,7 +259,16 @@ def require(db: Database, options: Options) -> Names:
             f"What is installed beside {names.express} says {said!r}, not {comment(options)!r}.",
             hint=hint,
         )
+    if db.read(lambda tx: lacking(tx, names)):
+        raise StoreBroken(
+            f"What is installed beside {names.express} is from an older version.", hint=hint
+        )
     return names
+
+
+def lacking(tx: Tx, names: Names) -> list[str]:
+    """Return which of our columns an older version did not make."""
+    return list(tx.rows(LACKING, {"side": names.side, "names": list(LATER)})[0][0])
 
 
 def install(db: Database, options: Options) -> Names:
@@ -306,6 +330,8 @@ def _make_ours(tx: Tx, names: Names, options: Options) -> None:
     tx.rows("SELECT 1 FROM pg_advisory_xact_lock(:key)", {"key": LOCK})
     path = f"ARRAY[{', '.join(literal(step) for step in options.user_path)}]::text[]"
     _ddl(tx, names.fill(SIDE_TABLE))
+    for column in lacking(tx, names):
+        _ddl(tx, names.fill(f"ALTER TABLE {{side}} ADD COLUMN {column} {LATER[column]}"))
     _ddl(tx, names.fill(FUNCTIONS, user_path=path))
     params = {"side": names.side, "express": names.express}
     there = set(tx.rows(MADE, params)[0][1])

@@ -46,7 +46,7 @@ local function finish(id, reason, actor, heir, till)
   return true
 end
 local FACTS = {{'sid', 'user', 'created_at', 'authenticated_at', 'expires_at', 'level', 'device',
-  'impersonator'}}
+  'impersonator', 'label', 'label_user', 'last_device'}}
 local function index(user, id)
   local key = base .. 'u:' .. user
   redis.call('ZADD', key, 'NX', num(now), id)
@@ -134,6 +134,34 @@ for i = 4, #ARGV, 3 do
     outlive(id, sid)
   end
 end
+"""
+)
+# ARGV: ids and devices, in turn: of the first use that is seen, then of the last. What is gone stays gone.
+USED = (
+    PRELUDE
+    + """
+for i = 4, #ARGV, 2 do
+  local key = base .. 'm:' .. ARGV[i]
+  if redis.call('HEXISTS', key, 'sid') == 1 then
+    local known = redis.call('HEXISTS', key, 'device') == 1
+    redis.call('HSET', key, known and 'last_device' or 'device', ARGV[i + 1])
+  end
+end
+"""
+)
+# ARGV: id, user, label or ''. 1: done; 0: no such session of this user's. A label is kept with who gave it,
+# for Express may give the session to somebody else.
+RENAME = (
+    PRELUDE
+    + """
+local id, user, label = ARGV[4], ARGV[5], ARGV[6]
+local key = base .. 'm:' .. id
+local meta = redis.call('HMGET', key, 'sid', 'user')
+if not meta[1] or meta[2] ~= user then return 0 end
+if redis.call('EXISTS', prefix .. meta[1]) == 0 then return 0 end
+if label == '' then redis.call('HDEL', key, 'label', 'label_user')
+else redis.call('HSET', key, 'label', label, 'label_user', user) end
+return 1
 """
 )
 # ARGV: id, sid, old, new. 0: gone; 1: somebody else has written; 2: done.

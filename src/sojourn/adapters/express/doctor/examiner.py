@@ -17,8 +17,8 @@ from sojourn.adapters.express.doctor.mending import (
 )
 from sojourn.adapters.express.doctor.shape import odd_rows
 from sojourn.adapters.express.options import Options
-from sojourn.adapters.express.postgres import SAMPLE, ZONE_HINT, PostgresSessions, shift_of
-from sojourn.adapters.express.schema import MADE, TRIGGERS, comment, quoted
+from sojourn.adapters.express.schema import MADE, TRIGGERS, comment, lacking, quoted
+from sojourn.adapters.express.zone import SAMPLE, ZONE_HINT, require_zone, shift_of
 from sojourn.errors import SettingsError
 from sojourn.finding import Area, Check, Finding, Fix, Repair, failure, ok, skipped, warning
 from sojourn.stores.sql.database import Database
@@ -267,14 +267,18 @@ class ExpressExaminer:
         said, triggers = self._open().read(lambda tx: tx.rows(MADE, params))[0]
         if said is None and not triggers:
             return skipped("Nothing of Sojourn's is installed beside Express's table.")
-        if said == comment(self._options) and set(triggers) == set(TRIGGERS):
+        older = self._open().read(lambda tx: lacking(tx, names))
+        if said == comment(self._options) and set(triggers) == set(TRIGGERS) and not older:
             return ok("What Sojourn installed beside Express's table is whole.")
         missing = sorted(set(TRIGGERS) - set(triggers))
         return failure(
             "What Sojourn installed beside Express's table is not whole.",
             evidence=[f"The trigger {name} is missing or off." for name in missing]
+            + [f"Its table lacks the column {name} of this version." for name in older]
             or [f"It says {said!r}, not {comment(self._options)!r}."],
-            means="Who signs out in Express may stay signed in here, or the other way round.",
+            means="Who signs out in Express may stay signed in here, or the other way round."
+            if missing or not older
+            else "Python applications of this version do not start beside Express.",
             fix=Fix(
                 text="Install it again: that is safe while both run. Where it is whole, and says another"
                 " `user_path` than this URL, correct the one that is wrong.",
@@ -304,7 +308,7 @@ class ExpressExaminer:
             title = f"The ends of Express's sessions are {shift / 3600:+g} h off for us."
             return failure(title, means=means, fix=fix)
         try:
-            PostgresSessions(db, names, self._options).require_zone()
+            require_zone(db, names)
         except SettingsError as error:
             return failure(error.message, means=means, fix=fix)
         return ok("Express and Sojourn mean the same instant.")

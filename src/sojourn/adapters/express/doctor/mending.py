@@ -21,6 +21,7 @@ from sojourn.adapters.express.schema import (
     Names,
     find,
     install,
+    lacking,
     make_express_table,
     quoted,
 )
@@ -145,8 +146,9 @@ class Install(Repairing):
         names = self._place.there()
         return [
             Step(
-                what=f"Install Sojourn's triggers beside {names.express} again.",
-                why="They are gone, or off: sign-outs on one side are not seen on the other.",
+                what=f"Install Sojourn's table and triggers beside {names.express} again.",
+                why="They are gone, off, or of an older version: sign-outs on one side are not seen on the"
+                " other, or names of devices have no place.",
                 undo="None is needed: Express works the same with them.",
             )
         ]
@@ -161,8 +163,11 @@ class Install(Repairing):
         """Return the options that it was installed with; None where nothing is missing, or ever was there."""
         names = self._place.there()
         params = {"side": names.side, "express": names.express}
-        said, triggers = self._place.db().read(lambda tx: tx.rows(MADE, params))[0]
-        if (said is None and not triggers) or set(triggers) == set(ALL_TRIGGERS):
+        db = self._place.db()
+        said, triggers = db.read(lambda tx: tx.rows(MADE, params))[0]
+        if said is None and not triggers:
+            return None
+        if set(triggers) == set(ALL_TRIGGERS) and not db.read(lambda tx: lacking(tx, names)):
             return None
         match = INSTALLED.match(said or "")
         if match is None:
