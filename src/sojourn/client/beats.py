@@ -28,6 +28,7 @@ from sojourn.client.errors import (
 )
 from sojourn.client.hold import IDLE_MAX, Hold
 from sojourn.client.http import Grant, Http
+from sojourn.client.signals import leaving
 from sojourn.client.slots import slots
 from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
@@ -432,10 +433,16 @@ def _idleness(hold: Hold) -> dict[str, float]:
 _open: set[Beats] = set()
 
 
-def _close_all() -> None:
+def close_all() -> None:
+    """Give back the seats of all clients of this process, in CLOSE_TIMEOUT seconds at most."""
     deadline = time.monotonic() + CLOSE_TIMEOUT
     for beats in list(_open):
         beats.close(max(0.1, deadline - time.monotonic()))
+
+
+def _at_exit() -> None:
+    close_all()
+    leaving.wait(2 * CLOSE_TIMEOUT)
 
 
 def _forked() -> None:
@@ -444,6 +451,6 @@ def _forked() -> None:
     _open.clear()
 
 
-atexit.register(_close_all)
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from sojourn.client.beats import CLOSE_TIMEOUT, Beats
+from sojourn.client.beats import CLOSE_TIMEOUT, Beats, close_all
 from sojourn.client.hold import Wish
 from sojourn.client.http import Http
 from sojourn.client.identity import default_client_id, default_device
 from sojourn.client.seat import OnChange, OnWait, Seat
+from sojourn.client.signals import leaving
 from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.client.world import World
 from sojourn.device import Device
@@ -40,6 +41,8 @@ class Client:
         jwt: a user's JWT, or a callable that returns a fresh one whenever a seat is acquired.
         timeout: seconds for one request; less where a lease would run out meanwhile.
         retries: how often an acquire is tried again when the server cannot be reached.
+        signals: give seats back when SIGTERM or SIGHUP is about to end the process, where nothing else
+            handles it and the first seat is described on the main thread.
         verify: False or an SSLContext to check the server's certificate differently.
         transport: how requests travel, for tests and unusual networks: a `Transport`, or one of httpx's.
         world: time, chance and threads, for tests.
@@ -53,6 +56,7 @@ class Client:
         jwt: str | Callable[[], str] | None = None,
         timeout: float = 5.0,
         retries: int = 3,
+        signals: bool = True,
         verify: ssl.SSLContext | bool = True,
         transport: Transport | HttpxTransport | None = None,
         world: World | None = None,
@@ -63,6 +67,7 @@ class Client:
         self._jwt = jwt is not None
         self._http = Http(url, now=world.now, verify=verify, transport=transport)
         self._retries = retries
+        self._signals = signals
         self._beats = Beats(self._http, _proof(license_key, jwt), world=world, timeout=timeout)
 
     def __repr__(self) -> str:
@@ -108,6 +113,8 @@ class Client:
         """
         if user is None and not self._jwt:
             raise InvalidInput("A seat needs a user.", hint="Say who: seat(feature, user=…).")
+        if self._signals:
+            leaving.watch(close_all)
         if client_id is None:
             client_id = default_client_id(instance)
         elif instance is not None:

@@ -158,7 +158,7 @@ def test_close_of_an_unused_client() -> None:
 def test_exit_closes_every_client() -> None:
     with scene() as s:
         s.seat().acquire()
-        beats._close_all()
+        beats.close_all()
         assert not s.server.live()
 
 

@@ -1,0 +1,192 @@
+"""How programs that hold a seat end, and what becomes of the seat: signals, Ctrl+C, forks, kills, sleep.
+
+The server is real; thresholds are long, so that only what was given back is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serving import Served, served
+from tests.waiting import DEADLINE, ended
+
+from sojourn.client import Client, SeatDenied
+
+START = """
+import asyncio, os, signal, sys, threading, time
+from sojourn.client import AsyncClient, Client
+
+url, key = sys.argv[1:]
+def say(what):
+    print(what, flush=True)
+"""
+WORKING = (
+    START
+    + """
+with Client(url, license_key=key) as client, client.seat("render", user="ada") as seat:
+    say("held")
+    while True:
+        seat.check()
+"""
+)
+AWAITING = (
+    START
+    + """
+async def main():
+    async with AsyncClient(url, license_key=key) as client, client.seat("render", user="ada"):
+        say("held")
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+)
+LEAKING = (
+    START
+    + """
+seat = Client(url, license_key=key).seat("render", user="ada").acquire()
+say("held")
+while True:
+    time.sleep(600)
+"""
+)
+HANDLING = (
+    START
+    + """
+def mine(number, frame):
+    say("mine")
+    sys.exit(3)
+signal.signal(signal.SIGTERM, mine)
+seat = Client(url, license_key=key).seat("render", user="ada").acquire()
+say("held")
+while True:
+    time.sleep(600)
+"""
+)
+FORKING = (
+    START
+    + """
+seat = Client(url, license_key=key).seat("render", user="ada").acquire()
+child = os.fork()
+if not child:
+    say("child")
+    while True:
+        time.sleep(600)
+os.kill(child, signal.SIGTERM)
+say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+seat.check()
+say("held")
+sys.stdin.read()
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("ends")) as running:
+        yield running
+
+
+@pytest.fixture
+def key(server: Served) -> str:
+    policy = {"capacity": 1, "lostAfter": 3_600, "heartbeatInterval": 1_200}
+    return server.license(render=policy)[1]
+
+
+@contextmanager
+def running(code: str, url: str, key: str) -> Iterator[Any]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, url, key],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and its children
+        process.communicate()
+
+
+def hears(process: Any) -> str:
+    return str(ended(process.stdout.readline).strip())
+
+
+def is_free(server: Served, key: str) -> bool:
+    with Client(server.url, license_key=key) as client:
+        try:
+            client.seat("render", user="bob", client_id="probe").acquire()
+        except SeatDenied:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("code", [WORKING, AWAITING, LEAKING], ids=["with", "async", "leak"])
+def test_a_signal_gives_the_seat_back_and_ends_the_program(
+    server: Served, key: str, code: str, number: signal.Signals
+) -> None:
+    with running(code, server.url, key) as process:
+        assert hears(process) == "held"
+        process.send_signal(number)
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == -number
+        assert is_free(server, key)
+
+
+def test_a_signal_that_the_program_handles_is_left_to_it(server: Served, key: str) -> None:
+    with running(HANDLING, server.url, key) as process:
+        assert hears(process) == "held"
+        process.terminate()
+        assert hears(process) == "mine"
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 3
+        assert is_free(server, key)
+
+
+def test_signals_can_be_left_alone(server: Served, key: str) -> None:
+    code = LEAKING.replace("license_key=key", "license_key=key, signals=False")
+    with running(code, server.url, key) as process:
+        assert hears(process) == "held"
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == -signal.SIGTERM
+        assert not is_free(server, key)
+
+
+def test_a_forked_child_that_is_ended_takes_nobodys_seat(server: Served, key: str) -> None:
+    with running(FORKING, server.url, key) as process:
+        said = [hears(process), hears(process)]
+        if "child" in said:  # or it was ended before it said so
+            said.append(hears(process))
+        assert "held" in said
+        assert str(-signal.SIGTERM) in said
+        assert not is_free(server, key)
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert is_free(server, key)
+
+
+def test_a_signal_ends_the_program_when_the_server_does_not_answer(tmp_path: Path) -> None:
+    """It is frozen: a request is neither answered nor refused."""
+    with served(tmp_path) as own:
+        policy = {"capacity": 1, "lostAfter": 3_600, "heartbeatInterval": 1_200}
+        with running(WORKING, own.url, own.license(render=policy)[1]) as process:
+            assert hears(process) == "held"
+            os.kill(own.pid, signal.SIGSTOP)
+            try:
+                process.terminate()
+                process.wait(DEADLINE)
+            finally:
+                os.kill(own.pid, signal.SIGCONT)
+            assert process.returncode == -signal.SIGTERM
