@@ -1,5 +1,7 @@
 """Take seats and keep them: `Client(url, license_key=…).seat(feature, user=…)`.
 
+For an application's backend, the sessions of its users: `SessionsClient(url, api_key)`.
+
 And, for receivers of webhooks: `verify_webhook(headers, body, secrets)`.
 
 A name is imported when it is asked for, so that this package costs nothing to a program that may need it.
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sojourn.client.seat import Change as Change
     from sojourn.client.seat import Seat as Seat
     from sojourn.client.seat import Waiting as Waiting
+    from sojourn.client.user_sessions import AsyncSessionsClient as AsyncSessionsClient
+    from sojourn.client.user_sessions import SessionsClient as SessionsClient
     from sojourn.webhook_signature import WebhookMessage as WebhookMessage
     from sojourn.webhook_signature import WebhookRefused as WebhookRefused
     from sojourn.webhook_signature import verify_webhook as verify_webhook
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "sojourn.client.async_client",
     "AsyncSeat": "sojourn.client.async_client",
+    "AsyncSessionsClient": "sojourn.client.user_sessions",
     "Change": "sojourn.client.seat",
     "Client": "sojourn.client.client",
     "ClientClosed": "sojourn.client.errors",
@@ -40,6 +45,7 @@ _HOMES = {
     "SeatLost": "sojourn.client.errors",
     "SeatState": "sojourn.client.hold",
     "ServerUnreachable": "sojourn.client.errors",
+    "SessionsClient": "sojourn.client.user_sessions",
     "Waiting": "sojourn.client.seat",
     "WebhookMessage": "sojourn.webhook_signature",
     "WebhookRefused": "sojourn.webhook_signature",

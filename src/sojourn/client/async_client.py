@@ -142,7 +142,7 @@ class AsyncSeat:
 
     @property
     def seat(self) -> Seat:
-        """The seat itself, for all that does not wait: `expires_in`, `fence`, `idle` and more."""
+        """The seat itself, as its callbacks are told of it. It has the same properties."""
         return self._seat
 
     @property
@@ -153,9 +153,49 @@ class AsyncSeat:
     def held(self) -> bool:
         return self._seat.held
 
+    @property
+    def expires_in(self) -> float:
+        return self._seat.expires_in
+
+    @property
+    def lease_id(self) -> str | None:
+        return self._seat.lease_id
+
+    @property
+    def fence(self) -> int | None:
+        return self._seat.fence
+
+    @property
+    def heartbeat_interval(self) -> float | None:
+        return self._seat.heartbeat_interval
+
+    @property
+    def lost_after(self) -> float | None:
+        return self._seat.lost_after
+
+    @property
+    def feature(self) -> str:
+        return self._seat.feature
+
+    @property
+    def user(self) -> str | None:
+        return self._seat.user
+
+    @property
+    def client_id(self) -> str:
+        return self._seat.client_id
+
     def check(self) -> None:
         """Raise SeatLost unless the seat is held. Waits for nothing."""
         self._seat.check()
+
+    def idle(self, since: float | Callable[[], float | None] | None) -> None:
+        """Report idleness with the coming beats; see `Seat.idle`. A callable runs on the beats' thread."""
+        self._seat.idle(since)
+
+    def let_go(self) -> None:
+        """Give the seat back in the background; see `Seat.let_go`. Waits for nothing."""
+        self._seat.let_go()
 
     async def acquire(self, *, takeover: bool | None = None) -> Self:
         """Take the seat; see `Seat.acquire`. Canceled, it gives back what it may have been granted."""
