@@ -58,9 +58,11 @@ class SessionsClient:
         return _one(self._sessions.check([Check(token, touch=touch)]))
 
     def end(self, session_id: str, *, user: str | None = None, reason: str = "ended") -> bool:
-        """End a session; with `user`, only if it is theirs. False: there was none to end."""
-        end = End(ids=(session_id,), user_id=user, reason=reason)
-        return bool(_one(self._sessions.end([end])))
+        """End a session; with `user`, only if it is among the 1,000 newest of theirs. False: there was none
+        to end."""
+        if user is not None and all(each.id != session_id for each in self.list(user, limit=1_000)):
+            return False
+        return bool(_one(self._sessions.end([End(ids=(session_id,), reason=reason)])))
 
     def end_others(self, user: str, *, keep: str, reason: str = "ended") -> Ids:
         """End all sessions of a user but the one with the id `keep`. Return the ids of those ended."""
