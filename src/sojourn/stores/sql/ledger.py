@@ -40,7 +40,7 @@ KEY_BY_HASH = "SELECT {now}, {columns} FROM sojourn_api_keys WHERE key_hash = :h
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
 VALID_KEYS = (
-    "SELECT key_hash FROM sojourn_api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
+    "SELECT {now}, key_hash FROM sojourn_api_keys WHERE key_hash {in_hashes hashes} AND revoked_at IS NULL "
     "AND (expires_at IS NULL OR expires_at > {now})"
 )
 KEYS_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id {in ids}".replace(
@@ -230,21 +230,28 @@ class SqlLedger:
         return [_key(row) for row in self._db.read(lambda tx: tx.core(query).all())]
 
     def key_by_hash(self, key_hash: bytes) -> tuple[ApiKey, int] | None:
-        rows = self._db.read(lambda tx: tx.rows(KEY_BY_HASH, {"now": tx.instant, "hash": key_hash}))
+        params = {"hash": key_hash}
+        rows = self._db.read(lambda tx: tx.trusted(KEY_BY_HASH, params))
         return (_key(rows[0][1:]), rows[0][0]) if rows else None
 
     def valid_keys(self, key_hashes: Sequence[bytes]) -> set[bytes]:
         if not key_hashes:
             return set()
         hashes = self._db.dialect.hashes(key_hashes)
-        rows = self._db.read(lambda tx: tx.rows(VALID_KEYS, {"now": tx.instant, "hashes": hashes}))
-        return {bytes(row[0]) for row in rows}
+
+        def work(tx: Tx) -> set[bytes]:
+            found = {bytes(row[1]) for row in tx.trusted(VALID_KEYS, {"hashes": hashes})}
+            if len(found) < len(set(key_hashes)):
+                tx.doubted()
+            return found
+
+        return self._db.read(work)
 
     def keys_by_id(self, key_ids: Sequence[str]) -> dict[str, tuple[ApiKey, bytes, int]]:
         if not key_ids:
             return {}
         ids = self._db.dialect.keys(key_ids)
-        rows = self._db.read(lambda tx: tx.rows(KEYS_BY_ID, {"now": tx.instant, "ids": ids}))
+        rows = self._db.read(lambda tx: tx.trusted(KEYS_BY_ID, {"ids": ids}))
         found = [(_key(row[2:]), bytes(row[1]), row[0]) for row in rows]
         return {each[0].id: each for each in found}
 

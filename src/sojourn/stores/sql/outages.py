@@ -18,7 +18,7 @@ WHERE name = 'pulse' AND (value IS NULL OR value >= {now} - :max_pause)
 """
 LOCK = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse' {update}"
 # What a grant needs, a pulse must get: where the stream cannot be written, we are away.
-LOCK_STREAM = "SELECT value FROM sojourn_marks WHERE name = 'events' {update}"
+LOCK_STREAM = "SELECT {now} FROM sojourn_marks WHERE name = 'events' {update}"
 NOW = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse'"
 SET = "UPDATE sojourn_marks SET value = :at WHERE name = 'pulse'"
 
@@ -58,7 +58,7 @@ def pulse(db: Database, *, max_pause: int) -> Outage | None:
     def beat(tx: Tx) -> bool:
         fresh = tx.do(BEAT, {"now": tx.instant, "max_pause": max_pause}) > 0
         if fresh and not tx.dialect.one_writer:
-            tx.rows(LOCK_STREAM, {})
+            tx.judged(tx.rows(LOCK_STREAM, {"now": tx.instant}))
         return fresh
 
     run = db.write if db.dialect.one_writer else db.transaction

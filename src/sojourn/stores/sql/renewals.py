@@ -149,6 +149,8 @@ def _on_postgres(tx: Tx, beats: Sequence[Renew]) -> dict[str, Renewal]:
     )
     if rows:
         tx.judge(rows[0][3])  # a beat may be applied twice
+    if len(rows) < len(beats):
+        tx.doubted()
     return _renewals(rows)
 
 

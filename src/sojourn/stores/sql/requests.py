@@ -76,6 +76,7 @@ def _read(tx: Tx, keys: Sequence[IdempotencyKey]) -> tuple[int, dict[bytes, Kept
     params = {"now": tx.instant, "digests": tx.dialect.hashes(digests)}
     rows = tx.rows(KNOWN, params)
     now = int(rows[0][0])
+    tx.judge(now)
     there = {bytes(row[1]): row[2:] for row in rows if row[1] is not None}
     fresh = {i: (row, _decode(row[2])) for i, row in there.items() if row[3] > now - ANSWERS_KEPT}
     sessions = _sessions(tx, sessions_in(kept for _, kept in fresh.values()), now)

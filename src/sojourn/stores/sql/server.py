@@ -22,7 +22,7 @@ from sojourn.address import PREPARE
 from sojourn.clock import Clock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import lent
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
 from sojourn.stores.sql.faults import NO_INDEX, OVER, READ_ONLY, Fault, of_driver
 from sojourn.stores.sql.steady import SteadyClock
@@ -68,6 +68,7 @@ class ServerTx(Tx):
     ) -> None:
         super().__init__(connection, dialect, clock)
         self._steady = steady
+        self._shift: int | None = None
 
     @property
     def lent(self) -> bool:
@@ -83,9 +84,17 @@ class ServerTx(Tx):
 
     @property
     def instant(self) -> int | None:
-        """The value of `:now`: None lets the server's own clock decide."""
+        """The value of `:now`: None lets the server's own clock decide. Raises `Again` where somebody has
+        found the clock set since the first of these statements: they would go by two times."""
         now = self._clock.now()
-        return self._steady.instant if now is None else now
+        if now is not None:
+            return now
+        told, shift = self._steady.told
+        if self._shift is None:
+            self._shift = shift
+        elif self._shift != shift:
+            raise Again
+        return told
 
     def judge(self, now: int, pulse: int | None = None) -> None:
         if self._clock.now() is None:

@@ -76,10 +76,12 @@ class SteadyClock:
         self._due = 0  # by uptime
 
     @property
-    def instant(self) -> int | None:
-        """The store's now while it is not what the server's clock says; else None."""
+    def told(self) -> tuple[int | None, int]:
+        """The store's now while it is not what the server's clock says, else None; and `shift`."""
         anchor = self._anchor
-        return anchor.now(uptime()) if anchor is not None and anchor.shift else None
+        if anchor is None or not anchor.shift:
+            return None, 0
+        return anchor.now(uptime()), anchor.shift
 
     @property
     def shift(self) -> int:

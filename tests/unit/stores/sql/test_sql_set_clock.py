@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
 
 from sojourn.clock import DAY, HOUR
+from sojourn.idempotency import Replayed
 from sojourn.lease import Lease, LeaseFilter
+from sojourn.ledger import ApiKey, Role
 from sojourn.session import AtLimit, Save, TooMany
 from sojourn.store import Action
 from sojourn.stores import open as stores
 from sojourn.stores.sql.database import Again
+from sojourn.stores.sql.ledger import SqlLedger
 from sojourn.stores.sql.steady import SteadyClock
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import (
+    acquire,
     beat,
     give_back,
+    granted,
     key,
     new_session,
     pool,
@@ -31,27 +37,37 @@ from sojourn.testing.builders import (
 AHEAD = 400 * DAY
 
 
-class SetAhead:
-    """What a server's clock tells from when it was set ahead, until a process has looked at it."""
+class SetClock:
+    """What a server's clock tells from when it was set until a process has looked at it: as many
+    statements as are made, or the first alone, where another thread of the process looks just then."""
 
-    def __init__(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.honest = store.now()
-        self.told: int | None = None
-        self.noticed = 0
+    def __init__(
+        self, store: SqlStore, monkeypatch: pytest.MonkeyPatch, *, by: int = AHEAD
+    ) -> None:
+        self.honest, self.by = store.now(), by
+        self.wrong: float = 0  # statements that are still told the wrong time
         judge = SteadyClock.judge
 
         def judged(clock: SteadyClock, now: int, pulse: int | None, waited: int) -> None:
-            if now > self.honest + AHEAD // 2:
-                self.told = None
-                self.noticed += 1
+            if abs(now - self.honest) > AHEAD // 2:
+                self.wrong = 0
                 raise Again
             judge(clock, now, pulse, waited)
 
         monkeypatch.setattr(SteadyClock, "judge", judged)
-        monkeypatch.setattr(SteadyClock, "instant", property(lambda _: self.told))
+        monkeypatch.setattr(SteadyClock, "told", property(lambda _: self.tell()))
 
-    def jump(self) -> None:
-        self.told, self.noticed = self.honest + AHEAD, 0
+    def tell(self) -> tuple[int | None, int]:
+        if self.wrong <= 0:
+            return self.honest + 1, -self.by
+        self.wrong -= 1
+        return self.honest + self.by, 0
+
+    def set(self, *, statements: float) -> None:
+        self.wrong = statements
+
+
+SEEN = pytest.mark.parametrize("statements", [math.inf, 1], ids=["by itself", "by another thread"])
 
 
 @pytest.fixture(params=["empty_postgres", "empty_mariadb"])
@@ -90,15 +106,58 @@ ASKED: dict[str, Callable[[SqlStore, Lease], object]] = {
 }
 
 
+@SEEN
 @pytest.mark.parametrize("verb", ASKED)
 def test_answer_is_as_if_nobody_had(
-    store: SqlStore, verb: str, monkeypatch: pytest.MonkeyPatch
+    store: SqlStore, verb: str, statements: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.define([pool(4, lost_after=HOUR)])
     sign_in(store, "ses_1", "ann", idle_timeout=HOUR, lifetime=DAY)
     lease = take(store, session_id="ses_1")
     store.pulse()
-    clock = SetAhead(store, monkeypatch)
-    clock.jump()
+    clock = SetClock(store, monkeypatch)
+    clock.set(statements=statements)
     assert ASKED[verb](store, lease)
-    assert clock.noticed >= 1
+    assert clock.wrong == 0
+
+
+@SEEN
+@pytest.mark.parametrize("by", [-AHEAD, AHEAD], ids=["back", "ahead"])
+def test_first_answer_is_kept_as_of_now(
+    store: SqlStore, by: int, statements: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that comes once the clock was looked at is told what was answered before."""
+    store.define([pool(4, lost_after=HOUR)])
+    clock = SetClock(store, monkeypatch, by=by)
+    wish = acquire("ann", idempotency=key())
+    clock.set(statements=statements)
+    lease = granted(store.acquire([wish])[0])
+    copy = store.acquire([wish])[0]
+    assert isinstance(copy, Replayed)
+    assert copy.answer.fence == lease.fence
+    clock.set(statements=statements)
+    assert isinstance(store.answered([wish.idempotency or key()])[0], Replayed)
+
+
+@SEEN
+@pytest.mark.parametrize("by", [-AHEAD, AHEAD], ids=["back", "ahead"])
+def test_pulse_is_no_outage(
+    store: SqlStore, by: int, statements: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.pulse()
+    clock = SetClock(store, monkeypatch, by=by)
+    clock.set(statements=statements)
+    assert store.pulse() is None
+    assert store.pulse() is None
+
+
+@SEEN
+def test_keys_are_valid_as_if_nobody_had(
+    store: SqlStore, statements: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = SqlLedger(store._db)
+    made = ApiKey(id="key_1", name="ours", role=Role.APP, expires_at=store.now() + DAY)
+    ledger.create_key(made, b"h" * 32, actor="test")
+    clock = SetClock(store, monkeypatch)
+    clock.set(statements=statements)
+    assert ledger.valid_keys([b"h" * 32]) == {b"h" * 32}
