@@ -244,7 +244,7 @@ def test_statement_that_took_long(url: str, request: pytest.FixtureRequest) -> N
         def work(tx: Tx) -> int:
             runs.append(1)
             sql = f"SELECT {{now}}, {SLEEP[tx.dialect.backend]}"
-            told = int(tx.rows(sql, {"now": tx.told[0]})[0][0])
+            told = int(tx.rows(sql, {"now": tx.instant})[0][0])
             tx.judge(told)
             return told
 
