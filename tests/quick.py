@@ -2,7 +2,8 @@
 
 Which tests those are is read from the tests: one is left out if its own code, that of its fixtures, or that
 of a helper which these call, starts such a thing. So a new test is sorted without being listed. What waits
-for leases to run out under a clock that is set is left out, too: it takes two minutes and no processor.
+for leases to run out under a clock that is set is left out, too: it takes two minutes and no processor. So
+are stores with a planted bug, each of which the state machine has to find: they are tests of tests.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ STARTERS = {
 WAITING = ("Clocks::", "tests/contract/test_redis_clock.py::")
 """Parts of names of tests that mostly wait for leases to run out, on servers that a module starts once."""
 
+PLANTED = "::test_machine_finds["
+"""Part of the name of each test that has the state machine find a planted bug."""
+
 
 def waits(nodeid: str) -> bool:
     """Whether a test waits for leases to run out: three seconds each, with an idle processor."""
@@ -47,6 +51,7 @@ class Rule:
     def __init__(self, fixtures: Any) -> None:
         self._fixtures = fixtures  # pytest's FixtureManager
         self._seen: dict[Any, frozenset[str]] = {}
+        self._defined: dict[tuple[str, pytest.Collector | None], Sequence[Any]] = {}
 
     def starts(self, item: pytest.Function) -> frozenset[str]:
         """Return what a test starts, in the words of STARTERS; empty: nothing."""
@@ -63,10 +68,17 @@ class Rule:
             if name in looked_at:
                 continue
             looked_at.add(name)
-            for each in self._fixtures.getfixturedefs(name, item) or ():
+            for each in self._definitions(name, item):
                 found |= self._of(each.func)
                 names += [*each.argnames, *_asked_for(each.func, words)]
         return frozenset(found)
+
+    def _definitions(self, name: str, item: pytest.Function) -> Sequence[Any]:
+        """Return the fixtures of a name, which are the same for all tests of a module or a class."""
+        key = name, item.parent
+        if key not in self._defined:
+            self._defined[key] = self._fixtures.getfixturedefs(name, item) or ()
+        return self._defined[key]
 
     def _of(self, thing: Any) -> frozenset[str]:
         thing = inspect.unwrap(thing) if callable(thing) else thing
@@ -149,6 +161,8 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> dict[str, int]:
         why = rule.starts(item) if isinstance(item, pytest.Function) else frozenset()
         if not why and waits(item.nodeid):
             why = frozenset({"leases and wait until they run out"})
+        elif not why and PLANTED in item.nodeid:
+            why = frozenset({"the machine that finds planted bugs"})
         (out if why else kept).append(item)
         left.update([" and ".join(sorted(why))] if why else [])
     items[:] = kept

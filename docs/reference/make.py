@@ -15,14 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from sojourn.api.app import CALLS
 from sojourn.api.call import Call, Who
 from sojourn.api.openapi import EVERY, OF_WHO, document
 from sojourn.cli.failure import EXIT_CODES
 from sojourn.cli.help import Group, paragraphs
-from sojourn.cli.main import app
+from sojourn.cli.main import command_tree
 from sojourn.cli.policy import flag_of
 from sojourn.cli.source import HELP
 from sojourn.event import EventKind
@@ -153,7 +151,7 @@ def _call(call: Call) -> tuple[str, ...]:
 
 
 def cli() -> str:
-    root: Any = typer.main.get_command(app)
+    root: Any = command_tree()
     text = (
         f"{MADE}# The command `sojourn`\n\n"
         "`sojourn COMMAND --help` says the same. Every command that prints data has `--json`. Settings of "

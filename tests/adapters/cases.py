@@ -21,7 +21,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -198,8 +197,8 @@ class AdapterCases:
     """Whether the framework sends the same cookie again whenever something was assigned."""
 
     @pytest.fixture
-    def world(self, tmp_path: Path, driver_for: MakeDriver) -> Iterator[World]:
-        with world(f"sqlite:///{tmp_path}/sojourn.db", driver_for) as made:
+    def world(self, empty_sqlite: str, driver_for: MakeDriver) -> Iterator[World]:
+        with world(empty_sqlite, driver_for) as made:
             yield made
 
     # What it costs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ BY_SETTINGS = Rules(cookie=CookieOptions(host_prefix=False))
 
 @pytest.mark.parametrize("https", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("middleware", [OURS, DJANGOS], ids=["ours", "django's"])
-def test_a_socket_reads_what_a_page_wrote(tmp_path: Path, middleware: str, https: bool) -> None:
+def test_a_socket_reads_what_a_page_wrote(empty_sqlite: str, middleware: str, https: bool) -> None:
     """Channels looks for the cookie that SESSION_COOKIE_NAME names: browsers must get it by that name."""
     heard: list[Any] = []
 
@@ -32,7 +31,7 @@ def test_a_socket_reads_what_a_page_wrote(tmp_path: Path, middleware: str, https
 
     with (
         contextmanager(drivers)(middleware) as make,
-        cases.world(f"sqlite:///{tmp_path}/sojourn.db", make, rules=BY_SETTINGS) as world,
+        cases.world(empty_sqlite, make, rules=BY_SETTINGS) as world,
     ):
         browser = world.signed_in(https=https)
         browser.post("/set", key="x", value="hello")

@@ -40,8 +40,8 @@ def driver_for() -> Iterator[Any]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, driver_for: Any) -> Iterator[World]:
-    with cases.world(f"sqlite:///{tmp_path}/sojourn.db", driver_for) as made:
+def world(empty_sqlite: str, driver_for: Any) -> Iterator[World]:
+    with cases.world(empty_sqlite, driver_for) as made:
         yield made
 
 
@@ -155,11 +155,11 @@ def test_async_views_work(world: World) -> None:
     assert asyncio.run(visit()) == [{"seen": n, "user": "ann"} for n in (0, 1)]
 
 
-def test_under_djangos_middleware_saving_every_request_makes_no_rows(tmp_path: Path) -> None:
+def test_under_djangos_middleware_saving_every_request_makes_no_rows(empty_sqlite: str) -> None:
     """Not for visitors without a cookie, nor for those with one that was made up."""
     with (
         contextmanager(drivers)(DJANGOS) as make,
-        cases.world(f"sqlite:///{tmp_path}/sojourn.db", make) as world,
+        cases.world(empty_sqlite, make) as world,
         override_settings(SESSION_SAVE_EVERY_REQUEST=True),
     ):
         browser = world.browser()

@@ -34,7 +34,7 @@ from sojourn.stores.open import migrate, open_store
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(empty_sqlite: str) -> Iterator[World]:
     def make(desk: Any, hooks: Any) -> Any:
         context = project(hooks, SOJOURN={"desk": desk}, MIDDLEWARE=[OURS, AUTH])
         context.__enter__()
@@ -42,7 +42,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         return wsgi_driver(WSGIHandler())
 
     contexts: list[Any] = []
-    with cases.world(f"sqlite:///{tmp_path}/sojourn.db", make) as made:
+    with cases.world(empty_sqlite, make) as made:
         yield made
     for context in contexts:
         context.__exit__(None, None, None)

@@ -126,8 +126,8 @@ class TestFlaskInParallel(cases.ParallelCases):
 
 
 @pytest.fixture
-def world(tmp_path: Path, driver_for: Any) -> Iterator[World]:
-    with cases.world(f"sqlite:///{tmp_path}/sojourn.db", driver_for) as made:
+def world(empty_sqlite: str, driver_for: Any) -> Iterator[World]:
+    with cases.world(empty_sqlite, driver_for) as made:
         yield made
 
 

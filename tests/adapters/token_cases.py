@@ -27,9 +27,8 @@ class TokenCases:
     """Inherit, and provide `driver_for`."""
 
     @pytest.fixture
-    def world(self, tmp_path: Path, driver_for: MakeDriver) -> Iterator[World]:
-        url = f"sqlite:///{tmp_path}/sojourn.db"
-        with world(url, driver_for, rules=Rules(header_tokens=True)) as made:
+    def world(self, empty_sqlite: str, driver_for: MakeDriver) -> Iterator[World]:
+        with world(empty_sqlite, driver_for, rules=Rules(header_tokens=True)) as made:
             yield made
 
     @pytest.fixture

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from sojourn import __version__
 from sojourn.api import doctor, sweeps
 from sojourn.api.app import CALLS
 from sojourn.api.limits import DATA_BODY_MAX
-from sojourn.cli.main import app
+from sojourn.cli.main import command_tree
 from sojourn.guessable import guessable
 from sojourn.settings import Settings, listen_address, load
 
@@ -35,7 +34,7 @@ METRICS_PORT = "9464"
 
 
 def commands() -> set[str]:
-    return set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+    return set(command_tree().commands)
 
 
 def every(text: str, *kinds: str) -> list[dict[str, Any]]:

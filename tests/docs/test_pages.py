@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from markdown_it import MarkdownIt
 
 from sojourn.cli.help import Group
-from sojourn.cli.main import app
+from sojourn.cli.main import command_tree
 from sojourn.cli.sweep import RunUnlessNamed
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +131,7 @@ def shown(page: str) -> Iterator[tuple[str, bool]]:
 
 @cache
 def root() -> Any:
-    return typer.main.get_command(app)
+    return command_tree()
 
 
 def resolved(words: list[str]) -> tuple[Any, list[str]]:

@@ -74,9 +74,9 @@ def test_every_table_has_its_effect() -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_missing_table_concerns_whom_doctor_says(table: str, sqlite_url: str) -> None:
+def test_a_missing_table_concerns_whom_doctor_says(table: str, empty_sqlite: str) -> None:
     """Who is said to be concerned is, and nobody else: a frightened operator does harm."""
-    with ward(sqlite_url) as patient:
+    with ward(empty_sqlite) as patient:
         patient.execute(f"DROP TABLE {table}")
         finding = patient.look()["schema.tables"].finding
         assert finding.verdict is Verdict.FAILURE
@@ -88,9 +88,9 @@ def test_a_missing_table_concerns_whom_doctor_says(table: str, sqlite_url: str) 
         assert said.items() <= seen.items(), (table, finding.means, seen)
 
 
-def test_where_somebody_waited_nobody_takes_a_seat_for_a_while(sqlite_url: str) -> None:
+def test_where_somebody_waited_nobody_takes_a_seat_for_a_while(empty_sqlite: str) -> None:
     """The row of a pool says for how long its line is read: so long, doctor says, its acquires fail."""
-    with ward(sqlite_url) as patient:
+    with ward(empty_sqlite) as patient:
         store = patient.store
         someone = Acquire(
             pool_id=POOL.id, user_id="New", client_id="new", lease_id="new", wait=True
@@ -114,9 +114,9 @@ def test_where_somebody_waited_nobody_takes_a_seat_for_a_while(sqlite_url: str) 
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_what_does_not_read_a_missing_table_is_looked_at(table: str, sqlite_url: str) -> None:
+def test_what_does_not_read_a_missing_table_is_looked_at(table: str, empty_sqlite: str) -> None:
     """Checks that need it wait; no other does, and none falls over it. One run mends it."""
-    with ward(sqlite_url) as patient:
+    with ward(empty_sqlite) as patient:
         before = patient.look()
         patient.execute(f"DROP TABLE {table}")
         seen = patient.look()
@@ -134,11 +134,11 @@ def test_what_does_not_read_a_missing_table_is_looked_at(table: str, sqlite_url:
         }
 
 
-def test_a_ledger_beside_redis_misses_no_session_table(sqlite_url: str) -> None:
+def test_a_ledger_beside_redis_misses_no_session_table(empty_sqlite: str) -> None:
     """Its store is elsewhere: what the ledger's own tables of sessions lack concerns nobody."""
-    with ward(sqlite_url) as patient:
+    with ward(empty_sqlite) as patient:
         patient.execute(f"DROP TABLE {schema.sessions.name}")
-        ledger = stores.open_examiner(sqlite_url, place="the ledger", ledger=True)
+        ledger = stores.open_examiner(empty_sqlite, place="the ledger", ledger=True)
         assert ledger is not None
         check = next(x for x in ledger.checks() if x.id == "schema.ledger-tables")
         try:

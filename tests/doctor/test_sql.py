@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DBAPIError
+from tests.databases import copied
 from tests.doctor import server_faults, sql_faults
 from tests.doctor.planted import Planted, Ward, ward
 from tests.doctor.test_sql_repair import LONG
@@ -35,13 +36,15 @@ STEPS = range(1, 24) if LONG else (1,)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_two_faults_at_once_are_mended_in_one_run(step: int, tmp_path: Path) -> None:
+def test_two_faults_at_once_are_mended_in_one_run(
+    step: int, migrated_sqlite: Path, tmp_path: Path
+) -> None:
     """Whichever two: one of them may hide the other, and one run of the repair mends both."""
     faults = [fault for fault in CATALOGUE["sqlite"] if fault.mended]
     both = 0
     for number, one in enumerate(faults):
         other = faults[(number + step) % len(faults)]
-        with ward(f"sqlite:///{tmp_path}/{number}.db") as patient:
+        with ward(copied(migrated_sqlite, tmp_path / f"{number}.db")) as patient:
             if not (planted(patient, one) and planted(patient, other)):
                 continue  # one needs what the other took away
             both += 1

@@ -289,16 +289,15 @@ class Disk(Struct):
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(70, WARNING), (10, FAILURE)])
-def test_a_full_disk(sqlite_url: str, free: int, verdict: Verdict) -> None:
-    stores.migrate(sqlite_url)
+def test_a_full_disk(empty_sqlite: str, free: int, verdict: Verdict) -> None:
     full = Disk(total=2_000 << 20, free=free << 20)
-    assert wrong(sqlite_url, disk_usage=lambda _folder: full) == {"store.disk": verdict}
+    assert wrong(empty_sqlite, disk_usage=lambda _folder: full) == {"store.disk": verdict}
 
 
-def test_a_file_that_others_may_read(sqlite_url: str) -> None:
-    with ward(sqlite_url):
-        Path(sqlite_url.removeprefix("sqlite:///")).chmod(0o644)
-        assert wrong(sqlite_url) == {"store.file": WARNING}
+def test_a_file_that_others_may_read(empty_sqlite: str) -> None:
+    with ward(empty_sqlite):
+        Path(empty_sqlite.removeprefix("sqlite:///")).chmod(0o644)
+        assert wrong(empty_sqlite) == {"store.file": WARNING}
 
 
 OPEN_IT = """
@@ -310,10 +309,10 @@ sys.stdin.read()
 """
 
 
-def test_somebody_else_has_the_file_open(sqlite_url: str) -> None:
+def test_somebody_else_has_the_file_open(empty_sqlite: str) -> None:
     """Another program is named; other servers, who take turns, are not."""
-    with ward(sqlite_url):
-        path = sqlite_url.removeprefix("sqlite:///")
+    with ward(empty_sqlite):
+        path = empty_sqlite.removeprefix("sqlite:///")
         other = subprocess.Popen(
             [sys.executable, "-c", OPEN_IT, path],
             stdin=subprocess.PIPE,
@@ -322,16 +321,16 @@ def test_somebody_else_has_the_file_open(sqlite_url: str) -> None:
         with other:
             assert other.stdout is not None
             assert other.stdout.readline() == b"open\n"
-            found = seen(sqlite_url)["store.writers"].finding
+            found = seen(empty_sqlite)["store.writers"].finding
         assert found.verdict.rank
         assert str(other.pid) in found.evidence[0]
-        assert wrong(sqlite_url) == {}
+        assert wrong(empty_sqlite) == {}
 
 
-def test_a_damaged_index_is_made_anew(sqlite_url: str) -> None:
+def test_a_damaged_index_is_made_anew(empty_sqlite: str) -> None:
     """An index that lacks rows, as after a crash of a faulty disk: nobody is found by it."""
-    with ward(sqlite_url) as patient:
-        path = sqlite_url.removeprefix("sqlite:///")
+    with ward(empty_sqlite) as patient:
+        path = empty_sqlite.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:
             [(root, sql)] = raw.execute(
                 "SELECT rootpage, sql FROM sqlite_master WHERE name = 'sojourn_leases_user_id'"
@@ -346,21 +345,21 @@ def test_a_damaged_index_is_made_anew(sqlite_url: str) -> None:
                 " VALUES ('index', 'sojourn_leases_user_id', 'sojourn_leases', ?, ?)",
                 (root, sql),
             )
-        assert wrong(sqlite_url) == {"store.damage": FAILURE}
+        assert wrong(empty_sqlite) == {"store.damage": FAILURE}
         steps = [mended.step.what for mended in patient.doctor.repair()]
         assert steps == ["Make the index sojourn_leases_user_id anew from the rows."]
-        assert wrong(sqlite_url) == {}
+        assert wrong(empty_sqlite) == {}
         assert not list(patient.doctor.repair())
 
 
-def test_a_damaged_page_is_told(sqlite_url: str) -> None:
+def test_a_damaged_page_is_told(empty_sqlite: str) -> None:
     """What only a backup mends is not tried."""
-    with ward(sqlite_url) as patient:
+    with ward(empty_sqlite) as patient:
         root = patient.ask("SELECT rootpage FROM sqlite_master WHERE name = 'sojourn_webhooks'")
-    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path = Path(empty_sqlite.removeprefix("sqlite:///"))
     pages = bytearray(path.read_bytes())
     pages[(root - 1) * 1_024 : root * 1_024] = b"\xff" * 1_024
     path.write_bytes(pages)
-    found = seen(sqlite_url)["store.damage"]
+    found = seen(empty_sqlite)["store.damage"]
     assert found.finding.verdict is FAILURE
     assert not found.steps

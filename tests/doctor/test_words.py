@@ -19,7 +19,6 @@ from sojourn.adapters.express import EXPRESS, install
 from sojourn.doctor.doctor import Examined
 from sojourn.doctor.examiners import Outside, doctor
 from sojourn.settings import Settings
-from sojourn.stores.open import migrate
 from sojourn.stores.sql import schema
 from sojourn.testing.redis_server import redis_server
 
@@ -126,21 +125,19 @@ def test_what_is_found_in_a_database_stands_alone(
             judge(examined(looked))
 
 
-def test_what_is_found_of_redis_stands_alone(settings: Settings, sqlite_url: str) -> None:
+def test_what_is_found_of_redis_stands_alone(settings: Settings, empty_sqlite: str) -> None:
     """With a ledger beside it, and while neither is there."""
-    migrate(sqlite_url)
     with redis_server() as server:
-        judge(examined(replace(settings, store=server.url, ledger=sqlite_url)))
+        judge(examined(replace(settings, store=server.url, ledger=empty_sqlite)))
     nobody = "redis://127.0.0.1:1"
-    judge(examined(replace(settings, store=nobody, ledger=sqlite_url + ".not-there")))
+    judge(examined(replace(settings, store=nobody, ledger=empty_sqlite + ".not-there")))
 
 
 def test_what_is_found_beside_express_stands_alone(
-    settings: Settings, postgres_url: str, sqlite_url: str
+    settings: Settings, postgres_url: str, empty_sqlite: str
 ) -> None:
     """Before Sojourn is installed beside it, afterwards, and without the table."""
-    migrate(sqlite_url)
-    looked = replace(settings, store=sqlite_url, express=f"express+{postgres_url}")
+    looked = replace(settings, store=empty_sqlite, express=f"express+{postgres_url}")
     judge(examined(looked))
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute(TABLE)
@@ -151,10 +148,9 @@ def test_what_is_found_beside_express_stands_alone(
         judge(examined(looked))
 
 
-def test_what_is_found_of_cookies_stands_alone(settings: Settings, sqlite_url: str) -> None:
+def test_what_is_found_of_cookies_stands_alone(settings: Settings, empty_sqlite: str) -> None:
     """Of an application that signs people in, and of one that sets no cookie."""
-    migrate(sqlite_url)
-    looked = replace(settings, store=sqlite_url)
+    looked = replace(settings, store=empty_sqlite)
     for app in (App(attributes=GOOD), App(attributes="")):
         with serving(app) as where:
             outside = Outside(url="http://app.test/", login=LOGIN, page="/me", via=where)

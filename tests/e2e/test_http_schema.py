@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -18,12 +18,17 @@ from schemathesis.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from schemathesis.config import SchemathesisConfig
+from schemathesis.generation.hypothesis.builder import (
+    HypothesisTestConfig,
+    create_test,
+)
+from schemathesis.generation.hypothesis.builder import HypothesisTestMode as Mode
 from schemathesis.specs.openapi.checks import (
     negative_data_rejection,
     positive_data_acceptance,
     unsupported_method,
 )
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 from tests.api_harness import ADMIN, Served, World, served
 
 from sojourn.api.app import CALLS
@@ -62,17 +67,28 @@ NEVER_DRAWN = {
 }
 
 DOCUMENT = json.loads(document(CALLS))
-schema = schemathesis.openapi.from_dict(DOCUMENT)
-unproven = schemathesis.openapi.from_dict(
-    DOCUMENT, config=SchemathesisConfig.from_dict({"phases": {"coverage": {"enabled": False}}})
-)
-"""Drawn at random alone: each odd value is sent with a proof, and test_api_matrix asks each call without."""
+NAMES = [call.name for call in CALLS]
 few = hypothesis.settings(
     max_examples=6,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
+
+
+@pytest.fixture(scope="module")
+def schema() -> OpenApiSchema:
+    return schemathesis.openapi.from_dict(DOCUMENT)
+
+
+def send_each(schema: OpenApiSchema, name: str, ask: Callable[[Any], None], *modes: Mode) -> None:
+    """Have a call asked everything that is drawn for it.
+
+    By the worker that asks it: `schema.parametrize` has each of them draw for all calls, as it collects.
+    """
+    operation = schema.find_operation_by_id(name)
+    config = HypothesisTestConfig(project=schema.config, modes=list(modes), explicit_settings=few)
+    create_test(operation=operation, test_func=ask, config=config)()
 
 
 @pytest.fixture(scope="module")
@@ -120,41 +136,57 @@ def ask(case: Any, server: Served, proof: str) -> Any:
     return case.call(base_url=server.url, headers=headers, timeout=10)
 
 
-@schema.parametrize()
-@few
+@pytest.mark.parametrize("name", NAMES)
 def test_with_a_proof_every_answer_is_as_described(
-    case: Any, server: Served, proofs: dict[str, str]
+    name: str,
+    schema: OpenApiSchema,
+    server: Served,
+    proofs: dict[str, str],
+    pytestconfig: pytest.Config,
 ) -> None:
-    response = ask(case, server, proofs[case.operation.definition.raw["operationId"]])
-    checks = [
-        not_a_server_error,
-        status_code_conformance,
-        content_type_conformance,
-        response_headers_conformance,
-        response_schema_conformance,
-        unsupported_method,
-    ]
-    too_large = response.status_code == 413  # is refused, before anybody looks what it holds
-    if "requestBody" in case.operation.definition.raw and not too_large:
-        checks.append(
-            negative_data_rejection
-        )  # a query that does not fit may look fitting once sent
-    if not any(words in response.text for words in BEYOND_A_SCHEMA):
-        checks.append(positive_data_acceptance)
-    case.validate_response(response, checks=checks)
+    """Drawn at random, and an odd value of each field; not the latter where it must be quick."""
+
+    def check(case: Any) -> None:
+        response = ask(case, server, proofs[name])
+        checks = [
+            not_a_server_error,
+            status_code_conformance,
+            content_type_conformance,
+            response_headers_conformance,
+            response_schema_conformance,
+            unsupported_method,
+        ]
+        too_large = response.status_code == 413  # is refused, before anybody looks what it holds
+        if "requestBody" in case.operation.definition.raw and not too_large:
+            checks.append(
+                negative_data_rejection
+            )  # a query that does not fit may look fitting once sent
+        if not any(words in response.text for words in BEYOND_A_SCHEMA):
+            checks.append(positive_data_acceptance)
+        case.validate_response(response, checks=checks)
+
+    odd = () if pytestconfig.getoption("quick") else (Mode.COVERAGE,)
+    send_each(schema, name, check, Mode.EXAMPLES, Mode.FUZZING, *odd)
 
 
-@unproven.parametrize()
-@few
-def test_without_a_proof_nothing_is_answered_but_how_to_prove(case: Any, server: Served) -> None:
-    response = ask(case, server, "")
-    assert response.status_code < 500
-    if case.operation.definition.raw["security"] and case.method == case.operation.method.upper():
-        assert response.status_code in (400, 401, 413, 415)
-    case.validate_response(
-        response,
-        checks=[not_a_server_error, response_schema_conformance, content_type_conformance],
-    )
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_proof_nothing_is_answered_but_how_to_prove(
+    name: str, schema: OpenApiSchema, server: Served
+) -> None:
+    """Drawn at random alone: test_api_matrix asks each call without a proof."""
+
+    def check(case: Any) -> None:
+        response = ask(case, server, "")
+        assert response.status_code < 500
+        own_method = case.method == case.operation.method.upper()
+        if case.operation.definition.raw["security"] and own_method:
+            assert response.status_code in (400, 401, 413, 415)
+        case.validate_response(
+            response,
+            checks=[not_a_server_error, response_schema_conformance, content_type_conformance],
+        )
+
+    send_each(schema, name, check, Mode.EXAMPLES, Mode.FUZZING)
 
 
 class TestDocument:

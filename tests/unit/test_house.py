@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -53,10 +55,35 @@ def scripts() -> list[Path]:
     ]
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+class Parsed(NamedTuple):
+    """What is kept of a file that was parsed: syntax trees of all files would take a gigabyte."""
+
+    long: dict[str, int]  # functions that are too long
+    sleeping: list[str]  # calls that sleep
+
+
+@cache
+def parsed() -> Parsed:
+    """Parse every file, once."""
+    kept = Parsed({}, [])
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > FUNCTION_LINES_MAX:
+                    kept.long[f"{name(path)}:{node.lineno} {node.name}"] = lines
+            elif isinstance(node, ast.Call) and sleeps(node):
+                kept.sleeping.append(f"{name(path)}:{node.lineno}")
+    return kept
+
+
+def sleeps(call: ast.Call) -> bool:
+    return (
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr == "sleep"
+        and ast.unparse(call.func) in ("time.sleep", "asyncio.sleep")
+        and ast.unparse(call.args[0]) != "0"  # to let other tasks run is not to sleep
+    )
 
 
 def name(path: Path) -> str:
@@ -69,13 +96,7 @@ def test_files_are_short() -> None:
 
 
 def test_functions_fit_on_one_screen() -> None:
-    long = {}
-    for path in modules():
-        for function in functions(ast.parse(path.read_text())):
-            lines = (function.end_lineno or function.lineno) - function.lineno + 1
-            if lines > FUNCTION_LINES_MAX:
-                long[f"{name(path)}:{function.lineno} {function.name}"] = lines
-    assert long == {}
+    assert parsed().long == {}
 
 
 def test_meaning_is_small() -> None:
@@ -115,17 +136,7 @@ def test_exemptions_carry_a_reason() -> None:
 
 def test_tests_never_sleep() -> None:
     """Tests move the clock or wait for a signal."""
-    sleeping = [
-        f"{name(path)}:{node.lineno}"
-        for path in modules()
-        if "tests" in path.relative_to(ROOT).parts[:1]
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and ast.unparse(node.func) in ("time.sleep", "asyncio.sleep")
-        and ast.unparse(node.args[0]) != "0"  # to let other tasks run is not to sleep
-    ]
-    assert sleeping == []
+    assert [place for place in parsed().sleeping if place.startswith("tests/")] == []
 
 
 def test_domain_contract_names_every_domain_module() -> None:
@@ -228,6 +239,7 @@ def _imported(path: Path) -> Iterator[str]:
             )
 
 
+@cache
 def _squashed() -> dict[str, set[str]]:
     """Return what imports what, with the modules of the domain as one."""
     packages = {each.name for each in PACKAGE.iterdir() if each.is_dir()}

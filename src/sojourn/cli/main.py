@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -140,12 +141,18 @@ add(app, "hold", hold.hold, panel=TRY)
 samples.register(app, TRY)
 
 
+@cache
+def command_tree() -> Any:
+    """Return the tree of all commands: made once a process, from the signatures of 60 functions."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. The entry point of `sojourn`."""
     if arguments is None:  # the process is ours
         guard()
     try:
-        outcome = app(args=arguments, prog_name="sojourn", standalone_mode=False)
+        outcome = command_tree().main(args=arguments, prog_name="sojourn", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -103,7 +103,7 @@ def test_a_bug_names_its_place_and_shows_no_traceback(
         entry.version(as_json=object())  # type: ignore[arg-type]  # a bug
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr(entry, "app", broken)
+    monkeypatch.setattr(entry, "command_tree", broken)
     assert main([]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError: of ours (" in err
@@ -114,7 +114,7 @@ def test_interrupts_and_readers_that_leave(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(entry, "app", interrupted)
+    monkeypatch.setattr(entry, "command_tree", interrupted)
     assert main([]) == 130
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 from rich.console import Console
 
 from sojourn import __version__
-from sojourn.cli.main import app, main
+from sojourn.cli.main import command_tree, main
 from sojourn.cli.output import Column, Output, build_table, count, figure, span, when
 
 COLUMNS = [
@@ -115,7 +114,7 @@ def commands(
     group: Any = None, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command and group, with its path."""
-    group = typer.main.get_command(app) if group is None else group
+    group = command_tree() if group is None else group
     yield path, group
     for name, child in getattr(group, "commands", {}).items():
         yield from commands(child, (*path, name))

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import sojourn
 from sojourn.cli import logs
 from sojourn.cli.failure import Failure, show
 from sojourn.cli.logs import ConsoleFormatter
-from sojourn.cli.main import app, main
+from sojourn.cli.main import command_tree, main
 from sojourn.cli.source import read
 from sojourn.log import get_logger, mask_text, sentences
 from sojourn.settings import Settings
@@ -62,7 +61,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield from leaves(each, (*path, name))
 
 
-COMMANDS = dict(leaves(typer.main.get_command(app)))
+COMMANDS = dict(leaves(command_tree()))
 PLAIN = {("version",), ("secret", "new"), ("demo",)}
 """Commands that are given nothing secret, of which one takes its time."""
 

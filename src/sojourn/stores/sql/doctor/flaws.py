@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import lru_cache
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, UniqueConstraint
@@ -18,6 +19,8 @@ from sojourn.stores.sql.names import facts
 
 TYPE = re.compile(r"([a-z ]*[a-z])\s*(?:\((\d+)\))?")
 UNBOUNDED = 1 << 31
+KEPT_COMPILERS = 4  # databases of a process whose types are kept, spelled out
+KEPT_AFFINITIES = 128  # a database has some ten types
 FAMILIES: dict[str, tuple[str, int]] = {
     # PostgreSQL, MySQL: what kind of value, and how much of it. Bits; characters; bytes.
     "bigint": ("integer", 64),
@@ -105,7 +108,7 @@ def _type(
     column: Column[object], there: ColumnSeen, compiler: Compiler, backend: Backend
 ) -> Iterator[Flaw]:
     table, name = column.table.name, f"{column.table.name}.{column.name}"
-    needed = column.type.compile(compiler)
+    needed = _types(compiler)[column]
     if not _holds(needed, there.type, backend):
         what = f"{name} is {there.type or 'of no type'}, and must be {bare(needed)}."
         yield Flaw(Kind.TYPE, table, column.name, what)
@@ -116,6 +119,13 @@ def _type(
         yield Flaw(Kind.TYPE, table, column.name, what, harmless=True)
     if column.server_default is not None and not there.has_default:
         yield Flaw(Kind.TYPE, table, column.name, f"{name} has lost its default.")
+
+
+@lru_cache(maxsize=KEPT_COMPILERS)
+def _types(compiler: Compiler) -> dict[Column[object], str]:
+    """Return the type of each column of ours, as a database is told it."""
+    columns = (column for table in schema.metadata.sorted_tables for column in table.columns)
+    return {column: column.type.compile(compiler) for column in columns}
 
 
 def bare(type_sql: str) -> str:
@@ -151,6 +161,7 @@ def _family(type_sql: str, backend: Backend) -> tuple[str, int]:
     return family, size
 
 
+@lru_cache(maxsize=KEPT_AFFINITIES)
 def affinity(type_sql: str) -> str:
     """Return a column's type affinity in SQLite (https://sqlite.org/datatype3.html, 3.1)."""
     upper = type_sql.upper()
