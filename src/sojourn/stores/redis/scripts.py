@@ -30,7 +30,8 @@ _SEATS = (*_BASE, "grace")
 
 ACQUIRE = _script(
     "acquire",
-    *(*_SEATS, "fences", "counting", "room", "line", "sessions", "repeats", "seating", "acquire"),
+    *(*_SEATS, "fences", "counting", "room", "fullness", "line", "sessions"),
+    *("repeats", "seating", "acquire"),
 )
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")

@@ -40,6 +40,8 @@ from sojourn.stores.redis.connection import Connection, Verbs
 
 READ_MAX = 5_000
 """Rows that one script reads of a long list: others wait meanwhile."""
+FULL_FROM = 500
+"""Leases: what was counted of a smaller pool is not kept."""
 DENIED, GRANTED, BEFORE, OTHERS = range(4)
 """How acquire.lua answers: now, or as before; or that the key was another request's."""
 _STATES = (LeaseState.ACTIVE, LeaseState.ACTIVE, LeaseState.SUSPECT, LeaseState.EXPIRED)
@@ -73,7 +75,7 @@ class SeatVerbs(Verbs):
         if not requests:
             return []
         rows = [request_row(each) for each in requests]
-        packed, flat, now = self._db.run(scripts.ACQUIRE, [dry, rows, self._db.strict])
+        packed, flat, now = self._db.run(scripts.ACQUIRE, [dry, rows, self._db.strict, FULL_FROM])
         leases = leases_of(flat)
         return [_answer(answer, leases, now) for answer in unpack(packed)]
 

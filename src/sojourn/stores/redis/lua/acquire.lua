@@ -1,4 +1,5 @@
--- Store.acquire, and with `dry` Store.preview. Asked: {dry, {request, ...}}.
+-- Store.acquire, and with `dry` Store.preview. Asked: {dry, {request, ...}, strict, from how many leases on
+-- it is worth keeping what a count has found}.
 local dry, requests = ASKED[1], ASKED[2]
 -- A preview changes nothing: it sees rows as they would be if our outage had been given back.
 local function look_through(pulse)
@@ -122,6 +123,8 @@ local function tell_all(p, D)
 end
 
 local function commit(p, D)
+  fullness.note(D, ASKED[4])
+  local granted = {}
   for _, h in ipairs(D.order) do
     local row, old = D.written[h], D.olds[h] or nil
     if row.ended then
@@ -133,8 +136,10 @@ local function commit(p, D)
       end
     else
       put(p, row, old)
+      granted[#granted + 1] = row
     end
   end
+  if #granted > 0 then fullness.add_clients(p, granted, p.fence, D.fence) end
   for _, back in ipairs(D.back) do
     call('ZREM', p.K, back)
     call('HDEL', p.J, back)

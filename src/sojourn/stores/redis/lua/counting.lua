@@ -1,4 +1,12 @@
 -- What is read of a pool's seats as they were before this call: see seating.PoolReader.
+local EVIDENCE_MAX = 20
+
+local function first_of(rows, limit)
+  local part = {}
+  for i = 1, math.min(limit, #rows) do part[i] = rows[i] end
+  return part
+end
+
 local function key_of(p, user, client)
   if p.count_by == BY_USER then return user end
   if p.count_by == BY_CLIENT then return client end
@@ -117,6 +125,9 @@ local function most_silent(p, limit)
   end
 end
 
+local reclaimable
+do -- a script has room for 200 local names at once
+
 local function least_id(rows)
   local least
   for _, row in ipairs(rows) do
@@ -137,7 +148,7 @@ end
 local function by_id(a, b) return a.id < b.id end
 
 -- Seats that an acquire may take under the policy, in the order of taking.
-local function reclaimable(p, limit)
+function reclaimable(p, limit)
   local function past_linger(row) return row.suspect + p.linger <= p.now end
   local function idle(row)
     return p.idle_after and row.idle and row.idle + p.idle_after <= p.now
@@ -173,4 +184,6 @@ local function reclaimable(p, limit)
     end
   end
   return found
+end
+
 end

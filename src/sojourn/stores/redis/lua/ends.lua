@@ -25,6 +25,7 @@ local function doubt_leases()
     local p, row = locate(asked[1], asked[3] or nil)
     answers[i] = 0
     if row and p.def and live(p, row) and row.fence == asked[2] and p.now - row.beat >= asked[4] then
+      call('HDEL', p.G, 'f')
       row.suspect = math.min(row.suspect, ASKED[1] and p.now - p.linger or p.now)
       write_row(p, p.L, row)
       note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires)

@@ -33,6 +33,7 @@ local function grace_in(p, lasted, served_until)
       extended = extended + 1
     end
   end
+  if extended > 0 then call('HDEL', p.G, 'f') end
   return extended
 end
 

@@ -8,6 +8,7 @@
 --   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
 --   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept; their
 --                 fences are in the hash j:<p>
+--   g:<p> gc:<p>  see fullness.lua
 --   dp:<p> zset   the latest denials of a pool, du:<user> of a user: see index in base.lua
 --   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
 -- and of the shard: pools (their ids), pd (pools by when something in them may be due), x:<n> (small
@@ -55,6 +56,7 @@ local function pool_of(id)
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
     K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id, W = BASE .. 'w:' .. id,
+    G = BASE .. 'g:' .. id, GC = BASE .. 'gc:' .. id,
     line_until = tonumber(r[10] or 0),
     written_fence = tonumber(r[2] or 0), raised = tonumber(r[8] or 0), lost_ranges = r[9],
     buckets = tonumber(r[4] or 1),
@@ -277,6 +279,7 @@ local function bury(p, row, at, reason)
   call('ZREM', p.Z, row.id)
   write_row(p, p.T, row)
   call('ZADD', p.Y, at, row.id)
+  call('HDEL', p.G, 'f')
   due(p, at + TOMBSTONE)
 end
 

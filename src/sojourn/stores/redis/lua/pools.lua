@@ -49,6 +49,7 @@ function verbs.define()
     local packed = cmsgpack.pack(asked[2])
     local longest = tonumber(call('HGET', SELF, 'lost') or 0)
     if asked[2][3] > longest then call('HSET', SELF, 'lost', asked[2][3]) end
+    if p.def ~= packed then call('DEL', p.G, p.GC) end
     call('HSET', p.key, 'd', packed)
     define(p, packed)
     if #last == 0 and call('EXISTS', p.Y) == 0 then

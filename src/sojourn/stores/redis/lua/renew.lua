@@ -1,3 +1,5 @@
+local IDLE_SOON = 1000 -- ms: as long as a pool is taken for full, see fullness.lua
+
 -- Store.renew, the hottest of all. Asked: {{lease id, fence, idle_for, next_in, closing, pool}, ...}.
 local function renew(asked)
   local p, raw
@@ -19,7 +21,10 @@ local function renew(asked)
   local before = expires
   suspect, expires = beat_times(p, row, asked[4] or nil, asked[5], at)
   if beat < at then beat = at end
-  if asked[3] then idle = at - asked[3] end
+  if asked[3] then
+    idle = at - asked[3]
+    if p.when_full == EVICT_IDLE and p.idle_after and idle + p.idle_after < at + IDLE_SOON then call('HDEL', p.G, 'f') end
+  end
   call('HSET', place_of(p, p.L, asked[1]), asked[1],
     head_of(math.floor(kind / 4), fence, acquired, beat, suspect, expires, idle, graced)
       .. string.sub(raw, rest))

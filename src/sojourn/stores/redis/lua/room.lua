@@ -78,6 +78,9 @@ function room.of(p, in_use, members)
   return R
 end
 
+-- A pool as it was known to be, with the seats that count into each of its reservations.
+function room.known(p, in_use, used) return {p = p, in_use = in_use, used = used, seats = {}} end
+
 local function unused(p, used)
   local seats, sum = {}, 0
   for place, each in ipairs(p.reservations) do

@@ -2,7 +2,6 @@
 -- beyond that concerns the time after a server was replaced (`in_doubt`): whoever brings the token of a
 -- lease that we may have forgotten is let in, over the capacity if need be; others are not (`strict`), or
 -- get what is left beside the seats kept for those that the ledger knows.
-local EVIDENCE_MAX = 20
 local GRANTED, RESUMED, TAKEN_OVER = 0, 1, 2
 local ORIGIN_EVENTS = {[0] = 'lease.acquired', 'lease.resumed', 'lease.taken_over'}
 
@@ -30,6 +29,8 @@ function decide(p, requests)
   local D = {
     p = p, now = p.now, fence = p.fence, rows = {}, olds = {}, written = {}, order = {}, log = {},
     restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
+    requests = requests,
+    changed = 0, -- seats that this batch has taken, less those that it has freed
     back = {}, refused = refusal(p),
   }
   for _, r in ipairs(requests) do
@@ -46,6 +47,9 @@ local function event(D, ...) D.log[#D.log + 1] = {...} end
 
 local function write(D, row)
   local h = holder(row.user, row.client)
+  if D.known then -- what is known of the pool says nothing of whom it could be written over
+    D.known, D.room, D.victims, D.silent_limit, D.at = false, nil, nil, 0, nil
+  end
   if not D.written[h] then D.order[#D.order + 1] = h end
   D.written[h], D.rows[h] = row, row
   if D.room then
@@ -54,16 +58,48 @@ local function write(D, row)
   end
 end
 
+local own
+
+-- May somebody end a lease of their own for another? Then it must be known what that counts into.
+local function moving(D)
+  for _, r in ipairs(D.p.count_by == BY_LEASE and D.requests or {}) do
+    if r.takeover and #own(D, r) > 0 then return true end
+  end
+  return false
+end
+
+local function known_of(D)
+  if D.known == nil then
+    D.known = not D.in_doubt and not D.p.live and #D.order == 0 and fullness.of_interest(D.p)
+      and not moving(D) and fullness.read(D.p) or false
+  end
+  return D.known
+end
+
 -- Count the pool, once, and follow what this batch has changed. Seats kept for whom we have forgotten are
 -- in use.
 local function room_of(D)
-  if not D.room then
-    D.used, D.suspect, D.next_free_in = count(D.p)
-    local members = #D.p.reservations > 0 and room.members(D.p, all_live(D.p)) or {}
-    D.room = room.of(D.p, D.used + D.kept, members)
-    for _, row in pairs(D.written) do room.enter(D.room, row) end
+  if D.room then return D.room end
+  local known = known_of(D)
+  if known then
+    D.used, D.suspect, D.at = known.used, known.suspect, known.at
+    D.next_free_in = math.max(0, known.free_at - D.now)
+    D.room = room.known(D.p, known.used, known.reserved)
+    D.victims, D.silent, D.silent_limit = {}, known.silent, EVIDENCE_MAX
+    return D.room
   end
+  D.used, D.suspect, D.next_free_in = count(D.p)
+  local members = #D.p.reservations > 0 and room.members(D.p, all_live(D.p)) or {}
+  D.room = room.of(D.p, D.used + D.kept + D.changed, members)
+  for _, row in pairs(D.written) do room.enter(D.room, row) end
+  D.counted = true
   return D.room
+end
+
+local function at_most(D)
+  local leases = live_count(D.p)
+  if D.p.count_by == BY_LEASE or D.in_doubt then return leases end
+  return math.min(leases, fullness.at_most(D.p) or leases)
 end
 
 -- Read the line, once it is known how many seats are kept.
@@ -86,7 +122,7 @@ local function current(D, rows)
   return found
 end
 
-local function own(D, r)
+function own(D, r)
   D.own = D.own or {}
   if not D.own[r.user] then
     local alive = {}
@@ -134,8 +170,8 @@ local function end_seat(D, rows, reason)
   if suspect then D.restored = D.restored + 1 end
   local key = key_of(D.p, rows[1].user, rows[1].client)
   D.emptied[key], D.taken[key] = true, nil
-  local R = room_of(D)
-  R.in_use = R.in_use - 1
+  D.changed = D.changed - 1
+  if D.room then D.room.in_use = D.room.in_use - 1 end
 end
 
 local function victim(D, rows)
@@ -186,11 +222,27 @@ local function displace(D, r, place, R, short)
   return room.free(R, place, true) > 0
 end
 
+local function held(D, key)
+  local p = D.p
+  if not p.live and not D.in_doubt then
+    if p.count_by == BY_USER then
+      D.holding = D.holding or {}
+      if D.holding[key] == nil then
+        D.holding[key] = not all_in(rows_of_user(p, key), function(row) return not live(p, row) end)
+      end
+      return D.holding[key]
+    end
+    local found = fullness.client_held(p, key)
+    if found ~= nil then return found end
+  end
+  grouped(p)
+  return p.by_key[key] ~= nil
+end
+
 local function shares(D, key)
   if D.p.count_by == BY_LEASE then return false end
   if D.taken[key] then return true end
-  grouped(D.p)
-  return D.p.by_key[key] ~= nil and not D.emptied[key]
+  return held(D, key) and not D.emptied[key]
 end
 
 local function place_named(p, name)
@@ -252,7 +304,11 @@ local function come_back(D, r, key)
   local above = R.in_use + (kept and 0 or 1) - D.p.capacity
   D.over = above > D.p.overdraft and not kept
   D.overdrawn = above > 0 and above <= D.p.overdraft or nil
-  if kept then D.back[#D.back + 1] = r.resume_id else R.in_use = R.in_use + 1 end
+  if kept then
+    D.back[#D.back + 1] = r.resume_id
+  else
+    R.in_use, D.changed = R.in_use + 1, D.changed + 1
+  end
   D.surely_room = false
   D.taken[key], D.emptied[key] = true, nil
   return true
@@ -269,7 +325,7 @@ local function find_seat(D, r, row, lost)
   if D.strict then return false end
   if D.surely_room == nil then
     local wanted = D.count + room.reserved(D.p)
-    D.surely_room = live_count(D.p) + D.kept + wanted <= D.p.capacity
+    D.surely_room = at_most(D) + D.kept + wanted <= D.p.capacity
   end
   if not D.surely_room then
     local place, ahead = room.reservation_of(D.p, r), {}
@@ -281,6 +337,7 @@ local function find_seat(D, r, row, lost)
     D.overdrawn = room.overdraws(room_of(D), place) or nil
   end
   if D.room then D.room.in_use = D.room.in_use + 1 end
+  D.changed = D.changed + 1
   D.taken[key], D.emptied[key] = true, nil
   return true
 end
@@ -315,12 +372,6 @@ local function next_free_in(D)
   return least or 0
 end
 
-local function first_of(rows, limit)
-  local part = {}
-  for i = 1, math.min(limit, #rows) do part[i] = rows[i] end
-  return part
-end
-
 local function evidence(D)
   if D.silent_limit < EVIDENCE_MAX + #D.order then
     D.silent_limit = EVIDENCE_MAX + #D.order + 2 * D.count
@@ -338,7 +389,7 @@ local function deny(D, r, reason)
     if D.p.def then line.leave(D.line, h) end
   else
     local R, place = room_of(D), room.reservation_of(D.p, r)
-    denied.used = R.in_use - D.kept
+    denied.used, denied.at = R.in_use - D.kept, D.at or D.now
     denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
     denied.reserved_free = room.kept_from(R, place)
     denied.suspect = math.max(0, D.suspect - D.restored)
