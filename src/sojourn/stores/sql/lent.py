@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that may be another's next.
+"""Connections that may be another's next.
 
 A pooler (PgBouncer in transaction mode, and the pooled URLs of hosting providers) lends a connection of the
 server for one transaction at a time. What is set or prepared on it stays there for whoever gets it next, and
@@ -6,6 +6,9 @@ is not there for us. So a connection is our own only where it surely leads to th
 process that answers is the one that greeted us, and sees our own end of the line. That is told in the
 statement that sets what our own connections have. On others nothing is set but within a transaction, and
 nothing is prepared. See docs/adr/0033.
+
+Proxies of MariaDB and MySQL follow what is set on a session, as far as they know it. We rely on the
+isolation: where who answers is not who greeted us, each transaction looks whether it is still ours.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sojourn.errors import SettingsError
+from sojourn.errors import SettingsError, StoreBroken
 
 # OFFSET 0: looked at once, before anything is set.
 SETTLE = """
@@ -32,6 +35,14 @@ UNKNOWN = -1  # a port that no connection has
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 SESSION_ONLY = ("default_transaction_isolation", "tcp_")
 """Settings, by how they begin, that mean nothing in a transaction."""
+
+
+WHO_MYSQL = "SELECT connection_id() + 0"  # a proxy answers what it knows by heart itself
+GREETED = 0xFFFFFFFF  # the bits of a connection's number that its greeting has room for
+ISOLATE_MYSQL = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+IN_FORCE_MARIADB = "SELECT concat(@@tx_isolation)"
+IN_FORCE_MYSQL = "SELECT concat(@@transaction_isolation)"
+ISOLATED = "READ-COMMITTED"
 
 
 def settle(connection: Any, settings: Mapping[str, str], *, prepare_after: int | None) -> bool:
@@ -65,6 +76,33 @@ def begin(settings: Mapping[str, str]) -> str:
         if not name.startswith(SESSION_ONLY)
     ]
     return "; ".join([BEGIN, *local])
+
+
+def is_own_mysql(connection: Any) -> bool:
+    """Tell whether a new connection of PyMySQL's surely leads to the server itself: it answers who greeted
+    us."""
+    with connection.cursor() as cursor:
+        cursor.execute(WHO_MYSQL)
+        own: bool = int(cursor.fetchone()[0]) & GREETED == connection.thread_id()
+        return own
+
+
+def begin_mysql(say: Callable[[str], Any], begin: str, *, mariadb: bool) -> None:
+    """Begin a transaction on a connection that is not our own, isolated as ours are. Raise StoreBroken where
+    that cannot be: transactions that see what was before they had their locks would sell a seat twice."""
+    in_force = IN_FORCE_MARIADB if mariadb else IN_FORCE_MYSQL
+    for last in (False, True):
+        say(begin)
+        if say(in_force).scalar() == ISOLATED:
+            return
+        say("ROLLBACK")
+        if not last:
+            say(ISOLATE_MYSQL)
+    raise StoreBroken(
+        "What stands between us and the database does not keep the isolation that we set.",
+        hint="Have the proxy keep what is set on a session (ProxySQL: mysql-set_query_lock_on_hostgroup = 1),"
+        " set transaction_isolation = READ-COMMITTED at the server, or name the server itself in the URL.",
+    )
 
 
 def _port(descriptor: int) -> int | None:

@@ -76,7 +76,10 @@ class ServerTx(Tx):
         return not self.connection.info.get(OWN, True)
 
     def begin(self) -> None:
-        if self.lent:
+        if self.lent and self.dialect.backend is Backend.MYSQL:
+            mariadb = bool(getattr(self.connection.dialect, "is_mariadb", False))
+            lent.begin_mysql(self.connection.exec_driver_sql, self.dialect.begin, mariadb=mariadb)
+        elif self.lent:
             told = self.connection.info[LENT_BEGIN]
             self.connection.exec_driver_sql(told, execution_options={"no_parameters": True})
         else:
@@ -292,14 +295,15 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
             ) from None
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[OWN] = lent.is_own_mysql(connection)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
                 f" innodb_lock_wait_timeout = {LOCK_TIMEOUT:d}, group_concat_max_len = {ANSWER_MAX:d},"
                 f" net_read_timeout = {UNHEARD_MAX:d}, net_write_timeout = {UNHEARD_MAX:d}"
             )
-            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute(lent.ISOLATE_MYSQL)
         connection.end_when_silent(SILENT_MAX)
 
     @event.listens_for(engine, "checkout")
