@@ -130,6 +130,12 @@ def careless(app: FastAPI) -> None:
         request.app.state.task = asyncio.create_task(current(request).end_others())
         return "done"
 
+    @app.post("/gathered")
+    async def gathered(request: Request) -> str:
+        here = current(request)
+        await asyncio.gather(here.begin("ann"), here.begin("bob"))
+        return "done"
+
     @app.post("/boom/{verb}")
     async def boom(request: Request, verb: str) -> None:
         here = current(request)

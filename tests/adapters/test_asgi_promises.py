@@ -89,6 +89,14 @@ def test_a_verb_in_a_task_of_its_own_is_not_forgotten(browser: TestClient, world
     assert browser.post("/scheduled").status_code == 200
 
 
+def test_verbs_that_are_gathered_go_one_after_the_other(browser: TestClient, world: World) -> None:
+    """No session is left that nobody holds."""
+    browser.post("/login")
+    assert browser.post("/gathered").status_code == 200
+    assert browser.get("/who").json()["user"] == "bob"
+    assert (world.users("ann"), world.users("bob")) == (0, 1)
+
+
 def test_what_a_background_task_changes_is_reported(
     browser: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,8 @@ from tests.adapters.django_project import AUTH, OURS
 from tests.adapters.people.models import Everybody
 from werkzeug.test import Client
 
+from sojourn.errors import Conflict
+
 SITE = "http://app.example"
 
 reached = asyncio.Event()
@@ -65,6 +67,14 @@ def stream(request: HttpRequest) -> HttpResponse:
     return StreamingHttpResponse(body())
 
 
+def stream_verb(request: HttpRequest) -> HttpResponse:
+    def body() -> Iterator[bytes]:
+        request.sojourn.rotate()
+        yield b"x"
+
+    return StreamingHttpResponse(body())
+
+
 def after(get_response: Any) -> Any:
     """A middleware above ours, which writes once the response is made."""
 
@@ -76,7 +86,8 @@ def after(get_response: Any) -> Any:
     return middleware
 
 
-urlpatterns = [path(each.__name__, each) for each in (stuck, enter, broken, basket, who, stream)]
+VIEWS = (stuck, enter, broken, basket, who, stream, stream_verb)
+urlpatterns = [path(each.__name__, each) for each in VIEWS]
 
 
 @pytest.fixture
@@ -160,3 +171,13 @@ def test_what_is_changed_too_late_is_reported(
         answer.close()
     (said,) = [each for each in caplog.records if "too_late" in each.getMessage()]
     assert "test_django_endings.py:" in said.getMessage()
+
+
+def test_a_new_token_in_a_streamed_body_is_refused_in_words(world: World) -> None:
+    """It could not be told to the browser; the view has not looked at its session before."""
+    browser = Client(WSGIHandler())
+    browser.post("/enter", base_url=SITE)
+    with pytest.raises(Conflict, match="cannot be given a new token"):
+        browser.get("/stream_verb", base_url=SITE).get_data()
+    assert browser.get("/who", base_url=SITE).json == {"user": "ann", "basket": None}
+    assert world.users() == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import IntEnum
@@ -10,7 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from flask import Flask, Response, flash, get_flashed_messages, session, stream_with_context
+from flask import (
+    Flask,
+    flash,
+    get_flashed_messages,
+    session,
+)
 from flask.globals import request_ctx
 from flask.json.tag import JSONTag
 from flask.testing import FlaskClient
@@ -399,30 +404,6 @@ def test_a_sign_in_whose_data_cannot_be_saved_keeps_its_cookie(world: World) -> 
     assert client.get("/begin").status_code == 503
     desk.verbs = verbs
     assert (client.get("/who").json or {})["user"] == "ann"
-
-
-def test_what_a_streamed_body_changes_is_reported(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = world.app()
-
-    @app.get("/stream/<int:looked>")
-    def stream(looked: int) -> Response:
-        if looked:
-            session.get("x")
-
-        def body() -> Iterator[str]:
-            session["x"] = 1
-            yield "x"
-
-        return Response(stream_with_context(body()))
-
-    for looked in (0, 1):
-        caplog.clear()
-        answer = app.test_client().get(f"/stream/{looked}")
-        assert answer.text == "x"
-        answer.close()
-        assert f"session_changed_too_late path=/stream/{looked} place={__file__}:" in caplog.text
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])

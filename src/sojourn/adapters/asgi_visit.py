@@ -205,10 +205,17 @@ class AsyncVisit:
         to be undone."""
         if asyncio.get_running_loop() is not self._batcher.loop:  # `async_to_sync` in a thread
             return await asyncio.to_thread(self._desk.get().run, step)
-        task = asyncio.ensure_future(run_async(step, self._batcher.submit))
+        task = asyncio.ensure_future(self._in_turn(step, self._running))
         self._running += (task,)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
+
+    async def _in_turn(self, step: Step[T], before: tuple[asyncio.Task[Any], ...]) -> T:
+        """Carry a step out when those before it are done: each goes on from what the last one left, though
+        an application gathers them."""
+        if before:
+            await asyncio.wait(before)
+        return await run_async(step, self._batcher.submit)
 
     async def commit(self, status: int) -> list[tuple[str, str]]:
         """Save what has changed; return the headers that the response must carry."""

@@ -18,6 +18,7 @@ from sojourn.extras import need
 need("flask", "flask", "sojourn.adapters.flask")
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlencode
@@ -149,9 +150,15 @@ class FlaskSession(SessionMixin):
     """What `flask.session` stands for. Changes are found by comparing, however deep: nobody has to set
     `modified`, and setting it does nothing."""
 
-    def __init__(self, visit: FlaskVisit) -> None:
+    def __init__(self, visit: FlaskVisit, context: object) -> None:
         self.sojourn = visit
         self.accessed = False
+        self._context = weakref.ref(
+            context
+        )  # the request's; copies for threads and greenlets end sooner
+
+    def is_of(self, context: object) -> bool:
+        return self._context() is context
 
     @property
     def _data(self) -> SessionData:
@@ -254,7 +261,7 @@ class SojournSessions(SessionInterface):
                 visit.finish()  # its response left when the socket opened
             return visit
 
-        return FlaskSession(FlaskVisit(self._desk, make))
+        return FlaskSession(FlaskVisit(self._desk, make), _context() or request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002  # Flask's
         """Commit. The response of a request whose changes cannot be saved is not sent: it would claim
@@ -348,12 +355,21 @@ def _demand(here: FlaskVisit) -> None:
         raise Unauthenticated("You are not signed in.", hint="Sign in first.")
 
 
+def _context() -> Any:
+    """Return the context of the request, None outside of one."""
+    if not has_request_context():
+        return None
+    return request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+
+
 def _abandon(_fault: BaseException | None = None) -> None:
     """Take back what no response has told the browser of, as where a debugger shows an error's page."""
-    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a LocalProxy's
+    context = _context()
     # From Flask 3.1.3 on, to ask for `session` counts as looking at it.
     session = context._session if hasattr(context, "_session") else context.session  # noqa: SLF001  # see above
     if not isinstance(session, FlaskSession) or not session.sojourn.opened:
+        return
+    if not session.is_of(context):
         return
     if session.sojourn.visit.in_doubt:
         session.sojourn.abandon()

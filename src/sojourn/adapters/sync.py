@@ -69,7 +69,7 @@ class SyncVisit:
             visit.asked = True
             self._visit = visit
             if self._left:
-                visit.data.close()
+                visit.finish()  # a verb that would need a cookie says so
         return self._visit
 
     def _settle(self, desk: Desk, visit: RequestSession) -> None:
