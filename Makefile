@@ -79,7 +79,7 @@ campaign-parallel: dev servers ## Race for seats and for session data many times
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/adapters tests/contract \
 		-k "Parallel or crowd or race or racing" $(ARGS)
 
-campaign-foreign: dev ## Run Django's, Flask's and Flask-Login's own tests on our sessions (minutes; ARGS: flask …)
+campaign-foreign: dev ## Run the tests of Django, Flask, Flask-Login, Flask-Security and allauth on our sessions (minutes; ARGS: flask …)
 	$(BIN)/python -m tests.foreign $(ARGS)
 
 campaign-machine: dev servers ## Hold SQL stores to the reference model over hundreds of random stories (minutes)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from anyio import from_thread
 from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket
+from fastapi.responses import StreamingResponse
 
 from sojourn.adapters.asgi_visit import AsyncVisit
 from sojourn.adapters.desk import Desk
@@ -129,6 +130,18 @@ def careless(app: FastAPI) -> None:
     async def scheduled(request: Request) -> str:
         request.app.state.task = asyncio.create_task(current(request).end_others())
         return "done"
+
+    @app.get("/streamed/{looked}")
+    async def streamed(request: Request, looked: int) -> StreamingResponse:
+        here = current(request)
+        if looked:
+            _ = here.user_id
+
+        async def body() -> AsyncIterator[str]:
+            yield str(here.user_id)
+            yield str(here.user_id)
+
+        return StreamingResponse(body())
 
     @app.post("/gathered")
     async def gathered(request: Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -18,16 +18,20 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.adapters.django_project import OURS
+from tests.api_harness import World, served
 
 from sojourn.adapters.account import Account
 from sojourn.adapters.asgi import SessionMiddleware
 from sojourn.adapters.desk import Desk
+from sojourn.client.sessions import RemoteSessions
 from sojourn.clock import ManualClock
 from sojourn.cookie import SignedTokens
 from sojourn.device import Device
 from sojourn.devices import Devices
+from sojourn.ledger import Role
 from sojourn.service.sessions import SessionService
 from sojourn.session import Begin, Begun
+from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
 
 CALLS = "/api/user/active-sessions"
@@ -36,6 +40,7 @@ AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/139.0.0.0 Safari/537.36"
 )
+CODEC = SignedTokens([b"a secret of the application, long enough"])
 Ask = Callable[..., tuple[int, str]]
 
 
@@ -43,7 +48,7 @@ class Site(NamedTuple):
     """An application where somebody is signed in. `ask`: a request of theirs, and what was answered."""
 
     ask: Ask
-    store: MemoryStore
+    store: Store
     clock: ManualClock
 
 
@@ -51,13 +56,25 @@ def desk_on(clock: ManualClock) -> tuple[Desk, MemoryStore]:
     store = MemoryStore(clock)
     devices = Devices(ip_shorten=True)
     service = SessionService(store, complete=devices.complete)
-    codec = SignedTokens([b"a secret of the application, long enough"])
-    return Desk(service, codec, devices=devices), store
+    return Desk(service, CODEC, devices=devices), store
+
+
+def remote_site(_clock: ManualClock, stack: ExitStack) -> Site:
+    """An application whose sessions a Sojourn server keeps."""
+    world = World()
+    server = stack.enter_context(served(world))
+    devices = Devices(ip_shorten=True)
+    sessions = RemoteSessions(server.url, world.keys[Role.APP], complete=devices.complete)
+    desk = stack.enter_context(closing(Desk(sessions, CODEC, devices=devices)))
+    return _asgi_site(desk, world.store, world.clock, stack)
 
 
 def asgi_site(clock: ManualClock, stack: ExitStack) -> Site:
     desk, store = desk_on(clock)
+    return _asgi_site(desk, store, clock, stack)
 
+
+def _asgi_site(desk: Desk, store: Any, clock: ManualClock, stack: ExitStack) -> Site:
     async def login(request: Request) -> PlainTextResponse:
         await request.state.sojourn.begin("ann")
         return PlainTextResponse("in")
@@ -139,7 +156,10 @@ def django_site(clock: ManualClock, stack: ExitStack) -> Site:
     return Site(ask, store, clock)
 
 
-@pytest.fixture(params=[asgi_site, flask_site, django_site], ids=["asgi", "flask", "django"])
+SITES = {"asgi": asgi_site, "flask": flask_site, "django": django_site, "remote": remote_site}
+
+
+@pytest.fixture(params=SITES.values(), ids=list(SITES))
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with ExitStack() as stack:
         yield request.param(ManualClock(), stack)
@@ -188,7 +208,7 @@ def test_each_use_is_noted_with_what_it_came_from(site: Site) -> None:
     assert own(site).device.name == "Chrome on Windows"
 
 
-@pytest.mark.parametrize("site", [asgi_site, flask_site], ids=["asgi", "flask"], indirect=True)
+@pytest.mark.parametrize("site", [asgi_site, flask_site, remote_site], indirect=True)
 def test_who_signs_in_again_keeps_the_name(site: Site) -> None:
     """In the same browser, as the same person: what is replaced shows that it is. (Django's sign-in of who is
     signed in already goes on under the same session.)"""

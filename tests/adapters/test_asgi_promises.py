@@ -231,6 +231,18 @@ def test_an_answer_that_depends_on_who_asks_says_so(
 # Others' code
 
 
+@pytest.mark.parametrize("looked", [0, 1])
+def test_a_body_that_is_the_first_to_ask_who_is_there_is_reported(
+    browser: TestClient, caplog: pytest.LogCaptureFixture, looked: int
+) -> None:
+    """Once: what says that the answer depends on who asks has left by then."""
+    browser.post("/login")
+    answer = browser.get(f"/streamed/{looked}")
+    assert answer.text == "annann"
+    assert (answer.headers.get("vary") == "Cookie") is bool(looked)
+    assert caplog.text.count("session_read_too_late path=/streamed/0") == 1 - looked
+
+
 def test_litestar_sets_and_clears_the_session(world: World) -> None:
     @get("/login")
     async def login(request: LitestarRequest[Any, Any, Any]) -> None:

@@ -86,7 +86,17 @@ def after(get_response: Any) -> Any:
     return middleware
 
 
-VIEWS = (stuck, enter, broken, basket, who, stream, stream_verb)
+def stream_who(request: HttpRequest) -> HttpResponse:
+    if "looked" in request.GET:
+        request.session.get("x")
+
+    def body() -> Iterator[bytes]:
+        yield str(request.sojourn.user_id).encode()
+
+    return StreamingHttpResponse(body())
+
+
+VIEWS = (stuck, enter, broken, basket, who, stream, stream_verb, stream_who)
 urlpatterns = [path(each.__name__, each) for each in VIEWS]
 
 
@@ -180,4 +190,18 @@ def test_a_new_token_in_a_streamed_body_is_refused_in_words(world: World) -> Non
     with pytest.raises(Conflict, match="cannot be given a new token"):
         browser.get("/stream_verb", base_url=SITE).get_data()
     assert browser.get("/who", base_url=SITE).json == {"user": "ann", "basket": None}
+    assert world.users() == 1
+
+
+@pytest.mark.parametrize("looked", [0, 1])
+def test_a_body_that_is_the_first_to_ask_who_is_there_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture, looked: int
+) -> None:
+    browser = Client(WSGIHandler())
+    browser.post("/enter", base_url=SITE)
+    answer = browser.get(f"/stream_who?{'looked' * looked}", base_url=SITE)
+    assert answer.get_data() == b"ann"
+    answer.close()
+    assert (answer.headers.get("Vary") == "Cookie") is bool(looked)
+    assert caplog.text.count("session_read_too_late path=/stream_who") == 1 - looked
     assert world.users() == 1

@@ -84,3 +84,26 @@ def test_a_copied_context_that_ends_first_undoes_nothing(world: World) -> None:
     client = app.test_client()
     assert client.post("/sign-in").json == {"told": ["ann"]}
     assert client.get("/who").json == {"user": "ann"}
+
+
+@pytest.mark.parametrize("looked", [0, 1])
+def test_a_body_that_is_the_first_to_ask_who_is_there_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture, looked: int
+) -> None:
+    app = world.app()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        if looked:
+            session.get("x")
+
+        def body() -> Iterator[str]:
+            yield str(visit.user_id)
+
+        return Response(stream_with_context(body()))
+
+    answer = app.test_client().get("/stream")
+    assert answer.text == "None"
+    answer.close()
+    assert (answer.headers.get("Vary") == "Cookie") is bool(looked)
+    assert caplog.text.count("session_read_too_late path=/stream") == 1 - looked

@@ -49,7 +49,8 @@ def fetch(suite: Suite) -> Path:
     folder = CACHE / wanted
     if not folder.is_dir():
         archives = CACHE / "archives" / wanted
-        pip("download", "--no-deps", "--no-binary", ":all:", "--dest", str(archives), wanted)
+        source = ("--no-deps", "--no-binary", suite.package)
+        pip("download", *source, "--dest", str(archives), wanted)
         (archive,) = archives.glob("*.tar.gz")
         with tarfile.open(archive) as sources:
             sources.extractall(CACHE / "unpacked", filter="data")
@@ -99,9 +100,13 @@ def run_django(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
 
 
 def run_pytest(suite: Suite, folder: Path, *, ours: bool) -> Outcome:
-    """Run a suite for pytest, with our sessions in each Flask application."""
-    plugin = "tests.foreign.flask_sessions" if ours else "tests.foreign.older_pytest"
-    return outcome_of(run(pytest_command("-p", plugin, *suite.labels), folder))
+    """Run a suite for pytest, with our sessions in each Flask application. What it is run with is put beside
+    it: some suites are a package called `tests` themselves."""
+    plugins: list[str] = []
+    for name in ("older_pytest", "flask_sessions") if ours else ("older_pytest",):
+        shutil.copy(HERE / f"{name}.py", folder / f"sojourn_{name}.py")
+        plugins += ["-p", f"sojourn_{name}"]
+    return outcome_of(run(pytest_command(*plugins, *suite.labels), folder))
 
 
 def pytest_command(*more: str) -> list[str]:

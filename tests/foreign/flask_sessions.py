@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import flask
-from tests.foreign import older_pytest as older_pytest  # changes pytest
 
 from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.adapters.flask import Sojourn, SojournSessions

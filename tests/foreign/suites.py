@@ -11,6 +11,7 @@ NOT_A_TABLE = "counts queries: one less is made, as sessions are not in this dat
 ITS_TABLE = "looks into the table of Django's own store"
 NOT_ADOPTED = "has a key of its own accepted: a key that was not made here is never adopted"
 IS_NOT_SENT = "wants the cookie sent with each answer: a use is noted on the server instead"
+COOKIE_IS_READ = "decodes Flask's own cookie: ours holds nothing that can be read"
 NO_KEY = "wants no session without a SECRET_KEY: ours has a secret of its own"
 
 
@@ -71,7 +72,17 @@ FLASK = Suite(
 FLASK_LOGIN = Suite(
     package="flask-login", labels=("tests",), needs=("semantic-version",), left_out={}
 )
+FLASK_SECURITY = Suite(
+    package="flask-security",
+    labels=("tests/test_basic.py", "tests/test_changeable.py", "tests/test_trackable.py"),
+    needs=("flask-mail", "flask-sqlalchemy", "flask-sqlalchemy-lite", "peewee", "nh3", "zxcvbn"),
+    left_out={
+        "test_remember_fresh": COOKIE_IS_READ,
+        "test_change_invalidates_session": COOKIE_IS_READ,
+        "test_no_cache_control": "wants no Cache-Control: with our Set-Cookie it says that none may keep it",
+    },
+)
 ALLAUTH = Suite(
     package="django-allauth", labels=("tests/apps/account",), needs=("pytest-django",), left_out={}
 )
-SUITES = {each.package: each for each in (DJANGO, FLASK, FLASK_LOGIN, ALLAUTH)}
+SUITES = {each.package: each for each in (DJANGO, FLASK, FLASK_LOGIN, FLASK_SECURITY, ALLAUTH)}

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sojourn.adapters.asgi_visit import AsyncVisit, NotAwaited
+from sojourn.adapters.sync import tell_read_late
 from sojourn.errors import (
     CookiesTooLarge,
     Forbidden,
@@ -64,7 +65,13 @@ class Commit:
                 self.started = True
             else:
                 return self._save(message)
+        elif self._visit.read_late and message["type"] == "http.response.body":
+            self._tell_read_late()
         return self._send(message)
+
+    def _tell_read_late(self) -> None:
+        self._visit.varied = True  # it is told once
+        tell_read_late(self._scope.get("path"))
 
     async def _save(self, message: MutableMapping[str, Any]) -> None:
         status = message.get("status", STARTED_OK)

@@ -259,6 +259,7 @@ class SojournSessions(SessionInterface):
             visit.user_key = app.config.get(f"{PREFIX}USER_KEY", visit.user_key or USER_KEY)
             if _is_event(request):
                 visit.finish()  # its response left when the socket opened
+                visit.varied = True  # and no cache keeps it
             return visit
 
         return FlaskSession(FlaskVisit(self._desk, make), _context() or request)

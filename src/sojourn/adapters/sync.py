@@ -24,6 +24,17 @@ Unavailable: TypeAlias = StoreError | Overloaded | CookiesTooLarge
 """Why a session cannot be had, though there may be one; nobody is signed out by it."""
 
 
+def tell_read_late(path: object) -> None:
+    """Say that the body of a response depends on who asks, and its headers do not say so."""
+    log.warning(
+        "session_read_too_late",
+        path=path,
+        hint="The body of this response asked who is there, after its headers had left: they lack "
+        "`Vary: Cookie`, and a cache may show the page to others. Look at the session before you return "
+        "the response.",
+    )
+
+
 class SyncVisit:
     """The session of one request, looked up when it is first asked for.
 
@@ -66,10 +77,10 @@ class SyncVisit:
             except (StoreError, Overloaded, CookiesTooLarge) as fault:
                 self.fault = fault
                 raise
-            visit.asked = True
-            self._visit = visit
             if self._left:
                 visit.finish()  # a verb that would need a cookie says so
+            visit.asked = True
+            self._visit = visit
         return self._visit
 
     def _settle(self, desk: Desk, visit: RequestSession) -> None:
@@ -181,7 +192,9 @@ class SyncVisit:
             self._visit.sent()
 
     def tell_late(self, path: str) -> None:
-        """Say so if something was changed after the response had started."""
+        """Say so if something was changed, or first looked at, after the response had started."""
+        if self._visit is not None and self._visit.read_late:
+            tell_read_late(path)
         if self._visit is not None and self._visit.unsaved:
             log.warning(
                 "session_changed_too_late",

@@ -40,6 +40,7 @@ class OpenVisit:
         session: the live session, or None.
         gone: why there is none, though the request brought a cookie.
         asked: whether anybody has asked who is there, so that the response depends on the cookie.
+        varied: whether the response says so.
         fault: why the session could not be looked up; set by `fail`.
     """
 
@@ -47,6 +48,7 @@ class OpenVisit:
     session: Session | None = None
     gone: Gone | None = None
     asked = False
+    varied = False
     fault: SojournError | None = None
     _token: str | None = None
     _more: tuple[str, ...] = ()  # tokens of further cookies of our name, not looked up yet

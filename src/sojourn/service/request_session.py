@@ -398,12 +398,20 @@ class RequestSession(OpenVisit):
             self.data.close()
         given = [*self._cleared(), *filter(None, (self._set_cookie, self._clear_cookie))]
         headers = [("Vary", "Cookie")] if given or self.asked or self.data.accessed else []
+        self.varied = bool(headers)
         if headers and self.rules.header_tokens:
             headers.append(("Vary", "Authorization"))
         if given and self._request.token is None:
             headers += [("Set-Cookie", each) for each in given]
             headers.append(("Cache-Control", 'no-cache="Set-Cookie"'))
         return headers
+
+    @property
+    def read_late(self) -> bool:
+        """Tell whether somebody has asked who is there when the response could not say so any more. Who has
+        changed something by then is told that, see `unsaved`."""
+        asked = self.asked or self.data.accessed
+        return asked and self._committed and not self.varied and not self.unsaved
 
     @property
     def unsaved(self) -> bool:

@@ -149,6 +149,8 @@ def with_flask_security(world: World) -> Flask:
         SECURITY_PASSWORD_HASH="plaintext",
         SECURITY_PASSWORD_SCHEMES=["plaintext"],
         SECURITY_PASSWORD_SINGLE_HASH=True,
+        SECURITY_CHANGEABLE=True,
+        SECURITY_SEND_PASSWORD_CHANGE_EMAIL=False,
         WTF_CSRF_ENABLED=False,
     )
     accounts = Accounts()
@@ -185,6 +187,22 @@ def test_flask_securitys_own_form_signs_in(world: World) -> None:
     assert tab.get("/who") == {"user": "ann", "seen": "ann"}
     assert tab.cookie() != before
     assert world.users() == 1
+
+
+def test_flask_securitys_new_password_signs_the_others_out(world: World) -> None:
+    """As its own test wants, which looks into Flask's cookie: who is named by then is another."""
+    app = with_flask_security(world)
+    tab, elsewhere = WsgiTab(app), WsgiTab(app)
+    for each in (tab, elsewhere):
+        each.post("/sign-in")
+    before = tab.cookie()
+    new = {"new_password": "another password", "new_password_confirm": "another password"}
+    tab.post("/change", data={"password": "a password", **new})
+    mine = tab.get("/who")
+    assert mine["user"] == mine["seen"] not in (None, "ann")
+    assert tab.cookie() != before
+    assert world.users(mine["user"]) == 1
+    assert elsewhere.get("/who")["user"] is None
 
 
 # Flask-Principal
