@@ -166,6 +166,8 @@ class Acquire(Struct, frozen=True, kw_only=True):
     )
     idempotency: IdempotencyKey | None = None
     tentative: bool = False  # a refusal while a seat is a suspect's is not final: see `Denied`
+    # With `tentative`: nor is one while anybody holds a seat, since all holders can be asked.
+    ask_all: bool = False
     wait: bool = False  # if there is no seat: enter the pool's line, or keep the place in it
     priority: int = 0  # in the line
 
@@ -206,16 +208,18 @@ class DenialReason(StrEnum):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What came back when doubtful holders were asked whether they are there, before somebody was denied."""
+    """What came back when holders were asked whether they are there, before somebody was denied."""
 
     asked: int = 0
     answered: int = 0
-    silent: tuple[str, ...] = ()  # the leases of those who did not answer here; bounded
-    complete: bool = True  # everybody was asked, and those who were silent are doubted
+    spared: int = 0  # did not answer, as living clients of their kind or in their network may not
+    silent: tuple[str, ...] = ()  # the leases of those taken for gone here; bounded
+    complete: bool = True  # everybody was asked, and those taken for gone are doubted
 
     def counts(self) -> dict[str, int]:
         silent = self.asked - self.answered
-        return {"asked": self.asked, "answered": self.answered, "silent": silent}
+        told = {"asked": self.asked, "answered": self.answered, "silent": silent}
+        return told | ({"spared": self.spared} if self.spared else {})
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -255,8 +259,8 @@ class Denied(Struct, frozen=True, kw_only=True):
     """A refused acquire, with its proof: at `at`, so many seats were held, by these holders. Seats that
     are not held, though it was refused, belong to the first who wait.
 
-    A tentative one is neither recorded nor kept under the request's key: the suspects are asked whether
-    they are there, and it is decided once more.
+    A tentative one is neither recorded nor kept under the request's key: holders are asked whether they are
+    there, and it is decided once more.
     """
 
     reason: DenialReason

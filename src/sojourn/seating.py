@@ -16,8 +16,8 @@ The rules, in order:
 6. When full: suspects past their linger lose their seat, most silent first; then a seat above the
    capacity is granted (overdraft); then holders idle for `idle_after` lose theirs (when_full =
    evict_idle); then the asking user's own most silent client (takeover).
-7. Otherwise the request is denied, with the evidence, and put into the line if it is to wait; a
-   tentative one provisionally, while a seat is a suspect's that an acquire might take.
+7. Otherwise it is denied, with the evidence, and put into the line if it is to wait; a tentative one is
+   provisionally, while a suspect holds a seat that it might take, or anybody who can be asked.
 """
 
 from __future__ import annotations
@@ -163,6 +163,7 @@ class _Decision:
         self.actor = actor
         self.now = reader.now
         self.policy = reader.pool.policy
+        self._takes = self.policy.when_full is not WhenFull.DENY
         self.fence = reader.fence
         self.rows = dict(reader.holders({(r.user_id, r.client_id) for r in requests}))
         self.written: dict[tuple[str, str], Lease] = {}
@@ -286,7 +287,7 @@ class _Decision:
 
     def _reclaim(self, place: int | None, room: Room) -> bool:
         """Take a seat from suspects for somebody who waits. True if that helps."""
-        if self.policy.when_full is not WhenFull.DENY:
+        if self._takes:
             self._end_some([x for x in self._victims() if self._suspect_seat(x)], place, room)
         return room.free(place, overdraft=True) > 0
 
@@ -323,14 +324,11 @@ class _Decision:
         """Find a seat by the policy, or by the user's own wish, where none is free within the capacity.
         True if there is one, be it above the capacity. `room` is what others before it leave; where one of
         them went `short`, no living person is ended for who comes after."""
-        if self.policy.when_full is not WhenFull.DENY and (victims := self._victims()):
+        if self._takes and (victims := self._victims()):
             self._end_some([x for x in victims if not short or self._suspect_seat(x)], place, room)
         # Only where each lease is a seat of its own does ending one of them surely free one.
-        if (
-            request.takeover
-            and self.policy.count_by is CountBy.LEASE
-            and room.free(place, overdraft=True) <= 0
-        ):
+        moves = request.takeover and self.policy.count_by is CountBy.LEASE
+        if moves and room.free(place, overdraft=True) <= 0:
             for lease in self._own(request):
                 reservation = self._victim([lease]).reservation
                 if room.moves(place, reservation):
@@ -446,8 +444,8 @@ class _Decision:
             room, counted = self._room(), self.counted
             place = reservation_of(self.policy, request)
             suspect = max(0, counted.suspect - self.restored) if counted else 0
-            reclaims = self.policy.when_full is not WhenFull.DENY
-            tentative = request.tentative and reclaims and suspect > 0
+            doubtful = (room.in_use if request.ask_all else suspect) if self._takes else 0
+            tentative = request.tentative and doubtful > 0
             waits = request.wait and not tentative
             name = None if place is None else self.policy.reservations[place].name
             entry, news = self.line.enter(request, name) if waits else (None, not tentative)

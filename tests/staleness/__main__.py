@@ -43,6 +43,7 @@ def run(
                 capacity=capacity,
                 when_full=scheme.when_full,
                 scheme=scheme.make(),
+                doubts=scheme.doubts,
                 measure=first,
             )
             runs.append(world.run(minutes * 60_000))

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct
-from tests.staleness.traces import SECOND
 from tests.staleness.world import Client, World
 
 from sojourn.lease import Lease
 from sojourn.license import WhenFull
-from sojourn.staleness.asking import gone, whom_to_ask
+from sojourn.staleness.asking import FRESH, gone, whom_to_ask
 from sojourn.staleness.scores import Score, order
 
 PATIENCE = 1_500
 """ms for which an answer is waited for."""
-FRESH = 2 * SECOND
-"""Who was heard within this is not asked again."""
 ASKED_MAX = 200
 PHI = 2.0
 
@@ -27,6 +24,7 @@ class Scheme(Struct, frozen=True, kw_only=True):
     name: str
     when_full: WhenFull
     make: Callable[[], Callable[[World], None]]
+    doubts: bool = False  # whose socket drops is doubted in the store, as servers do
 
 
 def nothing() -> Callable[[World], None]:
@@ -49,12 +47,15 @@ def by_phi() -> Callable[[World], None]:
 class Asking:
     """Ask, wait for the answers, and give the seats of who did not answer to the line. One at a time."""
 
-    def __init__(self, *, fresh: int | None, weigh: bool) -> None:
-        """`fresh`: who was heard so lately (ms) is not asked; None: within a heartbeat interval."""
-        self.fresh = fresh
+    def __init__(self, *, everybody: bool, weigh: bool) -> None:
+        """`everybody`: also who does not seem to be gone is asked, as often as a server does."""
+        self.everybody = everybody
         self.weigh = weigh
         self.asked: list[str] = []
         self.asked_at = 0
+        self.all_asked_at = -FRESH
+        self.doubtful: set[str] = set()
+        self.heard_from: set[str] = set()
 
     def __call__(self, world: World) -> None:
         if not self.asked:
@@ -63,19 +64,19 @@ class Asking:
             self.decide(world)
 
     def ask(self, world: World) -> None:
-        now = world.now()
-        fresh = world.policy.heartbeat_interval if self.fresh is None else self.fresh
-        reached = [
-            x
-            for x in world.clients.values()
-            if x.life.on_socket and (x.dropped_at is not None or now - x.heard_at >= fresh)
-        ]
+        now, late = world.now(), world.policy.heartbeat_interval
+        sockets = [x for x in world.clients.values() if x.life.on_socket]
+        doubtful = [x for x in sockets if x.dropped_at is not None or now - x.heard_at >= late]
+        reached = doubtful
+        if self.everybody and now - self.all_asked_at >= FRESH:
+            reached, self.all_asked_at = sockets, now
         rows, scores = _judged(world, reached)
         asked = rows
         if self.weigh:
-            sockets = world.rows([x for x in world.clients.values() if x.life.on_socket])
-            asked = whom_to_ask(rows, sockets, scores, limit=ASKED_MAX)
+            asked = whom_to_ask(rows, world.rows(sockets), scores, limit=ASKED_MAX)
+        self.heard_from = world.callers(since=self.asked_at)
         self.asked, self.asked_at = [x.id for x in asked], now
+        self.doubtful = {x.lease.id for x in doubtful}
         world.seen.asked += len(asked)
 
     def decide(self, world: World) -> None:
@@ -87,7 +88,15 @@ class Asking:
                 client.heard_at = world.now()
         self.asked = []
         if self.weigh:
-            out = gone(rows, answered, scores, world.policy, waited=PATIENCE)
+            out = gone(
+                rows,
+                answered,
+                scores,
+                world.policy,
+                waited=PATIENCE,
+                doubtful=self.doubtful,
+                heard_from=self.heard_from,
+            )
         else:
             out = [x for x in rows if x.id not in answered]
         world.reclaim(out)
@@ -114,21 +123,22 @@ SCHEMES = (
     Scheme(
         name="ask the late, end the silent",
         when_full=WhenFull.DENY,
-        make=lambda: Asking(fresh=None, weigh=False),
+        make=lambda: Asking(everybody=False, weigh=False),
     ),
     Scheme(
         name="ask the late, weigh the silence",
         when_full=WhenFull.DENY,
-        make=lambda: Asking(fresh=None, weigh=True),
+        make=lambda: Asking(everybody=False, weigh=True),
     ),
     Scheme(
         name="ask all, weigh the silence",
         when_full=WhenFull.DENY,
-        make=lambda: Asking(fresh=FRESH, weigh=True),
+        make=lambda: Asking(everybody=True, weigh=True),
     ),
     Scheme(
-        name="the same, suspects at 70 s",
+        name="the same, and the policy: as servers do",
         when_full=WhenFull.RECLAIM_SUSPECT,
-        make=lambda: Asking(fresh=FRESH, weigh=True),
+        doubts=True,
+        make=lambda: Asking(everybody=True, weigh=True),
     ),
 )

@@ -18,9 +18,9 @@ from tests.staleness.traces import MINUTE, SECOND, Away, Life, Sign, cut, next_l
 
 from sojourn.clock import ManualClock
 from sojourn.event import EventKind
-from sojourn.lease import Acquire, Beat, Denied, Lease, LeaseFilter, Release, Renew
+from sojourn.lease import Acquire, Beat, Denied, Doubt, Lease, LeaseFilter, Release, Renew
 from sojourn.license import Policy, Pool, WhenFull
-from sojourn.staleness.scores import Score
+from sojourn.staleness.scores import Score, network_around
 from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import Action
 from sojourn.stores.memory import MemoryStore
@@ -90,6 +90,7 @@ class World:
         capacity: int,
         when_full: WhenFull,
         scheme: Callable[[World], None],
+        doubts: bool = False,
         measure: bool = False,
     ) -> None:
         self.clock = ManualClock()
@@ -99,6 +100,7 @@ class World:
         self.store.define([Pool(license_id="lic_1", feature="editor", policy=self.policy)])
         self.suspicion = Suspicion(now=self.clock.now)
         self.scheme = scheme
+        self.doubts = doubts
         self.measure = measure
         self.seed = seed
         self.arrivals = random.Random(f"{seed}/arrivals")  # the same for all schemes
@@ -224,6 +226,19 @@ class World:
     def drop(self, client: Client) -> None:
         if self.holds(client) and not client.life.reachable(self.now() - client.began):
             client.dropped_at = self.now()
+            if self.doubts:
+                self.store.doubt([Doubt(lease_id=client.lease.id, fence=client.lease.fence)])
+
+    def callers(self, *, since: int) -> set[str]:
+        """Name the networks of those who have come since then and stand in line: their call got through."""
+        found = set()
+        for at, number in self.line:
+            life = next_life(random.Random(f"{self.seed}/{number}"), number)  # a trace
+            cut_off = life.shape == "office" and any(x.begin <= at < x.end for x in self.office)
+            network = network_around(life.device.ip)
+            if at > since and not cut_off and network is not None:
+                found.add(network)
+        return found
 
     def end(self, client: Client) -> None:
         if not self.holds(client):

@@ -115,7 +115,9 @@ class Context:
             lambda: self.draining,
             strangers=self.strangers,
         )
-        services.seats.may_ask = self.seat_sockets.askings.may_ask
+        askings = self.seat_sockets.askings
+        services.seats.may_ask, services.seats.may_ask_all = askings.may_ask, askings.may_ask_all
+        services.waiting.ask = askings.ask_for_line
         self.rounds = Rounds(doctor or Doctor([], nullcontext), note=self._note_repair, board=board)
         self._quick = Ticker("doctor", self.rounds.quick, settings.doctor_interval)
         self.readiness = Readiness(

@@ -71,6 +71,7 @@ class Sending(Protocol):
 class Asking(Protocol):
     asked: int
     answered: int
+    spared: int
     denials_with_ghost: int
 
 
@@ -333,12 +334,16 @@ def _sockets(sockets: Attending) -> Iterable[Metric]:
     )
     counted = {
         "sojourn_holders_asked": (
-            "Holders that seemed to be gone and were asked before somebody was denied.",
+            "Holders that were asked whether they are there before somebody was denied.",
             sockets.askings.asked,
         ),
         "sojourn_holders_answered": ("Those of them who were there.", sockets.askings.answered),
+        "sojourn_holders_spared": (
+            "Those who did not answer, as living clients of their kind or in their network may not.",
+            sockets.askings.spared,
+        ),
         "sojourn_holders_doubted": (
-            "Holders doubted since their socket dropped or was silent.",
+            "Holders doubted since their socket dropped, or they did not answer.",
             sockets.doubted,
         ),
         "sojourn_denials_with_ghost": (

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,8 +30,8 @@ from sojourn.lease import RESUMABLE, Beat, EndReason, Renewal
 from sojourn.license import Pool, split_pool_id
 from sojourn.log import get_logger
 from sojourn.people.live import reject
-from sojourn.service.presence import QUIET, Attendant, Attended, Presence
-from sojourn.service.seats import BeatCall, Lost
+from sojourn.service.presence import Attendant, Attended, Presence
+from sojourn.service.seats import BeatCall, DoubtCall, Lost
 from sojourn.service.services import Services
 from sojourn.service.watch import Turns, Watch
 from sojourn.session import GoneReason
@@ -327,11 +328,11 @@ class SeatSockets:
             self._doubting = asyncio.get_running_loop().create_task(self._keep_doubting())
 
     async def _keep_doubting(self) -> None:
-        """Doubt holders whose sockets are silent or have dropped, those of a moment together."""
+        """Doubt holders whose sockets have dropped, those of a moment together."""
         await asyncio.sleep(0)  # those of one moment together; and ahead of who then wants a seat
         while self._dropped and not self._stopped:
             some, self._dropped = self._dropped[:BATCH], self._dropped[BATCH:]
-            some = [(x, n) for x, n in some if x.quiet >= QUIET or not self.presence.is_open(x)]
+            some = [(x, n) for x, n in some if not self._is_back(x)]
             answers = await self.doubt([each for each, _ in some], at_once=False)
             again = [
                 (each, tried + 1)
@@ -342,12 +343,17 @@ class SeatSockets:
                 self._dropped += again
                 await asyncio.sleep(TRY_AGAIN)
 
+    def _is_back(self, attendant: Attendant) -> bool:
+        claims = attendant.claims
+        return self.presence.of(claims.pool_id, claims.lease_id) is not None
+
     async def doubt(self, attendants: Sequence[Attendant], *, at_once: bool) -> list[bool | None]:
         """Doubt these holders; return of each whether it counts, or None where the store did not take it."""
         answers: list[bool | None] = []
         for at in range(0, len(attendants), BATCH):
-            now = self._now()
-            doubts = [(each.doubt(now), at_once) for each in attendants[at : at + BATCH]]
+            now, made_at = self._now(), time.monotonic()
+            some = attendants[at : at + BATCH]
+            doubts = [DoubtCall(each.doubt(now), at_once, made_at) for each in some]
             answers += await self._carry("doubt", doubts)
             if all(each is None for each in answers[at:]):  # as in `renew_all`
                 answers += [None] * (len(attendants) - len(answers))
@@ -378,16 +384,14 @@ class SeatSockets:
                 await asyncio.sleep(TRY_AGAIN)
 
     async def _round(self, due: Iterable[Attended]) -> None:
-        """Ask everybody for more; have those renewed who have shown life, and the others doubted."""
+        """Ask everybody for more; have those renewed who have shown life, and give up who shows none."""
         now = self._now()
         self.presence.forget(now)
         renew: list[Attendant] = []
-        doubt: list[Attendant] = []
         written = 0
         for attended in due:
             found = self.presence.round(attended, now)
             renew += found.renew
-            doubt += found.doubt
             for each in found.give_up:
                 each.line.hang_up(words.SILENT, "silent")
             loud = attended.rounds % max(1, int(TELL_EVERY // attended.period)) == 0
@@ -396,8 +400,6 @@ class SeatSockets:
                 written += 1
                 if written % SLICE == 0:
                     await asyncio.sleep(0)
-        for each in doubt:
-            self._doubt_soon(each)
         for each in renew:
             each.owed = True
         self._renew_owed()  # in a task: whoever is there hears of us also while the store hangs

@@ -28,6 +28,7 @@ from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.origins import FromPage, Shared, bare
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
+from sojourn.staleness.scores import network_around
 from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 from sojourn.wire.bodies import (
@@ -171,7 +172,7 @@ def _forget(context: Context, authorization: bytes) -> None:
 def _ask_first(
     context: Context, call: SeatCall, outcome: Seat | Denied | Repeated
 ) -> HotStep | None:
-    """Ask holders that seem to be gone before a refusal is final; then let wait who is to wait."""
+    """Ask holders whether they are there before a refusal is final; then let wait who is to wait."""
     if not isinstance(outcome, Denied):
         return None
     if not outcome.tentative:
@@ -184,8 +185,11 @@ def _ask_first(
     def decide(asked: Asked | None) -> BatchRequest:
         return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked, waited=True))
 
-    ask = context.seat_sockets.askings.ask
-    return Awaited(partial(ask, outcome, once_more=not call.waited), decide)
+    heard_from = None if call.device is None else network_around(call.device.ip)
+    ask = partial(
+        context.seat_sockets.askings.ask, once_more=not call.waited, heard_from=heard_from
+    )
+    return Awaited(partial(ask, outcome), decide)
 
 
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:

@@ -11,6 +11,7 @@ now, on another server, or beat over HTTP (`Doubt.silent_for`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from math import inf
 from typing import Protocol
 
@@ -24,13 +25,16 @@ from sojourn.token import LeaseClaims
 ROUND_MIN, ROUND_MAX = 0.1, 20.0
 """Seconds between two rounds of a pool: half a heartbeat interval within these."""
 QUIET = 2
-"""Rounds without a sign of life after which a holder is doubted: an interval."""
+"""Rounds without a sign of life after which a holder seems to be gone: an interval. It is asked then, when
+somebody needs a seat. Nobody is doubted for it in the store: an office that has no line for a minute would
+lose all its seats, unasked."""
 QUIET_MAX = 4
 """Rounds after which its socket is given up."""
 LATE = 2.0
 """A round that is late by so many times its length judges nobody: it was us who stood still."""
-MARGIN = 0.1
-"""Seconds by which our clock and the store's may differ over an interval."""
+MARGIN, DRIFT = 0.005, 0.001
+"""Seconds, and the share of a silence, by which our clock and the store's may differ over it. Whoever has
+come back elsewhere that soon after our last renewal is not known to live, so it is little."""
 IDLE = 60.0
 """Seconds without a deed of its person after which a holder is told that somebody needs its seat."""
 NEEDED_MAX = 20
@@ -56,6 +60,7 @@ class Attendant:
 
     __slots__ = (
         *(
+            "asked",
             "beat",
             "claims",
             "crowd",
@@ -63,6 +68,7 @@ class Attendant:
             "expires_at",
             "idle_at",
             "line",
+            "lived",
             "owed",
             "quiet",
         ),
@@ -75,6 +81,8 @@ class Attendant:
         self.renewed_at = -inf  # when the answer to our last renewal was here
         self.expires_at = -inf
         self.quiet = 0  # rounds without a sign of life
+        self.lived = False  # it had shown life since the last round when it was asked
+        self.asked = False  # and has shown none since
         self.owed = False  # its last renewal has failed
         self.beat = Beat()  # what its client has said since then
         self.dropped_at = inf
@@ -83,7 +91,7 @@ class Attendant:
 
     def doubt(self, now: float) -> Doubt:
         """Return how its holder is doubted, unless somebody else has heard of it."""
-        silent = max(0.0, now - self.renewed_at - MARGIN)
+        silent = max(0.0, (now - self.renewed_at) * (1 - DRIFT) - MARGIN)
         claims = self.claims
         return Doubt(
             lease_id=claims.lease_id,
@@ -117,7 +125,6 @@ class Round(Struct):
     """What is to be done for the sockets of a pool."""
 
     renew: list[Attendant] = []
-    doubt: list[Attendant] = []
     give_up: list[Attendant] = []
 
 
@@ -221,15 +228,16 @@ class Presence:
         found = Round()
         for each in attended.open.values():
             if each.line.answered:
-                each.line.answered = False
+                each.line.answered = each.asked = False
+                each.quiet = 0
+            elif each.lived:
                 each.quiet = 0
             elif not stood_still:
                 each.quiet += 1
+            each.lived = False
             if not each.quiet:
                 found.renew.append(each)
-            if each.quiet == QUIET:
-                found.doubt.append(each)
-            elif each.quiet >= QUIET_MAX:
+            if each.quiet >= QUIET_MAX:
                 found.give_up.append(each)
         return found
 
@@ -242,9 +250,14 @@ class Presence:
             if each.owed and each.quiet < QUIET
         ]
 
+    def askable(self, pool_id: str) -> bool:
+        """Tell whether the holders of a pool can be asked here."""
+        attended = self.pools.get(pool_id)
+        return attended is not None and attended.askable
+
     def doubtful(self, pool_id: str, now: float) -> tuple[list[Attendant], list[Attendant]]:
-        """Return whom to ask whether they are there: whose socket has been silent for an interval, and whose
-        has dropped within the linger, and can only come back."""
+        """Return who seems to be gone: whose socket has been silent for an interval, and whose has dropped
+        within the linger, and can only come back."""
         attended = self.pools.get(pool_id)
         if attended is None or not attended.askable:
             return [], []
@@ -252,6 +265,25 @@ class Presence:
         silent = [x for x in attended.open.values() if x.quiet >= QUIET and not x.line.answered]
         dropped = [x for x in attended.dropped.values() if now - x.dropped_at <= linger]
         return silent, dropped
+
+    def others(self, pool_id: str, limit: int) -> list[Attendant]:
+        """Return holders that can be asked, though they do not seem to be gone: first those who have shown no
+        life since the last round."""
+        attended = self.pools.get(pool_id)
+        if attended is None or not attended.askable:
+            return []
+        there = [x for x in attended.open.values() if x.quiet < QUIET or x.line.answered]
+        first = (x for x in there if not x.line.answered)
+        return list(islice(chain(first, (x for x in there if x.line.answered)), limit))
+
+    def ask(self, attendants: Iterable[Attendant]) -> list[Attendant]:
+        """Note that these are asked now; return those who can hear it. A sign of life of before counts for
+        the next round, and is no answer."""
+        found = [x for x in attendants if self.is_open(x)]
+        for each in found:
+            each.lived |= each.line.answered
+            each.asked, each.line.answered = True, False
+        return found
 
     def idle(self, pool_id: str, now: float) -> list[Attendant]:
         """Return who can be asked for a seat that somebody needs: whose person has done nothing for a while,
@@ -264,8 +296,8 @@ class Presence:
         return found[:NEEDED_MAX]
 
     def missing(self, pool_id: str, asked: Iterable[Attendant]) -> list[Attendant]:
-        """Return who of those that were asked has shown no life since. Who has come back on another socket
-        has; and who has said goodbye is not looked for."""
+        """Return who of those that were asked (see `ask`) has shown no life since. Who has come back on
+        another socket has; and who has said goodbye is not looked for."""
         attended = self.pools.get(pool_id)
         if attended is None:
             return []
@@ -275,7 +307,7 @@ class Presence:
             if attended.dropped.get(each.claims.lease_id) is each
             or (
                 attended.open.get(each.claims.lease_id) is each
-                and each.quiet
+                and each.asked
                 and not each.line.answered
             )
         ]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.clock import DAY
+from sojourn.clock import DAY, SECOND
 from sojourn.device import Device
 from sojourn.errors import (
     Forbidden,
@@ -100,6 +100,20 @@ class BeatCall(Struct, frozen=True, kw_only=True):
     beat: Beat = Beat()
 
 
+class DoubtCall(NamedTuple):
+    """A holder to doubt: with its linger, or at once. `made_at`: by `time.monotonic`."""
+
+    doubt: Doubt
+    at_once: bool
+    made_at: float
+
+    def now(self) -> Doubt:
+        """Return the doubt as it is by now. Its process has not renewed the lease while it stood in the
+        queue either: else whoever came back at another server just before would not count as heard."""
+        stood = round((time.monotonic() - self.made_at) * SECOND)
+        return replace(self.doubt, silent_for=self.doubt.silent_for + max(0, stood))
+
+
 class Lost(Struct, frozen=True, kw_only=True):
     """A beat for a lease its sender no longer has."""
 
@@ -128,6 +142,8 @@ class Seats:
         self.suspicion = Suspicion()
         self.may_ask: Callable[[str], bool] = lambda _: False
         """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
+        self.may_ask_all: Callable[[str], bool] = lambda _: False
+        """Whether all of them are to be asked, also those who do not seem to be gone."""
         # Is told of pools that may have a free seat now.
         self.freed: Callable[[Collection[str]], None] = lambda _: None
 
@@ -141,7 +157,8 @@ class Seats:
                 request = self._request(call, licenses)
                 final = call.parked or call.asked is not None
                 if not final and self.may_ask(request.pool_id):
-                    request = replace(request, tentative=True)
+                    ask_all = self.may_ask_all(request.pool_id)
+                    request = replace(request, tentative=True, ask_all=ask_all)
                 requests.append((i, request if call.once is None else _once(call, request)))
             except SojournError as fault:
                 answers[i] = fault
@@ -191,12 +208,13 @@ class Seats:
         self.freed({c.pool_id for c, freed in zip(calls, released, strict=True) if freed})
         return released
 
-    def doubt(self, calls: Sequence[tuple[Doubt, bool]]) -> list[bool]:
+    def doubt(self, calls: Sequence[DoubtCall]) -> list[bool]:
         """Doubt holders, each with its linger or at once."""
         answers: dict[int, bool] = {}
+        doubts = [call.now() for call in calls]
         for at_once in (False, True):
-            some = [i for i, (_, each) in enumerate(calls) if each is at_once]
-            found = self._store.doubt([calls[i][0] for i in some], at_once=at_once) if some else []
+            some = [i for i, call in enumerate(calls) if call.at_once is at_once]
+            found = self._store.doubt([doubts[i] for i in some], at_once=at_once) if some else []
             answers.update(zip(some, found, strict=True))
         return [answers[i] for i in range(len(calls))]
 

@@ -5,6 +5,7 @@ parked here, and asks again
 - at once, when this process has freed a seat of its pool and it is the first that is parked here;
 - every `POLL` seconds, if it is the first: another process may have freed one;
 - every `REFRESH` seconds, whoever it is: its entry lives for `line.WAITING_FOR`.
+While somebody is parked, those who hold the seats are asked whether they are there (`WaitingRoom.ask`).
 The store alone decides whose turn it is. When the poll is over, the entry lives on for `WAITING_FOR`: who
 comes back by then keeps its place. Who hangs up does not ask again. A holder is parked once in a pool: when
 it comes again, the request before is sent away with its place.
@@ -94,6 +95,8 @@ class WaitingRoom:
         self._pools: dict[str, PoolLine] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        # Is told twice a second of a pool for which somebody is parked: its holders may be gone.
+        self.ask: Callable[[str], None] = lambda _: None
         self.length = 0  # parked now
         self.served = 0
         self.unserved = 0  # were told to come back, or refused for another reason
@@ -229,6 +232,7 @@ class WaitingRoom:
         if line is None or self._loop is None:
             return
         line.timer = self._loop.call_later(POLL, self._tick, pool_id)
+        self.ask(pool_id)
         late = self._loop.time() - REFRESH
         due = [
             each

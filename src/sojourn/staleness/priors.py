@@ -36,24 +36,31 @@ class Prior(Struct, frozen=True, kw_only=True):
     stall: float  # the share of beats that are late because the client has stalled
     stall_length: float
     dropped: float  # the suspicion that a dropped socket, or a goodbye, raises by itself
+    # The chance that a living client does not answer within a second whose socket seems to be dead: pings
+    # are answered by its system or its browser, and by no timer.
+    deaf: float
     throttled: int = 0  # ms; beats may come as rarely as this, at any time, unannounced
 
 
 PRIORS = {
     # A socket of a program drops when the program ends, and is open again within a second otherwise.
-    ClientClass.DESKTOP: Prior(deviation=0.10, stall=0.002, stall_length=0.5, dropped=2.0),
+    ClientClass.DESKTOP: Prior(
+        deviation=0.10, stall=0.002, stall_length=0.5, dropped=2.0, deaf=0.002
+    ),
     ClientClass.TAB: Prior(
-        deviation=0.15, stall=0.005, stall_length=0.5, dropped=1.0, throttled=THROTTLED
+        deviation=0.15, stall=0.005, stall_length=0.5, dropped=1.0, deaf=0.005, throttled=THROTTLED
     ),
     # Radio comes and goes, and phones suspend what is not on the screen.
-    ClientClass.MOBILE: Prior(deviation=0.25, stall=0.20, stall_length=1.0, dropped=0.3),
+    ClientClass.MOBILE: Prior(deviation=0.25, stall=0.20, stall_length=1.0, dropped=0.3, deaf=0.20),
     # Chrome sets alarms of extensions off every 30 s at most, Firefox every 60, "or arbitrarily later".
     ClientClass.WORKER: Prior(
-        deviation=0.20, stall=0.02, stall_length=0.7, dropped=0.5, throttled=THROTTLED
+        deviation=0.20, stall=0.02, stall_length=0.7, dropped=0.5, deaf=0.01, throttled=THROTTLED
     ),
-    ClientClass.SERVICE: Prior(deviation=0.10, stall=0.002, stall_length=0.5, dropped=2.0),
+    ClientClass.SERVICE: Prior(
+        deviation=0.10, stall=0.002, stall_length=0.5, dropped=2.0, deaf=0.002
+    ),
     ClientClass.UNKNOWN: Prior(
-        deviation=0.25, stall=0.05, stall_length=1.0, dropped=0.5, throttled=THROTTLED
+        deviation=0.25, stall=0.05, stall_length=1.0, dropped=0.5, deaf=0.01, throttled=THROTTLED
     ),
 }
 

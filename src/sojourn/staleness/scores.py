@@ -135,12 +135,17 @@ def _member(seen: Seen, expected: Expectation, *, spoke: bool) -> Member:
 
 
 def network_of(lease: Lease) -> str | None:
-    """Name the network that a lease was taken from: its /24, or its /48 of IPv6; None if not known. Loopback
-    is the address of a proxy that does not say for whom it speaks."""
-    if lease.device is None or not lease.device.ip:
+    """Name the network that a lease was taken from; see `network_around`."""
+    return network_around(None if lease.device is None else lease.device.ip)
+
+
+def network_around(ip: str | None) -> str | None:
+    """Name the network of an address: its /24, or its /48 of IPv6; None if not known. Loopback is the address
+    of a proxy that does not say for whom it speaks."""
+    if not ip:
         return None
     try:
-        address = ipaddress.ip_address(lease.device.ip)
+        address = ipaddress.ip_address(ip)
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

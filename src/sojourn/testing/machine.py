@@ -93,7 +93,7 @@ requests = st.lists(
             "wait": st.sampled_from([False, True]),
             "resume": st.sampled_from(["no", "no", "no", "known", "lost", "newer"]),
             "known": indexes,
-            "tentative": st.sampled_from([False, False, False, True]),
+            "tentative": st.sampled_from(["", "", "", "suspects", "all"]),
         }
     ),
     min_size=1,
@@ -260,7 +260,8 @@ class StoreMachine(LineRules):
 
     def _request(self, session: int | None, resume: str, known: int, **fields: Any) -> Acquire:
         session_id = None if session is None else self._session(session)
-        fields["tentative"] &= self.tentative
+        fields["ask_all"] = fields["tentative"] == "all"
+        fields["tentative"] = bool(fields["tentative"]) and self.tentative
         request = as_proved(
             Acquire(
                 lease_id=self.new_id("lea"),

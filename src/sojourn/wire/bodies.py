@@ -363,7 +363,9 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     holders: list[HolderBody] | None = None
     reason: str | None = None
     resumable: bool | None = None
-    asked: dict[str, int] | None = None  # on their sockets, before this: `asked answered silent`
+    asked: dict[str, int] | None = (
+        None  # before this: `asked answered silent`, and `spared` of the silent
+    )
     position: int | None = None  # in the line; the first is 1
     waiting: int | None = None  # how many are in the line
     estimate: float | None = None  # seconds until one's turn, by the pace of late

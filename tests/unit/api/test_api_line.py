@@ -233,7 +233,7 @@ def test_refusal_after_a_wait_is_not_judged_by_what_was_asked_before_it(api: Api
     api.services.seats.may_ask = lambda _: True
     askings, times = api.app.context.seat_sockets.askings, list[str]()
 
-    async def silent(denied: Denied, **_: bool) -> Asked:
+    async def silent(denied: Denied, **_: Any) -> Asked:
         times.append(denied.evidence[0].id)
         return Asked(asked=1, silent=(lease_id,))
 

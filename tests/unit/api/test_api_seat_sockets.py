@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +28,8 @@ from sojourn.license import Policy
 from sojourn.service.presence import QUIET, Attendant
 
 TICK = threading.Event()
+PROGRAM = {"kind": "desktop"}
+"""Of a kind that answers at once, if it lives."""
 
 
 @pytest.fixture
@@ -34,14 +38,14 @@ def server() -> Iterator[Served]:
         yield server
 
 
-def ask(server: Served, user: str) -> httpx.Response:
-    body = server.world.wish(user)
+def ask(server: Served, user: str, **more: Any) -> httpx.Response:
+    body = server.world.wish(user, **more)
     headers = {"Authorization": f"Bearer {server.world.license_key}"}
     return httpx.post(server.url + SEATS, headers=headers, json=body, timeout=DEADLINE)
 
 
-def take(server: Served, user: str = "ann") -> dict[str, Any]:
-    answer = ask(server, user)
+def take(server: Served, user: str = "ann", **more: Any) -> dict[str, Any]:
+    answer = ask(server, user, **more)
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()["data"]
     return found
@@ -69,6 +73,19 @@ def doubt(server: Served, *, silent: bool) -> Attendant:
     eventually(lambda: found.line.answered)  # the ping that it was opened with
     if silent:
         found.quiet, found.line.answered = QUIET, False
+    return found
+
+
+def cut_off(server: Served) -> Attendant:
+    """Have the only holder's client hear nothing any more, without a sign of that."""
+    (lease,), _ = server.world.store.leases(LeaseFilter())
+    found = sockets(server).presence.of(lease.pool_id, lease.id)
+    assert found is not None
+    eventually(lambda: found.line.answered)  # the ping that it was opened with
+    found.line.tell = lambda *_, **__: None  # type: ignore[method-assign]  # asked in vain
+    # No round renews it, and as the store's clock stands still: nobody else has heard of it since.
+    found.line.answered = found.lived = found.owed = False
+    found.renewed_at = math.inf
     return found
 
 
@@ -241,14 +258,68 @@ class TestAnswers:
             assert heard(client) == {"type": "ask"}
         assert sockets(server).askings.denials_with_ghost == 0
 
-    def test_who_is_there_is_not_asked(self, server: Served) -> None:
-        """A doubtful lease whose socket shows life costs nobody a wait."""
+    def test_who_was_asked_just_now_is_not_asked_again(self, server: Served) -> None:
+        """All holders are asked, whether or not they seem to be gone; and for a while not once more."""
         with attend(server, take(server)["token"]) as client:
             heard(client)
-            doubt(server, silent=False)
             answer = ask(server, "bob")
+            assert answer.json()["asked"] == {"asked": 1, "answered": 1, "silent": 0}
+            askings = sockets(server).askings
+            askings._all_asked = dict.fromkeys(askings._all_asked, time.monotonic() + DEADLINE)
+            doubt(server, silent=False)
+            answer = ask(server, "cid")
             assert answer.json()["asked"] == {"asked": 0, "answered": 0, "silent": 0}
-            assert sockets(server).askings.asked == 0
+            assert askings.asked == 1
+
+    def test_holder_that_has_just_fallen_silent_is_asked(self, server: Served) -> None:
+        """A program whose machine lost power a moment ago says nothing, and seems to be there."""
+        with attend(server, take(server, device=PROGRAM)["token"]) as client:
+            heard(client)
+            cut_off(server)
+            assert ask(server, "bob").status_code == 201
+        assert sockets(server).askings.denials_with_ghost == 0
+
+    @pytest.mark.parametrize("kind", ["phone", "toaster"])
+    def test_who_may_well_live_is_spared(self, server: Served, kind: str) -> None:
+        """A phone may be in a tunnel; and of a kind that nobody knows it is not known how often it stalls."""
+        with attend(server, take(server, device={"kind": kind})["token"]) as client:
+            heard(client)
+            cut_off(server)
+            answer = ask(server, "bob")
+            assert answer.status_code == 409
+            assert answer.json()["asked"] == {"asked": 1, "answered": 0, "silent": 1, "spared": 1}
+            text = httpx.get(server.url + "/metrics", timeout=DEADLINE).text
+        assert sockets(server).askings.denials_with_ghost == 0
+        assert "sojourn_holders_spared_total 1.0" in text
+
+    def test_who_waits_has_holders_asked_again(self, server: Served) -> None:
+        """Also while somebody stands in line: a holder that falls silent then is found, too."""
+        token = take(server, device=PROGRAM)["token"]
+        with attend(server, token) as client, ThreadPoolExecutor(1) as threads:
+            heard(client)
+            waits = threads.submit(ask, server, "bob", wait=60)
+            waiting = server.world.services.waiting
+            eventually(lambda: waiting.length == 1)
+            cut_off(server)
+            assert waits.result().status_code == 201
+            assert waiting.served == 1
+
+    def test_time_in_which_the_server_stood_still_is_nobodys(self, server: Served) -> None:
+        """Answers that came while it did nothing are read before anybody is judged."""
+        askings = sockets(server).askings
+        with attend(server, take(server, device=PROGRAM)["token"]) as client:
+            heard(client)
+            attendant = cut_off(server)
+
+            def stall(*_: Any, **__: Any) -> None:
+                loop = asyncio.get_running_loop()
+                loop.call_later(asking.LOOK / 2, time.sleep, 2 * asking.ANSWER_WITHIN)
+                loop.call_later(3 * asking.LOOK, setattr, attendant.line, "answered", True)
+
+            attendant.line.tell = stall  # type: ignore[method-assign]  # we stand still as it answers
+            answer = ask(server, "bob")
+            assert answer.json()["asked"] == {"asked": 1, "answered": 1, "silent": 0}
+        assert askings.spared == 0
 
     def test_who_comes_late_has_those_asked_who_fell_silent_since(self, server: Served) -> None:
         """An asking that has long begun knows nothing of them: it is waited for, and then they are asked."""
@@ -256,7 +327,7 @@ class TestAnswers:
         begun, over = threading.Event(), threading.Event()
         rounds: list[str] = []
 
-        async def slowly(pool_id: str) -> Asked:
+        async def slowly(pool_id: str, reply: Any) -> Asked:
             rounds.append(pool_id)
             begun.set()
             if len(rounds) == 1:
@@ -271,8 +342,8 @@ class TestAnswers:
                 first = threads.submit(ask, server, "bob")
                 assert begun.wait(DEADLINE)
                 pool_id = rounds[0]
-                began, task = askings._under_way[pool_id]
-                askings._under_way[pool_id] = (began - 1, task)
+                began, task, reply = askings._under_way[pool_id]
+                askings._under_way[pool_id] = (began - 1, task, reply)
                 second = threads.submit(ask, server, "cid")
                 eventually(lambda: askings._waiting == 2)
                 over.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,13 +18,13 @@ from sojourn.errors import (
     Unauthenticated,
 )
 from sojourn.event import EventKind
-from sojourn.lease import Beat, DenialReason, Denied, LeaseFilter, Origin, Renewal
+from sojourn.lease import Beat, DenialReason, Denied, Doubt, LeaseFilter, Origin, Renewal
 from sojourn.ledger import Ledger, LicenseChange, Role
 from sojourn.license import LicenseStatus, Policy
 from sojourn.service.keys import GRANTS, Keys, Permission
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
-from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, Seats
+from sojourn.service.seats import BeatCall, DoubtCall, Lost, Seat, SeatCall, Seats
 from sojourn.service.sweeper import Sweeper
 from sojourn.store import Action
 from sojourn.stores.memory import MemoryStore
@@ -78,6 +79,26 @@ def take(seats: Seats, key: str, user: str = "ada", client: str = "laptop") -> S
     (answer,) = seats.acquire([call(key, user, client)])
     assert isinstance(answer, Seat), answer
     return answer
+
+
+def test_a_doubt_that_stood_in_the_queue_counts_from_its_beginning(
+    seats: Seats, licenses: Licenses, keyring: Keyring, clock: ManualClock
+) -> None:
+    """Whoever was renewed by us, dropped, and came back at another server two seconds later is not doubted by
+    us three seconds after that: nor if the doubt has waited for its turn meanwhile."""
+    _, key = licenses.create("Acme", {"editor": Policy(capacity=1)}, actor=ACTOR)
+    seat = take(seats, key)
+    lease = seat.lease
+    clock.advance(seconds=2)
+    assert isinstance(
+        seats.renew([BeatCall(claims=keyring.verify(seat.token), beat=Beat())])[0], Renewal
+    )
+    clock.advance(seconds=3)
+    # We have not renewed it for 2.5 s when the doubt was made, half a second after it came back.
+    doubt = Doubt(lease_id=lease.id, fence=lease.fence, pool_id=lease.pool_id, silent_for=2_500)
+    assert seats.doubt([DoubtCall(doubt, at_once=True, made_at=time.monotonic() - 2.5)]) == [False]
+    clock.advance(seconds=10)
+    assert seats.doubt([DoubtCall(doubt, at_once=True, made_at=time.monotonic())]) == [True]
 
 
 def test_a_key_opens_its_license_and_the_token_says_what_is_held(

@@ -44,10 +44,18 @@ class TentativeIsKept(MemoryStore):
         ]
 
 
+class AllIsSuspects(MemoryStore):
+    """Refuses for good while nobody seems to be gone, though all holders can be asked."""
+
+    def _acquire(self, requests: Sequence[Acquire], now: int) -> list[Lease | Denied]:
+        return super()._acquire([replace(each, ask_all=False) for each in requests], now)
+
+
 BUGS: dict[type[MemoryStore], str] = {
     DoubtEnds: "test_doubt_makes_suspect_and_keeps_the_expiry",
     DoubtIgnoresBeats: "test_doubt_spares_who_has_beaten_since",
     TentativeIsKept: "test_tentative_refusal_is_not_recorded",
+    AllIsSuspects: "test_all_can_be_asked",
 }
 
 

@@ -149,7 +149,7 @@ def request_row(request: Acquire) -> list[Any]:
         key_row(request.idempotency),
         request.tentative,
         request.member_of or None,
-        *(request.wait, request.priority),
+        *(request.wait, request.priority, request.ask_all),
     ]
 
 

@@ -223,6 +223,28 @@ class DoubtMeaning(OnManualClock):
         doubt(store, lease, at_once=True)
         granted(store.acquire([acquire("bob", tentative=True)])[0])
 
+    def test_all_can_be_asked(self, store: Store, clock: ManualClock) -> None:
+        """Where all holders can be asked, a tentative refusal is not final though none seems to be gone; it
+        is if nobody holds a seat."""
+        store.define([pool(1)])
+        wish = acquire("bob", tentative=True, ask_all=True, wait=True)
+        lease = take(store)
+        clock.advance(seconds=1)
+        before = latest(store)
+        answer = denied(store.acquire([wish])[0])
+        assert (answer.tentative, answer.suspect, answer.entry) == (True, 0, None)
+        assert [each.id for each in answer.evidence] == [lease.id]
+        assert latest(store) == before
+        assert not denied(store.acquire([acquire("cid", ask_all=True)])[0]).tentative
+        store.define([pool(1, when_full=WhenFull.DENY)])
+        assert not denied(
+            store.acquire([acquire("dan", tentative=True, ask_all=True)])[0]
+        ).tentative
+        store.define([pool(0)])
+        give_back(store, lease)
+        empty = denied(store.acquire([acquire("eve", tentative=True, ask_all=True)])[0])
+        assert (empty.tentative, empty.in_use) == (False, 0)
+
     def test_tentative_refusal_is_not_kept(self, store: Store, clock: ManualClock) -> None:
         """A key whose request was refused tentatively is decided anew, and then kept."""
         store.define([pool(1)])

@@ -29,7 +29,8 @@ for i, q in ipairs(requests) do
   local r = {index = i, pool = q[1], user = q[2], client = q[3], lease_id = q[4],
     session = q[5] or nil, device = q[6] or nil, takeover = q[7],
     resume_id = q[8] or nil, resume_fence = q[9] or nil, once = not dry and q[10] or nil,
-    tentative = q[11], member_of = q[12] or nil, wait = q[13], priority = q[14]}
+    tentative = q[11], member_of = q[12] or nil, wait = q[13], priority = q[14],
+    ask_all = q[15]}
   if not by_pool[r.pool] then
     by_pool[r.pool] = {}
     order[#order + 1] = r.pool

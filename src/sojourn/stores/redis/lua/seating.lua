@@ -393,7 +393,8 @@ local function deny(D, r, reason)
     denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
     denied.reserved_free = room.kept_from(R, place)
     denied.suspect = math.max(0, D.suspect - D.restored)
-    denied.tentative = r.tentative and denied.suspect > 0 and D.p.when_full ~= DENY
+    local doubtful = r.ask_all and denied.used or denied.suspect
+    denied.tentative = r.tentative and doubtful > 0 and D.p.when_full ~= DENY
     news = not denied.tentative
     local waits = r.wait and not denied.tentative
     if waits then
