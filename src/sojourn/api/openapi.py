@@ -28,6 +28,7 @@ _MODULE = re.compile(r"(?<![A-Za-z])[a-z]+(?:[._][a-z]+)*\.(?=[A-Z])")
 
 EVERY = ("invalid_request", "request_timeout", "body_too_large", "headers_too_large", "internal")
 """What any call may answer, besides its own refusals."""
+OF_OBJECTS = ("properties", "additionalProperties")
 ALWAYS = {"Done_": "success", "Page_": "next"}
 """Fields with a default that no answer leaves out, by how the names of their schemas begin."""
 FULL = frozenset({"seat_limit", "session_limit"})
@@ -306,6 +307,8 @@ def _portable(schema: Any) -> Any:
     clients would have to send it, and could rely on it in answers that leave it out."""
     if isinstance(schema, dict):
         written = {key: _WRITTEN.get(key, _portable)(value) for key, value in schema.items()}
+        if schema.get("type") == "object" and schema.keys().isdisjoint(OF_OBJECTS):
+            written["additionalProperties"] = True  # some take no word of it for no field at all
         if "default" not in schema or {"type", "anyOf", "$ref"}.isdisjoint(schema):
             return written
         default = written.pop("default")

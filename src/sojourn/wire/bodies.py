@@ -32,6 +32,7 @@ from sojourn.license import (
 )
 from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
+from sojourn.token import LEASE_TOKEN_MAX
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
 Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -49,8 +50,6 @@ Origins = Annotated[
     Meta(max_length=ORIGINS_MAX),
 ]
 
-LEASE_TOKEN_MAX = 4_096
-"""Characters of a lease token in a body."""
 INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
 
 STATUS: dict[str, int] = {

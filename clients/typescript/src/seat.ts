@@ -1,0 +1,465 @@
+import { Emitter } from "./emitter.js";
+import { aborted, SeatDenied, SeatLost, SojournError } from "./errors.js";
+import type { components } from "./generated.js";
+import { BEAT, CURRENT, newId, PATIENCE, SEATS } from "./http.js";
+import { openSocket, type Said, type Socket } from "./socket.js";
+import type { AcquireOptions, Events, Means, Saved, Seat, SeatOptions, State } from "./terms.js";
+
+type Schemas = components["schemas"];
+
+const MARGIN = 0.02;
+const RETRIES = 3;
+const RETRY_MS = 5_000;
+const BACKOFF_MAX = 30_000;
+const SOCKET_BACKOFF_MAX = 60_000;
+/** Seconds: an extension's worker may not wait for longer for an answer, nor may many proxies. */
+const WAIT_MAX = 20;
+/** Seconds in which a page in the background beats, at least: browsers wake it once a minute. */
+const THROTTLED = 60;
+/** A server tells of itself each 20 s, or interval if that is shorter; so many of these without a word are too many. */
+const TELL_EVERY = 20_000;
+const QUIET = 2.25;
+const CONFIRM = 2_000;
+const RESTART_MS = 10_000;
+/** Losses somebody meant: to come back by itself would be to fight a person, or a twin. */
+const FINAL = /^(taken_over|moved|revoked|released|session_ended|license_.*|forbidden|cross_origin|feature_unknown)$/;
+
+/** One lease, kept by this program alone. Browsers' tabs share one: see `BrowserSeat`. */
+export class OwnSeat extends Emitter<Events> implements Seat {
+  #state: State = "new";
+  #reason = "new";
+  #grant?: Saved;
+  #safeUntil = -Infinity;
+  #due = Infinity;
+  #turn = 0;
+  #busy?: number; // the turn that is at work
+  #gone = false;
+  #resumable = false;
+  #failures = 0;
+  #socket?: Socket;
+  #socketAt = 0;
+  #socketFailures = 0;
+  #heardAt = 0;
+  #timer?: () => void;
+  /** Says for how many seconds the person has done nothing; asked at each beat. */
+  idle?: () => number;
+
+  constructor(
+    private readonly means: Means,
+    readonly options: SeatOptions & { clientId: string },
+  ) {
+    super();
+  }
+
+  get #clock() {
+    return this.means.http.clock;
+  }
+
+  get state(): State {
+    if (this.#state !== "safe" && this.#state !== "jeopardy") return this.#state;
+    const now = this.#clock.now();
+    if (now >= this.#safeUntil) return "lost";
+    return now >= this.#overdueAt ? "jeopardy" : this.#state;
+  }
+
+  get held(): boolean {
+    const state = this.state;
+    return state === "safe" || state === "jeopardy";
+  }
+
+  get reason(): string {
+    return this.#state !== this.state ? "unreachable" : this.#reason;
+  }
+
+  get expiresIn(): number {
+    return this.held ? (this.#safeUntil - this.#clock.now()) / 1000 : 0;
+  }
+
+  get leaseId(): string | undefined {
+    return this.#grant?.leaseId;
+  }
+
+  get fence(): number | undefined {
+    return this.#grant?.fence;
+  }
+
+  get saved(): Saved | undefined {
+    return this.#grant && { ...this.#grant };
+  }
+
+  check(): void {
+    if (!this.held) throw new SeatLost(this.reason, this.#due < Infinity);
+  }
+
+  async acquire(options: AcquireOptions = {}): Promise<void> {
+    if (this.held) return;
+    const { signal } = options;
+    if (signal?.aborted) throw aborted();
+    this.#stop();
+    const asked = this.#ask(this.#turn, options);
+    if (!signal) return asked;
+    // The request goes on: what it grants after all is given back, so that nobody waits for a ghost.
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(aborted()), { once: true });
+      asked.then(resolve, reject);
+    });
+  }
+
+  async release(): Promise<boolean> {
+    const token = this.#end("released");
+    return token ? this.#giveBack(token) : true;
+  }
+
+  /** Says that the program ends: the seat lingers for a few seconds, for whoever comes back (`adopt`). */
+  goodbye(): Saved | undefined {
+    const saved = this.saved;
+    const socket = this.#socket;
+    this.#socket = undefined;
+    const token = this.#end("closing");
+    if (!token) return undefined;
+    socket?.say({ type: "goodbye" });
+    socket?.close();
+    const body = { closing: true, token };
+    if (!this.means.beacon?.(this.means.http.url + BEAT, JSON.stringify(body)))
+      this.means.http
+        .call({ path: BEAT, proof: token, body: { closing: true }, keepalive: true })
+        .catch(() => {}); // nobody is left to try again
+    return saved;
+  }
+
+  /** Lets go without a word: somebody else goes on with what this returns. */
+  leave(): Saved | undefined {
+    const saved = this.#gone ? undefined : this.saved;
+    this.#end("left");
+    return saved;
+  }
+
+  /** Goes on with a lease of before, and tells whether it is held. `trusted`: seconds for which it surely is. */
+  async adopt(saved: Saved, trusted = 0): Promise<boolean> {
+    this.#stop();
+    const turn = this.#turn;
+    // The goodbye of whoever had it may arrive after our first word, and would have the last one.
+    this.#clock.after(CONFIRM, () => void (turn === this.#turn && this.held && this.#beat(turn).then(() => this.#plan())));
+    this.#grant = { ...saved };
+    this.#state = trusted > 0 ? "safe" : "lost";
+    this.#reason = "adopted";
+    this.#due = this.#clock.now();
+    this.#safeUntil = this.#due + trusted * 1000;
+    await this.#tick();
+    return this.held;
+  }
+
+  /** Looks at once whether the seat is still there, after what may have been a sleep. */
+  nudge(): void {
+    const stale = this.#clock.now() - this.#heardAt > TELL_EVERY + RETRY_MS;
+    if (this.#grant && this.#due < Infinity && (stale || !this.#socket)) this.#due = this.#clock.now();
+    void this.#tick();
+  }
+
+  #become(state: State, reason: string, resumed = false): void {
+    const before = this.#state;
+    this.#state = state;
+    this.#reason = reason;
+    if (before !== state || resumed) this.emit("change", { before, state, reason, resumed });
+  }
+
+  // Asking
+
+  async #ask(turn: number, { takeover, wait = 0, signal }: AcquireOptions): Promise<void> {
+    const until = this.#clock.now() + wait * 1000;
+    let [key, failures, left] = [newId(), 0, wait];
+    for (;;) {
+      const body = { ...this.#wish, takeover, wait: Math.min(left, WAIT_MAX) || undefined };
+      let pause: number;
+      try {
+        const { data, sentAt } = await this.means.http.call<Schemas["SeatBody"]>({
+          path: SEATS,
+          proof: await this.means.proof(),
+          body,
+          key,
+          timeout: PATIENCE + (left > 0 ? WAIT_MAX * 1000 : 0),
+        });
+        if (turn !== this.#turn || signal?.aborted) {
+          void this.#giveBack(data.token);
+          throw aborted();
+        }
+        this.#granted(data, sentAt, false);
+        return;
+      } catch (fault) {
+        if (!(fault instanceof SojournError) || fault.code === "aborted") throw fault;
+        const now = this.#clock.now();
+        if (fault instanceof SeatDenied) {
+          if (now >= until) throw fault;
+          key = newId(); // that was an answer: the next one is another request
+          left = (until - now) / 1000;
+          failures = 0;
+          pause = (fault.retryAfter ?? 1) * 1000 * (fault.position ? 1 : 1 + this.#clock.random() / 10);
+          pause = Math.max(100, Math.min(pause, until - now));
+        } else {
+          if (!fault.passing || ++failures > RETRIES) throw fault;
+          pause = Math.min((fault.retryAfter ?? RETRY_MS / 1000) * 1000, BACKOFF_MAX);
+        }
+        this.emit("wait", { error: fault, nextIn: pause / 1000 });
+      }
+      await this.#pause(pause);
+      if (turn !== this.#turn || signal?.aborted) throw aborted();
+    }
+  }
+
+  get #wish() {
+    return { ...this.options, presence: undefined, resume: undefined };
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#clock.after(ms, resolve));
+  }
+
+  async #giveBack(token: string): Promise<boolean> {
+    for (let tries = 0; ; tries++) {
+      try {
+        await this.means.http.call({ method: "DELETE", path: CURRENT, proof: token, keepalive: true });
+        return true;
+      } catch (fault) {
+        if (!(fault as SojournError).passing || tries === RETRIES) return false;
+      }
+      await this.#pause(RETRY_MS);
+    }
+  }
+
+  // Keeping
+
+  get #interval(): number {
+    return (this.#grant?.heartbeatInterval ?? 30) * 1000;
+  }
+
+  get #quiet(): number {
+    return QUIET * Math.min(TELL_EVERY, this.#interval);
+  }
+
+  get #overdueAt(): number {
+    return this.#due + this.#interval / 2;
+  }
+
+  #plan(): void {
+    this.#timer?.();
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    const next = this.held ? Math.min(this.#due, this.#safeUntil, this.#state === "safe" ? this.#overdueAt : Infinity) : this.#due;
+    if (next < Infinity && !(this.#busy === this.#turn && next <= now)) this.#timer = this.#clock.after(Math.max(0, next - now), () => void this.#tick());
+  }
+
+  async #tick(): Promise<void> {
+    const seen = this.state;
+    if (seen !== this.#state) this.#become(seen, seen === "lost" ? "unreachable" : "overdue");
+    const turn = this.#turn;
+    if (this.#busy !== turn && this.#clock.now() >= this.#due) {
+      this.#busy = turn;
+      try {
+        await this.#work(turn);
+      } finally {
+        if (this.#busy === turn) this.#busy = undefined;
+      }
+    }
+    this.#plan();
+  }
+
+  async #work(turn: number): Promise<void> {
+    const now = this.#clock.now();
+    if (this.#gone) return this.#comeBack(turn);
+    if (this.#socket) {
+      if (now - this.#heardAt < this.#quiet) {
+        this.#due = this.#heardAt + this.#quiet;
+        return;
+      }
+      this.#hangUp();
+    }
+    if (this.means.socket && this.options.presence !== "beats" && now >= this.#socketAt) {
+      const opened = await this.#open(turn);
+      if (opened || turn !== this.#turn) return;
+      if (this.#gone) return this.#due < Infinity ? this.#comeBack(turn) : undefined;
+    }
+    await this.#beat(turn);
+  }
+
+  async #beat(turn: number): Promise<void> {
+    const { token } = this.#grant!;
+    const hidden = this.means.hidden?.();
+    const body = {
+      idleFor: this.idle?.(),
+      nextIn: hidden ? Math.max(this.#interval / 1000, THROTTLED) : undefined,
+    };
+    const timeout = Math.max(1_000, Math.min(PATIENCE, this.#interval));
+    try {
+      const { data, sentAt } = await this.means.http.call<Schemas["BeatBody"]>({ path: BEAT, proof: token, body, timeout });
+      if (turn === this.#turn) this.#renewed(data.expiresIn, sentAt);
+    } catch (fault) {
+      if (turn === this.#turn) await this.#refusedBeat(turn, fault as SojournError);
+    }
+  }
+
+  async #refusedBeat(turn: number, fault: SojournError): Promise<void> {
+    if (fault instanceof SeatLost) this.#refused(fault.reason, fault.resumable);
+    else if (fault.status === 403) this.#refused(fault.code, false);
+    else if (fault.status === 401) this.#refused("unproven", false);
+    else return this.#failed(fault.code, fault.retryAfter);
+    if (this.#due < Infinity) await this.#comeBack(turn);
+  }
+
+  #granted(data: Schemas["SeatBody"], sentAt: number, resumed: boolean): void {
+    this.#grant = data;
+    this.#gone = false;
+    this.#socketAt = 0;
+    this.#extend(data.expiresIn, sentAt);
+    if (this.means.socket && this.options.presence !== "beats") this.#due = this.#clock.now();
+    this.#become("safe", resumed ? "resumed" : "granted", resumed);
+    this.#plan();
+  }
+
+  #renewed(expiresIn: number, sentAt: number): void {
+    const adopted = this.#reason === "adopted";
+    this.#extend(expiresIn, sentAt);
+    this.#become("safe", adopted ? "adopted" : "renewed");
+  }
+
+  #extend(expiresIn: number, from: number): void {
+    const trusted = Math.min(expiresIn, this.#grant!.lostAfter) * 1000;
+    this.#failures = 0;
+    this.#safeUntil = Math.max(this.#safeUntil, from + trusted * (1 - MARGIN));
+    this.#due = this.#socket ? this.#heardAt + this.#quiet : from + Math.min(this.#interval * (0.9 + this.#clock.random() / 5), trusted / 2);
+    this.emit("renewed", undefined);
+  }
+
+  #failed(reason: string, wait = 0): void {
+    const now = this.#clock.now();
+    const left = this.held ? (this.#safeUntil - now) / 3 : Infinity;
+    const most = Math.min(BACKOFF_MAX, Math.max(1_000, this.#interval), left);
+    const backoff = this.#clock.random() * Math.min(most, 500 * 2 ** Math.min(this.#failures++, 16));
+    const least = Math.max(100, Math.min(1_000, this.#grant!.lostAfter * 11));
+    this.#due = now + Math.max(least, backoff, Math.min(wait * 1000, most));
+    if (this.held) this.#become("jeopardy", reason);
+    else if (this.#state !== "lost") this.#become("lost", reason);
+  }
+
+  #refused(reason: string, resumable: boolean): void {
+    const now = this.#clock.now();
+    this.#hangUp();
+    this.#safeUntil = -Infinity;
+    this.#gone = true;
+    this.#resumable = resumable;
+    const final = FINAL.test(reason) || this.options.resume === false;
+    this.#due = final ? Infinity : now;
+    if (final || this.#state !== "lost") this.#become("lost", reason);
+    this.#reason = reason;
+    this.#plan();
+  }
+
+  async #comeBack(turn: number): Promise<void> {
+    const { device } = this.options;
+    const resume = this.#resumable;
+    try {
+      const proof = resume ? this.#grant!.token : await this.means.proof();
+      const body = resume ? { device } : this.#wish;
+      const { data, sentAt } = await this.means.http.call<Schemas["SeatBody"]>({ path: SEATS, proof, body });
+      if (turn === this.#turn) this.#granted(data, sentAt, true);
+      else void this.#giveBack(data.token);
+    } catch (caught) {
+      const fault = caught as SojournError;
+      if (turn !== this.#turn) return;
+      this.#due = this.#clock.now();
+      if (fault instanceof SeatDenied) {
+        this.#become("lost", "seat_limit");
+        this.#due += Math.max(1, fault.retryAfter ?? 1) * 1000;
+      } else if (fault.passing) this.#failed(fault.code, fault.retryAfter);
+      else if (resume && fault.status !== 403) this.#resumable = false; // with the key, at once
+      else {
+        this.#become("lost", fault.code);
+        this.#due = Infinity;
+      }
+    }
+  }
+
+  // The socket
+
+  async #open(turn: number): Promise<boolean> {
+    const { token } = this.#grant!;
+    const sentAt = this.#clock.now();
+    const opened = await openSocket(this.means.socket!, this.means.http, token, {
+      said: (socket, message) => {
+        if (turn === this.#turn && (!this.#socket || this.#socket === socket)) this.#hear(socket, message, sentAt);
+      },
+      closed: (socket, code) => {
+        if (this.#socket === socket) this.#closed(code);
+      },
+    });
+    if (turn !== this.#turn) {
+      opened?.close();
+      return false;
+    }
+    if (opened) this.#socketFailures = 0;
+    else this.#socketAt = this.#clock.now() + Math.min(SOCKET_BACKOFF_MAX, 1_000 * 2 ** this.#socketFailures++);
+    return !!opened;
+  }
+
+  #hear(socket: Socket, said: Said, sentAt: number): void {
+    const now = this.#clock.now();
+    const slept = this.#socket && now - this.#heardAt > this.#quiet;
+    this.#heardAt = now;
+    if (slept) {
+      // Whatever waits here was said before a sleep, and may be true no more.
+      this.#hangUp();
+      this.#due = now;
+      void this.#tick();
+      return;
+    }
+    if (said.type === "lost" || said.type === "superseded") {
+      this.#refused(said.type === "lost" ? said.reason : "taken_over", said.type === "lost" && said.resumable);
+      return;
+    }
+    if (said.type === "open") this.#socket = socket;
+    if (said.type === "open" || said.type === "policy")
+      this.#grant = { ...this.#grant!, heartbeatInterval: said.heartbeatInterval, lostAfter: said.lostAfter };
+    if (said.type === "open") this.#renewed(said.expiresIn, sentAt);
+    if (said.type === "alive") this.#renewed(said.expiresIn, now);
+    if (said.type === "ask") socket.say({ type: "here" });
+    if (said.type === "needed") this.emit("needed", undefined);
+    if (said.type === "session_expired") this.emit("sessionExpired", undefined);
+    this.#due = now + this.#quiet;
+    this.#plan();
+  }
+
+  #closed(code: number): void {
+    this.#socket = undefined;
+    if (code === 4409) this.#refused("taken_over", false);
+    else if (code === 4410) this.#refused("expired", true);
+    else {
+      this.#due = this.#clock.now() + (code === 1012 ? this.#clock.random() * Math.min(RESTART_MS, this.#interval / 2) : 0);
+      this.#socketAt = 0;
+      this.#plan();
+    }
+  }
+
+  #hangUp(): void {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    socket?.close();
+  }
+
+  /** Ends whatever is under way, and returns the token of what there is to give back. */
+  #end(reason: string): string | undefined {
+    const token = this.#gone ? undefined : this.#grant?.token;
+    this.#stop();
+    this.#grant = undefined;
+    if (this.#state !== "new") this.#become("released", reason);
+    return token;
+  }
+
+  #stop(): void {
+    this.#turn++;
+    this.#due = Infinity;
+    this.#safeUntil = -Infinity;
+    this.#gone = false;
+    this.#failures = this.#socketFailures = this.#socketAt = 0;
+    this.#timer?.();
+    this.#hangUp();
+  }
+}

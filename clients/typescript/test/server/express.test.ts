@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { after, before, test } from "node:test";
+import express, { type Request, type Response } from "express";
+import session from "express-session";
+import { sojourn, type SojournStore } from "../../src/express.js";
+import { isSessionToken, newSessionToken } from "../../src/node.js";
+
+declare module "express-session" {
+  interface SessionData {
+    passport: { user: string };
+    [key: `k${number}`]: number;
+  }
+}
+
+const { SOJOURN_URL: url, SOJOURN_APP_KEY: key } = process.env as Record<string, string>;
+let server: Server;
+let store: SojournStore;
+let base: string;
+let slow: (() => void)[] = [];
+
+before(async () => {
+  const parts = sojourn({ url: url!, key: key! });
+  store = parts.store;
+  const app = express();
+  app.use(session({ ...parts, secret: "a secret of tests", resave: false, saveUninitialized: false, cookie: { maxAge: 3_600_000 } }));
+  app.post("/login/:user", (request: Request, response: Response, next) => {
+    request.session.regenerate((fault) => {
+      if (fault) return next(fault);
+      request.session.passport = { user: String(request.params.user) };
+      request.session.save((failed) => (failed ? next(failed) : response.json({})));
+    });
+  });
+  app.get("/me", (request: Request, response: Response) => {
+    const { cookie, ...data } = request.session;
+    response.json({ data, age: cookie.originalMaxAge, expires: !!cookie.expires });
+  });
+  app.post("/set/:n", (request: Request, response: Response) => {
+    request.session[`k${Number(request.params.n)}`] = 1;
+    response.json({});
+  });
+  app.post("/unset/:n", (request: Request, response: Response) => {
+    delete request.session[`k${Number(request.params.n)}`];
+    response.json({});
+  });
+  app.post("/sneak", (request: Request, response: Response) => {
+    request.session.passport = { user: "eve" };
+    request.session.save((fault) => response.json({ fault: fault ? String(fault.code) : null }));
+  });
+  app.post("/slow", (request: Request, response: Response) => {
+    slow.push(() => {
+      request.session.k99 = 1;
+      request.session.save((fault) => response.json({ fault: fault ? String(fault) : null }));
+    });
+    waiting();
+  });
+  app.post("/logout", (request: Request, response: Response, next) => {
+    request.session.destroy((fault) => (fault ? next(fault) : response.json({})));
+  });
+  server = createServer(app).listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+
+after(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+let waiting = () => {};
+
+class Browser {
+  cookie = "";
+
+  async ask(method: string, path: string): Promise<any> {
+    const answer = await fetch(base + path, { method, headers: this.cookie ? { Cookie: this.cookie } : {} });
+    const set = answer.headers.getSetCookie()[0];
+    if (set) this.cookie = set.split(";")[0]!;
+    assert.equal(answer.status, 200, await answer.clone().text());
+    return answer.json();
+  }
+
+  get sid(): string {
+    return decodeURIComponent(this.cookie.split("=")[1]!).slice(2).split(".")[0]!;
+  }
+}
+
+test("a sign-in is a session of the server's, under the cookie's id", async () => {
+  const browser = new Browser();
+  await browser.ask("POST", "/login/ada");
+  assert.ok(isSessionToken(browser.sid));
+  const me = await browser.ask("GET", "/me");
+  assert.deepEqual(me, { data: { passport: { user: "ada" } }, age: 3_600_000, expires: true });
+  const [one, ...others] = await store.sessions.of("ada");
+  assert.deepEqual([one!.userId, one!.idleTimeout, others.length], ["ada", 3_600, 0]);
+});
+
+test("a visitor's session keeps data, and a sign-in gets a new one", async () => {
+  const browser = new Browser();
+  await browser.ask("POST", "/set/1");
+  const visitor = browser.sid;
+  assert.deepEqual((await browser.ask("GET", "/me")).data, { k1: 1 });
+  assert.deepEqual(await browser.ask("POST", "/sneak"), { fault: "session_forged" });
+  await browser.ask("POST", "/login/bob");
+  assert.notEqual(browser.sid, visitor);
+  assert.deepEqual((await browser.ask("GET", "/me")).data, { passport: { user: "bob" } });
+  await assert.rejects(store.sessions.check(visitor), { code: "session_ended" });
+});
+
+test("parallel requests lose no key", async () => {
+  const browser = new Browser();
+  await browser.ask("POST", "/login/cy");
+  const many = Array.from({ length: 20 }, (_, n) => n);
+  await Promise.all(many.map((n) => browser.ask("POST", `/set/${n}`)));
+  const { data } = await browser.ask("GET", "/me");
+  assert.equal(Object.keys(data).length, 21);
+  await Promise.all([browser.ask("POST", "/unset/3"), browser.ask("POST", "/set/30")]);
+  const after = (await browser.ask("GET", "/me")).data;
+  assert.deepEqual(["k3" in after, "k30" in after, "k4" in after], [false, true, true]);
+});
+
+test("an end anywhere holds, and a request that still runs brings nothing back", async () => {
+  const browser = new Browser();
+  await browser.ask("POST", "/login/dee");
+  const arrived = new Promise<void>((resolve) => (waiting = resolve));
+  const running = browser.ask("POST", "/slow");
+  await arrived;
+  assert.equal((await store.sessions.endMany({ userId: "dee", reason: "revoked" })).length, 1);
+  slow.splice(0).forEach((go) => go());
+  assert.deepEqual(await running, { fault: null });
+  assert.deepEqual((await browser.ask("GET", "/me")).data, {});
+  assert.deepEqual(await store.sessions.of("dee"), []);
+});
+
+test("a sign-out ends the session, and ids of nobody are none", async () => {
+  const browser = new Browser();
+  await browser.ask("POST", "/login/eli");
+  const sid = browser.sid;
+  await browser.ask("POST", "/logout");
+  await assert.rejects(store.sessions.check(sid), { code: "session_ended" });
+  const got = (id: string) => new Promise((resolve, reject) => store.get(id, (fault, found) => (fault ? reject(fault) : resolve(found))));
+  assert.equal(await got("a-file-store-id"), null);
+  assert.equal(await got(newSessionToken()), null);
+  await new Promise<void>((resolve, reject) => store.destroy(newSessionToken(), (fault) => (fault ? reject(fault) : resolve())));
+});
+
+test("a key that is no good is a fault, and signs nobody out", async () => {
+  const { store: other } = sojourn({ url: url!, key: "sja_no" });
+  const fault = await new Promise<any>((resolve) => other.get(newSessionToken(), resolve));
+  assert.equal(fault.status, 401);
+  const away = sojourn({ url: "http://127.0.0.1:1", key: key! }).store;
+  assert.equal((await new Promise<any>((resolve) => away.get(newSessionToken(), resolve))).code, "unreachable");
+});

@@ -1,0 +1,242 @@
+"""@sojourn/client in Chromium, against a real server of another origin: one lease for all tabs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Error, Page
+from tests.browser.chromium import launched
+from tests.serving import Served, served
+from tests.typescript.toolchain import built, bundle
+
+from sojourn.testing.processes import wait_until
+
+DEADLINE = 60.0
+"""Seconds until a test gives up; nothing here takes as many."""
+PAGE = b"""<!doctype html><title>An application</title><script type="module">
+import { Client } from "/sojourn.js";
+const { url, proof, own, presence } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+window.client = new Client({ url, proof });
+window.seat = client[own ? "own" : "seat"]({ feature: "editor", userId: "ada", presence });
+window.told = [];
+seat.on("change", ({ state, reason }) => told.push(`${state} ${reason}`));
+</script>"""
+
+
+class Site:
+    """An application's own site: a page, and the client as a bundler makes it."""
+
+    def __init__(self, script: bytes) -> None:
+        files = {"/": (b"text/html", PAGE), "/sojourn.js": (b"text/javascript", script)}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                kind, content = files.get(self.path, (b"text/plain", b""))
+                self.send_response(200 if self.path in files else 404)
+                self.send_header("Content-Type", kind.decode())
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *said: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.origin = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+
+class Stage:
+    """A browser's tabs of the application, and what the server knows of their seat."""
+
+    def __init__(self, context: BrowserContext, site: Site, server: Served) -> None:
+        self._context = context
+        self._site = site
+        self._server = server
+        self.admin = server.admin()
+        made = self.admin.post(
+            "/api/licenses",
+            json={
+                "name": "Acme",
+                "features": {"editor": {"capacity": 1}},
+                "allowedOrigins": [site.origin],
+            },
+        ).json()["data"]
+        self.license_id, self._key = made["licenseId"], made["key"]
+
+    def tab(self, **how: Any) -> Page:
+        page = self._context.new_page()
+        said = json.dumps({"url": self._server.url, "proof": self._key, **how})
+        page.goto(f"{self._site.origin}/#{said}")
+        page.wait_for_function("window.seat", timeout=DEADLINE * 1000)
+        return page
+
+    def leases(self, *, ended: bool = False) -> list[dict[str, Any]]:
+        asked = {"licenseId": self.license_id, "includeEnded": str(ended).lower()}
+        items: list[dict[str, Any]] = self.admin.get("/api/licenses/sessions", params=asked).json()[
+            "data"
+        ]["items"]
+        return items
+
+    def sockets(self) -> int:
+        lines = self.admin.get("/metrics").text.splitlines()
+        (found,) = [x for x in lines if x.startswith("sojourn_seat_sockets ")]
+        return int(float(found.split()[1]))
+
+    def until(self, said: Callable[[], bool]) -> None:
+        assert wait_until(said, DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def no_stray_children(chromium: Browser) -> None:
+    """The browser starts and keeps processes as it likes; they end with it."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    site = Site(bundle("index", built()))
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("pages")) as server:
+        yield server
+
+
+@pytest.fixture
+def stage(chromium: Browser, site: Site, server: Served) -> Iterator[Stage]:
+    context = chromium.new_context()
+    context.set_default_timeout(DEADLINE * 1000)
+    stage = Stage(context, site, server)
+    yield stage
+    context.close()
+    stage.admin.close()
+
+
+def held(page: Page) -> bool:
+    return bool(page.evaluate("seat.held"))
+
+
+def leads(page: Page) -> bool:
+    return bool(page.evaluate("seat.leads"))
+
+
+def test_ten_tabs_have_one_lease_and_one_socket(stage: Stage) -> None:
+    tabs = [stage.tab() for _ in range(10)]
+    for tab in tabs:
+        tab.evaluate("seat.acquire()")
+    stage.until(lambda: all(map(held, tabs)))
+    stage.until(lambda: stage.sockets() == 1)
+    assert len(stage.leases(ended=True)) == 1
+    assert {tab.evaluate("seat.fence") for tab in tabs} == {1}
+    (leader,) = [tab for tab in tabs if leads(tab)]
+    # The leader's tab is closed: the next goes on with its lease, and nobody's is lost meanwhile.
+    before = stage.leases()[0]
+    others = [tab for tab in tabs if tab is not leader]
+    for tab in others:
+        tab.evaluate("window.gaps = 0; setInterval(() => { if (!seat.held) gaps++; }, 20)")
+    leader.close()
+    stage.until(lambda: sum(map(leads, others)) == 1)
+    stage.until(lambda: stage.sockets() == 1)
+    assert all(map(held, others))
+    assert [tab.evaluate("gaps") for tab in others] == [0] * 9
+    (after,) = stage.leases(ended=True)
+    assert (after["leaseId"], after["fence"]) == (before["leaseId"], before["fence"])
+    # Each gives it up; the last one gives it back.
+    for tab in others[:-1]:
+        assert tab.evaluate("seat.release()") is True
+    assert len(stage.leases()) == 1
+    assert others[-1].evaluate("seat.release()") is True
+    assert stage.leases() == []
+
+
+def test_a_leader_that_crashes_is_followed(stage: Stage) -> None:
+    first, second = stage.tab(), stage.tab()
+    first.evaluate("seat.acquire()")
+    second.evaluate("seat.acquire()")
+    assert leads(first)
+    with first.expect_event("crash"):
+        _crash(first)
+    stage.until(lambda: leads(second))
+    stage.until(lambda: held(second) and second.evaluate("seat.state") == "safe")
+    assert [(x["fence"], x["state"]) for x in stage.leases()] == [(1, "active")]
+
+
+def _crash(page: Page) -> None:
+    """Let its process die; nobody answers that command any more."""
+    with contextlib.suppress(Error):
+        page.goto("chrome://crash", timeout=2_000)
+
+
+def test_a_follower_that_is_closed_wants_it_no_more(stage: Stage) -> None:
+    first, second = stage.tab(), stage.tab()
+    second.evaluate("seat.acquire()")
+    assert leads(first)
+    assert not held(first)
+    assert len(stage.leases()) == 1
+    second.close()
+    stage.until(lambda: stage.leases() == [])
+
+
+@pytest.mark.parametrize("presence", ["auto", "beats"])
+def test_the_last_tab_says_goodbye(stage: Stage, presence: str) -> None:
+    """By beacon, too: of another origin, and without a question before."""
+    tab = stage.tab(presence=presence)
+    tab.evaluate("seat.acquire()")
+    assert stage.leases()[0]["expiresIn"] > 20
+    tab.close()
+    stage.until(lambda: all(x["expiresIn"] <= 10 for x in stage.leases()))
+
+
+def test_a_page_that_is_shown_again_goes_on(stage: Stage) -> None:
+    """As browsers do with the pages they keep: the same document is left, and shown again."""
+    tab = stage.tab(own=True)
+    tab.evaluate("seat.acquire()")
+    hide = "dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))"
+    tab.evaluate(hide)
+    stage.until(lambda: stage.leases()[0]["state"] == "suspect")
+    assert not held(tab)
+    tab.evaluate(hide.replace("pagehide", "pageshow"))
+    stage.until(lambda: held(tab))
+    assert [(x["fence"], x["state"]) for x in stage.leases()] == [(1, "active")]
+
+
+def test_a_tab_takes_the_place_of_its_reload(stage: Stage) -> None:
+    tab = stage.tab()
+    tab.evaluate("seat.acquire()")
+    tab.reload()
+    tab.wait_for_function("window.seat")
+    tab.evaluate("seat.acquire()")
+    (lease,) = stage.leases()
+    assert lease["state"] == "active"
+
+
+def test_a_refusal_reaches_the_tab_that_asked(stage: Stage) -> None:
+    stage.tab().evaluate("client.own({ feature: 'editor', userId: 'bob' }).acquire()")
+    first, second = stage.tab(), stage.tab()
+    told = "(fault) => [fault.name, fault.code, fault.problem.limit]"
+    refused = f"() => seat.acquire().then(() => 'granted', {told})"
+    for tab in (second, first):
+        assert tab.evaluate(refused) == ["SeatDenied", "seat_limit", 1]
+    called_off = "seat.acquire({ wait: 60, signal: AbortSignal.timeout(50) })"
+    assert second.evaluate(f"() => {called_off}.catch((fault) => fault.code)") == "aborted"
