@@ -15,7 +15,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from sojourn.client.errors import (
     ClientClosed,
@@ -26,7 +28,7 @@ from sojourn.client.errors import (
     passing,
     told_to_wait,
 )
-from sojourn.client.hold import IDLE_MAX, Hold
+from sojourn.client.hold import Hold, idleness
 from sojourn.client.http import Grant, Http
 from sojourn.client.signals import leaving
 from sojourn.client.slots import slots
@@ -34,6 +36,9 @@ from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 from sojourn.log import sentences
 from sojourn.token import Secret
+
+if TYPE_CHECKING:
+    from sojourn.client.live import Live
 
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
@@ -58,7 +63,13 @@ class Beats:
     """Keeps seats. `lock` guards every Hold; it is never held during a request or a callback."""
 
     def __init__(
-        self, http: Http, proof: Callable[[], Secret], *, world: World, timeout: float
+        self,
+        http: Http,
+        proof: Callable[[], Secret],
+        *,
+        world: World,
+        timeout: float,
+        sockets: bool = False,
     ) -> None:
         self.world = world
         self.lock = threading.Condition()
@@ -71,6 +82,8 @@ class Beats:
         self._number = itertools.count()
         self._away_until = -math.inf
         self._join: Join | None = None
+        self._sockets = sockets
+        self._live: Live | None = None
         self._closed = False
         self._left = 0  # seats that are asked for back no more, and were not given back
 
@@ -153,6 +166,10 @@ class Beats:
                 self._start()  # before the seat is called safe: a process may be out of threads
                 hold.granted(grant, chance=self.world.chance(), resumed=resumed)
                 self._plan(hold)
+                if self._sockets and self._live is None:
+                    self._live = self._http.live(self.world, self)
+                if self._live is not None:
+                    self._live.attend(hold, grant.token)
         if not wanted:
             self._give_back(Return(grant.token))
         return wanted
@@ -173,6 +190,7 @@ class Beats:
             grant = hold.ended()
             self._holds.discard(hold)
             self.lock.notify_all()
+        self._hang_up(hold)
         return grant is None or self._give_back(Return(grant.token))
 
     def let_go(self, hold: Hold) -> None:
@@ -184,6 +202,7 @@ class Beats:
                 self._plan(Return(grant.token), self.world.now())
                 self._start()
             self.lock.notify_all()
+        self._hang_up(hold)
 
     def say_goodbye(self, hold: Hold) -> bool:
         with self.lock:
@@ -192,6 +211,7 @@ class Beats:
             self._holds.discard(hold)
             self.lock.notify_all()
             self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
+        self._hang_up(hold, goodbye=True)  # or the socket would take the goodbye back
         if grant is None or not held:
             return False
         try:
@@ -202,6 +222,37 @@ class Beats:
         finally:
             slots.seats_remain = True  # it lingers, for whoever comes back under the same name
         return True
+
+    def _hang_up(self, hold: Hold, *, goodbye: bool = False) -> None:
+        if self._live is not None:
+            self._live.leave(hold, goodbye=goodbye)
+
+    # --- for sockets: see live.Keeper ---
+
+    def heard(self, hold: Hold, token: Secret, expires_in: float, sent_at: float) -> None:
+        with self.lock:
+            if hold.grant is not None and hold.grant.token is token:
+                self._away_until = -math.inf
+                chance = self.world.chance()
+                hold.confirmed(expires_in, sent_at, self.world.now(), chance=chance)
+                self._replan(hold)
+
+    def stirred(self, hold: Hold, token: Secret) -> None:
+        with self.lock:
+            if hold.grant is not None and hold.grant.token is token and hold.due < math.inf:
+                hold.due = min(hold.due, self.world.now())
+                self._replan(hold)
+
+    def adapted(self, hold: Hold, token: Secret, interval: float, lost_after: float) -> None:
+        with self.lock:
+            if hold.grant is not None and hold.grant.token is token:
+                times = {"heartbeat_interval": interval, "lost_after": lost_after}
+                hold.grant = replace(hold.grant, **times)
+        self.stirred(hold, token)
+
+    def _replan(self, hold: Hold) -> None:
+        if not hold.busy and hold.due < math.inf:  # else whoever is at it plans what is next
+            self._plan(hold)
 
     # --- the thread ---
 
@@ -255,7 +306,7 @@ class Beats:
             self._regain(hold, turn)
             return
         try:
-            body = _idleness(hold)
+            body = idleness(hold)
             pulse = self._http.beat(grant.token, body, timeout=self._patience(hold))
         except SeatLost as lost:
             with self.lock:
@@ -377,7 +428,8 @@ class Beats:
         deadline = self.world.now() + timeout
         self._give_all_back(tokens, deadline)
         self._http.close()  # breaks off what the thread may be waiting for
-        for join in (self._join, self.notes.close):
+        hang_up = None if self._live is None else self._live.close
+        for join in (self._join, hang_up, self.notes.close):
             if join is not None:
                 join(max(0.1, deadline - self.world.now()))
         self._left += len(tokens)
@@ -417,17 +469,8 @@ class Beats:
         self._holds.clear()
         self._agenda.clear()
         self._join = None
-
-
-def _idleness(hold: Hold) -> dict[str, float]:
-    if hold.idle is None:
-        return {}
-    try:
-        idle = hold.idle()
-    except Exception:  # noqa: BLE001  # the application's code may raise anything
-        _log.exception("The callback that tells a seat's idleness failed")
-        return {}
-    return {} if idle is None else {"idleFor": min(max(0.0, float(idle)), IDLE_MAX)}
+        if self._live is not None:
+            self._live.forked()
 
 
 _open: set[Beats] = set()

@@ -41,6 +41,9 @@ class Client:
         jwt: a user's JWT, or a callable that returns a fresh one whenever a seat is acquired.
         timeout: seconds for one request; less where a lease would run out meanwhile.
         retries: how often an acquire is tried again when the server cannot be reached.
+        sockets: keep each seat by an open WebSocket, too, as far as half of this process's descriptors go.
+            A crash is then known at once, and a loss is told without delay. Heartbeats go on where a
+            socket cannot be opened, and where it does not speak often enough for the lease.
         signals: give seats back when SIGTERM or SIGHUP is about to end the process, where nothing else
             handles it and the first seat is described on the main thread.
         verify: False or an SSLContext to check the server's certificate differently.
@@ -57,6 +60,7 @@ class Client:
         timeout: float = 5.0,
         retries: int = 3,
         signals: bool = True,
+        sockets: bool = False,
         verify: ssl.SSLContext | bool = True,
         transport: Transport | HttpxTransport | None = None,
         world: World | None = None,
@@ -68,7 +72,9 @@ class Client:
         self._http = Http(url, now=world.now, verify=verify, transport=transport)
         self._retries = retries
         self._signals = signals
-        self._beats = Beats(self._http, _proof(license_key, jwt), world=world, timeout=timeout)
+        self._beats = Beats(
+            self._http, _proof(license_key, jwt), world=world, timeout=timeout, sockets=sockets
+        )
 
     def __repr__(self) -> str:
         return f"<Client of {self._http.name}>"

@@ -16,11 +16,13 @@ from msgspec import Struct
 from sojourn.client.errors import FINAL
 from sojourn.client.http import Grant, Pulse, new_key
 from sojourn.device import Device
+from sojourn.log import sentences
 
 MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
 JITTER = 0.1  # of the heartbeat interval, either way
 BACKOFF_BASE = 0.5  # seconds
 BACKOFF_MAX = 30.0
+_log = sentences("sojourn.client")
 IDLE_MAX = 31_536_000.0  # seconds; what a server accepts
 
 
@@ -172,6 +174,20 @@ class Hold:
         self._extend(pulse.expires_in, pulse.sent_at, chance)
         self._become(SeatState.SAFE, "renewed")
 
+    def confirmed(self, expires_in: float, sent_at: float, now: float, *, chance: float) -> None:
+        """Note that the server has said, after `sent_at` and without being asked, that it keeps the lease."""
+        if self.grant is None or self.gone or (self.state not in HELD and not self._resume):
+            return
+        until = sent_at + min(expires_in, self.grant.lost_after) * (1 - MARGIN)
+        if until <= now:
+            return
+        self.safe_until = max(self.safe_until, until)
+        interval = self.grant.heartbeat_interval * (1 + JITTER * (2 * chance - 1))
+        if until - now > 1.5 * interval:  # time enough for a heartbeat, should it say no more
+            self.failures = 0
+            self.due = max(self.due if self.due < math.inf else 0.0, now + interval)
+        self._become(SeatState.SAFE, "renewed")
+
     def failed(self, now: float, reason: str, *, chance: float, wait: float = 0.0) -> None:
         """Note a request that did not get through, or was not worth sending."""
         self.failures += 1
@@ -258,6 +274,18 @@ class Hold:
         before, self.state, self.reason = self.state, state, reason
         if before is not state or resumed:
             self._tell(before, state, reason, resumed)
+
+
+def idleness(hold: Hold) -> dict[str, float]:
+    """Return what a beat says of the person's idleness."""
+    if hold.idle is None:
+        return {}
+    try:
+        idle = hold.idle()
+        return {} if idle is None else {"idleFor": min(max(0.0, float(idle)), IDLE_MAX)}
+    except Exception:  # noqa: BLE001  # the application's code may raise anything, and return it
+        _log.exception("The callback that tells a seat's idleness failed")
+        return {}
 
 
 def backoff(failures: int, chance: float, cap: float) -> float:

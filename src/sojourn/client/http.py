@@ -31,6 +31,9 @@ from sojourn.token import Secret as Secret
 if TYPE_CHECKING:
     import ssl
 
+    from sojourn.client.live import Keeper, Live
+    from sojourn.client.world import World
+
 SEATS = "/api/licenses/sessions"
 BEATING = 4
 """Connections for heartbeats alone: those who wait for a seat may have taken all others."""
@@ -120,6 +123,16 @@ class Http:
             verify=self._verify,
             proxies=True,  # the server may be anywhere: it need not be this network's own
         )
+
+    def live(self, world: World, keeper: Keeper) -> Live | None:
+        """Get ready to keep seats by sockets; None where requests travel by another's means."""
+        if self._given is not None:
+            return None
+        from sojourn.client.live import Live  # noqa: PLC0415  # those who beat need none of it
+        from sojourn.client.sockets import context_for  # noqa: PLC0415
+
+        context = context_for(self._verify) if self._target.tls else None
+        return Live(self._target, context=context, world=world, keeper=keeper)
 
     def close(self) -> None:
         for each in (self._transport, self._beating):

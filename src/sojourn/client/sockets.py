@@ -27,7 +27,7 @@ class KeptConnections:
     ) -> None:
         self._target = target
         self._most = most
-        self._context = _context(verify) if target.tls else None
+        self._context = context_for(verify) if target.tls else None
         self._proxy = proxy_for(target) if proxies else None
         self.closed = False
         self._begin()
@@ -126,7 +126,7 @@ class KeptConnections:
             connection.close()
 
 
-def _context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
+def context_for(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify:

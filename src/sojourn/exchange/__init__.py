@@ -231,6 +231,10 @@ class TimedSocket:
     def close(self) -> None:
         self._raw.close()
 
+    def given_away(self) -> socket.socket:
+        self._raw.settimeout(left(self._deadline()))
+        return self._raw
+
     def abandon(self) -> None:
         """Close the descriptor in a forked child, and nothing that one of the parent's threads may hold."""
         with contextlib.suppress(OSError):
@@ -362,6 +366,13 @@ class TimedConnection(http.client.HTTPConnection):
         if self._line is not None:
             with contextlib.suppress(OSError):  # no longer connected
                 self._line.break_off()
+
+    def hand_over(self) -> socket.socket:
+        """Give the socket away, with its waits bounded by what is left until `deadline`: for a protocol
+        that begins with HTTP."""
+        line, self._line, self.sock = self._line, None, None
+        assert line is not None  # connected
+        return line.given_away()
 
     def abandon(self) -> None:
         """Leave the connection to the parent of this process, whatever is under way on it there."""
