@@ -28,7 +28,7 @@ from sojourn.client.errors import (
     passing,
     told_to_wait,
 )
-from sojourn.client.hold import Hold, idleness
+from sojourn.client.hold import RELEASE_TRIES, Hold, Return, idleness
 from sojourn.client.http import Grant, Http
 from sojourn.client.signals import leaving
 from sojourn.client.slots import slots
@@ -43,20 +43,10 @@ if TYPE_CHECKING:
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
 REFUSED_PACE = 60.0  # seconds between tries where only a person can help
-RELEASE_TRIES = 3
 RELEASE_PAUSE = 5.0  # seconds
 CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
 
 _log = sentences("sojourn.client")
-
-
-class Return:
-    """A lease on its way back to the server."""
-
-    def __init__(self, token: Secret) -> None:
-        self.token = token
-        self.tries = RELEASE_TRIES
-        self.wake = math.inf
 
 
 class Beats:
@@ -166,10 +156,7 @@ class Beats:
                 self._start()  # before the seat is called safe: a process may be out of threads
                 hold.granted(grant, chance=self.world.chance(), resumed=resumed)
                 self._plan(hold)
-                if self._sockets and self._live is None:
-                    self._live = self._http.live(self.world, self)
-                if self._live is not None:
-                    self._live.attend(hold, grant.token)
+                self._keep_open(hold, grant)
         if not wanted:
             self._give_back(Return(grant.token))
         return wanted
@@ -222,6 +209,14 @@ class Beats:
         finally:
             slots.seats_remain = True  # it lingers, for whoever comes back under the same name
         return True
+
+    def _keep_open(self, hold: Hold, grant: Grant) -> None:
+        if self._live is None and self._sockets and (ways := self._http.ways()) is not None:
+            from sojourn.client.live import Live  # noqa: PLC0415  # those who beat need none of it
+
+            self._live = Live(*ways, world=self.world, keeper=self)
+        if self._live is not None:
+            self._live.attend(hold, grant.token)
 
     def _hang_up(self, hold: Hold, *, goodbye: bool = False) -> None:
         if self._live is not None:

@@ -17,11 +17,13 @@ from sojourn.client.errors import FINAL
 from sojourn.client.http import Grant, Pulse, new_key
 from sojourn.device import Device
 from sojourn.log import sentences
+from sojourn.token import Secret
 
 MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
 JITTER = 0.1  # of the heartbeat interval, either way
 BACKOFF_BASE = 0.5  # seconds
 BACKOFF_MAX = 30.0
+RELEASE_TRIES = 3
 _log = sentences("sojourn.client")
 IDLE_MAX = 31_536_000.0  # seconds; what a server accepts
 
@@ -274,6 +276,15 @@ class Hold:
         before, self.state, self.reason = self.state, state, reason
         if before is not state or resumed:
             self._tell(before, state, reason, resumed)
+
+
+class Return:
+    """A lease on its way back to the server."""
+
+    def __init__(self, token: Secret) -> None:
+        self.token = token
+        self.tries = RELEASE_TRIES
+        self.wake = math.inf
 
 
 def idleness(hold: Hold) -> dict[str, float]:

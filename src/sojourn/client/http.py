@@ -31,8 +31,7 @@ from sojourn.token import Secret as Secret
 if TYPE_CHECKING:
     import ssl
 
-    from sojourn.client.live import Keeper, Live
-    from sojourn.client.world import World
+    from sojourn.exchange import Target
 
 SEATS = "/api/licenses/sessions"
 BEATING = 4
@@ -124,15 +123,13 @@ class Http:
             proxies=True,  # the server may be anywhere: it need not be this network's own
         )
 
-    def live(self, world: World, keeper: Keeper) -> Live | None:
-        """Get ready to keep seats by sockets; None where requests travel by another's means."""
+    def ways(self) -> tuple[Target, ssl.SSLContext | None] | None:
+        """Return where sockets go, and how certificates are checked; None where a transport was given."""
         if self._given is not None:
             return None
-        from sojourn.client.live import Live  # noqa: PLC0415  # those who beat need none of it
-        from sojourn.client.sockets import context_for  # noqa: PLC0415
+        from sojourn.client.sockets import context_for  # noqa: PLC0415  # it speaks TLS
 
-        context = context_for(self._verify) if self._target.tls else None
-        return Live(self._target, context=context, world=world, keeper=keeper)
+        return self._target, context_for(self._verify) if self._target.tls else None
 
     def close(self) -> None:
         for each in (self._transport, self._beating):

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -113,7 +113,9 @@ class Line:
 class Live:
     """All sockets of one client. Methods are safe from several threads, and wait for nothing."""
 
-    def __init__(self, target: Target, *, context: Any, world: World, keeper: Keeper) -> None:
+    def __init__(
+        self, target: Target, context: ssl.SSLContext | None, *, world: World, keeper: Keeper
+    ) -> None:
         self._target = target
         self._context = context
         self._world = world
