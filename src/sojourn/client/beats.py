@@ -1,4 +1,5 @@
-"""One thread that keeps all seats of a client: beats, retries, comes back, gives back.
+"""One thread that keeps all seats of a client: beats, retries, comes back, gives back. While it is late, as
+with thousands of seats at a server far away, a few others help.
 
 An agenda (a heap) says which seat is due when. One unanswered request speaks for the whole server:
 until the next try, no other seat's beat is spent on it. Requests run without the lock, so asking a
@@ -8,6 +9,7 @@ seat how it stands never waits for the network.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import heapq
 import itertools
 import math
@@ -28,8 +30,9 @@ from sojourn.client.errors import (
     passing,
     told_to_wait,
 )
-from sojourn.client.hold import RELEASE_TRIES, Hold, Return, idleness
-from sojourn.client.http import Grant, Http
+from sojourn.client.hold import Hold, Return, idleness
+from sojourn.client.http import BEATING, Grant, Http
+from sojourn.client.returns import RELEASE_PAUSE, Returns
 from sojourn.client.signals import leaving
 from sojourn.client.slots import slots
 from sojourn.client.world import Join, Notes, World
@@ -43,7 +46,9 @@ if TYPE_CHECKING:
 TRIES_PER_LEASE = 3  # of what is left of a lease, the share one request may take: 1 / 3
 TIMEOUT_MIN = 0.25  # seconds
 REFUSED_PACE = 60.0  # seconds between tries where only a person can help
-RELEASE_PAUSE = 5.0  # seconds
+HELPERS = BEATING - 1
+"""Threads that help while beats are late: each waits for one answer at a time."""
+HELP_AFTER = 0.5  # seconds by which a beat is late
 CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
 
 _log = sentences("sojourn.client")
@@ -72,6 +77,8 @@ class Beats:
         self._number = itertools.count()
         self._away_until = -math.inf
         self._join: Join | None = None
+        self._helpers: list[Join] = []
+        self._helping = 0
         self._sockets = sockets
         self._live: Live | None = None
         self._closed = False
@@ -259,6 +266,24 @@ class Beats:
                     return
                 if (pause := self._next() - self.world.now()) > 0:
                     self.world.wait(self.lock, pause)
+                elif pause < -HELP_AFTER and self._helping < HELPERS:
+                    self._call_for_help()
+
+    def _call_for_help(self) -> None:
+        if not self._helping:
+            self._helpers.clear()  # all have ended
+        with contextlib.suppress(RuntimeError):  # no thread is to be had: it goes on alone
+            self._helpers.append(self.world.start(self._help, "sojourn-heartbeats-more"))
+            self._helping += 1
+
+    def _help(self) -> None:
+        """Do what is due, until nothing is."""
+        try:
+            while self.step():
+                pass
+        finally:
+            with self.lock:
+                self._helping -= 1
 
     def step(self) -> bool:
         """Do the most urgent of what is due. False: there was nothing."""
@@ -421,39 +446,19 @@ class Beats:
             self.lock.notify_all()
         _open.discard(self)
         deadline = self.world.now() + timeout
-        self._give_all_back(tokens, deadline)
+        returns = Returns(
+            self._http, tokens, world=self.world, timeout=self.timeout, deadline=deadline
+        )
+        returns.run(self.lock)
         self._http.close()  # breaks off what the thread may be waiting for
         hang_up = None if self._live is None else self._live.close
-        for join in (self._join, hang_up, self.notes.close):
+        for join in (self._join, *self._helpers, hang_up, self.notes.close):
             if join is not None:
                 join(max(0.1, deadline - self.world.now()))
-        self._left += len(tokens)
+        self._left += returns.left
         if self._left:
             slots.seats_remain = True
         return self._left
-
-    def _give_all_back(self, tokens: list[Secret], deadline: float) -> None:
-        """Take out of `tokens` what was given back."""
-        for tries_left in reversed(range(RELEASE_TRIES)):
-            while tokens and (left := deadline - self.world.now()) > 0:
-                try:
-                    timeout = min(self.timeout, max(0.05, left / (tries_left + 1)))
-                    self._http.release(tokens[-1], timeout=timeout)
-                except SojournError as fault:
-                    if passing(fault):
-                        break
-                    self._left += 1
-                tokens.pop()
-            if not tokens or not tries_left:
-                break
-            until = self.world.now() + min(
-                RELEASE_PAUSE, max(0.0, deadline - self.world.now()) / (tries_left + 1)
-            )
-            with self.lock:
-                while (left := until - self.world.now()) > 0:
-                    self.world.wait(self.lock, left)
-        if tokens:
-            _log.info("%d seats were not given back. They expire by themselves.", len(tokens))
 
     def forked(self) -> None:
         """Start afresh in a forked child: seats and threads are the parent's (connections: see `sockets`)."""
@@ -463,7 +468,7 @@ class Beats:
             hold.forked()
         self._holds.clear()
         self._agenda.clear()
-        self._join = None
+        self._join, self._helpers, self._helping = None, [], 0
         if self._live is not None:
             self._live.forked()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sojourn.exchange import Target
 
 SEATS = "/api/licenses/sessions"
-BEATING = 4
+BEATING = 8
 """Connections for heartbeats alone: those who wait for a seat may have taken all others."""
 BODY_MAX = 1_048_576  # bytes of an answer that are read
 
