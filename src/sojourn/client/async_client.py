@@ -20,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sojourn.client.beats import CLOSE_TIMEOUT
 from sojourn.client.client import Client
 from sojourn.client.forks import renew_after_fork
 from sojourn.client.hold import SeatState
+from sojourn.client.returns import CLOSE_TIMEOUT
 from sojourn.client.seat import Change, Seat, Waiting
 from sojourn.errors import InvalidInput
 from sojourn.log import sentences

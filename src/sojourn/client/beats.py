@@ -1,5 +1,5 @@
-"""One thread that keeps all seats of a client: beats, retries, comes back, gives back. While it is late, as
-with thousands of seats at a server far away, a few others help.
+"""One thread that keeps all seats of a client: beats, retries, comes back, gives back. A few help while it
+is late.
 
 An agenda (a heap) says which seat is due when. One unanswered request speaks for the whole server:
 until the next try, no other seat's beat is spent on it. Requests run without the lock, so asking a
@@ -8,18 +8,13 @@ seat how it stands never waits for the network.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import heapq
 import itertools
 import math
-import os
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import replace
 
 from sojourn.client.errors import (
     ClientClosed,
@@ -30,10 +25,10 @@ from sojourn.client.errors import (
     passing,
     told_to_wait,
 )
-from sojourn.client.hold import Hold, Return, idleness
+from sojourn.client.forks import renew_after_fork
+from sojourn.client.hold import Asked, Hold, idleness
 from sojourn.client.http import BEATING, Grant, Http
-from sojourn.client.returns import RELEASE_PAUSE, Returns
-from sojourn.client.signals import leaving
+from sojourn.client.returns import RELEASE_PAUSE, Return, Returns, open_clients
 from sojourn.client.slots import slots
 from sojourn.client.world import Join, Notes, World
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
@@ -49,7 +44,6 @@ REFUSED_PACE = 60.0  # seconds between tries where only a person can help
 HELPERS = BEATING - 1
 """Threads that help while beats are late: each waits for one answer at a time."""
 HELP_AFTER = 0.5  # seconds by which a beat is late
-CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
 
 _log = sentences("sojourn.client")
 
@@ -82,13 +76,14 @@ class Beats:
         self._sockets = sockets
         self._live: Live | None = None
         self._closed = False
+        renew_after_fork(self)
         self._left = 0  # seats that are asked for back no more, and were not given back
 
     # --- for the thread that wants a seat ---
 
-    def begin(self, hold: Hold, wanted: Callable[[], bool]) -> int | None:
-        """Reserve the right to acquire; None if the seat is held already. Raises SeatLost if it is not
-        `wanted` any more, which is asked under the lock: whoever lets go later ends what began here."""
+    def begin(self, hold: Hold, owner: object, wanted: Callable[[], bool]) -> int | None:
+        """Reserve the right to acquire for `owner`; None if the seat is held already. Raises SeatLost if it
+        is not `wanted` any more, which is asked under the lock: who lets go later ends what began here."""
         with self.lock:
             self._check_open()
             self.lock.wait_for(lambda: not hold.busy or not wanted())
@@ -99,15 +94,28 @@ class Beats:
                 return None
             if hold.reason == "forked":
                 raise SeatLost("forked")
-            _open.add(self)
+            open_clients.add(self)
             self._http.open()
             self._holds.add(hold)
+            hold.owner = owner
             hold.busy = True
             hold.turn += 1
             return hold.turn
 
+    def ended(self, hold: Hold, owner: object) -> None:
+        """Give the right back, if `owner` has it. What was granted to a request that was interrupted, or
+        whose answer was lost, is given back."""
+        with self.lock:
+            if hold.owner is not owner:
+                return
+            hold.owner = None
+            self.done(hold)
+            if (asked := hold.asked) is not None and hold.grant is None and not self._closed:
+                self._plan(Return(None, asked=asked, wish=hold.wish), self.world.now())
+                with contextlib.suppress(RuntimeError):  # no thread is to be had
+                    self._start()
+
     def done(self, hold: Hold) -> None:
-        """Give the right back, whatever came of it."""
         with self.lock:
             hold.busy = False
             if hold.due < math.inf:
@@ -145,10 +153,14 @@ class Beats:
         answer was lost may be over by now: then once more, under another."""
         for again in (True, False):
             try:
-                grant = self._http.acquire(proof, body, timeout=timeout, key=hold.key_for(body))
+                key = hold.key_for(body)
+                hold.asked = Asked(proof=proof, body=body, key=key)
+                grant = self._http.acquire(proof, body, timeout=timeout, key=key)
             except SojournError as fault:
                 if not passing(fault):
-                    hold.unanswered = None
+                    hold.unanswered = hold.asked = None
+                elif isinstance(fault, Overloaded) or not getattr(fault, "sent", True):
+                    hold.asked = None  # it was not carried out
                 raise
             hold.unanswered = None
             if grant.expires_in > 0 or not again:
@@ -156,16 +168,18 @@ class Beats:
         return grant
 
     def granted(self, hold: Hold, turn: int, grant: Grant, *, resumed: bool) -> bool:
-        """Keep a new lease from now on; give it back if nobody wants it any more (False)."""
+        """Keep a new lease; give it back if nobody wants it any more (False)."""
         with self.lock:
             wanted = hold.turn == turn and not self._closed
             if wanted:
                 self._start()  # before the seat is called safe: a process may be out of threads
                 hold.granted(grant, chance=self.world.chance(), resumed=resumed)
+                hold.asked = None
                 self._plan(hold)
                 self._keep_open(hold, grant)
         if not wanted:
             self._give_back(Return(grant.token))
+            hold.asked = None
         return wanted
 
     def pause(self, hold: Hold, turn: int, seconds: float) -> None:
@@ -221,7 +235,7 @@ class Beats:
         if self._live is None and self._sockets and (ways := self._http.ways()) is not None:
             from sojourn.client.live import Live  # noqa: PLC0415  # those who beat need none of it
 
-            self._live = Live(*ways, world=self.world, keeper=self)
+            self._live = Live(*ways, world=self.world, lock=self.lock, replan=self._replan)
         if self._live is not None:
             self._live.attend(hold, grant.token)
 
@@ -229,30 +243,8 @@ class Beats:
         if self._live is not None:
             self._live.leave(hold, goodbye=goodbye)
 
-    # --- for sockets: see live.Keeper ---
-
-    def heard(self, hold: Hold, token: Secret, expires_in: float, sent_at: float) -> None:
-        with self.lock:
-            if hold.grant is not None and hold.grant.token is token:
-                self._away_until = -math.inf
-                chance = self.world.chance()
-                hold.confirmed(expires_in, sent_at, self.world.now(), chance=chance)
-                self._replan(hold)
-
-    def stirred(self, hold: Hold, token: Secret) -> None:
-        with self.lock:
-            if hold.grant is not None and hold.grant.token is token and hold.due < math.inf:
-                hold.due = min(hold.due, self.world.now())
-                self._replan(hold)
-
-    def adapted(self, hold: Hold, token: Secret, interval: float, lost_after: float) -> None:
-        with self.lock:
-            if hold.grant is not None and hold.grant.token is token:
-                times = {"heartbeat_interval": interval, "lost_after": lost_after}
-                hold.grant = replace(hold.grant, **times)
-        self.stirred(hold, token)
-
     def _replan(self, hold: Hold) -> None:
+        self._away_until = -math.inf
         if not hold.busy and hold.due < math.inf:  # else whoever is at it plans what is next
             self._plan(hold)
 
@@ -394,8 +386,10 @@ class Beats:
         return min(self.timeout, max(TIMEOUT_MIN, share))
 
     def _give_back(self, task: Return) -> bool:
+        if task.token is None and self._taken_again(task):
+            return True  # by the same holder: what was granted is its own
         try:
-            self._http.release(task.token, timeout=self.timeout)
+            task.send(self._http, self.timeout)
         except SojournError as fault:
             task.tries -= 1
             with self.lock:
@@ -430,6 +424,10 @@ class Beats:
         if self._closed:
             raise ClientClosed("The client is closed.")
 
+    def _taken_again(self, task: Return) -> bool:
+        with self.lock:
+            return any(each.wish == task.wish for each in self._holds)
+
     # --- the end ---
 
     def close(self, timeout: float) -> int:
@@ -439,16 +437,20 @@ class Beats:
             if self._closed:
                 return self._left
             self._closed = True
-            tokens = [e[3].token for e in self._agenda if isinstance(e[3], Return)]
+            due = [task for *_, task in self._agenda if isinstance(task, Return)]
+            asked = [x.asked for x in due if x.token is None and x.asked]
+            asked += [hold.asked for hold in self._holds if hold.asked is not None]
+            tokens = [task.token for task in due if task.token is not None]
             tokens += [grant.token for hold in self._holds if (grant := hold.ended())]
             self._holds.clear()
             self._agenda.clear()
             self.lock.notify_all()
-        _open.discard(self)
+        open_clients.discard(self)
         deadline = self.world.now() + timeout
         returns = Returns(
             self._http, tokens, world=self.world, timeout=self.timeout, deadline=deadline
         )
+        returns.recall(asked)
         returns.run(self.lock)
         self._http.close()  # breaks off what the thread may be waiting for
         hang_up = None if self._live is None else self._live.close
@@ -456,8 +458,7 @@ class Beats:
             if join is not None:
                 join(max(0.1, deadline - self.world.now()))
         self._left += returns.left
-        if self._left:
-            slots.seats_remain = True
+        slots.seats_remain |= self._left > 0
         return self._left
 
     def forked(self) -> None:
@@ -469,31 +470,6 @@ class Beats:
         self._holds.clear()
         self._agenda.clear()
         self._join, self._helpers, self._helping = None, [], 0
+        open_clients.discard(self)
         if self._live is not None:
-            self._live.forked()
-
-
-_open: set[Beats] = set()
-
-
-def close_all() -> None:
-    """Give back the seats of all clients of this process, in CLOSE_TIMEOUT seconds at most."""
-    deadline = time.monotonic() + CLOSE_TIMEOUT
-    for beats in list(_open):
-        beats.close(max(0.1, deadline - time.monotonic()))
-
-
-def _at_exit() -> None:
-    close_all()
-    leaving.wait(2 * CLOSE_TIMEOUT)
-
-
-def _forked() -> None:
-    for beats in list(_open):
-        beats.forked()
-    _open.clear()
-
-
-atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+            self._live.forked(self.lock)

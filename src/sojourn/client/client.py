@@ -12,10 +12,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from sojourn.client.beats import CLOSE_TIMEOUT, Beats, close_all
+from sojourn.client.beats import Beats
 from sojourn.client.hold import Wish
 from sojourn.client.http import Http
 from sojourn.client.identity import default_client_id, default_device
+from sojourn.client.returns import CLOSE_TIMEOUT, close_all
 from sojourn.client.seat import OnChange, OnWait, Seat
 from sojourn.client.signals import leaving
 from sojourn.client.transport import HttpxTransport, Transport

@@ -23,7 +23,6 @@ MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
 JITTER = 0.1  # of the heartbeat interval, either way
 BACKOFF_BASE = 0.5  # seconds
 BACKOFF_MAX = 30.0
-RELEASE_TRIES = 3
 _log = sentences("sojourn.client")
 IDLE_MAX = 31_536_000.0  # seconds; what a server accepts
 
@@ -93,6 +92,14 @@ class Wish(Struct, frozen=True, kw_only=True):
         return told | self._device_body()
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """An acquire whose answer has not arrived. Under its key, the server tells it again."""
+
+    proof: Secret
+    body: dict[str, Any]
+    key: str
+
+
 Tell = Callable[[SeatState, SeatState, str, bool], None]
 """Called with (before, after, reason, resumed) under the lock: hand on, do not act."""
 
@@ -114,6 +121,8 @@ class Hold:
         self.resumable = False
         self.failures = 0
         self.unanswered: tuple[Any, str] | None = None  # the last acquire, and its key
+        self.asked: Asked | None = None  # what may have been granted, as far as is known here
+        self.owner: object = None  # the call that is acquiring
         self.in_doubt = False  # an acquire of unknown outcome may still arrive at the server
         self.doubt_until = -math.inf
         self.idle: Callable[[], float | None] | None = None
@@ -276,15 +285,6 @@ class Hold:
         before, self.state, self.reason = self.state, state, reason
         if before is not state or resumed:
             self._tell(before, state, reason, resumed)
-
-
-class Return:
-    """A lease on its way back to the server."""
-
-    def __init__(self, token: Secret) -> None:
-        self.token = token
-        self.tries = RELEASE_TRIES
-        self.wake = math.inf
 
 
 def idleness(hold: Hold) -> dict[str, float]:

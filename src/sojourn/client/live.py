@@ -17,10 +17,11 @@ import ssl
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.client.hold import Hold, backoff, idleness
 from sojourn.client.http import SEATS
@@ -78,19 +79,6 @@ class Said(Struct, frozen=True, kw_only=True, rename="camel"):
 _decode = msgspec.json.Decoder(Said).decode
 
 
-class Keeper(Protocol):
-    """Is told what the sockets hear. Any of it may be about a lease that is over by now."""
-
-    def heard(self, hold: Hold, token: Secret, expires_in: float, sent_at: float) -> None:
-        """The lease was certain for so long at some instant after `sent_at`."""
-
-    def stirred(self, hold: Hold, token: Secret) -> None:
-        """Something has happened to the lease: a heartbeat tells what."""
-
-    def adapted(self, hold: Hold, token: Secret, interval: float, lost_after: float) -> None:
-        """The policy has changed."""
-
-
 class Line:
     """The socket of one lease, open or to be opened."""
 
@@ -114,12 +102,19 @@ class Live:
     """All sockets of one client. Methods are safe from several threads, and wait for nothing."""
 
     def __init__(
-        self, target: Target, context: ssl.SSLContext | None, *, world: World, keeper: Keeper
+        self,
+        target: Target,
+        context: ssl.SSLContext | None,
+        *,
+        world: World,
+        lock: threading.Condition,
+        replan: Callable[[Hold], None],
     ) -> None:
         self._target = target
         self._context = context
         self._world = world
-        self._keeper = keeper
+        self._holding = lock  # guards every Hold; never taken while `_lock` is held
+        self._replan = replan
         self._most = _sockets_max()
         self._begin()
 
@@ -173,12 +168,13 @@ class Live:
         if join is not None:
             join(timeout)
 
-    def forked(self) -> None:
+    def forked(self, lock: threading.Condition) -> None:
         """Leave the sockets to the parent, of whose poll they are still part."""
         lines = [*self._lines.values(), *self._leaving]
         found = [line.sock for line in lines] + list(self._wake or ())
         selector = self._selector
         self._begin()
+        self._holding = lock
         if selector is not None:
             selector.close()
         for sock in found:
@@ -300,7 +296,7 @@ class Live:
             pause = backoff(line.failures, self._world.chance(), RETRY_MAX)
             line.dial_at = now + (REFUSED if found.status in NO_SOCKETS else max(LOOK, pause))
             if found.status == 401 and wanted:
-                self._keeper.stirred(line.hold, line.token)
+                self.stirred(line.hold, line.token)
             _log.debug("No socket: %s", found)
             return
         if not wanted:
@@ -357,7 +353,7 @@ class Live:
         hold, token = line.hold, line.token
         if said.type in {"open", "alive"} and said.expires_in is not None:
             line.failures = 0
-            self._keeper.heard(hold, token, said.expires_in, line.base)
+            self.heard(hold, token, said.expires_in, line.base)
             if idle := idleness(hold):
                 self._write(line, written(TEXT, msgspec.json.encode({"type": "beat", **idle})))
             if line.pinged_at is None:
@@ -367,9 +363,33 @@ class Live:
             if hold.held(self._world.now()):
                 self._write(line, written(TEXT, b'{"type":"here"}'))
         elif said.type in {"lost", "superseded", "session_expired"}:
-            self._keeper.stirred(hold, token)
+            self.stirred(hold, token)
         elif said.type == "policy" and said.heartbeat_interval and said.lost_after:
-            self._keeper.adapted(hold, token, said.heartbeat_interval, said.lost_after)
+            self.adapted(hold, token, said.heartbeat_interval, said.lost_after)
+
+    def heard(self, hold: Hold, token: Secret, expires_in: float, sent_at: float) -> None:
+        """Note that the lease was certain for so long at some instant after `sent_at`. This and what
+        follows may be about a lease that is over by now."""
+        with self._holding:
+            if hold.grant is not None and hold.grant.token is token:
+                chance = self._world.chance()
+                hold.confirmed(expires_in, sent_at, self._world.now(), chance=chance)
+                self._replan(hold)
+
+    def stirred(self, hold: Hold, token: Secret) -> None:
+        """Note that something has happened to the lease: a heartbeat tells what."""
+        with self._holding:
+            if hold.grant is not None and hold.grant.token is token and hold.due < float("inf"):
+                hold.due = min(hold.due, self._world.now())
+                self._replan(hold)
+
+    def adapted(self, hold: Hold, token: Secret, interval: float, lost_after: float) -> None:
+        """Note that the policy has changed."""
+        with self._holding:
+            if hold.grant is not None and hold.grant.token is token:
+                times = {"heartbeat_interval": interval, "lost_after": lost_after}
+                hold.grant = replace(hold.grant, **times)
+        self.stirred(hold, token)
 
     def _write(self, line: Line, data: bytes) -> None:
         """Write what there is, or keep it until the socket takes more. Raises OSError."""
@@ -396,7 +416,7 @@ class Live:
                 if self._lines.get(id(line.hold)) is line:
                     del self._lines[id(line.hold)]
             if line.leave_at == float("inf"):
-                self._keeper.stirred(line.hold, line.token)
+                self.stirred(line.hold, line.token)
         elif code == 1012:
             line.dial_at = now + RESTART * self._world.chance()
         else:

@@ -2,22 +2,91 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import math
 import threading
+import time
+from typing import Protocol
 
 from sojourn.client.errors import passing
-from sojourn.client.hold import RELEASE_TRIES
+from sojourn.client.hold import Asked, Wish
 from sojourn.client.http import Http
+from sojourn.client.signals import leaving
+from sojourn.client.slots import slots as slots  # registers what it does at the end
 from sojourn.client.world import World
 from sojourn.errors import SojournError
 from sojourn.log import sentences
 from sojourn.token import Secret
 
+RELEASE_TRIES = 3
 RELEASE_PAUSE = 5.0  # seconds between two tries
+RECALL_TIMEOUT = 1.0
+"""Seconds for the answer to an acquire that comes again: it was decided, or it waits in the line in vain."""
 AT_ONCE = 16  # seats that are given back at the same time
 FOR_EACH = 8  # seats for each thread that does so
 
+CLOSE_TIMEOUT = 5.0  # seconds in which everything is given back, or left to expire
+
 _log = sentences("sojourn.client")
+
+
+class Closable(Protocol):
+    """A client that may have seats."""
+
+    def close(self, timeout: float) -> int: ...
+
+
+open_clients: set[Closable] = set()
+"""Those of this process. Each takes itself out when it is closed, and in a forked child."""
+
+
+def close_all() -> None:
+    """Give back the seats of all clients of this process, in CLOSE_TIMEOUT seconds at most."""
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    for each in list(open_clients):
+        each.close(max(0.1, deadline - time.monotonic()))
+
+
+def _at_exit() -> None:
+    close_all()
+    leaving.wait(2 * CLOSE_TIMEOUT)
+
+
+atexit.register(_at_exit)  # after that of `slots`, so that it runs before it
+
+
+class Return:
+    """A lease on its way back to the server; without a token, an acquire that may have been granted."""
+
+    def __init__(
+        self, token: Secret | None, *, asked: Asked | None = None, wish: Wish | None = None
+    ) -> None:
+        self.token = token
+        self.asked = asked
+        self.wish = wish
+        self.tries = RELEASE_TRIES
+        self.wake = math.inf
+
+    def send(self, http: Http, timeout: float) -> None:
+        """Give it back; find out first whether there is anything to give back. Raises SojournError."""
+        if self.token is None:
+            assert self.asked is not None
+            self.token = recalled(http, self.asked, timeout)
+        if self.token is not None:
+            http.release(self.token, timeout=timeout)
+
+
+def recalled(http: Http, asked: Asked, timeout: float) -> Secret | None:
+    """Return the token of what an acquire was granted, or None. If it has never arrived, it may be granted
+    now. Raises SojournError if nobody answers."""
+    timeout = min(timeout, RECALL_TIMEOUT)
+    try:
+        return http.acquire(asked.proof, asked.body, timeout=timeout, key=asked.key).token
+    except SojournError as fault:
+        if passing(fault):
+            raise
+        return None
 
 
 class Returns:
@@ -35,6 +104,18 @@ class Returns:
         self._todo = tokens
         self._failed: list[Secret] = []
         self._tries_left = 0
+
+    def recall(self, asked: list[Asked]) -> None:
+        """Find out what was granted to acquires whose answers were lost, until nobody answers."""
+        for each in asked:
+            left = self._deadline - self._world.now()
+            try:
+                token = recalled(self._http, each, min(self._timeout, max(0.05, left / 2)))
+            except SojournError as fault:
+                _log.debug("What was granted is not known: %s", fault)
+                return
+            if token is not None:
+                self._todo.append(token)
 
     def run(self, lock: threading.Condition) -> None:
         """Give all back. `lock` is let go while it pauses."""

@@ -157,15 +157,16 @@ class Seat:
     def acquire_while(self, wanted: Callable[[], bool], *, takeover: bool | None = None) -> Self:
         """Take the seat, as `acquire` does, if it is still wanted when its turn comes; otherwise raise
         SeatLost and ask for nothing. For `AsyncSeat`: once begun, `let_go` ends it."""
-        turn = self._beats.begin(self._hold, wanted)
-        if turn is None:
-            return self
+        owner = object()
         try:
+            turn = self._beats.begin(self._hold, owner, wanted)
+            if turn is None:
+                return self
             grant = self._ask(turn, self._takeover if takeover is None else takeover)
             if not self._beats.granted(self._hold, turn, grant, resumed=False):
                 raise SeatLost("released")
         finally:
-            self._beats.done(self._hold)
+            self._beats.ended(self._hold, owner)
         return self
 
     def release(self) -> bool:

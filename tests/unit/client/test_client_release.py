@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.unit.client.client_fakes import KEY, START, Call, answers, problem, refused, scene
 
-from sojourn.client import Client, ClientClosed, SeatLost, SeatState, beats
+from sojourn.client import Client, ClientClosed, SeatLost, SeatState, returns
 
 
 def test_release_is_tried_three_times_five_seconds_apart() -> None:
@@ -158,20 +158,20 @@ def test_close_of_an_unused_client() -> None:
 def test_exit_closes_every_client() -> None:
     with scene() as s:
         s.seat().acquire()
-        beats.close_all()
+        returns.close_all()
         assert not s.server.live()
 
 
 def test_no_client_is_kept_open_for_nothing() -> None:
     with scene():
         gc.collect()
-        assert not beats._open
+        assert not returns.open_clients
 
 
 def test_a_forked_child_holds_nothing_and_may_take_its_own() -> None:
     with scene(server={"capacity": 2}) as s:
         seat = s.seat().acquire()
-        beats._forked()  # what the child runs first
+        s.client._beats.forked()  # what the child runs first
         with pytest.raises(SeatLost, match="forked"):
             seat.check()
         assert seat.state is SeatState.LOST

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.unit.client.client_fakes import START, scene
+from tests.unit.client.client_fakes import START, Scene, scene
 from tests.waiting import DEADLINE, ended
 
 from sojourn.client import SeatState
 from sojourn.client.http import Secret
-from sojourn.client.live import LIVE
+from sojourn.client.live import LIVE, Live
 from sojourn.client.websocket import (
     CLOSE,
     GUID,
@@ -166,6 +166,12 @@ def test_a_handshake_that_is_not_answered_ends() -> None:
 # What is trusted
 
 
+def live(s: Scene) -> Live:
+    beats = s.client._beats
+    target = target_of("http://127.0.0.1:1")
+    return Live(target, None, world=s.world, lock=beats.lock, replan=beats._replan)
+
+
 def test_what_is_heard_counts_from_before_the_ping_that_it_follows() -> None:
     with scene() as s:
         seat = s.seat().acquire()
@@ -173,7 +179,7 @@ def test_what_is_heard_counts_from_before_the_ping_that_it_follows() -> None:
         assert hold.grant is not None
         token = hold.grant.token
         s.world.time += 15
-        s.client._beats.heard(hold, token, 80.0, START + 10)
+        live(s).heard(hold, token, 80.0, START + 10)
         assert hold.safe_until == pytest.approx(START + 10 + 80 * 0.98)
         assert hold.due == pytest.approx(START + 15 + 30)
         assert s.server.times("beat") == []
@@ -187,11 +193,11 @@ def test_an_old_message_revives_nothing() -> None:
         assert hold.grant is not None
         token = hold.grant.token
         s.world.sleep(200)
-        s.client._beats.heard(hold, token, 90.0, START + 1)
+        live(s).heard(hold, token, 90.0, START + 1)
         assert not seat.held
         s.world.settle()
         assert seat.state is SeatState.LOST
-        s.client._beats.heard(hold, token, 90.0, s.world.time)
+        live(s).heard(hold, token, 90.0, s.world.time)
         assert seat.state is SeatState.LOST  # whoever wanted no resume gets none
 
 
@@ -199,7 +205,7 @@ def test_no_message_makes_a_lease_longer_than_it_is() -> None:
     with scene() as s:
         hold = s.seat().acquire()._hold
         assert hold.grant is not None
-        s.client._beats.heard(hold, hold.grant.token, 1e9, START)
+        live(s).heard(hold, hold.grant.token, 1e9, START)
         assert hold.safe_until == pytest.approx(START + 90 * 0.98)
         assert hold.due < math.inf
 
@@ -211,7 +217,7 @@ def test_where_sockets_say_too_little_heartbeats_go_on() -> None:
         assert hold.grant is not None
         due = hold.due
         s.world.time += 0.9
-        s.client._beats.heard(hold, hold.grant.token, 2.1, START)
+        live(s).heard(hold, hold.grant.token, 2.1, START)
         assert hold.due == due
 
 
@@ -219,11 +225,11 @@ def test_news_of_another_lease_is_none() -> None:
     with scene() as s:
         seat = s.seat().acquire()
         hold, before = seat._hold, seat._hold.due
-        s.client._beats.stirred(hold, Secret("sjl_other"))
-        s.client._beats.adapted(hold, Secret("sjl_other"), 1.0, 2.0)
+        live(s).stirred(hold, Secret("sjl_other"))
+        live(s).adapted(hold, Secret("sjl_other"), 1.0, 2.0)
         assert hold.due == before
         assert hold.grant is not None
-        s.client._beats.adapted(hold, hold.grant.token, 10.0, 30.0)
+        live(s).adapted(hold, hold.grant.token, 10.0, 30.0)
         s.world.settle()
         assert s.server.times("beat") == [0]
         assert seat.heartbeat_interval == 10.0
