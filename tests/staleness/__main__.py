@@ -14,7 +14,7 @@ from tests.staleness.schemes import SCHEMES
 from tests.staleness.world import Seen, World
 
 ROOT = Path(__file__).parents[2]
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5)
 MINUTES = 120
 CAPACITY = 40
 

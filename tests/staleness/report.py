@@ -154,7 +154,7 @@ def table(report: Report) -> str:
         "median (s)",
         "p95 (s)",
         "living holders ended by it",
-        "by the policy's 70 s",
+        "by the policy",
         "by the contract's 90 s",
         "served",
         "gave up",
