@@ -61,6 +61,7 @@ class JwtIssuer(Struct, frozen=True, kw_only=True):
     license_claim: str = "license_id"  # the claim that names it
     user_claim: str = "sub"
     group_claim: str | None = None  # names the user's groups, for which seats may be reserved
+    priority_claim: str | None = None  # says the highest priority that the user may have in a line
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
 
 

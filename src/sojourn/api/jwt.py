@@ -21,9 +21,10 @@ from msgspec import Meta, Struct
 from sojourn.api.limits import Blocking
 from sojourn.errors import InvalidToken, SettingsError, SojournError, Unauthenticated
 from sojourn.exchange import fetch, target_of
+from sojourn.lease import PRIORITY_MAX
 from sojourn.log import get_logger
 from sojourn.settings import JwtIssuer
-from sojourn.wire.bodies import Name
+from sojourn.wire.bodies import Name, Priority
 
 log = get_logger(__name__)
 
@@ -52,6 +53,7 @@ class UserProof(Struct, frozen=True):
     user_id: str
     license_id: str
     groups: tuple[str, ...] = ()  # as many as GROUPS_MAX
+    priority: int = 0  # the highest that it may have in a line
 
 
 class _Key(Struct, frozen=True):
@@ -154,7 +156,8 @@ def _verify(token: str, key: _Key, algorithm: str, issuer: JwtIssuer) -> dict[st
 def _proof(issuer: JwtIssuer, claims: dict[str, Any]) -> UserProof:
     user_id = _claim(claims, issuer.user_claim)
     license_id = issuer.license_id or _claim(claims, issuer.license_claim)
-    return UserProof(user_id, license_id, _groups(claims, issuer.group_claim))
+    groups = _groups(claims, issuer.group_claim)
+    return UserProof(user_id, license_id, groups, _priority(claims, issuer.priority_claim))
 
 
 def _groups(claims: dict[str, Any], name: str | None) -> tuple[str, ...]:
@@ -172,6 +175,20 @@ def _groups(claims: dict[str, Any], name: str | None) -> tuple[str, ...]:
             hint="Let the issuer put fewer groups into it, or name another claim as group_claim.",
         ) from None
     return tuple(dict.fromkeys(groups))
+
+
+def _priority(claims: dict[str, Any], name: str | None) -> int:
+    """Return the priority that a claim gives, 0 if it is not there.
+
+    Raises Unauthenticated for anything else."""
+    value = 0 if name is None else claims.get(name, 0)
+    try:
+        return msgspec.convert(value, Priority)
+    except msgspec.ValidationError:
+        raise Unauthenticated(
+            f"The token's claim {name!r} is no whole number from 0 to {PRIORITY_MAX}.",
+            hint="Let the issuer put one there, or name another claim as priority_claim.",
+        ) from None
 
 
 def _claim(claims: dict[str, Any], name: str) -> str:

@@ -79,7 +79,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     takeover: bool = False
     wait: float = 0.0  # seconds for which to wait in the pool's line, if there is no seat
     parked: bool = False  # it waits already: what is decided now is final, too
-    priority: int = 0  # there; nothing that a license client may choose
+    priority: int = 0  # there; as its proof says
     once: Presented | None = None  # the key that it came with
     asked: Asked | None = None  # holders were asked already: what is decided now is final
     waited: bool = False  # for an asking that had begun before

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
-from sojourn.lease import Lease
+from sojourn.lease import PRIORITY_MAX, Lease
 from sojourn.license import (
     DURATIONS,
     LINGER,
@@ -43,6 +43,7 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Wait = Annotated[float, Meta(ge=0.05, le=31_536_000)]
 Members = Annotated[list[Name], Meta(max_length=MEMBERS_MAX)]
 Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+Priority = Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 LicenseName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 Origins = Annotated[
@@ -157,6 +158,7 @@ class AcquireBody(Wire, frozen=True, kw_only=True):
     device: DeviceBody | None = None
     takeover: bool = False
     wait: Seconds = 0  # for a seat, in the line; past the first 60, ask again
+    priority: Priority | None = None  # in the line; as high as a user's JWT proves, at most
 
 
 class HeartbeatBody(Wire, frozen=True, kw_only=True):
