@@ -203,6 +203,8 @@ class Askings:
             found = await self.ask_here(pool_id, ANSWER_WITHIN, reply.heard_from)
             if elsewhere:
                 await asyncio.sleep(max(0.0, began + RESULT_WITHIN - loop.time()))
+        except SojournError:  # the store is away: others tell of that, and not twice a second
+            return Asked(complete=False)
         except Exception as fault:  # noqa: BLE001 - who waits is told, whatever it was
             log.warning("asking_failed", error=str(fault), kind=type(fault).__name__)
             return Asked(complete=False)

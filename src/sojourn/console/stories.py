@@ -89,7 +89,7 @@ def why_full(event: Event) -> str:
 
 def _asked(event: Event) -> str:
     feature = feature_of(event.pool_id or ":?")
-    return f"asked {feature} holders who seemed to be gone whether they are there"
+    return f"asked {feature} holders whether they are there"
 
 
 def _evicted(event: Event) -> str:

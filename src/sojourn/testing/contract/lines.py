@@ -8,7 +8,7 @@ from sojourn.clock import SECOND, ManualClock
 from sojourn.event import EventKind
 from sojourn.idempotency import Replayed
 from sojourn.lease import AGEING, Denied, Lease, LeaseFilter, Origin, Resume
-from sojourn.license import CountBy, LicenseStatus, WhenFull
+from sojourn.license import CountBy, LicenseStatus, Reservation, WhenFull
 from sojourn.line import LINE_MAX, OFFER_FOR, WAITING_FOR
 from sojourn.store import Store
 from sojourn.testing.builders import (
@@ -315,6 +315,72 @@ class LineMeaning(OnManualClock):
         refused(store, "dan")
         assert [entry.offer_until for entry in store.waiting(POOL)[0]] == [None]
         wait(store, "cid")
+
+    def test_larger_pool_serves_the_line_first(self, store: Store) -> None:
+        """Seats that a new policy brings belong to those who wait already."""
+        store.define([pool(1)])
+        take(store, "ann")
+        wait(store, "bob")
+        wait(store, "cid")
+        store.define([pool(3)])
+        assert refused(store, "dan").waiting == 2
+        take(store, "cid", wait=True)
+        assert refused(store, "dan").waiting == 1
+        take(store, "bob", wait=True)
+        assert usage(store).in_use == 3
+
+    def test_pool_smaller_than_what_is_held(self, store: Store) -> None:
+        """Seats that are given back above the new capacity are nobody's; the line goes on with the next."""
+        store.define([pool(3)])
+        held = [take(store, name) for name in ("ann", "bob", "cid")]
+        wait(store, "dan")
+        wait(store, "eve")
+        store.define([pool(1)])
+        for lease in held[:2]:
+            give_back(store, lease)
+            assert wait(store, "dan").position == 1
+        give_back(store, held[2])
+        assert wait(store, "eve").position == 2
+        take(store, "dan", wait=True)
+        assert (usage(store).in_use, line(store)) == (1, ["eve"])
+
+    def test_seat_is_reserved_for_somebody_who_waits(self, store: Store) -> None:
+        """Who stands further behind has it, and who stands before does not."""
+        kept = Reservation(name="one", seats=1, users=("cid",))
+        store.define([pool(1)])
+        take(store, "ann")
+        wait(store, "bob")
+        wait(store, "cid")
+        store.define([pool(2, reservations=(kept,))])
+        assert wait(store, "bob").reserved_free == 1
+        held = take(store, "cid", wait=True)
+        give_back(store, held)
+        assert wait(store, "bob").position == 1
+        store.define([pool(2)])
+        take(store, "bob", wait=True)
+
+    def test_reservation_of_somebody_who_waits_is_gone(self, store: Store) -> None:
+        """An entry that names it claims a common seat."""
+        kept = Reservation(name="one", seats=1, users=("bob",))
+        store.define([pool(1, reservations=(kept,))])
+        held = take(store, "bob", "first")
+        assert wait(store, "bob", "second").entry is not None
+        wait(store, "cid")
+        store.define([pool(1)])
+        give_back(store, held)
+        assert wait(store, "cid").position == 2
+        take(store, "bob", "second", wait=True)
+
+    def test_policy_begins_to_take_from_suspects(self, store: Store, clock: ManualClock) -> None:
+        """Who waits is served by it; until then nobody is ended."""
+        store.define([pool(1, when_full=WhenFull.DENY)])
+        ghost = take(store, "ann")
+        clock.advance(seconds=75)
+        wait(store, "bob")
+        store.define([pool(1)])
+        assert refused(store, "cid").waiting == 1
+        take(store, "bob", wait=True)
+        assert beat(store, ghost) is None
 
     def test_sweep_forgets_the_dead(self, store: Store, clock: ManualClock) -> None:
         """Entries that are over are removed; those that live stay."""
