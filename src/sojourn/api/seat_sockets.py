@@ -46,7 +46,8 @@ BATCH = 512
 SLICE = 256
 """Sockets that are written to before others have a turn."""
 TELL_EVERY = 20.0
-"""Seconds, at most, between two messages to a client: the worker of a browser's extension sleeps after 30."""
+"""Seconds, at most, between two messages to a client: the worker of a browser's extension sleeps after 30. An
+interval, where that is shorter: a client trusts its lease for as long as it was told last."""
 TRY_AGAIN = 1.0
 """Seconds until renewals or doubts are tried again that the store did not take."""
 DOUBTS_TRIED = 10
@@ -394,7 +395,8 @@ class SeatSockets:
             renew += found.renew
             for each in found.give_up:
                 each.line.hang_up(words.SILENT, "silent")
-            loud = attended.rounds % max(1, int(TELL_EVERY // attended.period)) == 0
+            pause = min(TELL_EVERY, attended.pool.policy.heartbeat_interval / 1000)
+            loud = attended.rounds % max(1, int(pause // attended.period)) == 0
             for each in list(attended.open.values()):
                 each.line.tell(words.alive(each.expires_at - now) if loud else None, ping=True)
                 written += 1

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from tests.waiting import DEADLINE, becomes
 
@@ -33,8 +34,11 @@ class Line:
     def __init__(self) -> None:
         self.answered = False
         self.codes: list[int] = []
+        self.told: list[bytes] = []
 
-    def tell(self, text: bytes | None, *, ping: bool = False) -> None: ...
+    def tell(self, text: bytes | None, *, ping: bool = False) -> None:
+        if text is not None:
+            self.told.append(text)
 
     def hang_up(self, code: int, reason: str) -> None:
         self.codes.append(code)
@@ -253,6 +257,33 @@ class TestStoreThatHangs:
             assert len(room.store.requests("doubt")) == 1
 
         run(test())
+
+
+@pytest.mark.parametrize(("interval", "rounds"), [(2, 2), (10, 2), (30, 1), (120, 1)])
+def test_each_is_told_within_an_interval_and_20_s(interval: int, rounds: int) -> None:
+    """A client trusts its lease for as long as it was told last: silence would be a loss to it."""
+
+    async def test() -> None:
+        room = Room()
+        policy = Policy(
+            capacity=9,
+            heartbeat_interval=interval * 1000,
+            lost_after=interval * 3000,
+            linger=1_000,
+        ).validate()
+        ann = room.make()
+        room.presence.enter(ann, msgspec.structs.replace(POOL, policy=policy), room.now)
+        (attended,) = room.presence.pools.values()
+        line = cast(Line, ann.line)
+        for _ in range(3):
+            line.told.clear()
+            for _ in range(rounds):
+                await room.sockets._round([attended])
+            assert [b'"alive"' in text for text in line.told] == [True]
+            assert rounds * attended.period <= min(interval, seat_sockets.TELL_EVERY)
+        await room.sockets.stop()
+
+    run(test())
 
 
 class TestHandshakeThatIsGivenUp:
