@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference screenshots component sdk demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -122,6 +122,12 @@ sdk: ## Build and pack the TypeScript client into dist/ (needs Node)
 	@mkdir -p dist
 	cd clients/typescript && npm pack --pack-destination ../../dist
 
+extension: ## Build and pack the Chrome extension into dist/ (needs Node)
+	cd clients/typescript && npm ci --no-audit --no-fund --ignore-scripts
+	node clients/chrome-extension/build.mjs
+	@mkdir -p dist
+	cd clients/chrome-extension/out && $(if $(PYTHON),$(PYTHON),python3) -m zipfile -c ../../../dist/sojourn-extension.zip *
+
 demo: $(VENV)/.stamp-run ## Watch real clients take, keep, lose and get back their seats
 	@$(BIN)/sojourn demo $(ARGS)
 
@@ -145,7 +151,8 @@ lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 	@! grep -n '://' requirements*.lock # where packages come from is each machine's own setting
 
 clean: ## Remove .venv and everything that was made; sojourn-data stays
-	rm -rf $(VENV) clients/typescript/dist clients/typescript/node_modules clients/typescript/out .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) clients/typescript/dist clients/typescript/node_modules clients/typescript/out \
+		clients/chrome-extension/out .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache build dist htmlcov
 	find src tests bench docs release -name __pycache__ -type d -prune -exec rm -rf {} +
 

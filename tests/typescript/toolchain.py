@@ -98,6 +98,7 @@ def sources() -> list[Path]:
 def built() -> Path:
     """Compile everything with every check of TypeScript's; return the folder of clients/typescript there.
 
+    The extension is then beside it, in chrome-extension/out.
     What the document's own generator makes of the whole of it is compiled along, as `test/whole.ts`.
     """
     modules = packages()
@@ -114,7 +115,10 @@ def built() -> Path:
             generator = modules / "openapi-typescript" / "bin" / "cli.js"
             whole = node(str(generator), "../../spec/openapi.json", "-o", "test/whole.ts")
             run(whole, sdk)
-            run(node(str(modules / "typescript" / "bin" / "tsc"), "-p", "test"), sdk)
+            compiler = str(modules / "typescript" / "bin" / "tsc")
+            run(node(compiler, "-p", "test"), sdk)
+            run(node(compiler, "-p", "../chrome-extension"), sdk)
+            run(node("build.mjs", str(modules)), sdk.parent / "chrome-extension")
             (folder / "complete").touch()
             _forget_old(folder)
     return sdk

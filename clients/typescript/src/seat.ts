@@ -167,9 +167,9 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   async #ask(turn: number, { takeover, wait = 0, signal }: AcquireOptions): Promise<void> {
     const until = this.#clock.now() + wait * 1000;
-    let [key, failures, left] = [newId(), 0, wait];
+    let [key, failures, left, most] = [newId(), 0, wait, 1]; // the first answer is to say the place, soon
     for (;;) {
-      const body = { ...this.#wish, takeover, wait: Math.min(left, WAIT_MAX) || undefined };
+      const body = { ...this.#wish, takeover, wait: Math.min(left, most) || undefined };
       let pause: number;
       try {
         const { data, sentAt } = await this.means.http.call<Schemas["SeatBody"]>({
@@ -193,6 +193,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
           key = newId(); // that was an answer: the next one is another request
           left = (until - now) / 1000;
           failures = 0;
+          most = WAIT_MAX;
           pause = (fault.retryAfter ?? 1) * 1000 * (fault.position ? 1 : 1 + this.#clock.random() / 10);
           pause = Math.max(100, Math.min(pause, until - now));
         } else {

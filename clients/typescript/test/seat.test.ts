@@ -125,7 +125,7 @@ test("who waits is told of its place, and keeps it", async () => {
   await asked;
   assert.equal(seat.held, true);
   assert.deepEqual(places, [3, 2, 1]);
-  assert.deepEqual(server.asked.map((each) => each.body.wait), [20, 20, 20, 20]);
+  assert.deepEqual(server.asked.map((each) => each.body.wait), [1, 20, 20, 20]);
   assert.equal(new Set(server.asked.map((each) => each.headers.get("idempotency-key"))).size, 4);
 });
 

@@ -1,0 +1,123 @@
+import { Client, type OwnSeat, type Saved, SeatDenied, SojournError } from "@sojourn/client";
+import { deviceId, keepInWorker } from "@sojourn/client/extension";
+import { type Command, read, SETTINGS, type Settings, VIEW, type View, WAITING, WANTED } from "./shared.js";
+
+const { local, session } = chrome.storage;
+/** Seconds for which a person waits in the line, unless they think better of it. */
+const WAIT_MAX = 8 * 3_600;
+const BADGES: Partial<Record<View["state"], string>> = { jeopardy: "…", lost: "!", asking: "…" };
+
+let seat: OwnSeat | undefined;
+let asking: AbortController | undefined;
+let left: Saved | undefined; // the seat lingers: no tab of the application is open
+const ports = new Set<chrome.runtime.Port>();
+
+async function show(view: View): Promise<void> {
+  await Promise.all([session.set({ [VIEW]: view }), chrome.action.setBadgeText({ text: BADGES[view.state] ?? "" })]);
+}
+
+/** Starts anew with the settings, or with what is left of before the worker slept. */
+async function boot(): Promise<void> {
+  const settings = await read<Settings>(local, SETTINGS);
+  if (!settings) return show({ state: "signed out", reason: "settings" });
+  const { url, key, feature, userId, deviceName, hold } = settings;
+  const own = new Client({ url, proof: key }).own({
+    feature,
+    userId,
+    clientId: await deviceId(),
+    device: { kind: "extension", browser: "Chrome", ...(deviceName && { name: deviceName }) },
+  });
+  seat = own;
+  own.on("change", ({ state, reason }) => {
+    if (seat === own && !asking) void show({ state, reason, feature });
+  });
+  own.on("wait", ({ error }) => void show({ ...refused(error), state: "asking", feature }));
+  own.on("sessionExpired", () => ports.forEach((port) => port.postMessage({ type: "session-expired" })));
+  const held = await keepInWorker(own);
+  if (held) return show({ state: own.state, reason: "kept", feature });
+  if (hold === "tabs" && !ports.size) return show({ state: "new", reason: "no_tab", feature });
+  if (await read(local, WANTED)) await acquire({ wait: (await read(session, WAITING)) ? WAIT_MAX : 0 });
+}
+
+function refused(error: SojournError): View {
+  const view: View = { state: "lost", reason: error.code, error: error.message, hint: error.hint };
+  if (!(error instanceof SeatDenied)) return view;
+  const { limit, inUse, waiting } = error.problem ?? {};
+  const mine = error.mine.map((each) => each.device?.name ?? each.clientId);
+  return { ...view, limit: limit ?? 0, inUse: inUse ?? 0, waiting: waiting ?? undefined, mine, position: error.position };
+}
+
+async function acquire(how: { takeover?: boolean; wait?: number }): Promise<void> {
+  if (!seat) return;
+  const own = seat;
+  const { feature } = own.options;
+  asking?.abort();
+  const control = (asking = new AbortController());
+  await Promise.all([local.set({ [WANTED]: true }), session.set({ [WAITING]: !!how.wait })]);
+  let view: View;
+  try {
+    await own.acquire({ ...how, signal: control.signal });
+    view = { state: own.state, reason: "granted", feature };
+  } catch (fault) {
+    view = { ...refused(fault as SojournError), feature };
+  }
+  if (asking !== control) return;
+  asking = undefined;
+  await session.set({ [WAITING]: false });
+  await show(view);
+}
+
+async function release(): Promise<void> {
+  asking?.abort();
+  asking = undefined;
+  await Promise.all([local.set({ [WANTED]: false }), session.set({ [WAITING]: false })]);
+  await seat?.release();
+  await show({ state: "released", reason: "released", feature: seat?.options.feature });
+}
+
+async function obey(command: Command): Promise<void> {
+  await ready;
+  if (command === "acquire") await acquire({});
+  if (command === "takeover") await acquire({ takeover: true });
+  if (command === "wait") void acquire({ wait: WAIT_MAX });
+  if (command === "release") await release();
+  if (command === "settings" || command === "sign out") {
+    await release();
+    seat = undefined;
+    if (command === "sign out") await local.remove(SETTINGS);
+    else await local.set({ [WANTED]: true });
+    await boot();
+  }
+}
+
+/** A tab of the application was opened, or the last one closed: then the seat lingers, for whoever comes back. */
+async function count(): Promise<void> {
+  await ready;
+  const settings = await read<Settings>(local, SETTINGS);
+  if (settings?.hold !== "tabs" || !seat || !(await read(local, WANTED))) return;
+  if (!ports.size && seat.held) left = seat.goodbye();
+  else if (ports.size && !seat.held && !asking) {
+    const saved = left;
+    left = undefined;
+    if (!saved || !(await seat.adopt(saved))) await acquire({});
+  }
+}
+
+// At the top level, and at once: a worker that is started for an event is told of it only then.
+chrome.runtime.onMessage.addListener(({ command }: { command: Command }, _, reply) => {
+  obey(command).then(() => reply(true), () => reply(false));
+  return true;
+});
+chrome.runtime.onConnect.addListener((port) => {
+  ports.add(port);
+  void count();
+  port.onDisconnect.addListener(() => {
+    ports.delete(port);
+    void count();
+  });
+});
+chrome.runtime.onStartup.addListener(() => {}); // to be started with the browser is all that it takes
+chrome.runtime.onInstalled.addListener(() => {});
+chrome.alarms.onAlarm.addListener(() => {});
+
+const ready = boot();
