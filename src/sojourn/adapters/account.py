@@ -21,7 +21,7 @@ from sojourn.decoding import prepared
 from sojourn.errors import SettingsError
 from sojourn.extras import need
 from sojourn.people.account import AccountPages
-from sojourn.people.calls import BODY_MAX, Answer, PersonRequest, asked
+from sojourn.people.calls import BODY_MAX, PeopleAnswer, PersonRequest, asked
 from sojourn.people.pages import Look
 from sojourn.service.sessions import SessionService
 
@@ -94,7 +94,7 @@ class Mount:
 
     def respond(
         self, desk: Desk, request: PersonRequest, *, prefix: str, accept_encoding: str
-    ) -> Answer | None:
+    ) -> PeopleAnswer | None:
         """Answer a request: status, headers, body; None if it is not ours."""
         pages = self.pages(desk)
         return pages.respond(request, prefix=prefix, accept_encoding=accept_encoding)

@@ -11,7 +11,7 @@ from typing import Any
 from sojourn.adapters.account import READ, Account, Mount
 from sojourn.adapters.desk import Desk
 from sojourn.people.account import is_ours
-from sojourn.people.calls import LIVE, Answer, PersonRequest
+from sojourn.people.calls import LIVE, PeopleAnswer, PersonRequest
 from sojourn.people.live import Live
 from sojourn.service.sessions import SessionService
 
@@ -112,7 +112,7 @@ def _read(
     return request, header("accept-encoding") or ""
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: PeopleAnswer) -> None:
     status, headers, body = answer
     raw = [(name.lower().encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})

@@ -20,7 +20,7 @@ from sojourn.adapters.sync import UserVisit
 from sojourn.data import SessionData
 from sojourn.errors import SojournError
 from sojourn.service.batcher import Batcher
-from sojourn.service.request_session import RequestSession, Step, T, run_async
+from sojourn.service.request_session import RequestSession, T, VisitStep, run_async
 from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 
@@ -189,7 +189,7 @@ class AsyncVisit:
         A visitor's first data cannot be saved any more by then: there is no cookie to give."""
         return self._verb("save", self._visit.save())
 
-    def _verb(self, name: str, step: Step[T]) -> Coroutine[Any, Any, T]:
+    def _verb(self, name: str, step: VisitStep[T]) -> Coroutine[Any, Any, T]:
         self._seen()
         try:
             asyncio.get_running_loop()
@@ -200,7 +200,7 @@ class AsyncVisit:
         self.called += (call,)
         return call
 
-    async def carry_out(self, step: Step[T]) -> T:
+    async def carry_out(self, step: VisitStep[T]) -> T:
         """Carry a step out to its end, though who waits for it is cancelled: what it begins must be known,
         to be undone."""
         if asyncio.get_running_loop() is not self._batcher.loop:  # `async_to_sync` in a thread

@@ -36,9 +36,9 @@ from sojourn.service.request_session import (
     Request,
     RequestSession,
     Rules,
-    Step,
     T,
     Verb,
+    VisitStep,
     run,
     verbs,
 )
@@ -147,7 +147,7 @@ class Desk:
         """Say where a request comes from, as trusted proxies report it."""
         return self._hops.origin(peer, scheme, forwarded_for, forwarded_proto)
 
-    def run(self, step: Step[T]) -> T:
+    def run(self, step: VisitStep[T]) -> T:
         """Carry a step of a visit out, here and now. Raises StoreError."""
         return run(step, self.verbs)
 

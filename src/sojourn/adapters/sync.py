@@ -14,7 +14,7 @@ from sojourn.adapters.desk import Desk, LazyDesk
 from sojourn.data import SessionData
 from sojourn.errors import CookiesTooLarge, Overloaded, StoreError
 from sojourn.log import get_logger
-from sojourn.service.request_session import RequestSession, Step, T
+from sojourn.service.request_session import RequestSession, T, VisitStep
 from sojourn.session import Gone, GoneReason, Session, Timeouts, TooMany
 
 log = get_logger(__name__)
@@ -204,7 +204,7 @@ class SyncVisit:
                 "in its body.",
             )
 
-    def run(self, step: Step[T]) -> T:
+    def run(self, step: VisitStep[T]) -> T:
         """Carry a step of the visit out. Raises StoreError."""
         try:
             return self._lazy.get().run(step)

@@ -108,7 +108,7 @@ class Tally(Struct, kw_only=True):
 Pairs = Sequence[tuple[bytes, Session]]
 
 
-class Target(Protocol):
+class SessionTarget(Protocol):
     """Where sessions are written: by token hash, each in full."""
 
     def now(self) -> int:
@@ -124,7 +124,7 @@ class Target(Protocol):
 
 def adopt(
     batches: Iterable[Sequence[Mapping[str, Any]]],
-    target: Target,
+    target: SessionTarget,
     terms: Terms,
     tally: Tally,
     *,
@@ -150,7 +150,7 @@ def adopt(
         progress()
 
 
-def _put(batch: Sequence[Adopted], target: Target, tally: Tally, *, write: bool) -> None:
+def _put(batch: Sequence[Adopted], target: SessionTarget, tally: Tally, *, write: bool) -> None:
     if not batch:
         return
     try:

@@ -117,7 +117,7 @@ class GuardedProtocol(HttpToolsProtocol):
         socket = transport.get_extra_info("socket")
         self.caller.fd = NO_FD if socket is None else socket.fileno()
         self._due = self.loop.time() + self._bounds.receive_timeout
-        watch = Watch.over(self.server_state, self.loop, self._bounds)
+        watch = ConnectionWatch.over(self.server_state, self.loop, self._bounds)
         watch.arm()
         self._from = subscriber(self.client[0] if self.client else None)
         watch.count(self._from, 1)
@@ -311,7 +311,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _uncount(self) -> None:
         if self._from is not None:
-            Watch.over(self.server_state, self.loop, self._bounds).count(self._from, -1)
+            ConnectionWatch.over(self.server_state, self.loop, self._bounds).count(self._from, -1)
             self._from = None
 
     def look(self, now: float) -> None:
@@ -430,10 +430,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class Watch:
+class ConnectionWatch:
     """Looks at every connection of a server from time to time, with one timer for all."""
 
-    _watches: ClassVar[WeakKeyDictionary[ServerState, Watch]] = WeakKeyDictionary()
+    _watches: ClassVar[WeakKeyDictionary[ServerState, ConnectionWatch]] = WeakKeyDictionary()
 
     def __init__(
         self, server_state: ServerState, loop: asyncio.AbstractEventLoop, interval: float
@@ -448,7 +448,7 @@ class Watch:
     @classmethod
     def over(
         cls, server_state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds
-    ) -> Watch:
+    ) -> ConnectionWatch:
         """Return the watch over a server, making it at first."""
         watch = cls._watches.get(server_state)
         if watch is None:

@@ -14,7 +14,7 @@ from sojourn.service.keys import Permission
 from sojourn.wire.bodies import Answer, Done, Limit, Name, Page, Wire, optional, rfc3339, seconds
 
 PlanName = Annotated[str, Meta(min_length=1, max_length=100)]
-Words = Annotated[str, Meta(min_length=1, max_length=200)]
+ZoneName = Annotated[str, Meta(min_length=1, max_length=200)]
 Interval = Annotated[float, Meta(ge=0, le=31_622_400)]
 
 
@@ -22,10 +22,10 @@ class ScheduleBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """One of `every`, `cron`, `window` and `quietest`; a window may bound `every`."""
 
     every: Interval | None = None  # seconds
-    cron: Words | None = None  # minute, hour, day, month, weekday
-    window: Words | None = None  # 02:00-05:00, or 02:00-05:00 Europe/Oslo
+    cron: ZoneName | None = None  # minute, hour, day, month, weekday
+    window: ZoneName | None = None  # 02:00-05:00, or 02:00-05:00 Europe/Oslo
     quietest: bool = False  # the hour of the day in which least happens
-    zone: Words = "UTC"
+    zone: ZoneName = "UTC"
 
 
 class CreatePlanBody(Wire, frozen=True, kw_only=True):

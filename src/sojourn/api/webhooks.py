@@ -26,7 +26,7 @@ from sojourn.wire.paging import page_of
 from sojourn.wire.reply import encode
 
 Url = Annotated[str, Meta(min_length=8, max_length=2_000, pattern=r"\A[!-~]+\Z")]
-Words = Annotated[str, Meta(max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+DescriptionText = Annotated[str, Meta(max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 Grace = Annotated[int, Meta(ge=0, le=7 * 86_400)]
 Number = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
@@ -34,13 +34,13 @@ Number = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 class CreateWebhookBody(Wire, frozen=True, kw_only=True):
     url: Url
     kinds: tuple[EventKind, ...] = ()  # none: all, also those that later versions add
-    description: Words = ""
+    description: DescriptionText = ""
 
 
 class ChangeWebhookBody(Wire, frozen=True, kw_only=True):
     url: Url | UnsetType = UNSET
     kinds: tuple[EventKind, ...] | UnsetType = UNSET
-    description: Words | UnsetType = UNSET
+    description: DescriptionText | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
 

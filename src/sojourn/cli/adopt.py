@@ -14,7 +14,7 @@ from sojourn.cli import source
 from sojourn.cli.adopt_seats import SeatOptions, adopt_seats
 from sojourn.cli.adopting import (
     SECRET,
-    Origin,
+    AdoptedFrom,
     guard,
     opened,
     run,
@@ -206,7 +206,9 @@ def adopt(
     _judge(tally)
 
 
-def source_facts(origin: Origin, settings: Settings, told: str, *, apply: bool) -> dict[str, Any]:
+def source_facts(
+    origin: AdoptedFrom, settings: Settings, told: str, *, apply: bool
+) -> dict[str, Any]:
     """Say, for the report, where from and where to. `told`: how the time zone is known."""
     return {
         "source": {"kind": origin.kind, "name": origin.name, "timezone": told},
@@ -278,7 +280,7 @@ def _propose(out: Output, paths: Sequence[str]) -> None:
         )
 
 
-def _user_paths(origin: Origin, tally: Tally) -> list[str]:
+def _user_paths(origin: AdoptedFrom, tally: Tally) -> list[str]:
     """Where no row has a user, say where in their data one may be."""
     from sojourn.adopt.formats import Kind
     from sojourn.adopt.rows import likely_user_paths

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from sojourn.cli.adopting import Origin, usage
+from sojourn.cli.adopting import AdoptedFrom, usage
 from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.output import Column, Output, count
 from sojourn.log import mask_text
@@ -51,7 +51,7 @@ class SeatOptions(Struct, frozen=True, kw_only=True):
 
 
 def adopt_seats(
-    out: Output, origin: Origin, settings: Settings, options: SeatOptions, report: Path | None
+    out: Output, origin: AdoptedFrom, settings: Settings, options: SeatOptions, report: Path | None
 ) -> None:
     """Take the living's seats over, and tell of the others. Raises Failure."""
     from sojourn.adopt import seats
@@ -86,7 +86,7 @@ def adopt_seats(
     _tell(out, tally, odd, options)
 
 
-def _check_zone(origin: Origin, options: SeatOptions, now: int) -> None:
+def _check_zone(origin: AdoptedFrom, options: SeatOptions, now: int) -> None:
     """Raise Failure where the heartbeats tell that their times are not of the zone that is assumed."""
     from sojourn.adopt import seats
 

@@ -23,7 +23,7 @@ from sojourn.settings import Settings
 
 if TYPE_CHECKING:
     from sojourn.adopt.rows import Pairs, Tally, Terms
-    from sojourn.stores.sql.adopt import Target
+    from sojourn.stores.sql.adopt import AdoptedSessions
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,7 +33,7 @@ SAMPLE = 1_000  # rows that tell the time zone
 REHEARSED = 250  # rows
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class AdoptedFrom(Struct, frozen=True, kw_only=True):
     """Where the old sessions come from."""
 
     kind: str
@@ -52,7 +52,7 @@ def usage(why: str, todo: str) -> Failure:
 
 
 @contextlib.contextmanager
-def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterator[Origin]:
+def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterator[AdoptedFrom]:
     """Open the old sessions, and say what they are."""
     url = spelled(url)
     scheme = url.partition(":")[0].partition("+")[0]
@@ -87,7 +87,7 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
         local = naive and found.kind in ("connect-pg-simple", "flask-session")
         local |= found.kind == SEATS  # whoever beats writes with NOW(), mostly
         place = f"{parsed.host}:{parsed.port}/{parsed.database}/{found.name}"
-        yield Origin(
+        yield AdoptedFrom(
             kind=found.kind,
             name=f"table {found.name}",
             identity=place,
@@ -100,7 +100,7 @@ def opened(url: str, table: str | None, kind: str | None, prefix: str) -> Iterat
 
 
 @contextlib.contextmanager
-def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[Origin]:
+def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[AdoptedFrom]:
     from importlib.util import find_spec
 
     if find_spec("redis") is None:
@@ -114,7 +114,7 @@ def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[Origin]:
     try:
         old.open()
         if kind == SEATS or (kind is None and old.has_seats()):
-            yield Origin(
+            yield AdoptedFrom(
                 kind=SEATS,
                 name="session keys that name a feature",
                 identity=f"{url.rpartition('@')[2]}/seats",
@@ -124,7 +124,7 @@ def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[Origin]:
                 counters=old.counters,
             )
             return
-        yield Origin(
+        yield AdoptedFrom(
             kind="flask-session",
             name=f"keys {prefix}*",
             identity=f"{url.rpartition('@')[2]}/{prefix}",
@@ -136,7 +136,7 @@ def _opened_redis(url: str, prefix: str, kind: str | None) -> Iterator[Origin]:
         old.close()
 
 
-def zone_of(given: str | None, origin: Origin) -> tuple[Any, str]:
+def zone_of(given: str | None, origin: AdoptedFrom) -> tuple[Any, str]:
     """Choose the zone of times that name none; return it, and how it is known."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -181,7 +181,7 @@ def secrets_of(file: Path | None) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def target_of(settings: Settings, *, write: bool) -> Iterator[Target]:
+def target_of(settings: Settings, *, write: bool) -> Iterator[AdoptedSessions]:
     """Open the store to adopt into. One that is not there yet is made to write, and never by a dry run."""
     from sojourn.cli.database import (
         bring_up_to_date,
@@ -191,7 +191,7 @@ def target_of(settings: Settings, *, write: bool) -> Iterator[Target]:
     )
     from sojourn.errors import StoreError
     from sojourn.stores.open import open_store, scheme_of
-    from sojourn.stores.sql.adopt import Target
+    from sojourn.stores.sql.adopt import AdoptedSessions
     from sojourn.stores.sql.store import SqlStore
 
     url = settings.store_url
@@ -211,7 +211,7 @@ def target_of(settings: Settings, *, write: bool) -> Iterator[Target]:
     with contextlib.closing(opened_store):
         if not isinstance(opened_store, SqlStore):
             raise usage("Sessions are adopted into SQL stores only.", "Name one with --store.")
-        yield Target(opened_store)
+        yield AdoptedSessions(opened_store)
 
 
 def _file_of(url: str) -> Path:
@@ -220,7 +220,7 @@ def _file_of(url: str) -> Path:
     return Path(str(make_url(url).database)).expanduser()
 
 
-def guard(target: Target, origin: Origin, *, again: bool) -> None:
+def guard(target: AdoptedSessions, origin: AdoptedFrom, *, again: bool) -> None:
     """Refuse to revive what was ended, and forgotten, since this source was first adopted from."""
     from sojourn.stores.sql.adopt import REPEAT_WITHIN
 
@@ -238,7 +238,13 @@ def guard(target: Target, origin: Origin, *, again: bool) -> None:
 
 
 def run(
-    out: Output, origin: Origin, target: Target, terms: Terms, tally: Tally, *, write: bool
+    out: Output,
+    origin: AdoptedFrom,
+    target: AdoptedSessions,
+    terms: Terms,
+    tally: Tally,
+    *,
+    write: bool,
 ) -> tuple[bool, float, float | None]:
     """Adopt. Return whether it came to its end, how long it took, and how long writing may take.
 
@@ -257,7 +263,13 @@ def run(
 
 
 def _take(
-    out: Output, origin: Origin, target: Target, terms: Terms, tally: Tally, *, write: bool
+    out: Output,
+    origin: AdoptedFrom,
+    target: AdoptedSessions,
+    terms: Terms,
+    tally: Tally,
+    *,
+    write: bool,
 ) -> bool:
     """Adopt, showing how far it is. False: somebody pressed Ctrl-C."""
     from rich.progress import (
@@ -291,7 +303,7 @@ def _take(
 
 
 def _estimate(
-    origin: Origin, target: Target, terms: Terms, tally: Tally, took: float
+    origin: AdoptedFrom, target: AdoptedSessions, terms: Terms, tally: Tally, took: float
 ) -> float | None:
     """Say how long --apply may take: as long as reading has, and writing at the pace of a rehearsal."""
     from sojourn.adopt.rows import Tally as Scratch

@@ -22,7 +22,7 @@ ACTOR = "system:restore"
 REASON = "restored"
 
 Store = Annotated[str | None, given("--store", "URL", "Store of the server.")]
-Target = Annotated[
+BackupFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="File to write; it must not be there.")
 ]
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="File that `sojourn backup` wrote.")]
@@ -37,7 +37,7 @@ Keep = Annotated[
 
 
 def backup(
-    target: Target,
+    target: BackupFile,
     store: Store = None,
     ledger: Ledger = None,
     data: Folder = None,

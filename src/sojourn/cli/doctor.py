@@ -64,11 +64,11 @@ Login = Annotated[
     Path | None,
     given("--login", "FILE", "With --url: the request that signs a canary in, as its text."),
 ]
-Page = Annotated[
+PageOption = Annotated[
     str | None,
     given("--page", "PATH", "With --url: a page that only who is signed in may see."),
 ]
-Origin = Annotated[
+OriginOption = Annotated[
     str | None,
     given("--origin", "ORIGIN", "With --url: another site whose pages use the cookie."),
 ]
@@ -94,8 +94,8 @@ def doctor(
     express: Express = None,
     url: Url = None,
     login: Login = None,
-    page: Page = None,
-    origin: Origin = None,
+    page: PageOption = None,
+    origin: OriginOption = None,
     via: Via = None,
     config: Config = None,
     as_json: Json = False,

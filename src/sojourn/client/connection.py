@@ -41,7 +41,7 @@ _A = TypeVar("_A")
 
 
 @prepared
-class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
+class SessionProblem(Struct, frozen=True, kw_only=True, rename="camel"):
     """What is read of an RFC 9457 problem document."""
 
     code: str
@@ -57,7 +57,7 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
 class Refusal(Exception):
     """A problem document; whoever asked knows whether it is an outcome or a fault."""
 
-    def __init__(self, problem: Problem, status: int) -> None:
+    def __init__(self, problem: SessionProblem, status: int) -> None:
         super().__init__(problem.code)
         self.problem = problem
         self.status = status
@@ -156,7 +156,7 @@ class Connection:
             if answer.success:
                 data = msgspec.json.decode(answer.body, type=_Success).data
                 return msgspec.json.decode(data, type=kind)
-            problem = msgspec.json.decode(answer.body, type=Problem)
+            problem = msgspec.json.decode(answer.body, type=SessionProblem)
             raise Refusal(problem, answer.status)
         if answer.status in (502, 503, 504):  # a proxy speaks for a server that is away
             raise StoreUnavailable(f"{self.name} answered {answer.status}.")

@@ -91,7 +91,7 @@ class Holder(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 @prepared
-class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
+class SeatProblem(Struct, frozen=True, kw_only=True, rename="camel"):
     """What the client reads of an RFC 9457 problem document."""
 
     code: str
@@ -131,7 +131,7 @@ class SeatDenied(SojournError):
 
     code = "seat_limit"
 
-    def __init__(self, problem: Problem, *, retry_after: float) -> None:
+    def __init__(self, problem: SeatProblem, *, retry_after: float) -> None:
         super().__init__(problem.error or "Maximum user limit reached", hint=problem.details)
         self.limit = problem.limit
         self.in_use = problem.in_use
@@ -218,7 +218,7 @@ _BY_STATUS: dict[int, type[SojournError]] = {
 }
 
 
-def fault_of(problem: Problem, status: int, retry_after: float | None) -> SojournError:
+def fault_of(problem: SeatProblem, status: int, retry_after: float | None) -> SojournError:
     """Return the error that a refusal stands for. `retry_after` is the header's, in seconds."""
     if problem.retry_after is not None:
         retry_after = min(max(0.0, problem.retry_after), RETRY_AFTER_MAX)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from sojourn.client.errors import Problem, SeatLost, ServerUnreachable, fault_of
+from sojourn.client.errors import SeatLost, SeatProblem, ServerUnreachable, fault_of
 from sojourn.client.opening import CONNECTIONS, open_transport, target_at, warn_where_exposed
 from sojourn.client.transport import (
     Answer,
@@ -213,7 +213,7 @@ class Http:
 
     def _refusal(self, answer: Answer) -> SojournError:
         try:
-            problem = msgspec.json.decode(answer.body, type=Problem)
+            problem = msgspec.json.decode(answer.body, type=SeatProblem)
         except msgspec.MsgspecError:
             kind = answer.headers.get("content-type", "no content type")
             return self._foreign(f"{answer.status}, {kind[:80]}")

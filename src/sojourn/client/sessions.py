@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.client.connection import Connection, Problem, Question, Refusal, fault_of
+from sojourn.client.connection import Connection, Question, Refusal, SessionProblem, fault_of
 from sojourn.client.forks import renew_after_fork
 from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.decoding import prepared
@@ -441,7 +441,7 @@ def _may_be_known(check: Check) -> bool:
     return True
 
 
-def _gone(problem: Problem) -> Gone:
+def _gone(problem: SessionProblem) -> Gone:
     return Gone(
         reason=GoneReason(problem.code.removeprefix("session_")),
         ended_by=problem.ended_by,

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from sojourn.console.lookup import Person, PoolUse, Refused
-from sojourn.console.seats import Answer, SeatRow, feature_of, pool_link, seat_row
+from sojourn.console.seats import Heading, SeatRow, feature_of, pool_link, seat_row
 from sojourn.console.stories import Story, stories
 from sojourn.console.words import When, count, exact, when
 from sojourn.license import split_pool_id
@@ -52,7 +52,7 @@ class RefusedRow(Struct, frozen=True, kw_only=True):
 class PersonView(Struct, frozen=True, kw_only=True):
     user_id: str
     known: bool
-    answer: Answer
+    answer: Heading
     refused: tuple[RefusedRow, ...]
     held: tuple[HeldRow, ...]
     devices: tuple[DeviceRow, ...]
@@ -90,21 +90,21 @@ def person_view(person: Person, seats: dict[str, int]) -> PersonView:
     )
 
 
-def _verdict(person: Person, seats: int) -> Answer:
+def _verdict(person: Person, seats: int) -> Heading:
     name = person.user_id
     if not person.known:
-        return Answer(f"Nobody called “{name}” has signed in or asked for a seat.")
+        return Heading(f"Nobody called “{name}” has signed in or asked for a seat.")
     if person.refused:
         times = sum(each.times for each in person.refused)
         since = person.at - min(each.first_at for each in person.refused)
         pool = person.refused[0]
         again = "once" if times == 1 else f"{times} times"
         bad = f"was refused {again} in the last {exact(since)}." if times > 1 else "was refused."
-        return Answer(name, bad, _why(pool, person.pools.get(pool.pool_id)))
+        return Heading(name, bad, _why(pool, person.pools.get(pool.pool_id)))
     devices = person.sessions.total
     holds = f"holds {count(seats, 'seat')}" if seats else "holds no seat"
     signed_in = f"is signed in on {count(devices, 'device')}" if devices else "is not signed in"
-    return Answer(f"{name} {signed_in} and {holds}.")
+    return Heading(f"{name} {signed_in} and {holds}.")
 
 
 def _why(refused: Refused, use: PoolUse | None) -> str:

@@ -23,7 +23,7 @@ LEAVING = "leaving"
 FILTERS = ("all", LeaseState.SUSPECT.value, LEAVING)
 
 
-class Answer(Struct, frozen=True):
+class Heading(Struct, frozen=True):
     """A page's heading: what is so, and the half of it that somebody should do something about."""
 
     good: str
@@ -75,7 +75,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
     feature: str
     license_id: str
     license_name: str
-    answer: Answer
+    answer: Heading
     row: PoolRow
     rows: tuple[SeatRow, ...]
     map: tuple[SeatRow, ...]
@@ -113,19 +113,21 @@ def pool_row(use: PoolUse) -> PoolRow:
     )
 
 
-def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[Refused]) -> Answer:
+def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[Refused]) -> Heading:
     """Say how many seats are in use, and how many people wait."""
     if not uses:
-        return Answer("There is no license yet.")
+        return Heading("There is no license yet.")
     used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
     good = f"{used:,} of {count(all_, 'seat')} in use."
     full = [x.pool.feature for x in uses if not x.free and x.usage.capacity]
     if people := len({each.user_id for each in waiting}):
-        return Answer(good, _wait(people))
+        return Heading(good, _wait(people))
     if full:
         named = ", ".join(full[:NAMED]) + (f" and {len(full) - NAMED} more" if full[NAMED:] else "")
-        return Answer(good, rest=f"{named} {'is' if len(full) == 1 else 'are'} full. Nobody waits.")
-    return Answer(good, rest="Nobody waits.")
+        return Heading(
+            good, rest=f"{named} {'is' if len(full) == 1 else 'are'} full. Nobody waits."
+        )
+    return Heading(good, rest="Nobody waits.")
 
 
 def _wait(people: int) -> str:
@@ -215,10 +217,10 @@ def pool_view(
     )
 
 
-def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Answer:
+def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Heading:
     name, capacity, used = use.pool.feature, use.usage.capacity, use.usage.in_use
     if not capacity:
-        return Answer(f"{name} has no seats.", rest="Change its capacity to grant some.")
+        return Heading(f"{name} has no seats.", rest="Change its capacity to grant some.")
     suspects = [row for row in rows if row.state == LeaseState.SUSPECT]
     rest = ""
     if suspects:
@@ -233,13 +235,13 @@ def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Ans
             are = "is" if use.kept == 1 else "are"
             rest = f"{count(use.kept, 'free seat')} {are} reserved for others. {rest}".rstrip()
         said = f"{used:,} of {count(capacity, f'{name} seat')} in use."
-        return Answer(said, bad, rest or ("" if bad else "Nobody waits."))
+        return Heading(said, bad, rest or ("" if bad else "Nobody waits."))
     good = (
         f"The only {name} seat is in use."
         if capacity == 1
         else f"All {capacity:,} {name} seats are in use."
     )
-    return Answer(good, bad, rest or ("" if bad else "Nobody waits."))
+    return Heading(good, bad, rest or ("" if bad else "Nobody waits."))
 
 
 def line_row(entry: Waiting, now: int) -> WaitingRow:

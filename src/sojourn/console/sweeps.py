@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sojourn.console.seats import Answer
+from sojourn.console.seats import Heading
 from sojourn.console.words import When, count, exact, when
 from sojourn.ledger import SweepRun
 from sojourn.plans.plan import RunState, SelectiveRun, SweepPlan, SweepScope
@@ -40,7 +40,7 @@ class RunRow(Struct, frozen=True, kw_only=True):
     error: str
 
 
-def answer(plans: Sequence[SweepPlan], runs: Sequence[SelectiveRun], now: int) -> Answer:
+def answer(plans: Sequence[SweepPlan], runs: Sequence[SelectiveRun], now: int) -> Heading:
     """Say when something is swept next, and whether a plan fails."""
     latest: dict[str, SelectiveRun] = {}
     for run in runs:
@@ -59,7 +59,7 @@ def answer(plans: Sequence[SweepPlan], runs: Sequence[SelectiveRun], now: int) -
         rest = f"The next run is in {exact(soonest)}." if soonest > 0 else "A run is due now."
     else:
         rest = "Silent holders lose their seats to whoever needs them, planned or not."
-    return Answer(good, bad, rest)
+    return Heading(good, bad, rest)
 
 
 def plan_row(plan: SweepPlan, now: int) -> PlanRow:

@@ -7,7 +7,7 @@ an application mounts all of it at once.
 
 from __future__ import annotations
 
-from sojourn.people.calls import BASE, Answer, People, PersonRequest, cors
+from sojourn.people.calls import BASE, People, PeopleAnswer, PersonRequest, cors
 from sojourn.people.pages import ASSETS_PATH, SECURITY_PATH, HtmlPage, Look, asset_page
 from sojourn.people.security import SecurityPage
 
@@ -35,7 +35,7 @@ class AccountPages:
 
     def respond(
         self, request: PersonRequest, *, prefix: str = "", accept_encoding: str = ""
-    ) -> Answer | None:
+    ) -> PeopleAnswer | None:
         """Answer a request: status, headers, body; None if it is for somebody else.
 
         `prefix` is what comes before the paths of ours in the address that the browser shows.

@@ -47,7 +47,7 @@ from sojourn.people.wire import (
     nothing_set_up,
     words_of_ending,
 )
-from sojourn.service.request_session import Request, RequestSession, Rules, Step, run
+from sojourn.service.request_session import Request, RequestSession, Rules, VisitStep, run
 from sojourn.session import Gone, GoneReason, Sessions
 from sojourn.text import plain as readable_text
 from sojourn.token import TokenKind, hash_token, is_whole
@@ -69,9 +69,9 @@ QUERY_FIELDS_MAX = 10
 PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
-Answer = tuple[int, list[tuple[str, str]], bytes]
+PeopleAnswer = tuple[int, list[tuple[str, str]], bytes]
 T = TypeVar("T")
-Operation: TypeAlias = Callable[[RequestSession], Step[T]]
+Operation: TypeAlias = Callable[[RequestSession], VisitStep[T]]
 
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
@@ -143,13 +143,13 @@ class People:
         self._trusted = frozenset(trusted_origins)
         self._trouble = FaultLog(broken)
 
-    def respond(self, request: PersonRequest) -> Answer:
+    def respond(self, request: PersonRequest) -> PeopleAnswer:
         """Answer a request: status, headers, body. Never raises."""
         reply = self.reply(request)
         headers = [(name.decode(), value.decode()) for name, value in reply.headers]
         return reply.status, headers, reply.body
 
-    async def respond_async(self, request: PersonRequest) -> Answer:
+    async def respond_async(self, request: PersonRequest) -> PeopleAnswer:
         """Answer a request from an event loop, on a thread."""
         return await asyncio.to_thread(self.respond, request)
 
@@ -292,29 +292,29 @@ class People:
         headers = [(b"set-cookie", each.encode()) for each in cookies]
         return msgspec.structs.replace(reply, own=[*reply.own, *headers])
 
-    def _list(self, visit: RequestSession, query: ActiveSessionsQuery) -> Step[Reply]:
+    def _list(self, visit: RequestSession, query: ActiveSessionsQuery) -> VisitStep[Reply]:
         found = yield from listing(visit, after=query.cursor, limit=query.limit)
         return plain(encode(active_sessions(found)), b"application/json")
 
-    def _rename(self, visit: RequestSession, session_id: str, body: bytes) -> Step[Reply]:
+    def _rename(self, visit: RequestSession, session_id: str, body: bytes) -> VisitStep[Reply]:
         name = _name(body)
         yield from rename(visit, session_id, name.label)
         return done(Done(data=Renamed(id=session_id, name=name.label)))
 
-    def _end_one(self, visit: RequestSession, session_id: str) -> Step[Reply]:
+    def _end_one(self, visit: RequestSession, session_id: str) -> VisitStep[Reply]:
         ending = yield from end_one(visit, session_id, within=self.within)
         said = words_of_ending(ending, others=False)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
-    def _end_others(self, visit: RequestSession) -> Step[Reply]:
+    def _end_others(self, visit: RequestSession) -> VisitStep[Reply]:
         ending = yield from end_others(visit, within=self.within)
         said = words_of_ending(ending, others=True)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
 
-def _steps(visit: RequestSession, deed: Operation[T]) -> Step[tuple[T | Gone, list[str]]]:
+def _steps(visit: RequestSession, deed: Operation[T]) -> VisitStep[tuple[T | Gone, list[str]]]:
     yield from visit.open()
     if visit.session is None and visit.gone is not None:
         return visit.gone, []

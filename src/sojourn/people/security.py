@@ -51,7 +51,7 @@ from sojourn.people.wire import (
     words_of_ending,
     words_of_naming,
 )
-from sojourn.service.request_session import RequestSession, Step
+from sojourn.service.request_session import RequestSession, VisitStep
 from sojourn.session import Gone, GoneReason
 from sojourn.wire.bodies import Name, retry_after_header
 
@@ -171,7 +171,7 @@ class SecurityPage:
         return card_page(self._look, path, card, status=503, headers=headers)
 
     def _show(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
-        def look(visit: RequestSession) -> Step[Panel | Card]:
+        def look(visit: RequestSession) -> VisitStep[Panel | Card]:
             if wish.end is not None:
                 row = yield from self._row(visit, wish)
                 if not row.shown.is_current:
@@ -201,7 +201,7 @@ class SecurityPage:
         # What continues a list stays as it is: the component would begin it anew.
         return security_page(self._look, path, found, headers=headers, live=wish.after is None)
 
-    def _row(self, visit: RequestSession, wish: SecurityForm) -> Step[PanelRow]:
+    def _row(self, visit: RequestSession, wish: SecurityForm) -> VisitStep[PanelRow]:
         """Find the session that is asked about. Raises NotFound."""
         wanted = wish.end or wish.rename
         first = yield from listing(visit, after=None, limit=1)
@@ -215,7 +215,7 @@ class SecurityPage:
         raise NotFound("There is no such session.")
 
     def _do(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
-        def end(visit: RequestSession) -> Step[str]:
+        def end(visit: RequestSession) -> VisitStep[str]:
             if wish.end is not None:
                 row = yield from self._row(visit, wish)
                 ending = yield from end_one(visit, wish.end, within=self._people.within)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sojourn.device import check_label
 from sojourn.errors import Forbidden, NotFound, Unauthenticated
-from sojourn.service.request_session import RequestSession, Step
+from sojourn.service.request_session import RequestSession, VisitStep
 from sojourn.session import End, Rename, Session, SessionPage
 
 After = tuple[int, str]
@@ -34,7 +34,7 @@ class Ending(Struct, frozen=True, kw_only=True):
     own: bool = False
 
 
-def listing(visit: RequestSession, *, after: After | None, limit: int) -> Step[Listing]:
+def listing(visit: RequestSession, *, after: After | None, limit: int) -> VisitStep[Listing]:
     """List a person's sessions. Raises Unauthenticated.
 
     The current one is shown on the first page, before the others if its place is further down; then it
@@ -61,7 +61,7 @@ def listing(visit: RequestSession, *, after: After | None, limit: int) -> Step[L
     )
 
 
-def rename(visit: RequestSession, session_id: str, label: str | None) -> Step[None]:
+def rename(visit: RequestSession, session_id: str, label: str | None) -> VisitStep[None]:
     """Call the device of one of a person's sessions so; None: as it says itself.
 
     Raises NotFound, also for somebody else's session; Unauthenticated; Forbidden, for who acts as somebody
@@ -84,7 +84,7 @@ def rename(visit: RequestSession, session_id: str, label: str | None) -> Step[No
         )
 
 
-def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> Step[Ending]:
+def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> VisitStep[Ending]:
     """End one of a person's sessions; the current one signs them out.
 
     `within`: how recent a sign-in it takes to end another, in ms. Raises NotFound, also for somebody
@@ -109,7 +109,7 @@ def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> St
     return Ending(ended=len(ended), seats=held.get(session_id, 0))
 
 
-def end_others(visit: RequestSession, *, within: int | None) -> Step[Ending]:
+def end_others(visit: RequestSession, *, within: int | None) -> VisitStep[Ending]:
     """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden."""
     current = _signed_in(visit)
     may_end_others(visit, within)

@@ -15,7 +15,7 @@ from sojourn.errors import InvalidInput, InvalidToken, SojournError
 from sojourn.log import get_logger
 from sojourn.service.adopted import AdoptedCookie, successor
 from sojourn.service.rules import Request, Rules
-from sojourn.service.steps import Step
+from sojourn.service.steps import VisitStep
 from sojourn.session import Begun, Check, Gone, GoneReason, Rotate, Session
 from sojourn.token import TokenKind
 
@@ -152,7 +152,7 @@ class OpenVisit:
             and session.at - session.authenticated_at <= max_age
         )
 
-    def open(self) -> Step[None]:
+    def open(self) -> VisitStep[None]:
         """Look the session up, if the request brought a cookie that was signed here."""
         check = self.check
         if check is None:
@@ -171,7 +171,7 @@ class OpenVisit:
         describe = self._request.describe
         return Check(self._token, touch, self._adopted is not None, signed, describe)
 
-    def found(self, found: Session | Gone) -> Step[Any] | None:
+    def found(self, found: Session | Gone) -> VisitStep[Any] | None:
         """Take what `check` was answered; return what is left to do, hardly ever anything."""
         if isinstance(found, Gone):
             self.gone = found
@@ -190,10 +190,10 @@ class OpenVisit:
 
     def _rotate(
         self, grace: int, level: int | None, token: str | None = None
-    ) -> Step[Session | None]:
+    ) -> VisitStep[Session | None]:
         raise NotImplementedError  # pragma: no cover - of RequestSession
 
-    def _look_further(self) -> Step[None]:
+    def _look_further(self) -> VisitStep[None]:
         """Try the other cookies of our name, which browsers send beside one of an older path or domain
         (RFC 6265, 5.4). The live one wins."""
         self._stale = True

@@ -25,9 +25,9 @@ from sojourn.service.adopted import RawTokens as RawTokens
 from sojourn.service.opening import REMEMBER, OpenVisit, Replaced
 from sojourn.service.rules import Request as Request
 from sojourn.service.rules import Rules as Rules
-from sojourn.service.steps import Step as Step
 from sojourn.service.steps import T as T
 from sojourn.service.steps import Verb as Verb
+from sojourn.service.steps import VisitStep as VisitStep
 from sojourn.service.steps import run as run
 from sojourn.service.steps import run_async as run_async
 from sojourn.service.steps import verbs as verbs
@@ -63,7 +63,7 @@ _NEVER = object()
 class RequestSession(OpenVisit):
     """One request's session, and what may be done with it."""
 
-    def _end_others_here(self) -> Step[None]:
+    def _end_others_here(self) -> VisitStep[None]:
         """End what the browser's other cookies of our name open: it would be found in the place of the
         session that begins here, or after a sign-out."""
         for token in self._others():
@@ -81,7 +81,7 @@ class RequestSession(OpenVisit):
         ending: Sequence[str] = (),
         remember: bool | None = None,
         cookie: bool = True,
-    ) -> Step[Session | TooMany]:
+    ) -> VisitStep[Session | TooMany]:
         """Sign a user in, under a new token; the one the browser had is worth nothing from now on.
 
         The data is kept, unless it was another user's. A `user_id` that is an int or a UUID is kept as
@@ -163,7 +163,7 @@ class RequestSession(OpenVisit):
         if missing:
             self.data.update(missing)
 
-    def impersonate(self, user_id: object) -> Step[Session]:
+    def impersonate(self, user_id: object) -> VisitStep[Session]:
         """Act as another user, for an hour at most, visibly (`impersonator`). Whether the user of this
         session may do so is for the application to decide, before it asks."""
         user = user_text(user_id)
@@ -187,7 +187,7 @@ class RequestSession(OpenVisit):
         self._made += (begun.session.id,)
         return self._adopt(begun)
 
-    def stop_impersonating(self) -> Step[Session | None]:
+    def stop_impersonating(self) -> VisitStep[Session | None]:
         """End the impersonation and return to one's own session, under a new token. None: it has
         ended meanwhile, and nobody is signed in any more."""
         session = self._signed_in()
@@ -206,7 +206,7 @@ class RequestSession(OpenVisit):
             return None
         return self._adopt(begun)
 
-    def begin_visitor(self) -> Step[Session]:
+    def begin_visitor(self) -> VisitStep[Session]:
         """Begin a session without a user, even if there is nothing to store yet."""
         self._before_response()
         begun: Begun = yield (
@@ -216,11 +216,11 @@ class RequestSession(OpenVisit):
         self._made += (begun.session.id,)
         return self._adopt(begun)
 
-    def rotate(self, *, grace: int | None = None) -> Step[Session | None]:
+    def rotate(self, *, grace: int | None = None) -> VisitStep[Session | None]:
         """Give the session a new token; the old one works for a short grace, in ms."""
         return (yield from self._rotate(self.rules.grace if grace is None else grace, None))
 
-    def elevate(self, level: int) -> Step[Session | None]:
+    def elevate(self, level: int) -> VisitStep[Session | None]:
         """Note that the user has just proved who they are again, at this level (step-up). The old
         token dies at once (ASVS 5.0 7.2.4)."""
         self._signed_in()
@@ -228,7 +228,7 @@ class RequestSession(OpenVisit):
 
     def _rotate(
         self, grace: int, level: int | None, token: str | None = None
-    ) -> Step[Session | None]:
+    ) -> VisitStep[Session | None]:
         if self.session is None:
             raise Unauthenticated("There is no session here.")
         self._before_response()
@@ -254,7 +254,7 @@ class RequestSession(OpenVisit):
             self.session = replace(session, level=level, authenticated_at=session.at)
         return self.session
 
-    def _carry_out_rotation(self) -> Step[None]:
+    def _carry_out_rotation(self) -> VisitStep[None]:
         rotation, self._rotation = self._rotation, None
         if rotation is None:
             return
@@ -265,7 +265,7 @@ class RequestSession(OpenVisit):
         self.session, self._token = begun.session, begun.token
         self._give(begun)
 
-    def end(self, reason: str = "signed_out") -> Step[None]:
+    def end(self, reason: str = "signed_out") -> VisitStep[None]:
         """Sign out: end the session, forget its data, take the cookie back."""
         if self.session is not None:
             yield "end", End(ids=(self.session.id,), reason=reason)
@@ -273,7 +273,7 @@ class RequestSession(OpenVisit):
         yield from self._end_replaced()
         self._drop(reason)
 
-    def end_others(self, reason: str = "signed_out_elsewhere") -> Step[list[str]]:
+    def end_others(self, reason: str = "signed_out_elsewhere") -> VisitStep[list[str]]:
         """End the user's other sessions; return their ids."""
         session = self._signed_in()
         ended: list[str] = yield (
@@ -282,7 +282,7 @@ class RequestSession(OpenVisit):
         )
         return ended
 
-    def end_all(self, reason: str = "signed_out_everywhere") -> Step[list[str]]:
+    def end_all(self, reason: str = "signed_out_everywhere") -> VisitStep[list[str]]:
         """End all of the user's sessions, this one included; return their ids."""
         session = self._signed_in()
         ended: list[str] = yield "end", End(user_id=session.user_id, reason=reason)
@@ -291,13 +291,13 @@ class RequestSession(OpenVisit):
         self._drop(reason)
         return ended
 
-    def others(self) -> Step[list[Session]]:
+    def others(self) -> VisitStep[list[Session]]:
         """List the user's other live sessions, newest first."""
         session = self._signed_in()
         found: list[Session] = yield "of", session.user_id
         return [each for each in found if each.id != session.id]
 
-    def commit(self, status: int = 200) -> Step[list[tuple[str, str]]]:
+    def commit(self, status: int = 200) -> VisitStep[list[tuple[str, str]]]:
         """Save what has changed; return the headers that the response must carry.
 
         A visitor's first data begins a session. A response that reports a fault (5xx) saves nothing.
@@ -311,7 +311,7 @@ class RequestSession(OpenVisit):
             yield from self.save()
         return self.finish(status)
 
-    def _follow_user(self) -> Step[None]:
+    def _follow_user(self) -> VisitStep[None]:
         """Let the session belong to whom its data names, if a key of it is to; see `Rules.user_key`. What
         else is in the data is kept, a "goodbye" for the next page included. Raises Forbidden if the user
         has as many sessions as allowed."""
@@ -340,7 +340,7 @@ class RequestSession(OpenVisit):
                 hint="Sign out somewhere else first.",
             )
 
-    def _end_replaced(self) -> Step[None]:
+    def _end_replaced(self) -> VisitStep[None]:
         """End what the browser had before, now that its cookie is about to be replaced."""
         replaced, self._replaced = self._replaced, None
         if replaced is not None:
@@ -358,7 +358,7 @@ class RequestSession(OpenVisit):
         if leaving is not None:
             yield "end", End(ids=(leaving,), reason="impersonation_ended")
 
-    def _keep_label(self, old: Session | Gone) -> Step[None]:
+    def _keep_label(self, old: Session | Gone) -> VisitStep[None]:
         """Let the name of the device stay with the session that takes the place of its own (S7)."""
         new = self.session
         if new is None or not isinstance(old, Session) or old.label is None:
@@ -368,7 +368,7 @@ class RequestSession(OpenVisit):
             yield "rename", Rename(id=new.id, user_id=new.user_id, label=old.label)
             self.session = replace(new, label=old.label)
 
-    def undo(self) -> Step[None]:
+    def undo(self) -> VisitStep[None]:
         """Take back what no response will tell the browser of: it keeps the cookie that it has, so the
         session that this one opens must go on, and nothing that nobody holds may be left."""
         made, self._made = self._made, ()
@@ -418,7 +418,7 @@ class RequestSession(OpenVisit):
         """Tell whether data was changed after the commit, or looked up after it, which was too late."""
         return (self._saves or not self._committed) and self.data.looks_modified
 
-    def save(self) -> Step[None]:
+    def save(self) -> VisitStep[None]:
         """Save what has changed, now. A session that has ended meanwhile stays ended."""
         if self.session is not None:
             self._put_back()

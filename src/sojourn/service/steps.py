@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from sojourn.session import Sessions
 
 T = TypeVar("T")
-Step: TypeAlias = Generator[tuple[str, Any], Any, T]
+VisitStep: TypeAlias = Generator[tuple[str, Any], Any, T]
 """Logic that yields (verb, request) and is sent the answer."""
 Verb: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -29,7 +29,7 @@ def verbs(sessions: Sessions) -> Mapping[str, Verb]:
     }
 
 
-def run(step: Step[T], carry_out: Mapping[str, Verb]) -> T:
+def run(step: VisitStep[T], carry_out: Mapping[str, Verb]) -> T:
     """Carry a step out, here and now."""
     answer: Any = None
     fault: Exception | None = None
@@ -47,7 +47,7 @@ def run(step: Step[T], carry_out: Mapping[str, Verb]) -> T:
             answer, fault = None, answer
 
 
-async def run_async(step: Step[T], submit: Callable[[str, Any], Awaitable[Any]]) -> T:
+async def run_async(step: VisitStep[T], submit: Callable[[str, Any], Awaitable[Any]]) -> T:
     """Carry a step out through a batcher."""
     answer: Any = None
     fault: Exception | None = None

@@ -17,7 +17,7 @@ KEPT_MAX = 100_000
 Sessions = Mapping[str, Session]
 
 
-class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FirstAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of the following. `ids`: of the sessions shown beside a limit, or of those that were ended."""
 
     lease: Lease | None = None
@@ -38,22 +38,22 @@ def keeps(answer: Any) -> bool:
     return answer is not None
 
 
-def kept_of(answer: Any) -> Answer:
+def kept_of(answer: Any) -> FirstAnswer:
     """Return what is kept of an answer."""
     if isinstance(answer, Lease):
-        return Answer(lease=answer)
+        return FirstAnswer(lease=answer)
     if isinstance(answer, Denied):
-        return Answer(denied=replace(answer, mine=(), evidence=()))
+        return FirstAnswer(denied=replace(answer, mine=(), evidence=()))
     if isinstance(answer, Session):
-        return Answer(session=answer.id)
+        return FirstAnswer(session=answer.id)
     if isinstance(answer, TooMany):
-        return Answer(limit=answer.limit, ids=tuple(each.id for each in answer.sessions))
+        return FirstAnswer(limit=answer.limit, ids=tuple(each.id for each in answer.sessions))
     if isinstance(answer, int):
-        return Answer(revision=answer)
-    return Answer(ids=tuple(answer))
+        return FirstAnswer(revision=answer)
+    return FirstAnswer(ids=tuple(answer))
 
 
-def sessions_in(kept: Iterable[Answer]) -> set[str]:
+def sessions_in(kept: Iterable[FirstAnswer]) -> set[str]:
     """Name the sessions that are needed to tell these answers."""
     named: set[str] = set()
     for each in kept:
@@ -64,7 +64,7 @@ def sessions_in(kept: Iterable[Answer]) -> set[str]:
     return named
 
 
-def answer_of(kept: Answer, sessions: Sessions) -> Any:
+def answer_of(kept: FirstAnswer, sessions: Sessions) -> Any:
     """Return the answer; None if its session was forgotten meanwhile."""
     if kept.session is not None:
         return sessions.get(kept.session)
@@ -76,4 +76,4 @@ def answer_of(kept: Answer, sessions: Sessions) -> Any:
     return next(x for x in (kept.lease, kept.denied, kept.revision) if x is not None)
 
 
-__all__ = ["KEPT_MAX", "Answer", "answer_of", "keeps", "kept_of", "sessions_in"]
+__all__ = ["KEPT_MAX", "FirstAnswer", "answer_of", "keeps", "kept_of", "sessions_in"]

@@ -49,7 +49,7 @@ LIMIT_MAX = 10_000
 Duration = Annotated[float, Meta(ge=0.001, le=LIFETIME_MAX / 1000)]
 Grace = Annotated[float, Meta(ge=0, le=GRACE_MAX / 1000)]
 Level = Annotated[int, Meta(ge=1, le=100)]
-Words = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
+ShownText = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 Ids = Annotated[tuple[Name, ...], Meta(max_length=IDS_MAX)]
 Keys = Annotated[tuple[str, ...], Meta(max_length=KEYS_MAX)]
 Token = Annotated[str, Meta(pattern=r"\Asjs_[0-9A-Za-z]{49}\Z")]
@@ -59,13 +59,13 @@ Preset = Literal["default", "aal1", "aal2", "aal3", "owasp-high", "office-day"]
 class SessionDevice(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """The person's device, as the application's backend saw it."""
 
-    name: Words | None = None
-    browser: Words | None = None
-    os: Words | None = None
-    kind: Words | None = None
-    ip: Words | None = None
-    user_agent: Words | None = None
-    place: Words | None = None
+    name: ShownText | None = None
+    browser: ShownText | None = None
+    os: ShownText | None = None
+    kind: ShownText | None = None
+    ip: ShownText | None = None
+    user_agent: ShownText | None = None
+    place: ShownText | None = None
 
 
 class TimeoutsBody(Wire, frozen=True, kw_only=True):

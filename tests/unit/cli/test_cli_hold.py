@@ -13,7 +13,7 @@ from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.hold import Keeper, _patience, next_beat, refusal
 from sojourn.cli.output import Output
 from sojourn.client import Change, SeatDenied, SeatState, Waiting
-from sojourn.client.errors import Holder, Problem
+from sojourn.client.errors import Holder, SeatProblem
 from sojourn.errors import StoreUnavailable
 
 
@@ -37,7 +37,7 @@ def denied() -> SeatDenied:
         Holder(user_id="ada", state="suspect", held_for=90.0, last_beat_ago=2.1, expires_in=0.9),
         Holder(user_id="ben", state="active", held_for=5.0, last_beat_ago=0.3, expires_in=2.7),
     )
-    problem = Problem(code="seat_limit", limit=2, in_use=2, suspect=1, holders=holders)
+    problem = SeatProblem(code="seat_limit", limit=2, in_use=2, suspect=1, holders=holders)
     return SeatDenied(problem, retry_after=0.9)
 
 

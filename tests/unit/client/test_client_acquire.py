@@ -25,7 +25,7 @@ from sojourn.client import (
     default_client_id,
     identity,
 )
-from sojourn.client.errors import WHY_LOST, Problem, fault_of
+from sojourn.client.errors import WHY_LOST, SeatProblem, fault_of
 from sojourn.client.http import Secret
 from sojourn.device import Device
 from sojourn.token import TokenKind, new_token
@@ -326,7 +326,7 @@ def test_every_loss_says_what_to_do() -> None:
 
 
 def test_a_denial_without_figures_still_says_when() -> None:
-    denied = fault_of(Problem(code="seat_limit"), 409, 3.0)
+    denied = fault_of(SeatProblem(code="seat_limit"), 409, 3.0)
     assert isinstance(denied, SeatDenied)
     assert denied.retry_after == 3.0
     assert denied.message == "Maximum user limit reached"

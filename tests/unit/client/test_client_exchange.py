@@ -24,7 +24,7 @@ from tests.waiting import DEADLINE
 
 from sojourn import exchange
 from sojourn.client import sockets
-from sojourn.client.errors import Problem, fault_of
+from sojourn.client.errors import SeatProblem, fault_of
 from sojourn.client.sessions import RemoteSessions
 from sojourn.client.transport import NoAnswer, Request
 from sojourn.ledger import Role
@@ -209,7 +209,7 @@ def test_a_retry_after_of_any_length_is_a_time() -> None:
 @pytest.mark.parametrize("code", ["overloaded", "store_unavailable", "seat_limit", "odd"])
 @pytest.mark.parametrize("told", [1e308, -1e308, 1e9, -1.0])
 def test_a_wait_that_a_refusal_tells_is_one_that_ends(code: str, told: float) -> None:
-    fault: Any = fault_of(Problem(code=code, retry_after=told), 503, None)
+    fault: Any = fault_of(SeatProblem(code=code, retry_after=told), 503, None)
     assert 0 <= getattr(fault, "retry_after", 0) <= 999_999_999_000
 
 

@@ -9,7 +9,14 @@ from sojourn.api.console.doctor import DoctorPage
 from sojourn.api.console.keeping import KeepingPages
 from sojourn.api.console.lists import ListPages
 from sojourn.api.console.signing_in import SignIn
-from sojourn.api.console.visits import COOKIE, Answer, Reception, Respond, Visitor, answer_visitor
+from sojourn.api.console.visits import (
+    COOKIE,
+    ConsoleAnswer,
+    Reception,
+    Respond,
+    Visitor,
+    answer_visitor,
+)
 from sojourn.api.console.watching import WatchingPages
 from sojourn.api.context import Context
 from sojourn.api.pages import reply_of
@@ -47,7 +54,7 @@ def routes(context: Context) -> list[Route]:
     async def front_door(_scope: Any, _receive: Any) -> Any:
         return reply_of(redirect(CONSOLE.lstrip("/")))
 
-    async def front(_: Visitor) -> Answer:
+    async def front(_: Visitor) -> ConsoleAnswer:
         return redirect("console/overview")
 
     return [

@@ -6,7 +6,7 @@ import secrets
 
 import msgspec
 
-from sojourn.api.console.visits import DOWN, Answer, Reception, Visitor, again, too_slow
+from sojourn.api.console.visits import DOWN, ConsoleAnswer, Reception, Visitor, again, too_slow
 from sojourn.api.context import Context
 from sojourn.api.doctor import ended
 from sojourn.api.streams import RunStream
@@ -32,7 +32,7 @@ class DoctorPage:
         domain = settings.cookie_domain or None
         self._app_cookie = CookieOptions(name=settings.cookie_name, domain=domain)
 
-    async def show(self, visitor: Visitor) -> Answer:
+    async def show(self, visitor: Visitor) -> ConsoleAnswer:
         found = await self._reception.admit(visitor)
         if not isinstance(found, Operator):
             return self._reception.turn_away(visitor, found)
@@ -44,7 +44,7 @@ class DoctorPage:
             page = self._page(found, browser=browser)
         return msgspec.structs.replace(page, headers=[*page.headers, *cookies])
 
-    async def act(self, visitor: Visitor) -> Answer:
+    async def act(self, visitor: Visitor) -> ConsoleAnswer:
         found = await self._reception.admit(visitor)
         if not isinstance(found, Operator):
             return self._reception.turn_away(visitor, found)
@@ -63,7 +63,7 @@ class DoctorPage:
             visitor, found, self._context.rounds.mend(names, actor=found.actor)
         )
 
-    async def banner(self, visitor: Visitor) -> Answer:
+    async def banner(self, visitor: Visitor) -> ConsoleAnswer:
         found = await self._reception.admit(visitor)
         if isinstance(found, Operator):
             notice = doctor.changed(self._context.rounds, visitor.query("seen"))
@@ -73,7 +73,7 @@ class DoctorPage:
             notice = again(found)
         return fragment("_banner.html", banner=notice)
 
-    async def _follow(self, visitor: Visitor, operator: Operator, run: Run) -> Answer:
+    async def _follow(self, visitor: Visitor, operator: Operator, run: Run) -> ConsoleAnswer:
         may = self._may_repair(operator)
         if visitor.partial:
             return RunStream(doctor.Stream(self._context.rounds, run, may_repair=may), run)
@@ -84,7 +84,7 @@ class DoctorPage:
                 return self._tell(visitor, operator, too_slow(fault), status=503)
         return self._tell(visitor, operator, doctor.after(run))
 
-    async def _probe(self, visitor: Visitor, operator: Operator) -> Answer:
+    async def _probe(self, visitor: Visitor, operator: Operator) -> ConsoleAnswer:
         """Give the probing cookie, and note what is known now; the redirect shows the rest."""
         asked, session = visitor.asked, operator.session
         if session is None:

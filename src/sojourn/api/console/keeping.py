@@ -7,10 +7,10 @@ from typing import Any
 
 from sojourn.api.console.lists import Cell
 from sojourn.api.console.pages import Pages
-from sojourn.api.console.visits import Answer, Visitor
+from sojourn.api.console.visits import ConsoleAnswer, Visitor
 from sojourn.console import sweeps
 from sojourn.console.frame import Notice
-from sojourn.console.seats import Answer as Heading
+from sojourn.console.seats import Heading
 from sojourn.console.words import count, exact, when
 from sojourn.errors import InvalidInput
 from sojourn.finding import Verdict
@@ -23,13 +23,13 @@ RUNS_MAX = 20
 class KeepingPages(Pages):
     """Sweeps and webhooks."""
 
-    async def sweeps(self, visitor: Visitor) -> Answer:
+    async def sweeps(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "sweeps.html", "sweeps", self._sweeps)
 
-    async def webhooks(self, visitor: Visitor) -> Answer:
+    async def webhooks(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "webhooks", self._webhooks)
 
-    async def act(self, visitor: Visitor) -> Answer:
+    async def act(self, visitor: Visitor) -> ConsoleAnswer:
         """Pause or resume a plan, or tidy up now, and show the page again."""
         works: dict[str, Callable[[Visitor, Operator], Notice]] = {
             "pause": self._pause,

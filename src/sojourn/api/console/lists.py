@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
-from sojourn.api.console.visits import Answer, Visitor
+from sojourn.api.console.visits import ConsoleAnswer, Visitor
 from sojourn.console import seats
-from sojourn.console.seats import Answer as Heading
+from sojourn.console.seats import Heading
 from sojourn.console.words import count, exact, when
 from sojourn.ledger import INSTANCE_ALIVE, ApiKey, Instance
 from sojourn.license import License, LicenseStatus
@@ -28,16 +28,16 @@ class Cell(Struct, frozen=True, kw_only=True):
 class ListPages(Pages):
     """Tables that are read page by page."""
 
-    async def sessions(self, visitor: Visitor) -> Answer:
+    async def sessions(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "sessions", self._sessions)
 
-    async def licenses(self, visitor: Visitor) -> Answer:
+    async def licenses(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "licenses", self._licenses)
 
-    async def keys(self, visitor: Visitor) -> Answer:
+    async def keys(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "keys", self._keys)
 
-    async def nodes(self, visitor: Visitor) -> Answer:
+    async def nodes(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "nodes", self._nodes)
 
     def _sessions(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:

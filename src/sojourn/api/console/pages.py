@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from sojourn.api.console.visits import Answer, Reception, Visitor, too_slow
+from sojourn.api.console.visits import ConsoleAnswer, Reception, Visitor, too_slow
 from sojourn.api.context import Context
 from sojourn.console.frame import Notice, console_page, may_see
 from sojourn.console.lookup import Lookup
-from sojourn.console.seats import Answer as Heading
+from sojourn.console.seats import Heading
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
 from sojourn.finding import Verdict
 from sojourn.people.pages import HtmlPage
@@ -39,7 +39,7 @@ class Pages:
         *,
         notice: Notice | None = None,
         status: int = 200,
-    ) -> Answer:
+    ) -> ConsoleAnswer:
         """Read what a page shows, on a thread, and return the page."""
         found = await self.reception.admit(visitor)
         if not isinstance(found, Operator):
@@ -95,7 +95,7 @@ class Pages:
         except SojournError as fault:
             return Notice(verdict=Verdict.FAILURE, title=fault.message, text=fault.hint)
 
-    async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
+    async def lost(self, visitor: Visitor, notice: Notice) -> ConsoleAnswer:
         """Answer where what a page is about is not there."""
         return await self.show(visitor, "people.html", "people", _nobody, notice=notice, status=404)
 

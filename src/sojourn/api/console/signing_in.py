@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from sojourn.api.call import admit_key
-from sojourn.api.console.visits import COOKIE, Answer, Reception, Visitor
+from sojourn.api.console.visits import COOKIE, ConsoleAnswer, Reception, Visitor
 from sojourn.api.context import Context
 from sojourn.api.proofs import PREFIX, Throttle, TooManyAttempts, subscriber
 from sojourn.console.frame import Notice, redirect, signed_out
@@ -40,7 +40,7 @@ class SignIn:
         self._by_address = Throttle(ATTEMPTS, ATTEMPT_EVERY)
         self._by_prefix = Throttle(ATTEMPTS, ATTEMPT_EVERY)
 
-    async def form(self, visitor: Visitor) -> Answer:
+    async def form(self, visitor: Visitor) -> ConsoleAnswer:
         back = bool(visitor.query("back"))
         if visitor.cookie is None:
             return (
@@ -53,7 +53,7 @@ class SignIn:
             return redirect("overview")
         return found if isinstance(found, HtmlPage) else self._reception.sign_in(signed_out(found))
 
-    async def sign_in(self, visitor: Visitor) -> Answer:
+    async def sign_in(self, visitor: Visitor) -> ConsoleAnswer:
         asked, presented = visitor.asked, visitor.field("key").strip()
         attempts = self._attempts(asked.origin.ip, presented)
         if wait := max(throttle.wait(who) for throttle, who in attempts):
@@ -101,7 +101,7 @@ class SignIn:
         retry = ("Retry-After", str(math.ceil(wait)))
         return msgspec.structs.replace(page, headers=[*page.headers, retry])
 
-    async def sign_out(self, visitor: Visitor) -> Answer:
+    async def sign_out(self, visitor: Visitor) -> ConsoleAnswer:
         found = await self._reception.admit(visitor) if visitor.cookie is not None else None
         if isinstance(found, HtmlPage):
             return found

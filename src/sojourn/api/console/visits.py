@@ -37,8 +37,8 @@ FORM_MAX = 8_192  # bytes
 FIELDS_MAX = 250
 """Fields of a form: one for each check that may be repaired, and a few."""
 
-Answer = HtmlPage | RunStream
-Respond = Callable[["Visitor"], Awaitable[Answer]]
+ConsoleAnswer = HtmlPage | RunStream
+Respond = Callable[["Visitor"], Awaitable[ConsoleAnswer]]
 
 
 class Visitor(msgspec.Struct, frozen=True):

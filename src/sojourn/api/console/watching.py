@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 from msgspec.structs import replace
 
 from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
-from sojourn.api.console.visits import Answer, Visitor
+from sojourn.api.console.visits import ConsoleAnswer, Visitor
 from sojourn.clock import HOUR
 from sojourn.console import overview, people, seats, stories
 from sojourn.console.frame import Notice
-from sojourn.console.seats import Answer as Heading
+from sojourn.console.seats import Heading
 from sojourn.console.words import count, exact
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
@@ -30,26 +30,26 @@ EVENTS_OF_OVERVIEW = 1_000
 class WatchingPages(Pages):
     """Answers for whoever is signed in; everybody else is sent to the sign-in."""
 
-    async def overview(self, visitor: Visitor) -> Answer:
+    async def overview(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "overview.html", "overview", self._overview)
 
-    async def lost(self, visitor: Visitor, notice: Notice) -> Answer:
+    async def lost(self, visitor: Visitor, notice: Notice) -> ConsoleAnswer:
         return await self.show(
             visitor, "seats.html", "seats", self._pools, notice=notice, status=404
         )
 
-    async def seats(self, visitor: Visitor) -> Answer:
+    async def seats(self, visitor: Visitor) -> ConsoleAnswer:
         if visitor.query("feature"):
             return await self.show(visitor, "pool.html", "seats", self._pool)
         return await self.show(visitor, "seats.html", "seats", self._pools)
 
-    async def people(self, visitor: Visitor) -> Answer:
+    async def people(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "people.html", "people", self._people)
 
-    async def denials(self, visitor: Visitor) -> Answer:
+    async def denials(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "denials.html", "denials", self._denials)
 
-    async def audit(self, visitor: Visitor) -> Answer:
+    async def audit(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "audit.html", "audit", self._audit)
 
     def _overview(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class WatchingPages(Pages):
 
     # What may be done
 
-    async def free(self, visitor: Visitor) -> Answer:
+    async def free(self, visitor: Visitor) -> ConsoleAnswer:
         """Free one seat of a pool, and show the pool again."""
         done = await self.do(visitor, Permission.SEATS_END, self._free)
         if not isinstance(done, Notice):
@@ -171,7 +171,7 @@ class WatchingPages(Pages):
             _asking(visitor, wish), "pool.html", "seats", self._pool, notice=done
         )
 
-    async def help_person(self, visitor: Visitor) -> Answer:
+    async def help_person(self, visitor: Visitor) -> ConsoleAnswer:
         """Free a seat for somebody, free all that they hold, or sign them out."""
         wish = visitor.field("do")
         works: dict[str, tuple[Permission, Callable[[Visitor, Operator], Notice]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sojourn.doctor.browser.probe import Answer, Probe
+from sojourn.doctor.browser.probe import Probe, ProbeAnswer
 from sojourn.finding import Finding, Fix, failure, ok, warning
 
 STRANGER = "https://doctor.invalid"
@@ -55,7 +55,7 @@ def judge(probe: Probe, page: str, origin: str | None) -> Finding:
     return ok(f"Pages of {origin} may use the session, others may not.")
 
 
-def _star(answer: Answer) -> Finding:
+def _star(answer: ProbeAnswer) -> Finding:
     return failure(
         "Access-Control-Allow-Origin is *, which browsers take for requests without cookies only.",
         evidence=_told(answer),
@@ -66,11 +66,11 @@ def _star(answer: Answer) -> Finding:
     )
 
 
-def _said(answer: Answer) -> tuple[str | None, bool]:
+def _said(answer: ProbeAnswer) -> tuple[str | None, bool]:
     credentials = answer.get("access-control-allow-credentials") == "true"
     return answer.get("access-control-allow-origin"), credentials
 
 
-def _told(answer: Answer) -> list[str]:
+def _told(answer: ProbeAnswer) -> list[str]:
     found = [f"{k}: {v}" for k, v in answer.headers if k.lower().startswith("access-control-")]
     return found or ["There is no Access-Control header in its answer."]

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from msgspec import Struct
 
 from sojourn.doctor.browser.jar import Cookie, Jar
-from sojourn.doctor.browser.probe import Answer, Probe
+from sojourn.doctor.browser.probe import Probe, ProbeAnswer
 from sojourn.errors import SettingsError
 
 LOOKS = 12
@@ -57,16 +57,16 @@ class Seen(Struct, frozen=True, kw_only=True):
         looks: the page's answers to that, in order; nothing if nothing is sent.
     """
 
-    front: Answer
-    login: Answer  # the answer that set the session's cookie, or should have
+    front: ProbeAnswer
+    login: ProbeAnswer  # the answer that set the session's cookie, or should have
     before: tuple[Cookie, ...]
     cookies: tuple[Cookie, ...]
     renewed: bool
-    answers: tuple[Answer, ...]
-    anonymous: Answer
+    answers: tuple[ProbeAnswer, ...]
+    anonymous: ProbeAnswer
     page: str
     sent: tuple[Cookie, ...]
-    looks: tuple[Answer, ...]
+    looks: tuple[ProbeAnswer, ...]
     session: tuple[Cookie, ...]
 
 
@@ -121,7 +121,9 @@ class BrowserLogin:
             session=session,
         )
 
-    def _sign_in(self, login: Login, front: Answer, jar: Jar) -> tuple[Answer, list[Answer], str]:
+    def _sign_in(
+        self, login: Login, front: ProbeAnswer, jar: Jar
+    ) -> tuple[ProbeAnswer, list[ProbeAnswer], str]:
         """Send the request, follow where it leads: the answer, all answers, the last address."""
         headers = {"Origin": self.probe.origin, "Referer": front.url, **dict(login.headers)}
         body = login.body
@@ -150,12 +152,12 @@ class BrowserLogin:
             answers.append(last)
         return said, answers, last.goes_to or last.url
 
-    def _is_page(self, to: str, last: Answer) -> bool:
+    def _is_page(self, to: str, last: ProbeAnswer) -> bool:
         """The first page after signing in is looked at by `_looks`, not followed here: it is there that
         a session which was not saved yet is missed."""
         return last.status in (302, 303) and urlsplit(to).path != (self.login or Login()).path
 
-    def _looks(self, page: str, jar: Jar) -> list[Answer]:
+    def _looks(self, page: str, jar: Jar) -> list[ProbeAnswer]:
         cookies = jar.header(self._absolute(page))
         first = self.probe.ask("GET", page, cookies=cookies)
         time.sleep(PATIENCE)
@@ -174,7 +176,7 @@ class BrowserLogin:
         return tuple(private or [x for x in cookies if len(x.value) >= 16] or cookies)
 
 
-def known(answer: Answer, anonymous: Answer, session: tuple[Cookie, ...]) -> bool | None:
+def known(answer: ProbeAnswer, anonymous: ProbeAnswer, session: tuple[Cookie, ...]) -> bool | None:
     """Tell whether an answer is one for somebody who is signed in; None if nothing tells."""
     if answer.status in (401, 403):
         return False

@@ -33,7 +33,7 @@ class Unreachable(StoreUnavailable):
     hint = "Check the address, and that the application runs."
 
 
-class Answer(Struct, frozen=True):
+class ProbeAnswer(Struct, frozen=True):
     """What came back; headers as they came, doubles too."""
 
     url: str
@@ -96,7 +96,7 @@ class Probe:
         headers: Mapping[str, str] = NONE,
         cookies: str = "",
         body: bytes | None = None,
-    ) -> Answer:
+    ) -> ProbeAnswer:
         """Ask this origin for a path or an address of its own. Raises Unreachable."""
         url = urljoin(self.url, place)
         parts = urlsplit(url)
@@ -122,7 +122,7 @@ class Probe:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self.origin} does not answer ({type(error).__name__}).") from error
-        return Answer(url, said.status, tuple(said.getheaders()), read)
+        return ProbeAnswer(url, said.status, tuple(said.getheaders()), read)
 
     def ours(self, url: str) -> bool:
         """Tell whether an address is of this very origin. One that cannot be read is of none."""

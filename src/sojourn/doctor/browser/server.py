@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sojourn.doctor.browser.probe import Answer, Probe
+from sojourn.doctor.browser.probe import Probe, ProbeAnswer
 from sojourn.doctor.roundtrip import READS
 from sojourn.errors import SettingsError
 from sojourn.event import CANARY_LICENSE, CANARY_USER
@@ -165,7 +165,7 @@ class ServerExaminer:
 
     def _ask(
         self, method: str, path: str, *, bearer: str, session: str = "", body: Any = None
-    ) -> Answer:
+    ) -> ProbeAnswer:
         headers = {"Authorization": f"Bearer {bearer}", "Accept": "application/json"}
         if session:
             headers["X-Session-Token"] = session
@@ -176,7 +176,7 @@ class ServerExaminer:
         return self._probe.ask(method, self._probe.origin + path, headers=headers, body=content)
 
 
-def _judged(answers: Sequence[Answer]) -> Finding:
+def _judged(answers: Sequence[ProbeAnswer]) -> Finding:
     codes = [_code(x) for x in answers]
     forged = codes.count("token_forged")
     good = sum(x.status == 200 for x in answers)
@@ -228,7 +228,7 @@ def _claims(lease: Lease) -> LeaseClaims:
     )
 
 
-def _astray(what: str, answer: Answer) -> Finding:
+def _astray(what: str, answer: ProbeAnswer) -> Finding:
     said = f"{answer.status} {_code(answer)}".strip()
     if answer.status in (401, 403) and not _code(answer).startswith("session"):
         return skipped(f"The API key may not begin and end sessions: it was answered {said}.")
@@ -239,13 +239,13 @@ def _astray(what: str, answer: Answer) -> Finding:
     )
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: ProbeAnswer) -> str:
     try:
         return str(msgspec.json.decode(answer.body).get("code", ""))
     except (msgspec.DecodeError, AttributeError):
         return ""
 
 
-def _data(answer: Answer) -> dict[str, Any]:
+def _data(answer: ProbeAnswer) -> dict[str, Any]:
     data: dict[str, Any] = msgspec.json.decode(answer.body)["data"]
     return data

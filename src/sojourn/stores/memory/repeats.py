@@ -10,7 +10,7 @@ from msgspec import Struct
 from sojourn.clock import Clock
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Kept, Repeated, answer_once
 from sojourn.session import Session
-from sojourn.stores.answers import KEPT_MAX, Answer, answer_of, keeps, kept_of, sessions_in
+from sojourn.stores.answers import KEPT_MAX, FirstAnswer, answer_of, keeps, kept_of, sessions_in
 from sojourn.stores.memory.stream import MemoryStream
 
 
@@ -18,7 +18,7 @@ class _First(Struct, frozen=True):
     at: int
     fingerprint: bytes
     note: str
-    answer: Answer
+    answer: FirstAnswer
 
 
 class MemoryRepeats(MemoryStream):

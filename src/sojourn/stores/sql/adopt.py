@@ -40,7 +40,7 @@ MARK = "SELECT value FROM sojourn_marks WHERE name = :name"
 NOTE = "INSERT INTO sojourn_marks (name, value) VALUES (:name, :at)"
 
 
-class Target:
+class AdoptedSessions:
     """The sessions of a store."""
 
     def __init__(self, store: SqlStore) -> None:

@@ -162,7 +162,7 @@ class Tx:
         known."""
 
 
-class Watch(Protocol):
+class TableNews(Protocol):
     """Who is told what statements meet; see `table_watch.py`."""
 
     def found_missing(self) -> None: ...
@@ -180,7 +180,7 @@ class Database(ABC):
     """The database is private to this process and ends with it."""
     parallel = 1
     """See `Store.parallel`."""
-    watch: Watch | None = None
+    watch: TableNews | None = None
     """Who is told of missing tables."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sojourn.idempotency import ANSWERS_KEPT, IdempotencyKey, Kept, Repeated, answer_once
 from sojourn.session import Session
-from sojourn.stores.answers import Answer, answer_of, keeps, kept_of, sessions_in
+from sojourn.stores.answers import FirstAnswer, answer_of, keeps, kept_of, sessions_in
 from sojourn.stores.sql.database import Again, Tx, Verbs
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import session_of
@@ -33,7 +33,7 @@ INSERT INTO sojourn_requests (digest, fingerprint, note, answer, at)
 VALUES (:digest, :fingerprint, :note, :answer, :at)
 """
 
-_decode = msgspec.json.Decoder(Answer).decode
+_decode = msgspec.json.Decoder(FirstAnswer).decode
 _encode = msgspec.json.Encoder().encode
 
 

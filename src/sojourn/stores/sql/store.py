@@ -22,7 +22,7 @@ from sojourn.stores.sql.renewals import RenewVerb
 from sojourn.stores.sql.requests import RequestVerbs
 from sojourn.stores.sql.seats import SeatVerbs
 from sojourn.stores.sql.sessions import SessionVerbs
-from sojourn.stores.sql.table_watch import Watch
+from sojourn.stores.sql.table_watch import TableWatch
 
 
 class SqlStore(
@@ -55,7 +55,7 @@ class SqlStore(
         self._ip_retention = ip_retention
         self._ips_in_events = ip_retention is None or ip_retention >= event_retention
         self._certificates = Certificates()
-        self._watch = db.watch = Watch(db)
+        self._watch = db.watch = TableWatch(db)
 
     def pulse(self) -> Outage | None:
         self._watch.begin()

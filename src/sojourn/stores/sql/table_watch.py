@@ -23,7 +23,7 @@ NOTE = "INSERT INTO sojourn_marks (name, value) VALUES ('absent', :at)"
 FORGET = "DELETE FROM sojourn_marks WHERE name = 'absent'"
 
 
-class Watch:
+class TableWatch:
     """Of one store, in one process. Safe from several threads; raises nothing."""
 
     def __init__(self, db: Database) -> None:

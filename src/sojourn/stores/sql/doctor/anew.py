@@ -9,13 +9,13 @@ from sqlalchemy.schema import CreateTable
 from sojourn.stores.sql import migrations, schema
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.doctor import values
-from sojourn.stores.sql.doctor.job import Done, Job, count, filled
+from sojourn.stores.sql.doctor.job import Job, Rebuilt, count, filled
 from sojourn.stores.sql.doctor.values import Value
 
 SUFFIX = "_doctor"
 
 
-def sqlite(tx: Tx, job: Job) -> Done:
+def sqlite(tx: Tx, job: Job) -> Rebuilt:
     """Rebuild in the transaction under way."""
     made = job.name + SUFFIX
     tx.do(filled("CREATE TABLE {copy} AS SELECT * FROM {table}", copy=job.copy, table=job.name))
@@ -30,7 +30,7 @@ def sqlite(tx: Tx, job: Job) -> Done:
     tx.do(filled("ALTER TABLE {made} RENAME TO {table}", made=made, table=job.name))
     migrations.ensure(tx.connection, schema.metadata)  # its indexes went with the table
     after = count(tx, job.name)
-    return Done(rows=after, aside=before - after)
+    return Rebuilt(rows=after, aside=before - after)
 
 
 def _fill(job: Job, made: str) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateColumn
 from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.doctor import values
 from sojourn.stores.sql.doctor.flaws import Kind
-from sojourn.stores.sql.doctor.job import Done, Job, count, filled
+from sojourn.stores.sql.doctor.job import Job, Rebuilt, count, filled
 from sojourn.stores.sql.names import postgres as names
 
 ROW = "doctor_row"
@@ -48,7 +48,7 @@ SELECT {row} FROM (
 """
 
 
-def postgres(tx: Tx, job: Job) -> Done:
+def postgres(tx: Tx, job: Job) -> Rebuilt:
     """Rebuild in the transaction under way."""
     tx.patiently(thinking=True)
     tx.rows(PATIENCE, {"timeout": f"{LOCK_TIMEOUT}s"})
@@ -80,7 +80,7 @@ def postgres(tx: Tx, job: Job) -> Done:
     if job.has(Kind.STORAGE):
         tx.do(filled("ALTER TABLE {table} SET LOGGED", table=name))
     after = count(tx, name)
-    return Done(rows=after, aside=before - after)
+    return Rebuilt(rows=after, aside=before - after)
 
 
 def _part_unreadable(tx: Tx, job: Job) -> None:
@@ -149,7 +149,7 @@ def _lost_uniques(job: Job) -> list[UniqueConstraint]:
     ]
 
 
-def mysql(tx: Tx, job: Job) -> Done:
+def mysql(tx: Tx, job: Job) -> Rebuilt:
     """Rebuild on this connection, which is to be thrown away afterwards: its locks end with it."""
     tx.patiently(thinking=True)
     tx.do(filled("SET SESSION lock_wait_timeout = {seconds}", seconds=str(LOCK_TIMEOUT)))
@@ -185,7 +185,7 @@ def mysql(tx: Tx, job: Job) -> Done:
             _part_twins_mysql(tx, job)
         _alter(tx, name, list(_keys_mysql(job)))
         after = count(tx, name)
-    return Done(rows=after, aside=before - after)
+    return Rebuilt(rows=after, aside=before - after)
 
 
 def _numbered_by_others(tx: Tx, job: Job) -> list[str]:

@@ -25,7 +25,7 @@ COPY = re.compile(rf"({'|'.join((*NAMES, *NOUNS))})_(?:before|unreadable)_(\d{{8
 """Names of the tables that doctor leaves behind, or has left before version 0006, and the day in them."""
 
 
-class Done(Struct, frozen=True, kw_only=True):
+class Rebuilt(Struct, frozen=True, kw_only=True):
     """What a rebuilding did: rows that are in the table, rows that are in the copy alone."""
 
     rows: int

@@ -12,7 +12,7 @@ from sojourn.stores.sql.database import Tx
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor import anew, flaws, in_place, shape
 from sojourn.stores.sql.doctor.flaws import Flaw, Kind
-from sojourn.stores.sql.doctor.job import Done, Job, count, filled, new_name
+from sojourn.stores.sql.doctor.job import Job, Rebuilt, count, filled, new_name
 from sojourn.stores.sql.doctor.source import Source
 
 KINDS = (Kind.COLUMN, Kind.TYPE, Kind.KEY, Kind.COLLATION, Kind.STORAGE)
@@ -49,8 +49,8 @@ class Rebuild:
                 done = db.transaction(lambda tx, job=job, go=rebuild: go(tx, job))  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
             yield _told(planned.step, job, done)
 
-    def _by_steps(self, job: Job) -> Done:
-        def work(tx: Tx) -> Done:
+    def _by_steps(self, job: Job) -> Rebuilt:
+        def work(tx: Tx) -> Rebuilt:
             try:
                 return in_place.mysql(tx, job)
             finally:
@@ -103,7 +103,7 @@ def _words(found: Sequence[Flaw]) -> list[str]:
     return [*words, f"And {len(found) - most} more."] if len(found) > most else words
 
 
-def _told(step: Step, job: Job, done: Done) -> Step:
+def _told(step: Step, job: Job, done: Rebuilt) -> Step:
     aside = f", {done.aside:,} set aside in {job.copy}" if done.aside else ""
     return Step(
         what=f"Rebuilt {job.name}: {done.rows:,} rows are in it{aside}.",
