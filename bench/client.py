@@ -158,7 +158,7 @@ class Beaten:
         self.hold = threading.Lock()  # taken while the plain loop is measured
 
     def count(self, client: Client) -> None:
-        http: Http = client._beats._http  # noqa: SLF001
+        http: Http = client._beats._http  # noqa: SLF001 - its requests are counted
         real = http.beat
 
         def counted(*arguments: Any, **more: Any) -> Any:
@@ -167,7 +167,7 @@ class Beaten:
             self.number += 1
             return real(*arguments, **more)
 
-        http.beat = counted  # type: ignore[method-assign]
+        http.beat = counted  # type: ignore[method-assign]  # likewise
 
     def cost(self, seconds: float) -> float:
         """Return the processor time of a beat, of the whole process, over so many seconds."""

@@ -210,7 +210,7 @@ class AsyncVisit:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def _in_turn(self, step: Step[T], before: tuple[asyncio.Task[Any], ...]) -> T:
+    async def _in_turn(self, step: VisitStep[T], before: tuple[asyncio.Task[Any], ...]) -> T:
         """Carry a step out when those before it are done: each goes on from what the last one left, though
         an application gathers them."""
         if before:
