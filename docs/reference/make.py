@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sojourn.api.openapi import EVERY, OF_WHO, document
 from sojourn.cli.failure import EXIT_CODES
 from sojourn.cli.help import Group, paragraphs
 from sojourn.cli.main import command_tree
+from sojourn.cli.policy import HELP as OPTION_WORDS
 from sojourn.cli.policy import flag_of
 from sojourn.cli.source import HELP
 from sojourn.event import EventKind
@@ -30,6 +31,7 @@ from sojourn.settings import BOUNDS
 from sojourn.wire.bodies import STATUS, camel
 
 HERE = Path(__file__).parent
+NONE: Mapping[str, str] = {}
 GUIDE = HERE.parent / "guide"
 BEGIN, END = "<!-- begin: made by `make reference` -->", "<!-- end -->"
 MADE = "<!-- made by `make reference` from the code and words.toml -->\n\n"
@@ -49,9 +51,12 @@ class Unexplained(Exception):
     """The code has names for which there are no words, or words are left of what is gone."""
 
 
-def words(part: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return the words of each name. Raises Unexplained unless they are of exactly these."""
-    found: dict[str, Any] = tomllib.loads((HERE / "words.toml").read_text())[part]
+def words(part: str, names: Iterable[str], *, unless: Mapping[str, str] = NONE) -> dict[str, Any]:
+    """Return the words of each name. Raises Unexplained unless they are of exactly these.
+
+    `unless` has words that do where there are no others.
+    """
+    found: dict[str, Any] = {**unless, **tomllib.loads((HERE / "words.toml").read_text())[part]}
     known = set(names)
     for label, which in (("has no", known - found.keys()), ("is left over", found.keys() - known)):
         if which:
@@ -96,7 +101,7 @@ def events() -> str:
 
 
 def policy() -> str:
-    said = words("policy", POLICY)
+    said = words("policy", POLICY, unless=OPTION_WORDS)
 
     def row(name: str) -> tuple[str, ...]:
         default = getattr(Policy(capacity=1), name)
