@@ -45,6 +45,8 @@ BODIES: dict[str, Any] = {
     "create_key": {"name": "x", "role": "viewer"},
     "cleanup_sessions": {"licenseId": "lic_x"},
     "cut_off_sessions": {"userId": "nobody"},
+    "name_device": {"userId": "nobody", "name": "Office"},
+    "note_last_device": {"userAgent": "Firefox"},
     "end_sessions": {"userId": "nobody"},
     "save_current": {},
     "save_session": {},

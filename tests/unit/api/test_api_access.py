@@ -48,6 +48,8 @@ MAY = {
     "list_sweep_runs": Permission.READ,
     "list_sessions": Permission.SESSIONS_READ,
     "get_session": Permission.SESSIONS_READ,
+    "name_device": Permission.SESSIONS,
+    "note_last_device": Permission.SESSIONS,
     "end_session": Permission.SESSIONS_END,
     "end_user_sessions": Permission.SESSIONS_END,
     "cut_off_sessions": Permission.SESSIONS_CUTOFF,
