@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from hashlib import blake2b
+from typing import Any, Protocol
 
 from sojourn.api.limits import Blocking
 from sojourn.api.seat_messages import ASK
@@ -27,7 +28,7 @@ from sojourn.service.presence import Attendant, Presence
 from sojourn.service.services import Services
 from sojourn.settings import Settings
 from sojourn.staleness.asking import FRESH, gone, whom_to_ask
-from sojourn.staleness.scores import Score
+from sojourn.staleness.scores import Score, network_of
 
 log = get_logger(__name__)
 
@@ -48,6 +49,8 @@ JUDGED_MAX = 10_000
 """Holders of a pool that are judged in one asking, of those that seem to be gone."""
 READ_AT_ONCE = 500
 """Leases read in one statement."""
+MARKS_MAX = 100
+"""Networks of those who want a seat on another server that are looked at."""
 WAITERS_ELSEWHERE = 10.0
 """Seconds between two times that other servers are asked for those who wait in a line here."""
 LATE = 0.2
@@ -196,7 +199,7 @@ class Askings:
         began, elsewhere = loop.time(), reply.asks_elsewhere
         if elsewhere:
             self._replies[pool_id] = reply
-            elsewhere = await self._tell_others(pool_id)
+            elsewhere = await self._tell_others(pool_id, reply.heard_from)
             if not elsewhere:
                 del self._replies[pool_id]  # who was not told is not taken for having nobody
         try:
@@ -212,23 +215,16 @@ class Askings:
             loop.call_later(REPLY_WITHIN, self._settle, pool_id, reply)
         return _sum([found, *reply.elsewhere])
 
-    async def _tell_others(self, pool_id: str) -> bool:
+    async def _tell_others(self, pool_id: str, heard_from: Iterable[str]) -> bool:
         """Let other servers ask, too; return whether they could be told."""
         self._sockets.watch()
+        marks = " ".join(sorted(map(_mark, heard_from)))
         with contextlib.suppress(SojournError):
-            await self._say(pool_id, None)
+            await self._say(pool_id, {"heardFrom": marks} if marks else None)
             return True
         return False
 
-    async def _say(self, pool_id: str, result: Asked | None) -> None:
-        data = None
-        if result is not None:
-            data = {
-                "asked": result.asked,
-                "answered": result.answered,
-                "silent": len(result.silent),
-                "spared": result.spared,
-            }
+    async def _say(self, pool_id: str, data: dict[str, Any] | None) -> None:
         tell, actor = self._services.store.ask, self._services.presence.actor
         await self._looks.run(self._settings.request_timeout, tell, pool_id, actor, data)
 
@@ -255,19 +251,28 @@ class Askings:
                 reply.elsewhere.append(Asked(asked=said[0], answered=said[1], spared=said[2]))
         elif pool_id in self._presence.pools and pool_id not in self._local:
             self._nobody.pop(pool_id, None)
-            task = asyncio.get_running_loop().create_task(self._ask_for_others(pool_id))
+            marks = str(event.data.get("heardFrom", "")).split()[:MARKS_MAX]
+            task = asyncio.get_running_loop().create_task(self._ask_for_others(pool_id, marks))
             self._local[pool_id] = task
             task.add_done_callback(lambda _: self._local.pop(pool_id, None))
 
-    async def _ask_for_others(self, pool_id: str) -> Asked:
+    async def _ask_for_others(self, pool_id: str, marks: Sequence[str]) -> Asked:
         found = Asked(complete=False)
         with contextlib.suppress(SojournError):
-            found = await self.ask_here(pool_id, ANSWER_WITHIN_ELSEWHERE)
-            await self._say(pool_id, found)
+            found = await self.ask_here(pool_id, ANSWER_WITHIN_ELSEWHERE, marks=marks)
+            told = {"asked": found.asked, "answered": found.answered, "spared": found.spared}
+            await self._say(pool_id, told | {"silent": len(found.silent)})
         return found
 
-    async def ask_here(self, pool_id: str, within: float, heard_from: Iterable[str] = ()) -> Asked:
-        """Ask on the sockets of this process; doubt at once who is taken for gone. Raises SojournError."""
+    async def ask_here(
+        self,
+        pool_id: str,
+        within: float,
+        heard_from: Iterable[str] = (),
+        marks: Sequence[str] = (),
+    ) -> Asked:
+        """Ask on the sockets of this process; doubt at once who is taken for gone. Raises SojournError.
+        `heard_from`: networks of those who want a seat here; `marks`: of those who do elsewhere."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within
         silent, dropped = self._presence.doubtful(pool_id, loop.time())
@@ -304,7 +309,7 @@ class Askings:
             policy,
             waited=waited,
             doubtful=doubtful,
-            heard_from=set(heard_from),
+            heard_from={*heard_from, *_marked(asked, marks)},
         )
         return await self._doubt([holders[x.id] for x in out], attendants, missing, kept=kept)
 
@@ -386,6 +391,17 @@ def _sum(found: Sequence[Asked]) -> Asked:
         silent=found[0].silent,
         complete=all(each.complete for each in found),
     )
+
+
+def _mark(network: str) -> str:
+    """Tell a network from others without naming it: events are kept for longer than addresses."""
+    return blake2b(network.encode(), digest_size=6).hexdigest()
+
+
+def _marked(leases: Iterable[Lease], marks: Sequence[str]) -> set[str]:
+    """Name the networks of these leases that other servers have heard from."""
+    networks = {network_of(lease) for lease in leases} if marks else set()
+    return {each for each in networks if each is not None and _mark(each) in marks}
 
 
 def _note(times: dict[str, float], pool_id: str, at: float) -> None:
