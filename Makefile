@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -110,6 +110,9 @@ reference: dev ## Write the pages of docs/reference that follow from the code
 
 check-deploy: ## Ask hadolint, yamllint, helm and others about deploy/, those that are installed
 	@sh deploy/check.sh
+
+types: dev ## Write the TypeScript client's types from spec/openapi.json, after `make reference` (needs Node)
+	@$(BIN)/python -m tests.typescript.toolchain
 
 screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
 	@$(BIN)/python docs/screenshots/take.py

@@ -52,7 +52,7 @@ named(schemas.Problem, schemas, used);
 document.paths = paths;
 document.components.schemas = Object.fromEntries(Object.entries(schemas).filter(([name]) => used.has(name)));
 const text = [
-  "// Made by `npm run generate` from spec/openapi.json. Change that.\n",
+  "// Made by `make types` from spec/openapi.json. Change that.\n",
   astToString(await openapi(document)),
   "/** Every code that a server refuses by. */",
   `export type ServerCode =\n${every.map((code) => `    | "${code}"`).join("\n")};\n`,
@@ -60,7 +60,7 @@ const text = [
 
 if (process.argv.includes("--check")) {
   if (readFileSync(target, "utf8") !== text) {
-    console.error("src/generated.ts is not as spec/openapi.json is: run `npm run generate`.");
+    console.error("src/generated.ts is not as spec/openapi.json is: run `make reference types`.");
     process.exitCode = 1;
   }
 } else writeFileSync(target, text);

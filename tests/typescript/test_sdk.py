@@ -42,7 +42,7 @@ def files_of(sdk: Path, folder: str) -> list[str]:
 
 
 def test_types_are_those_of_the_document(sdk: Path) -> None:
-    """Where they are not: `npm run generate` in clients/typescript. `built` compiled the whole document."""
+    """Where they are not: `make reference types`. `built` compiled the whole document."""
     run(node("generate.mjs", "--check"), sdk)
     whole = (sdk / "test" / "whole.ts").read_text()
     assert "takeover?: boolean;" in whole

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,19 @@ def packages() -> Path:
     return folder / "node_modules"
 
 
+def generate() -> None:
+    """Write the client's types anew from spec/openapi.json."""
+    modules = packages()
+    with tempfile.TemporaryDirectory() as made:
+        sdk = Path(made) / "clients" / "typescript"
+        (sdk / "src").mkdir(parents=True)
+        shutil.copy(SDK / "generate.mjs", sdk)
+        (sdk / "node_modules").symlink_to(modules)
+        (Path(made) / "spec").symlink_to(ROOT / "spec")
+        run(node("generate.mjs"), sdk)
+        shutil.copy(sdk / "src" / "generated.ts", SDK / "src")
+
+
 def sources() -> list[Path]:
     found = [path for each in SOURCES for path in (SDK / each).rglob("*") if path.is_file()]
     found += [path for path in EXTENSION.rglob("*") if path.is_file() and "out" not in path.parts]
@@ -143,3 +157,7 @@ def bundle(entry: str, sdk: Path, *, external: Sequence[str] = ()) -> bytes:
 def zipped(content: bytes) -> int:
     """Return how many bytes gzip makes of it: the same everywhere."""
     return len(gzip.compress(content, 9, mtime=0))
+
+
+if __name__ == "__main__":
+    generate()

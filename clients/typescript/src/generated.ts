@@ -1,4 +1,4 @@
-// Made by `npm run generate` from spec/openapi.json. Change that.
+// Made by `make types` from spec/openapi.json. Change that.
 
 export interface paths {
     "/api/licenses/sessions": {
@@ -492,6 +492,9 @@ export interface components {
         /**
          * SessionBody
          * @description A session. `at` is the store's now, which its durations count from.
+         *
+         *     `name`: what its user calls the device, told to backends alone. `lastDevice`: what it was last used from,
+         *     where that is not `device`.
          */
         SessionBody: {
             id: string;
@@ -509,7 +512,9 @@ export interface components {
                 [key: string]: unknown;
             };
             impersonator?: string | null;
+            name?: string | null;
             device?: components["schemas"]["SessionDevice"] | null;
+            lastDevice?: components["schemas"]["SessionDevice"] | null;
         };
         /**
          * SessionDevice
@@ -748,6 +753,7 @@ export interface operations {
                      *               ],
                      *               "locale": "en"
                      *             },
+                     *             "name": "Acme Works",
                      *             "device": {
                      *               "name": "Chrome on Windows",
                      *               "browser": "Chrome",
@@ -835,6 +841,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
+                     *           "name": "Acme Works",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
@@ -893,6 +900,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
+                     *           "name": "Acme Works",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
@@ -1057,6 +1065,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
+                     *           "name": "Acme Works",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
