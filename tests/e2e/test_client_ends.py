@@ -86,6 +86,30 @@ say("held")
 sys.stdin.read()
 """
 )
+ABANDONING = (
+    START
+    + """
+Client(url, license_key=key).seat("render", user="ada").acquire()
+waiting = threading.Event()
+async def main():
+    seat = AsyncClient(url, license_key=key).seat(
+        "render", user="eve", wait=1e9, on_wait=lambda _: waiting.set()
+    )
+    task = asyncio.ensure_future(seat.acquire())
+    while not waiting.is_set():
+        await asyncio.sleep(0.01)
+    if sys.stdin.readline() == "raise\\n":
+        raise RuntimeError("as programs do")
+    asyncio.get_running_loop().stop()
+loop = asyncio.new_event_loop()
+say("begun")
+try:
+    loop.run_until_complete(main())
+except RuntimeError as fault:
+    say(fault)
+loop.close()
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +166,21 @@ def test_a_signal_gives_the_seat_back_and_ends_the_program(
         process.communicate(timeout=DEADLINE)
         assert process.returncode == -number
         assert is_free(server, key)
+
+
+@pytest.mark.parametrize("how", ["raise", "stop"])
+def test_a_loop_that_ends_with_a_waiter_does_not_keep_the_program(
+    server: Served, key: str, how: str
+) -> None:
+    """Its task was never canceled: the thread that waits in the line for it must not hold up the exit."""
+    with running(ABANDONING, server.url, key) as process:
+        assert hears(process) == "begun"
+        process.communicate(f"{how}\n", timeout=DEADLINE)
+        assert process.returncode == 0
+        with Client(
+            server.url, license_key=key
+        ) as client:  # past the place that it had in the line
+            assert client.seat("render", user="bob", wait=DEADLINE).acquire().held
 
 
 def test_a_signal_that_the_program_handles_is_left_to_it(server: Served, key: str) -> None:

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,6 +24,7 @@ from sojourn.client.forks import renew_after_fork
 from sojourn.client.hold import SeatState
 from sojourn.client.returns import CLOSE_TIMEOUT
 from sojourn.client.seat import Change, Seat, Waiting
+from sojourn.client.threads import Threads
 from sojourn.errors import InvalidInput
 from sojourn.log import sentences
 
@@ -56,8 +56,8 @@ class AsyncClient:
             raise InvalidInput("threads must be at least 1.")
         self._client = Client(url, **options)
         self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._leaving: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
+        self._leaving: Threads | None = None
         renew_after_fork(self)
 
     def __repr__(self) -> str:
@@ -82,23 +82,21 @@ class AsyncClient:
         left = await asyncio.to_thread(self._client.close, within)
         for pool in (self._pool, self._leaving):
             if pool is not None:
-                pool.shutdown(wait=False)
+                pool.shutdown()
         self._pool = self._leaving = None
         return left
 
     async def run(self, call: Callable[[], _T]) -> _T:
         """Run what waits for a seat, or for the network. For seats."""
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="sojourn-seats")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            self._pool = Threads(self._threads, "sojourn-seats")
+        return await asyncio.wrap_future(self._pool.submit(call))
 
     async def leave(self, call: Callable[[], _T]) -> _T:
         """Run what gives a seat up. For seats."""
         if self._leaving is None:
-            self._leaving = ThreadPoolExecutor(
-                LEAVING_THREADS, thread_name_prefix="sojourn-leaving"
-            )
-        return await asyncio.get_running_loop().run_in_executor(self._leaving, call)
+            self._leaving = Threads(LEAVING_THREADS, "sojourn-leaving")
+        return await asyncio.wrap_future(self._leaving.submit(call))
 
     def forked(self) -> None:
         self._pool = self._leaving = None  # their threads are the parent's

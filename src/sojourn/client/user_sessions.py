@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 from sojourn.client.forks import renew_after_fork
 from sojourn.client.sessions import RemoteSessions
+from sojourn.client.threads import Threads
 from sojourn.client.transport import HttpxTransport, Transport
 from sojourn.errors import SojournError
 from sojourn.session import Check, End, Gone, Session
@@ -100,7 +100,7 @@ class AsyncSessionsClient:
         transport: Transport | HttpxTransport | None = None,
     ) -> None:
         self._client = SessionsClient(url, api_key, timeout=timeout, transport=transport)
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
         renew_after_fork(self)
 
     async def list(self, user: str, *, limit: int = 100) -> UserSessions:
@@ -128,15 +128,15 @@ class AsyncSessionsClient:
         pool, self._pool = self._pool, None
         await asyncio.to_thread(self._client.close)
         if pool is not None:
-            pool.shutdown(wait=False)
+            pool.shutdown()
 
     def forked(self) -> None:
         self._pool = None  # its threads are the parent's
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sojourn-sessions")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            self._pool = Threads(THREADS, "sojourn-sessions")
+        return await asyncio.wrap_future(self._pool.submit(call))
 
     async def __aenter__(self) -> Self:
         return self

@@ -24,6 +24,7 @@ from sojourn.client import (
     Waiting,
 )
 from sojourn.client.async_client import THREADS
+from sojourn.client.threads import Threads
 from sojourn.errors import InvalidInput
 
 DEADLINE = 30.0
@@ -220,6 +221,15 @@ def test_a_canceled_acquire_that_was_still_queued_asks_for_nothing() -> None:
     asyncio.run(story())
 
 
+def through(pool: Threads) -> None:
+    """Wait until the threads have ended."""
+    pool.shutdown()
+    for thread in threading.enumerate():
+        if thread.name == "sojourn-seats":
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+
+
 def test_an_acquire_canceled_before_its_first_step_asks_for_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,7 +257,7 @@ def test_an_acquire_canceled_before_its_first_step_asks_for_nothing(
             gate.set()
             pool = client._pool
             assert pool is not None
-            await asyncio.to_thread(pool.shutdown, wait=True)  # the thread is through
+            await asyncio.to_thread(through, pool)
             assert server.live() == []
             assert server.times("acquire") == []
             assert taken.state is SeatState.NEW
