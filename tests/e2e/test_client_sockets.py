@@ -114,6 +114,7 @@ def test_a_living_holder_answers_and_keeps_its_seat(server: Served) -> None:
         ):
             other.seat("render", user="bob", wait=1).acquire()
         seat.check()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("sojourn-")]
     sockets_become(server, 0)
 
 

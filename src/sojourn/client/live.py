@@ -123,8 +123,9 @@ class Live:
         self._lines: dict[int, Line] = {}  # by hold
         self._leaving: set[Line] = set()
         self._opened: deque[tuple[Line, socket.socket | NotOpened, bytes, float]] = deque()
-        self._to_dial: queue.SimpleQueue[Line] = queue.SimpleQueue()
+        self._to_dial: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._dialers = self._open = 0
+        self._dialing_joins: list[Join] = []
         self._selector: selectors.BaseSelector | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._join: Join | None = None
@@ -163,10 +164,13 @@ class Live:
     def close(self, timeout: float) -> None:
         with self._lock:
             self._closed = True
-            join = self._join
+            joins = [*self._dialing_joins, *([self._join] if self._join else [])]
+            for _ in range(self._dialers):
+                self._to_dial.put(None)
         self._stir()
-        if join is not None:
-            join(timeout)
+        deadline = time.monotonic() + timeout
+        for join in joins:
+            join(max(0.1, deadline - time.monotonic()))
 
     def forked(self, lock: threading.Condition) -> None:
         """Leave the sockets to the parent, of whose poll they are still part."""
@@ -248,8 +252,11 @@ class Live:
         with self._lock:
             if self._dialers >= DIALERS:
                 return
+            if not self._dialers:
+                self._dialing_joins.clear()  # they have ended
             self._dialers += 1
-        self._world.start(self._dialing, "sojourn-dialing")
+            join = self._world.start(self._dialing, "sojourn-dialing")
+            self._dialing_joins.append(join)
 
     def _dialing(self) -> None:
         """Open sockets, one after another, until there are none to be opened for a moment."""
@@ -262,8 +269,10 @@ class Live:
                         self._dialers -= 1
                         return
                 continue
-            if self._closed:
-                continue
+            if line is None or self._closed:
+                with self._lock:
+                    self._dialers -= 1
+                return
             began, rest = self._world.now(), b""
             try:
                 proxy = proxy_for(self._target)
