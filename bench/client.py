@@ -44,7 +44,7 @@ class Figures(msgspec.Struct, kw_only=True):
     seats: int
     sockets: bool
     beats: int
-    us_per_beat: float  # processor time of the client's process
+    us_per_beat: float  # processor time of the client's process; by sockets: per seat and interval
     us_per_plain: float  # of one request of the plain loop
     ratio: float
     kib_per_seat: float
@@ -121,16 +121,19 @@ def measured(port: int, count: int, seconds: float, turns: int, *, sockets: bool
     grant = spare._hold.grant  # noqa: SLF001  # a token for the plain loop
     assert grant is not None
     token = grant.token.reveal()
+    ours: list[float] = []
+    plain: list[float] = []
+    if sockets:  # they do not stand still while the plain loop is measured
+        plain = [plain_cost(port, token, 2_000, idle=beats) for _ in range(turns)]
     before = memory()
     seats = [client.seat("f", user=f"user-{n}").acquire() for n in range(count)]
     per_seat = (memory() - before) / count
-    ours: list[float] = []
-    plain: list[float] = []
     threads = 0
     for _ in range(turns):
-        ours.append(beats.cost(seconds))
+        ours.append(beats.cost(seconds, count if sockets else 0))
         threads = max(threads, threading.active_count() - 1)
-        plain.append(plain_cost(port, token, 2_000, idle=beats))
+        if not sockets:
+            plain.append(plain_cost(port, token, 2_000, idle=beats))
     lost = sum(seat.state not in {SeatState.SAFE, SeatState.JEOPARDY} for seat in seats)
     left = client.close(timeout=120)
     stats = asked(port, "GET", f"/api/licenses/{license['licenseId']}/session-stats")
@@ -169,11 +172,13 @@ class Beaten:
 
         http.beat = counted  # type: ignore[method-assign]  # likewise
 
-    def cost(self, seconds: float) -> float:
-        """Return the processor time of a beat, of the whole process, over so many seconds."""
+    def cost(self, seconds: float, attended: int) -> float:
+        """Return the processor time of a beat, of the whole process, over so many seconds. Where sockets keep
+        the seats, and no beat is due: of what so many seats are kept by for as long as between two beats."""
         began, number = time.process_time(), self.number
         time.sleep(seconds)
-        return (time.process_time() - began) / max(1, self.number - number)
+        spent = time.process_time() - began
+        return spent / (attended * seconds / INTERVAL if attended else max(1, self.number - number))
 
 
 def plain_cost(port: int, token: str, count: int, *, idle: Beaten) -> float:

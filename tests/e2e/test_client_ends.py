@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,27 @@ os.kill(child, signal.SIGTERM)
 say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 seat.check()
 say("held")
+sys.stdin.read()
+"""
+)
+CHECKING = (
+    START
+    + """
+seat = Client(url, license_key=key).seat("render", user="ada").acquire()
+last = None
+while True:
+    if (held := seat.held) is not last:
+        say(f"{seat.fence if held else 0} {time.monotonic()}")
+        last = held
+    time.sleep(0.001)
+"""
+)
+NAMED = (
+    START
+    + """
+seat = Client(url, license_key=key).seat("render", user="ada").acquire()
+say(seat.client_id)
+say(seat.lease_id)
 sys.stdin.read()
 """
 )
@@ -191,6 +213,41 @@ def test_a_signal_that_the_program_handles_is_left_to_it(server: Served, key: st
         process.communicate(timeout=DEADLINE)
         assert process.returncode == 3
         assert is_free(server, key)
+
+
+def test_a_suspended_program_knows_before_anything_else_that_its_seat_is_gone(
+    server: Served,
+) -> None:
+    """It wakes up while somebody else has the seat. Not once does it say that it holds it."""
+    policy = {"capacity": 1, "lostAfter": 4, "heartbeatInterval": 1, "whenFull": "deny"}
+    key = server.license(render=policy)[1]
+    with running(CHECKING, server.url, key) as process, Client(server.url, license_key=key) as bob:
+        assert int(hears(process).split()[0]) > 0
+        process.send_signal(signal.SIGSTOP)
+        seat = bob.seat("render", user="bob", wait=DEADLINE).acquire()
+        fence, acquired_at = seat.fence or 0, time.monotonic()
+        process.send_signal(signal.SIGCONT)
+        held, at = 1, 0.0
+        while held or at < acquired_at:
+            said, since = hears(process).split()
+            held, at = int(said), float(since)
+            assert not (held and at > acquired_at and held < fence)
+        seat.release()
+        while held <= fence:
+            held = int(hears(process).split()[0])
+
+
+def test_each_of_two_copies_that_were_killed_gets_its_own_seat_back(server: Served) -> None:
+    policy = {"capacity": 2, "lostAfter": 3_600, "heartbeatInterval": 1_200}
+    key = server.license(render=policy)[1]
+    with running(NAMED, server.url, key) as one, running(NAMED, server.url, key) as two:
+        before = {(hears(each), hears(each)) for each in (one, two)}
+        assert len({name for name, _ in before}) == len({lease for _, lease in before}) == 2
+        for each in (one, two):
+            each.kill()
+            each.wait(DEADLINE)
+    with running(NAMED, server.url, key) as one, running(NAMED, server.url, key) as two:
+        assert {(hears(each), hears(each)) for each in (one, two)} == before
 
 
 def test_signals_can_be_left_alone(server: Served, key: str) -> None:
