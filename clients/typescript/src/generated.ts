@@ -12,7 +12,7 @@ export interface paths {
         put?: never;
         /**
          * Take a seat
-         * @description The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose seat it is (a JWT names the user itself); or it is a lease token, to come back to that lease, and then the body may be empty. The same client asking again keeps its seat, under a new token. When every seat is taken the answer is 409 with the words "Maximum user limit reached", who holds them, and when to ask again. With `wait`, in seconds, it comes when it is the client's turn, or that time is over: at most 60 s. A 409 then says the place in the line, which is kept for 15 s: ask again by then.
+         * @description The proof is a license key or a user's JWT, and then `feature`, `userId` and `clientId` say whose seat it is (a JWT names the user itself); or it is a lease token, to come back to that lease, and then the body may be empty. The same client asking again keeps its seat, under a new token. When every seat is taken the answer is 409 with the words "Maximum user limit reached", who holds them, and when to ask again. With `wait`, in seconds, it comes when it is the client's turn, or that time is over: at most 60 s. A 409 then says the place in the line, which is kept for 15 s: ask again by then. `priority`, 0 to 9, moves the place ahead by 30 s for each step; a user's JWT must prove it.
          */
         post: operations["acquire"];
         delete?: never;
@@ -186,6 +186,7 @@ export interface components {
             takeover?: boolean;
             /** @description Left out: 0. */
             wait?: number;
+            priority?: number | null;
         };
         /**
          * AtLimit
@@ -753,7 +754,7 @@ export interface operations {
                      *               ],
                      *               "locale": "en"
                      *             },
-                     *             "name": "Acme Works",
+                     *             "name": "Kitchen tablet",
                      *             "device": {
                      *               "name": "Chrome on Windows",
                      *               "browser": "Chrome",
@@ -841,7 +842,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
-                     *           "name": "Acme Works",
+                     *           "name": "Kitchen tablet",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
@@ -900,7 +901,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
-                     *           "name": "Acme Works",
+                     *           "name": "Kitchen tablet",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
@@ -1065,7 +1066,7 @@ export interface operations {
                      *             ],
                      *             "locale": "en"
                      *           },
-                     *           "name": "Acme Works",
+                     *           "name": "Kitchen tablet",
                      *           "device": {
                      *             "name": "Chrome on Windows",
                      *             "browser": "Chrome",
