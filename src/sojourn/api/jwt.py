@@ -45,6 +45,7 @@ SET_MAX = 262_144  # bytes
 RSA_BITS_MIN = 2_048
 GROUPS_MAX = 64
 _group_names = Annotated[list[Name], Meta(max_length=GROUPS_MAX)]
+_in_line = Priority
 
 
 class UserProof(Struct, frozen=True):
@@ -183,7 +184,7 @@ def _priority(claims: dict[str, Any], name: str | None) -> int:
     Raises Unauthenticated for anything else."""
     value = 0 if name is None else claims.get(name, 0)
     try:
-        return msgspec.convert(value, Priority)
+        return msgspec.convert(value, _in_line)
     except msgspec.ValidationError:
         raise Unauthenticated(
             f"The token's claim {name!r} is no whole number from 0 to {PRIORITY_MAX}.",
