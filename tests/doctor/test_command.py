@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -75,6 +76,34 @@ def test_settings_that_no_server_starts_with(tmp_path: Path) -> None:
         assert found[name]["verdict"] == "ok", found[name]
     file.write_text("store = 5")
     assert worst(doctor(tmp_path, "--area", "schema", code=8)) == {"settings.valid"}
+
+
+def test_a_repair_of_one_area_is_all_json_and_writes_nothing_else(
+    empty_sqlite: str, tmp_path: Path
+) -> None:
+    """Who asks for the tables alone gets no canary signed in on the live store, and no seat taken."""
+    path = empty_sqlite.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("DROP INDEX sojourn_leases_session")
+        file.execute("CREATE TABLE written (what TEXT)")
+        for table in ("sojourn_sessions", "sojourn_leases", "sojourn_pools", "sojourn_events"):
+            file.execute(
+                f"CREATE TRIGGER watch_{table} AFTER INSERT ON {table} "
+                f"BEGIN INSERT INTO written VALUES ('{table}'); END"
+            )
+        file.commit()
+
+        def written() -> set[str]:
+            return {what for (what,) in file.execute("SELECT what FROM written")}
+
+        store = ("--store", empty_sqlite)
+        said = json.loads(
+            run(tmp_path, "doctor", "--fix", "--yes", "--json", "--area", "schema", *store).stdout
+        )
+        assert "sojourn_leases_session" in str(said["mended"])
+        assert written() == set()
+        doctor(tmp_path, *store, code=0)  # who asks for everything gets a canary
+        assert {"sojourn_sessions", "sojourn_leases"} <= written()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from importlib.metadata import requires
 
 import msgspec
 import pytest
+from packaging.requirements import Requirement
 
 from sojourn.api.app import CALLS
 from sojourn.api.openapi import document
@@ -77,6 +78,18 @@ def test_the_library_requires_little() -> None:
     own = [each for each in requires("sojourn") or () if "extra ==" not in each]
     names = {re.split(r"[^\w.-]", each)[0] for each in own}
     assert names == {"alembic", "certifi", "msgspec", "sqlalchemy", "ua-parser"}
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [("sqlalchemy", "2.0.43"), ("redis", "5.2.1"), ("websockets", "15.0.1")],
+)
+def test_versions_in_wide_use_are_let_in(package: str, version: str) -> None:
+    """A bound that is months old shuts us out of applications; `make campaign-bounds` tries them."""
+    needed = [Requirement(each) for each in requires("sojourn") or ()]
+    bounds = [each.specifier for each in needed if each.name == package]
+    assert bounds
+    assert all(bound.contains(version) for bound in bounds)
 
 
 OPENING = "from sojourn.stores.open import open_store"
