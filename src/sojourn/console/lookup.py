@@ -66,7 +66,7 @@ class PoolUse(Struct, frozen=True, kw_only=True):
         return max(0, most - self.usage.in_use - self.kept)
 
 
-class Refused(Struct, frozen=True, kw_only=True):
+class RefusedUser(Struct, frozen=True, kw_only=True):
     """Somebody who was refused and has no seat since. Times are the store's, in ms."""
 
     pool_id: str
@@ -89,7 +89,7 @@ class Holders(Struct, frozen=True, kw_only=True):
     license: License | None
     leases: tuple[Lease, ...]
     more: bool
-    refused: tuple[Refused, ...]  # those in the line are left out
+    refused: tuple[RefusedUser, ...]  # those in the line are left out
     line: tuple[Waiting, ...]  # in its order
     at: int
 
@@ -101,7 +101,7 @@ class Person(Struct, frozen=True, kw_only=True):
     sessions: SessionPage
     leases: tuple[Lease, ...]
     pools: dict[str, PoolUse]  # of these leases and refusals, by pool id
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedUser, ...]
     silent: dict[str, Lease]  # the most silent suspect of each pool that refused them, by pool id
     history: tuple[Event, ...]  # newest first
     at: int
@@ -181,12 +181,12 @@ class Lookup:
             at=now,
         )
 
-    def waiting(self) -> list[Refused]:
+    def waiting(self) -> list[RefusedUser]:
         """Return who still waits for a seat of any pool, the longest first."""
         now = self._store.now()
         return [each for each in self.refused() if each.waits(now)]
 
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[RefusedUser]:
         """Return who was refused lately by any pool, or sent into its line, and was not served since, the
         longest waiting first. Told again for a moment, since many pages ask."""
         return self._refused.get()
@@ -273,10 +273,10 @@ class Lookup:
         ]
 
 
-def refused_of(events: Sequence[Event], now: int) -> list[Refused]:
+def refused_of(events: Sequence[Event], now: int) -> list[RefusedUser]:
     """Tell from events, newest first, who was refused within `LATELY` and has not been served since."""
     settled: set[tuple[str, str]] = set()
-    found: dict[tuple[str, str], Refused] = {}
+    found: dict[tuple[str, str], RefusedUser] = {}
     for event in events:
         if event.pool_id is None or event.user_id is None or event.at < now - LATELY:
             continue
@@ -287,7 +287,7 @@ def refused_of(events: Sequence[Event], now: int) -> list[Refused]:
             settled.add(who)
         elif event.kind in TURNED_AWAY and event.data.get("reason") == "seat_limit":
             last = found.get(who)
-            found[who] = Refused(
+            found[who] = RefusedUser(
                 pool_id=event.pool_id,
                 user_id=event.user_id,
                 client_id=last.client_id if last else event.client_id or "",

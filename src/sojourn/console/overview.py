@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sojourn.console.lookup import PoolUse, Refused
+from sojourn.console.lookup import PoolUse, RefusedUser
 from sojourn.console.seats import pool_link
 from sojourn.console.words import count, exact
 from sojourn.doctor.runs import Rounds
@@ -36,7 +36,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 def needs(
-    uses: Sequence[PoolUse], refused: Sequence[Refused], rounds: Rounds, now: int
+    uses: Sequence[PoolUse], refused: Sequence[RefusedUser], rounds: Rounds, now: int
 ) -> list[Need]:
     """Say what needs somebody, the most urgent first, NEEDS_MAX at most."""
     found = [_full(use, refused, now) for use in uses if use.refused]
@@ -61,7 +61,7 @@ def needs(
     return found[:NEEDS_MAX]
 
 
-def _full(use: PoolUse, refused: Sequence[Refused], now: int) -> Need:
+def _full(use: PoolUse, refused: Sequence[RefusedUser], now: int) -> Need:
     feature = use.pool.feature
     first = min((x.first_at for x in refused if x.pool_id == use.pool.id), default=now)
     people = "1 person waits" if use.refused == 1 else f"{use.refused} people wait"

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from sojourn.console.lookup import Person, PoolUse, Refused
+from sojourn.console.lookup import Person, PoolUse, RefusedUser
 from sojourn.console.seats import Heading, SeatRow, feature_of, pool_link, seat_row
 from sojourn.console.stories import Story, stories
 from sojourn.console.words import When, count, exact, when
@@ -107,7 +107,7 @@ def _verdict(person: Person, seats: int) -> Heading:
     return Heading(f"{name} {signed_in} and {holds}.")
 
 
-def _why(refused: Refused, use: PoolUse | None) -> str:
+def _why(refused: RefusedUser, use: PoolUse | None) -> str:
     feature = feature_of(refused.pool_id)
     if use is None:
         return f"{feature} is not there any more."
@@ -119,7 +119,7 @@ def _why(refused: Refused, use: PoolUse | None) -> str:
     return f"{feature} is full: all {use.usage.capacity:,} seats are held{suspect}."
 
 
-def _refused(person: Person, refused: Refused, now: int) -> RefusedRow:
+def _refused(person: Person, refused: RefusedUser, now: int) -> RefusedRow:
     license_id, feature = split_pool_id(refused.pool_id)
     use, silent = person.pools.get(refused.pool_id), person.silent.get(refused.pool_id)
     times = "once" if refused.times == 1 else f"{refused.times} times"

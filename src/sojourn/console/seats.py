@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from sojourn.console.lookup import Holders, PoolUse, Refused
+from sojourn.console.lookup import Holders, PoolUse, RefusedUser
 from sojourn.console.words import count, exact, initials
 from sojourn.lease import Lease, LeaseState, Waiting
 from sojourn.license import Pool, split_pool_id
@@ -113,7 +113,7 @@ def pool_row(use: PoolUse) -> PoolRow:
     )
 
 
-def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[Refused]) -> Heading:
+def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[RefusedUser]) -> Heading:
     """Say how many seats are in use, and how many people wait."""
     if not uses:
         return Heading("There is no license yet.")
@@ -251,7 +251,7 @@ def line_row(entry: Waiting, now: int) -> WaitingRow:
     return WaitingRow(user_id=entry.user_id, person=person_link(entry.user_id), said=said)
 
 
-def waiting_row(refused: Refused, now: int) -> WaitingRow:
+def waiting_row(refused: RefusedUser, now: int) -> WaitingRow:
     times = "asked once" if refused.times == 1 else f"asked {refused.times} times"
     return WaitingRow(
         user_id=refused.user_id,

@@ -53,7 +53,7 @@ class Cleanup(Struct, frozen=True, kw_only=True):
     names: dict[str, str] = {}  # of the licenses whose leases are among `ended`
 
 
-class Refused(Struct, frozen=True, kw_only=True):
+class RefusedHolder(Struct, frozen=True, kw_only=True):
     """Somebody who was refused lately without a place in the line, and has not got a seat since."""
 
     user_id: str
@@ -67,7 +67,7 @@ class LineStatus(Struct, frozen=True, kw_only=True):
 
     pool_id: str
     entries: tuple[Waiting, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedHolder, ...]
     at: int
 
 
@@ -194,7 +194,7 @@ class Operations:
         for entry in entries:
             told.pop(entry.holder, None)
         refused = [
-            Refused(user_id=user or "", client_id=client or "", at=of[0].at, times=len(of))
+            RefusedHolder(user_id=user or "", client_id=client or "", at=of[0].at, times=len(of))
             for (user, client), of in list(told.items())[:REFUSED_MAX]
             if not self._holds(pool, user, client)
         ]

@@ -10,7 +10,7 @@ from sojourn.clock import SECOND
 from sojourn.lease import Denied, Waiting
 from sojourn.license import split_pool_id
 from sojourn.line import WAITING_FOR
-from sojourn.service.operations import LineStatus, Refused
+from sojourn.service.operations import LineStatus, RefusedHolder
 from sojourn.wire.bodies import Answer, Problem, rfc3339, seconds
 
 RETRY_AFTER = SECOND
@@ -61,7 +61,7 @@ def line_body(line: LineStatus) -> LineBody:
     )
 
 
-def refused_bodies(refused: Sequence[Refused]) -> list[RefusedBody]:
+def refused_bodies(refused: Sequence[RefusedHolder]) -> list[RefusedBody]:
     return [
         RefusedBody(
             user_id=each.user_id, client_id=each.client_id, at=rfc3339(each.at), times=each.times

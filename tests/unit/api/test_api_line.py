@@ -88,10 +88,10 @@ def test_lease_token_waits(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("said", "code"),
-    [({"wait": -1}, 400), ({"wait": "long"}, 400), ({"wait": None}, 400), ({"priority": 9}, 400)],
+    [({"wait": -1}, 400), ({"wait": "long"}, 400), ({"wait": None}, 400), ({"priority": 9}, 403)],
 )
 def test_impossible_waits_are_refused(api: Api, said: dict[str, Any], code: int) -> None:
-    """A wait is a number of seconds. A client cannot raise itself in the line."""
+    """A wait is a number of seconds. A client with a license key cannot raise itself in the line."""
     answer = api.acquire("ann", **said)
     assert answer.status == code
     assert next(iter(said)) in answer.json["error"]
