@@ -118,6 +118,33 @@ def test_the_document_describes_it(case: dict[str, Any]) -> None:
     assert ("Retry-After" in said.get("headers", {})) == ("retryAfter" in answer)
 
 
+def test_the_document_serves_generators() -> None:
+    """No default (such a field is demanded), no constant, no code without a type, nothing that is an object
+    and no more is said."""
+    found: list[str] = []
+
+    def look(value: Any, place: str) -> None:
+        if isinstance(value, list):
+            for each in value:
+                look(each, place)
+        elif isinstance(value, dict):
+            if value.keys() & {"default", "const"} and value.keys() & {"type", "anyOf", "$ref"}:
+                found.append(f"{place}: {sorted(value)}")
+            if value.get("type") == "object" and not value.keys() & OF_OBJECTS:
+                found.append(f"{place}: an object")
+            if place.endswith(("/code", "/status")) and "enum" in value and "type" not in value:
+                found.append(f"{place}: an enum")
+            for name, each in value.items():
+                if name not in ("example", "default", "const"):
+                    look(each, f"{place}/{name}")
+
+    look({key: DOCUMENT[key] for key in ("paths", "components")}, "")
+    assert [each for each in found if "Idempotency-Replayed" not in each] == []
+
+
+OF_OBJECTS = {"properties", "additionalProperties"}
+
+
 def _with(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "components": DOCUMENT["components"]}
 

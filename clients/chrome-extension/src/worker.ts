@@ -16,6 +16,11 @@ async function show(view: View): Promise<void> {
   await Promise.all([session.set({ [VIEW]: view }), chrome.action.setBadgeText({ text: BADGES[view.state] ?? "" })]);
 }
 
+/** Counts how often the worker was started since the browser was: for whoever wonders. */
+async function note(): Promise<void> {
+  await session.set({ boots: ((await read<number>(session, "boots")) ?? 0) + 1 });
+}
+
 /** Starts anew with the settings, or with what is left of before the worker slept. */
 async function boot(): Promise<void> {
   const settings = await read<Settings>(local, SETTINGS);
@@ -120,4 +125,5 @@ chrome.runtime.onStartup.addListener(() => {}); // to be started with the browse
 chrome.runtime.onInstalled.addListener(() => {});
 chrome.alarms.onAlarm.addListener(() => {});
 
+void note();
 const ready = boot();

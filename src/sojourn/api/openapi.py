@@ -257,7 +257,11 @@ def _of_shape(call: Call) -> tuple[str, ...]:
 
 
 def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
-    coded = {"properties": {"code": {"enum": codes}, "status": {"const": status}}}
+    told = {
+        "code": {"type": "string", "enum": codes},
+        "status": {"type": "integer", "enum": [status]},
+    }
+    coded = {"type": "object", "properties": told}
     says_more = any(code.startswith("session_") for code in codes)
     name = SessionProblem.__name__ if says_more else Problem.__name__
     schema = {"allOf": [{"$ref": REF.format(name=name)}, coded]}
