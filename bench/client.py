@@ -118,7 +118,7 @@ def measured(port: int, count: int, seconds: float, turns: int, *, sockets: bool
     )
     beats.count(client)
     spare = client.seat("f", user="plain").acquire()
-    grant = spare._hold.grant  # noqa: SLF001  # a token for the plain loop
+    grant = spare._hold.grant  # noqa: SLF001  # its token, for the plain loop
     assert grant is not None
     token = grant.token.reveal()
     ours: list[float] = []
@@ -161,7 +161,7 @@ class Beaten:
         self.hold = threading.Lock()  # taken while the plain loop is measured
 
     def count(self, client: Client) -> None:
-        http: Http = client._beats._http  # noqa: SLF001 - its requests are counted
+        http: Http = client._beats._http  # noqa: SLF001  # where beats are counted
         real = http.beat
 
         def counted(*arguments: Any, **more: Any) -> Any:
@@ -170,7 +170,7 @@ class Beaten:
             self.number += 1
             return real(*arguments, **more)
 
-        http.beat = counted  # type: ignore[method-assign]  # likewise
+        http.beat = counted  # type: ignore[method-assign]  # of this client alone
 
     def cost(self, seconds: float, attended: int) -> float:
         """Return the processor time of a beat, of the whole process, over so many seconds. Where sockets keep
