@@ -66,7 +66,7 @@ class Client:
         transport: Transport | HttpxTransport | None = None,
         world: World | None = None,
     ) -> None:
-        if timeout <= 0 or retries < 0:
+        if not timeout > 0 or retries < 0:
             raise InvalidInput("timeout must be positive, and retries not negative.")
         world = world or World()
         self._jwt = jwt is not None
@@ -120,6 +120,11 @@ class Client:
         """
         if user is None and not self._jwt:
             raise InvalidInput("A seat needs a user.", hint="Say who: seat(feature, user=…).")
+        if wait is not None and not (_is_number(wait) and wait >= 0):
+            raise InvalidInput(
+                "wait must be a number of seconds.",
+                hint="None: not at all; math.inf: for ever.",
+            )
         if self._signals:
             leaving.watch(close_all)
         if client_id is None:
@@ -164,9 +169,16 @@ class Client:
         self.close()
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _proof(license_key: str | None, jwt: str | Callable[[], str] | None) -> Callable[[], Secret]:
     if (license_key is None) == (jwt is None):
-        raise InvalidInput("A client needs a license key or a JWT, one of them.")
+        raise InvalidInput(
+            "A client needs a license key or a JWT, one of them.",
+            hint="Say license_key=… (sjk_…), or jwt=… where users prove who they are.",
+        )
     if license_key is not None:
         key = Secret(check_token(license_key, TokenKind.LICENSE))
         return lambda: key

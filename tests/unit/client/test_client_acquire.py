@@ -28,6 +28,7 @@ from sojourn.client import (
 from sojourn.client.errors import WHY_LOST, SeatProblem, fault_of
 from sojourn.client.http import Secret
 from sojourn.device import Device
+from sojourn.errors import InvalidInput
 from sojourn.token import TokenKind, new_token
 
 
@@ -438,3 +439,23 @@ def test_a_container_keeps_the_name_that_it_is_given(monkeypatch: pytest.MonkeyP
     assert default_client_id("2") == "worker-1.2"
     monkeypatch.setenv("SOJOURN_CLIENT_ID", "")
     assert default_client_id().startswith("py-")
+
+
+@pytest.mark.parametrize("wait", [-1, math.nan, "60", True])
+def test_a_wait_that_is_no_time_is_refused_at_once(wait: Any) -> None:
+    with scene() as s, pytest.raises(InvalidInput, match="wait") as caught:
+        s.seat(wait=wait)
+    assert "math.inf" in caught.value.hint
+    assert s.server.calls == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, math.nan])
+def test_a_timeout_that_is_no_time_is_refused_at_once(timeout: float) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        Client("http://127.0.0.1:1", license_key=KEY, timeout=timeout)
+
+
+def test_what_a_client_lacks_is_said() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Client("http://127.0.0.1:1")
+    assert "license_key=" in caught.value.hint
