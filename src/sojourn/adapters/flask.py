@@ -153,9 +153,8 @@ class FlaskSession(SessionMixin):
     def __init__(self, visit: FlaskVisit, context: object) -> None:
         self.sojourn = visit
         self.accessed = False
-        self._context = weakref.ref(
-            context
-        )  # the request's; copies for threads and greenlets end sooner
+        # The request's own: copies of it, for threads and greenlets, may end before the response leaves.
+        self._context = weakref.ref(context)
 
     def is_of(self, context: object) -> bool:
         return self._context() is context
