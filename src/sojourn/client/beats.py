@@ -237,7 +237,10 @@ class Beats:
 
             self._live = Live(*ways, world=self.world, lock=self.lock, replan=self._replan)
         if self._live is not None:
-            self._live.attend(hold, grant.token)
+            try:
+                self._live.attend(hold, grant.token)
+            except (OSError, RuntimeError) as fault:  # no descriptor, or no thread, is to be had
+                _log.warning("A seat is kept by heartbeats alone: %s", fault)
 
     def _hang_up(self, hold: Hold, *, goodbye: bool = False) -> None:
         if self._live is not None:

@@ -156,9 +156,9 @@ class Live:
             if line is None:
                 return
             self._let_go(line)
-            line.goodbye = goodbye and line.sock is not None
+            line.goodbye = waits = goodbye and line.sock is not None
         self._stir()
-        if line.goodbye:
+        if waits:
             line.ended.wait(GOODBYE)
 
     def close(self, timeout: float) -> None:
@@ -254,9 +254,12 @@ class Live:
                 return
             if not self._dialers:
                 self._dialing_joins.clear()  # they have ended
-            self._dialers += 1
-            join = self._world.start(self._dialing, "sojourn-dialing")
-            self._dialing_joins.append(join)
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no thread is to be had: the next one takes it along
+                join = self._world.start(self._dialing, "sojourn-dialing")
+                self._dialing_joins.append(join)
+                self._dialers += 1
 
     def _dialing(self) -> None:
         """Open sockets, one after another, until there are none to be opened for a moment."""

@@ -233,3 +233,20 @@ def test_news_of_another_lease_is_none() -> None:
         s.world.settle()
         assert s.server.times("beat") == [0]
         assert seat.heartbeat_interval == 10.0
+
+
+@pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), RuntimeError("no thread")])
+def test_where_no_socket_can_be_had_heartbeats_keep_the_seat(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise fault
+
+    with scene() as s:
+        lives = live(s)
+        monkeypatch.setattr(lives, "attend", refuse)
+        monkeypatch.setattr(s.client._beats, "_live", lives)
+        seat = s.seat().acquire()
+        s.world.advance(200)
+        assert seat.state is SeatState.SAFE
+        assert len(s.server.times("beat")) >= 5
