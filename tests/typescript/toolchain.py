@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,8 @@ PACKAGES = ("package.json", "package-lock.json", ".npmrc")
 SOURCES = ("src", "test")
 INSTALL_TIMEOUT = 300  # seconds
 RUN_TIMEOUT = 180
-BUILDS_KEPT = 3
+UNUSED_MAX = 86_400
+"""Seconds after which a build that nobody has used is removed."""
 
 
 def cache() -> Path:
@@ -134,19 +136,20 @@ def built() -> Path:
             run(node(compiler, "-p", "../chrome-extension"), sdk)
             run(node("build.mjs", str(modules)), sdk.parent / "chrome-extension")
             (folder / "complete").touch()
-            _forget_old(folder)
+            _forget_unused(folder)
+        os.utime(folder)
     return sdk
 
 
-def _forget_old(newest: Path) -> None:
-    builds = sorted(newest.parent.glob("sdk-*/"), key=lambda each: each.stat().st_mtime)
-    for each in builds[:-BUILDS_KEPT]:
-        shutil.rmtree(each, ignore_errors=True)
+def _forget_unused(newest: Path) -> None:
+    for each in newest.parent.glob("sdk-*/"):
+        if time.time() - each.stat().st_mtime > UNUSED_MAX:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def bundle(entry: str, sdk: Path, *, external: Sequence[str] = ()) -> bytes:
     """Return an entry point as one minified module, as a bundler makes it."""
-    target = sdk / "out" / f"{entry.replace('/', '-')}.min.js"
+    target = sdk / "out" / f"{entry}-{os.getpid()}.min.js"
     options = ["--bundle", "--minify", "--format=esm", "--target=es2022", f"--outfile={target}"]
     options += [f"--external:{each}" for each in external]
     esbuild = sdk.parent / "node_modules" / "esbuild" / "bin" / "esbuild"
