@@ -139,7 +139,8 @@ class Room:
         """Choose whom to end, by their places in the order of taking, for one more seat.
 
         Suspects as long as that brings a seat within the capacity nearer, though it may not be enough.
-        Then, if there is no seat with the overdraft either, idle holders, but none in vain.
+        Then, if there is no seat with the overdraft either, idle holders, but none in vain: with them the
+        suspects whose seats are some use only once an idle one's is free.
         """
         trial = self.copy()
         suspects = [i for i, victim in enumerate(victims) if victim.suspect]
@@ -147,8 +148,12 @@ class Room:
         if trial.free(place, overdraft=True) > 0:
             return ended
         idle = [i for i, victim in enumerate(victims) if not victim.suspect]
-        more = trial._end(place, victims, idle, overdraft=True)  # noqa: SLF001  # likewise
-        return ended + more if trial.free(place, overdraft=True) > 0 else ended
+        more = trial._end(place, victims, suspects + idle, overdraft=True)  # noqa: SLF001  # likewise
+        if trial.free(place, overdraft=True) <= 0:
+            return ended
+        suspects = [i for i in suspects if i not in more]
+        more += trial._end(place, victims, suspects, overdraft=False)  # noqa: SLF001  # likewise
+        return ended + more
 
     def _end(
         self, place: int | None, victims: Sequence[Victim], left: list[int], *, overdraft: bool

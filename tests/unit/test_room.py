@@ -144,6 +144,20 @@ def _after(room: Room, some: list[Victim]) -> Room:
     return then
 
 
+def test_a_suspect_that_helps_only_after_an_idle_one() -> None:
+    """Above the capacity: neither seat alone is of use, both together are."""
+    policy = Policy(
+        capacity=3,
+        reservations=(
+            Reservation(name="one", seats=2, users=("a",)),
+            Reservation(name="two", seats=1, users=("b",)),
+        ),
+    )
+    room = Room(policy, 4)
+    room.used = [2, 1]
+    assert room.to_end(1, [Victim(0, suspect=True), Victim(1, suspect=False)]) == [1, 0]
+
+
 @given(rooms(), st.sampled_from(PLACES), victims)
 def test_nobody_is_ended_in_vain(room: Room, place: int | None, some: list[Victim]) -> None:
     """The idle are ended only for a seat, and no more of them than it takes; suspects, as long as that

@@ -127,19 +127,22 @@ local function copied(list)
   return other
 end
 
--- Choose among those victims that are (not) suspects until there is a seat; carry S on.
-local function choose(p, S, place, victims, suspect, overdraft)
-  local ended, gone = {}, {}
-  while free(p, S.in_use, S.used, place, overdraft) <= 0 do
-    local chosen
-    for i, victim in ipairs(victims) do
-      if victim.suspect == suspect and not gone[i]
-        and helps(p, S.in_use, S.used, place, victim.reservation, overdraft)
-      then
-        chosen = i
-        break
-      end
+local function helping(p, S, place, victims, gone, suspect, overdraft)
+  for i, victim in ipairs(victims) do
+    if victim.suspect == suspect and not gone[i]
+      and helps(p, S.in_use, S.used, place, victim.reservation, overdraft)
+    then
+      return i
     end
+  end
+end
+
+-- Choose among the suspects, and then with `idle` among all, until there is a seat; carry S and gone on.
+local function choose(p, S, place, victims, gone, idle, overdraft)
+  local ended = {}
+  while free(p, S.in_use, S.used, place, overdraft) <= 0 do
+    local chosen = helping(p, S, place, victims, gone, true, overdraft)
+    if not chosen and idle then chosen = helping(p, S, place, victims, gone, false, overdraft) end
     if not chosen then break end
     ended[#ended + 1], gone[chosen] = chosen, true
     S.in_use = S.in_use - 1
@@ -166,12 +169,13 @@ end
 
 function room.to_end(R, place, victims)
   local S = {in_use = R.in_use, used = copied(R.used)}
-  local ended = choose(R.p, S, place, victims, true, false)
+  local gone = {}
+  local ended = choose(R.p, S, place, victims, gone, false, false)
   if free(R.p, S.in_use, S.used, place, true) > 0 then return ended end
-  local more = choose(R.p, S, place, victims, false, true)
-  if free(R.p, S.in_use, S.used, place, true) > 0 then
-    for _, i in ipairs(more) do ended[#ended + 1] = i end
-  end
+  local more = choose(R.p, S, place, victims, gone, true, true)
+  if free(R.p, S.in_use, S.used, place, true) <= 0 then return ended end
+  for _, i in ipairs(more) do ended[#ended + 1] = i end
+  for _, i in ipairs(choose(R.p, S, place, victims, gone, false, false)) do ended[#ended + 1] = i end
   return ended
 end
 
