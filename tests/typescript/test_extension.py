@@ -169,11 +169,15 @@ def test_a_seat_through_sleep_and_restart(stage: Stage) -> None:
     restart_worker(stage, popup)
     stage.until(lambda: stage.sockets() == 1)
     stage.server.kill()
+    stage.admin.close()  # its connections ended with the server
     stage.server.start()
+    stage.admin = stage.server.admin()
     stage.until(lambda: stage.sockets() == 1)
     title(popup, HELD)
-    (after,) = stage.leases(ended=True)
-    assert [after[x] for x in ("leaseId", "fence", "state")] == [lease["leaseId"], 1, "active"]
+    same = (lease["leaseId"], 1, "active")
+    stage.until(
+        lambda: [(x["leaseId"], x["fence"], x["state"]) for x in stage.leases(ended=True)] == [same]
+    )
     popup.click("text=Give the seat back")
     title(popup, "You have no seat.")
     assert stage.leases() == []
