@@ -85,6 +85,7 @@ class _Asking:
         self.asks_elsewhere = elsewhere
         self.elsewhere: list[Asked] = []  # what other servers said
         self.heard = False  # whether any did
+        self.failed = False
         self.heard_from: set[str] = set()  # networks of those who want a seat
 
 
@@ -197,12 +198,12 @@ class Askings:
     async def _ask(self, pool_id: str, reply: _Asking) -> Asked:
         loop = asyncio.get_running_loop()
         began, elsewhere = loop.time(), reply.asks_elsewhere
-        if elsewhere:
-            self._replies[pool_id] = reply
-            elsewhere = await self._tell_others(pool_id, reply.heard_from)
-            if not elsewhere:
-                del self._replies[pool_id]  # who was not told is not taken for having nobody
         try:
+            if elsewhere:
+                self._replies[pool_id] = reply
+                elsewhere = await self._tell_others(pool_id, reply.heard_from)
+                if not elsewhere:
+                    del self._replies[pool_id]  # who was not told is not taken for having nobody
             found = await self.ask_here(pool_id, ANSWER_WITHIN, reply.heard_from)
             if elsewhere:
                 await asyncio.sleep(max(0.0, began + RESULT_WITHIN - loop.time()))
@@ -210,6 +211,7 @@ class Askings:
             return Asked(complete=False)
         except Exception as fault:  # noqa: BLE001 - who waits is told, whatever it was
             log.warning("asking_failed", error=str(fault), kind=type(fault).__name__)
+            reply.failed = True
             return Asked(complete=False)
         finally:
             loop.call_later(REPLY_WITHIN, self._settle, pool_id, reply)
@@ -233,7 +235,7 @@ class Askings:
         if self._replies.get(pool_id) is not reply:
             return
         del self._replies[pool_id]
-        if reply.heard:
+        if reply.heard or reply.failed:
             return
         _note(self._nobody, pool_id, time.monotonic() + NOBODY_ELSEWHERE)
 
@@ -296,8 +298,10 @@ class Askings:
         for each in self._presence.ask(attendants):
             each.line.tell(ASK, ping=True)
         told = loop.time()
-        await self._hear_out(pool_id, attendants, max(until, told + ANSWER_WITHIN_LEAST), within)
-        missing = {x.claims.lease_id for x in self._presence.missing(pool_id, attendants)}
+        deadline = max(until, told + ANSWER_WITHIN_LEAST)
+        unheard = await self._hear_out(pool_id, attendants, deadline, within)
+        dropped = [x for x in attendants if self._presence.has_dropped(x)]
+        missing = {x.claims.lease_id for x in [*unheard, *dropped]}
         answered = [x for x in attendants if x.claims.lease_id not in missing]
         kept = await self._sockets.renew_all([x for x in answered if x.claims.lease_id in doubtful])
         waited = round((loop.time() - told) * SECOND)
@@ -326,19 +330,21 @@ class Askings:
 
     async def _hear_out(
         self, pool_id: str, asked: Sequence[Attendant], until: float, grace: float
-    ) -> None:
-        """Wait until all have shown life, or their time is over. Time for which we stood still ourselves is
-        not theirs, up to `grace`."""
+    ) -> Sequence[Attendant]:
+        """Wait until all have shown life, or their time is over; return who has not. Time for which we stood
+        still ourselves is not theirs, up to `grace`. Whoever has answered once need not again, though another
+        server's asking begins meanwhile."""
         loop = asyncio.get_running_loop()
-        looked = loop.time()
+        looked, unheard = loop.time(), asked
         # An event per socket would cost each of them memory, for what is rare.
-        while looked < until and self._presence.missing(pool_id, asked):
+        while (unheard := self._presence.missing(pool_id, unheard)) and looked < until:
             await asyncio.sleep(LOOK)
             late = min(loop.time() - looked - LOOK, grace)
             if late > STALLED:
                 grace -= late
                 until += late
             looked = loop.time()
+        return unheard
 
     async def _doubt(
         self,

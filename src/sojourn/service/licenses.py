@@ -134,13 +134,18 @@ class Licenses:
         a process that died between the two writes, is healed. Returns how many there are."""
         count = 0
         after: str | None = None
-        while page := define(self._store, partial(self._ledger.pools, after=after)):
+        while page := define(
+            self._store, partial(self._ledger.pools, after=after), there=self._is_there
+        ):
             count += len(page)
             after = page[-1].id
         return count
 
     def _define(self, license_id: str) -> None:
         define(self._store, partial(self._ledger.pools, license_id))
+
+    def _is_there(self, pool: Pool) -> bool:
+        return any(each.id == pool.id for each in self._ledger.pools(pool.license_id))
 
 
 def check_name(name: str) -> None:

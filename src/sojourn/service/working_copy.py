@@ -17,9 +17,15 @@ TRIES = 10
 ACTOR = "system:licenses"
 
 
-def define(store: Store, read: Callable[[], Sequence[Pool]]) -> Sequence[Pool]:
+def define(
+    store: Store,
+    read: Callable[[], Sequence[Pool]],
+    *,
+    there: Callable[[Pool], bool] = lambda _: False,
+) -> Sequence[Pool]:
     """Write the pools that `read` finds in the ledger, and return them. One that is gone from there by the
-    time that it was written is dropped again, and its leases with it."""
+    time that it was written is dropped again, and its leases with it. `there`: whether one that is not found
+    again is in the ledger all the same, where `read` reads a page of many."""
     pools = read()
     for _ in range(TRIES):
         if not pools:
@@ -29,7 +35,7 @@ def define(store: Store, read: Callable[[], Sequence[Pool]]) -> Sequence[Pool]:
         if latest == pools:
             break
         left = {pool.id for pool in latest}
-        gone = [pool.id for pool in pools if pool.id not in left]
+        gone = [pool.id for pool in pools if pool.id not in left and not there(pool)]
         if gone:
             store.drop(gone, Action(actor=ACTOR, name="remove_feature"))
         pools = latest

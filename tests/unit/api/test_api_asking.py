@@ -33,6 +33,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.event import EventKind, asked_event
 from sojourn.lease import Asked
 from sojourn.license import Policy
+from sojourn.service.presence import Attendant
 
 
 @pytest.fixture
@@ -173,6 +174,45 @@ def test_office_that_wants_a_seat_of_another_server(
     assert (found.asked, found.spared, len(found.silent)) == (
         (2, 0, 2) if from_there else (2, 2, 0)
     )
+
+
+def test_who_has_answered_need_not_again(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server's asking of the pool begins before ours is over, and waits for answers of its own."""
+    presence, askings = sockets(server).presence, sockets(server).askings
+    licenses = server.world.services.licenses
+    licenses.set_feature(server.world.license_id, "editor", Policy(capacity=2), actor="test")
+    missing, looks = presence.missing, []
+
+    with (
+        attend(server, take(server, "ann")["token"]) as one,
+        attend(server, take(server, "bob")["token"]) as two,
+    ):
+        heard(one), heard(two)
+        (pool,) = presence.pools.values()
+        for each in pool.open.values():
+            deafen(each)
+        ann, bob = sorted(pool.open.values(), key=lambda each: each.claims.user_id)
+
+        def looked(pool_id: str, asked: list[Attendant]) -> list[Attendant]:
+            looks.append(list(asked))
+            if len(looks) == 2:
+                ann.line.answered = True
+            elif len(looks) == 3:
+                presence.ask([ann])
+            elif len(looks) == 5:
+                bob.line.answered = True
+            return missing(pool_id, asked)
+
+        async def hear() -> Any:
+            presence.ask([ann, bob])
+            until = asyncio.get_running_loop().time() + DEADLINE
+            return await askings._hear_out(pool.pool.id, [ann, bob], until, 0)
+
+        monkeypatch.setattr(presence, "missing", looked)
+        loop = sockets(server)._watch._loop
+        assert loop is not None
+        assert asyncio.run_coroutine_threadsafe(hear(), loop).result(DEADLINE) == []
+    assert looks == [[ann, bob], [ann, bob], [bob], [bob], [bob]]
 
 
 def test_time_in_which_the_server_stood_still_is_nobodys(

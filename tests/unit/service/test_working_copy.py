@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from sojourn.clock import ManualClock
 from sojourn.ledger import Ledger
-from sojourn.license import Policy, Pool
+from sojourn.license import License, Policy, Pool
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
 from sojourn.service.seats import Seats
 from sojourn.service.working_copy import TRIES
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
+from sojourn.testing.builders import beat, take
 from sojourn.token import Keyring
 
 ACTOR = "test"
@@ -80,6 +82,23 @@ def test_it_holds_for_what_a_start_writes(store: Slow, licenses: Licenses) -> No
     store.meanwhile = lambda: licenses.delete(made.id, actor=ACTOR)
     assert licenses.reconcile() == 0
     assert capacity(store, f"{made.id}:editor") is None
+
+
+def test_a_pool_that_moved_to_the_next_page_stays(
+    store: Slow, ledger: Ledger, licenses: Licenses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A license that is made while a start writes a full page pushes the page's last pool off it."""
+    made = sorted(
+        licenses.create("Acme", {"editor": Policy(capacity=1)}, actor=ACTOR)[0].id for _ in range(3)
+    )
+    lease = take(store, pool_id=f"{made[1]}:editor")
+    pools = ledger.pools
+    monkeypatch.setattr(ledger, "pools", partial(pools, limit=2))
+    store.meanwhile = lambda: ledger.create_license(
+        License(id="lic_0", name="First"), {"editor": Policy(capacity=1)}, b"h" * 32, actor=ACTOR
+    )
+    assert licenses.reconcile() == 4
+    assert beat(store, lease) is not None
 
 
 @pytest.mark.parametrize("way", ["seats", "operations"])
