@@ -111,6 +111,7 @@ class Beats:
             hold.owner = None
             self.done(hold)
             if (asked := hold.asked) is not None and hold.grant is None and not self._closed:
+                hold.forget()  # or the next acquire would be told the same lease, and see it given back
                 self._plan(Return(None, asked=asked, wish=hold.wish), self.world.now())
                 with contextlib.suppress(RuntimeError):  # no thread is to be had
                     self._start()
@@ -389,10 +390,14 @@ class Beats:
         return min(self.timeout, max(TIMEOUT_MIN, share))
 
     def _give_back(self, task: Return) -> bool:
-        if task.token is None and self._taken_again(task):
-            return True  # by the same holder: what was granted is its own
         try:
-            task.send(self._http, self.timeout)
+            if (token := task.token) is None:
+                if self._taken_again(task):
+                    return True  # by the same holder: what was granted is its own
+                token = task.recall(self._http, self.timeout)
+                if token is None or self._taken_again(task, recalled=True):
+                    return True
+            self._http.release(token, timeout=self.timeout)
         except SojournError as fault:
             task.tries -= 1
             with self.lock:
@@ -427,9 +432,15 @@ class Beats:
         if self._closed:
             raise ClientClosed("The client is closed.")
 
-    def _taken_again(self, task: Return) -> bool:
+    def _taken_again(self, task: Return, *, recalled: bool = False) -> bool:
+        """Tell whether its holder has a seat again, or asks for one. What was `recalled` meanwhile may have
+        been granted after that, in its stead: then a heartbeat finds out, and gets it back."""
         with self.lock:
-            return any(each.wish == task.wish for each in self._holds)
+            found = [each for each in self._holds if each.wish == task.wish]
+            for each in found if recalled else []:
+                each.doubted(self.world.now())
+                self._replan(each)
+            return bool(found)
 
     # --- the end ---
 

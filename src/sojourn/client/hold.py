@@ -23,6 +23,7 @@ MARGIN = 0.02  # of a lease, not trusted: clocks drift, and a check takes time
 JITTER = 0.1  # of the heartbeat interval, either way
 BACKOFF_BASE = 0.5  # seconds
 BACKOFF_MAX = 30.0
+DOUBT = 60.0  # seconds; no server keeps a request for longer
 _log = sentences("sojourn.client")
 IDLE_MAX = 31_536_000.0  # seconds; what a server accepts
 
@@ -135,6 +136,19 @@ class Hold:
             self.unanswered = (body, new_key())
         return self.unanswered[1]
 
+    def forget(self) -> None:
+        """Leave the last acquire to whoever gives back what was granted to it. The next one has a key of its
+        own, and so a higher fence, which giving back the old lease does not touch."""
+        self.unanswered = self.asked = None
+        self.in_doubt = True
+
+    def doubted(self, now: float) -> None:
+        """Note that an earlier acquire may have arrived at the server after the one that was granted."""
+        self.in_doubt |= self.busy
+        self.doubt_until = now + DOUBT
+        if self.due < math.inf:
+            self.due = min(self.due, now)
+
     def seen(self, now: float) -> SeatState:
         """Return the state as of now, whether or not anybody has been told yet."""
         if self.state not in HELD:
@@ -176,7 +190,7 @@ class Hold:
         self.grant = grant
         self.gone = False
         if self.in_doubt:
-            self.doubt_until = grant.sent_at + 60.0  # no server keeps a request for longer
+            self.doubt_until = grant.sent_at + DOUBT
         self.in_doubt = False
         self._extend(grant.expires_in, grant.sent_at, chance)
         self._become(SeatState.SAFE, "resumed" if resumed else "granted", resumed=resumed)

@@ -68,13 +68,11 @@ class Return:
         self.tries = RELEASE_TRIES
         self.wake = math.inf
 
-    def send(self, http: Http, timeout: float) -> None:
-        """Give it back; find out first whether there is anything to give back. Raises SojournError."""
-        if self.token is None:
-            assert self.asked is not None
-            self.token = recalled(http, self.asked, timeout)
-        if self.token is not None:
-            http.release(self.token, timeout=timeout)
+    def recall(self, http: Http, timeout: float) -> Secret | None:
+        """Find out what there is to give back, if anything. Raises SojournError."""
+        assert self.asked is not None
+        self.token = recalled(http, self.asked, timeout)
+        return self.token
 
 
 def recalled(http: Http, asked: Asked, timeout: float) -> Secret | None:

@@ -79,6 +79,34 @@ def test_whoever_acquires_again_keeps_what_was_granted() -> None:
             assert not s.server.times("release")
 
 
+@pytest.mark.parametrize("decided", ["before", "after"])
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize("again", [0, 1])
+def test_whoever_acquires_while_it_is_asked_for_keeps_its_seat(
+    again: int, arrived: bool, decided: str
+) -> None:
+    """The second acquire is answered while the recall is under way: it `decided` before or after that."""
+    with scene() as s:
+        seats = [s.seat(), s.seat()]
+
+        def overlap(call: Call) -> Any:
+            answer = s.server.acquire(call) if decided == "before" else None
+            seats[again].acquire()
+            return answer
+
+        s.server.faults = [interrupted_after(s) if arrived else interrupted_before, overlap]
+        with pytest.raises(KeyboardInterrupt):
+            seats[0].acquire()
+        s.world.settle()
+        assert len(s.server.live()) == 1
+        assert seats[again].state is SeatState.SAFE
+        s.world.advance(200)
+        assert seats[again].state is SeatState.SAFE
+        assert seats[again].fence == s.server.live()[0].fence
+        assert seats[again].release()
+        assert not s.server.live()
+
+
 def test_a_refused_acquire_is_not_asked_for_again() -> None:
     with scene() as s:
         s.server.occupy()
