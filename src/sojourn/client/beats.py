@@ -198,8 +198,8 @@ class Beats:
         with self.lock:
             grant = hold.ended()
             self._holds.discard(hold)
+            self._hang_up(hold)  # under the lock: later, it might be the socket of the next lease
             self.lock.notify_all()
-        self._hang_up(hold)
         return grant is None or self._give_back(Return(grant.token))
 
     def let_go(self, hold: Hold) -> None:
@@ -210,17 +210,18 @@ class Beats:
             if grant is not None and not self._closed:
                 self._plan(Return(grant.token), self.world.now())
                 self._start()
+            self._hang_up(hold)
             self.lock.notify_all()
-        self._hang_up(hold)
 
     def say_goodbye(self, hold: Hold) -> bool:
         with self.lock:
             held = hold.held(self.world.now())
             grant = hold.ended("closing")
             self._holds.discard(hold)
+            heard = self._hang_up(hold, goodbye=True)
             self.lock.notify_all()
             self.lock.wait_for(lambda: not hold.busy)  # a beat that arrived later would undo it
-        self._hang_up(hold, goodbye=True)  # or the socket would take the goodbye back
+        heard()  # or the socket would take the goodbye back
         if grant is None or not held:
             return False
         try:
@@ -243,9 +244,8 @@ class Beats:
             except (OSError, RuntimeError) as fault:  # no descriptor, or no thread, is to be had
                 _log.warning("A seat is kept by heartbeats alone: %s", fault)
 
-    def _hang_up(self, hold: Hold, *, goodbye: bool = False) -> None:
-        if self._live is not None:
-            self._live.leave(hold, goodbye=goodbye)
+    def _hang_up(self, hold: Hold, *, goodbye: bool = False) -> Callable[[], object]:
+        return (lambda: None) if self._live is None else self._live.leave(hold, goodbye=goodbye)
 
     def _replan(self, hold: Hold) -> None:
         self._away_until = -math.inf

@@ -148,18 +148,17 @@ class Live:
                 self._join = self._world.start(self.run, "sojourn-sockets")
         self._stir()
 
-    def leave(self, hold: Hold, *, goodbye: bool = False) -> None:
+    def leave(self, hold: Hold, *, goodbye: bool = False) -> Callable[[], object]:
         """Listen to a lease's socket no more, which is given back by other means. `goodbye`: say that its
-        client is about to end, and wait until that is heard, for GOODBYE seconds at most."""
+        client is about to end. What is returned waits until that is heard, for GOODBYE seconds at most."""
         with self._lock:
             line = self._lines.pop(id(hold), None)
             if line is None:
-                return
+                return lambda: None
             self._let_go(line)
             line.goodbye = waits = goodbye and line.sock is not None
         self._stir()
-        if waits:
-            line.ended.wait(GOODBYE)
+        return (lambda: line.ended.wait(GOODBYE)) if waits else (lambda: None)
 
     def close(self, timeout: float) -> None:
         with self._lock:

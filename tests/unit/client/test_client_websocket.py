@@ -250,3 +250,38 @@ def test_where_no_socket_can_be_had_heartbeats_keep_the_seat(
         s.world.advance(200)
         assert seat.state is SeatState.SAFE
         assert len(s.server.times("beat")) >= 5
+
+
+class Meanwhile(threading.Condition):
+    """Lets something happen at the first moment at which the lock is free and `met` is so."""
+
+    def __init__(self, met: Callable[[], bool], then: Callable[[], object]) -> None:
+        super().__init__()
+        self.met, self.then, self.happened = met, then, False
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(None, None, None)
+        if not self.happened and self.met():
+            self.happened = True
+            self.then()
+
+
+@pytest.mark.parametrize("end", ["release", "let_go", "closing"])
+def test_who_ends_a_lease_leaves_the_socket_of_the_next_one_alone(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread acquires as soon as the seat is not held any more."""
+    with scene() as s:
+        seat = s.seat()
+        met = lambda: seat._hold.state is SeatState.RELEASED  # noqa: E731
+        monkeypatch.setattr(s.client._beats, "lock", lock := Meanwhile(met, seat.acquire))
+        lives = live(s)
+        monkeypatch.setattr(s.client._beats, "_live", lives)
+        seat.acquire()
+        getattr(seat, end)()
+        assert lock.happened
+        grant = seat._hold.grant
+        assert grant is not None
+        assert [line.token for line in lives._lines.values()] == [grant.token]
+        s.client.close()
+        lives.run()  # closes its sockets
