@@ -291,15 +291,20 @@ class Beats:
             task.wake = math.inf
             grant = self._take(task, now) if isinstance(task, Hold) else None
             turn = task.turn if isinstance(task, Hold) else 0
-        if isinstance(task, Return):
-            self._give_back(task)
-        elif grant is not None:
-            try:
+        try:
+            if isinstance(task, Return):
+                self._give_back(task)
+            elif grant is not None:
                 self._attend(task, turn, grant)
-            except BaseException:  # noqa: BLE001  # the thread outlives any bug: all seats hang on it
-                _log.exception("A heartbeat failed in an unforeseen way")
+        except BaseException:  # noqa: BLE001  # the thread outlives any bug: all seats hang on it
+            _log.exception("A heartbeat, or giving a seat back, failed in an unforeseen way")
+            if isinstance(task, Hold):
                 self._failed(task, turn, "internal")
-            finally:
+            else:
+                with self.lock:
+                    self._left += 1
+        finally:
+            if isinstance(task, Hold) and grant is not None:
                 self.done(task)
         return True
 

@@ -173,6 +173,21 @@ def test_a_bug_in_a_beat_does_not_end_the_thread(
         assert seat.state is SAFE
 
 
+def test_a_bug_in_giving_back_does_not_end_the_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with scene(server={"capacity": 2}) as s:
+        seat, other = s.seat().acquire(), s.seat(client_id="c2").acquire()
+        with monkeypatch.context() as patch:
+            patch.setattr(s.client._http, "release", lambda *_, **__: 1 / 0)
+            other.let_go()
+            s.world.settle()
+        assert "unforeseen" in caplog.text
+        s.world.advance(200)
+        assert seat.state is SAFE
+        assert s.client.close() == 1  # the one that was not given back
+
+
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
 def test_the_clock_counts_sleep_where_the_system_can(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(World.now() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
