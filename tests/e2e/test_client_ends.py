@@ -87,6 +87,21 @@ say("held")
 sys.stdin.read()
 """
 )
+PREFORKED = (
+    START
+    + """
+seat = Client(url, license_key=key).seat("render", user="ada")
+child = os.fork()
+if not child:
+    seat.acquire()
+    say("held")
+    while True:
+        time.sleep(600)
+sys.stdin.readline()
+os.kill(child, signal.SIGTERM)
+say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+)
 CHECKING = (
     START
     + """
@@ -270,6 +285,16 @@ def test_a_forked_child_that_is_ended_takes_nobodys_seat(server: Served, key: st
         assert not is_free(server, key)
         process.terminate()
         process.communicate(timeout=DEADLINE)
+        assert is_free(server, key)
+
+
+def test_a_forked_child_gives_back_the_seat_that_it_took_itself(server: Served, key: str) -> None:
+    """Its parent had described the seat, as servers do that load an application before they fork."""
+    with running(PREFORKED, server.url, key) as process:
+        assert hears(process) == "held"
+        assert not is_free(server, key)
+        said, _ = process.communicate("end\n", timeout=DEADLINE)
+        assert int(said) == -signal.SIGTERM
         assert is_free(server, key)
 
 

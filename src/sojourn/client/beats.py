@@ -81,9 +81,12 @@ class Beats:
 
     # --- for the thread that wants a seat ---
 
-    def begin(self, hold: Hold, owner: object, wanted: Callable[[], bool]) -> int | None:
-        """Reserve the right to acquire for `owner`; None if the seat is held already. Raises SeatLost if it
-        is not `wanted` any more, which is asked under the lock: who lets go later ends what began here."""
+    def begin(
+        self, hold: Hold, owner: object, wanted: Callable[[], bool], client_id: str
+    ) -> int | None:
+        """Reserve the right to acquire for `owner`, as `client_id`; None if the seat is held already. Raises
+        SeatLost if it is not `wanted` any more, which is asked under the lock: who lets go later ends what
+        began here."""
         with self.lock:
             self._check_open()
             self.lock.wait_for(lambda: not hold.busy or not wanted())
@@ -97,6 +100,7 @@ class Beats:
             open_clients.add(self)
             self._http.open()
             self._holds.add(hold)
+            hold.named(client_id)
             hold.owner = owner
             hold.busy = True
             hold.turn += 1

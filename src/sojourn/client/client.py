@@ -9,6 +9,7 @@ with Client("https://licenses.example.com", license_key="sjk_…").seat("render"
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -46,7 +47,7 @@ class Client:
             A crash is then known at once, and a loss is told without delay. Heartbeats go on where a
             socket cannot be opened, and where it does not speak often enough for the lease.
         signals: give seats back when SIGTERM or SIGHUP is about to end the process, where nothing else
-            handles it and the first seat is described on the main thread.
+            handles it and the first seat is described, or acquired, on the main thread.
         verify: False or an SSLContext to check the server's certificate differently.
         transport: how requests travel, for tests and unusual networks: a `Transport`, or one of httpx's.
         world: time, chance and threads, for tests.
@@ -104,7 +105,8 @@ class Client:
             client_id: with the user, the holder's name: whoever comes back under it gets its own seat
                 back at once, and two at a time take it from each other. Default: a hash of this
                 machine, OS user and program, and the number of this copy of it, the same after a crash
-                (`identity.default_client_id`).
+                (`identity.default_client_id`). It is found when the seat is acquired: processes that are
+                forked in between are copies with names of their own.
             instance: tells seats of one process apart, where one user has several: "1", "2", …
             license_id: which license, where the proof does not say.
             session_id: the web session the seat belongs to; it is released when that ends.
@@ -127,14 +129,11 @@ class Client:
             )
         if self._signals:
             leaving.watch(close_all)
-        if client_id is None:
-            client_id = default_client_id(instance)
-        elif instance is not None:
+        if client_id is not None and instance is not None:
             client_id = f"{client_id}.{instance}"
         wish = Wish(
             feature=feature,
             user=user,
-            client_id=client_id,
             license_id=license_id,
             session_id=session_id,
             device=device or default_device(),
@@ -142,6 +141,7 @@ class Client:
         return Seat(
             self._beats,
             wish,
+            partial(self._named, client_id, instance),
             takeover=takeover,
             retries=self._retries,
             wait=wait,
@@ -149,6 +149,12 @@ class Client:
             on_change=on_change,
             on_wait=on_wait,
         )
+
+    def _named(self, client_id: str | None, instance: str | None) -> str:
+        """Return as whom a seat is acquired. Called in each process that does."""
+        if self._signals:
+            leaving.watch(close_all)  # it may have been forked since the seat was described
+        return default_client_id(instance) if client_id is None else client_id
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> int:
         """Give all seats back and disconnect. Takes `timeout` seconds at most; also done at exit.

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.client.errors import FINAL
 from sojourn.client.http import Grant, Pulse, new_key
@@ -62,7 +63,7 @@ class Wish(Struct, frozen=True, kw_only=True):
 
     feature: str
     user: str | None
-    client_id: str
+    client_id: str = ""  # known when it is acquired
     license_id: str | None = None
     session_id: str | None = None
     device: Device | None = None
@@ -129,6 +130,10 @@ class Hold:
         self.idle: Callable[[], float | None] | None = None
         self._resume = resume
         self._tell = tell
+
+    def named(self, client_id: str) -> None:
+        """Note as whom it is acquired: in a forked process, as another."""
+        self.wish = replace(self.wish, client_id=client_id)
 
     def key_for(self, body: Any) -> str:
         """Return the key of an acquire: a new one, unless the same one has not been answered yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -75,6 +76,7 @@ class Seat:
         self,
         beats: Beats,
         wish: Wish,
+        name: Callable[[], str],
         *,
         takeover: bool,
         retries: int,
@@ -85,6 +87,8 @@ class Seat:
     ) -> None:
         self._beats = beats
         self._hold = Hold(wish, resume=resume, tell=self._tell)
+        self._name = name
+        self._named: tuple[int, str] | None = None  # the process, and its name
         self._takeover = takeover
         self._retries = retries
         self._wait = wait
@@ -144,7 +148,11 @@ class Seat:
 
     @property
     def client_id(self) -> str:
-        return self._hold.wish.client_id
+        """As whom this process acquires. It may be another in one that is forked before that."""
+        named, process = self._named, os.getpid()
+        if named is None or named[0] != process:
+            self._named = named = process, self._name()
+        return named[1]
 
     def acquire(self, *, takeover: bool | None = None) -> Self:
         """Take the seat; does nothing if it is held.
@@ -159,7 +167,7 @@ class Seat:
         SeatLost and ask for nothing. For `AsyncSeat`: once begun, `let_go` ends it."""
         owner = object()
         try:
-            turn = self._beats.begin(self._hold, owner, wanted)
+            turn = self._beats.begin(self._hold, owner, wanted, self.client_id)
             if turn is None:
                 return self
             grant = self._ask(turn, self._takeover if takeover is None else takeover)

@@ -33,6 +33,31 @@ for line in sys.stdin:
     else:
         print(default_client_id(instance), flush=True)
 """
+SHARING = """
+import os, sys
+from tests.unit.client.client_fakes import scene
+
+def acquires(seats):
+    asked = len(s.server.calls)
+    for seat in seats:
+        assert seat.acquire().client_id == s.server.calls[-1].body["clientId"]
+    print(*(call.body["clientId"] for call in s.server.calls[asked:]), flush=True)
+
+with scene(server={"capacity": 9}) as s:
+    seats = [s.client.seat("render", user="ada", instance=each) for each in ("a", "b", "c")]
+    seats[0].acquire().release()
+    seats[1].client_id
+    for _ in range(2):
+        told, telling = os.pipe()
+        if os.fork() == 0:
+            acquires(seats)
+            os.write(telling, b".")
+            sys.stdin.read()
+            os._exit(0)
+        os.read(told, 1)
+    acquires(seats)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -118,6 +143,22 @@ def test_a_child_has_a_name_of_its_own_and_keeps_nobodys(state: Path) -> None:
         parent.kill()  # the child lives on for as long as its standard input is open, which is ours
         with copies(()) as (again,):
             assert again.name == parent.name
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_seats_that_were_described_before_a_fork_are_each_process_s_own(state: Path) -> None:
+    """As with servers that load the application, and then fork their workers: whether or not a seat was
+    asked for its name, or held and given back, in the process that all come from."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SHARING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        names = [ended(process.stdout.readline).split() for _ in range(3)]
+        process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    for instance, each in zip("abc", zip(*names, strict=True), strict=True):
+        assert len(set(each)) == 3
+        assert all(f".{instance}" in name for name in each)
 
 
 def test_names_that_were_given_are_told_apart_too(

@@ -273,8 +273,8 @@ def test_who_ends_a_lease_leaves_the_socket_of_the_next_one_alone(
     """Another thread acquires as soon as the seat is not held any more."""
     with scene() as s:
         seat = s.seat()
-        met = lambda: seat._hold.state is SeatState.RELEASED  # noqa: E731
-        monkeypatch.setattr(s.client._beats, "lock", lock := Meanwhile(met, seat.acquire))
+        lock = Meanwhile(lambda: seat._hold.state is SeatState.RELEASED, seat.acquire)
+        monkeypatch.setattr(s.client._beats, "lock", lock)
         lives = live(s)
         monkeypatch.setattr(s.client._beats, "_live", lives)
         seat.acquire()
