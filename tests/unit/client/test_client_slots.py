@@ -18,7 +18,7 @@ from sojourn.client import slots
 from sojourn.errors import InvalidInput
 
 COPY = """
-import os, sys
+import os, select, sys
 from sojourn.client import default_client_id
 instance = sys.argv[1] if len(sys.argv) > 1 else None
 print(default_client_id(instance), flush=True)
@@ -26,7 +26,9 @@ for line in sys.stdin:
     if line == "fork\\n":
         if os.fork() == 0:
             print(default_client_id(instance), flush=True)
-            sys.stdin.read()
+            unread = select.poll()
+            unread.register(1, 0)
+            unread.poll()
             os._exit(0)
     elif line == "leave\\n":
         break
@@ -140,7 +142,7 @@ def test_a_child_has_a_name_of_its_own_and_keeps_nobodys(state: Path) -> None:
         child = parent.ask("fork")
         assert child == f"{parent.name}~2"
         assert parent.ask() == parent.name
-        parent.kill()  # the child lives on for as long as its standard input is open, which is ours
+        parent.kill()  # the child lives on until nobody reads its standard output: that is us
         with copies(()) as (again,):
             assert again.name == parent.name
 
