@@ -180,7 +180,7 @@ def test_a_seat_through_sleep_and_restart(stage: Stage) -> None:
     )
     popup.click("text=Give the seat back")
     title(popup, "You have no seat.")
-    assert stage.leases() == []
+    stage.until(lambda: stage.leases() == [])  # it is told before the server is
     restart_worker(stage, popup)
     popup.click("text=Take a seat")
     title(popup, HELD)
@@ -198,6 +198,7 @@ def test_a_full_pool_a_place_in_line_and_a_takeover(stage: Stage) -> None:
     title(popup, HELD)
     popup.click("text=Give the seat back")
     title(popup, "You have no seat.")
+    stage.until(lambda: stage.leases() == [])
     stage.take("ada", "laptop", device={"name": "Laptop at home"})
     popup.click("text=Take a seat")
     title(popup, "Maximum user limit reached")

@@ -92,6 +92,9 @@ class Stage:
         ]["items"]
         return items
 
+    def seats(self) -> list[tuple[int, str]]:
+        return [(x["fence"], x["state"]) for x in self.leases()]
+
     def sockets(self) -> int:
         lines = self.admin.get("/metrics").text.splitlines()
         (found,) = [x for x in lines if x.startswith("sojourn_seat_sockets ")]
@@ -143,6 +146,13 @@ def leads(page: Page) -> bool:
     return bool(page.evaluate("seat.leads"))
 
 
+def two_tabs(stage: Stage) -> tuple[Page, Page]:
+    """Open two tabs, of which the first leads: a lock comes a while after it is asked for."""
+    first = stage.tab()
+    stage.until(lambda: leads(first))
+    return first, stage.tab()
+
+
 def test_ten_tabs_have_one_lease_and_one_socket(stage: Stage) -> None:
     tabs = [stage.tab() for _ in range(10)]
     for tab in tabs:
@@ -173,15 +183,15 @@ def test_ten_tabs_have_one_lease_and_one_socket(stage: Stage) -> None:
 
 
 def test_a_leader_that_crashes_is_followed(stage: Stage) -> None:
-    first, second = stage.tab(), stage.tab()
+    first, second = two_tabs(stage)
     first.evaluate("seat.acquire()")
     second.evaluate("seat.acquire()")
-    assert leads(first)
     with first.expect_event("crash"):
         _crash(first)
     stage.until(lambda: leads(second))
     stage.until(lambda: held(second) and second.evaluate("seat.state") == "safe")
-    assert [(x["fence"], x["state"]) for x in stage.leases()] == [(1, "active")]
+    # It trusts the lease as its leader did, before the server has heard of it.
+    stage.until(lambda: stage.seats() == [(1, "active")])
 
 
 def _crash(page: Page) -> None:
@@ -191,9 +201,8 @@ def _crash(page: Page) -> None:
 
 
 def test_a_follower_that_is_closed_wants_it_no_more(stage: Stage) -> None:
-    first, second = stage.tab(), stage.tab()
+    first, second = two_tabs(stage)
     second.evaluate("seat.acquire()")
-    assert leads(first)
     assert not held(first)
     assert len(stage.leases()) == 1
     second.close()
@@ -220,7 +229,8 @@ def test_a_page_that_is_shown_again_goes_on(stage: Stage) -> None:
     assert not held(tab)
     tab.evaluate(hide.replace("pagehide", "pageshow"))
     stage.until(lambda: held(tab))
-    assert [(x["fence"], x["state"]) for x in stage.leases()] == [(1, "active")]
+    # The goodbye may arrive after the first word: a beat two seconds later takes it back.
+    stage.until(lambda: stage.seats() == [(1, "active")])
 
 
 def test_a_tab_takes_the_place_of_its_reload(stage: Stage) -> None:
@@ -229,8 +239,8 @@ def test_a_tab_takes_the_place_of_its_reload(stage: Stage) -> None:
     tab.reload()
     tab.wait_for_function("window.seat")
     tab.evaluate("seat.acquire()")
-    (lease,) = stage.leases()
-    assert lease["state"] == "active"
+    assert len(stage.leases(ended=True)) == 1
+    stage.until(lambda: [state for _, state in stage.seats()] == ["active"])
 
 
 def test_a_refusal_reaches_the_tab_that_asked(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.adapters.express.node import is_new_enough, programs
 from tests.serving import Served, served
 from tests.typescript.toolchain import SDK, built, bundle, node, run, zipped
 
@@ -98,3 +99,19 @@ def test_it_depends_on_nothing() -> None:
     assert package["peerDependenciesMeta"].keys() == package["peerDependencies"].keys()
     lock = json.loads((SDK / "package-lock.json").read_text())
     assert [name for name, each in lock["packages"].items() if "resolved" in each] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [("v18.20.4", False), ("v20.15.0", True), ("v21.7.3", False), ("v22.2.0", True), ("", False)],
+)
+def test_a_node_that_is_too_old_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, *, good: bool
+) -> None:
+    """It would fail with "no export named crc32"."""
+    for name in ("node", "npm"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert is_new_enough(str(tmp_path / "node")) is good
+    assert (programs()[0] == str(tmp_path / "node")) is good

