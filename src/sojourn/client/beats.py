@@ -30,7 +30,7 @@ from sojourn.client.hold import Asked, Hold, idleness
 from sojourn.client.http import BEATING, Grant, Http
 from sojourn.client.returns import RELEASE_PAUSE, Return, Returns, open_clients
 from sojourn.client.slots import slots
-from sojourn.client.world import Join, Notes, World
+from sojourn.client.world import Crew, Join, Notes, World, join_all
 from sojourn.errors import InvalidToken, Overloaded, SojournError, Unauthenticated
 from sojourn.log import sentences
 from sojourn.token import Secret
@@ -71,8 +71,7 @@ class Beats:
         self._number = itertools.count()
         self._away_until = -math.inf
         self._join: Join | None = None
-        self._helpers: list[Join] = []
-        self._helping = 0
+        self._helpers = Crew(world, self._help, "sojourn-heartbeats-more", HELPERS)
         self._sockets = sockets
         self._live: Live | None = None
         self._closed = False
@@ -266,24 +265,17 @@ class Beats:
                     return
                 if (pause := self._next() - self.world.now()) > 0:
                     self.world.wait(self.lock, pause)
-                elif pause < -HELP_AFTER and self._helping < HELPERS:
-                    self._call_for_help()
+                elif pause < -HELP_AFTER:
+                    self._helpers.call()
 
-    def _call_for_help(self) -> None:
-        if not self._helping:
-            self._helpers.clear()  # all have ended
-        with contextlib.suppress(RuntimeError):  # no thread is to be had: it goes on alone
-            self._helpers.append(self.world.start(self._help, "sojourn-heartbeats-more"))
-            self._helping += 1
-
-    def _help(self) -> None:
+    def _help(self, number: int) -> None:
         """Do what is due, until nothing is."""
         try:
             while self.step():
                 pass
         finally:
             with self.lock:
-                self._helping -= 1
+                self._helpers.left(number)
 
     def step(self) -> bool:
         """Do the most urgent of what is due. False: there was nothing."""
@@ -477,9 +469,9 @@ class Beats:
         returns.run(self.lock)
         self._http.close()  # breaks off what the thread may be waiting for
         hang_up = None if self._live is None else self._live.close
-        for join in (self._join, *self._helpers, hang_up, self.notes.close):
-            if join is not None:
-                join(max(0.1, deadline - self.world.now()))
+        joins = (self._join, *self._helpers.joins, hang_up, self.notes.close)
+        left = deadline - self.world.now()
+        join_all(filter(None, joins), left, now=self.world.now)
         self._left += returns.left
         slots.seats_remain |= self._left > 0
         return self._left
@@ -492,7 +484,8 @@ class Beats:
             hold.forked()
         self._holds.clear()
         self._agenda.clear()
-        self._join, self._helpers, self._helping = None, [], 0
+        self._join = None
+        self._helpers = Crew(self.world, self._help, "sojourn-heartbeats-more", HELPERS)
         open_clients.discard(self)
         if self._live is not None:
             self._live.forked(self.lock)

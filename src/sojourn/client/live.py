@@ -37,7 +37,7 @@ from sojourn.client.websocket import (
     open_socket,
     written,
 )
-from sojourn.client.world import Join, World
+from sojourn.client.world import Crew, Join, World, join_all
 from sojourn.decoding import prepared
 from sojourn.exchange import Target, proxy_for
 from sojourn.log import sentences
@@ -124,8 +124,8 @@ class Live:
         self._leaving: set[Line] = set()
         self._opened: deque[tuple[Line, socket.socket | NotOpened, bytes, float]] = deque()
         self._to_dial: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
-        self._dialers = self._open = 0
-        self._dialing_joins: list[Join] = []
+        self._open = 0
+        self._dialers = Crew(self._world, self._dialing, "sojourn-dialing", DIALERS)
         self._selector: selectors.BaseSelector | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._join: Join | None = None
@@ -163,13 +163,11 @@ class Live:
     def close(self, timeout: float) -> None:
         with self._lock:
             self._closed = True
-            joins = [*self._dialing_joins, *([self._join] if self._join else [])]
-            for _ in range(self._dialers):
+            joins = [*self._dialers.joins, *([self._join] if self._join else [])]
+            for _ in self._dialers.joins:
                 self._to_dial.put(None)
         self._stir()
-        deadline = time.monotonic() + timeout
-        for join in joins:
-            join(max(0.1, deadline - time.monotonic()))
+        join_all(joins, timeout, now=self._world.now)
 
     def forked(self, lock: threading.Condition) -> None:
         """Leave the sockets to the parent, of whose poll they are still part."""
@@ -249,18 +247,9 @@ class Live:
     def _dial(self, line: Line) -> None:
         self._to_dial.put(line)
         with self._lock:
-            if self._dialers >= DIALERS:
-                return
-            if not self._dialers:
-                self._dialing_joins.clear()  # they have ended
-            with contextlib.suppress(
-                RuntimeError
-            ):  # no thread is to be had: the next one takes it along
-                join = self._world.start(self._dialing, "sojourn-dialing")
-                self._dialing_joins.append(join)
-                self._dialers += 1
+            self._dialers.call()  # if that cannot be, the next one takes it along
 
-    def _dialing(self) -> None:
+    def _dialing(self, number: int) -> None:
         """Open sockets, one after another, until there are none to be opened for a moment."""
         while True:
             try:
@@ -268,12 +257,12 @@ class Live:
             except queue.Empty:
                 with self._lock:
                     if self._to_dial.empty():
-                        self._dialers -= 1
+                        self._dialers.left(number)
                         return
                 continue
             if line is None or self._closed:
                 with self._lock:
-                    self._dialers -= 1
+                    self._dialers.left(number)
                 return
             began, rest = self._world.now(), b""
             try:

@@ -14,7 +14,7 @@ from sojourn.client.hold import Asked, Wish
 from sojourn.client.http import Http
 from sojourn.client.signals import leaving
 from sojourn.client.slots import slots as slots  # registers what it does at the end
-from sojourn.client.world import World
+from sojourn.client.world import World, join_all
 from sojourn.errors import SojournError
 from sojourn.log import sentences
 from sojourn.token import Secret
@@ -121,7 +121,7 @@ class Returns:
             self._tries_left = tries_left
             self._try_all()
             self._todo, self._failed = self._todo + self._failed, []
-            if not self._todo or not tries_left:
+            if not self._todo or not tries_left or self._world.now() >= self._deadline:
                 break
             pause = max(0.0, self._deadline - self._world.now()) / (tries_left + 1)
             until = self._world.now() + min(RELEASE_PAUSE, pause)
@@ -138,8 +138,8 @@ class Returns:
             with contextlib.suppress(RuntimeError):  # no thread is to be had: one goes on alone
                 joins.append(self._world.start(self._try_some, "sojourn-returns"))
         self._try_some()
-        for join in joins:
-            join(max(0.1, self._deadline - self._world.now()))
+        now = self._world.now
+        join_all(joins, self._deadline - now(), now=now)
 
     def _try_some(self) -> None:
         while (left := self._deadline - self._world.now()) > 0:

@@ -23,24 +23,24 @@ class Threads:
         self._name = name
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._calls = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._count = 0
+        self._unfinished = 0  # calls that have a thread, or wait for one
 
     def submit(self, call: Callable[[], _T]) -> Future[_T]:
         """Have a call carried out. Raises RuntimeError if there is no thread to be had for the first one."""
         done: Future[_T] = Future()
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                if self._count < self._most:
-                    try:
-                        threading.Thread(target=self._run, name=self._name, daemon=True).start()
-                    except RuntimeError:
-                        if not self._count:
-                            raise
-                    else:
-                        self._count += 1
-        self._calls.put((done, call))
+        with self._lock:
+            if self._count < min(self._most, self._unfinished + 1):
+                try:
+                    threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                except RuntimeError:
+                    if not self._count:
+                        raise
+                else:
+                    self._count += 1
+            self._unfinished += 1
+            self._calls.put((done, call))
         return done
 
     def shutdown(self) -> None:
@@ -52,13 +52,16 @@ class Threads:
     def _run(self) -> None:
         while (task := self._calls.get()) is not None:
             done, call = task
-            if done.set_running_or_notify_cancel():
+            found = fault = None
+            if begun := done.set_running_or_notify_cancel():
                 try:
                     found = call()
-                except BaseException as fault:  # noqa: BLE001  # it is raised by whoever waits
-                    done.set_exception(fault)
-                else:
-                    done.set_result(found)
-                    del found
-            del task, done, call  # or they would live until the next one
-            self._idle.release()
+                except BaseException as raised:  # noqa: BLE001  # it is raised by whoever waits
+                    fault = raised
+            with self._lock:  # before it is told: whoever hears of it may have another call
+                self._unfinished -= 1
+            if begun and fault is not None:
+                done.set_exception(fault)
+            elif begun:
+                done.set_result(found)
+            del task, done, call, found, fault  # or they would live until the next one

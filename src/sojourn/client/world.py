@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sojourn.log import sentences
 
@@ -17,6 +17,8 @@ WAKE = 1.0  # seconds; waits do not count a machine's sleep, so the clock is loo
 
 Join = Callable[[float], None]
 """Waits for a thread to end, for some seconds at most; does nothing on that thread itself."""
+LAST_CALL = 0.1
+"""Seconds that threads get to end, all together, where there is no time left: most are at their end."""
 
 _log = sentences("sojourn.client")
 
@@ -29,6 +31,13 @@ def sleepless_clock() -> Callable[[], float]:
             time.clock_gettime(clock)
             return lambda: time.clock_gettime(clock)
     return time.monotonic
+
+
+def join_all(joins: Iterable[Join], timeout: float, *, now: Callable[[], float]) -> None:
+    """Wait for threads to end, for `timeout` seconds in all, but no less than LAST_CALL."""
+    deadline = now() + max(LAST_CALL, timeout)
+    for join in joins:
+        join(max(0.0, deadline - now()))
 
 
 class World:
@@ -51,6 +60,34 @@ class World:
                 thread.join(timeout)
 
         return join
+
+
+class Crew:
+    """Threads that come and go, at most `most` at once. Guarded by a lock of whoever has it."""
+
+    def __init__(self, world: World, work: Callable[[int], None], name: str, most: int) -> None:
+        self._world = world
+        self._work = work
+        self._name = name
+        self._most = most
+        self._ever = 0
+        self._joins: dict[int, Join] = {}
+
+    def call(self) -> None:
+        """Have one more at work, if there may be one more and a thread is to be had."""
+        if len(self._joins) < self._most:
+            number = self._ever = self._ever + 1
+            with contextlib.suppress(RuntimeError):
+                join = self._world.start(lambda: self._work(number), self._name)
+                self._joins[number] = join
+
+    def left(self, number: int) -> None:
+        """Note that the one with that number ends: the last that it does."""
+        self._joins.pop(number, None)
+
+    @property
+    def joins(self) -> list[Join]:
+        return list(self._joins.values())
 
 
 class Notes:

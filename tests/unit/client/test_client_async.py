@@ -391,3 +391,25 @@ def test_nothing_secret_is_shown_and_threads_are_some() -> None:
         assert repr(client).startswith("<AsyncClient of ")
     with pytest.raises(InvalidInput):
         AsyncClient("http://127.0.0.1:8700", license_key=KEY, threads=0)
+
+
+def test_a_thread_that_was_not_to_be_had_is_not_counted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that waited for the only thread leaves no second one idle."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool, go = Threads(2, "few"), threading.Event()
+    first = pool.submit(lambda: go.wait(DEADLINE))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        second = pool.submit(lambda: "waited")
+    go.set()
+    assert first.result(DEADLINE)
+    assert second.result(DEADLINE) == "waited"
+    met = threading.Barrier(2)
+    both = [pool.submit(lambda: met.wait(DEADLINE)) for _ in range(2)]
+    assert {each.result(2 * DEADLINE) for each in both} == {0, 1}
+    pool.shutdown()

@@ -6,12 +6,15 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import httpx
 import pytest
 from tests.unit.client.client_fakes import KEY, START, Call, answers, problem, refused, scene
 
 from sojourn.client import Client, ClientClosed, SeatLost, SeatState, returns
+from sojourn.client.returns import AT_ONCE, CLOSE_TIMEOUT, FOR_EACH
+from sojourn.client.world import LAST_CALL, Join
 
 
 def test_release_is_tried_three_times_five_seconds_apart() -> None:
@@ -132,6 +135,21 @@ def test_close_never_takes_longer_than_it_may(silent: bool) -> None:
         s.client.close()
         assert s.world.time <= START + 5.0
         assert len(s.server.times("release")) == 3
+
+
+def test_closing_has_one_deadline_for_all_threads() -> None:
+    """Each of them stands in a request that is not answered, and is waited for in vain."""
+    with scene(server={"capacity": 200}) as s:
+
+        def start(target: Callable[[], None], name: str) -> Join:
+            return s.world.sleep
+
+        s.world.start = start  # type: ignore[method-assign]
+        for n in range(FOR_EACH * AT_ONCE):
+            s.seat(client_id=f"c{n}").acquire()
+        s.server.always = s.blackhole
+        s.client.close()
+        assert s.world.time <= START + CLOSE_TIMEOUT + 2 * LAST_CALL
 
 
 def test_close_takes_over_what_the_background_had_not_done() -> None:

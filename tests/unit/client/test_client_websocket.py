@@ -16,7 +16,7 @@ from tests.waiting import DEADLINE, ended
 
 from sojourn.client import SeatState
 from sojourn.client.http import Secret
-from sojourn.client.live import LIVE, Live
+from sojourn.client.live import LIVE, Line, Live
 from sojourn.client.websocket import (
     CLOSE,
     GUID,
@@ -30,6 +30,7 @@ from sojourn.client.websocket import (
     open_socket,
     written,
 )
+from sojourn.client.world import Join, World
 from sojourn.exchange import target_of
 
 
@@ -250,6 +251,54 @@ def test_where_no_socket_can_be_had_heartbeats_keep_the_seat(
         s.world.advance(200)
         assert seat.state is SeatState.SAFE
         assert len(s.server.times("beat")) >= 5
+
+
+class Joined(World):
+    """Counts the threads that are waited for."""
+
+    joins = 0
+
+    def start(self, target: Callable[[], None], name: str) -> Join:
+        join = super().start(target, name)
+
+        def counted(timeout: float) -> None:
+            self.joins += 1
+            join(timeout)
+
+        return counted
+
+
+def test_threads_that_have_ended_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One opens a socket all the time, while others come and go beside it."""
+    stuck, begun = threading.Event(), threading.Semaphore(0)
+
+    def open_none(target: object, path: str, token: Secret, **_: object) -> None:
+        begun.release()
+        if token.reveal() == "stuck":
+            stuck.wait(DEADLINE)
+        raise NotOpened("it is a test")
+
+    monkeypatch.setattr("sojourn.client.live.open_socket", open_none)
+    monkeypatch.setattr("sojourn.client.live.DIALER_IDLE", 0.01)
+    with scene() as s:
+        world, lock = Joined(), s.client._beats.lock
+        lives = Live(
+            target_of("http://127.0.0.1:1"), None, world=world, lock=lock, replan=lambda _: None
+        )
+        hold = s.seat()._hold
+        before = set(threading.enumerate())
+        for token in ("stuck", "one", "two", "three"):
+            lives._dial(Line(hold, Secret(token)))
+            assert begun.acquire(timeout=DEADLINE)
+            for thread in set(threading.enumerate()) - before:
+                if token == "stuck":
+                    before.add(thread)
+                else:
+                    thread.join(DEADLINE)
+                    assert not thread.is_alive()
+        stuck.set()
+        lives.close(DEADLINE)
+        assert world.joins <= 1
 
 
 class Meanwhile(threading.Condition):
