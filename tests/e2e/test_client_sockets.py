@@ -19,7 +19,9 @@ import pytest
 from tests.serving import Served, served
 from tests.waiting import DEADLINE, ended
 
-from sojourn.client import AsyncClient, Change, Client, SeatDenied, SeatState
+from sojourn.client import AsyncClient, Change, Client, SeatState, live
+from sojourn.client.http import SEATS
+from sojourn.device import Device
 from sojourn.testing.proxy import FaultProxy
 
 LONG = {"capacity": 1, "lostAfter": 3_600, "heartbeatInterval": 1_200}
@@ -84,6 +86,10 @@ def sockets_become(server: Served, count: int) -> None:
     until(lambda: sockets(server) == count)
 
 
+def threads_of_clients() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith("sojourn")}
+
+
 def test_a_killed_holders_seat_is_anothers_at_once(server: Served) -> None:
     key = server.license(render=LONG)[1]
     with holding(server, key) as process, Client(server.url, license_key=key) as client:
@@ -104,17 +110,24 @@ def test_a_suspended_holder_learns_that_its_seat_is_gone(server: Served) -> None
 
 
 def test_a_living_holder_answers_and_keeps_its_seat(server: Served) -> None:
+    """It is of a kind that is spared if it does not answer in time: then it is asked again."""
     key = server.license(render=LONG)[1]
+    before = threads_of_clients()
     with Client(server.url, license_key=key, sockets=True) as client:
-        seat = client.seat("render", user="ada").acquire()
+        seat = client.seat("render", user="ada", device=Device(kind="phone")).acquire()
         sockets_become(server, 1)
-        with (
-            Client(server.url, license_key=key) as other,
-            pytest.raises(SeatDenied, match="Maximum user limit reached"),
-        ):
-            other.seat("render", user="bob", wait=1).acquire()
+
+        def answers() -> bool:
+            response = http.post(SEATS, json=bob, headers={"Authorization": f"Bearer {key}"})
+            assert response.status_code == 409
+            asked = response.json().get("asked", {})
+            return asked.get("asked") == 1 and not asked.get("silent")
+
+        bob = {"feature": "render", "userId": "bob", "clientId": "b"}
+        with server.admin() as http:
+            until(answers)
         seat.check()
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("sojourn-")]
+    until(lambda: not threads_of_clients() - before)
     sockets_become(server, 0)
 
 
@@ -132,7 +145,10 @@ def test_a_loss_is_told_at_once(server: Served) -> None:
     assert changes[-1].reason in {"revoked", "released"}
 
 
-def test_a_server_that_restarts_costs_no_seat(tmp_path: Path) -> None:
+def test_a_server_that_restarts_costs_no_seat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "RESTART", 0.5)  # there are no other clients to be spread out from
     with served(tmp_path) as own:
         key = own.license(render=LONG)[1]
         with Client(own.url, license_key=key, sockets=True) as client:
@@ -164,7 +180,7 @@ def test_a_network_that_was_cut_costs_no_seat(server: Served) -> None:
 
 def test_a_goodbye_is_not_taken_back_by_the_socket(server: Served) -> None:
     key = server.license(render={**LONG, "linger": 1})[1]
-    with Client(server.url, license_key=key, sockets=True) as client:
+    with Client(server.url, license_key=key, sockets=True, timeout=DEADLINE) as client:
         seat = client.seat("render", user="ada").acquire()
         sockets_become(server, 1)
         assert seat.closing()
@@ -174,6 +190,7 @@ def test_a_goodbye_is_not_taken_back_by_the_socket(server: Served) -> None:
 
 def test_nothing_is_left_when_a_client_is_closed(server: Served) -> None:
     key = server.license(render={**LONG, "capacity": 20})[1]
+    before = threads_of_clients()
 
     async def story() -> None:
         async with AsyncClient(server.url, license_key=key, sockets=True) as client:
@@ -183,5 +200,5 @@ def test_nothing_is_left_when_a_client_is_closed(server: Served) -> None:
             assert all(each.state is SeatState.SAFE for each in seats)
 
     asyncio.run(story())
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("sojourn")])
+    until(lambda: not threads_of_clients() - before)
     sockets_become(server, 0)
