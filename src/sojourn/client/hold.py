@@ -218,6 +218,12 @@ class Hold:
             self.due = max(self.due if self.due < math.inf else 0.0, now + interval)
         self._become(SeatState.SAFE, "renewed")
 
+    def adapted(self, interval: float, lost_after: float, now: float) -> None:
+        """Note that the policy has changed: what was promised under a longer one is void."""
+        if self.grant is not None:
+            self.grant = replace(self.grant, heartbeat_interval=interval, lost_after=lost_after)
+            self.safe_until = min(self.safe_until, now + lost_after * (1 - MARGIN))
+
     def failed(self, now: float, reason: str, *, chance: float, wait: float = 0.0) -> None:
         """Note a request that did not get through, or was not worth sending."""
         self.failures += 1

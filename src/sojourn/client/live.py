@@ -21,7 +21,6 @@ from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from sojourn.client.hold import Hold, backoff, idleness
 from sojourn.client.http import SEATS
@@ -387,8 +386,7 @@ class Live:
         """Note that the policy has changed."""
         with self._holding:
             if hold.grant is not None and hold.grant.token is token:
-                times = {"heartbeat_interval": interval, "lost_after": lost_after}
-                hold.grant = replace(hold.grant, **times)
+                hold.adapted(interval, lost_after, self._world.now())
         self.stirred(hold, token)
 
     def _write(self, line: Line, data: bytes) -> None:

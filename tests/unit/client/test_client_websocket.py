@@ -236,6 +236,15 @@ def test_news_of_another_lease_is_none() -> None:
         assert seat.heartbeat_interval == 10.0
 
 
+def test_a_shorter_policy_counts_at_once_and_a_longer_one_promises_nothing() -> None:
+    with scene() as s:
+        hold = s.seat().acquire()._hold
+        assert hold.grant is not None
+        for lost_after in (30.0, 90.0):
+            live(s).adapted(hold, hold.grant.token, lost_after / 3, lost_after)
+            assert hold.safe_until == pytest.approx(START + 30 * 0.98)
+
+
 @pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), RuntimeError("no thread")])
 def test_where_no_socket_can_be_had_heartbeats_keep_the_seat(
     fault: Exception, monkeypatch: pytest.MonkeyPatch
