@@ -1,7 +1,7 @@
 import { aborted, type Fault, faultOf, refusal, SeatLost, type SojournError } from "./errors.js";
 import { Emitter } from "./emitter.js";
 import { newId } from "./http.js";
-import type { OwnSeat } from "./seat.js";
+import { isHeld, type OwnSeat } from "./seat.js";
 import type { AcquireOptions, Events, Saved, Seat, State } from "./terms.js";
 
 /** What the leader knows, as others are told it. Instants are of `Date.now()`, which all tabs share. */
@@ -9,6 +9,7 @@ interface View {
   state: State;
   reason: string;
   until: number;
+  /** It is held, or there is a way back: whoever leads next goes on with it. */
   saved?: Saved;
 }
 
@@ -20,16 +21,19 @@ interface Ask {
   options?: AcquireOptions;
 }
 
-interface Reply {
-  t: "done";
-  to: string;
-  n: number;
+interface Result {
   fault?: Fault;
   confirmed?: boolean;
 }
 
+interface Reply extends Result {
+  t: "done";
+  to: string;
+  n: number;
+}
+
 type Told =
-  | { t: "view"; view: View; resumed?: boolean; reason?: string }
+  | { t: "view"; view: View; resumed?: boolean }
   | { t: "event"; name: "needed" | "sessionExpired" }
   | { t: "wait"; to: string; nextIn: number; fault: Fault }
   | { t: "lead" }
@@ -47,6 +51,8 @@ export function onPage(left: () => void, shown: () => void, woken: () => void): 
   for (const name of ["online", "focus"]) window.addEventListener(name, woken);
 }
 
+const calledOff = () => ({ fault: faultOf(aborted()) });
+
 /**
  * One lease for all tabs of a browser. One tab leads: it holds the lock, the lease and the socket, and tells the
  * others. When it closes, the next one goes on with its lease. The seat is given back when no tab wants it any more.
@@ -54,16 +60,15 @@ export function onPage(left: () => void, shown: () => void, woken: () => void): 
 export class BrowserSeat extends Emitter<Events> implements Seat {
   #view: View = { state: "new", reason: "new", until: 0 };
   #own?: OwnSeat;
-  #channel?: BroadcastChannel;
-  #unlock: (() => void)[] = [];
-  #leave = new AbortController();
+  #channel?: BroadcastChannel; // once this tab may speak
+  #leave?: AbortController; // while it takes part
+  #closed = false;
   #wants = false;
-  #told: State = "new";
-  #acquiring?: Promise<void>;
+  #acquiring: Promise<unknown> = Promise.resolve();
   #n = 0;
   readonly #id = newId();
-  readonly #tabs = new Map<string, boolean>(); // for the leader: the others, and whether they want the seat
-  readonly #asked = new Map<number, { ask: Ask; done: (reply: Reply) => void }>();
+  readonly #tabs = new Map<string, boolean>(); // those that came later, and whether they want the seat
+  readonly #asked = new Map<number, { ask: Ask; done: (reply: Result) => void }>();
   readonly #calls = new Map<string, AbortController>();
 
   constructor(
@@ -73,7 +78,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     super();
     this.#join();
     onPage(
-      () => this.close(),
+      () => this.#part(),
       () => this.#join(),
       () => this.#own?.nudge(),
     );
@@ -84,126 +89,135 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     return !!this.#own;
   }
 
+  get #now(): View {
+    const own = this.#own;
+    return own ? { state: own.state, reason: own.reason, until: Date.now() + own.expiresIn * 1000, saved: own.saved } : this.#view;
+  }
+
   get state(): State {
-    if (this.#own) return this.#own.state;
-    const held = this.#view.state === "safe" || this.#view.state === "jeopardy";
-    return held && Date.now() >= this.#view.until ? "lost" : this.#view.state;
+    const { state, until } = this.#now;
+    return isHeld(state) && Date.now() >= until ? "lost" : state;
   }
 
   get held(): boolean {
-    const { state } = this;
-    return this.#wants && (state === "safe" || state === "jeopardy");
+    return this.#wants && isHeld(this.state);
   }
 
   get expiresIn(): number {
-    return !this.held ? 0 : this.#own ? this.#own.expiresIn : (this.#view.until - Date.now()) / 1000;
+    return this.held ? (this.#now.until - Date.now()) / 1000 : 0;
   }
 
   get leaseId(): string | undefined {
-    return this.#saved?.leaseId;
+    return this.#now.saved?.leaseId;
   }
 
   get fence(): number | undefined {
-    return this.#saved?.fence;
-  }
-
-  get #saved(): Saved | undefined {
-    return (this.#own ?? this.#view).saved;
+    return this.#now.saved?.fence;
   }
 
   check(): void {
-    if (!this.held) throw new SeatLost(this.#own?.reason ?? this.#view.reason);
+    if (!this.held) throw new SeatLost(this.#now.reason);
   }
 
-  async acquire(options: AcquireOptions = {}): Promise<void> {
-    const { signal, ...rest } = options;
-    if (signal?.aborted) throw aborted();
-    this.#wants = true;
-    this.#say({ t: "here", from: this.#id, wants: true });
+  async acquire({ signal, ...options }: AcquireOptions = {}): Promise<void> {
+    if (signal?.aborted || this.#closed) throw aborted();
+    this.#want(true);
     const n = ++this.#n;
     const call = () => {
+      this.#want(false);
       this.#put({ t: "ask", from: this.#id, n, verb: "cancel" });
-      this.#asked.get(n)?.done({ t: "done", to: this.#id, n, fault: faultOf(aborted()) });
+      this.#asked.get(n)?.done(calledOff());
     };
     signal?.addEventListener("abort", call);
-    try {
-      const { fault } = await this.#ask(n, "acquire", rest);
-      if (fault) {
-        this.#wants = false;
-        throw refusal(...fault);
-      }
-    } finally {
-      signal?.removeEventListener("abort", call);
-    }
+    const { fault } = await this.#ask(n, "acquire", options);
+    signal?.removeEventListener("abort", call);
+    if (!fault) return;
+    this.#want(false);
+    throw refusal(...fault);
   }
 
   async release(): Promise<boolean> {
     if (!this.#wants) return true;
-    this.#wants = false;
+    this.#want(false);
     const { confirmed } = await this.#ask(++this.#n, "release");
-    return confirmed ?? false;
+    return !!confirmed;
   }
 
-  /** Leaves: this tab needs the seat no more. The last one says goodbye for all. */
+  /** Leaves for good: this tab needs the seat no more. The last one that did says goodbye. */
   close(): void {
+    this.#closed = true;
+    this.#wants = false;
+    this.#part();
+    for (const { done } of this.#asked.values()) done(calledOff());
+    this.#hear({ t: "view", view: { state: "released", reason: "closing", until: 0 } });
+  }
+
+  /** Takes part no more, until the page is shown again. */
+  #part(): void {
     const own = this.#own;
-    this.#own = undefined;
-    if (own && this.#tabs.size) {
-      this.#view = this.#viewOf(own);
-      own.leave();
-      this.#say({ t: "view", view: this.#view });
-    } else if (own) {
-      this.#view = { ...this.#viewOf(own), until: 0 };
-      own.goodbye();
+    const view = this.#now;
+    if (own) {
+      if (this.#others) own.leave();
+      else {
+        own.goodbye();
+        view.until = 0;
+        this.#say({ t: "view", view: this.#now }); // there is nothing for others to go on with
+      }
     }
+    this.#view = view;
+    this.#own = undefined;
     this.#say({ t: "bye", from: this.#id });
-    this.#leave.abort();
-    this.#unlock.splice(0).forEach((unlock) => unlock());
-    this.#channel?.close();
-    this.#channel = undefined;
+    this.#leave?.abort();
+    this.#channel = this.#leave = undefined;
+    for (const control of this.#calls.values()) control.abort();
+    this.#calls.clear();
     this.#tabs.clear();
   }
 
   #join(): void {
-    if (this.#channel) return;
+    if (this.#leave || this.#closed) return;
+    const { signal } = (this.#leave = new AbortController());
     const channel = new BroadcastChannel(this.name);
     channel.onmessage = ({ data }) => this.#hear(data as Told);
-    this.#channel = channel;
-    this.#leave = new AbortController();
-    // Its own lock tells that a tab is there: whoever gets it knows that the tab is gone, however it went.
-    this.#lock(`${this.name} ${this.#id}`, () => this.#say({ t: "here", from: this.#id, wants: this.#wants }));
-    this.#lock(this.name, () => this.#lead());
-  }
-
-  #lock(name: string, got: () => void): void {
-    const { signal } = this.#leave;
-    navigator.locks
-      .request(name, { signal }, () => {
-        if (signal.aborted) return;
-        return new Promise<void>((unlock) => {
-          this.#unlock.push(unlock);
+    signal.addEventListener("abort", () => channel.close());
+    const lock = (name: string, got: () => void) => {
+      const granted = () =>
+        signal.aborted ||
+        new Promise((unlock) => {
+          signal.addEventListener("abort", unlock);
           got();
         });
-      })
-      .catch(() => {}); // this tab has left
+      navigator.locks.request(name, { signal }, granted).catch(() => {
+        if (signal.aborted) return;
+        // Where locks are refused, so is what tabs share: this one is alone.
+        this.#channel = undefined;
+        channel.close();
+        this.#lead();
+      });
+    };
+    // Its own lock tells that a tab is there: whoever gets it knows that the tab is gone, however it went. So nothing is
+    // said before.
+    lock(`${this.name} ${this.#id}`, () => {
+      this.#channel = channel;
+      this.#hear({ t: "lead" });
+      lock(this.name, () => this.#lead());
+    });
   }
 
   #lead(): void {
+    if (this.#own) return;
     const own = this.make();
-    const { saved, state, until } = this.#view;
-    own.on("change", ({ state, reason, resumed }) => {
-      if (state !== "released" || reason !== "left") this.#tell({ t: "view", view: this.#viewOf(own), resumed, reason });
-    });
-    own.on("renewed", () => this.#tell({ t: "view", view: this.#viewOf(own) }));
-    for (const name of ["needed", "sessionExpired"] as const) own.on(name, () => this.#tell({ t: "event", name }));
+    const { saved, until } = this.#view;
+    const tell = (told: Told) => this.#own === own && this.#tell(told);
+    own.on("change", ({ resumed }) => tell({ t: "view", view: this.#now, resumed }));
+    own.on("renewed", () => tell({ t: "view", view: this.#now }));
+    for (const name of ["needed", "sessionExpired"] as const) own.on(name, () => tell({ t: "event", name }));
     this.#own = own;
-    if (saved && (state === "safe" || state === "jeopardy")) void own.adopt(saved, (until - Date.now()) / 1000);
+    if (saved) void own.adopt(saved, (until - Date.now()) / 1000);
     this.#say({ t: "lead" });
+    for (const from of this.#tabs.keys()) this.#watch(from);
     for (const { ask } of this.#asked.values()) this.#serve(ask);
-  }
-
-  #viewOf(own: OwnSeat): View {
-    return { state: own.state, reason: own.reason, until: Date.now() + own.expiresIn * 1000, saved: own.saved };
+    if (saved && !this.#wanted) void own.release();
   }
 
   // Between tabs
@@ -224,10 +238,10 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     else this.#say(ask);
   }
 
-  #ask(n: number, verb: "acquire" | "release", options?: AcquireOptions): Promise<Reply> {
-    const ask = { t: "ask" as const, from: this.#id, n, verb, ...(options && { options }) };
+  #ask(n: number, verb: "acquire" | "release", options?: AcquireOptions): Promise<Result> {
+    const ask = { t: "ask" as const, from: this.#id, n, verb, options };
     return new Promise((resolve) => {
-      const done = (reply: Reply) => {
+      const done = (reply: Result) => {
         this.#asked.delete(n);
         resolve(reply);
       };
@@ -239,27 +253,27 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   #hear(told: Told): void {
     switch (told.t) {
       case "view": {
+        const before = this.#view.state;
         const { state, reason } = (this.#view = told.view);
-        const before = this.#told;
-        this.#told = state;
         if (before !== state || told.resumed)
-          this.emit("change", { before, state, reason: told.reason ?? reason, resumed: !!told.resumed });
-        else this.emit("renewed", undefined);
+          this.emit("change", { before, state, reason, resumed: !!told.resumed });
+        else this.emit("renewed");
         break;
       }
       case "event":
-        this.emit(told.name, undefined);
+        this.emit(told.name);
         break;
       case "wait":
         if (told.to === this.#id)
           this.emit("wait", { error: refusal(...told.fault), nextIn: told.nextIn });
         break;
       case "lead": // what was asked of the one before may have died with it
-        this.#say({ t: "here", from: this.#id, wants: this.#wants });
+        this.#want(this.#wants);
         for (const { ask } of this.#asked.values()) this.#say(ask);
         break;
       case "here":
-        if (this.#own) this.#meet(this.#own, told.from, told.wants);
+        if (!this.#tabs.has(told.from) && this.#own) this.#watch(told.from);
+        this.#tabs.set(told.from, told.wants);
         break;
       case "bye":
         this.#miss(told.from);
@@ -272,13 +286,16 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     }
   }
 
-  /** Notes another tab, for the leader; who is new is told how things stand, and watched. */
-  #meet(own: OwnSeat, from: string, wants: boolean): void {
-    const known = this.#tabs.has(from);
-    this.#tabs.set(from, wants);
-    if (known) return;
-    this.#say({ t: "view", view: this.#viewOf(own) });
-    navigator.locks.request(`${this.name} ${from}`, { signal: this.#leave.signal }, () => this.#miss(from)).catch(() => {});
+  #want(wants: boolean): void {
+    this.#wants = wants;
+    this.#say({ t: "here", from: this.#id, wants });
+  }
+
+  /** Tells another tab how things stand, and learns when it is gone; for the leader. */
+  #watch(from: string): void {
+    this.#say({ t: "view", view: this.#now });
+    const { signal } = this.#leave!;
+    navigator.locks.request(`${this.name} ${from}`, { signal }, () => this.#miss(from)).catch(() => {});
   }
 
   #miss(from: string): void {
@@ -288,21 +305,26 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     if (wanted && !this.#wanted) void this.#own?.release();
   }
 
+  get #others(): boolean {
+    return [...this.#tabs.values()].some(Boolean);
+  }
+
   get #wanted(): boolean {
-    return this.#wants || [...this.#tabs.values()].some(Boolean);
+    return this.#wants || this.#others;
   }
 
   /** Does what a tab asks for; for the leader. */
   #serve({ from, n, verb, options }: Ask): void {
     const own = this.#own!;
     const key = `${from} ${n}`;
-    const answer = (more: { fault?: Fault; confirmed?: boolean }) => this.#tell({ t: "done", to: from, n, ...more });
+    const answer = (more: Result) => this.#tell({ t: "done", to: from, n, ...more });
     if (verb === "cancel") {
-      this.#calls.get(key)?.abort();
+      const call = this.#calls.get(key);
+      if (call) call.abort();
+      else if (!this.#wanted) void own.release(); // it was granted meanwhile
       return;
     }
     if (this.#calls.has(key)) return;
-    if (from !== this.#id) this.#meet(own, from, verb === "acquire");
     if (verb === "release") {
       if (this.#wanted) answer({ confirmed: true });
       else void own.release().then((confirmed) => answer({ confirmed }));
@@ -313,34 +335,15 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     const off = own.on("wait", ({ error, nextIn }) =>
       this.#tell({ t: "wait", to: from, nextIn, fault: faultOf(error) }),
     );
-    this.#acquire(own, { ...options, signal: control.signal })
-      .then(
-        () => answer({}),
-        (fault: SojournError) => {
-          if (this.#tabs.has(from)) this.#tabs.set(from, false);
-          answer({ fault: faultOf(fault) });
-        },
-      )
-      .finally(() => {
+    // One after another: once it is granted to one it is held for all, or else each one's own wish is tried.
+    this.#acquiring = this.#acquiring
+      .then(() => own.acquire({ ...options, signal: control.signal }))
+      .then(() => ({}), (fault: SojournError) => ({ fault: faultOf(fault) }))
+      .then((more) => {
         off();
+        if (this.#calls.get(key) !== control) return; // it leads no more: the next one is asked
         this.#calls.delete(key);
+        answer(more);
       });
-  }
-
-  /** Acquires once for all who ask meanwhile; if that fails, each one's own wish is tried in its turn. */
-  async #acquire(own: OwnSeat, options: AcquireOptions): Promise<void> {
-    while (this.#acquiring) {
-      const granted = await this.#acquiring.then(
-        () => true,
-        () => false,
-      );
-      if (granted) return;
-    }
-    this.#acquiring = own.acquire(options);
-    try {
-      await this.#acquiring;
-    } finally {
-      this.#acquiring = undefined;
-    }
   }
 }

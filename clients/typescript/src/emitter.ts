@@ -9,7 +9,7 @@ export class Emitter<E> {
     return () => void calls.delete(call);
   }
 
-  protected emit<K extends keyof E>(name: K, event: E[K]): void {
-    for (const call of this.#calls.get(name) ?? []) queueMicrotask(() => (call as (event: E[K]) => void)(event));
+  protected emit<K extends keyof E>(name: K, event?: E[K]): void {
+    for (const call of this.#calls.get(name) ?? []) queueMicrotask(() => (call as (event?: E[K]) => void)(event));
   }
 }

@@ -56,7 +56,7 @@ export class SeatLost extends SojournError {
     problem?: Partial<Problem>,
   ) {
     super(
-      problem?.code === "lease_lost" ? "lease_lost" : "not_held",
+      (problem?.code ?? "not_held") as Code,
       problem?.error ?? `The seat is not held: ${reason}.`,
       problem?.details,
       problem?.status,
@@ -84,4 +84,8 @@ export function faultOf({ status, problem, code, message, retryAfter }: SojournE
 
 export function aborted(): SojournError {
   return new SojournError("aborted", "Called off.");
+}
+
+export function unreachable(message: string): SojournError {
+  return new SojournError("unreachable", message);
 }

@@ -1,5 +1,5 @@
 import type { Clock } from "./clock.js";
-import { type Problem, refusal, SojournError } from "./errors.js";
+import { type Problem, refusal, SojournError, unreachable } from "./errors.js";
 
 export const SEATS = "/api/licenses/sessions";
 export const BEAT = `${SEATS}/heartbeat`;
@@ -68,7 +68,7 @@ export class Http {
     } finally {
       calledOff();
     }
-    throw new SojournError("unreachable", `No Sojourn server answered at ${this.url}.`);
+    throw unreachable(`No answer from ${this.url}.`);
   }
 }
 

@@ -34,26 +34,26 @@ export class Client {
       ...(make && { socket: make }),
       ...(document && {
         beacon: (to: string, body: string) => navigator.sendBeacon(to, body),
-        hidden: () => document.visibilityState === "hidden",
+        hidden: () => document.hidden,
       }),
     };
   }
 
   /**
-   * Makes a seat; asks for nothing yet. In a page all tabs of the browser have one together, where the browser can
-   * tell them apart (a page that is not secure has no locks).
+   * Makes a seat; asks for nothing yet. In a page all tabs of the browser have one together, where it is said whose it
+   * is (`userId`), and where the browser can tell tabs apart (a page that is not secure has no locks).
    */
   seat(options: SeatOptions): Seat {
     const { document, navigator, BroadcastChannel } = globalThis;
-    if (!document || !navigator.locks || !BroadcastChannel) return this.own(options);
+    if (!document || !navigator.locks || !BroadcastChannel || !options.userId) return this.own(options);
     const name = `sojourn ${this.#means.http.url} ${options.licenseId} ${options.feature} ${options.userId}`;
-    return new BrowserSeat(name, () => this.#make(options, localStorage));
+    return new BrowserSeat(name, () => this.#make(options, () => localStorage));
   }
 
   /** Makes a seat of this program's alone: of a worker, a process, or one tab. */
   own(options: SeatOptions): OwnSeat {
     const { document } = globalThis;
-    const seat = this.#make(options, document ? sessionStorage : undefined);
+    const seat = this.#make(options, document && (() => sessionStorage));
     let saved: Saved | undefined;
     onPage(
       () => (saved = seat.goodbye()),
@@ -63,7 +63,7 @@ export class Client {
     return seat;
   }
 
-  #make(options: SeatOptions, storage?: Storage): OwnSeat {
+  #make(options: SeatOptions, storage?: () => Storage): OwnSeat {
     return new OwnSeat(this.#means, { ...options, clientId: options.clientId ?? known(storage) });
   }
 }
@@ -73,9 +73,10 @@ function socketOf(WebSocket: typeof globalThis.WebSocket): SocketMaker {
 }
 
 /** Returns who this copy of the program is, as it was before. */
-function known(storage?: Storage): string {
+function known(open?: () => Storage): string {
   const key = "sojourn.client";
   try {
+    const storage = open?.();
     const id = storage?.getItem(key) ?? newId();
     storage?.setItem(key, id);
     return id;

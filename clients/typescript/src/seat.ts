@@ -1,28 +1,14 @@
 import { Emitter } from "./emitter.js";
-import { aborted, SeatDenied, SeatLost, SojournError } from "./errors.js";
+import { aborted, SeatDenied, SeatLost, SojournError, unreachable } from "./errors.js";
 import type { components } from "./generated.js";
 import { BEAT, CURRENT, newId, PATIENCE, SEATS } from "./http.js";
 import { openSocket, type Said, type Socket } from "./socket.js";
+import { BACKOFF_MAX, CONFIRM, FINAL, QUIET, RESTART_MS, RETRIES, RETRY_MS, SOCKET_BACKOFF_MAX, TELL_EVERY, THROTTLED, TRUSTED, WAIT_MAX } from "./limits.js";
 import type { AcquireOptions, Events, Means, Saved, Seat, SeatOptions, State } from "./terms.js";
 
 type Schemas = components["schemas"];
 
-const MARGIN = 0.02;
-const RETRIES = 3;
-const RETRY_MS = 5_000;
-const BACKOFF_MAX = 30_000;
-const SOCKET_BACKOFF_MAX = 60_000;
-/** Seconds: an extension's worker may not wait for longer for an answer, nor may many proxies. */
-const WAIT_MAX = 20;
-/** Seconds in which a page in the background beats, at least: browsers wake it once a minute. */
-const THROTTLED = 60;
-/** A server tells of itself each 20 s, or interval if that is shorter; so many of these without a word are too many. */
-const TELL_EVERY = 20_000;
-const QUIET = 2.25;
-const CONFIRM = 2_000;
-const RESTART_MS = 10_000;
-/** Losses somebody meant: to come back by itself would be to fight a person, or a twin. */
-const FINAL = /^(taken_over|moved|revoked|released|session_ended|license_.*|forbidden|cross_origin|feature_unknown)$/;
+export const isHeld = (state: State) => state === "safe" || state === "jeopardy";
 
 /** One lease, kept by this program alone. Browsers' tabs share one: see `BrowserSeat`. */
 export class OwnSeat extends Emitter<Events> implements Seat {
@@ -40,6 +26,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   #socketAt = 0;
   #socketFailures = 0;
   #heardAt = 0;
+  #toldAt = 0; // how long the lease is certain, on the socket
   #timer?: () => void;
   /** Says for how many seconds the person has done nothing; asked at each beat. */
   idle?: () => number;
@@ -51,20 +38,23 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     super();
   }
 
+  get #http() {
+    return this.means.http;
+  }
+
   get #clock() {
-    return this.means.http.clock;
+    return this.#http.clock;
   }
 
   get state(): State {
-    if (this.#state !== "safe" && this.#state !== "jeopardy") return this.#state;
+    if (!isHeld(this.#state)) return this.#state;
     const now = this.#clock.now();
     if (now >= this.#safeUntil) return "lost";
     return now >= this.#overdueAt ? "jeopardy" : this.#state;
   }
 
   get held(): boolean {
-    const state = this.state;
-    return state === "safe" || state === "jeopardy";
+    return isHeld(this.state);
   }
 
   get reason(): string {
@@ -83,8 +73,9 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     return this.#grant?.fence;
   }
 
+  /** Undefined, too, after a loss that is not to be undone. */
   get saved(): Saved | undefined {
-    return this.#grant && { ...this.#grant };
+    return this.#due < Infinity ? this.#grant && { ...this.#grant } : undefined;
   }
 
   check(): void {
@@ -97,10 +88,9 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     if (signal?.aborted) throw aborted();
     this.#stop();
     const asked = this.#ask(this.#turn, options);
-    if (!signal) return asked;
     // The request goes on: what it grants after all is given back, so that nobody waits for a ghost.
     return new Promise((resolve, reject) => {
-      signal.addEventListener("abort", () => reject(aborted()), { once: true });
+      signal?.addEventListener("abort", () => reject(aborted()), { once: true });
       asked.then(resolve, reject);
     });
   }
@@ -120,8 +110,8 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     socket?.say({ type: "goodbye" });
     socket?.close();
     const body = { closing: true, token };
-    if (!this.means.beacon?.(this.means.http.url + BEAT, JSON.stringify(body)))
-      this.means.http
+    if (!this.means.beacon?.(this.#http.url + BEAT, JSON.stringify(body)))
+      this.#http
         .call({ path: BEAT, proof: token, body: { closing: true }, keepalive: true })
         .catch(() => {}); // nobody is left to try again
     return saved;
@@ -144,7 +134,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     this.#state = trusted > 0 ? "safe" : "lost";
     this.#reason = "adopted";
     this.#due = this.#clock.now();
-    this.#safeUntil = this.#due + trusted * 1000;
+    this.#safeUntil = this.#due + Math.min(trusted, saved.lostAfter) * 1000;
     await this.#tick();
     return this.held;
   }
@@ -168,25 +158,27 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   async #ask(turn: number, { takeover, wait = 0, signal }: AcquireOptions): Promise<void> {
     const until = this.#clock.now() + wait * 1000;
     let [key, failures, left, most] = [newId(), 0, wait, 1]; // the first answer is to say the place, soon
+    const over = () => turn !== this.#turn || signal?.aborted;
     for (;;) {
       const body = { ...this.#wish, takeover, wait: Math.min(left, most) || undefined };
       let pause: number;
       try {
-        const { data, sentAt } = await this.means.http.call<Schemas["SeatBody"]>({
+        const { data, sentAt } = await this.#http.call<Schemas["SeatBody"]>({
           path: SEATS,
-          proof: await this.means.proof(),
+          proof: await this.#proof(),
           body,
           key,
           timeout: PATIENCE + (left > 0 ? WAIT_MAX * 1000 : 0),
         });
-        if (turn !== this.#turn || signal?.aborted) {
+        if (over()) {
           void this.#giveBack(data.token);
-          throw aborted();
+          break;
         }
         this.#granted(data, sentAt, false);
         return;
       } catch (fault) {
-        if (!(fault instanceof SojournError) || fault.code === "aborted") throw fault;
+        if (!(fault instanceof SojournError)) throw fault;
+        if (over()) break;
         const now = this.#clock.now();
         if (fault instanceof SeatDenied) {
           if (now >= until) throw fault;
@@ -203,12 +195,26 @@ export class OwnSeat extends Emitter<Events> implements Seat {
         this.emit("wait", { error: fault, nextIn: pause / 1000 });
       }
       await this.#pause(pause);
-      if (turn !== this.#turn || signal?.aborted) throw aborted();
+      if (over()) break;
+    }
+    throw aborted();
+  }
+
+  /** Asks for the proof: whoever brings it may be away for a moment, as servers are. */
+  async #proof(): Promise<string> {
+    try {
+      return await this.means.proof();
+    } catch (fault) {
+      throw fault instanceof SojournError ? fault : unreachable(String(fault));
     }
   }
 
   get #wish() {
     return { ...this.options, presence: undefined, resume: undefined };
+  }
+
+  get #bySocket() {
+    return this.options.presence !== "beats" && this.means.socket;
   }
 
   #pause(ms: number): Promise<void> {
@@ -218,7 +224,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   async #giveBack(token: string): Promise<boolean> {
     for (let tries = 0; ; tries++) {
       try {
-        await this.means.http.call({ method: "DELETE", path: CURRENT, proof: token, keepalive: true });
+        await this.#http.call({ method: "DELETE", path: CURRENT, proof: token, keepalive: true });
         return true;
       } catch (fault) {
         if (!(fault as SojournError).passing || tries === RETRIES) return false;
@@ -233,8 +239,13 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     return (this.#grant?.heartbeatInterval ?? 30) * 1000;
   }
 
+  /** Milliseconds between two words of a server. */
+  get #pace(): number {
+    return Math.min(TELL_EVERY, this.#interval);
+  }
+
   get #quiet(): number {
-    return QUIET * Math.min(TELL_EVERY, this.#interval);
+    return QUIET * this.#pace;
   }
 
   get #overdueAt(): number {
@@ -274,7 +285,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       }
       this.#hangUp();
     }
-    if (this.means.socket && this.options.presence !== "beats" && now >= this.#socketAt) {
+    if (this.#bySocket && now >= this.#socketAt) {
       const opened = await this.#open(turn);
       if (opened || turn !== this.#turn) return;
       if (this.#gone) return this.#due < Infinity ? this.#comeBack(turn) : undefined;
@@ -291,7 +302,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     };
     const timeout = Math.max(1_000, Math.min(PATIENCE, this.#interval));
     try {
-      const { data, sentAt } = await this.means.http.call<Schemas["BeatBody"]>({ path: BEAT, proof: token, body, timeout });
+      const { data, sentAt } = await this.#http.call<Schemas["BeatBody"]>({ path: BEAT, proof: token, body, timeout });
       if (turn === this.#turn) this.#renewed(data.expiresIn, sentAt);
     } catch (fault) {
       if (turn === this.#turn) await this.#refusedBeat(turn, fault as SojournError);
@@ -311,7 +322,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     this.#gone = false;
     this.#socketAt = 0;
     this.#extend(data.expiresIn, sentAt);
-    if (this.means.socket && this.options.presence !== "beats") this.#due = this.#clock.now();
+    if (this.#bySocket) this.#due = this.#clock.now();
     this.#become("safe", resumed ? "resumed" : "granted", resumed);
     this.#plan();
   }
@@ -323,11 +334,11 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   }
 
   #extend(expiresIn: number, from: number): void {
-    const trusted = Math.min(expiresIn, this.#grant!.lostAfter) * 1000;
+    const trusted = Math.min(expiresIn, this.#grant!.lostAfter) * TRUSTED;
     this.#failures = 0;
-    this.#safeUntil = Math.max(this.#safeUntil, from + trusted * (1 - MARGIN));
+    this.#safeUntil = Math.max(this.#safeUntil, from + trusted);
     this.#due = this.#socket ? this.#heardAt + this.#quiet : from + Math.min(this.#interval * (0.9 + this.#clock.random() / 5), trusted / 2);
-    this.emit("renewed", undefined);
+    this.emit("renewed");
   }
 
   #failed(reason: string, wait = 0): void {
@@ -337,17 +348,15 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     const backoff = this.#clock.random() * Math.min(most, 500 * 2 ** Math.min(this.#failures++, 16));
     const least = Math.max(100, Math.min(1_000, this.#grant!.lostAfter * 11));
     this.#due = now + Math.max(least, backoff, Math.min(wait * 1000, most));
-    if (this.held) this.#become("jeopardy", reason);
-    else if (this.#state !== "lost") this.#become("lost", reason);
+    if (this.held || this.#state !== "lost") this.#become(this.held ? "jeopardy" : "lost", reason);
   }
 
-  #refused(reason: string, resumable: boolean): void {
+  #refused(reason: string, resumable: boolean, final = FINAL.test(reason) || this.options.resume === false): void {
     const now = this.#clock.now();
     this.#hangUp();
     this.#safeUntil = -Infinity;
     this.#gone = true;
     this.#resumable = resumable;
-    const final = FINAL.test(reason) || this.options.resume === false;
     this.#due = final ? Infinity : now;
     if (final || this.#state !== "lost") this.#become("lost", reason);
     this.#reason = reason;
@@ -358,9 +367,9 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     const { device } = this.options;
     const resume = this.#resumable;
     try {
-      const proof = resume ? this.#grant!.token : await this.means.proof();
+      const proof = resume ? this.#grant!.token : await this.#proof();
       const body = resume ? { device } : this.#wish;
-      const { data, sentAt } = await this.means.http.call<Schemas["SeatBody"]>({ path: SEATS, proof, body });
+      const { data, sentAt } = await this.#http.call<Schemas["SeatBody"]>({ path: SEATS, proof, body });
       if (turn === this.#turn) this.#granted(data, sentAt, true);
       else void this.#giveBack(data.token);
     } catch (caught) {
@@ -371,10 +380,10 @@ export class OwnSeat extends Emitter<Events> implements Seat {
         this.#become("lost", "seat_limit");
         this.#due += Math.max(1, fault.retryAfter ?? 1) * 1000;
       } else if (fault.passing) this.#failed(fault.code, fault.retryAfter);
-      else if (resume && fault.status !== 403) this.#resumable = false; // with the key, at once
       else {
-        this.#become("lost", fault.code);
-        this.#due = Infinity;
+        const reason = fault instanceof SeatLost ? fault.reason : fault.code;
+        if (resume && fault.status !== 403 && !FINAL.test(reason)) this.#resumable = false; // with the key, at once
+        else this.#refused(reason, false, true);
       }
     }
   }
@@ -384,14 +393,13 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   async #open(turn: number): Promise<boolean> {
     const { token } = this.#grant!;
     const sentAt = this.#clock.now();
-    const opened = await openSocket(this.means.socket!, this.means.http, token, {
-      said: (socket, message) => {
-        if (turn === this.#turn && (!this.#socket || this.#socket === socket)) this.#hear(socket, message, sentAt);
-      },
-      closed: (socket, code) => {
-        if (this.#socket === socket) this.#closed(code);
-      },
-    });
+    const opened = await openSocket(
+      this.means.socket!,
+      this.#http,
+      token,
+      (socket, message) => turn === this.#turn && (this.#socket ?? socket) === socket && this.#hear(socket, message, sentAt),
+      (socket, code) => this.#socket === socket && this.#closed(code),
+    );
     if (turn !== this.#turn) {
       opened?.close();
       return false;
@@ -412,20 +420,40 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       void this.#tick();
       return;
     }
-    if (said.type === "lost" || said.type === "superseded") {
-      this.#refused(said.type === "lost" ? said.reason : "taken_over", said.type === "lost" && said.resumable);
-      return;
+    switch (said.type) {
+      case "lost":
+        return this.#refused(said.reason, said.resumable);
+      case "superseded":
+        return this.#refused("taken_over", false);
+      case "open":
+        this.#socket = socket;
+        this.#adapt(said, now);
+        this.#toldAt = now;
+        this.#renewed(said.expiresIn, sentAt);
+        break;
+      case "policy":
+        this.#adapt(said, now);
+        break;
+      case "alive": // if it comes late, it was perhaps said in time, and has waited since
+        this.#renewed(said.expiresIn, Math.min(now, this.#toldAt + this.#pace));
+        this.#toldAt = now;
+        break;
+      case "ask":
+        socket.say({ type: "here" });
+        break;
+      case "needed":
+        this.emit("needed");
+        break;
+      case "session_expired":
+        this.emit("sessionExpired");
     }
-    if (said.type === "open") this.#socket = socket;
-    if (said.type === "open" || said.type === "policy")
-      this.#grant = { ...this.#grant!, heartbeatInterval: said.heartbeatInterval, lostAfter: said.lostAfter };
-    if (said.type === "open") this.#renewed(said.expiresIn, sentAt);
-    if (said.type === "alive") this.#renewed(said.expiresIn, now);
-    if (said.type === "ask") socket.say({ type: "here" });
-    if (said.type === "needed") this.emit("needed", undefined);
-    if (said.type === "session_expired") this.emit("sessionExpired", undefined);
     this.#due = now + this.#quiet;
     this.#plan();
+  }
+
+  #adapt({ heartbeatInterval, lostAfter }: { heartbeatInterval: number; lostAfter: number }, now: number): void {
+    this.#grant = { ...this.#grant!, heartbeatInterval, lostAfter };
+    this.#safeUntil = Math.min(this.#safeUntil, now + lostAfter * TRUSTED); // what a longer one promised is void
   }
 
   #closed(code: number): void {

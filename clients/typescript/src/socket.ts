@@ -28,14 +28,14 @@ export interface Socket {
   close(): void;
 }
 
-interface Ears {
-  said(socket: Socket, message: Said): void;
-  /** It was open, and was closed from elsewhere. */
-  closed(socket: Socket, code: number): void;
-}
-
-/** Opens a socket that keeps a lease; undefined: it does not. */
-export function openSocket(make: SocketMaker, http: Http, token: string, ears: Ears): Promise<Socket | undefined> {
+/** Opens a socket that keeps a lease; undefined: it does not. `closed`: from elsewhere, or it did not open. */
+export function openSocket(
+  make: SocketMaker,
+  http: Http,
+  token: string,
+  said: (socket: Socket, message: Said) => unknown,
+  closed: (socket: Socket, code: number) => unknown,
+): Promise<Socket | undefined> {
   return new Promise((resolve) => {
     let raw: SocketLike;
     try {
@@ -54,23 +54,19 @@ export function openSocket(make: SocketMaker, http: Http, token: string, ears: E
         over(false);
       },
     };
-    let open = false;
     const late = http.clock.after(PATIENCE, () => socket.close());
     const over = (kept: boolean) => {
       late();
       resolve(kept ? socket : undefined);
     };
     raw.onmessage = ({ data }) => {
-      const said = JSON.parse(data as string) as Said;
-      ears.said(socket, said);
-      if (said.type === "open") {
-        open = true;
-        over(true);
-      }
+      const message = JSON.parse(data as string) as Said;
+      said(socket, message);
+      if (message.type === "open") over(true);
     };
     raw.onclose = ({ code }) => {
       over(false);
-      if (open) ears.closed(socket, code);
+      closed(socket, code);
     };
     raw.onerror = () => {}; // `onclose` follows
   });

@@ -71,11 +71,11 @@ export class FakeServer {
   }
 
   /** Makes a seat; `socket`: one that opens sockets, too. */
-  seat(options: Partial<SeatOptions> & { socket?: boolean } = {}): OwnSeat {
-    const { socket, ...rest } = options;
+  seat(options: Partial<SeatOptions> & { socket?: boolean; proof?: () => string } = {}): OwnSeat {
+    const { socket, proof = () => KEY, ...rest } = options;
     const means: Means = {
       http: new Http("http://licenses.test/", this.clock, this.fetch),
-      proof: () => KEY,
+      proof,
       hidden: () => this.hidden,
       beacon: (_, body) => !!this.beacons.push(JSON.parse(body)),
       ...(socket && { socket: (url: string, protocols: string[]) => new FakeSocket(this, url, protocols) }),

@@ -234,3 +234,68 @@ test("a request that is not answered is given up, and sent again", async () => {
   await asked;
   assert.deepEqual(server.asked.map((each) => each.at - server.asked[0]!.at), [0, 15_000]);
 });
+
+test("what a proof's own source throws is passing, at first and later", async () => {
+  const server = new FakeServer();
+  const fetching: (Error | string)[] = [away, KEY, away, away, KEY];
+  const proof = () => {
+    const next = fetching.shift() ?? KEY;
+    if (next instanceof Error) throw next;
+    return next;
+  };
+  const seat = server.seat({ proof });
+  const asked = seat.acquire();
+  await server.clock.advance(5_000);
+  await asked;
+  server.fault = ({ path, proof }) =>
+    path.endsWith("heartbeat") && proof === "sjl_1" ? problem(410, "lease_lost", { reason: "absent", resumable: false }) : undefined;
+  await server.clock.advance(31_000);
+  assert.equal(seat.held, false);
+  await server.clock.advance(60_000);
+  assert.equal(seat.held, true);
+  assert.equal(fetching.length, 0);
+});
+
+test("nobody is told of a refusal that comes after it was called off", async () => {
+  for (const how of ["abort", "release"]) {
+    const server = new FakeServer();
+    const seat = server.seat();
+    const told: unknown[] = [];
+    seat.on("wait", (event) => told.push(event));
+    let refuse = (_: Response) => {};
+    server.fault = () => new Promise((resolve) => (refuse = resolve));
+    const control = new AbortController();
+    const asked = assert.rejects(seat.acquire({ wait: 60, signal: control.signal }), { code: "aborted" });
+    await server.clock.advance(0);
+    if (how === "abort") control.abort();
+    else await seat.release();
+    refuse(problem(409, "seat_limit", { position: 1, retryAfter: 1 }));
+    await server.clock.advance(0);
+    await asked;
+    assert.deepEqual(told, [], how);
+    await server.clock.advance(60_000);
+    assert.equal(server.asked.length, 1);
+  }
+});
+
+test("a resumption that is refused for good is the end", async () => {
+  const server = new FakeServer();
+  const seat = server.seat();
+  await seat.acquire();
+  server.fault = ({ path }) => problem(410, "lease_lost", path.endsWith("heartbeat") ? { reason: "expired", resumable: true } : { reason: "revoked" });
+  await server.clock.advance(600_000);
+  assert.equal(server.calls(/sessions$/).length, 2);
+  assert.equal(seat.state, "lost");
+  assert.throws(() => seat.check(), { reason: "revoked", resumable: false });
+  assert.equal(seat.saved, undefined);
+});
+
+test("an adopted lease is trusted for no longer than its policy says", async () => {
+  const server = new FakeServer();
+  const seat = server.seat();
+  await seat.acquire();
+  const saved = seat.leave()!;
+  server.fault = () => away;
+  void seat.adopt(saved, 1_000_000);
+  assert.equal(seat.expiresIn, 90);
+});

@@ -186,3 +186,21 @@ test("a token that is good no longer is told by a heartbeat, and the seat taken 
   assert.equal(seat.held, true);
   assert.equal(seat.fence, 2);
 });
+
+test("what comes late on a socket counts from when it was to come", async () => {
+  const { server, seat } = await held();
+  await told(server, 20, 90);
+  assert.equal(seat.expiresIn, 90 * 0.98);
+  await server.clock.advance(40_000);
+  server.socket.tell({ type: "ask" }); // it came at once, and what it came with may have waited
+  server.socket.tell({ type: "alive", expiresIn: 90 });
+  assert.equal(seat.expiresIn, 90 * 0.98 - 20);
+});
+
+test("a shorter policy counts at once", async () => {
+  const { server, seat } = await held();
+  server.socket.tell({ type: "policy", heartbeatInterval: 10, lostAfter: 30 });
+  assert.equal(seat.expiresIn, 30 * 0.98);
+  server.socket.tell({ type: "policy", heartbeatInterval: 30, lostAfter: 90 });
+  assert.equal(seat.expiresIn, 30 * 0.98);
+});
