@@ -137,14 +137,14 @@ def test_close_never_takes_longer_than_it_may(silent: bool) -> None:
         assert len(s.server.times("release")) == 3
 
 
-def test_closing_has_one_deadline_for_all_threads() -> None:
+def test_closing_has_one_deadline_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them stands in a request that is not answered, and is waited for in vain."""
     with scene(server={"capacity": 200}) as s:
 
         def start(target: Callable[[], None], name: str) -> Join:
             return s.world.sleep
 
-        s.world.start = start  # type: ignore[method-assign]
+        monkeypatch.setattr(s.world, "start", start)
         for n in range(FOR_EACH * AT_ONCE):
             s.seat(client_id=f"c{n}").acquire()
         s.server.always = s.blackhole
