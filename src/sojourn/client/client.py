@@ -47,7 +47,8 @@ class Client:
             A crash is then known at once, and a loss is told without delay. Heartbeats go on where a
             socket cannot be opened, and where it does not speak often enough for the lease.
         signals: give seats back when SIGTERM or SIGHUP is about to end the process, where nothing else
-            handles it and the first seat is described, or acquired, on the main thread.
+            handles it and the first seat is described, or acquired, on the main thread. A main thread that
+            stands in C, as in Qt's `exec()`, needs a timer for that: see docs/guide/desktop-app.md.
         verify: False or an SSLContext to check the server's certificate differently.
         transport: how requests travel, for tests and unusual networks: a `Transport`, or one of httpx's.
         world: time, chance and threads, for tests.
