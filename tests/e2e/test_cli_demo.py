@@ -30,7 +30,7 @@ def test_ghosts_are_reclaimed_and_nothing_is_granted_twice(tmp_path: Path) -> No
     )
     assert summary["overGrants"] == summary["denialsPastTime"] == 0
     assert summary["ghostsReclaimed"] > 0
-    assert summary["denials"] > 0
+    assert summary["waits"] + summary["denials"] > 0
     assert summary["acquires"] > 2
     assert summary["seed"] == 1
     assert list(tmp_path.glob("sojourn-demo-*")) == []

@@ -22,6 +22,7 @@ from sojourn.cli.output import Output
 SUMMARY = Summary(
     acquires=12,
     denials=9,
+    waits=5,
     ghosts=7,
     ghosts_reclaimed=5,
     longest_ghost_held=2.9,

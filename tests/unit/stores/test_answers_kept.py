@@ -11,7 +11,7 @@ import pytest
 import redis
 from tests.databases import copied
 
-from sojourn.clock import ManualClock
+from sojourn.clock import DAY, ManualClock
 from sojourn.idempotency import ANSWERS_KEPT, Replayed
 from sojourn.lease import Denied, Lease
 from sojourn.stores import open as stores
@@ -104,7 +104,7 @@ def test_without_a_key_nothing_is_written(database: str) -> None:
 
 
 def test_redis_forgets_by_itself() -> None:
-    """Each answer has its time to live: nothing needs to sweep it."""
+    """Answers of a span go together, by the store's time: nothing needs to sweep them."""
     with (
         redis_server() as server,
         closing(stores.open_store(server.url)) as store,
@@ -113,7 +113,26 @@ def test_redis_forgets_by_itself() -> None:
         client: Any = raw
         store.define([pool(1)])
         ask(store)
-        names = client.keys("*:q:*")
-        assert len(names) == REQUESTS
-        assert all(ANSWERS_KEPT - 60_000 < client.pttl(name) <= ANSWERS_KEPT for name in names)
-        assert all(client.memory_usage(name) < 400 for name in names)
+        [name] = client.keys("*:q:*")
+        assert client.hlen(name) == REQUESTS
+        assert client.memory_usage(name) < 400 * REQUESTS
+        assert client.pttl(name) > ANSWERS_KEPT + DAY  # where nobody asks anything any more
+
+
+def test_redis_forgets_span_by_span() -> None:
+    with (
+        redis_server() as server,
+        closing(stores.open_store(server.url, clock=(clock := ManualClock()))) as store,
+        redis.Redis.from_url(server.url) as raw,
+    ):
+        client: Any = raw
+        store.define([pool(50)])
+        spans = []
+        for i in range(20):
+            ask(store, first=i, count=1)
+            clock.advance(milliseconds=ANSWERS_KEPT // 5)
+            spans.append(len(client.keys("*:q:*")))
+        assert max(spans) == spans[-1] == 6
+        clock.advance(milliseconds=DAY)
+        ask(store, first=99, count=1)
+        assert len(client.keys("*:q:*")) == 1

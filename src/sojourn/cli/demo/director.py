@@ -255,6 +255,8 @@ class Director:
             return
         if kind == "lease.denied":
             self._tell("denied", _why_denied(data), person)
+        elif kind == "lease.waiting":
+            self._tell("denied", "{name} finds no seat, and waits in the line.", person)
         elif kind == "lease.evicted":
             silent = span(round(data["silentFor"], 1))
             self._tell("freed", f"{{name}}'s seat was needed, and silent for {silent}.", person)

@@ -136,7 +136,7 @@ def counters(director: Director) -> Text:
     longest = so_far.longest_ghost_held
     return Text(
         f"over-grants {so_far.over_grants} · {so_far.acquires} acquired · "
-        f"{so_far.denials} refused · {count(so_far.ghosts_reclaimed, 'ghost')} reclaimed"
+        f"{so_far.waits} waited · {so_far.denials} refused · {count(so_far.ghosts_reclaimed, 'ghost')} reclaimed"
         + (f", the longest after {longest:.1f} s" if longest else ""),
         style="dim",
         no_wrap=True,
@@ -150,6 +150,7 @@ def conclude(out: Output, summary: Summary, *, clients: int, capacity: int, took
     out.say(f"In {span(round(took))}, {clients} people shared {count(capacity, 'seat')}.")
     rows = [
         ("Seats granted", f"{summary.acquires}", ""),
+        ("Times that somebody stood in the line", f"{summary.waits}", ""),
         ("Refusals, each with its evidence", f"{summary.denials}", ""),
         ("Ghosts left behind", f"{summary.ghosts}", "crash, dead network, lid, tab"),
         ("Ghosts whose seat was reclaimed", f"{summary.ghosts_reclaimed}", "the others came back"),

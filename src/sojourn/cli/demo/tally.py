@@ -21,6 +21,7 @@ is counted from when it arrives."""
 BEGINS = frozenset({"lease.acquired", "lease.resumed", "lease.taken_over"})
 ENDS = frozenset({"lease.released", "lease.evicted", "lease.revoked", "lease.expired"})
 DENIED = "lease.denied"
+WAITING = "lease.waiting"
 
 
 class Stay(Struct):
@@ -49,10 +50,11 @@ class Summary(Struct, frozen=True, kw_only=True, rename="camel"):
 
     acquires: int
     denials: int
+    waits: int  # how often somebody found no seat and stood in the line
     ghosts: int
     ghosts_reclaimed: int
     longest_ghost_held: float  # seconds from the death to the end of the lease, or the return
-    denials_past_time: int  # while a ghost held a seat past its time
+    denials_past_time: int  # or waits that began, while a ghost held a seat past its time
     over_grants: int
 
 
@@ -67,6 +69,7 @@ class Tally:
         self._first: dict[str, int] = {}  # when each lease was acquired, which survives a resume
         self._deaths: list[Death] = []
         self._denials: list[tuple[int, list[dict[str, Any]]]] = []
+        self._waits: list[int] = []
         self._acquires = 0
 
     def add(self, event: dict[str, Any]) -> None:
@@ -83,6 +86,8 @@ class Tally:
             self._end(lease_id, at, kind)
         elif kind == DENIED and data.get("reason") == "seat_limit":
             self._denials.append((at, data.get("holders") or []))
+        elif kind == WAITING:
+            self._waits.append(at)
 
     def _begin(self, event: dict[str, Any], lease_id: str, at: int) -> None:
         self._acquires += 1
@@ -125,11 +130,14 @@ class Tally:
         return Summary(
             acquires=self._acquires,
             denials=len(self._denials),
+            waits=len(self._waits),
             ghosts=len(ghosts),
             ghosts_reclaimed=len(reclaimed),
             longest_ghost_held=max(held, default=0) / 1000,
             denials_past_time=sum(
-                self._past_time(at, said, ghosts) for at, said in self._denials if at <= settled
+                self._past_time(at, said, ghosts)
+                for at, said in [*self._denials, *((at, []) for at in self._waits)]
+                if at <= settled
             ),
             over_grants=over_grants(
                 [stay for stay in self._stays if stay.start <= settled], self._capacity
