@@ -457,7 +457,7 @@ def test_killed_half_way_and_run_again(how: int, postgres_url: str, tmp_path: Pa
         half = execute(counted).one()[0]
     assert 2_000 <= half < 60_000
     assert half % 250 == 0
-    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL), program.stderr
     done = run_json(tmp_path, *arguments)
     assert (done["taken"], done["already_there"]) == (60_000 - half, half)
     with executing(postgres_url) as execute:

@@ -17,7 +17,7 @@ import typer
 from msgspec import Struct
 
 from sojourn.address import spelled, spread
-from sojourn.cli.failure import ExitCode, Failure, reason
+from sojourn.cli.failure import ExitCode, Failure, by_interrupt, reason
 from sojourn.cli.output import Output
 from sojourn.settings import Settings
 
@@ -297,7 +297,9 @@ def _take(
                 write=write,
                 progress=lambda: bar.update(task, completed=tally.read),
             )
-        except KeyboardInterrupt:
+        except (Exception, KeyboardInterrupt) as error:
+            if not by_interrupt(error):
+                raise
             return False
     return True
 

@@ -31,6 +31,8 @@ from sojourn.errors import (
 from sojourn.log import MASK, mask_text
 
 MARGIN = len("error: ")
+CHAIN_MAX = 20
+"""Errors behind an error that are looked at."""
 ENDS = [signal.SIGTERM, signal.SIGINT]
 """Signals by which somebody ends a command that goes on: kill, Ctrl-C, a terminal that is closed."""
 if hasattr(signal, "SIGHUP"):  # not on Windows
@@ -125,6 +127,17 @@ def _given(line: list[str]) -> Iterator[str]:
         found += [after for each, after in itertools.pairwise(line) if each == flag]
         found += [x.partition("=")[2] for x in line if x.startswith(f"{flag}=")]
         yield from (x.strip() for x in found if len(x.strip()) >= SECRET_MIN)
+
+
+def by_interrupt(error: BaseException) -> bool:
+    """Tell whether Ctrl-C is behind an error: a driver that is interrupted may fail once more while it
+    gives its connection back."""
+    behind: BaseException | None = error
+    for _ in range(CHAIN_MAX):
+        if behind is None or isinstance(behind, KeyboardInterrupt):
+            break
+        behind = behind.__context__ or behind.__cause__
+    return isinstance(behind, KeyboardInterrupt)
 
 
 def as_failure(error: BaseException, command: str = "sojourn") -> Failure:

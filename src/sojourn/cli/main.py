@@ -36,7 +36,7 @@ from sojourn.cli import (
 )
 from sojourn.cli.command import Json, add
 from sojourn.cli.demo.command import demo
-from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, show
+from sojourn.cli.failure import EXIT_CODES, ExitCode, as_failure, by_interrupt, show
 from sojourn.cli.help import Group
 from sojourn.cli.logs import guard
 from sojourn.cli.output import Output
@@ -163,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 - the last place: three lines instead of a traceback
+        if by_interrupt(error):
+            return ExitCode.INTERRUPTED
         failure = as_failure(error)
         show(failure)
         return failure.exit_code

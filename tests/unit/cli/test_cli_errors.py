@@ -118,6 +118,19 @@ def test_interrupts_and_readers_that_leave(monkeypatch: pytest.MonkeyPatch) -> N
     assert main([]) == 130
 
 
+def test_an_interrupt_that_makes_something_fail_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that is interrupted may fail once more while it gives its connection back."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise StoreUnavailable("The connection is closed.") from OSError("in between")
+
+    monkeypatch.setattr(entry, "command_tree", interrupted)
+    assert main([]) == 130
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     """`sojourn … | head -1` ends quietly."""
     command = f"{sys.executable} -m sojourn serve --help | head -n 1; echo ${{PIPESTATUS[0]}}"

@@ -136,7 +136,8 @@ def counters(director: Director) -> Text:
     longest = so_far.longest_ghost_held
     return Text(
         f"over-grants {so_far.over_grants} · {so_far.acquires} acquired · "
-        f"{so_far.waits} waited · {so_far.denials} refused · {count(so_far.ghosts_reclaimed, 'ghost')} reclaimed"
+        f"{so_far.waits} waited · {so_far.denials} refused · "
+        f"{count(so_far.ghosts_reclaimed, 'ghost')} reclaimed"
         + (f", the longest after {longest:.1f} s" if longest else ""),
         style="dim",
         no_wrap=True,
