@@ -113,6 +113,9 @@ export class SojournStore extends Store {
       await this.sessions.end(token, "not_kept").catch(() => {}); // it ends by itself, unused
       // Another request of the same visitor was quicker: both have written what they know.
       if (!(fault instanceof SojournError && fault.code === "conflict")) throw fault;
+      const found = await this.sessions.check(sid);
+      if ((found.userId ?? undefined) !== userId)
+        throw new SojournError("session_forged", "Somebody signs in on a session of somebody else's.", "Call req.session.regenerate() first, as Passport does.");
       await this.sessions.save(sid, { set: data });
     }
   }

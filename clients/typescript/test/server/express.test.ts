@@ -120,6 +120,20 @@ test("parallel requests lose no key", async () => {
   assert.deepEqual(["k3" in after, "k30" in after, "k4" in after], [false, true, true]);
 });
 
+test("who makes the same session at once has to be the same", async () => {
+  const sid = newSessionToken();
+  const set = (data: object) =>
+    new Promise<string | undefined>((resolve) =>
+      store.set(sid, { cookie: { originalMaxAge: null }, ...data } as unknown as session.SessionData, (fault) => resolve((fault as { code?: string } | undefined)?.code)),
+    );
+  assert.equal(await set({ passport: { user: "fay" }, k1: 1 }), undefined);
+  assert.equal(await set({ passport: { user: "fay" }, k2: 1 }), undefined);
+  assert.equal(await set({ passport: { user: "gus" }, k3: 1 }), "session_forged");
+  assert.equal(await set({ k4: 1 }), "session_forged");
+  const found = await store.sessions.check(sid);
+  assert.deepEqual([found.userId, Object.keys(found.data!).sort()], ["fay", ["cookie", "k1", "k2", "passport"]]);
+});
+
 test("an end anywhere holds, and a request that still runs brings nothing back", async () => {
   const browser = new Browser();
   await browser.ask("POST", "/login/dee");
