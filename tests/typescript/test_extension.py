@@ -155,6 +155,10 @@ def restart_worker(stage: Stage, popup: Page) -> None:
     stage.until(lambda: boots(popup) > before)
 
 
+def stored(popup: Page, name: str) -> Any:
+    return popup.evaluate("(name) => chrome.storage.local.get(name).then((x) => x[name])", name)
+
+
 def boots(popup: Page) -> int:
     return int(popup.evaluate("chrome.storage.session.get('boots').then(({ boots }) => boots)"))
 
@@ -232,6 +236,35 @@ def test_the_end_of_a_session_reaches_pages(stage: Stage) -> None:
     expect(popup.locator("#title")).to_have_text("The seat was lost.", timeout=DEADLINE * 1000)
     expect(popup.locator("#acquire")).to_be_visible()
     assert stage.leases() == []  # an operator meant it: it does not come back by itself
+    # Nor does it in the next worker.
+    stage.until(lambda: stored(popup, "wanted") is False)
+    restart_worker(stage, popup)
+    popup.evaluate(
+        "chrome.runtime.sendMessage({ command: 'none' })"
+    )  # it is answered once it is ready
+    title(popup, "The seat was lost.")
+    assert len(stage.leases(ended=True)) == 1
+
+
+def test_a_place_in_line_holds_up_no_command(stage: Stage) -> None:
+    """Nor in a worker that was started anew: what it waits for may take hours."""
+    stage.take("bob")
+    popup = stage.sign_in()
+    popup.click("text=Wait for a seat")
+    title(popup, "Number 1 in the line")
+    restart_worker(stage, popup)
+    popup.click("text=Give the seat back")
+    title(popup, "You have no seat.")
+
+
+def test_a_server_that_was_away_is_asked_again(stage: Stage) -> None:
+    stage.server.kill()
+    popup = stage.sign_in()
+    expect(popup.locator("#title")).to_contain_text("No answer", timeout=DEADLINE * 1000)
+    stage.admin.close()
+    stage.server.start()
+    stage.admin = stage.server.admin()
+    title(popup, HELD)
 
 
 def test_a_browser_that_quits_frees_the_seat_for_who_needs_it(

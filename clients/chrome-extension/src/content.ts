@@ -1,12 +1,21 @@
 // Tells the worker that a tab of the application is open, and the page that its session is over.
 
+let port: chrome.runtime.Port | undefined;
+
 function connect(): void {
-  const port = chrome.runtime.connect();
-  port.onMessage.addListener((message: { type: string }) => document.dispatchEvent(new CustomEvent(`sojourn:${message.type}`)));
-  // The worker was stopped: the next one is told again, unless the extension itself is gone.
-  port.onDisconnect.addListener(() => {
-    if (chrome.runtime?.id && document.visibilityState) setTimeout(connect, 1_000);
+  port?.disconnect();
+  port = undefined;
+  if (!chrome.runtime?.id) return; // the extension itself is gone
+  const mine = (port = chrome.runtime.connect());
+  mine.onMessage.addListener((message: { type: string }) => document.dispatchEvent(new CustomEvent(`sojourn:${message.type}`)));
+  // The worker was stopped: the next one is told again.
+  mine.onDisconnect.addListener(() => {
+    if (port !== mine) return;
+    port = undefined;
+    setTimeout(() => port ?? connect(), 1_000);
   });
 }
 
 connect();
+// Ports of a page that is left end, and it is not told of it when it comes back from the browser's cache.
+addEventListener("pageshow", ({ persisted }) => persisted && connect());
