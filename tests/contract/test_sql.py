@@ -46,6 +46,12 @@ EXAMPLES = int(os.environ.get("SOJOURN_EXAMPLES", "12"))
 class SqlContract(StoreContract):
     """A backend says which database is its own: `store_url` names it, empty."""
 
+    @pytest.fixture(autouse=True)
+    def patient_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Crowds of threads share one interpreter: each may be silent for longer than a server should be.
+        What becomes of that is asked in StoreFreezes."""
+        monkeypatch.setattr(sql_server, "SILENT_MAX", 60)
+
     @pytest.fixture
     def store(self, store_url: str, clock: ManualClock) -> Iterator[Store]:
         with closing(stores.open_store(store_url, clock=clock)) as store:
