@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from sojourn.relays import allotment, share
 from sojourn.relays.allotment import Authority, Shares
-from sojourn.relays.messages import Answer, Beat
+from sojourn.relays.messages import RelayAnswer, RelayBeat
 from sojourn.relays.share import Relay, Share
 
 SEATS, POOL, TTL, MARGIN = 3, "pool", 6, 2
@@ -43,7 +43,7 @@ class World(Struct, frozen=True):
     now: int = 0
     clocks: tuple[int, ...] = (0, 0)
     lagged: tuple[int, ...] = (-LAG_EVERY, -LAG_EVERY)
-    flying: tuple[tuple[Beat | Answer, int], ...] = ()
+    flying: tuple[tuple[RelayBeat | RelayAnswer, int], ...] = ()
     backup: Authority | None = None
     lives: int = 2
     restores: int = 1
@@ -78,7 +78,7 @@ def _with(world: World, i: int, relay: Relay) -> World:
     return replace(world, relays=relays)
 
 
-def _fly(world: World, message: Beat | Answer, i: int) -> World:
+def _fly(world: World, message: RelayBeat | RelayAnswer, i: int) -> World:
     mine = [each for each in world.flying if each[1] == i][-FLYING_MAX + 1 :]
     others = [each for each in world.flying if each[1] != i]
     return replace(world, flying=(*others, *mine, (message, i)))
@@ -104,7 +104,7 @@ def speak(world: World, i: int, want: int) -> World:
 def deliver(world: World, k: int) -> World:
     """Deliver a message, which may come again: it is lost when others have followed."""
     message, i = world.flying[k]
-    if isinstance(message, Beat):
+    if isinstance(message, RelayBeat):
         authority, answer = allotment.hear(world.authority, message, world.now)
         return _fly(replace(world, authority=authority), answer, i)
     return _with(world, i, share.listen(world.relays[i], message, world.clocks[i], margin=MARGIN))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sojourn.relays import allotment, share
 from sojourn.relays.allotment import Allotment, Authority, Shares
-from sojourn.relays.messages import Answer, Beat, Grant, Wish
+from sojourn.relays.messages import AllotmentGrant, AllotmentWish, RelayAnswer, RelayBeat
 from sojourn.relays.share import Relay, Share
 
 Patch = Callable[[Any], None]
@@ -21,7 +21,7 @@ _hear, _listen = allotment.hear, share.listen
 def lost_answer_frees(monkeypatch: Any) -> None:
     """What a relay was given in an answer that it has not heard is given to another."""
 
-    def learn(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
+    def learn(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
         mine = pool.allotments.get(relay)
         if mine is not None and wish.fence < mine.fence:
             heard = Allotment(wish.seats, mine.fence, now + pool.ttl)
@@ -40,7 +40,7 @@ def past_the_deadline(monkeypatch: Any) -> None:
 def counted_before_heard(monkeypatch: Any) -> None:
     """An authority that asks for seats counts them as given back."""
 
-    def hear(authority: Authority, beat: Beat, now: int) -> tuple[Authority, Answer]:
+    def hear(authority: Authority, beat: RelayBeat, now: int) -> tuple[Authority, RelayAnswer]:
         authority, answer = _hear(authority, beat, now)
         pools = dict(authority.pools)
         for grant in answer.grants:
@@ -63,7 +63,7 @@ def restored_without_doubt(monkeypatch: Any) -> None:
 def heard_by_an_old_beat(monkeypatch: Any) -> None:
     """What a relay said before it knew of the new epoch counts as its last word."""
 
-    def notice(authority: Authority, beat: Beat, now: int) -> Authority:
+    def notice(authority: Authority, beat: RelayBeat, now: int) -> Authority:
         authority = _notice(authority, beat, now)
         return replace(authority, unheard=authority.unheard - {beat.relay})
 
@@ -73,7 +73,7 @@ def heard_by_an_old_beat(monkeypatch: Any) -> None:
 def old_epoch_is_believed(monkeypatch: Any) -> None:
     """A relay takes over what was answered before the restore, though it has heard of the new epoch."""
 
-    def listen(relay: Relay, answer: Answer, now: int, *, margin: int) -> Relay:
+    def listen(relay: Relay, answer: RelayAnswer, now: int, *, margin: int) -> Relay:
         newest = max(relay.epoch, answer.epoch)
         return _listen(relay, replace(answer, epoch=newest), now, margin=margin)
 
@@ -83,7 +83,7 @@ def old_epoch_is_believed(monkeypatch: Any) -> None:
 def answer_replayed(monkeypatch: Any) -> None:
     """An old answer gives back what a relay has given up since."""
 
-    def take(mine: Share, grant: Grant, deadline: int) -> Share:
+    def take(mine: Share, grant: AllotmentGrant, deadline: int) -> Share:
         seats = grant.seats if grant.fence == mine.fence else mine.seats
         return _take(replace(mine, seats=seats), grant, deadline)
 
@@ -93,7 +93,7 @@ def answer_replayed(monkeypatch: Any) -> None:
 def from_the_arrival(monkeypatch: Any) -> None:
     """A deadline is counted from when the answer came."""
 
-    def listen(relay: Relay, answer: Answer, now: int, *, margin: int) -> Relay:
+    def listen(relay: Relay, answer: RelayAnswer, now: int, *, margin: int) -> Relay:
         sent = dict.fromkeys(relay.sent, now)
         return _listen(replace(relay, sent=sent), answer, now, margin=margin)
 
@@ -108,7 +108,7 @@ def without_margin(monkeypatch: Any) -> None:
 def fence_used_again(monkeypatch: Any) -> None:
     """A fence is given again once its allotment is over."""
 
-    def give(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
+    def give(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
         mine = pool.allotments.get(relay)
         fences = {**pool.fences, relay: 0 if mine is None else mine.fence}
         return _give(replace(pool, fences=fences), relay, wish, now)
@@ -119,7 +119,7 @@ def fence_used_again(monkeypatch: Any) -> None:
 def return_is_lost(monkeypatch: Any) -> None:
     """What a relay gives back is never free again."""
 
-    def learn(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
+    def learn(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
         mine = pool.allotments.get(relay)
         if mine is not None and wish.fence == mine.fence:
             wish = replace(wish, seats=mine.seats)

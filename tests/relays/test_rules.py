@@ -9,7 +9,13 @@ from sojourn.clock import DAY, HOUR, MINUTE, SECOND
 from sojourn.relays import allotment, share
 from sojourn.relays.allotment import Authority, Shares
 from sojourn.relays.elapsed import Instant, Witness, go_on
-from sojourn.relays.messages import Answer, Beat, Grant, Refusal, Wish
+from sojourn.relays.messages import (
+    AllotmentGrant,
+    AllotmentWish,
+    RelayAnswer,
+    RelayBeat,
+    RelayRefusal,
+)
 from sojourn.relays.share import MARGIN, SENT_MAX, Relay, Share
 
 TTL = DAY
@@ -81,8 +87,10 @@ def test_an_answer_that_was_lost_is_given_again() -> None:
 
 
 def test_a_license_that_is_not_there_is_given_nothing_of() -> None:
-    _, answer = allotment.hear(authority(), Beat("east", "life-1", 1, 0, (Wish("no", want=3),)), 0)
-    assert answer == Answer(1, 1)
+    _, answer = allotment.hear(
+        authority(), RelayBeat("east", "life-1", 1, 0, (AllotmentWish("no", want=3),)), 0
+    )
+    assert answer == RelayAnswer(1, 1)
 
 
 def test_a_copy_of_a_relay_is_told() -> None:
@@ -93,7 +101,7 @@ def test_a_copy_of_a_relay_is_told() -> None:
     assert not copy.replaced
     first, beat = share.speak(first, {POOL: 4}, 0)
     a, answer = allotment.hear(a, beat, 0)
-    assert (answer.refused, answer.grants) == (Refusal.CLONED, ())
+    assert (answer.refused, answer.grants) == (RelayRefusal.CLONED, ())
     assert share.listen(first, answer, 0).replaced
 
 
@@ -105,7 +113,7 @@ def test_a_relay_that_has_lost_everything_goes_on_from_its_number() -> None:
     wiped = relay(life="life-2")
     wiped, beat = share.speak(wiped, {POOL: 4}, 0)
     a, answer = allotment.hear(a, beat, 0)
-    assert (answer.refused, answer.number) == (Refusal.CLONED, r.number)
+    assert (answer.refused, answer.number) == (RelayRefusal.CLONED, r.number)
     a, wiped = talk(a, replace(wiped, number=answer.number, sent={}), 4)
     assert (wiped.shares[POOL], a.pools[POOL].allotted) == (r.shares[POOL], 4)
 
@@ -181,9 +189,9 @@ def test_answers_that_are_too_old_change_nothing() -> None:
         r, beat = share.speak(r, {POOL: 4}, 0)
         beats.append(beat)
     assert len(r.sent) == SENT_MAX
-    grants = (Grant(POOL, 4, 1, TTL),)
-    assert share.listen(r, Answer(1, beats[0].number, grants), 0) == r
-    assert seats(share.listen(r, Answer(1, beats[1].number, grants), 0)) == 4
+    grants = (AllotmentGrant(POOL, 4, 1, TTL),)
+    assert share.listen(r, RelayAnswer(1, beats[0].number, grants), 0) == r
+    assert seats(share.listen(r, RelayAnswer(1, beats[1].number, grants), 0)) == 4
 
 
 def test_an_answer_to_the_life_before_changes_nothing() -> None:

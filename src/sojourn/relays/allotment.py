@@ -17,7 +17,13 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.relays.messages import Answer, Beat, Grant, Refusal, Wish
+from sojourn.relays.messages import (
+    AllotmentGrant,
+    AllotmentWish,
+    RelayAnswer,
+    RelayBeat,
+    RelayRefusal,
+)
 
 
 class Allotment(Struct, frozen=True):
@@ -84,12 +90,12 @@ def expire(pool: Shares, now: int) -> Shares:
     return pool if len(living) == len(pool.allotments) else replace(pool, allotments=living)
 
 
-def hear(authority: Authority, beat: Beat, now: int) -> tuple[Authority, Answer]:
+def hear(authority: Authority, beat: RelayBeat, now: int) -> tuple[Authority, RelayAnswer]:
     """Decide what a beat is answered. The new state must be committed before the answer leaves."""
     known = authority.relays.get(beat.relay, Known())
     late = beat.number <= known.number
     if late and beat.life != known.life:
-        return authority, Answer(authority.epoch, known.number, refused=Refusal.CLONED)
+        return authority, RelayAnswer(authority.epoch, known.number, refused=RelayRefusal.CLONED)
     if not late:
         relays = {**authority.relays, beat.relay: Known(beat.life, beat.number)}
         authority = _notice(replace(authority, relays=relays), beat, now)
@@ -106,12 +112,12 @@ def hear(authority: Authority, beat: Beat, now: int) -> tuple[Authority, Answer]
         mine = pool.allotments.get(beat.relay)
         if mine is not None:
             keep = max(0, mine.seats + pool.free) if pool.free < 0 else None
-            grants.append(Grant(wish.pool_id, mine.seats, mine.fence, pool.ttl, keep))
-    answer = Answer(authority.epoch, beat.number, tuple(grants))
+            grants.append(AllotmentGrant(wish.pool_id, mine.seats, mine.fence, pool.ttl, keep))
+    answer = RelayAnswer(authority.epoch, beat.number, tuple(grants))
     return replace(authority, pools=pools), answer
 
 
-def _notice(authority: Authority, beat: Beat, now: int) -> Authority:
+def _notice(authority: Authority, beat: RelayBeat, now: int) -> Authority:
     """Notice who has spoken since this authority was put back to an earlier state, and that it was: a relay
     knows of an epoch, or of a fence in this one, that is not known here."""
     if beat.epoch > authority.epoch or (
@@ -141,7 +147,7 @@ def restored(authority: Authority, now: int, *, epoch: int | None = None) -> Aut
     )
 
 
-def _learn(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
+def _learn(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
     """Take over what a relay says that it holds: never more than it was given under that fence."""
     mine = pool.allotments.get(relay)
     highest = pool.fences.get(relay, 0)
@@ -156,7 +162,7 @@ def _learn(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
     return replace(pool, allotments={**pool.allotments, relay: renewed})
 
 
-def _give(pool: Shares, relay: str, wish: Wish, now: int) -> Shares:
+def _give(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
     """Give a relay more where it wants more and there is more, under a new fence."""
     mine = pool.allotments.get(relay)
     seats = 0 if mine is None else mine.seats

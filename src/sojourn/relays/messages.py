@@ -12,11 +12,8 @@ from msgspec import Struct
 
 from sojourn.decoding import prepared
 
-POOLS_MAX = 1_000
-"""Pools that a beat may speak of."""
 
-
-class Refusal(StrEnum):
+class RelayRefusal(StrEnum):
     """Why a beat is answered with nothing. Each is a code of the API."""
 
     CLONED = "relay_cloned"
@@ -24,7 +21,7 @@ class Refusal(StrEnum):
 
 
 @prepared
-class Wish(Struct, frozen=True):
+class AllotmentWish(Struct, frozen=True):
     """A pool in a beat: what the relay holds of it, and what it would like to."""
 
     pool_id: str
@@ -35,18 +32,18 @@ class Wish(Struct, frozen=True):
 
 
 @prepared
-class Beat(Struct, frozen=True):
+class RelayBeat(Struct, frozen=True):
     """From a relay. `life` is drawn anew by each process, `number` grows over all lives of a relay."""
 
     relay: str
     life: str
     number: int
     epoch: int = 0  # of the authority, as last heard; 0: never
-    wishes: tuple[Wish, ...] = ()
+    wishes: tuple[AllotmentWish, ...] = ()
 
 
 @prepared
-class Grant(Struct, frozen=True):
+class AllotmentGrant(Struct, frozen=True):
     """A pool in an answer: what the relay may go by from now on."""
 
     pool_id: str
@@ -57,10 +54,10 @@ class Grant(Struct, frozen=True):
 
 
 @prepared
-class Answer(Struct, frozen=True):
+class RelayAnswer(Struct, frozen=True):
     """To a relay: which of its beats is answered, and what holds for each pool that it spoke of."""
 
     epoch: int
     number: int
-    grants: tuple[Grant, ...] = ()
-    refused: Refusal | None = None
+    grants: tuple[AllotmentGrant, ...] = ()
+    refused: RelayRefusal | None = None

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import SECOND
-from sojourn.relays.messages import Answer, Beat, Grant, Wish
+from sojourn.relays.messages import AllotmentGrant, AllotmentWish, RelayAnswer, RelayBeat
 
 DRIFT = 1_000
 """The relay's clock and its authority's may differ by one part in so many."""
@@ -63,20 +63,20 @@ def expire(relay: Relay, now: int) -> Relay:
     return replace(relay, shares=shares)
 
 
-def speak(relay: Relay, wants: Mapping[str, int], now: int) -> tuple[Relay, Beat]:
+def speak(relay: Relay, wants: Mapping[str, int], now: int) -> tuple[Relay, RelayBeat]:
     """Make the next beat. The new state must be committed before it leaves."""
     relay = expire(relay, now)
     number = relay.number + 1
     wishes = []
     for pool_id, want in wants.items():
         share = relay.shares.get(pool_id, Share())
-        wishes.append(Wish(pool_id, share.seats, share.fence, share.held, want))
+        wishes.append(AllotmentWish(pool_id, share.seats, share.fence, share.held, want))
     sent = dict(sorted({**relay.sent, number: now}.items())[-SENT_MAX:])
-    beat = Beat(relay.name, relay.life, number, relay.epoch, tuple(wishes))
+    beat = RelayBeat(relay.name, relay.life, number, relay.epoch, tuple(wishes))
     return replace(relay, number=number, sent=sent), beat
 
 
-def listen(relay: Relay, answer: Answer, now: int, *, margin: int = MARGIN) -> Relay:
+def listen(relay: Relay, answer: RelayAnswer, now: int, *, margin: int = MARGIN) -> Relay:
     """Take an answer over. Clients may rely on it once the new state is committed."""
     relay = expire(relay, now)
     if answer.refused is not None:
@@ -91,7 +91,7 @@ def listen(relay: Relay, answer: Answer, now: int, *, margin: int = MARGIN) -> R
     return expire(replace(relay, epoch=answer.epoch, shares=shares), now)
 
 
-def _take(share: Share, grant: Grant, deadline: int) -> Share:
+def _take(share: Share, grant: AllotmentGrant, deadline: int) -> Share:
     if grant.fence < share.fence:
         return share
     seats = grant.seats if grant.fence > share.fence else share.seats
