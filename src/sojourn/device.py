@@ -48,7 +48,9 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def check(self) -> None:
         """Raise InvalidInput unless it may be kept and shown to people. What was kept before may be read."""
         for name in self.__struct_fields__:
-            check_words(f"device.{name}", getattr(self, name))
+            text = getattr(self, name)
+            if text is not None:
+                check_words(f"device.{name}", text)
 
 
 def readable(device: Device) -> bool:

@@ -106,6 +106,8 @@ class Room:
         `overdraft`: with the seats above the capacity.
         """
         left = self._left(overdraft=overdraft)
+        if not self.used:
+            return left
         # Where seats were reserved over the heads of their holders, fewer are left than are kept.
         return min(left, self._entitled(place, left))
 
@@ -114,6 +116,8 @@ class Room:
 
     def _entitled(self, place: int | None, left: int) -> int:
         """Count, of so many seats that are left, those that are not kept from who counts into this."""
+        if not self.used:
+            return max(0, left)
         unused = self._unused()
         return (0 if place is None else unused[place]) + max(0, left - sum(unused))
 
@@ -128,7 +132,9 @@ class Room:
 
     def kept_from(self, place: int | None) -> int:
         """Count the seats that nobody uses, and that are kept for reservations other than this one."""
-        return sum(seats for i, seats in enumerate(self._unused()) if i != place)
+        return (
+            sum(seats for i, seats in enumerate(self._unused()) if i != place) if self.used else 0
+        )
 
     @property
     def overdrawn(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sojourn.event import Event, EventKind
-from sojourn.lease import Acquire, Denied, EndReason, Lease, Waiting
+from sojourn.lease import Acquire, Denied, EndReason, Lease, Origin, Waiting
 from sojourn.line import OFFER_FOR
 
 END_EVENT = {
@@ -43,6 +43,30 @@ def offer_event(entry: Waiting, now: int) -> Event:
         user_id=entry.user_id,
         client_id=entry.client_id,
         data={"waited": max(0, now - entry.since), "offerFor": OFFER_FOR},
+    )
+
+
+_GRANTED = {
+    Origin.GRANTED: EventKind.LEASE_ACQUIRED,
+    Origin.RESUMED: EventKind.LEASE_RESUMED,
+    Origin.TAKEN_OVER: EventKind.LEASE_TAKEN_OVER,
+}
+
+
+def grant_event(lease: Lease, *, since: int | None, now: int) -> Event:
+    """Record that a seat was granted. `since`: when its holder entered the line, if it did."""
+    data: dict[str, int] = {"fence": lease.fence}
+    if lease.overdraft:
+        data["overdraft"] = True
+    if since is not None:
+        data["waited"] = max(0, now - since)
+    return Event(
+        kind=_GRANTED[lease.origin],
+        pool_id=lease.pool_id,
+        subject=lease.id,
+        user_id=lease.user_id,
+        client_id=lease.client_id,
+        data=data,
     )
 
 

@@ -27,7 +27,7 @@ from typing import Protocol
 
 import msgspec
 
-from sojourn.event import Event, EventKind
+from sojourn.event import Event
 from sojourn.lease import (
     Acquire,
     Beat,
@@ -43,7 +43,7 @@ from sojourn.lease import (
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.line import Line
 from sojourn.room import Room, Victim, reservation_of
-from sojourn.seat_events import denial_event, end_event, offer_event
+from sojourn.seat_events import denial_event, end_event, grant_event, offer_event
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
@@ -362,7 +362,10 @@ class _Decision:
         """List the asking user's live leases, most silent first."""
         if self.own is None:
             self.own = self.reader.live_of({r.user_id for r in self.requests})
-        own = self._current(self.own.get(request.user_id, ()))
+        leases = self.own.get(request.user_id, ())
+        if not leases and not self.written:
+            return []
+        own = self._current(leases)
         return [lease for lease in own if lease.user_id == request.user_id]
 
     def _current(self, leases: Sequence[Lease]) -> list[Lease]:
@@ -408,25 +411,7 @@ class _Decision:
         lease = msgspec.structs.replace(fresh, suspect_at=suspect_at, expires_at=expires_at)
         self._write(lease)
         entry = self.line.leave(request)
-        data: dict[str, int] = {"fence": lease.fence} | (
-            {"overdraft": True} if lease.overdraft else {}
-        )
-        if entry is not None:
-            data["waited"] = max(0, self.now - entry.since)
-        self._event(
-            Event(
-                kind={
-                    Origin.GRANTED: EventKind.LEASE_ACQUIRED,
-                    Origin.RESUMED: EventKind.LEASE_RESUMED,
-                    Origin.TAKEN_OVER: EventKind.LEASE_TAKEN_OVER,
-                }[origin],
-                pool_id=lease.pool_id,
-                subject=lease.id,
-                user_id=lease.user_id,
-                client_id=lease.client_id,
-                data=data,
-            )
-        )
+        self._event(grant_event(lease, since=None if entry is None else entry.since, now=self.now))
         return lease
 
     def _outlives(self, row: Lease) -> bool:

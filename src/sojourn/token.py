@@ -12,8 +12,10 @@ and to re-admit its holder, under an HMAC-SHA256 of the first secret; every secr
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
+import os
 import secrets
 import zlib
 from enum import StrEnum
@@ -30,7 +32,11 @@ TOKEN_LENGTH = 4 + BODY_LENGTH + CHECK_LENGTH
 LEASE_TOKEN_MAX = 2_048
 FOREIGN_MAX = 8_192
 """Characters of a session token that another system made: a JWT may be long."""
+IDS_AT_ONCE = 64
 SECRET_MIN = 32  # bytes
+VERIFIED_MAX = 65_536
+"""Lease tokens in use whose signature is not looked at again: more than one process can keep by beats. Each
+takes about 0.8 KiB. Only tokens that were signed here are kept, until their lease is lost or given back."""
 
 
 class TokenKind(StrEnum):
@@ -53,6 +59,13 @@ _WORDS = {
 }
 
 
+_drawn: list[bytes] = []
+"""Randomness for ids, which are public: a draw is a system call, and costs more than all the rest of an id.
+Popping is one step to all threads. A process that forks shares none with its child."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
 def new_token(kind: TokenKind) -> str:
     """Make a random token of 256 bits."""
     return token_of(kind, secrets.token_bytes(32))
@@ -66,7 +79,13 @@ def token_of(kind: TokenKind, entropy: bytes) -> str:
 
 def new_id(prefix: str) -> str:
     """Make a public id of 128 random bits, such as `lic_4kD…`."""
-    return id_of(prefix, secrets.token_bytes(16))
+    try:
+        entropy = _drawn.pop()
+    except IndexError:
+        some = secrets.token_bytes(16 * IDS_AT_ONCE)
+        _drawn.extend(some[at : at + 16] for at in range(16, len(some), 16))
+        entropy = some[:16]
+    return id_of(prefix, entropy)
 
 
 def id_of(prefix: str, entropy: bytes) -> str:
@@ -123,11 +142,12 @@ class Secret:
 
 
 def _base62(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        number, digit = divmod(number, 62)
-        digits.append(ALPHABET[digit])
-    return "".join(reversed(digits))
+    pairs = []
+    for _ in range(0, length, 2):
+        number, pair = divmod(number, 3_844)
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    return "".join(pairs)[-length:]
 
 
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
@@ -156,6 +176,69 @@ class LeaseClaims(Struct, frozen=True, kw_only=True, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LeaseClaims).decode
 _MAC_LENGTH = 32
+_BLOCK = 64  # bytes of SHA-256
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
+"""From the URL's alphabet to the one that `binascii` reads; what only that one has is in neither."""
+
+
+class _Hmac:
+    """HMAC-SHA256 under one key (RFC 2104): the two states that the key makes are made once, which is two
+    thirds of the work for what is as short as a token."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        assert len(key) <= _BLOCK, "a longer one would have to be hashed first"
+        block = key.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
+
+    def digest(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+class _Verified:
+    """Claims of tokens whose signature was found right: about the last `VERIFIED_MAX` that were used, and
+    twice as many at most.
+
+    Two generations: what is used goes into the younger one, and when that is full the older one is dropped.
+    A token is looked for by its hash, which is salted, and then compared in constant time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._young: dict[int, tuple[str, LeaseClaims]] = {}
+        self._old: dict[int, tuple[str, LeaseClaims]] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, token: str) -> LeaseClaims | None:
+        place = hash(token)
+        known = self._young.get(place)
+        if known is None:
+            known = self._old.pop(place, None)
+            if known is None:
+                return None
+            self._put(place, known)
+        return known[1] if hmac.compare_digest(known[0], token) else None
+
+    def put(self, token: str, claims: LeaseClaims) -> None:
+        self._put(hash(token), (token, claims))
+
+    def _put(self, place: int, known: tuple[str, LeaseClaims]) -> None:
+        if len(self._young) >= self._most:
+            self._young, self._old = {}, self._young
+        self._young[place] = known
+
+    def forget(self, token: str) -> None:
+        place = hash(token)
+        self._young.pop(place, None)
+        self._old.pop(place, None)
 
 
 def _token_again(key: bytes, seed: bytes, nonce: str) -> str:
@@ -180,18 +263,20 @@ class Keyring:
                     hint="Make a good one with `sojourn secret new`.",
                 )
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
-        self._keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
+        keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
+        self._macs = [_Hmac(key) for key in keys]
+        self._verified = _Verified(VERIFIED_MAX)
         self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
 
     def fingerprints(self, name: str) -> tuple[str, ...]:
         """Return what tells these secrets from others, in their order, under a name that salts it."""
         salted = b"sojourn fingerprint v1 " + name.encode()
-        return tuple(hmac.digest(key, salted, "sha256")[:8].hex() for key in self._keys)
+        return tuple(mac.digest(salted)[:8].hex() for mac in self._macs)
 
     def sign(self, claims: LeaseClaims) -> str:
         """Return the token that proves these claims."""
         payload = _encode(claims)
-        mac = hmac.digest(self._keys[0], payload, "sha256")
+        mac = self._macs[0].digest(payload)
         return TokenKind.LEASE + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
 
     def mint(self, seed: bytes) -> tuple[str, str]:
@@ -207,29 +292,51 @@ class Keyring:
         tokens = (_token_again(key, seed, nonce) for key in self._again)
         return next((x for x in tokens if hmac.compare_digest(_mark(x), mark)), None)
 
-    def verify(self, token: str) -> LeaseClaims:
-        """Return the claims of a token that one of the secrets signed; raise InvalidToken otherwise."""
+    def verify(self, token: str, *, keep: bool = False) -> LeaseClaims:
+        """Return the claims of a token that one of the secrets signed; raise InvalidToken otherwise.
+
+        With `keep` its signature is not looked at again until `forget`, or until many others were kept. What
+        its lease is worth by now is never kept: that is the store's to say.
+        """
+        known = self._verified.get(token) if token.isascii() else None
+        if known is not None:
+            return known
+        claims = self._verify(token)
+        if keep:
+            self._verified.put(token, claims)
+        return claims
+
+    def forget(self, token: str) -> None:
+        """Note that a token's lease has ended."""
+        self._verified.forget(token)
+
+    def _verify(self, token: str) -> LeaseClaims:
         if not token.startswith(TokenKind.LEASE.value):
             raise InvalidToken("This is not a lease token.", code="token_wrong_kind")
         if len(token) > LEASE_TOKEN_MAX:
             raise InvalidToken("The token is too long.")
-        text = token[len(TokenKind.LEASE) :]
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            raw = _decoded(token[len(TokenKind.LEASE) :])
         except ValueError:
             raise InvalidToken(
                 "The token is mistyped, or not whole.", hint="Acquire again."
             ) from None
-        if base64.urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
-            raise InvalidToken(
-                "The token is mistyped, or not whole.", hint="Acquire again."
-            )  # in unused bits
         payload, mac = raw[:-_MAC_LENGTH], raw[-_MAC_LENGTH:]
-        for key in self._keys:
-            if hmac.compare_digest(mac, hmac.digest(key, payload, "sha256")):
+        for key in self._macs:
+            if hmac.compare_digest(mac, key.digest(payload)):
                 return _decode(payload)
         raise InvalidToken(
             "The token was not signed here.",
             code="token_forged",
             hint="Acquire again. If every client is refused, the server's secret has changed.",
         )
+
+
+def _decoded(text: str) -> bytes:
+    """Read base64 of the URL's alphabet, without padding. Raises ValueError for any but the one way in which
+    we write it: in the bits of the last character that count for nothing, others could hide a mark."""
+    standard = text.encode("ascii").translate(_STANDARD)
+    raw = binascii.a2b_base64(standard + b"=" * (-len(standard) % 4), strict_mode=True)
+    if binascii.b2a_base64(raw, newline=False).rstrip(b"=") != standard:
+        raise ValueError
+    return raw

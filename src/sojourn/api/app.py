@@ -28,7 +28,8 @@ from sojourn.api import (
 from sojourn.api.call import Call, answer
 from sojourn.api.context import Context
 from sojourn.api.cross_origin import METHODS
-from sojourn.api.hot import FastLane, HotCall
+from sojourn.api.hot import HotCall
+from sojourn.api.lanes import FastLane
 from sojourn.api.openapi import document
 from sojourn.api.router import Route, Router, raw_path
 from sojourn.api.seat_handshake import LIVE

@@ -160,7 +160,7 @@ def _admission(
     return partial(admit_key, context, shown.key, shown.key_hash, incoming.client)
 
 
-def _forget(context: Context, shown: _Shown) -> None:
+def _forget(context: Context, shown: _Shown, _outcome: object) -> None:
     context.api_keys.forget(shown.key_hash)
 
 

@@ -7,6 +7,7 @@ in two ways is refused: RFC 9112, 3.2 (Host), and the same for proofs; and a pat
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from sojourn.wire.reply import Headers
 
@@ -19,6 +20,8 @@ ONCE = (
     b"origin",
 )
 """Headers that come once, if at all; even one that is empty counts."""
+HOST_MAX = 261
+"""Bytes of a name of 255 and a port."""
 _HOST = re.compile(
     rb"(?:[0-9A-Za-z._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
 )
@@ -40,9 +43,15 @@ def check_head(headers: Headers, version: str) -> dict[bytes, bytes]:
     if host is None:
         if version != "1.0":
             raise Flawed("Host: missing.")
-    elif _HOST.fullmatch(host) is None:
+    elif len(host) > HOST_MAX or not _is_host(host):
         raise Flawed("Host: no name of a host.")
     return by_name
+
+
+@lru_cache(maxsize=256)
+def _is_host(name: bytes) -> bool:
+    """Tell whether this may be the name of a host. Most requests name the one that was named before."""
+    return _HOST.fullmatch(name) is not None
 
 
 def is_spelled_right(path: str) -> bool:

@@ -27,8 +27,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from sojourn.api.hot import DIRECT_MAX, Direct, FastLane
 from sojourn.api.incoming import CALLER
+from sojourn.api.lanes import DIRECT_MAX, Direct, FastLane
 from sojourn.api.letter import Flawed, check_head
 from sojourn.api.metrics import REFUSED
 from sojourn.api.proofs import subscriber
@@ -196,13 +196,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         parser = self.parser
-        if parser.get_http_version() not in VERSIONS:
+        version = parser.get_http_version()
+        if version not in VERSIONS:
             raise ValueError  # the parser takes 0.9 as well, which has neither headers nor an end
         bounds = self._bounds
         whole = self._began and self._piece <= bounds.header_max  # then so is the head
         if not (whole and len(self.headers) <= bounds.headers_max) and self._head_too_large():
             raise TooLarge
-        by_name = check_head(self.headers, parser.get_http_version())
+        by_name = check_head(self.headers, version)
         if parser.should_upgrade():
             return  # the parser drops the body of such a request: see `_decline_upgrade`
         self.expect_100_continue = by_name.get(b"expect", b"").lower() == b"100-continue"

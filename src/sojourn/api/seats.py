@@ -6,7 +6,6 @@ returns what the batcher is to be asked (see `hot`), so it must not do anything 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,19 +13,19 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.beacons import proof_of
-from sojourn.api.call import Call, Method, OperatorCall, Who, decode, operator
+from sojourn.api.call import Call, OperatorCall, Who, decode, operator
 from sojourn.api.client_device import device_of
 from sojourn.api.context import Context
-from sojourn.api.cross_origin import ORIGIN, page_of_request, share
-from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, Parked, hot_call
-from sojourn.api.incoming import AUTHORIZATION, Incoming
+from sojourn.api.hot import Awaited, BatchRequest, HotStep, Parked
+from sojourn.api.incoming import Incoming
 from sojourn.api.jwt import UserProof
-from sojourn.errors import Forbidden, InvalidInput, NotFound, SojournError, Unauthenticated
+from sojourn.api.seat_calls import seat_call
+from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
 from sojourn.lease import Asked, Beat, Denied, Lease, LeaseFilter, Origin, Renewal
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
-from sojourn.service.origins import FromPage, Shared, bare
+from sojourn.service.origins import Shared, bare
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
 from sojourn.staleness.scores import network_around
 from sojourn.text import isolated
@@ -51,13 +50,9 @@ from sojourn.wire.bodies import (
     seconds,
 )
 from sojourn.wire.paging import page_of
-from sojourn.wire.problems import deny, lost, refuse
+from sojourn.wire.problems import deny, lost
 from sojourn.wire.proof import bearer, kind_of, wrong_kind
 from sojourn.wire.reply import Reply, done, replayed
-
-Handler = Callable[[Context, bytes, Incoming, bytes], HotStep]
-Tell = Callable[[Context, Any], Reply]
-Again = Callable[[Context, Any, Any], HotStep | None]
 
 LEASE_TOKEN = "a lease token (sjl_…)"  # noqa: S105 - words for people
 STILL = Beat()
@@ -67,106 +62,17 @@ _decode_beat = msgspec.json.Decoder(HeartbeatBody).decode
 _NOTHING = AcquireBody()
 
 
-def hot(
-    method: Method,
-    path: str,
-    *,
-    tell: Tell,
-    body: Any = None,
-    keeps: bool = False,
-    beacons: bool = False,
-    forget: Callable[[Context, bytes], None] | None = None,
-    again: Again | None = None,
-    **described: Any,
-) -> Callable[[Handler], HotCall]:
-    """Make a call of a function that says what is to be asked, and of one that tells the outcome.
-
-    `keeps`, `beacons`, `forget`, `again`: see `Hot`. `described`: fields of `HotCall`.
-    """
-
-    def decorate(handler: Handler) -> HotCall:
-        return hot_call(
-            handler,
-            Hot(
-                _authorization,
-                from_pages(handler),
-                shared(tell),
-                reads_body=body is not None,
-                keeps=keeps,
-                beacons=beacons,
-                forget=forget,
-                again=None if again is None else followed(again),
-            ),
-            for_pages=True,
-            method=method,
-            path=path,
-            body=body,
-            body_required=False,
-            **described,
-        )
-
-    return decorate
-
-
-def from_pages(handler: Handler) -> Handler:
-    """Say with what a handler asks for that a page of another origin sent it, if one did."""
-
-    def ask(context: Context, proof: bytes, incoming: Incoming, body: bytes) -> HotStep:
-        step = handler(context, proof, incoming, body)
-        if ORIGIN not in incoming.by_name:
-            return step
-        incoming.one(ORIGIN)
-        origin = page_of_request(incoming.by_name)
-        return step if origin is None else _from_page(origin, step)
-
-    return ask
-
-
-def _from_page(origin: str, step: HotStep) -> HotStep:
-    if isinstance(step, Awaited):
-        then = step.then
-        return Awaited(step.work, lambda found: _from_page(origin, then(found)))
-    if isinstance(step, Parked):
-        return msgspec.structs.replace(step, request=FromPage(origin, step.request))
-    return BatchRequest(step.verb, FromPage(origin, step.request))
-
-
-def followed(again: Again) -> Again:
-    """Let what follows an outcome follow that of a page's call, too."""
-
-    def following(context: Context, request: Any, outcome: Any) -> HotStep | None:
-        if type(request) is not FromPage:
-            return again(context, request, outcome)
-        step = again(context, request.call, bare(outcome))
-        if isinstance(step, Parked):
-            step = msgspec.structs.replace(step, answer=outcome)  # as it is to be told
-        return None if step is None else _from_page(request.origin, step)
-
-    return following
-
-
-def shared(tell: Tell) -> Tell:
-    """Let a page read what came of its call, where its license allows that."""
-
-    def told(context: Context, outcome: Any) -> Reply:
-        if type(outcome) is not Shared:
-            return tell(context, outcome)
-        found = outcome.outcome
-        reply = refuse(found) if isinstance(found, SojournError) else tell(context, found)
-        return share(reply, outcome.origin)
-
-    return told
-
-
-def _authorization(_context: Context, incoming: Incoming) -> bytes:
-    return incoming.one(AUTHORIZATION)
-
-
-def _forget(context: Context, authorization: bytes) -> None:
+def _forget(context: Context, authorization: bytes, _outcome: object) -> None:
     """Take a license key for unknown from now on; other proofs are not remembered."""
     token = bearer(authorization, "<license key>")
     if kind_of(token) is TokenKind.LICENSE:
         context.license_keys.forget(hash_token(token))
+
+
+def _forget_lease(context: Context, authorization: bytes, outcome: object) -> None:
+    """Look at a lease token anew from now on, unless it has just kept its lease."""
+    if authorization and not isinstance(bare(outcome), Renewal):
+        context.services.keyring.forget(bearer(authorization, LEASE_TOKEN))
 
 
 def _ask_first(
@@ -201,7 +107,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     return done(Done(data=_seat_body(outcome)), 201)
 
 
-@hot(
+@seat_call(
     "POST",
     "/api/licenses/sessions",
     tell=_seated,
@@ -305,12 +211,14 @@ def _kept(_context: Context, outcome: Renewal | Lost) -> Reply:
     return done(Done(data=answer))
 
 
-@hot(
+@seat_call(
     "POST",
     "/api/licenses/sessions/heartbeat",
     tell=_kept,
     keeps=True,
     beacons=True,
+    forget=_forget_lease,
+    spent=(Lost, Shared),
     who=Who.HOLDER,
     body=HeartbeatBody,
     answer=Done[BeatBody],
@@ -335,7 +243,7 @@ def heartbeat(context: Context, authorization: bytes, _incoming: Incoming, body:
     token = proof_of(authorization, said)
     if token[:4] != "sjl_":
         raise wrong_kind(LEASE_TOKEN)
-    claims = context.services.keyring.verify(token)
+    claims = context.services.keyring.verify(token, keep=said is None or not said.closing)
     beat = STILL
     if said is not None:
         beat = Beat(
@@ -350,11 +258,13 @@ def _given_back(_context: Context, released: bool) -> Reply:
     return done(Done(data=ReleasedBody(released=released)))
 
 
-@hot(
+@seat_call(
     "DELETE",
     "/api/licenses/sessions/current",
     tell=_given_back,
     keeps=True,
+    forget=_forget_lease,
+    spent=(bool, Shared),
     who=Who.HOLDER,
     answer=Done[ReleasedBody],
     problems=("cross_origin",),

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from sojourn.api.files import allow_files
-from sojourn.api.hot import FastLane
+from sojourn.api.lanes import FastLane
 from sojourn.api.limits import DATA_BODY_MAX
 from sojourn.api.memory import keep_few_large_blocks
 from sojourn.api.protocol import KEEP_ALIVE, STOP_GRACE, Bounds, GuardedProtocol
