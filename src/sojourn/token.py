@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.errors import InvalidToken, SettingsError
+from sojourn.recalled import Recalled
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY_LENGTH = 43  # base62 digits that hold 256 bits
@@ -201,46 +202,6 @@ class _Hmac:
         return outer.digest()
 
 
-class _Verified:
-    """Claims of tokens whose signature was found right: about the last `VERIFIED_MAX` that were used, and
-    twice as many at most.
-
-    Two generations: what is used goes into the younger one, and when that is full the older one is dropped.
-    A token is looked for by its hash, which is salted, and then compared in constant time.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._young: dict[int, tuple[str, LeaseClaims]] = {}
-        self._old: dict[int, tuple[str, LeaseClaims]] = {}
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def get(self, token: str) -> LeaseClaims | None:
-        place = hash(token)
-        known = self._young.get(place)
-        if known is None:
-            known = self._old.pop(place, None)
-            if known is None:
-                return None
-            self._put(place, known)
-        return known[1] if hmac.compare_digest(known[0], token) else None
-
-    def put(self, token: str, claims: LeaseClaims) -> None:
-        self._put(hash(token), (token, claims))
-
-    def _put(self, place: int, known: tuple[str, LeaseClaims]) -> None:
-        if len(self._young) >= self._most:
-            self._young, self._old = {}, self._young
-        self._young[place] = known
-
-    def forget(self, token: str) -> None:
-        place = hash(token)
-        self._young.pop(place, None)
-        self._old.pop(place, None)
-
-
 def _token_again(key: bytes, seed: bytes, nonce: str) -> str:
     return token_of(TokenKind.SESSION, hmac.digest(key, seed + nonce.encode(), "sha256"))
 
@@ -265,7 +226,7 @@ class Keyring:
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
         keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
         self._macs = [_Hmac(key) for key in keys]
-        self._verified = _Verified(VERIFIED_MAX)
+        self._verified: Recalled[LeaseClaims] = Recalled(VERIFIED_MAX)
         self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
 
     def fingerprints(self, name: str) -> tuple[str, ...]:
@@ -298,7 +259,7 @@ class Keyring:
         With `keep` its signature is not looked at again until `forget`, or until many others were kept. What
         its lease is worth by now is never kept: that is the store's to say.
         """
-        known = self._verified.get(token) if token.isascii() else None
+        known = self._verified.get(token)
         if known is not None:
             return known
         claims = self._verify(token)

@@ -100,7 +100,7 @@ class FastLane:
         Behind proxies that are trusted, clients' addresses come from headers, which it leaves to ASGI.
         """
         path, _, query = connection.url.partition(b"?")
-        found = self.find(method, path)
+        found = self._hot.get((method, path)) or self.find(method, path)
         if found is None or (self._has_apart and self._apart.is_there(connection.server)):
             return None
         call, tally, pieces = found
@@ -326,16 +326,17 @@ class Direct:
                 OVERLOADED, connection.server_state.default_headers, close=not self.keep_alive
             )
         )
-        self._tell(OVERLOADED)
+        self._tally.add(OVERLOADED.code, time.perf_counter() - self._began)
+        self._end_span(OVERLOADED)
 
-    def _tell(self, reply: Reply) -> None:
-        """Tell those who count, and those who trace."""
-        self._tally.add(reply.code, time.perf_counter() - self._began)
+    def _end_span(self, reply: Reply) -> None:
         if self._span is not None and self._fast.context.traces is not None:
             self._fast.context.traces.end(self._span, reply)
 
     def _finish(self, reply: Reply) -> None:
-        self._tell(reply)
+        self._tally.add(reply.code, time.perf_counter() - self._began)
+        if self._span is not None:
+            self._end_span(reply)
         if self.disconnected or reply is UNHEARD:
             return
         if self._for_pages:

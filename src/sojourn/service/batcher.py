@@ -203,7 +203,7 @@ class Batcher:
         if loop is None or self._closing:
             raise StoreUnavailable("The server is shutting down.")
         keeps = verb in self._keeps
-        if self.refuses(keeps=keeps):
+        if self._kept >= self._keep_max if keeps else self.refuses(keeps=False):
             raise overloaded()
         now = loop.time()
         item = Item(verb, request, answered, now, caller, future)
