@@ -261,13 +261,14 @@ def _visit(desk: Desk, scope: Scope) -> RequestSession:
             headers[name] += _JOINED[name] + value
 
     client = scope.get("client")
+    forwarded = headers.get(b"x-forwarded-for"), headers.get(b"x-forwarded-proto")
     return desk.visit(
         cookies=headers.get(b"cookie", b"").decode("latin-1"),
         path=scope["path"],
         peer=client[0] if client else None,
         scheme=scope.get("scheme", "http"),
-        forwarded_for=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
-        forwarded_proto=headers.get(b"x-forwarded-proto", b"").decode("latin-1"),
+        forwarded_for="" if forwarded[0] is None else forwarded[0].decode("latin-1"),
+        forwarded_proto="" if forwarded[1] is None else forwarded[1].decode("latin-1"),
         header=partial(_header, headers),
         tentative=True,
     )

@@ -105,7 +105,8 @@ class Desk:
         request says, of the device it comes from, by names in lower case. `tentative`: see `Request`."""
         origin = self.origin(peer, scheme, forwarded_for, forwarded_proto)
         describe = partial(self._device, origin.ip, peer, header)
-        token = self.token_in(header("authorization"))
+        bearer = header("authorization") if self.rules.header_tokens else None
+        token = None if bearer is None else self.token_in(bearer)
         request = Request(
             cookies=cookies,
             origin=origin,
