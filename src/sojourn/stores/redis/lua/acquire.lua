@@ -42,6 +42,7 @@ end
 local doubted_until = tonumber(call('HGET', SELF, 'doubt') or 0)
 local in_doubt = now < doubted_until
 local strict = in_doubt and ASKED[3]
+local noticed = strict and tonumber(call('HGET', SELF, 'noticed') or 0)
 
 local rows, places, answers = {}, {}, {}
 
@@ -154,7 +155,7 @@ for _, id in ipairs(order) do
   local p = pool_of(id)
   local D = decide(p, by_pool[id])
   if in_doubt then
-    D.in_doubt, D.strict, D.doubted_until = true, strict, doubted_until
+    D.in_doubt, D.strict, D.doubted_until, D.noticed = true, strict, doubted_until, noticed
     D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
   end
   line.begin(D)

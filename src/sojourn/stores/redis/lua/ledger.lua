@@ -55,9 +55,10 @@ function verbs.hold()
   local kept = 0
   heal()
   local doubted_until = tonumber(call('HGET', SELF, 'doubt') or 0)
+  local noticed = math.min(now, tonumber(call('HGET', SELF, 'noticed') or now)) -- nobody has lived on since
   for _, asked in ipairs(ASKED) do
     local p = pool_of(asked[1])
-    local till, leases, kept_before = math.max(doubted_until, now + asked[2]), asked[4], kept
+    local till, leases, kept_before = math.max(doubted_until, noticed + asked[2]), asked[4], kept
     fences.learn(p, asked[3])
     for i = 1, #leases, 2 do
       local row = find(p, leases[i])

@@ -314,10 +314,19 @@ local function come_back(D, r, key)
   return true
 end
 
+-- In strict doubt, is a seat one that its holders have surely not given back? They have shown life since, or
+-- have the token: of others the release may be lost, and the seat somebody else's whom we have forgotten.
+local function surely_held(D, r, row, key)
+  if not D.strict or r.resume_id or (row and live(D.p, row) and row.beat >= D.noticed) then return true end
+  if D.p.count_by == BY_LEASE then return false end
+  grouped(D.p)
+  return not all_in(D.p.by_key[key] or {}, function(each) return each.beat < D.noticed end)
+end
+
 local function find_seat(D, r, row, lost)
   local key = key_of(D.p, r.user, r.client)
   D.overdrawn = nil
-  if shares(D, key) then
+  if shares(D, key) and surely_held(D, r, row, key) then
     D.taken[key] = true
     return true
   end
@@ -427,7 +436,7 @@ function answer(D, r)
   if not reason and r.session and not session_lives(r.session) then reason = 'session_gone' end
   if not reason and superseded(D, r, row) then reason = 'lease_ended' end
   if reason then return deny(D, r, reason) end
-  if row and live(D.p, row) then
+  if row and live(D.p, row) and surely_held(D, r, row, key_of(D.p, r.user, r.client)) then
     if row.suspect <= D.now and D.p.count_by == BY_LEASE then D.restored = D.restored + 1 end
     return grant(D, r, row, TAKEN_OVER)
   end
