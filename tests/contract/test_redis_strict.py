@@ -1,4 +1,4 @@
-"""A Valkey that lost its last second, with `failover=strict`: a seat too few for a while, and never one too many."""
+"""A Valkey that lost its last second, with `failover=strict`: a seat too few for a while, never one too many."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_nobody_shares_a_seat_that_they_may_have_given_back(
 def test_who_has_beaten_since_keeps_the_seat_without_a_token(
     server: RedisServer, store: Store, lose: Callable[[], None]
 ) -> None:
-    """Whoever beats believes in holding the seat: a program that starts anew then gets its own lease again."""
+    """Whoever beats holds the seat: a program that starts anew then gets its own lease again."""
     lease = take(store, "ann")
     server.remember()
     lose()

@@ -121,7 +121,7 @@ class Hot(Struct, frozen=True):
         body = await read_whole(receive, self.body_max(context)) if self.reads_body else b""
         step = self.begin(context, proof, incoming, body)
         try:
-            return await self.walk(context, step, caller_of(scope))
+            return await self.walk(context, proof, step, caller_of(scope))
         except SojournError as fault:
             self.note(context, proof, fault)
             raise
@@ -131,7 +131,9 @@ class Hot(Struct, frozen=True):
         if self.forget is not None and isinstance(outcome, self.spent):
             self.forget(context, proof, outcome)
 
-    async def walk(self, context: Context, step: HotStep, caller: Caller | None = None) -> Reply:
+    async def walk(
+        self, context: Context, proof: Any, step: HotStep, caller: Caller | None = None
+    ) -> Reply:
         """Carry the call out in a task, from a step on, unless its caller hangs up before."""
         following: HotStep | None = step
         while following is not None:
@@ -153,6 +155,7 @@ class Hot(Struct, frozen=True):
             asked = context.services.batcher.submit(step.verb, step.request, caller)
             outcome = await context.deadlines.wait(asked)
             following = self.following(context, step.request, outcome)
+        self.note(context, proof, outcome)
         return self.tell(context, outcome)
 
     def following(self, context: Context, request: Any, outcome: Any) -> HotStep | None:

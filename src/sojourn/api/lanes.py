@@ -309,7 +309,9 @@ class Direct:
 
     async def _go_on(self, step: HotStep) -> None:
         try:
-            reply = await self._hot.walk(self._fast.context, step, self._connection.caller)
+            reply = await self._hot.walk(
+                self._fast.context, self._proof, step, self._connection.caller
+            )
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001 - the last resort
             self._hot.note(self._fast.context, self._proof, fault)
             reply = excuse(fault)

@@ -40,6 +40,8 @@ class Twins:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._drawn = 0
         monkeypatch.setattr("sojourn.token.secrets.token_bytes", self._draw)
+        monkeypatch.setattr("sojourn.token.IDS_AT_ONCE", 1)
+        monkeypatch.setattr("sojourn.token._drawn", [])
         self.worlds: list[Api] = []
         for _ in range(2):
             self._drawn = 0
