@@ -1,4 +1,4 @@
-"""A Valkey that lost its last second, with `failover=strict`: a seat too few for a while, and never too many."""
+"""A Valkey that lost its last second, with `failover=strict`: a seat too few for a while, never too many."""
 
 from __future__ import annotations
 
