@@ -226,7 +226,7 @@ class Keyring:
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
         keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
         self._macs = [_Hmac(key) for key in keys]
-        self._verified: Recalled[LeaseClaims] = Recalled(VERIFIED_MAX)
+        self._verified: Recalled[str, LeaseClaims] = Recalled(VERIFIED_MAX)
         self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
 
     def fingerprints(self, name: str) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ from sojourn.wire.sessions import gone_problem, limit_problem, room_in
 # A backend is refused by `Bearer realm="sojourn"`; here it is the person whose proof is no good.
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="sojourn session"')
 
+RECOGNIZED_LENGTH = 256
+"""Bytes of the longest header whose API key is not worked out anew each time."""
 Handler = Callable[..., BatchRequest]
 
 
@@ -126,16 +128,20 @@ def _asking(
     return ask
 
 
+_ODD = (Replayed, Gone, TooMany)
+"""Outcomes that are told in a way of their own."""
+
+
 def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context, Any], Reply]:
     def told(context: Context, outcome: Any) -> Reply:
+        if not isinstance(outcome, _ODD):
+            return done(tell(outcome), status)
         if isinstance(outcome, Replayed):
             return replayed(told(context, outcome.answer))
         if isinstance(outcome, Gone):
             return refuse_gone(outcome)
-        if isinstance(outcome, TooMany):
-            retry = retry_after_header(room_in(outcome)).encode()
-            return answer_problem(limit_problem(outcome), (b"retry-after", retry))
-        return done(tell(outcome), status)
+        retry = retry_after_header(room_in(outcome)).encode()
+        return answer_problem(limit_problem(outcome), (b"retry-after", retry))
 
     return told
 
@@ -148,8 +154,15 @@ class _Shown(Struct, frozen=True, gc=False):
 
 
 def _shown(context: Context, incoming: Incoming) -> _Shown:
-    presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
-    return _Shown(presented, context.services.keys.recognize(presented))
+    authorization = incoming.one(AUTHORIZATION)
+    known: _Shown | None = context.recognized.get(authorization)
+    if known is not None:
+        return known
+    presented = bearer(authorization, "<API key>")
+    shown = _Shown(presented, context.services.keys.recognize(presented))
+    if len(authorization) <= RECOGNIZED_LENGTH:
+        context.recognized.put(authorization, shown)
+    return shown
 
 
 def _admission(

@@ -257,6 +257,8 @@ class Reader:
         self._decode = msgspec.json.Decoder(self.body).decode if self.body else None
 
     def read(self, pieces: Mapping[str, str], query: bytes, body: bytes) -> dict[str, Any]:
+        if not query and self._decode is None and not pieces:
+            return {} if self.query is None else {"query": _nothing_asked(self.query)}
         values: dict[str, Any] = {}
         for name, raw in pieces.items():
             values[self._names[name]] = _piece(name, raw, self.params[name])

@@ -32,6 +32,7 @@ from sojourn.ledger import Audit
 from sojourn.log import get_logger
 from sojourn.people.calls import People, PersonRequest
 from sojourn.people.live import Live
+from sojourn.recalled import Recalled
 from sojourn.service.request_session import Rules
 from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
@@ -55,6 +56,8 @@ FETCH_THREADS = 2
 """Threads that fetch the keys of JWTs' issuers."""
 PUBLISH_INTERVAL = 1.0
 """Seconds between two times that a worker writes down what it has counted, for the others."""
+RECOGNIZED_MAX = 64
+"""Headers of applications whose API key is not worked out anew: an application sends the same each time."""
 SOON = 5.0
 """Seconds, at least, between two rounds of doctor's that somebody's trouble asks for."""
 
@@ -103,6 +106,7 @@ class Context:
             folder=folder,
             name_licenses=bool(settings.metrics_key or settings.metrics_listen),
         )
+        self.recognized: Recalled[bytes, Any] = Recalled(RECOGNIZED_MAX)
         self._giving_back = Ticker("memory", give_back, GIVE_BACK_INTERVAL)
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)

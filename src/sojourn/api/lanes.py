@@ -231,7 +231,10 @@ class Direct:
             admission = None if hot.admission is None else hot.admission(context, proof, asked)
             step: HotStep
             if admission is None:
-                step = hot.begin(context, proof, asked, self.body)
+                if hot.reads_body:
+                    step = hot.begin(context, proof, asked, self.body)
+                else:
+                    step = hot.ask(context, proof, asked, b"")
             else:
                 step = Awaited(admission, partial(self._begin, proof))
             if type(step) is not BatchRequest:

@@ -230,12 +230,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _at_rest(self, by_name: dict[bytes, bytes]) -> bool:
         """Tell whether this request can be answered in one go: it is small, and none is before it."""
         length = by_name.get(b"content-length", b"0")
+        cycle: Cycle | None = self.cycle  # as in `_busy`
         return (
             length.isdigit()
             and int(length) <= DIRECT_MAX
             and b"transfer-encoding" not in by_name
             and not self.expect_100_continue
-            and not self._busy
+            and (cycle is None or cycle.response_complete)
             and not self.pipeline
             and not self.flow.write_paused
         )

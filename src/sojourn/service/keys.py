@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from sojourn.errors import Conflict, Forbidden, InvalidToken, NotFound, Unauthenticated
 from sojourn.ledger import ApiKey, Ledger, Role
-from sojourn.recalled import Recalled
 from sojourn.service.licenses import check_name
 from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
 
@@ -47,10 +46,6 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 
 
 _ORDER = (Role.APP, Role.RELAY, Role.VIEWER, Role.OPERATOR, Role.ADMIN)
-RECALLED_MAX = 64
-"""API keys in use whose hashes are not worked out anew: an application sends the same one each time."""
-RECALLED_LENGTH = 256
-"""Characters of the longest of them."""
 _API = TokenKind.API.value
 _OURS = frozenset(kind.value for kind in TokenKind)
 
@@ -73,7 +68,6 @@ class Keys:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._hashes: Recalled[bytes] = Recalled(RECALLED_MAX)
 
     def authenticate(self, presented: str) -> ApiKey:
         """Return whose key this is; see `recognize` and `known`."""
@@ -84,17 +78,11 @@ class Keys:
 
         A key set by hand (SOJOURN_ADMIN_KEY) has no prefix; one that claims to be ours must be whole.
         """
-        known = self._hashes.get(presented)
-        if known is not None:
-            return known
         if presented[:4] == _API:
             check_token(presented, TokenKind.API)
         elif presented[:4] in _OURS:
             raise InvalidToken("This call needs an API key (sja_…).", code="token_wrong_kind")
-        found = hash_token(presented)
-        if len(presented) <= RECALLED_LENGTH:
-            self._hashes.put(presented, found)
-        return found
+        return hash_token(presented)
 
     def known(self, key_hash: bytes) -> ApiKey:
         """Return whose key has this hash. Asks the ledger every time, so a revoked key stops at once."""
