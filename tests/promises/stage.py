@@ -31,6 +31,8 @@ from sojourn.testing.redis_server import RedisServer, redis_server
 from sojourn.testing.servers import Server, fresh_database, mariadb, postgres
 from sojourn.testing.wall_clock import WallClock
 
+ANSWERED = 30.0
+"""Seconds within which a server that runs and has its store answers an operator."""
 STORES = ("sqlite", "postgresql", "mariadb", "valkey", "valkey-everysec")
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
@@ -119,7 +121,12 @@ class Stage:
         to_monotonic = time.monotonic() - time.time()
         found = []
         with self.nodes[0].admin() as http:
-            answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
+            until = time.monotonic() + ANSWERED
+            while True:  # a server that has just been through it all may be unavailable for a moment yet
+                answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
+                if answer.status_code != 503 or time.monotonic() > until:
+                    break
+                time.sleep(TICK)
             answer.raise_for_status()
             for event in answer.json()["data"]["items"]:
                 end = datetime.fromisoformat(event["at"]).timestamp() + to_monotonic
