@@ -126,7 +126,7 @@ class Stage:
                 answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
                 if answer.status_code != 503 or time.monotonic() > until:
                     break
-                time.sleep(TICK)
+                TICK.wait(0.2)
             answer.raise_for_status()
             for event in answer.json()["data"]["items"]:
                 end = datetime.fromisoformat(event["at"]).timestamp() + to_monotonic
