@@ -73,7 +73,17 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
 def _full(denied: Denied) -> str:
     """Say which seats are in use, and which are kept for others."""
     above = f", and {denied.overdraft} above the limit," if denied.overdraft else ""
+    if denied.in_use + denied.reserved_free < denied.limit:
+        # Else there would be one: they are the line's, or the store is in doubt (ADR 17).
+        whose = (
+            "those who wait longer"
+            if denied.waiting
+            else "those who may come back after a restart of the store"
+        )
+        return f"{denied.in_use} of {denied.limit} seats are in use, and the rest are kept for {whose}."
     if not denied.reserved_free:
+        if denied.limit == 1 and not above:
+            return "The one seat is in use."
         return f"All {denied.limit} seats{above} are in use."
     kept = f"{denied.reserved_free} of {denied.limit} seats"
     verb = "is" if denied.reserved_free == 1 else "are"

@@ -1,0 +1,34 @@
+"""What a refused client reads: how many seats are in use, and for whom the others are kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from sojourn.lease import DenialReason, Denied
+from sojourn.wire.denials import denial_problem
+
+
+def denied(**fields: int) -> Denied:
+    return Denied(reason=DenialReason.SEAT_LIMIT, at=0, **{"limit": 6, "in_use": 6} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "All 6 seats are in use."),
+        ({"limit": 1, "in_use": 1}, "The one seat is in use."),
+        ({"limit": 1, "in_use": 2, "overdraft": 1}, "All 1 seats, and 1 above the limit, are in use."),
+        ({"in_use": 4, "reserved_free": 2}, "2 of 6 seats are reserved for others, and the rest are in use."),
+        ({"in_use": 5, "waiting": 3}, "5 of 6 seats are in use, and the rest are kept for those who wait longer."),
+        (
+            {"in_use": 2},
+            "2 of 6 seats are in use, and the rest are kept for those who may come back after a restart of the"
+            " store.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_seats_are_told_as_they_are(fields: dict[str, int], words: str) -> None:
+    """A denial never says that all seats are in use while it says itself that some are not."""
+    details = denial_problem(denied(**fields), show_holders=False).details
+    assert details is not None
+    assert details.startswith(words + " Try again in ")
