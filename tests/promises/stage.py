@@ -122,7 +122,9 @@ class Stage:
         found = []
         with self.nodes[0].admin() as http:
             until = time.monotonic() + ANSWERED
-            while True:  # a server that has just been through it all may be unavailable for a moment yet
+            while (
+                True
+            ):  # a server that has just been through it all may be unavailable for a moment yet
                 answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
                 if answer.status_code != 503 or time.monotonic() > until:
                     break

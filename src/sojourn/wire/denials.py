@@ -52,7 +52,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
         code="seat_limit",
         error="Maximum user limit reached",
         details=(
-            f"{_full(denied)} Try again in {retry_after_header(again)} s"
+            f"{seats_taken(denied)} Try again in {retry_after_header(again)} s"
             + (", or free one of your own." if denied.mine else ".")
             + ("" if free is None else f" A seat is likely free in about {free} s.")
         ),
@@ -70,7 +70,7 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
     )
 
 
-def _full(denied: Denied) -> str:
+def seats_taken(denied: Denied) -> str:
     """Say which seats are in use, and which are kept for others."""
     above = f", and {denied.overdraft} above the limit," if denied.overdraft else ""
     if denied.in_use + denied.reserved_free < denied.limit:

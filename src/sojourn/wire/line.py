@@ -12,6 +12,7 @@ from sojourn.license import split_pool_id
 from sojourn.line import WAITING_FOR
 from sojourn.service.operations import LineStatus, RefusedHolder
 from sojourn.wire.bodies import Answer, Problem, rfc3339, seconds
+from sojourn.wire.denials import seats_taken
 
 RETRY_AFTER = SECOND
 """ms after which to ask again, with a place in the line: long before it is lost."""
@@ -94,8 +95,7 @@ def with_line(document: Problem, denied: Denied) -> Problem:
     """Say in a refusal who waits, and what that means for who was refused."""
     if not denied.waiting:
         return document
-    free = max(0, denied.limit - denied.in_use)
-    taken = f"All {denied.limit} seats are in use" + (" or promised." if free else ".")
+    taken = seats_taken(denied)
     document = replace(document, waiting=denied.waiting)
     if denied.entry is not None:
         keep = seconds(WAITING_FOR)
