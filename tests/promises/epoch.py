@@ -28,6 +28,9 @@ from tests.promises.seats import contender
 from tests.promises.stage import PYTHONPATH, Stage, client_process, wait
 
 NEAR = 5.0  # seconds around a fault in which an outage is taken to be its
+SEEN_WITHIN = (
+    10.0  # seconds from a restart of the store until a server sees it, be it in the next epoch
+)
 CALM = 3.0  # seconds without faults at an epoch's end, so that what was lost shows
 CHECK_TIMEOUT = 600.0
 START_TIMEOUT = 20.0
@@ -139,6 +142,7 @@ class Epoch:
             grace=GRACE,
             late=UNBOUNDED if "late" in self.without else LATE,
             doubts=self.stage.kind.startswith("valkey"),
+            noticed=self._noticed(nemesis.windows, began),
         )
         path = Path(plan.path)
         return Judging(self, path, facts, dict(told.latest), dict(nemesis.counts), logs)
@@ -151,6 +155,17 @@ class Epoch:
             Window(kind="told", start=start, end=end)
             for start, end in self.stage.outages()
             if end > began and not any(w.start - NEAR < end and start < w.end + NEAR for w in made)
+        ]
+
+    def _noticed(self, made: Sequence[Window], began: float) -> list[float]:
+        """Return when the servers say that they saw a restart of the store: of one that was made, or of the
+        epoch before."""
+        kills = [w for w in made if w.kind == "store-kill"]
+        return [
+            at
+            for at in self.stage.noticed()
+            if any(w.start <= at <= w.end + SEEN_WITHIN for w in kills)
+            or began - SEEN_WITHIN <= at <= began
         ]
 
     def _keep_log(self, number: int) -> Path:

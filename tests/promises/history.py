@@ -108,6 +108,8 @@ class Facts:
         grace: how long a rotated token still works.
         late: seconds for which a request may still act once its sender has hung up.
         doubts: after a restart of the store seats may be kept for those who may come back (ADR 17).
+        noticed: when the servers say that they saw one. They may see it late on a busy machine, and one of
+            the epoch before may reach into this one.
     """
 
     pools: dict[str, Pool]
@@ -115,6 +117,7 @@ class Facts:
     grace: float = 1.0
     late: float = 1.0
     doubts: bool = False
+    noticed: list[float] = field(default_factory=list)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

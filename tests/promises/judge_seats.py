@@ -118,6 +118,8 @@ def _stale(case: Case, ledger: Ledger, grant: Grant) -> None:
             continue
         if record.said.get("rel") is True and not case.lost(record):
             over.append((record.done, "it had been given back", record))
+        elif record.status == 410 and case.lost(record):
+            case.relaxed["refused for an end that the store lost with its last second"] += 1
         elif record.status == 410 and record.op == "beat":
             over.append((record.done, "it had been refused", record))
         elif record.status == 410 and record.op == "acquire":
@@ -271,6 +273,7 @@ def _denials(case: Case, ledger: Ledger) -> None:
         for w in case.windows
         if case.facts.doubts and w.kind == "store-kill"
     ]
+    doubts += [(at, at + ledger.pool.lost_after + MARGIN) for at in case.facts.noticed]
     for denial in ledger.denials:
         assert denial.done is not None
         if denial.said.get("code") != "seat_limit":

@@ -115,25 +115,32 @@ class Stage:
         return key
 
     def outages(self) -> list[tuple[float, float]]:
-        """Ask the servers, as an operator would, when the store was away: from and until, on this process's
-        monotonic clock. The store's time goes on as the clock of this machine does, whoever sets its own.
-        """
+        """Ask the servers when the store was away: from and until; see `_told`."""
+        return [(at - data["lasted"], at) for at, data in self._told("store.returned")]
+
+    def noticed(self) -> list[float]:
+        """Ask them when they saw that the store had been restarted; likewise."""
+        return [at for at, _ in self._told("store.replaced")]
+
+    def _told(self, kind: str) -> list[tuple[float, dict[str, Any]]]:
+        """Ask the servers, as an operator would, what they tell of the store, and when that was on this
+        process's monotonic clock. The store's time goes on as the clock of this machine does, whoever sets
+        its own."""
         to_monotonic = time.monotonic() - time.time()
-        found = []
         with self.nodes[0].admin() as http:
             until = time.monotonic() + ANSWERED
             while (
                 True
             ):  # a server that has just been through it all may be unavailable for a moment yet
-                answer = http.get("/api/events", params={"kind": "store.returned", "limit": 1_000})
+                answer = http.get("/api/events", params={"kind": kind, "limit": 1_000})
                 if answer.status_code != 503 or time.monotonic() > until:
                     break
                 TICK.wait(0.2)
             answer.raise_for_status()
-            for event in answer.json()["data"]["items"]:
-                end = datetime.fromisoformat(event["at"]).timestamp() + to_monotonic
-                found.append((end - event["data"]["lasted"], end))
-        return found
+            return [
+                (datetime.fromisoformat(event["at"]).timestamp() + to_monotonic, event["data"])
+                for event in answer.json()["data"]["items"]
+            ]
 
     @property
     def admin(self) -> str:

@@ -260,6 +260,29 @@ def test_in_doubt_after_a_restart() -> None:
     assert history.found(Window(kind="store-kill", start=1.5, end=2)) == set()
 
 
+def test_in_doubt_for_as_long_as_a_holder_may_live_from_when_it_is_noticed() -> None:
+    """Servers on a busy machine see a restart late; and one at an epoch's end reaches into the next."""
+    kill = Window(kind="store-kill", start=1.5, end=2)
+    history = History(doubts=True, noticed=[5.0])
+    patience = history.facts.pools["p"].lost_after
+    history.deny(5 + patience - 0.5, "b", used=0)
+    assert history.found(kill) == set()
+    assert history.found() == set()
+    history.deny(5 + patience + 0.5, "b", used=0)
+    assert history.found() == {"denied-early"}
+
+
+def test_a_refusal_that_the_store_lost() -> None:
+    """What a lease ended of may be lost with the last second, and then its token counts again."""
+    history = History()
+    history.acquire(0, "a", 1)
+    history.beat(1, "a", 1, 410)
+    history.beat(3, "a", 1)
+    assert "stale-token" in history.found()
+    assert "stale-token" in history.found(Window(kind="loss", start=1.5, end=2))
+    assert "stale-token" not in history.found(Window(kind="loss", start=0.5, end=2))
+
+
 def test_sessions_live_and_end(history: History) -> None:
     history.begin(0, "s")
     history.use("check", 1, "s", d={"k": 0})
