@@ -28,6 +28,8 @@ ORIGIN = re.compile(r"(https?|(chrome|moz|safari-web)-extension)://[^\s/?#*]+")
 """An origin as browsers write it: scheme, host and perhaps a port."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
+SECRETS = ("secret", "admin_key", "metrics_key", "key")
+"""Settings whose values are never shown, not even their lengths."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "workers": (1, 256),

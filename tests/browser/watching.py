@@ -8,11 +8,13 @@ from playwright.sync_api import expect
 from tests.api_harness import World
 from tests.browser.operators import Hospital, Operator
 
+from sojourn.api.context import Given
+from sojourn.cli.source import HELP
 from sojourn.clock import HOUR, SECOND
 from sojourn.device import Device
-from sojourn.lease import Lease
+from sojourn.lease import Denied, Lease
 from sojourn.ledger import Role
-from sojourn.license import Policy, pool_id
+from sojourn.license import Policy, Reservation, pool_id
 from sojourn.plans.plan import SweepScope
 from sojourn.plans.schedule import Schedule
 from sojourn.session import Begin
@@ -56,6 +58,38 @@ def fill(place: Hospital) -> str:
     return license_.id
 
 
+def kept(place: Hospital) -> str:
+    """A pool with reservations, two holders above its capacity, and a line. Return the license's id."""
+    world = place.world
+    policy = Policy(
+        capacity=5,
+        overdraft=2,
+        reservations=(
+            Reservation(name="support", seats=2, users=("ann", "bob"), groups=("staff",)),
+            Reservation(name="kiosk", seats=1, kinds=("tablet",)),
+        ),
+    )
+    license_, _ = world.services.licenses.create("Northwind", {"desk": policy}, actor="t")
+    name = pool_id(license_.id, "desk")
+    for user in ("ann", "edsger", "hedy", "barbara", "linus"):
+        _take(world, name, user, f"ws-{user}", "MacBook Pro")
+    for user in ("tim", "grace"):
+        wanted = builders.acquire(user, "desk", pool_id=name, wait=True)
+        assert isinstance(world.store.acquire([wanted])[0], Denied)
+        world.clock.advance(milliseconds=SECOND)
+    return license_.id
+
+
+def see_kept(path: str) -> Callable[[Operator], None]:
+    def state(it: Operator) -> None:
+        license_id = kept(it.place)
+        it.sign_in()
+        it.page.goto("/console/" + path.replace("LICENSE", license_id))
+        expect(it.title()).to_be_visible()
+
+    return state
+
+
 def _take(world: World, name: str, user: str, client: str, device: str) -> Lease:
     known = Device(name=device, kind="desktop")
     return builders.take(world.store, user, client, pool_id=name, device=known)
@@ -86,6 +120,14 @@ def asked(it: Operator) -> None:
     expect(it.button("Free the seat")).to_be_visible()
 
 
+def asked_several(it: Operator) -> None:
+    see(f"seats?license=LICENSE&feature={REVIEW}")(it)
+    for who in ("ken on Firefox on Linux", "radia on MacBook Pro"):
+        it.page.get_by_role("checkbox", name=f"Select {who}").check()
+    it.button("Free selected…").click()
+    expect(it.button("Free 2 seats")).to_be_visible()
+
+
 def freed(it: Operator) -> None:
     asked(it)
     it.button("Free the seat").click()
@@ -98,6 +140,36 @@ def person_asked(wish: str) -> Callable[[Operator], None]:
         expect(it.page.locator("#question")).to_be_visible()
 
     return state
+
+
+def settings(path: str) -> Callable[[Operator], None]:
+    """As `serve` knows them: with words, and where each came from."""
+
+    def state(it: Operator) -> None:
+        origins = {"secret": "SOJOURN_SECRET_FILE", "site_name": "sojourn.toml"}
+        it.place.world.app.context.given = Given(origins=origins, words=HELP)
+        nothing(path)(it)
+
+    return state
+
+
+def session_asked(it: Operator) -> None:
+    see("sessions")(it)
+    it.page.get_by_role("link", name="Sign ken out of Firefox on Linux").click()
+    expect(it.page.locator("#question")).to_be_visible()
+
+
+def device_asked(it: Operator) -> None:
+    see("people?user=ken")(it)
+    it.page.get_by_role("link", name="Sign out Firefox on Linux").click()
+    expect(it.page.locator("#question")).to_contain_text("Sign ken out of Firefox on Linux?")
+
+
+def palette(it: Operator) -> None:
+    see("overview")(it)
+    it.page.keyboard.press("Control+k")
+    it.page.keyboard.type("re")
+    expect(it.page.locator("#palette .hits")).to_contain_text("review")
 
 
 def swept(it: Operator) -> None:
@@ -133,7 +205,10 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "pool suspects": see(f"seats?license=LICENSE&feature={REVIEW}&show=suspect"),
     "pool unknown": nothing("seats?license=lic_none&feature=none"),
     "pool asked": asked,
+    "pool asked several": asked_several,
     "pool freed": freed,
+    "pool kept": see_kept("seats?license=LICENSE&feature=desk"),
+    "seats kept": see_kept("seats"),
     "pool viewer": viewer,
     "people": see("people"),
     "people quiet": nothing("people"),
@@ -147,8 +222,22 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "audit": see("audit?show=all"),
     "audit none": nothing("audit"),
     "sessions": see("sessions"),
+    "session asked": session_asked,
+    "person asked device": device_asked,
+    "person did you mean": see("people?user=maxi"),
+    "find": see("find?q=e"),
+    "find nothing": nothing("find?q=nothing-at-all"),
+    "find anything": nothing("find"),
+    "palette": palette,
+    "settings": settings("settings"),
+    "settings changed": settings("settings?show=changed"),
+    "settings none found": nothing("settings?q=unheard-of"),
     "sessions of nobody": nothing("sessions?q=nobody"),
     "licenses": see("licenses"),
+    "license": see_kept("licenses?license=LICENSE"),
+    "license change": see_kept("licenses?license=LICENSE&feature=desk&capacity=4"),
+    "license suspend": see_kept("licenses?license=LICENSE&ask=suspend"),
+    "license unknown": nothing("licenses?license=lic_none"),
     "sweeps": swept,
     "sweeps none": nothing("sweeps"),
     "webhooks none": nothing("webhooks"),

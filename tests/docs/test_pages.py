@@ -183,7 +183,7 @@ def test_a_command_that_is_none_is_told() -> None:
     assert fault("license list", whole=True) == ""
     assert fault("license lst", whole=True) == "no command 'lst'"
     assert fault("seats list --bogus", whole=False) == "no option --bogus"
-    assert "Missing" in fault("seats stats", whole=True)
+    assert "Missing" in fault("seats waiting", whole=True)
 
 
 def blocks(page: str, *languages: str) -> list[str]:

@@ -26,7 +26,7 @@ from sojourn.api import (
     webhooks,
 )
 from sojourn.api.call import Call, answer
-from sojourn.api.context import Context
+from sojourn.api.context import Context, Given
 from sojourn.api.cross_origin import METHODS
 from sojourn.api.hot import HotCall
 from sojourn.api.lanes import FastLane
@@ -67,13 +67,15 @@ def create_app(
     settings: Settings,
     examiner: Doctor | None = None,
     board: Board | None = None,
+    *,
+    given: Given | None = None,
 ) -> FastLane:
     """Make the ASGI application over these services. Its lifespan starts, stops and closes them.
 
     `examiner` looks after them; without one there is nothing to look at. `board`: where it shows what it
-    found to the other processes of this server, if there are any.
+    found to the other processes of this server, if there are any. `given`: how the settings came about.
     """
-    context = Context(services, settings, webhooks.letter_of, examiner, board)
+    context = Context(services, settings, webhooks.letter_of, examiner, board, given=given)
     return FastLane(context, HOT, behind=Behind(context))
 
 

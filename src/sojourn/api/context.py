@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from sojourn.api.cross_origin import CrossOrigin
 from sojourn.api.jwt import Issuers
@@ -67,6 +69,18 @@ def metrics_folder(settings: Settings) -> Path:
     return Path(settings.data) / "metrics"
 
 
+class Given(Struct, frozen=True, kw_only=True):
+    """How the settings of a server came about, for people.
+
+    Attributes:
+        origins: the flag, variable or file that each came from, by its name.
+        words: the section it belongs to, what its value is called, and what it does, likewise.
+    """
+
+    origins: Mapping[str, str] = {}
+    words: Mapping[str, tuple[str, str, str]] = {}
+
+
 class Context:
     """State that lives as long as the application. Handlers are functions of it and of the request."""
 
@@ -77,8 +91,11 @@ class Context:
         write: Callable[[Event], Letter],
         doctor: Doctor | None = None,
         board: Board | None = None,
+        *,
+        given: Given | None = None,
     ) -> None:
         self.services = services
+        self.given = given or Given()
         self.traces = tracer(services) if settings.traces else None
         self.draining = False  # set at the first sign of a shutdown: no new work should come here
         self.settings = settings

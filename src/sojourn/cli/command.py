@@ -62,6 +62,12 @@ Data = Annotated[
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)
 ]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide", "-w", help="Show all columns, however wide that is.", show_default=False
+    ),
+]
 Limit = Annotated[
     int, typer.Option("--limit", "-n", min=1, max=1_000_000, metavar="N", help="Rows at most.")
 ]

@@ -213,7 +213,8 @@ def _show(seen: Examined, out: Output) -> None:
     finding, verdict = seen.finding, seen.finding.verdict
     style = STYLES.get(verdict.value, "dim")
     name = Text(f"  {seen.check.id}", style="dim")
-    out.say(Text.assemble((f"{MARKS[verdict]} {verdict.value:<8} ", style), finding.title, name))
+    mark = Text(f"{MARKS[verdict]} {verdict.value:<8} ", style=style)
+    out.hang(mark, Text.assemble(finding.title, name))
     if verdict.rank == 0:
         return
     lines = [("looked at", seen.check.looked_at), *(("seen", x) for x in finding.evidence)]
@@ -226,9 +227,11 @@ def _show(seen: Examined, out: Output) -> None:
             ("", x) for part in (fix.command, fix.sql, fix.setting) for x in part.splitlines()
         ]
     for label, text in lines:
-        whole = label in ("", "seen")  # to be copied
-        line = Text.assemble(INDENT, (f"{label:<9} ", "dim"), text)
-        out.console.print(line, soft_wrap=whole, markup=False)
+        lead = Text.assemble(INDENT, (f"{label:<9} ", "dim"))
+        if label in ("", "seen"):  # to be copied
+            out.console.print(Text.assemble(lead, text), soft_wrap=True, markup=False)
+        else:
+            out.hang(lead, text)
 
 
 def _show_plan(seen: Sequence[Examined], out: Output, called: Called, *, dry_run: bool) -> None:
@@ -240,10 +243,10 @@ def _show_plan(seen: Sequence[Examined], out: Output, called: Called, *, dry_run
     out.say("\nThe plan:", style="bold")
     for number, (each, step) in enumerate(reversed(steps.values()), 1):
         rows = "" if step.rows is None else f" ({count(step.rows, 'row')})"
-        out.say(f"{number}. {step.what}{rows}")
-        out.say(f"{INDENT}why   {step.why}", style="dim")
+        out.hang(f"{number}. ", f"{step.what}{rows}")
+        out.hang(f"{INDENT}why   ", step.why, style="dim")
         if step.undo:
-            out.say(f"{INDENT}undo  {step.undo}", style="dim")
+            out.hang(f"{INDENT}undo  ", step.undo, style="dim")
         out.say(f"{INDENT}for   {each.check.id}", style="dim")
     if dry_run:
         out.say(f"\nNothing was changed. To mend: {called.again('sojourn doctor --fix')}")
@@ -287,9 +290,9 @@ def _mend(doctor: Doctor, planned: Sequence[Examined], out: Output) -> list[Mend
     for each in doctor.repair([one.check.id for one in planned]):
         mended.append(each)
         if not out.as_json:
-            out.say(f"✓ {each.step.what}", style=STYLES["ok"])
+            out.hang("✓ ", each.step.what, style=STYLES["ok"])
             if each.step.undo:
-                out.say(f"{INDENT}undo  {each.step.undo}", style="dim")
+                out.hang(f"{INDENT}undo  ", each.step.undo, style="dim")
     return mended
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from sojourn.cli.command import Limit, command
 from sojourn.cli.output import STYLES, Output, count, span
 from sojourn.cli.server import Server
 from sojourn.text import isolated
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 FOLLOW_INTERVAL = 0.5  # seconds
 PAGE = 500
@@ -99,18 +102,22 @@ def _follow(
 
 def show(out: Output, event: dict[str, Any]) -> None:
     """Print one event on one line; long lines are cut on a terminal, and whole in a pipe."""
+    out.console.print(line(event), no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def line(event: dict[str, Any]) -> Text:
+    """Write one event on one line."""
     from rich.text import Text
 
     at = datetime.fromisoformat(event["at"]).astimezone()
     word = WORDS.get(event["kind"], event["kind"])
-    line = Text.assemble(
+    return Text.assemble(
         (f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}", "dim"),
         "  ",
         (f"{word:<15}", STYLES.get(word, "")),
         "  ",
         (describe(event), ""),
     )
-    out.console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
 
 def describe(event: dict[str, Any]) -> str:

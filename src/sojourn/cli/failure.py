@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -30,6 +31,7 @@ from sojourn.errors import (
 )
 from sojourn.log import MASK, mask_text
 
+_UNKNOWN = re.compile(r"No such command '([^']{1,80})'")
 MARGIN = len("error: ")
 CHAIN_MAX = 20
 """Errors behind an error that are looked at."""
@@ -174,8 +176,9 @@ def reason(error: OSError) -> str:
 def _usage(error: typer.TyperException, command: str) -> Failure:
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", None) or command
+    given = _UNKNOWN.search(error.format_message())
     return Failure(
-        f"`{path}` was not understood.",
+        f"`{path}{' ' + given[1] if given else ''}` was not understood.",
         why=error.format_message(),
         todo=f"See `{path} --help`.",
         exit_code=ExitCode.USAGE,

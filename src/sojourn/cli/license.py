@@ -98,7 +98,7 @@ def list_(
         [
             Column("Name"),
             Column("Status"),
-            Column("Seats", figure=True),
+            Column("Capacity", figure=True),
             Column("Features", drop=1),
             Column("Valid until", whole=True, drop=2),
             Column("License", whole=True),

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sojourn.cli.failure import ExitCode, Failure, reason
-from sojourn.cli.wiring import WORKER_VARIABLE
+from sojourn.cli.wiring import WORKER_VARIABLE, HandedOver
 from sojourn.settings import Settings, listen_address
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -136,7 +136,7 @@ def run(
 
 
 def run_workers(
-    settings: Settings,
+    handed: HandedOver,
     options: dict[str, Any],
     listeners: Sequence[socket.socket],
     ready: Callable[[], None],
@@ -168,8 +168,10 @@ def run_workers(
                 each.close()
             super().terminate_all()
 
-    os.environ[WORKER_VARIABLE] = msgspec.json.encode(settings).decode()
+    os.environ[WORKER_VARIABLE] = msgspec.json.encode(handed).decode()
     config = uvicorn.Config(
-        "sojourn.cli.wiring:worker_app", factory=True, **{**options, "workers": settings.workers}
+        "sojourn.cli.wiring:worker_app",
+        factory=True,
+        **{**options, "workers": handed.settings.workers},
     )
     Supervisor(config, sockets=list(listeners)).run()

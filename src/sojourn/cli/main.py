@@ -32,6 +32,7 @@ from sojourn.cli import (
     settings,
     sweep,
     sweeps,
+    top,
     webhook,
 )
 from sojourn.cli.command import Json, add
@@ -63,7 +64,18 @@ ORDER = (
         "secret",
         "version",
     ),
-    *("license", "feature", "seats", "sessions", "events", "webhook", "sweep", "sweeps", "key"),
+    *(
+        "top",
+        "license",
+        "feature",
+        "seats",
+        "sessions",
+        "events",
+        "webhook",
+        "sweep",
+        "sweeps",
+        "key",
+    ),
 )
 
 
@@ -123,6 +135,7 @@ app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 app.add_typer(sweeps.app, name="sweeps", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
+top.register(app, OPERATE)
 events.register(app, OPERATE)
 add(app, "serve", serve.serve, panel=RUN)
 add(app, "health", health.health, panel=RUN)

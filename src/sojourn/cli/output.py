@@ -104,6 +104,18 @@ class Output:
         """Print a sentence, wrapped to the terminal. Square brackets are text, not markup."""
         self.console.print(text, markup=False, style=style or None)
 
+    def hang(self, prefix: str | Text, text: str | Text, *, style: str = "") -> None:
+        """Print a text after a prefix; where it is wrapped, its lines begin below one another."""
+        from rich.text import Text
+
+        first = Text(prefix, style=style) if isinstance(prefix, str) else prefix
+        rest = Text(escaped(text), style=style) if isinstance(text, str) else text
+        room = max(READABLE, self.console.width - first.cell_len)
+        for number, line in enumerate(rest.wrap(self.console, room) or [Text("")]):
+            line.rstrip()
+            lead = first if number == 0 else Text(" " * first.cell_len)
+            self.console.print(Text.assemble(lead, line), soft_wrap=True)
+
     def facts(self, rows: Sequence[tuple[str, Any]]) -> None:
         """Print names and values, one pair a line; values are never cut."""
         from rich.text import Text
@@ -122,9 +134,24 @@ class Output:
         with self.aside.status(f"{what} …"):
             yield
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-        """Print a table that fits the terminal."""
-        self.console.print(build_table(columns, rows, self.console.width))
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, wide: bool | None = None
+    ) -> None:
+        """Print a table that fits the terminal; with `wide`, as wide as it is. Where that can be asked for
+        (`wide` is not None), say which columns had no room."""
+        if wide:
+            console = self.console
+            as_wide = terminal(
+                width=PIPE_WIDTH, file=console.file, force_terminal=console.is_terminal
+            )
+            as_wide.print(build_table(columns, rows, PIPE_WIDTH))
+            return
+        table = build_table(columns, rows, self.console.width)
+        self.console.print(table)
+        heads = {column.header for column in table.columns}
+        gone = [each.head for each in columns if each.head not in heads]
+        if gone and wide is not None:
+            self.say(f"No room for {', '.join(gone)}: --wide shows all.", style="dim")
 
 
 def terminal(**options: Any) -> Console:

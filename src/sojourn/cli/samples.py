@@ -15,6 +15,7 @@ from sojourn.cli.sessions import COLUMNS, row
 
 SAMPLES = "/api/dev/sample-sessions"
 COUNT, COUNT_MAX = 7, 500
+SHOWN_MAX = 10
 USER = "sample-user"
 
 User = Annotated[
@@ -65,12 +66,15 @@ def sample_sessions(
         out.json(made)
         return
     out.say(f"Made {count(len(made['sessions']), 'sample session')} of {made['userId']}.")
-    out.table(COLUMNS, [row(session) for session in made["sessions"]])
     if urlsplit(server.url).scheme == "http":  # by HTTPS the cookie is one that no script can set
         out.say(f"\nTo look at {server.url}/account/security as {made['userId']}, open it, and run")
         out.say("this in the console of the browser's developer tools:")
         out.console.print(f'document.cookie = "{made["cookie"]}; path=/"', soft_wrap=True)
-    out.say("\nTake them away with `sojourn sample-sessions --remove`.")
+    out.say("\nTake them away with `sojourn sample-sessions --remove`.\n")
+    shown = made["sessions"][:SHOWN_MAX]
+    out.table(COLUMNS, [row(session) for session in shown])
+    if more := len(made["sessions"]) - len(shown):
+        out.say(f"and {more:,} more: `sojourn sessions list --user {made['userId']}`", style="dim")
 
 
 def _remove(server: Server, out: Output, *, alone: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sojourn.cli.command import Limit, command, group
+from sojourn.cli.command import Limit, Wide, command, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.license import LicenseId
 from sojourn.cli.output import Column, Output, count, figure, span, when
@@ -37,22 +37,29 @@ COLUMNS = [
     Column("License", drop=5),
     Column("Feature", drop=2),
     Column("State"),
-    Column("Held", figure=True, drop=3),
+    Column("Held (min)", figure=True, drop=3),
     Column("Last beat (s)", figure=True),
     Column("Left (s)", figure=True, drop=1),
     Column("Client", drop=4),
-    Column("Lease", whole=True),
+    Column("Lease", whole=True, drop=9),
 ]
 
 
-def show_leases(out: Output, leases: list[dict[str, Any]]) -> None:
-    """Print leases as a table. Where they are of several licenses, it always says of which."""
+def show_leases(out: Output, leases: list[dict[str, Any]], *, wide: bool | None = None) -> None:
+    """Print leases as a table, by license and feature, the most silent first. Where they are of several
+    licenses, it always says of which."""
     several = len({lease["licenseId"] for lease in leases}) > 1
     columns = [
         Column(each.head, drop=0) if several and each.head == "License" else each
         for each in COLUMNS
     ]
-    out.table(columns, [row(lease) for lease in leases])
+    ordered = sorted(leases, key=_order)
+    out.table(columns, [row(lease) for lease in ordered], wide=wide)
+
+
+def _order(lease: dict[str, Any]) -> tuple[Any, ...]:
+    name = lease.get("licenseName") or lease["licenseId"]
+    return name, lease["licenseId"], lease["feature"], -lease["lastBeatAgo"], lease["leaseId"]
 
 
 def row(lease: dict[str, Any]) -> tuple[Any, ...]:
@@ -62,7 +69,7 @@ def row(lease: dict[str, Any]) -> tuple[Any, ...]:
         lease.get("licenseName") or lease["licenseId"],
         lease["feature"],
         lease.get("endReason", "ended") if ended else _state(lease),
-        span(lease["heldFor"]),
+        figure(lease["heldFor"] / 60),
         figure(lease["lastBeatAgo"]),
         None if ended else figure(lease.get("expiresIn", 0.0)),
         client_name(lease),
@@ -90,8 +97,12 @@ def list_(
         bool, typer.Option("--ended", help="Also those that ended in the last day.")
     ] = False,
     limit: Limit = 1_000,
+    wide: Wide = False,
 ) -> None:
-    """List the seats that are held, with their holders."""
+    """List the seats that are held, with their holders.
+
+    They stand by license and feature, the most silent first.
+    """
     found = list(
         server.pages(
             SEATS,
@@ -113,7 +124,7 @@ def list_(
     doubt = f", {suspect} of them suspect" if suspect else ""
     gone = f"; {len(found) - len(live):,} ended" if ended else ""
     out.say(f"{count(len(live), 'seat')} held{doubt}{gone}.")
-    show_leases(out, found)
+    show_leases(out, found, wide=wide)
 
 
 @command(app, "release")
@@ -311,13 +322,69 @@ def _usage(usage: dict[str, Any], names: tuple[str, ...]) -> list[str]:
 
 
 @command(app, "stats")
-def stats(server: Server, out: Output, license_id: LicenseId) -> None:
-    """Count a license's seats, feature by feature, with its latest refusals."""
+def stats(
+    server: Server,
+    out: Output,
+    license_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[LICENSE]", help="Id of a license. Default: all of them."),
+    ] = None,
+    limit: Limit = 1_000,
+) -> None:
+    """Count seats, feature by feature.
+
+    Of one license with its latest refusals; of all licenses where none is named.
+    """
+    if license_id is None:
+        _stats_of_all(server, out, limit)
+        return
     reply = server.ask("GET", f"/api/licenses/{segment(license_id)}/session-stats")
     if out.as_json:
         out.json(reply.data)
         return
     show_stats(out, reply.data)
+
+
+def _stats_of_all(server: Server, out: Output, limit: int) -> None:
+    with out.waiting("Counting"):
+        found = [
+            server.get(f"/api/licenses/{segment(x['licenseId'])}/session-stats")
+            for x in server.pages("/api/licenses", limit=limit)
+        ]
+    if out.as_json:
+        out.json(found)
+        return
+    rows = [(x, f["feature"], f["usage"]) for x in found for f in x["features"]]
+    used, seats = (sum(u[k] for _, _, u in rows) for k in ("inUse", "capacity"))
+    out.say(f"{used:,} of {seats:,} seats in use on {count(len(found), 'license')}.")
+    if not rows:
+        return
+    rows.sort(key=lambda x: (-_share(x[2]), x[0]["name"], x[1]))
+    out.table(
+        [
+            Column("License"),
+            Column("Feature"),
+            Column("Seats", figure=True),
+            Column("In use", figure=True),
+            Column("Suspect", figure=True),
+            Column("Free", figure=True),
+            Column("Use (%)", figure=True, drop=1),
+        ],
+        [
+            (
+                x["name"] if x["status"] == "active" else f"{x['name']} ({x['status']})",
+                feature,
+                *_usage(usage, ("capacity", "inUse", "suspect", "free")),
+                f"{100 * _share(usage):.0f}" if usage["capacity"] else None,
+            )
+            for x, feature, usage in rows
+        ],
+    )
+    say_rooms(out, [(f"{x['name']}, {feature}", usage) for x, feature, usage in rows])
+
+
+def _share(usage: dict[str, Any]) -> float:
+    return usage["inUse"] / usage["capacity"] if usage["capacity"] else 0.0
 
 
 def show_stats(out: Output, data: dict[str, Any]) -> None:

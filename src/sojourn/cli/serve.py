@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,11 +48,12 @@ def serve(flags: dict[str, Any], config: Config = None, migrate: Migrate = False
     """
     from sojourn.cli import logs
 
-    settings = source.read(flags, config).settings
+    loaded = source.read(flags, config)
+    settings = loaded.settings
     logs.configure(settings)
     folder = open_folder(settings)
     settings = check(settings, folder)
-    start(settings, folder, migrate=migrate or settings.dev)
+    start(settings, folder, loaded.origins, migrate=migrate or settings.dev)
 
 
 def check(settings: Settings, folder: DataFolder) -> Settings:
@@ -75,7 +76,9 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
     return with_secret(settings, folder)
 
 
-def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
+def start(
+    settings: Settings, folder: DataFolder, origins: Mapping[str, str], *, migrate: bool
+) -> None:
     """Listen, prepare, say so, serve."""
     from sojourn.api.context import metrics_folder
     from sojourn.api.server import server_config
@@ -97,12 +100,13 @@ def start(settings: Settings, folder: DataFolder, *, migrate: bool) -> None:
         ready = _ready(url)
         options = server_config(settings)
         if settings.workers == 1:
-            listen.run(wiring.build_app(services, settings), options, listeners, ready)
+            listen.run(wiring.build_app(services, settings, origins), options, listeners, ready)
         else:
             services.close()  # the workers open their own
             wiring.findings(settings).clear()  # of the last time it ran
             SharedMetrics(metrics_folder(settings)).clear()
-            listen.run_workers(settings, options, listeners, ready)
+            handed = wiring.HandedOver(settings, dict(origins))
+            listen.run_workers(handed, options, listeners, ready)
         get_logger(__name__).info("stopped", url=url)
     finally:
         for each in listeners:

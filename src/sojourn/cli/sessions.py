@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sojourn.cli.command import Limit, Yes, command, confirm, group
+from sojourn.cli.command import Limit, Wide, Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
-from sojourn.cli.output import Column, Output, count, span, when
+from sojourn.cli.output import Column, Output, count, figure, span, when
 from sojourn.cli.server import Server, segment
 
 app = group("See who is signed in, and where; sign them out.")
@@ -26,9 +26,9 @@ COLUMNS = [
     Column("Device", drop=3),
     Column("IP", drop=4),
     Column("Signed in", whole=True, drop=2),
-    Column("Last used", figure=True),
-    Column("Left", figure=True, drop=1),
-    Column("Session", whole=True),
+    Column("Last used (min)", figure=True),
+    Column("Left (h)", figure=True, drop=1),
+    Column("Session", whole=True, drop=9),
 ]
 
 
@@ -39,8 +39,8 @@ def row(session: dict[str, Any]) -> tuple[Any, ...]:
         device_name(device),
         plain(device.get("ip")),
         when(session["authenticatedAt"]),
-        f"{span(unused_for(session))} ago",
-        span(min(session["expiresIn"], session["idleIn"])),
+        figure(unused_for(session) / 60),
+        figure(min(session["expiresIn"], session["idleIn"]) / 3_600),
         session["id"],
     )
 
@@ -73,7 +73,9 @@ def unused_for(session: dict[str, Any]) -> float:
 
 
 @command(app, "list")
-def list_(server: Server, out: Output, user: User = None, limit: Limit = 1_000) -> None:
+def list_(
+    server: Server, out: Output, user: User = None, limit: Limit = 1_000, wide: Wide = False
+) -> None:
     """List the sessions that are live, with their devices.
 
     Their tokens are known to nobody but the browsers that hold them.
@@ -87,7 +89,7 @@ def list_(server: Server, out: Output, user: User = None, limit: Limit = 1_000) 
         return
     users = {session["userId"] for session in found} - {None}
     out.say(f"{count(len(found), 'session')} of {count(len(users), 'user')}.")
-    out.table(COLUMNS, [row(session) for session in found])
+    out.table(COLUMNS, [row(session) for session in found], wide=wide)
 
 
 @command(app, "show")

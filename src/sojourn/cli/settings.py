@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from sojourn.cli import source
 from sojourn.cli.command import Json
 from sojourn.cli.output import Column, Output
 from sojourn.cli.source import Config, with_settings
-from sojourn.log import MASK, mask_text
-from sojourn.settings import Loaded, Settings
+from sojourn.service.effective import as_text, effective
+from sojourn.settings import Loaded
 
 
 @with_settings
@@ -27,9 +25,9 @@ def settings(flags: dict[str, Any], config: Config = None, as_json: Json = False
         out.json({n: {"value": v, "from": o, "variable": x} for n, v, o, x in rows(loaded)})
         return
     out.table(
-        [Column("Setting", whole=True), Column("Value"), Column("From", whole=True)],
+        [Column("Setting", whole=True), Column("Value", whole=True), Column("From", whole=True)],
         [
-            (name, _text(value) if value not in (None, "", (), []) else None, origin)
+            (name, as_text(value) if value not in (None, "", (), []) else None, origin)
             for name, value, origin, _ in rows(loaded)
         ],
     )
@@ -38,36 +36,6 @@ def settings(flags: dict[str, Any], config: Config = None, as_json: Json = False
 def rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
     """List name, masked value, origin and variable, in the order of `Settings`."""
     return [
-        (n, _shown(n, loaded.settings), loaded.origins[n], f"SOJOURN_{n.upper()}")
-        for n in Settings.__struct_fields__
+        (each.name, each.value, each.origin, each.variable)
+        for each in effective(loaded.settings, loaded.origins)
     ]
-
-
-def _shown(name: str, settings: Settings) -> Any:
-    value = getattr(settings, name)
-    if name in source.SECRETS:
-        return (MASK if isinstance(value, str) else [MASK] * len(value)) if value else None
-    if name in ("store", "ledger"):
-        return mask_text(getattr(settings, f"{name}_url"))  # what an empty one stands for
-    return _masked(msgspec.to_builtins(value))
-
-
-def _masked(value: Any) -> Any:
-    """Take the passwords of URLs out, at any depth."""
-    if isinstance(value, str):
-        return mask_text(value)
-    if isinstance(value, dict):
-        return {name: _masked(each) for name, each in value.items()}
-    return [_masked(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(v) for v in value)
-    if isinstance(value, dict):
-        return msgspec.json.encode(value).decode()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)

@@ -19,14 +19,11 @@ from sojourn.cli.failure import ExitCode, Failure, reason
 from sojourn.cli.options import given
 from sojourn.errors import SettingsError
 from sojourn.log import remember_secret
-from sojourn.settings import LISTS, Loaded, Settings, load
+from sojourn.settings import LISTS, SECRETS, Loaded, Settings, load
 
 FILE = "sojourn.toml"
 CLIENT_FIELDS = ("url", "key")
 """Of commands that talk to a server, not of the server itself."""
-
-SECRETS = ("secret", "admin_key", "metrics_key", "key")
-"""Settings whose values are never shown, not even their lengths."""
 
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
 PEOPLE = "People and their devices"

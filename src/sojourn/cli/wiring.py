@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from sojourn.cli import logs
 from sojourn.cli.called import of_server
-from sojourn.cli.source import keep_quiet
+from sojourn.cli.source import HELP, keep_quiet
 from sojourn.clock import DAY, SECOND
 from sojourn.errors import SettingsError
 from sojourn.settings import Settings
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 """How `serve --workers` hands every worker the settings as they were read: as JSON, in the environment."""
+
+
+class HandedOver(Struct, frozen=True):
+    """What a worker is told: the settings, and where each came from."""
+
+    settings: Settings
+    origins: dict[str, str]
 
 
 def build_services(settings: Settings) -> Services:
@@ -58,15 +67,17 @@ def build_services(settings: Settings) -> Services:
     )
 
 
-def build_app(services: Services, settings: Settings) -> Any:
+def build_app(services: Services, settings: Settings, origins: Mapping[str, str]) -> Any:
+    """Put the application together. `origins`: where each setting came from."""
     from sojourn.adapters.express import EXPRESS
     from sojourn.api.app import create_app
+    from sojourn.api.context import Given
     from sojourn.api.server import settle_down
     from sojourn.doctor.examiners import doctor
 
     board = findings(settings) if settings.workers > 1 else None
     made = doctor(settings, express=EXPRESS, again=of_server(settings).again)
-    app = create_app(services, settings, made, board)
+    app = create_app(services, settings, made, board, given=Given(origins=origins, words=HELP))
     settle_down()
     return app
 
@@ -83,11 +94,12 @@ def worker_app() -> Any:
     text = os.environ.get(WORKER_VARIABLE)
     if text is None:
         raise SettingsError("This is started by `sojourn serve --workers N` only.")
-    settings = msgspec.json.decode(text, type=Settings)
+    loaded = msgspec.json.decode(text, type=HandedOver)
+    settings = loaded.settings
     logs.configure(settings)
     keep_quiet(settings)
     threading.Thread(target=_end_with_parent, name="sojourn-parent", daemon=True).start()
-    return build_app(build_services(settings), settings)
+    return build_app(build_services(settings), settings, loaded.origins)
 
 
 def _end_with_parent() -> None:

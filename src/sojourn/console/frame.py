@@ -37,7 +37,14 @@ PLACES = (
             ("nodes", "Nodes", "server"),
         ),
     ),
-    ("Set up", (("licenses", "Licenses", "ticket"), ("keys", "Keys", "key"))),
+    (
+        "Set up",
+        (
+            ("licenses", "Licenses", "ticket"),
+            ("keys", "Keys", "key"),
+            ("settings", "Settings", "settings"),
+        ),
+    ),
 )
 """The pages that there are, in groups: address, title, icon."""
 NEEDS = {"keys": Permission.KEYS}
@@ -69,6 +76,14 @@ class Notice(Struct, frozen=True, kw_only=True):
     aloud: bool = False
 
 
+class Count(Struct, frozen=True, kw_only=True):
+    """How many things wait on a page. `tone`: bad or warn."""
+
+    number: int
+    title: str
+    tone: str
+
+
 def console_page(
     template: str,
     *,
@@ -77,15 +92,18 @@ def console_page(
     here: str,
     status: int = 200,
     banner: Notice | None = None,
+    counts: dict[str, Count] | None = None,
     **values: Any,
 ) -> HtmlPage:
-    """Return a page of the console for somebody who is signed in."""
+    """Return a page of the console for somebody who is signed in. `counts`: what the menu says beside pages,
+    by their addresses."""
     body = render(
         template,
         site_name=site_name,
         operator=operator,
         here=here,
-        places=_places(operator),
+        places=places(operator),
+        counts=counts or {},
         tabs=TABS,
         banner=banner,
         rows=rows,
@@ -99,7 +117,7 @@ def may_see(operator: Operator, here: str) -> bool:
     return needed is None or needed in GRANTS[operator.key.role]
 
 
-def _places(operator: Operator) -> list[tuple[str, list[tuple[str, str, str]]]]:
+def places(operator: Operator) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Return the pages that somebody may see, in groups."""
     return [
         (title, [page for page in pages if may_see(operator, page[0])]) for title, pages in PLACES

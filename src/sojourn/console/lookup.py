@@ -152,6 +152,11 @@ class Lookup:
         waiting = Counter(each.pool_id for each in self.waiting())
         return sorted(self._used(pools, waiting), key=_pressure)
 
+    def pools_of(self, license_id: str) -> list[PoolUse]:
+        """Return the pools of one license, in the same order."""
+        waiting = Counter(each.pool_id for each in self.waiting())
+        return sorted(self._used(self._ledger.pools(license_id), waiting), key=_pressure)
+
     def holders(self, license_id: str, feature: str, *, find: str = "") -> Holders:
         """Show one pool. Raises NotFound where there is none. Where there are too many holders to list,
         those of the user `find` are."""

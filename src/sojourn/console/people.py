@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
+from sojourn.console.licenses import license_link
 from sojourn.console.lookup import Person, PoolUse, RefusedUser
 from sojourn.console.seats import Heading, SeatRow, feature_of, pool_link, seat_row
 from sojourn.console.stories import Story, stories
@@ -44,6 +45,7 @@ class RefusedRow(Struct, frozen=True, kw_only=True):
 
     feature: str
     pool: str
+    license: str  # where its capacity is changed
     said: str
     silent: SeatRow | None
     lease_id: str
@@ -126,6 +128,7 @@ def _refused(person: Person, refused: RefusedUser, now: int) -> RefusedRow:
     return RefusedRow(
         feature=feature,
         pool=pool_link(license_id, feature),
+        license=license_link(license_id, feature=feature),
         said=f"Refused {times}, last {exact(now - refused.last_at)} ago. {_why(refused, use)}",
         silent=seat_row(silent, use.pool, now) if silent and use else None,
         lease_id=silent.id if silent else "",

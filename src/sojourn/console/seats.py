@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from sojourn.console.lookup import Holders, PoolUse, RefusedUser
-from sojourn.console.words import count, exact, initials
+from sojourn.console.words import brief, count, exact, initials
 from sojourn.lease import Lease, LeaseState, Waiting
-from sojourn.license import Pool, split_pool_id
+from sojourn.license import Pool, Reservation, split_pool_id
+from sojourn.room import reservation_of
 
 MAP_MAX = 60
 """Seats that are drawn one by one; of more, a bar says as much."""
@@ -43,10 +44,22 @@ class PoolRow(Struct, frozen=True, kw_only=True):
     refused: int
     active_share: float
     suspect_share: float
+    note: str = ""  # of reservations and of the overdraft
+
+
+class RoomRow(Struct, frozen=True, kw_only=True):
+    """A reservation of a pool: for whom it keeps seats, and how many of them are in use."""
+
+    name: str
+    who: str
+    seats: int
+    in_use: int
+    share: float
 
 
 class SeatRow(Struct, frozen=True, kw_only=True):
-    """A holder. `left`: how much of the time until the seat is free by itself is left, in percent."""
+    """A holder. `left`: how much of the time until the seat is free by itself is left, in percent. `room`:
+    the reservation that it counts into; `above`: it was granted above the capacity."""
 
     lease_id: str
     user_id: str
@@ -61,6 +74,8 @@ class SeatRow(Struct, frozen=True, kw_only=True):
     person: str
     ask: str
     asked: bool = False
+    room: str = ""
+    above: bool = False
 
 
 class WaitingRow(Struct, frozen=True, kw_only=True):
@@ -70,7 +85,8 @@ class WaitingRow(Struct, frozen=True, kw_only=True):
 
 
 class PoolView(Struct, frozen=True, kw_only=True):
-    """One pool. `empty`: how many free seats the map draws; `rows` are those that the filter lets through."""
+    """One pool. `empty`, `kept` and `spare`: how many seats the map draws that are free, free and reserved,
+    and may be granted above the capacity; `rows` are those that the filter lets through."""
 
     feature: str
     license_id: str
@@ -80,6 +96,11 @@ class PoolView(Struct, frozen=True, kw_only=True):
     rows: tuple[SeatRow, ...]
     map: tuple[SeatRow, ...]
     empty: int
+    kept: int
+    spare: int
+    free: dict[str, int]  # the same, whether the map is drawn or not
+    rooms: tuple[RoomRow, ...]
+    overdraft: str
     counts: dict[str, int]
     shown: str
     more: bool
@@ -110,15 +131,70 @@ def pool_row(use: PoolUse) -> PoolRow:
         refused=use.refused,
         active_share=round(100 * (use.usage.in_use - suspect) / capacity, 2),
         suspect_share=round(100 * suspect / capacity, 2),
+        note=_note(use),
     )
+
+
+def _note(use: PoolUse) -> str:
+    """Say what reservations keep, and what goes above the capacity."""
+    said = []
+    if use.pool.policy.reserved:
+        said.append(f"{use.kept:,} of {use.pool.policy.reserved:,} reserved free")
+    if use.usage.overdraft or use.usage.overdrawn:
+        said.append(f"{use.usage.overdrawn:,} of {use.usage.overdraft:,} above capacity")
+    return " · ".join(said)
+
+
+def rooms(use: PoolUse) -> tuple[RoomRow, ...]:
+    """Show the reservations of a pool, in their order, which decides who counts into which."""
+    used = (*use.usage.reserved, *(0 for _ in use.pool.policy.reservations))
+    return tuple(
+        RoomRow(
+            name=each.name,
+            who=counted(each),
+            seats=each.seats,
+            in_use=in_use,
+            share=round(100 * min(in_use, each.seats) / each.seats, 2),
+        )
+        for each, in_use in zip(use.pool.policy.reservations, used, strict=False)
+    )
+
+
+def counted(reservation: Reservation) -> str:
+    """Say who counts into a reservation."""
+    said = []
+    for one, several, names in (
+        ("user", "users", reservation.users),
+        ("group", "groups", reservation.groups),
+        ("kind of device", "kinds of device", reservation.kinds),
+    ):
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            said.append(f"{one if len(names) == 1 else several} {', '.join(names[:NAMED])}{more}")
+    return "; ".join(said)
+
+
+def overdraft_text(use: PoolUse) -> str:
+    """Say how many seats are held or kept above the capacity; empty where none may be."""
+    most, used = use.usage.overdraft, use.usage.overdrawn
+    if not most and not used:
+        return ""
+    said = (
+        f"{used:,} of {count(most, 'seat')} above the capacity {'is' if used == 1 else 'are'} used."
+    )
+    return f"{said} Each is marked, reported and counted." if used else said
+
+
+def seats_text(uses: Sequence[PoolUse]) -> str:
+    used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
+    return f"{used:,} of {count(all_, 'seat')} in use."
 
 
 def seats_answer(uses: Sequence[PoolUse], waiting: Sequence[RefusedUser]) -> Heading:
     """Say how many seats are in use, and how many people wait."""
     if not uses:
         return Heading("There is no license yet.")
-    used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
-    good = f"{used:,} of {count(all_, 'seat')} in use."
+    good = seats_text(uses)
     full = [x.pool.feature for x in uses if not x.free and x.usage.capacity]
     if people := len({each.user_id for each in waiting}):
         return Heading(good, _wait(people))
@@ -156,6 +232,7 @@ def seat_row(lease: Lease, pool: Pool, now: int, asked: Sequence[str] = ()) -> S
     left = max(0, lease.expires_at - now)
     whole = policy.linger if leaving else policy.lost_after
     device = lease.device.name if lease.device and lease.device.name else ""
+    place = reservation_of(policy, lease)
     return SeatRow(
         lease_id=lease.id,
         user_id=lease.user_id,
@@ -164,12 +241,14 @@ def seat_row(lease: Lease, pool: Pool, now: int, asked: Sequence[str] = ()) -> S
         state=state,
         word=state.capitalize(),
         held=exact(now - lease.acquired_at),
-        beat="said goodbye" if leaving else f"{exact(now - lease.last_beat_at)} ago",
-        free_in=exact(left),
+        beat="said goodbye" if leaving else f"{brief(now - lease.last_beat_at)} ago",
+        free_in=brief(left),
         left=round(min(100.0, 100 * left / max(1, whole)), 1),
         person=person_link(lease.user_id),
         ask=pool_link(pool.license_id, pool.feature, ask=lease.id),
         asked=lease.id in asked,
+        room="" if place is None else policy.reservations[place].name,
+        above=lease.overdraft,
     )
 
 
@@ -195,6 +274,8 @@ def pool_view(
         silent = max(0, use.usage.suspect - counts[LEAVING])
         counts |= {"suspect": silent, "active": use.usage.in_use - use.usage.suspect}
         counts["all"] = use.usage.leases
+    within = max(0, min(use.free, use.usage.capacity - use.usage.in_use - use.kept))
+    free = {"empty": within, "kept": use.kept, "spare": use.free - within}
     return PoolView(
         feature=pool.feature,
         license_id=pool.license_id,
@@ -203,7 +284,10 @@ def pool_view(
         row=pool_row(use),
         rows=tuple(passed),
         map=tuple(rows) if drawn else (),
-        empty=use.free if drawn else 0,
+        **(free if drawn else dict.fromkeys(free, 0)),
+        free=free,
+        rooms=rooms(use),
+        overdraft=overdraft_text(use),
         counts=counts,
         shown=shown,
         more=holders.more,
@@ -236,18 +320,25 @@ def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Hea
             rest = f"{count(use.kept, 'free seat')} {are} reserved for others. {rest}".rstrip()
         said = f"{used:,} of {count(capacity, f'{name} seat')} in use."
         return Heading(said, bad, rest or ("" if bad else "Nobody waits."))
+    above = f", and {used - capacity:,} above them" if used > capacity else ""
     good = (
-        f"The only {name} seat is in use."
+        f"The only {name} seat is in use{above.replace('them', 'it')}."
         if capacity == 1
-        else f"All {capacity:,} {name} seats are in use."
+        else f"All {capacity:,} {name} seats are in use{above}."
     )
+    if use.free:
+        rest = f"{count(use.free, 'seat')} may still be granted above them. {rest}".rstrip()
     return Heading(good, bad, rest or ("" if bad else "Nobody waits."))
 
 
 def line_row(entry: Waiting, now: int) -> WaitingRow:
     said = f"in line for {exact(now - entry.since)}"
+    if entry.priority:
+        said += f" · priority {entry.priority}"
+    if entry.reservation:
+        said += f" · counts into {entry.reservation}"
     if entry.offered(now):
-        said += f" · a seat is held for {exact((entry.offer_until or now) - now)}"
+        said += f" · a seat is held for {brief((entry.offer_until or now) - now)}"
     return WaitingRow(user_id=entry.user_id, person=person_link(entry.user_id), said=said)
 
 

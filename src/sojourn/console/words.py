@@ -58,6 +58,23 @@ def exact(ms: int) -> str:
     return f"{days} d" + (f" {hours} h" if hours else "")
 
 
+def brief(ms: int) -> str:
+    """Say a duration in one unit, for tables: "87 s", "12 min", "5 h", "3 d"."""
+    seconds = max(0, ms) // 1_000
+    for unit, length, until in (("s", 1, 100), ("min", 60, 6_000), ("h", 3_600, 172_800)):
+        if seconds < until:
+            return f"{seconds // length} {unit}"
+    return f"{seconds // 86_400} d"
+
+
+def span(ms: int) -> str:
+    """Say a duration that somebody has set: "90 s", "15 min", "1 h 30 min"."""
+    if ms % 1_000 > 0 and ms < 100_000:
+        return f"{ms / 1_000:g} s"
+    said = f"{ms // 1_000} s" if ms < 100_000 else exact(ms)
+    return said.removesuffix(" 00 s").removesuffix(" 00 min")
+
+
 def initials(name: str) -> str:
     """Return one or two letters that stand for a name: "ken" is K, "karen.s" is KS."""
     parts = [part for part in re.split(r"[^\w]+|_", name.partition("@")[0]) if part]

@@ -138,9 +138,9 @@ class Operations:
         which = LeaseFilter(license_id=license_id, user_id=user_id, feature=feature)
         return self._end(which, Action(actor=actor, name="cleanup_sessions"), suspects_only=True)
 
-    def release(self, lease_id: str, *, actor: str) -> Cleanup:
-        """End one lease."""
-        return self._end(LeaseFilter(ids=(lease_id,)), Action(actor=actor, name="release"))
+    def release(self, *lease_ids: str, actor: str) -> Cleanup:
+        """End leases by their ids, `LIST_MAX` at most."""
+        return self._end(LeaseFilter(ids=lease_ids), Action(actor=actor, name="release"))
 
     def release_all(self, user_id: str, *, actor: str) -> Cleanup:
         """End all leases of a user, on every license."""

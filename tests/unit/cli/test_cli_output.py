@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,17 @@ from rich.console import Console
 
 from sojourn import __version__
 from sojourn.cli.main import command_tree, main
-from sojourn.cli.output import Column, Output, build_table, count, figure, span, when
+from sojourn.cli.output import (
+    Column,
+    Output,
+    build_table,
+    count,
+    figure,
+    span,
+    terminal,
+    when,
+)
+from sojourn.cli.seats import show_leases
 
 COLUMNS = [
     Column("User"),
@@ -157,3 +167,60 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out == f"{__version__}\n"
     assert main(["secret", "new"]) == 0
     assert len(capsys.readouterr().out.strip()) == 64
+
+
+def lease(user: str, license_: str, silent: float, **more: Any) -> dict[str, Any]:
+    return {
+        "leaseId": f"lse_{user:0<22}",
+        "licenseId": f"lic_{license_:0<22}",
+        "licenseName": license_,
+        "feature": "editor",
+        "userId": user,
+        "clientId": "desk",
+        "state": "active",
+        "heldFor": 311.0,
+        "lastBeatAgo": silent,
+        "expiresIn": 42.0,
+    } | more
+
+
+class TestSeats:
+    LEASES = (
+        lease("ada", "Beta", 3.0),
+        lease("bob", "Alpha", 1.0),
+        lease("cho", "Alpha", 88.0, state="suspect"),
+    )
+
+    @pytest.mark.parametrize("width", [60, 80, 120, 200])
+    def test_are_told_by_license_the_most_silent_first(
+        self, width: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said = printed(width, monkeypatch, lambda out: show_leases(out, [*self.LEASES], wide=False))
+        order = [line.split()[0] for line in said.splitlines() if line[:3] in ("ada", "bob", "cho")]
+        assert order == ["cho", "bob", "ada"]
+        assert said.count("Alpha") == 2
+        assert ("lse_" in said) is (width >= 120)  # ids go first
+        assert ("--wide" in said) is (width < 120)
+        assert all(len(line) <= width for line in said.splitlines())
+
+    def test_are_shown_whole_when_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        said = printed(40, monkeypatch, lambda out: show_leases(out, [*self.LEASES], wide=True))
+        assert all(each["leaseId"] in said for each in self.LEASES)
+        assert "Held (min)" in said
+
+
+def test_wrapped_lines_hang_below_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(40, monkeypatch, lambda out: out.hang("✓ ok  ", "one two three " * 6))
+    lines = said.splitlines()
+    assert len(lines) > 2
+    assert lines[0].startswith("✓ ok  one")
+    assert all(line.startswith("      ") and line[6] != " " for line in lines[1:])
+
+
+def printed(width: int, monkeypatch: pytest.MonkeyPatch, say: Callable[[Output], None]) -> str:
+    """Return what is printed on a terminal that is so wide."""
+    file = io.StringIO()
+    console = terminal(file=file, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(Output, "console", console)
+    say(Output())
+    return file.getvalue()

@@ -6,8 +6,11 @@ from typing import Any
 
 from sojourn.api.active_sessions import header_of
 from sojourn.api.console.doctor import DoctorPage
+from sojourn.api.console.finding import FindPages
 from sojourn.api.console.keeping import KeepingPages
 from sojourn.api.console.lists import ListPages
+from sojourn.api.console.sessions import SessionPages
+from sojourn.api.console.setup import SetUpPages
 from sojourn.api.console.signing_in import SignIn
 from sojourn.api.console.visits import (
     COOKIE,
@@ -37,6 +40,9 @@ def routes(context: Context) -> list[Route]:
     watching = WatchingPages(context, reception)
     lists = ListPages(context, reception)
     keeping = KeepingPages(context, reception)
+    setup = SetUpPages(context, reception)
+    sessions = SessionPages(context, reception)
+    finding = FindPages(context, reception)
 
     def route(method: str, path: str, respond: Respond) -> Route:
         async def endpoint(scope: Any, receive: Any) -> Any:
@@ -73,8 +79,12 @@ def routes(context: Context) -> list[Route]:
         route("POST", "/people", watching.help_person),
         route("GET", "/denials", watching.denials),
         route("GET", "/audit", watching.audit),
-        route("GET", "/sessions", lists.sessions),
-        route("GET", "/licenses", lists.licenses),
+        route("GET", "/find", finding.find),
+        route("GET", "/sessions", sessions.sessions),
+        route("POST", "/sessions", sessions.act),
+        route("GET", "/licenses", setup.licenses),
+        route("POST", "/licenses", setup.change),
+        route("GET", "/settings", setup.settings),
         route("GET", "/keys", lists.keys),
         route("GET", "/nodes", lists.nodes),
         route("GET", "/sweeps", keeping.sweeps),

@@ -153,6 +153,7 @@ class DoctorPage:
             counted=doctor.counted(found),
             again=rounds.again,
             notice=notice,
+            counts=self._reception.counts.known(),
             browser=browser,
             may_repair=self._may_repair(operator),
         )

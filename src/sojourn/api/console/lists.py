@@ -1,4 +1,4 @@
-"""The pages that are one table: sessions, licenses, keys, nodes."""
+"""The pages that are one table: keys, nodes."""
 
 from __future__ import annotations
 
@@ -7,109 +7,31 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
+from sojourn.api.console.pages import ROWS_MAX, Pages
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
-from sojourn.console import seats
 from sojourn.console.seats import Heading
 from sojourn.console.words import count, exact, when
 from sojourn.ledger import INSTANCE_ALIVE, ApiKey, Instance
-from sojourn.license import License, LicenseStatus
 from sojourn.service.operators import Operator
 
 
 class Cell(Struct, frozen=True, kw_only=True):
-    """What stands in one place of a table."""
+    """What stands in one place of a table. `tone`: of a word that names a state."""
 
     text: str
     under: str = ""
     link: str = ""
+    tone: str = ""
 
 
 class ListPages(Pages):
     """Tables that are read page by page."""
-
-    async def sessions(self, visitor: Visitor) -> ConsoleAnswer:
-        return await self.show(visitor, "table.html", "sessions", self._sessions)
-
-    async def licenses(self, visitor: Visitor) -> ConsoleAnswer:
-        return await self.show(visitor, "table.html", "licenses", self._licenses)
 
     async def keys(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "keys", self._keys)
 
     async def nodes(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "table.html", "nodes", self._nodes)
-
-    def _sessions(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        after, words = visitor.query("after") or None, visitor.query("q").strip()[:WORDS_MAX]
-        service = self.context.services.sessions
-        found = service.list(after=after, limit=ROWS_MAX + 1, user_id=words or None)
-        shown, now = found[:ROWS_MAX], self.context.services.store.now()
-        rows = []
-        for each in shown:
-            device = each.device
-            where = [x for x in (device.place, device.ip) if x] if device else []
-            used = when(each.last_used_at, now)
-            user = each.user_id or ""
-            rows.append(
-                (
-                    Cell(
-                        text=user or "Nobody yet",
-                        link=seats.person_link(user) if user else "",
-                        under=f"{each.impersonator} in their name" if each.impersonator else "",
-                    ),
-                    Cell(
-                        text=(device.name if device else None) or "Unknown device",
-                        under=" · ".join(where),
-                    ),
-                    Cell(text=used.ago, under=used.exact),
-                    Cell(text=exact(each.expires_at - now)),
-                    Cell(text=str(each.level)),
-                )
-            )
-        more = len(found) > ROWS_MAX
-        said = count(len(shown), "session") + (" and more" if more else "")
-        following = {"after": shown[-1].id, "q": words} if more else {}
-        return {
-            "name": "Sessions",
-            "answer": Heading(
-                f"{said} of {words}."
-                if words
-                else f"{said} {'are' if len(shown) != 1 else 'is'} live.",
-                rest="Find those of one person by their user id.",
-            ),
-            "search": words,
-            "search_for": "User id",
-            "heads": ("Person", "Device", "Last use", "Expires in", "Level"),
-            "table_rows": rows,
-            "nothing": "Nobody is signed in."
-            if not words
-            else "This person is not signed in anywhere.",
-            "older": "sessions?" + urlencode(following) if following else "",
-            "command": "sojourn sessions list",
-        }
-
-    def _licenses(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        ledger = self.context.services.ledger
-        after = visitor.query("after") or None
-        found = ledger.licenses(after=after, limit=ROWS_MAX + 1)
-        shown, now = found[:ROWS_MAX], ledger.now()
-        uses: dict[str, list[str]] = {}
-        for use in self.lookup.pools():
-            said = f"{use.pool.feature} {use.usage.in_use:,} of {use.usage.capacity:,}"
-            uses.setdefault(use.pool.license_id, []).append(said)
-        more = len(found) > ROWS_MAX
-        return {
-            "name": "Licenses",
-            "answer": Heading(f"{count(len(shown), 'license')}{' and more' if more else ''}."),
-            "search": None,
-            "search_for": "",
-            "heads": ("License", "State", "Seats in use"),
-            "table_rows": [_license(each, uses.get(each.id, []), now) for each in shown],
-            "nothing": "There is no license yet.",
-            "older": "licenses?" + urlencode({"after": shown[-1].id}) if more else "",
-            "command": "sojourn license list",
-        }
 
     def _keys(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         keys = self.context.services.keys
@@ -161,31 +83,6 @@ class ListPages(Pages):
             "older": "",
             "command": "sojourn doctor --area secrets",
         }
-
-
-def _license(license_: License, pools: list[str], now: int) -> tuple[Cell, ...]:
-    state, under = "Active", ""
-    if license_.status is LicenseStatus.SUSPENDED:
-        state = "Suspended"
-    elif license_.valid_from is not None and now < license_.valid_from:
-        state, under = "Not valid yet", f"begins in {exact(license_.valid_from - now)}"
-    elif license_.valid_until is not None and now >= license_.valid_until:
-        state, under = "Over", f"ended {when(license_.valid_until, now).ago}"
-    elif license_.valid_until is not None:
-        under = f"ends in {exact(license_.valid_until - now)}"
-    return (
-        Cell(
-            text=license_.name,
-            under=license_.id,
-            link="seats?" + urlencode({"q": license_.id}),
-        ),
-        Cell(text=state, under=under),
-        Cell(text=" · ".join(pools[:4]) or "No feature yet", under=_rest(pools)),
-    )
-
-
-def _rest(pools: list[str]) -> str:
-    return f"and {len(pools) - 4} more" if len(pools) > 4 else ""
 
 
 def _key(key: ApiKey, now: int) -> tuple[Cell, ...]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+from msgspec.structs import replace
+
 from sojourn.api.console.visits import ConsoleAnswer, Reception, Visitor, too_slow
 from sojourn.api.context import Context
-from sojourn.console.frame import Notice, console_page, may_see
-from sojourn.console.lookup import Lookup
+from sojourn.console.frame import Count, Notice, console_page, may_see
 from sojourn.console.seats import Heading
-from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
+from sojourn.errors import InvalidInput, NotFound, Overloaded, SojournError, StoreError
 from sojourn.finding import Verdict
 from sojourn.people.pages import HtmlPage
 from sojourn.service.keys import Permission
@@ -28,7 +29,7 @@ class Pages:
     def __init__(self, context: Context, reception: Reception) -> None:
         self.context = context
         self.reception = reception
-        self.lookup = Lookup(context.services.store, context.services.ledger)
+        self.lookup = reception.lookup
 
     async def show(
         self,
@@ -47,8 +48,8 @@ class Pages:
         if not may_see(found, here):
             template, read, status, notice = "table.html", _closed, 403, _not_for(found)
         try:
-            values = await self.reception.thread(read, visitor, found)
-        except NotFound as fault:
+            values, counts = await self.reception.thread(self._read, read, visitor, found)
+        except (NotFound, InvalidInput) as fault:
             missing = Notice(verdict=Verdict.WARNING, title=fault.message, text=fault.hint)
             return await self.lost(visitor, missing)
         except (StoreError, Overloaded) as fault:
@@ -62,11 +63,21 @@ class Pages:
             seen="",
             again=self.context.rounds.again,
             notice=notice,
+            counts=counts,
             may_end=self.may(found, Permission.SEATS_END),
+            may_set_up=self.may(found, Permission.LICENSES_WRITE),
             may_sign_out=self.may(found, Permission.SESSIONS_END),
             address=_address(here, visitor),
             **values,
         )
+
+    def _read(
+        self,
+        read: Callable[[Visitor, Operator], dict[str, Any]],
+        visitor: Visitor,
+        operator: Operator,
+    ) -> tuple[dict[str, Any], dict[str, Count]]:
+        return read(visitor, operator), self.reception.counts.read()
 
     def may(self, operator: Operator, permission: Permission) -> bool:
         return self.context.services.keys.grants(operator.key, permission)
@@ -127,11 +138,17 @@ def _nobody(_visitor: Visitor, _operator: Operator) -> dict[str, Any]:
     return {"view": None, "lately": [], "asked": ""}
 
 
+def asking(visitor: Visitor, wish: dict[str, str]) -> Visitor:
+    """Return a visitor who asks for the page again that a form was on."""
+    return replace(visitor, asked=replace(visitor.asked, query=urlencode(wish)), form={})
+
+
 def _address(here: str, visitor: Visitor) -> str:
     """Return where the page is read again: with its filters, and without a question."""
     query = [
-        (name, visitor.query(name))
+        (name, value)
         for name in ("license", "feature", "show", "q", "user", "ask", "after", "before")
-        if visitor.query(name)
+        for value in visitor.queries(name)
+        if value
     ]
     return here + ("?" + urlencode(query) if query else "")

@@ -20,7 +20,10 @@ from sojourn.api.incoming import Incoming
 from sojourn.api.limits import read_whole
 from sojourn.api.pages import reply_of
 from sojourn.api.streams import RunStream
+from sojourn.console.counts import Counts
+from sojourn.console.find import Finder
 from sojourn.console.frame import Notice, down_page, fragment, sign_in_page, signed_out
+from sojourn.console.lookup import Lookup
 from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.errors import InvalidInput, Overloaded, SojournError, StoreBroken, StoreError
 from sojourn.finding import Verdict
@@ -72,7 +75,11 @@ class Visitor(msgspec.Struct, frozen=True):
         return self.form.get(name, [""])[0]
 
     def query(self, name: str) -> str:
-        return parse_qs(self.asked.query).get(name, [""])[0]
+        return self.queries(name)[0]
+
+    def queries(self, name: str) -> list[str]:
+        """Return all that the address says under a name; one empty text where it says nothing."""
+        return parse_qs(self.asked.query).get(name) or [""]
 
 
 class Reception:
@@ -82,6 +89,9 @@ class Reception:
         keys = [each.encode() for each in context.settings.secret] or [secrets.token_bytes(32)]
         self._context = context
         self.site = context.settings.site_name
+        self.lookup = Lookup(context.services.store, context.services.ledger)
+        self.finder = Finder(self.lookup, context.services.store, context.services.ledger)
+        self.counts = Counts(self.lookup, context.services.ledger, context.rounds)
         self.operators = Operators(context.services.keys, context.services.sessions, keys)
         self._cookies = context.proofs_of("console_cookie", self._good)
         self._reasons = Reasons()

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from msgspec.structs import replace
-
-from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages
+from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages, asking
+from sojourn.api.console.sessions import sign_out_one
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
 from sojourn.clock import HOUR
 from sojourn.console import overview, people, seats, stories
@@ -25,6 +24,8 @@ from sojourn.session import End
 FEED = 8
 POOLS_OF_OVERVIEW = 6
 EVENTS_OF_OVERVIEW = 1_000
+FREED_MAX = 200
+"""Seats that one form frees."""
 
 
 class WatchingPages(Pages):
@@ -81,7 +82,8 @@ class WatchingPages(Pages):
         }
 
     def _pool(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        shown, wish = visitor.query("show"), visitor.query("ask")
+        shown = visitor.query("show")
+        wishes = tuple(dict.fromkeys(each for each in visitor.queries("ask") if each))
         words = visitor.query("q").strip()[:WORDS_MAX]
         holders = self.lookup.holders(
             visitor.query("license"), visitor.query("feature"), find=words
@@ -90,26 +92,34 @@ class WatchingPages(Pages):
             holders,
             shown=shown if shown in seats.FILTERS else "all",
             words=words,
-            asked=(wish,),
+            asked=wishes,
         )
-        lease = next((x for x in holders.leases if x.id == wish), None)
+        asked = [row for row in view.rows if row.asked][:FREED_MAX]
         timeline: list[stories.Story] = []
-        if lease is not None:
+        if len(asked) == 1:
+            lease = next(x for x in holders.leases if x.id == asked[0].lease_id)
             events = self.lookup.of_lease(lease)[: people.STORIES_MAX]
             timeline = stories.stories(events, holders.at)
-        asked = next((row for row in view.rows if row.lease_id == wish), None)
-        return {"view": view, "asked": asked, "timeline": timeline, "words": words}
+        living = sum(row.state == "active" for row in asked)
+        return {
+            "view": view,
+            "asked": asked,
+            "living": living,
+            "timeline": timeline,
+            "words": words,
+        }
 
     def _people(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         user = visitor.query("user").strip()
         if not user:
             now = self.context.services.store.now()
             lately = [seats.waiting_row(each, now) for each in self.lookup.refused()]
-            return {"view": None, "lately": lately, "asked": ""}
+            return {"view": None, "lately": lately, "asked": "", "alike": []}
         person = self.lookup.person(user)
         held = self.context.services.sessions.held(End(user_id=user))
         view = people.person_view(person, held)
-        return {"view": view, "lately": [], "asked": visitor.query("ask")}
+        alike = [] if view.known else self.reception.finder.people(user)
+        return {"view": view, "lately": [], "asked": visitor.query("ask"), "alike": alike}
 
     def _denials(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         denials, now = self.lookup.denials(), self.context.services.store.now()
@@ -167,9 +177,7 @@ class WatchingPages(Pages):
         if not isinstance(done, Notice):
             return done
         wish = {"license": visitor.field("license"), "feature": visitor.field("feature")}
-        return await self.show(
-            _asking(visitor, wish), "pool.html", "seats", self._pool, notice=done
-        )
+        return await self.show(asking(visitor, wish), "pool.html", "seats", self._pool, notice=done)
 
     async def help_person(self, visitor: Visitor) -> ConsoleAnswer:
         """Free a seat for somebody, free all that they hold, or sign them out."""
@@ -178,30 +186,40 @@ class WatchingPages(Pages):
             "free": (Permission.SEATS_END, self._free),
             "free-all": (Permission.SEATS_END, self._free_all),
             "sign-out": (Permission.SESSIONS_END, self._sign_out),
+            "sign-out-one": (Permission.SESSIONS_END, self._sign_out_one),
         }
         if wish not in works:
-            raise InvalidInput("do: free, free-all or sign-out.")
+            raise InvalidInput("do: free, free-all, sign-out or sign-out-one.")
         done = await self.do(visitor, *works[wish])
         if not isinstance(done, Notice):
             return done
-        asking = _asking(visitor, {"user": visitor.field("user")})
-        return await self.show(asking, "people.html", "people", self._people, notice=done)
+        again = asking(visitor, {"user": visitor.field("user")})
+        return await self.show(again, "people.html", "people", self._people, notice=done)
 
     def _free(self, visitor: Visitor, operator: Operator) -> Notice:
-        lease_id = visitor.field("lease")
-        done = self.context.services.operations.release(lease_id, actor=operator.actor)
+        leases = tuple(dict.fromkeys(each for each in visitor.form.get("lease", ()) if each))
+        if len(leases) > FREED_MAX:
+            raise InvalidInput(f"lease: {FREED_MAX} seats are freed at once, at most.")
+        done = self.context.services.operations.release(*leases, actor=operator.actor)
         if not done.ended:
             return Notice(
                 verdict=Verdict.SKIPPED,
-                title="That seat was free already.",
+                title="That seat was free already."
+                if len(leases) == 1
+                else "Those seats were free already.",
                 text="Whoever asks next gets it.",
             )
-        lease = done.ended[0]
-        feature = seats.feature_of(lease.pool_id)
+        feature = seats.feature_of(done.ended[0].pool_id)
+        users = list(dict.fromkeys(lease.user_id for lease in done.ended))
+        named = ", ".join(users[: seats.NAMED])
+        if users[seats.NAMED :]:
+            named += f" and {len(users) - seats.NAMED} more"
+        several = len(done.ended) > 1
+        title = f"{len(done.ended)} {feature} seats" if several else f"The {feature} seat"
         return Notice(
             verdict=Verdict.OK,
-            title=f"The {feature} seat of {lease.user_id} is free.",
-            text="Whoever asks next gets it.",
+            title=f"{title} of {named} {'are' if several else 'is'} free.",
+            text="Whoever asks next gets it." if not several else "Whoever asks next gets them.",
         )
 
     def _free_all(self, visitor: Visitor, operator: Operator) -> Notice:
@@ -226,7 +244,8 @@ class WatchingPages(Pages):
             verdict=Verdict.OK, title=f"{user} is signed out of {count(number, 'device')}."
         )
 
-
-def _asking(visitor: Visitor, wish: dict[str, str]) -> Visitor:
-    """Return a visitor who asks for the page again that a form was on."""
-    return replace(visitor, asked=replace(visitor.asked, query=urlencode(wish)), form={})
+    def _sign_out_one(self, visitor: Visitor, operator: Operator) -> Notice:
+        session_id = visitor.field("session")
+        if not session_id:
+            raise InvalidInput("session: which one is to be signed out?")
+        return sign_out_one(self.context, session_id, operator)

@@ -59,11 +59,33 @@ document.addEventListener("htmx:sse:close", ({ detail }) => {
   lost(document.getElementById("notice"));
 });
 
-// A page that nobody looks at is not read anew; nor one in which somebody marks text.
+// A page that nobody looks at is not read anew; nor one in which somebody marks text, or selects holders.
 document.addEventListener("htmx:before:request", (event) => {
   if (event.target.id !== "live") return;
   const marked = getSelection();
-  if (document.hidden || (!marked.isCollapsed && event.target.contains(marked.anchorNode))) event.preventDefault();
+  const selects = event.target.querySelector(".pick :checked");
+  if (document.hidden || selects || (!marked.isCollapsed && event.target.contains(marked.anchorNode))) event.preventDefault();
+});
+
+// Several holders: how many, and that the page stands still meanwhile.
+const picks = () => [...document.querySelectorAll(".pick input")];
+const offerAll = () => {
+  const all = document.querySelector(".chosen-bar .all");
+  if (all) all.hidden = false;
+};
+offerAll();
+document.addEventListener("htmx:after:swap", offerAll);
+document.addEventListener("change", ({ target }) => {
+  if (target.id === "select-all") picks().forEach((pick) => (pick.checked = target.checked));
+  else if (!target.matches(".pick input")) return;
+  const chosen = picks().filter((pick) => pick.checked).length;
+  const all = document.getElementById("select-all");
+  all.checked = chosen > 0 && chosen === picks().length;
+  all.indeterminate = chosen > 0 && !all.checked;
+  document.getElementById("selected").classList.toggle("some", chosen);
+  document.getElementById("selected").textContent = chosen
+    ? `${chosen} selected. The page stands still meanwhile.`
+    : "Select several to free them together.";
 });
 
 // An answer that is no page takes nothing away: what is shown stays, and is said to be old.
@@ -78,12 +100,41 @@ document.addEventListener("htmx:after:swap", ({ target }) => {
   if (target.id === "live") document.querySelector("#banner .stale")?.remove();
 });
 
-// "/" goes to where a person is looked for.
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
-  event.preventDefault();
-  document.getElementById("find")?.focus();
-});
+// "/", ⌘K and Ctrl+K find anything. Arrows lead through what was found; Enter takes the first.
+const palette = document.getElementById("palette");
+const hits = () => [...palette.querySelectorAll(".hits a")];
+const find = () => {
+  if (palette.open) return;
+  document.querySelector("#navigation:popover-open")?.hidePopover();
+  palette.showModal();
+  palette.querySelector("input").select();
+  palette.querySelector("input").dispatchEvent(new Event("opened"));
+};
+if (palette) {
+  if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+    for (const key of document.querySelectorAll("kbd[data-mac]")) key.textContent = key.dataset.mac;
+  }
+  document.addEventListener("keydown", (event) => {
+    const { key, target } = event;
+    const command = (event.ctrlKey || event.metaKey) && !event.altKey && key.toLowerCase() === "k";
+    const slash = key === "/" && !event.ctrlKey && !event.metaKey && !target.closest("input, textarea, select");
+    if (!command && !slash) return;
+    event.preventDefault();
+    find();
+  });
+  document.getElementById("find").addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    find();
+  });
+  palette.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const stops = [palette.querySelector("input"), ...hits()];
+    stops[(stops.indexOf(document.activeElement) + step + stops.length) % stops.length].focus();
+  });
+  palette.addEventListener("click", ({ target }) => target === palette && palette.close());
+}
 
 // Where nobody can be recognized: look whether that is over.
 const waiting = document.querySelector("[data-retry]");
