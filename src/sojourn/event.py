@@ -39,6 +39,8 @@ class EventKind(StrEnum):
     STORE_REPLACED = "store.replaced"  # by a server that may lack what was answered last
     STORE_TABLE_MISSING = "store.table_missing"  # dropped, or never made; told once
     STORE_TABLE_BACK = "store.table_back"
+    ALLOTMENT_CHANGED = "allotment.changed"  # a relay may grant more or fewer seats of a pool
+    AUTHORITY_RESTORED = "authority.restored"  # relays may hold what is not known here
     OPERATOR_ACTED = "operator.acted"
 
 

@@ -282,6 +282,7 @@ class Denied(Struct, frozen=True, kw_only=True):
     overdraft: int = 0  # seats that the policy grants above the limit: all in use
     reserved: int = 0  # seats of the limit that are kept for reservations, used or not
     reserved_free: int = 0  # those of them that nobody uses, and the asker does not count into
+    allotted: int = 0  # seats of the limit that relays may grant, used or not
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -294,8 +295,9 @@ class Usage(Struct, frozen=True, kw_only=True):
     leases: int  # live leases; more than seats when holders share one
     at: int
     overdraft: int = 0  # seats that may be granted above the capacity
-    overdrawn: int = 0  # seats that are held or kept for reservations above the capacity
+    overdrawn: int = 0  # seats held, allotted or kept for reservations above the capacity
     reserved: tuple[int, ...] = ()  # seats in use by those who count into each reservation
+    allotted: int = 0  # seats that relays may grant, used or not; none of those in use
 
 
 class LeaseFilter(Struct, frozen=True, kw_only=True):

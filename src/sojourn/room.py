@@ -58,12 +58,15 @@ class Room:
     """The seats of a pool while a batch is decided.
 
     `in_use` counts seats, whoever holds them; `members` are the live leases that count into a reservation,
-    and need not be read where the policy has none.
+    and need not be read where the policy has none. `allotted` seats are relays': none of them is free here.
     """
 
-    def __init__(self, policy: Policy, in_use: int, members: Iterable[Lease] = ()) -> None:
+    def __init__(
+        self, policy: Policy, in_use: int, members: Iterable[Lease] = (), allotted: int = 0
+    ) -> None:
         self.policy = policy
         self.in_use = in_use
+        self.allotted = allotted
         self.used = [0] * len(policy.reservations)  # seats, by reservation
         # By seat and holder: since when it has been held, and for which reservation.
         self._seats: dict[str, dict[tuple[str, str], tuple[int, int, int]]] = {}
@@ -112,7 +115,8 @@ class Room:
         return min(left, self._entitled(place, left))
 
     def _left(self, *, overdraft: bool) -> int:
-        return (self.policy.most if overdraft else self.policy.capacity) - self.in_use
+        most = self.policy.most if overdraft else self.policy.capacity
+        return most - self.in_use - self.allotted
 
     def _entitled(self, place: int | None, left: int) -> int:
         """Count, of so many seats that are left, those that are not kept from who counts into this."""
@@ -138,8 +142,9 @@ class Room:
 
     @property
     def overdrawn(self) -> int:
-        """Count the seats that are held or kept for reservations above the capacity."""
-        return max(0, self.in_use + sum(self._unused()) - self.policy.capacity)
+        """Count the seats that are held, allotted or kept for reservations above the capacity."""
+        out = self.in_use + self.allotted + sum(self._unused())
+        return max(0, out - self.policy.capacity)
 
     def to_end(self, place: int | None, victims: Sequence[Victim]) -> list[int]:
         """Choose whom to end, by their places in the order of taking, for one more seat.

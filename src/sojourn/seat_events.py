@@ -78,6 +78,8 @@ def denial_event(request: Acquire, denied: Denied) -> Event:
         line["overdraft"] = denied.overdraft
     if denied.reserved:
         line |= {"reserved": denied.reserved, "reservedFree": denied.reserved_free}
+    if denied.allotted:
+        line["allotted"] = denied.allotted
     if denied.entry is not None:
         line["position"] = denied.position
     elif denied.line_full:

@@ -11,7 +11,8 @@ The rules, in order:
    holds one seat, never two, and whatever it left running is cut off.
 3. A holder that shares a live seat (`count_by`) needs no other.
 4. A free seat is granted; a lease lost within the resume window is resumed. Which seats are free for
-   whom, where some are reserved, `room` says.
+   whom, where some are reserved, or allotted to relays, `room` says. While relays may hold more than is
+   known, only those who come back get one.
 5. While others wait, that is the turn of the first of them (see `line`), but for who comes back to a lease.
 6. When full: suspects past their linger lose their seat, most silent first; then a seat above the
    capacity is granted (overdraft); then holders idle for `idle_after` lose theirs (when_full =
@@ -23,7 +24,6 @@ The rules, in order:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -42,64 +42,12 @@ from sojourn.lease import (
 )
 from sojourn.license import CountBy, LicenseStatus, Policy, Pool, WhenFull
 from sojourn.line import Line
+from sojourn.pool_reader import PoolReader, SeatCount
 from sojourn.room import Room, Victim, reservation_of
 from sojourn.seat_events import denial_event, end_event, grant_event, offer_event
 
 EVIDENCE_MAX = 20
 """Holders named in a denial. The counts beside them are always complete."""
-
-
-class SeatCount(msgspec.Struct, frozen=True):
-    """Seats (not leases) held at the store's now; suspect ones are among those in use."""
-
-    in_use: int
-    suspect: int
-    next_free_in: int  # ms until the first lease is gone: see `free_at`; 0 if there is none
-    at: int | None = None  # when they were counted, if not now: nothing has come free since
-
-
-class PoolReader(Protocol):
-    """What a store shows of one pool while it holds its lock. All reads see one state and one now.
-
-    "Most silent first" is by (last_beat_at, id) everywhere, so that every store picks the same lease.
-    """
-
-    now: int
-    pool: Pool
-    fence: int
-
-    def holders(self, holders: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Lease]:
-        """Return the rows of these holders, live or not."""
-
-    def seats_held(self, keys: set[str]) -> set[str]:
-        """Return which of these seat keys have a live lease. Not asked when count_by is lease."""
-
-    def count(self) -> SeatCount:
-        """Count the live seats."""
-
-    def room(self, wanted: int) -> bool:
-        """Tell whether `wanted` more seats surely fit. False means: count to know."""
-
-    def reclaimable(self, limit: int) -> Sequence[Sequence[Lease]]:
-        """Return live seats that an acquire may take under the policy, in the order of taking.
-
-        One entry per seat, holding all its live leases. Suspect seats: every lease of the seat has
-        `suspect_at + linger <= now`; most silent (least last_beat_at of its latest lease) first. Then,
-        for evict_idle, seats whose every lease is idle for `idle_after`, the longest idle (least
-        idle_since of the one idle last) first. Ties by the seat's least lease id.
-        """
-
-    def live_of(self, user_ids: set[str]) -> dict[str, Sequence[Lease]]:
-        """Return these users' live leases, most silent first; users without any may be missing."""
-
-    def most_silent(self, limit: int) -> Sequence[Lease]:
-        """Return live leases, most silent first."""
-
-    def waiting(self) -> Sequence[Waiting]:
-        """Return the live entries of the pool's line, in any order."""
-
-    def members(self) -> Iterable[Lease]:
-        """Return all live leases that count into a reservation. Not asked where the policy has none."""
 
 
 class Seating(msgspec.Struct, kw_only=True):
@@ -181,7 +129,8 @@ class _Decision:
         self.overdrawn = False  # the seat that was found last is above the capacity
         self.refused = refusal(reader.pool, self.now)
         self.line = Line(reader.waiting(), self.now)
-        self.surely_room = not self.line and reader.room(len(requests) + self.policy.reserved)
+        wanted = len(requests) + self.policy.reserved + reader.allotted
+        self.surely_room = not (self.line or reader.doubtful) and reader.room(wanted)
 
     def run(self) -> Seating:
         if self.line and self.refused is None:
@@ -240,7 +189,10 @@ class _Decision:
             return True
         if not self.surely_room:
             place = reservation_of(self.policy, request)
-            before = () if self._comes_back(request) else self.line.before(request)
+            back = self._comes_back(request)
+            if self.reader.doubtful and not back:
+                return False  # what is free here may be a relay's
+            before = () if back else self.line.before(request)
             room, _, short = self._claims(before, but=key)
             if room.free(place) <= 0 and not self._displace(request, place, room, short=short):
                 return False
@@ -315,7 +267,7 @@ class _Decision:
         if self.room is None:
             self.counted = self.reader.count()
             members = self.reader.members() if self.policy.reservations else ()
-            self.room = Room(self.policy, self.counted.in_use, members)
+            self.room = Room(self.policy, self.counted.in_use, members, self.reader.allotted)
             for lease in self.written.values():
                 self.room.enter(lease)
         return self.room
@@ -344,7 +296,7 @@ class _Decision:
         """List the reclaimable seats that this batch has not touched, in the order of taking."""
         if self.victims is None:
             # With those that hold a reserved seat, and whose end may help nobody else.
-            over = max(0, self._room().in_use - self.policy.capacity)
+            over = max(0, self._room().in_use + self.reader.allotted - self.policy.capacity)
             wanted = len(self.requests) + len(self.line) + over + self.policy.reserved
             self.victims = list(self.reader.reclaimable(wanted))
         self.victims = [
@@ -447,6 +399,7 @@ class _Decision:
                 overdraft=self.policy.overdraft,
                 reserved=self.policy.reserved,
                 reserved_free=room.kept_from(place),
+                allotted=self.reader.allotted,
                 waiting=len(self.line),
                 entry=entry,
                 position=0 if entry is None else self.line.position(entry),

@@ -22,6 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from sojourn.allotment import ALLOTMENT_TTL, Authority, RelayAnswer, RelayBeat
 from sojourn.device import NO_DEVICES, Device
 from sojourn.event import Event
 from sojourn.finding import Finding
@@ -44,6 +45,9 @@ from sojourn.session import Gone, NewSession, Save, Session, SessionPage, TooMan
 
 LIST_MAX = 1_000
 """The most any list verb returns at once."""
+
+
+NO_TTLS: Mapping[str, int] = {}
 
 
 def bounded(limit: int) -> int:
@@ -127,6 +131,42 @@ class Ended(Struct, frozen=True):
 
     lease: Known
     reason: EndReason
+
+
+class Allotments(Protocol):
+    """Seats that relays grant by themselves: the verbs of an authority."""
+
+    def allot(
+        self,
+        beats: Sequence[RelayBeat],
+        *,
+        ttl: int = ALLOTMENT_TTL,
+        ttls: Mapping[str, int] = NO_TTLS,
+    ) -> list[RelayAnswer]:
+        """Hear relays' beats, in order: give, renew, shrink and take back allotments, each pool's under its
+        lock; see `allotment.hear` for the rules.
+
+        Seats in use here, and those allotted, never exceed a pool's capacity in any committed state by what
+        is given; `acquire` sees the capacity less what is allotted. An allotment lives for `ttl` ms from now,
+        or for what `ttls` says of its pool, and never for less than its relay was told before. Safe to
+        repeat: a beat that is heard again is answered as it stands now, and one that is late, or a copy's,
+        is refused and changes nothing. What a beat says of pools that are not there is passed over, but for
+        what is still allotted of one that was dropped, which is asked back. Raises InvalidInput, and changes
+        nothing, if one says what no relay would.
+        """
+
+    def authority(self, pool_ids: Sequence[str] | None = None) -> tuple[Authority, int]:
+        """Return the relays that are known, the epoch, and these pools as far as they are there, and the
+        store's now. None: those that anything was ever allotted of; the first `LIST_MAX` by id. What is over
+        is left out, `own` counts seats in use, and `kept` and `ttl` are not told."""
+
+    def begin_epoch(self, action: Action) -> int:
+        """Say that this store was put back to an earlier state, so that relays may hold more than is known
+        here; return the new epoch. Until all relays that are known have spoken in it, or the longest ttl has
+        passed, nothing is allotted, and of pools that were ever allotted only who comes back gets a seat."""
+
+    def forget_relay(self, relay: str, action: Action) -> bool:
+        """Wait for a relay no more. What it holds is counted until it is over. False if it is not known."""
 
 
 class Store(Protocol):

@@ -20,8 +20,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.relays import allotment, share
-from sojourn.relays.allotment import Authority, Shares
+from sojourn import allotment
+from sojourn.allotment import Authority, Shares
+from sojourn.relays import share
 from sojourn.relays.messages import RelayAnswer, RelayBeat
 from sojourn.relays.share import Relay, Share
 

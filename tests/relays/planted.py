@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sojourn.relays import allotment, share
-from sojourn.relays.allotment import Allotment, Authority, Shares
+from sojourn import allotment
+from sojourn.allotment import Allotment, Authority, Shares
+from sojourn.relays import share
 from sojourn.relays.messages import AllotmentGrant, AllotmentWish, RelayAnswer, RelayBeat
 from sojourn.relays.share import Relay, Share
 
@@ -65,7 +66,8 @@ def heard_by_an_old_beat(monkeypatch: Any) -> None:
 
     def notice(authority: Authority, beat: RelayBeat, now: int) -> Authority:
         authority = _notice(authority, beat, now)
-        return replace(authority, unheard=authority.unheard - {beat.relay})
+        heard = replace(authority.relays[beat.relay], epoch=authority.epoch)
+        return replace(authority, relays={**authority.relays, beat.relay: heard})
 
     monkeypatch.setattr(allotment, "_notice", notice)
 
@@ -106,12 +108,15 @@ def without_margin(monkeypatch: Any) -> None:
 
 
 def fence_used_again(monkeypatch: Any) -> None:
-    """A fence is given again once its allotment is over."""
+    """A larger number is given under the fence of the smaller one."""
 
     def give(pool: Shares, relay: str, wish: AllotmentWish, now: int) -> Shares:
         mine = pool.allotments.get(relay)
-        fences = {**pool.fences, relay: 0 if mine is None else mine.fence}
-        return _give(replace(pool, fences=fences), relay, wish, now)
+        given = _give(pool, relay, wish, now)
+        if mine is None or given is pool:
+            return given
+        same = replace(given.allotments[relay], fence=mine.fence)
+        return allotment._put(pool, relay, same)
 
     monkeypatch.setattr(allotment, "_give", give)
 

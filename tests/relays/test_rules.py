@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from sojourn import allotment
+from sojourn.allotment import Authority, Shares
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND
-from sojourn.relays import allotment, share
-from sojourn.relays.allotment import Authority, Shares
+from sojourn.relays import share
 from sojourn.relays.elapsed import Instant, Witness, go_on
 from sojourn.relays.messages import (
     AllotmentGrant,

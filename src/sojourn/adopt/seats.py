@@ -190,7 +190,7 @@ class _Held:
 
     def _reclaimable(self, now: int) -> list[tuple[str, bool]]:
         """List the seats that whoever needs one gets, in the order of taking, and whether each is of
-        suspects: see `seating.PoolReader.reclaimable`."""
+        suspects: see `pool_reader.PoolReader.reclaimable`."""
         if self.pool is None or self.pool.policy.when_full is WhenFull.DENY:
             return []
         policy = self.pool.policy

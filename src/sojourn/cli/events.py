@@ -39,6 +39,8 @@ WORDS = {
     "store.replaced": "replaced",
     "store.table_missing": "table missing",
     "store.table_back": "table back",
+    "allotment.changed": "allotted",
+    "authority.restored": "restored",
     "operator.acted": "operator",
 }
 
@@ -141,6 +143,8 @@ def _detail(event: dict[str, Any]) -> str:
         return f"held {span(data['heldFor'])}"
     if "silentFor" in data:
         return f"held {span(data['heldFor'])}, silent for {span(data['silentFor'])}"
+    if kind == "allotment.changed":
+        return f"{count(data.get('seats', 0), 'seat')}, before {data.get('had', 0)}"
     if kind == "store.returned":
         extended = count(data.get("extended", 0), "lease")
         return f"after {span(data.get('lasted', 0))} away; {extended} given the time back"
@@ -155,6 +159,8 @@ def _why_denied(data: dict[str, Any]) -> str:
     if data.get("reason") != "seat_limit":
         return str(data.get("reason", "")).replace("_", " ")
     text = f"{data.get('inUse', 0)} of {data.get('limit', 0)} in use"
+    if allotted := data.get("allotted"):
+        text += f", {allotted} with relays"
     if kept := data.get("reservedFree"):
         text += f", {kept} reserved for others"
     for silent in (data.get("holders") or [])[:1]:

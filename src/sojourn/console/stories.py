@@ -112,6 +112,15 @@ def _acted(event: Event) -> str:
     return f"{action}{much}"
 
 
+def _allotted(event: Event) -> str:
+    feature = split_pool_id(event.pool_id or ":?")[1]
+    seats, had = int(event.data.get("seats", 0)), int(event.data.get("had", 0))
+    relay = event.subject or "a relay"
+    if event.data.get("expired"):
+        return f"took {had:,} {feature} seats back from {relay}, which fell silent"
+    return f"lets {relay} grant {seats:,} {feature} seats instead of {had:,}"
+
+
 def _otherwise(event: Event) -> str:
     return event.kind.value.replace(".", ": ").replace("_", " ")
 
@@ -137,6 +146,12 @@ _SAID: dict[EventKind, tuple[str, str, Callable[[Event], str]]] = {
     EventKind.SESSION_ROTATED: ("key", "dim", lambda _: "got a new session token"),
     EventKind.SESSION_ENDED: ("sign-out", "dim", _ended),
     EventKind.OPERATOR_ACTED: ("key", "warn", _acted),
+    EventKind.ALLOTMENT_CHANGED: ("seat", "dim", _allotted),
+    EventKind.AUTHORITY_RESTORED: (
+        "store",
+        "bad",
+        lambda _: "gives nothing to relays until all have said what they hold",
+    ),
     EventKind.STORE_RETURNED: (
         "store",
         "warn",

@@ -13,7 +13,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.clock import SECOND
-from sojourn.relays.messages import AllotmentGrant, AllotmentWish, RelayAnswer, RelayBeat
+from sojourn.relays.messages import (
+    AllotmentGrant,
+    AllotmentWish,
+    RelayAnswer,
+    RelayBeat,
+    RelayRefusal,
+)
 
 DRIFT = 1_000
 """The relay's clock and its authority's may differ by one part in so many."""
@@ -80,7 +86,8 @@ def listen(relay: Relay, answer: RelayAnswer, now: int, *, margin: int = MARGIN)
     """Take an answer over. Clients may rely on it once the new state is committed."""
     relay = expire(relay, now)
     if answer.refused is not None:
-        return replace(relay, replaced=True) if relay.sent else relay
+        cloned = answer.refused is RelayRefusal.CLONED and relay.sent
+        return replace(relay, replaced=True) if cloned else relay
     sent_at = relay.sent.get(answer.number)
     if sent_at is None or answer.epoch < relay.epoch:
         return relay

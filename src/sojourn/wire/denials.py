@@ -73,6 +73,9 @@ def denial_problem(denied: Denied, *, show_holders: bool) -> Problem:
 def seats_taken(denied: Denied) -> str:
     """Say which seats are in use, and which are kept for others."""
     above = f", and {denied.overdraft} above the limit," if denied.overdraft else ""
+    if denied.allotted:
+        here = f"{denied.in_use} of {denied.limit} seats{above} are in use here"
+        return f"{here}, and {denied.allotted} are with regional servers."
     if denied.in_use + denied.reserved_free < denied.limit:
         # Else there would be one: they are the line's, or the store is in doubt (ADR 17).
         whose = (

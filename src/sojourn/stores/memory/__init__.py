@@ -122,6 +122,7 @@ class MemoryStore(MemorySessions, MemorySeats):
                 self._leases.pop(pool_id, None)
                 self._lines.pop(pool_id, None)
                 self._full.pop(pool_id, None)
+                self._forget_allotments(pool_id)
 
     def check(self) -> list[Finding]:
         behind = self._host.set_back() if self._clock.now() is None else 0

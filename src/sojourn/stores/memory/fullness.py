@@ -11,7 +11,7 @@ from msgspec import Struct
 from sojourn.clock import SECOND
 from sojourn.lease import Lease
 from sojourn.license import Policy, Pool
-from sojourn.seating import SeatCount
+from sojourn.pool_reader import SeatCount
 
 FULL_FROM = 500
 """Leases: a smaller pool is counted as quickly."""

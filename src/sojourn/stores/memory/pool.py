@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from sojourn.lease import Lease, Usage, Waiting
 from sojourn.license import Pool, WhenFull
+from sojourn.pool_reader import SeatCount
 from sojourn.room import Room, reservation_of
-from sojourn.seating import SeatCount, free_at
+from sojourn.seating import free_at
 from sojourn.stores.memory.fullness import FULL_FOR, FULL_FROM, SILENT_KEPT, Fullness
 from sojourn.stores.memory.rows import Holder, LeaseRows
 
 
 class PoolView:
-    """What `seat` reads of one pool: see `seating.PoolReader`. `full`: what is known of it already; what
+    """What `seat` reads of one pool: see `pool_reader.PoolReader`. `full`: what is known of it already; what
     is found is worth keeping from `full_from` leases on."""
 
     def __init__(
@@ -27,8 +28,12 @@ class PoolView:
         full: Fullness | None = None,
         full_from: int = FULL_FROM,
         line: Iterable[Waiting] = (),
+        allotted: int = 0,
+        doubtful: bool = False,
     ) -> None:
         self.pool = pool
+        self.allotted = allotted
+        self.doubtful = doubtful
         self.fence = fence
         self.now = now
         self._rows = rows
@@ -127,7 +132,8 @@ class PoolView:
 
     def usage(self) -> Usage:
         policy, count = self.pool.policy, self._count_now()  # it says `at` now, suspects too
-        room = Room(policy, count.in_use, self.members() if policy.reservations else ())
+        members = self.members() if policy.reservations else ()
+        room = Room(policy, count.in_use, members, self.allotted)
         return Usage(
             pool_id=self.pool.id,
             capacity=policy.capacity,
@@ -138,6 +144,7 @@ class PoolView:
             overdraft=policy.overdraft,
             overdrawn=room.overdrawn,
             reserved=tuple(room.used),
+            allotted=self.allotted,
         )
 
     def _seats(self) -> dict[str, list[Lease]]:

@@ -31,15 +31,16 @@ from sojourn.license import Policy, Pool, split_pool_id
 from sojourn.seat_events import denial_event, end_event
 from sojourn.seating import refusal, seat
 from sojourn.store import LIST_MAX, Action, Outage, bounded
+from sojourn.stores.memory.allotments import MemoryAllotments
 from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
 from sojourn.stores.memory.pool import PoolView
-from sojourn.stores.memory.repeats import MemoryRepeats
 from sojourn.stores.memory.rows import Holder, LeaseRows
+from sojourn.stores.memory.stream import action_event
 
 MAX_PAUSE = 10_000
 
 
-class MemorySeats(MemoryRepeats):
+class MemorySeats(MemoryAllotments):
     full_from = FULL_FROM
     """Leases of a pool that is not counted again for each who is refused: see `fullness`."""
 
@@ -90,7 +91,7 @@ class MemorySeats(MemoryRepeats):
             for pool in pool_ids:
                 self._pools.pop(pool, None)
                 self._full.pop(pool, None)
-            self._append([_action_event(action, pools=list(pool_ids), ended=len(live))], now)
+            self._append([action_event(action, pools=list(pool_ids), ended=len(live))], now)
             return len(live)
 
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
@@ -242,7 +243,7 @@ class MemorySeats(MemoryRepeats):
                 for lease in live[:LIST_MAX]
             ]
             stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
-            event = _action_event(action, filter=stated, ended=len(ended))
+            event = action_event(action, filter=stated, ended=len(ended))
             self._append([replace(event, user_id=which.user_id)], now)
             return ended
 
@@ -269,7 +270,17 @@ class MemorySeats(MemoryRepeats):
         rows, full = self._leases[pool.id], self._full.get(pool.id)
         line = self._lines.get(pool.id, {}).values()
         fence = self._fences[pool.id]
-        return PoolView(pool, fence, rows, now, full=full, full_from=self.full_from, line=line)
+        return PoolView(
+            pool,
+            fence,
+            rows,
+            now,
+            full=full,
+            full_from=self.full_from,
+            line=line,
+            allotted=self._allotted(pool.id, now),
+            doubtful=self._doubtful(pool.id, now),
+        )
 
     def waiting(self, pool_id: str, *, limit: int = LIST_MAX) -> tuple[list[Waiting], int]:
         with self._lock:
@@ -422,12 +433,3 @@ def _matches(which: LeaseFilter, lease: Lease) -> bool:
     named = named and (which.shows_own or license_id not in OWN_LICENSES)
     named = named and (which.silent_since is None or lease.last_beat_at <= which.silent_since)
     return named and all(want is None or want == have for want, have in wanted)
-
-
-def _action_event(action: Action, **data: Any) -> Event:
-    """Record what an operator did; what the caller adds to the audit never hides what was done."""
-    return Event(
-        kind=EventKind.OPERATOR_ACTED,
-        actor=action.actor,
-        data={**action.data, "name": action.name, **data},
-    )

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from sojourn.clock import DAY, Clock, HostClock
 from sojourn.errors import InvalidInput
-from sojourn.event import Event, of_canary
-from sojourn.store import bounded
+from sojourn.event import Event, EventKind, of_canary
+from sojourn.store import Action, bounded
 
 EVENT_RETENTION = 30 * DAY
 
@@ -76,6 +76,15 @@ class MemoryStream:
 
 def _id(event: Event) -> int:
     return event.id
+
+
+def action_event(action: Action, **data: Any) -> Event:
+    """Record what an operator did; what the caller adds to the audit never hides what was done."""
+    return Event(
+        kind=EventKind.OPERATOR_ACTED,
+        actor=action.actor,
+        data={**action.data, "name": action.name, **data},
+    )
 
 
 def copy_json(data: dict[str, Any]) -> dict[str, Any]:

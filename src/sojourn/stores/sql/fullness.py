@@ -25,7 +25,7 @@ from sojourn.clock import SECOND
 from sojourn.event import EventKind
 from sojourn.lease import Lease
 from sojourn.license import Policy, Pool, WhenFull
-from sojourn.seating import SeatCount
+from sojourn.pool_reader import SeatCount
 from sojourn.stores.sql.database import Tx
 
 FULL_FROM = 500

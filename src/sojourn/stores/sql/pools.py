@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from sojourn.lease import Lease, Waiting
 from sojourn.license import CountBy, Policy, Pool, WhenFull
+from sojourn.pool_reader import SeatCount
 from sojourn.room import reservation_of
-from sojourn.seating import SeatCount
 from sojourn.stores.sql import fullness, lines
 from sojourn.stores.sql.database import Rows, Tx
 from sojourn.stores.sql.fullness import Fullness
@@ -156,7 +156,7 @@ class Certificates:
 
 
 class PoolView:
-    """Implements `seating.PoolReader`."""
+    """Implements `pool_reader.PoolReader`."""
 
     def __init__(
         self,
@@ -168,8 +168,12 @@ class PoolView:
         rows: dict[Holder, Lease],
         now: int,
         line_until: int = 0,
+        allotted: int = 0,
+        doubtful: bool = False,
     ) -> None:
         self.pool = pool
+        self.allotted = allotted
+        self.doubtful = doubtful
         self.fence = fence
         self.now = now
         self._tx = tx

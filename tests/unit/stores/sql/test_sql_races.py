@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from sojourn.clock import ManualClock
 from sojourn.lease import Denied, EndReason, Lease, LeaseFilter
 from sojourn.license import CountBy, Policy, Pool, WhenFull
-from sojourn.seating import SeatCount
+from sojourn.pool_reader import SeatCount
 from sojourn.stores import open as stores
 from sojourn.stores.sql import pools
 from sojourn.stores.sql.pools import Certificate, Certificates
