@@ -38,7 +38,7 @@ SESSIONS_SINCE = (
     (re.compile(r"(?:%\(label\)s|:label), NULL, "), ""),
 )
 """Columns that came later, as the programs of then did without them: they read none of these."""
-SEAT_COLUMNS_SINCE = ("overdraft", "member_of", "reservations", "line_until")
+SEAT_COLUMNS_SINCE = ("overdraft", "member_of", "reservations", "line_until", "allotments")
 """Columns of leases and pools that came later: no program of before names them."""
 SINCE = re.compile(
     r",\s*(?::(?:{0})\b|%\((?:{0})\)s"
@@ -49,7 +49,8 @@ SINCE = re.compile(
 READ_SINCE = (
     (re.compile(r"\b(?:l|leases)\.overdraft, (?:l|leases)\.member_of"), "FALSE, NULL"),
     (re.compile(r"\boverdraft, reservations(?= FROM)"), "0, NULL"),
-    (re.compile(r"\bfence, line_until(?=, )"), "fence, 0"),
+    (re.compile(r"\bfence, line_until, allotments(?=, )"), "fence, 0, NULL"),
+    (re.compile(r"\bid, allotments(?=, )"), "id, NULL"),
     (
         re.compile(r"\bFROM sojourn_waiting\b"),
         "FROM (SELECT id AS pool_id, id AS user_id, id AS client_id, 0 AS expires_at FROM pools LIMIT 0) w",

@@ -213,14 +213,32 @@ def check_ttl(ttl: int) -> int:
     return ttl
 
 
-def counted(reader: PoolReader, shares: Shares, ttl: int) -> Shares:
+def plain(shares: Shares, beat: RelayBeat, wish: AllotmentWish) -> bool:
+    """Tell whether a wish changes nothing but until when an allotment lives."""
+    mine = shares.allotments.get(beat.relay)
+    if mine is None:
+        return wish.want == 0 and wish.seats == 0
+    return wish.want <= wish.seats == mine.seats and wish.fence == mine.fence
+
+
+def counted(reader: PoolReader, shares: Shares, ttl: int, *, renewed: bool = False) -> Shares:
     """Count what of a pool is not free to be given, under its lock.
 
-    Seats that reservations keep are not given, nor those that belong to who waits here.
+    Seats that reservations keep are not given, nor those that belong to who waits here. Where an allotment is
+    but `renewed` (see `plain`) and surely all seats that are out fit, nothing is counted.
     """
     policy = reader.pool.policy
-    shares = expire(shares, reader.now)
-    in_use, allotted = reader.count().in_use, shares.allotted
+    shares = replace(
+        expire(shares, reader.now),
+        capacity=policy.capacity,
+        overdraft=policy.overdraft,
+        ttl=ttl,
+        closed=refusal(reader.pool, reader.now) is not None,
+    )
+    allotted = shares.allotted
+    if renewed and reader.room(allotted):
+        return shares
+    in_use = reader.count().in_use
     members = reader.members() if policy.reservations else ()
     room = Room(policy, in_use, members, allotted)
     entries = list(Line(reader.waiting(), reader.now).claiming())
@@ -232,15 +250,8 @@ def counted(reader: PoolReader, shares: Shares, ttl: int) -> Shares:
             seated = {*seated, key}
             room.take(place)
     free = max(0, room.free(None))
-    return replace(
-        shares,
-        capacity=policy.capacity,
-        overdraft=policy.overdraft,
-        own=in_use,
-        kept=max(0, policy.capacity - in_use - allotted) - free,
-        ttl=ttl,
-        closed=refusal(reader.pool, reader.now) is not None,
-    )
+    kept = max(0, policy.capacity - in_use - allotted) - free
+    return replace(shares, own=in_use, kept=kept)
 
 
 def told(before: Authority, after: Authority, now: int) -> list[Event]:

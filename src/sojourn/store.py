@@ -169,7 +169,7 @@ class Allotments(Protocol):
         """Wait for a relay no more. What it holds is counted until it is over. False if it is not known."""
 
 
-class Store(Protocol):
+class Store(Allotments, Protocol):
     """Sessions, seats, and the events of both."""
 
     parallel: int

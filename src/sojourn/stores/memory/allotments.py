@@ -16,6 +16,7 @@ from sojourn.allotment import (
     counted,
     expire,
     hear,
+    plain,
     restored,
     told,
 )
@@ -57,20 +58,24 @@ class MemoryAllotments(MemoryRepeats):
             self._give_grace(now)  # or seats would be given away that are to be given back
         ids = [wish.pool_id for wish in beat.wishes]
         now = max([now, *(self._decided_at.get(pool_id, now) for pool_id in ids)])
-        pools = {}
-        for pool_id in ids:
+        pools, stored = {}, {}
+        for wish in beat.wishes:
+            pool_id = wish.pool_id
             shares, pool = self._authority.pools.get(pool_id), self._pools.get(pool_id)
+            stored[pool_id] = shares = shares or Shares(0)
             if pool is not None:
-                shares = shares or Shares(pool.policy.capacity)
-                pools[pool_id] = counted(self._view(pool, now), shares, ttls.get(pool_id, ttl))
-            elif shares is not None:
-                pools[pool_id] = shares.dropped()
+                shares = expire(shares, now)
+                view, lasting = self._view(pool, now), ttls.get(pool_id, ttl)
+                renewed = plain(shares, beat, wish)
+                pools[pool_id] = counted(view, shares, lasting, renewed=renewed)
+            elif shares.fences:
+                pools[pool_id] = expire(shares, now).dropped()
         before = replace(self._authority, pools=pools)
         after, answer = hear(before, beat, now)
         self._decided_at |= dict.fromkeys(pools, now)
         used = {name: pool for name, pool in after.pools.items() if pool.fences}
         self._authority = replace(after, pools={**self._authority.pools, **used})
-        self._append(told(before, after, now), now)
+        self._append(told(replace(before, pools=stored), after, now), now)
         return answer
 
     def authority(self, pool_ids: Sequence[str] | None = None) -> tuple[Authority, int]:

@@ -177,6 +177,7 @@ class SeatVerbs(Verbs):
                 overdraft=said[5],
                 overdrawn=said[6],
                 reserved=tuple(said[7]),
+                allotted=said[8],
             )
             for pool_id, said in zip(pool_ids, found, strict=True)
         ]
@@ -208,7 +209,7 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
     reason, at, limit, in_use, suspect, retry_after, mine, evidence, *more = said
     # Fewer: an answer of before, or one that was kept.
     tentative, overdraft, reserved, reserved_free = [*more, 0, 0, 0, 0][:4]
-    waiting, position, full, entry = more[4:] or (0, 0, False, None)
+    waiting, position, full, entry, allotted = (more[4:] or [0, 0, False, None, 0])[:5]
     return Denied(
         reason=_DENIALS[reason],
         at=at,
@@ -226,6 +227,7 @@ def _denied(said: Sequence[Any], rows: Sequence[Lease]) -> Denied:
         position=position,
         line_full=full,
         entry=waiting_of(entry) if entry else None,
+        allotted=allotted,
     )
 
 

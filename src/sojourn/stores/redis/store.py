@@ -10,6 +10,7 @@ from sojourn.finding import Finding
 from sojourn.lease import LeaseFilter
 from sojourn.store import Sizes, Swept, bounded
 from sojourn.stores.redis import health, scripts
+from sojourn.stores.redis.allotments import AllotmentVerbs
 from sojourn.stores.redis.connection import FORMS, Connection, connect, read_url
 from sojourn.stores.redis.doctor import quick
 from sojourn.stores.redis.events import EventVerbs
@@ -18,7 +19,7 @@ from sojourn.stores.redis.seats import SeatVerbs, filter_row, now
 from sojourn.stores.redis.sessions import SessionVerbs
 
 
-class RedisStore(SessionVerbs, SeatVerbs, EventVerbs, Recording):
+class RedisStore(SessionVerbs, SeatVerbs, AllotmentVerbs, EventVerbs, Recording):
     """Implements `sojourn.store.Store` and `store.Recorded`."""
 
     parallel = 2  # one batch is written and read here while the other is decided there

@@ -23,14 +23,15 @@ from sojourn.lease import Acquire, DenialReason, Denied, Lease, Waiting
 from sojourn.license import Pool
 from sojourn.seat_events import denial_event
 from sojourn.seating import seat
-from sojourn.stores.sql import cutoffs, events, lines, outages
+from sojourn.stores.sql import allotments, cutoffs, events, lines, outages
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
 
 LOCK_POOLS = (
-    "SELECT id, fence, line_until, {pool} FROM sojourn_pools WHERE id {in ids} ORDER BY id {update}"
+    "SELECT id, fence, line_until, allotments, {pool} FROM sojourn_pools"
+    " WHERE id {in ids} ORDER BY id {update}"
 )
 
 # Now is read once the locks are held. Every row carries it, so that one statement tells all.
@@ -39,6 +40,10 @@ SELECT c.now, c.pulse, l.lapsed, {lease}
 FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
 {join_holders holders}
 """
+# Where relays have seats of a pool, it says, too, whether they may have more than is known.
+HOLDERS_SHARED = HOLDERS.replace("l.lapsed, ", "l.lapsed, {doubt}, ").replace(
+    "{doubt}", allotments.DOUBT
+)
 RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
@@ -90,8 +95,10 @@ class _Locked(Struct):
 
     now: int
     pulse: int | None
-    pools: dict[str, tuple[Pool, int, int]]  # with the fence, and until when somebody may wait
+    # With the fence, until when somebody may wait, and what relays have of it.
+    pools: dict[str, tuple[Pool, int, int, str | None]]
     rows: dict[str, dict[tuple[str, str], Lease]]  # by pool, by holder
+    doubtful: bool  # relays may have more than is known of those pools that are shared
 
 
 class _Decided(Struct, kw_only=True):
@@ -187,10 +194,18 @@ def _decide(
                 answers[i] = denied
             happened += [denial_event(request, denied) for request in batch]
             continue
-        pool, fence, until = locked.pools[pool_id]
+        pool, fence, until, shared = locked.pools[pool_id]
         rows = locked.rows.get(pool_id, {})
         view = PoolView(
-            tx, certificates, pool, fence=fence, rows=rows, now=locked.now, line_until=until
+            tx,
+            certificates,
+            pool,
+            fence=fence,
+            rows=rows,
+            now=locked.now,
+            line_until=until,
+            allotted=0 if shared is None else allotments.allotted(shared, locked.now),
+            doubtful=shared is not None and locked.doubtful,
         )
         seating = seat(view, batch, gone=gone)
         if view.certificate is not None:
@@ -212,7 +227,7 @@ def _decide(
         counted=counted,
         left=left,
         entered=entered,
-        lines={pool_id: until for pool_id, (_, _, until) in locked.pools.items()},
+        lines={pool_id: until for pool_id, (_, _, until, _) in locked.pools.items()},
     )
 
 
@@ -221,21 +236,25 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
     ids = sorted({request.pool_id for request in requests})
     pools = {}
     for row in tx.rows(LOCK_POOLS, {"ids": keys(ids)}):
-        pool = pool_of(row[3:])
+        pool = pool_of(row[4:])
         if pool is not None:
-            pools[row[0]] = (pool, row[1], row[2])
+            pools[row[0]] = (pool, row[1], row[2], row[3])
+    shared = any(pool[3] is not None for pool in pools.values())
     holders = {(r.pool_id, r.user_id, r.client_id) for r in requests}
-    found = tx.rows(HOLDERS, {"now": tx.instant, "holders": tx.dialect.holders(holders)})
+    params = {"now": tx.instant, "holders": tx.dialect.holders(holders)}
+    found = tx.rows(HOLDERS_SHARED if shared else HOLDERS, params)
+    at = 4 if shared else 3
     leases: dict[str, dict[tuple[str, str], Lease]] = {}
     for row in found:
-        if row[3] is not None:
-            lease = lease_of(row[3:])
+        if row[at] is not None:
+            lease = lease_of(row[at:])
             if row[2]:  # even under a clock that was set back
                 lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
     now, pulse = int(found[0][0]), found[0][1]
     tx.judge(now, pulse)
-    return _Locked(now=now, pulse=pulse, pools=pools, rows=leases)
+    doubtful = shared and bool(found[0][3])
+    return _Locked(now=now, pulse=pulse, pools=pools, rows=leases, doubtful=doubtful)
 
 
 def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from sojourn.errors import StoreBroken
-from sojourn.event import Event, of_canary
-from sojourn.store import bounded
+from sojourn.event import Event, EventKind, of_canary
+from sojourn.store import Action, bounded
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row, to_json
@@ -75,6 +75,15 @@ def bump(tx: Tx, name: str, count: int) -> int:
 
 def no_mark(name: str) -> StoreBroken:
     return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
+
+
+def action_event(action: Action, **data: Any) -> Event:
+    """Record what an operator did; what the caller adds to the audit never hides what was done."""
+    return Event(
+        kind=EventKind.OPERATOR_ACTED,
+        actor=action.actor,
+        data={**action.data, "name": action.name, **data},
+    )
 
 
 def audit(tx: Tx, actor: str, action: str, subject: str, data: dict[str, Any]) -> None:

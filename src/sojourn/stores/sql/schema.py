@@ -106,6 +106,7 @@ pools = Table(
     Column("fence", BigInteger, nullable=False, server_default=text("0")),
     # Until when somebody may stand in its line: later, no acquire looks for them.
     Column("line_until", INSTANT, nullable=False, server_default=text("0")),
+    Column("allotments", JSON),  # none: no relay ever had seats of it
     **IN_MYSQL,
     **HOT,
 )
@@ -162,6 +163,17 @@ waiting = Table(
     PrimaryKeyConstraint("pool_id", "client_id", "user_id", name="sojourn_waiting_pkey"),
     **IN_MYSQL,
     **HOT,
+)
+
+relays = Table(
+    "sojourn_relays",
+    metadata,
+    Column("name", Key(256), primary_key=True),
+    Column("life", Key(256), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("heard_at", INSTANT, nullable=False),
+    **IN_MYSQL,
 )
 
 sessions = Table(

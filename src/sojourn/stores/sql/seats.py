@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, func, select
 
 from sojourn.errors import InvalidInput
-from sojourn.event import OWN_LICENSES, Event, EventKind
+from sojourn.event import OWN_LICENSES
 from sojourn.lease import EndReason, Lease, LeaseFilter, Release, Usage
 from sojourn.license import CountBy, Pool
 from sojourn.room import Room
 from sojourn.seat_events import end_event
 from sojourn.store import LIST_MAX, Action, bounded
-from sojourn.stores.sql import events, fullness, shortening
+from sojourn.stores.sql import allotments, events, fullness, shortening
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import KEYS, members_of
 from sojourn.stores.sql.rows import (
@@ -42,7 +42,7 @@ DEFINE = DEFINE.replace(
     "ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in POOL_COLUMNS),
 )
-POOLS = "SELECT {now}, id, {pool} FROM sojourn_pools WHERE id {in ids}"
+POOLS = "SELECT {now}, id, allotments, {pool} FROM sojourn_pools WHERE id {in ids}"
 LOCK_POOLS = (
     "SELECT id FROM sojourn_pools WHERE id {in ids} AND status <> :dropped ORDER BY id {update}"
 )
@@ -114,8 +114,8 @@ class SeatVerbs(Verbs):
 
     def pools(self, pool_ids: Sequence[str]) -> list[Pool | None]:
         """Look pools up."""
-        found = self._db.read(lambda tx: _pools(tx, pool_ids))[1]
-        return [found.get(pool_id) for pool_id in pool_ids]
+        found = self._db.read(lambda tx: pools_there(tx, pool_ids))[1]
+        return [found[pool_id][0] if pool_id in found else None for pool_id in pool_ids]
 
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         """Remove pools, revoking their live leases; the rows stay, so that fences only ever grow."""
@@ -135,7 +135,7 @@ class SeatVerbs(Verbs):
                 end_leases(tx, ended, EndReason.REVOKED, now)
                 tx.do(DROP, {"ids": ids, "dropped": DROPPED})
             happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in ended]
-            acted = action_event(action, pools=list(pool_ids), ended=len(ended))
+            acted = events.action_event(action, pools=list(pool_ids), ended=len(ended))
             events.append(tx, [*happened, acted], now)
             return len(ended)
 
@@ -187,7 +187,7 @@ class SeatVerbs(Verbs):
             end_leases(tx, live, EndReason.REVOKED, now)
             happened = [end_event(x, EndReason.REVOKED, action.actor, now) for x in live]
             acted = replace(
-                action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
+                events.action_event(action, filter=stated, ended=len(live)), user_id=which.user_id
             )
             events.append(tx, [*happened, acted], now)
             return [replace(x, ended_at=now, end_reason=EndReason.REVOKED) for x in live]
@@ -233,9 +233,9 @@ class SeatVerbs(Verbs):
         """Count seats now."""
 
         def work(tx: Tx) -> list[Usage | None]:
-            now, known = _pools(tx, pool_ids)
+            now, known = pools_there(tx, pool_ids)
             by_rule: dict[CountBy, list[str]] = {}
-            for pool_id, pool in known.items():
+            for pool_id, (pool, _) in known.items():
                 by_rule.setdefault(pool.policy.count_by, []).append(pool_id)
             counts: dict[str, Sequence[Any]] = {}
             for count_by, ids in by_rule.items():
@@ -245,17 +245,19 @@ class SeatVerbs(Verbs):
             for pool_id in pool_ids:
                 counted = counts.get(pool_id, (0, 0, 0))
                 answers.append(
-                    _usage(tx, known[pool_id], counted, now) if pool_id in known else None
+                    _usage(tx, *known[pool_id], counted, now) if pool_id in known else None
                 )
             return answers
 
         return self._db.read(work)
 
 
-def _usage(tx: Tx, pool: Pool, counted: Sequence[Any], now: int) -> Usage:
+def _usage(tx: Tx, pool: Pool, shared: str | None, counted: Sequence[Any], now: int) -> Usage:
     seats, trusted, live = counted
     policy = pool.policy
-    room = Room(policy, seats, members_of(tx, pool, now) if policy.reservations else ())
+    allotted = 0 if shared is None else allotments.allotted(shared, now)
+    members = members_of(tx, pool, now) if policy.reservations else ()
+    room = Room(policy, seats, members, allotted)
     return Usage(
         pool_id=pool.id,
         capacity=policy.capacity,
@@ -266,16 +268,17 @@ def _usage(tx: Tx, pool: Pool, counted: Sequence[Any], now: int) -> Usage:
         overdraft=policy.overdraft,
         overdrawn=room.overdrawn,
         reserved=tuple(room.used),
+        allotted=allotted,
     )
 
 
-def _pools(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, Pool]]:
-    """Return now, and the pools there are."""
+def pools_there(tx: Tx, pool_ids: Sequence[str]) -> tuple[int, dict[str, tuple[Pool, str | None]]]:
+    """Return now, and the pools there are, each with what relays have of it."""
     if not pool_ids:
         return 0, {}
     rows = tx.judged(tx.rows(POOLS, {"now": tx.instant, "ids": tx.dialect.keys(set(pool_ids))}))
-    found = {row[1]: pool_of(row[2:]) for row in rows}
-    known = {pool_id: pool for pool_id, pool in found.items() if pool is not None}
+    found = {row[1]: (pool_of(row[3:]), row[2]) for row in rows}
+    known = {name: (pool, shared) for name, (pool, shared) in found.items() if pool is not None}
     return (int(rows[0][0]) if rows else 0), known
 
 
@@ -305,15 +308,6 @@ def end_leases(tx: Tx, leases: Sequence[Lease], reason: EndReason, now: int) -> 
     if leases:
         ids = tx.dialect.keys([lease.id for lease in leases])
         tx.do(END, {"ids": ids, "at": now, "reason": reason.value})
-
-
-def action_event(action: Action, **data: Any) -> Event:
-    """Record what an operator did; what the caller adds to the audit never hides what was done."""
-    return Event(
-        kind=EventKind.OPERATOR_ACTED,
-        actor=action.actor,
-        data={**action.data, "name": action.name, **data},
-    )
 
 
 def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:

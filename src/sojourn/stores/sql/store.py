@@ -9,6 +9,7 @@ from sojourn.lease import LeaseFilter
 from sojourn.store import Outage, Swept
 from sojourn.stores.sql import maintenance, outages
 from sojourn.stores.sql.acquires import AcquireVerbs
+from sojourn.stores.sql.allotments import AllotmentVerbs
 from sojourn.stores.sql.creates import CreateVerb
 from sojourn.stores.sql.cutoffs import CutOffVerb
 from sojourn.stores.sql.database import Database, Tx
@@ -37,6 +38,7 @@ class SqlStore(
     DoubtVerbs,
     EventVerbs,
     RequestVerbs,
+    AllotmentVerbs,
 ):
     """Implements `sojourn.store.Store` on a database whose schema is in place."""
 

@@ -31,6 +31,7 @@ NOUNS = (
     "pools",
     "policies",
     "rooms",
+    "allotments",
     "events",
     "sweep",
     "pulse",
@@ -57,6 +58,7 @@ MORE = (
 for _name in (*NOUNS, *MORE):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
+from sojourn.testing.contract.allotments import AllotmentMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.clocks import StoreClocks  # noqa: E402  # after the above
 from sojourn.testing.contract.concurrency import StoreConcurrency  # noqa: E402  # after the above
 from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # after the above
@@ -108,6 +110,7 @@ class StoreMeaning(
     PoolMeaning,
     PolicyMeaning,
     RoomMeaning,
+    AllotmentMeaning,
     EventMeaning,
     SweepMeaning,
     PulseMeaning,

@@ -17,6 +17,7 @@ LOST: dict[str, dict[str, str]] = {
         "sojourn_instances": "id host pid",
         "sojourn_sweep_plans": "id name",
         "sojourn_sweep_runs": "id actor",
+        "sojourn_relays": "name",
     },
     "what somebody asked for or was answered: a guess would be acted upon": {
         "sojourn_requests": "fingerprint note answer",
@@ -25,6 +26,7 @@ LOST: dict[str, dict[str, str]] = {
         "sojourn_instances": "version fingerprints",
         "sojourn_sweep_plans": "scope schedule",
         "sojourn_sweep_runs": "scope state",
+        "sojourn_relays": "life",
     },
     "when it was, or how far it got: a guess would lose or repeat some of it": {
         "sojourn_waiting": "since expires_at",
@@ -34,6 +36,7 @@ LOST: dict[str, dict[str, str]] = {
         "sojourn_instances": "started_at seen_at stopped_at",
         "sojourn_sweep_plans": "created_at",
         "sojourn_sweep_runs": "started_at",
+        "sojourn_relays": "number epoch heard_at",
     },
 }
 """Columns that were made together with their table, and that only a backup has: by the reason."""

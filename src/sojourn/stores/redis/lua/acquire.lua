@@ -79,7 +79,8 @@ local function keep(r, said, what)
     repeats.keep(r.once, 'lease', what.id, what.pool, what.raw or encode(what))
   elseif what.reason ~= 'feature_unknown' and not what.tentative and not what.entry then -- may be another in a moment
     repeats.keep(r.once, 'denied', what.reason, what.at, what.limit, what.used, what.suspect,
-      what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free)
+      what.retry, {}, {}, false, what.overdraft, what.reserved, what.reserved_free, 0, 0, false, false,
+      what.allotted)
   end
 end
 
@@ -115,6 +116,7 @@ local function tell_all(p, D)
       if denied.reserved > 0 then
         said.reserved, said.reservedFree = denied.reserved, denied.reserved_free
       end
+      if denied.allotted > 0 then said.allotted = denied.allotted end
       if denied.waiting > 0 then said.line = denied.waiting end
       if denied.entry then said.position = denied.position end
       if denied.full then said.lineFull = true end
@@ -158,6 +160,8 @@ for _, id in ipairs(order) do
     D.in_doubt, D.strict, D.doubted_until, D.noticed = true, strict, doubted_until, noticed
     D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
   end
+  D.doubtful = allotments.doubtful(p)
+  if D.doubtful then D.surely_room = false end
   line.begin(D)
   for _, r in ipairs(by_pool[id]) do
     local kept = r.once and repeats.first(r.once)
@@ -172,7 +176,7 @@ for _, id in ipairs(order) do
         answers[r.index] = {0, what.reason, what.at, what.limit, what.used, what.suspect,
           what.retry, placed(what.mine), placed(what.evidence), what.tentative or false, what.overdraft,
           what.reserved, what.reserved_free, what.waiting, what.position, what.full,
-          what.entry and line.shown(p, what.entry) or false}
+          what.entry and line.shown(p, what.entry) or false, what.allotted}
       end
       if r.once then keep(r, said[1], what) end
     end

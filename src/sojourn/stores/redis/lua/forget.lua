@@ -15,6 +15,7 @@ for _, name in ipairs(names) do
   end
   call('DEL', p.key, p.Z, p.Y, p.K, p.J, p.W, p.G, p.GC)
   call('SREM', BASE .. 'pools', name)
+  call('SREM', BASE .. 'shared', name)
   call('ZREM', BASE .. 'pd', name)
 end
 tick()

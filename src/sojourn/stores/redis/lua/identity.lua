@@ -22,6 +22,12 @@ local function doubt(intact, gap)
   end
   call('HSET', SELF, 'epoch', epoch + 1, 'doubt', now + longest, 'intact', intact, 'noticed', now)
   call('HINCRBY', SELF, 'gap', gap)
+  local ttl, known = tonumber(call('HGET', SELF, 'rl') or 0), call('HMGET', SELF, 're', 'rd')
+  if ttl > 0 then -- relays may hold what is not known: see allotments.lua
+    local begun, till = math.max(tonumber(known[1] or 1) + 1, now), math.max(tonumber(known[2] or 0), now + ttl)
+    call('HSET', SELF, 're', begun, 'rd', till)
+    tell(now, 'authority.restored', nil, nil, nil, nil, nil, {epoch = begun, doubtFor = till - now})
+  end
   tell(now, 'store.replaced', nil, nil, nil, nil, nil, {epoch = epoch + 1, doubtFor = longest})
 end
 

@@ -2,7 +2,7 @@
 --   p:<p> hash    d: its definition; f: its fence; t: when seats were last decided; n: how many small
 --                 hashes each of l, t and h is spread over; g s u: the widest gap and span of a lease
 --                 that is not as the policy has it, until when; e b: see fences.lua;
---                 w: see line.lua, as w:<p>
+--                 w: see line.lua, as w:<p>; a: see allotments.lua
 --   l:<p>:<n>     small hashes: lease id -> row, of leases that have not ended
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
 --   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
@@ -51,7 +51,7 @@ end
 local function pool_of(id)
   local p = pools[id]
   if p then return p end
-  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b', 'w')
+  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b', 'w', 'a')
   p = {
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
@@ -63,6 +63,12 @@ local function pool_of(id)
     gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
   }
   p.now = math.max(now, tonumber(r[3] or 0)) -- a pool's time never goes back
+  p.shared, p.allotted = r[11], 0
+  if p.shared then -- see allotments.lua
+    for _, row in ipairs(cmsgpack.unpack(p.shared)) do
+      if p.now < row[4] then p.allotted = p.allotted + row[3] end
+    end
+  end
   if r[1] then define(p, r[1]) end
   pools[id] = p
   return p

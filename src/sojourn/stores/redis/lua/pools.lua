@@ -78,7 +78,8 @@ function verbs.usage()
       local used, suspect = count(p)
       local members = #p.reservations > 0 and room.members(p, all_live(p)) or {}
       local R = room.of(p, used, members)
-      found[i] = {p.capacity, used, suspect, live_count(p), p.now, p.overdraft, room.overdrawn(R), R.used}
+      found[i] = {p.capacity, used, suspect, live_count(p), p.now, p.overdraft, room.overdrawn(R), R.used,
+        p.allotted}
     else
       found[i] = false
     end

@@ -91,7 +91,7 @@ local function unused(p, used)
 end
 
 local function free(p, in_use, used, place, overdraft)
-  local left = p.capacity + (overdraft and p.overdraft or 0) - in_use
+  local left = p.capacity + (overdraft and p.overdraft or 0) - in_use - p.allotted
   local seats, sum = unused(p, used)
   return math.min(left, (place and seats[place] or 0) + math.max(0, left - sum))
 end
@@ -100,7 +100,7 @@ function room.free(R, place, overdraft) return free(R.p, R.in_use, R.used, place
 
 function room.overdraws(R, place)
   local seats, sum = unused(R.p, R.used)
-  return not (place and seats[place] > 0) and R.p.capacity - R.in_use - sum <= 0
+  return not (place and seats[place] > 0) and R.p.capacity - R.in_use - R.p.allotted - sum <= 0
 end
 
 function room.kept_from(R, place)
@@ -110,12 +110,12 @@ end
 
 function room.overdrawn(R)
   local _, sum = unused(R.p, R.used)
-  return math.max(0, R.in_use + sum - R.p.capacity)
+  return math.max(0, R.in_use + R.p.allotted + sum - R.p.capacity)
 end
 
 local function helps(p, in_use, used, place, reservation, overdraft)
   local seats, sum = unused(p, used)
-  local left = p.capacity + (overdraft and p.overdraft or 0) - in_use
+  local left = p.capacity + (overdraft and p.overdraft or 0) - in_use - p.allotted
   local entitled = (place and seats[place] or 0) + math.max(0, left - sum)
   if entitled > 0 or not reservation or reservation == place then return true end
   return used[reservation] > p.reservations[reservation][2]

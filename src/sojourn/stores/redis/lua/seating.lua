@@ -140,7 +140,7 @@ end
 
 local function victims(D)
   if not D.victims then
-    local over = math.max(0, room_of(D).in_use - D.p.capacity)
+    local over = math.max(0, room_of(D).in_use + D.p.allotted - D.p.capacity)
     D.victims = reclaimable(D.p, D.count + D.line.size + over + room.reserved(D.p))
   end
   local left = {}
@@ -301,7 +301,7 @@ end
 local function come_back(D, r, key)
   local kept = fences.kept(D.p, r.resume_id) ~= nil
   local R = room_of(D)
-  local above = R.in_use + (kept and 0 or 1) - D.p.capacity
+  local above = R.in_use + (kept and 0 or 1) + D.p.allotted - D.p.capacity
   D.over = above > D.p.overdraft and not kept
   D.overdrawn = above > 0 and above <= D.p.overdraft or nil
   if kept then
@@ -331,14 +331,15 @@ local function find_seat(D, r, row, lost)
     return true
   end
   if lost then return come_back(D, r, key) end
-  if D.strict then return false end
+  local back = r.resume_id or (row and resumable(D.p, row))
+  if D.strict or D.doubtful and not back then return false end -- what is free here may be a relay's
   if D.surely_room == nil then
-    local wanted = D.count + room.reserved(D.p)
+    local wanted = D.count + room.reserved(D.p) + D.p.allotted
     D.surely_room = at_most(D) + D.kept + wanted <= D.p.capacity
   end
   if not D.surely_room then
     local place, ahead = room.reservation_of(D.p, r), {}
-    if not (r.resume_id or (row and resumable(D.p, row))) then
+    if not back then
       ahead = line.before(D.line, holder(r.user, r.client), r)
     end
     local R, _, short = claims_of(D, ahead, key)
@@ -392,7 +393,7 @@ end
 local function deny(D, r, reason)
   local denied = {reason = reason, at = D.now, limit = D.p.capacity or 0, used = 0, suspect = 0,
     retry = 0, mine = {}, evidence = {}, overdraft = 0, reserved = 0, reserved_free = 0,
-    tentative = false, waiting = 0, position = 0, full = false}
+    allotted = 0, tentative = false, waiting = 0, position = 0, full = false}
   local h, news = holder(r.user, r.client), true
   if reason ~= 'seat_limit' then
     if D.p.def then line.leave(D.line, h) end
@@ -401,6 +402,7 @@ local function deny(D, r, reason)
     denied.used, denied.at = R.in_use - D.kept, D.at or D.now
     denied.overdraft, denied.reserved = D.p.overdraft, room.reserved(D.p)
     denied.reserved_free = room.kept_from(R, place)
+    denied.allotted = D.p.allotted
     denied.suspect = math.max(0, D.suspect - D.restored)
     local doubtful = r.ask_all and denied.used or denied.suspect
     denied.tentative = r.tentative and doubtful > 0 and D.p.when_full ~= DENY

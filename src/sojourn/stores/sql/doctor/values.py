@@ -48,6 +48,7 @@ DERIVED: dict[tuple[str, str], str] = {
     ("sojourn_leases", "member_of"): "NULL",
     ("sojourn_pools", "overdraft"): "0",
     ("sojourn_pools", "reservations"): "NULL",
+    ("sojourn_pools", "allotments"): "NULL",  # relays tell: their fences are not known then
     ("sojourn_pools", "line_until"): "0",  # whoever waits asks again, and moves it on
     (
         "sojourn_pools",
