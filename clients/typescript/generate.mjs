@@ -6,6 +6,7 @@ import process from "node:process";
 import openapi, { astToString } from "openapi-typescript";
 
 const CALLS = [
+  "list_active_sessions", "end_active_session", "end_other_active_sessions", "rename_active_session",
   "acquire", "heartbeat", "release", "begin_session", "check_session", "save_current", "rotate_current",
   "end_current", "end_others", "end_sessions", "list_sessions",
 ];

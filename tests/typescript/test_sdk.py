@@ -18,6 +18,7 @@ CORE_MAX = 6 * 1024
 """Bytes of the core, minified and compressed."""
 SIZES = {
     "index": (CORE_MAX, ()),
+    "react": (4_000, ("react",)),
     "webhooks": (1_500, ()),
     "testing": (600, ()),
     "node": (8_000, ("node:*",)),

@@ -147,13 +147,14 @@ def _forget_unused(newest: Path) -> None:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def bundle(entry: str, sdk: Path, *, external: Sequence[str] = ()) -> bytes:
+def bundle(entry: str, sdk: Path, *, external: Sequence[str] = (), folder: str = "src") -> bytes:
     """Return an entry point as one minified module, as a bundler makes it."""
     target = sdk / "out" / f"{entry}-{os.getpid()}.min.js"
     options = ["--bundle", "--minify", "--format=esm", "--target=es2022", f"--outfile={target}"]
     options += [f"--external:{each}" for each in external]
+    options += ['--define:process.env.NODE_ENV="development"'] if folder == "test" else []
     esbuild = sdk.parent / "node_modules" / "esbuild" / "bin" / "esbuild"
-    run(node(str(esbuild), f"src/{entry}.ts", "--log-level=warning", *options), sdk)
+    run(node(str(esbuild), f"{folder}/{entry}.ts", "--log-level=warning", *options), sdk)
     return target.read_bytes()
 
 

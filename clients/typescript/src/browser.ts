@@ -99,6 +99,10 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     return isHeld(state) && Date.now() >= until ? "lost" : state;
   }
 
+  get reason(): string {
+    return this.#now.reason;
+  }
+
   get held(): boolean {
     return this.#wants && isHeld(this.state);
   }
@@ -116,23 +120,24 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   }
 
   check(): void {
-    if (!this.held) throw new SeatLost(this.#now.reason);
+    if (!this.held) throw new SeatLost(this.reason);
   }
 
   async acquire({ signal, ...options }: AcquireOptions = {}): Promise<void> {
     if (signal?.aborted || this.#closed) throw aborted();
     this.#want(true);
     const n = ++this.#n;
+    const lessen = () => this.#asked.size || this.#want(false); // another call's wish goes on
     const call = () => {
-      this.#want(false);
-      this.#put({ t: "ask", from: this.#id, n, verb: "cancel" });
       this.#asked.get(n)?.done(calledOff());
+      lessen();
+      this.#put({ t: "ask", from: this.#id, n, verb: "cancel" });
     };
     signal?.addEventListener("abort", call);
     const { fault } = await this.#ask(n, "acquire", options);
     signal?.removeEventListener("abort", call);
     if (!fault) return;
-    this.#want(false);
+    if (!signal?.aborted) lessen();
     throw refusal(...fault);
   }
 

@@ -170,6 +170,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/user/active-sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a person where they are signed in
+         * @description Newest first; the session that asks is always on the first page. Where sessions have not been set up yet, the list is empty and `message` says so.
+         */
+        get: operations["list_active_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/user/active-sessions/{sessionId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Sign a person out on one device
+         * @description The seats that belong to the session come free in the same step. Ending the session that asks signs the person out and takes the cookie back. Somebody else's session is 404.
+         */
+        delete: operations["end_active_session"];
+        options?: never;
+        head?: never;
+        /**
+         * Let a person name a device of theirs
+         * @description The name is shown in their lists from then on, beside what the device says of itself; null takes it back. A sign-in that replaces the session in the same browser keeps it. Somebody else's session is 404.
+         */
+        patch: operations["rename_active_session"];
+        trace?: never;
+    };
+    "/api/user/active-sessions/logout-others": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign a person out on all other devices
+         * @description All their sessions but the one that asks end.
+         */
+        post: operations["end_other_active_sessions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -187,6 +251,46 @@ export interface components {
             /** @description Left out: 0. */
             wait?: number;
             priority?: number | null;
+        };
+        /**
+         * ActiveSession
+         * @description Somewhere a person is signed in. `seats`: how many seats on licenses it holds now.
+         *
+         *     `name`: what the person calls the device. `lastDevice`, `lastIpAddress`, `lastLocation`: what it was last
+         *     used from, null where that is what it began on.
+         */
+        ActiveSession: {
+            id: string;
+            name: string | null;
+            device: string;
+            browser: string | null;
+            os: string | null;
+            kind: string;
+            ipAddress: string | null;
+            location: string | null;
+            lastDevice: string | null;
+            lastIpAddress: string | null;
+            lastLocation: string | null;
+            createdAt: string;
+            lastUsedAt: string;
+            expiresAt: string;
+            isCurrent: boolean;
+            seats: number;
+        };
+        /**
+         * ActiveSessions
+         * @description A page of them, newest first. `total` counts all; `next` goes into `after`, null: this was all.
+         *     `canRename`: whether devices can be named here, now.
+         */
+        ActiveSessions: {
+            /** @description Left out: true. */
+            success?: boolean;
+            data: components["schemas"]["ActiveSession"][];
+            total: number;
+            next: string | null;
+            message: string | null;
+            /** @description Left out: false. */
+            canRename?: boolean;
         };
         /**
          * AtLimit
@@ -250,6 +354,13 @@ export interface components {
             kind?: string | null;
         };
         /**
+         * DeviceName
+         * @description What a person calls a device. null, or only spaces: as it says itself.
+         */
+        DeviceName: {
+            name: string | null;
+        };
+        /**
          * Done[BeatBody]
          * @description Every success. `message` says in plain words what was done, where that is worth saying.
          */
@@ -304,6 +415,15 @@ export interface components {
             message?: string;
         };
         /**
+         * Done[Renamed]
+         * @description Every success. `message` says in plain words what was done, where that is worth saying.
+         */
+        Done_Renamed_: {
+            success: boolean;
+            data: components["schemas"]["Renamed"];
+            message?: string;
+        };
+        /**
          * Done[SavedAnswer]
          * @description Every success. `message` says in plain words what was done, where that is worth saying.
          */
@@ -328,6 +448,15 @@ export interface components {
         Done_SessionAnswer_: {
             success: boolean;
             data: components["schemas"]["SessionAnswer"];
+            message?: string;
+        };
+        /**
+         * Done[SignedOut]
+         * @description Every success. `message` says in plain words what was done, where that is worth saying.
+         */
+        Done_SignedOut_: {
+            success: boolean;
+            data: components["schemas"]["SignedOut"];
             message?: string;
         };
         /** EndBody */
@@ -450,6 +579,14 @@ export interface components {
             released: boolean;
         };
         /**
+         * Renamed
+         * @description What the device of a session is called now; null: as it says itself.
+         */
+        Renamed: {
+            id: string;
+            name: string | null;
+        };
+        /**
          * RotateBody
          * @description `grace`: for how long the old token still works. `level`: the user has just proved who they are
          *     again, at that level. `token`: the new one.
@@ -565,6 +702,14 @@ export interface components {
             endedBy?: string | null;
             endReason?: string | null;
             sessions?: components["schemas"]["SessionBody"][] | null;
+        };
+        /**
+         * SignedOut
+         * @description How many sessions were ended, and how many seats came free with them.
+         */
+        SignedOut: {
+            ended: number;
+            seats: number;
         };
         /**
          * TimeoutsBody
@@ -1175,6 +1320,160 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Done_EndedIdsAnswer_"];
+                };
+            };
+        };
+    };
+    list_active_sessions: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true,
+                     *       "data": [
+                     *         {
+                     *           "id": "ses_9Gf3Kd7Ls1Pz5Xc8Vb2Nm4",
+                     *           "name": "Kitchen tablet",
+                     *           "device": "Chrome on Windows",
+                     *           "browser": "Chrome",
+                     *           "os": "Windows",
+                     *           "kind": "desktop",
+                     *           "ipAddress": "192.0.2.7",
+                     *           "location": "Oslo, Norway",
+                     *           "lastDevice": null,
+                     *           "lastIpAddress": null,
+                     *           "lastLocation": null,
+                     *           "createdAt": "2026-11-30T09:12:41.218Z",
+                     *           "lastUsedAt": "2026-11-30T09:30:00.000Z",
+                     *           "expiresAt": "2026-12-07T09:12:41.218Z",
+                     *           "isCurrent": true,
+                     *           "seats": 1
+                     *         }
+                     *       ],
+                     *       "total": 2,
+                     *       "next": null,
+                     *       "message": "Done."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ActiveSessions"];
+                };
+            };
+        };
+    };
+    end_active_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sessionId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true,
+                     *       "data": {
+                     *         "ended": 1,
+                     *         "seats": 5
+                     *       },
+                     *       "message": "Done."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Done_SignedOut_"];
+                };
+            };
+        };
+    };
+    rename_active_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sessionId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "Kitchen tablet"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DeviceName"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true,
+                     *       "data": {
+                     *         "id": "ses_9Gf3Kd7Ls1Pz5Xc8Vb2Nm4",
+                     *         "name": "Kitchen tablet"
+                     *       },
+                     *       "message": "Done."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Done_Renamed_"];
+                };
+            };
+        };
+    };
+    end_other_active_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "success": true,
+                     *       "data": {
+                     *         "ended": 1,
+                     *         "seats": 5
+                     *       },
+                     *       "message": "Done."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Done_SignedOut_"];
                 };
             };
         };

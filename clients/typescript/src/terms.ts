@@ -68,6 +68,8 @@ export interface SeatOptions extends Wish {
 /** A seat for one user and client. */
 export interface Seat {
   readonly state: State;
+  /** What the state follows from: `granted`, `overdue`, `revoked`, … */
+  readonly reason: string;
   readonly held: boolean;
   /** Seconds for which it can be relied on without another beat; 0: it is not held. */
   readonly expiresIn: number;

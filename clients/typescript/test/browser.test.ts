@@ -180,6 +180,38 @@ test("what was granted as it was called off is given back", async () => {
   assert.equal(browser.server.calls(/current/, "DELETE").length, 1);
 });
 
+test("an acquire that is called off for another one leaves the other one's seat", async () => {
+  const browser = new Browser();
+  const [first, second] = [await browser.tab(), await browser.tab()];
+  for (const { seat } of [first, second]) {
+    let full = true;
+    browser.server.fault = ({ method }) => (full && method === "POST" ? problem(409, "seat_limit", { position: 1, retryAfter: 5 }) : undefined);
+    const control = new AbortController();
+    const waits = assert.rejects(seat.acquire({ wait: 60, signal: control.signal }), { code: "aborted" });
+    await browser.settle();
+    full = false;
+    control.abort();
+    await seat.acquire({ takeover: true });
+    await waits;
+    await browser.settle();
+    assert.equal(seat.held, true);
+    await seat.release();
+    assert.deepEqual([first.seat.held, second.seat.held], [false, false]);
+  }
+});
+
+test("a refusal of one acquire takes nothing from another", async () => {
+  const browser = new Browser();
+  const tab = await browser.tab();
+  browser.server.fault = ({ method, body }) => (method === "POST" && !body.takeover ? problem(409, "seat_limit", { retryAfter: 5 }) : undefined);
+  const [refused, granted] = await Promise.allSettled([tab.seat.acquire(), tab.seat.acquire({ takeover: true })]);
+  assert.deepEqual([refused!.status, granted!.status, tab.seat.held], ["rejected", "fulfilled", true]);
+  // Nor does the other order.
+  await tab.seat.release();
+  const turned = await Promise.allSettled([tab.seat.acquire({ takeover: true }), tab.seat.acquire()]);
+  assert.deepEqual([turned.map(({ status }) => status), tab.seat.held], [["fulfilled", "fulfilled"], true]);
+});
+
 test("a page whose storage is blocked has a seat, and one that does not say whose has its own", async () => {
   const browser = new Browser();
   for (const name of ["localStorage", "sessionStorage"])
