@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sojourn.lease import DenialReason, Denied
 from sojourn.wire.denials import denial_problem
 
 
-def denied(**fields: int) -> Denied:
+def denied(**fields: Any) -> Denied:
     return Denied(reason=DenialReason.SEAT_LIMIT, at=0, **{"limit": 6, "in_use": 6} | fields)
 
 
