@@ -32,6 +32,7 @@ NOUNS = (
     "policies",
     "rooms",
     "allotments",
+    "epochs",
     "events",
     "sweep",
     "pulse",
@@ -65,6 +66,7 @@ from sojourn.testing.contract.cutoffs import CutoffMeaning  # noqa: E402  # afte
 from sojourn.testing.contract.denials import DenialMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.devices import DeviceMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.doubts import DoubtMeaning  # noqa: E402  # after the above
+from sojourn.testing.contract.epochs import EpochMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.events import EventMeaning  # noqa: E402  # after the above
 from sojourn.testing.contract.faults import StoreFaults  # noqa: E402  # after the above
 from sojourn.testing.contract.floods import StoreFloods  # noqa: E402  # after the above
@@ -111,6 +113,7 @@ class StoreMeaning(
     PolicyMeaning,
     RoomMeaning,
     AllotmentMeaning,
+    EpochMeaning,
     EventMeaning,
     SweepMeaning,
     PulseMeaning,
