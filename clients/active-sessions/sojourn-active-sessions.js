@@ -34,6 +34,7 @@ footer, li, .notice, .state { border-top: 1px solid var(--line); }
 h2 { font-size: 16px; line-height: 24px; }
 h2, h3, b { font-weight: 650; }
 .dim { color: var(--dim); }
+.others:not([aria-disabled=true]) { color: var(--bad); }
 .why { flex-basis: 100%; margin-top: -4px; text-align: end; }
 button, a { display: inline-flex; gap: 8px; align-items: center; justify-content: center;
 min-height: 36px; padding: 4px 12px; font: inherit; font-weight: 500; text-decoration: none;
@@ -474,6 +475,9 @@ reasons: {
 signed_out_elsewhere: "This device was signed out from another one.",
 signed_out_everywhere: "You signed out everywhere.",
 signed_out: "You signed out.",
+revoked: "The site’s operators signed this device out.",
+signed_out_by_operator: "The site’s operators signed this device out.",
+cut_off: "The site’s operators signed everybody out.",
 idle: "This device had not been used for a while.",
 expired: "Your sign-in had reached its end.",
 },

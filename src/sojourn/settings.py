@@ -91,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cookie_domain: str = ""  # likewise; empty: the host's own
     site_name: str = "Sojourn"  # in the pages that people see
     sign_in_url: str = ""  # where those pages send people to sign in
+    change_password_url: str = ""  # where those pages send people to change their password
     reauth_within: float = 0.0  # ending sessions takes a sign-in as recent as this; 0: any
     geo_database: str = ""  # a MaxMind-format file that says where addresses are
     geo_headers: tuple[str, ...] = ()  # headers in which trusted proxies say it, the finest first

@@ -153,6 +153,27 @@ def settings(path: str) -> Callable[[Operator], None]:
     return state
 
 
+def webhooks(it: Operator) -> None:
+    desk = it.place.world.app.context.outbound.desk
+    if not desk.all():
+        for url, kinds in (
+            ("https://shop.example/hooks/sojourn", ("lease.denied", "lease.expired")),
+            ("https://siem.example/in", ()),
+        ):
+            desk.create(url, kinds=kinds, description="The shop", actor="test")
+    nothing("webhooks")(it)
+
+
+def own_asked(it: Operator) -> None:
+    """Signed in twice: here, and elsewhere."""
+    it.sign_in()
+    it.sign_in()
+    it.page.goto("/console/security")
+    it.page.get_by_role("link", name="Sign out other devices").click()
+    expect(it.title()).to_contain_text("1 other session")
+    expect(it.page.locator("#question")).to_be_visible()
+
+
 def session_asked(it: Operator) -> None:
     see("sessions")(it)
     it.page.get_by_role("link", name="Sign ken out of Firefox on Linux").click()
@@ -229,6 +250,8 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "find nothing": nothing("find?q=nothing-at-all"),
     "find anything": nothing("find"),
     "palette": palette,
+    "own security": nothing("security"),
+    "own security asked": own_asked,
     "settings": settings("settings"),
     "settings changed": settings("settings?show=changed"),
     "settings none found": nothing("settings?q=unheard-of"),
@@ -240,6 +263,7 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "license unknown": nothing("licenses?license=lic_none"),
     "sweeps": swept,
     "sweeps none": nothing("sweeps"),
+    "webhooks": webhooks,
     "webhooks none": nothing("webhooks"),
     "keys": nothing("keys"),
     "nodes": nothing("nodes"),

@@ -33,15 +33,21 @@ class Account(Struct, frozen=True, kw_only=True):
     Attributes:
         site_name: in the header and in titles.
         sign_in_url: where people sign in; they are sent there with `next`, the page to come back to.
+        change_password_url: where people change their password, such as /.well-known/change-password.
     """
 
     site_name: str = "Sojourn"
     sign_in_url: str = ""
+    change_password_url: str = ""
 
     @property
     def look(self) -> Look:
         """Raises SettingsError for an address that is none."""
-        return Look(site_name=self.site_name, sign_in_url=self.sign_in_url)
+        return Look(
+            site_name=self.site_name,
+            sign_in_url=self.sign_in_url,
+            change_password_url=self.change_password_url,
+        )
 
 
 def make_account(options: Account | Mapping[str, Any] | None) -> Account | None:

@@ -19,7 +19,11 @@ from sojourn.wire.reply import Reply
 def routes(context: Context) -> list[Route]:
     """Return the routes of the pages and of what they are made of. Raises SettingsError."""
     settings = context.settings
-    look = Look(site_name=settings.site_name, sign_in_url=settings.sign_in_url)
+    look = Look(
+        site_name=settings.site_name,
+        sign_in_url=settings.sign_in_url,
+        change_password_url=settings.change_password_url,
+    )
     pages = AccountPages(context.people, look)
 
     async def security(scope: Any, receive: Any) -> Reply:

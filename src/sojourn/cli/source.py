@@ -73,6 +73,11 @@ HELP: dict[str, tuple[str, str, str]] = {
     ),
     "site_name": (PEOPLE, "NAME", "The name in the header of the pages that people see."),
     "sign_in_url": (PEOPLE, "URL", "Where those pages send people to sign in."),
+    "change_password_url": (
+        PEOPLE,
+        "URL",
+        "Where those pages send people to change their password: /.well-known/change-password",
+    ),
     "reauth_within": (
         PEOPLE,
         "SECONDS",

@@ -64,19 +64,23 @@ class Look(Struct, frozen=True, kw_only=True):
     Attributes:
         site_name: in the header and in titles.
         sign_in_url: where people sign in; they are sent there with `next`, the page to come back to.
+        change_password_url: where people change their password; the page names it where it says to.
         socket: whether the server takes WebSockets; where it does not, lists are read again each minute.
     """
 
     site_name: str = "Sojourn"
     sign_in_url: str = ""
+    change_password_url: str = ""
     socket: bool = True
 
     def __post_init__(self) -> None:
-        if self.sign_in_url and not self.sign_in_url.startswith(("/", "http://", "https://")):
-            raise SettingsError(
-                f"sign_in_url: {self.sign_in_url!r} is no address.",
-                hint="Write /sign-in, or https://example.com/sign-in.",
-            )
+        for name, example in (("sign_in_url", "sign-in"), ("change_password_url", "password")):
+            url = getattr(self, name)
+            if url and not url.startswith(("/", "http://", "https://")):
+                raise SettingsError(
+                    f"{name}: {url!r} is no address.",
+                    hint=f"Write /{example}, or https://example.com/{example}.",
+                )
 
     def sign_in(self, back: str) -> str:
         """Return the address of the sign-in page, from which one comes back to the path `back`."""
@@ -146,5 +150,9 @@ def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS)
 
 def _render(template: str, look: Look, path: str, **values: Any) -> bytes:
     return TEMPLATES.render(
-        template, site_name=look.site_name, sign_in_url=look.sign_in(path), **values
+        template,
+        site_name=look.site_name,
+        sign_in_url=look.sign_in(path),
+        change_password_url=look.change_password_url,
+        **values,
     )

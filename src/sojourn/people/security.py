@@ -67,6 +67,12 @@ WHY = {
     GoneReason.EXPIRED: "Your session had reached its end.",
     GoneReason.ENDED: "Your session was ended.",
 }
+BY_OPERATORS = {
+    "revoked": "The site’s operators signed this device out.",
+    "signed_out_by_operator": "The site’s operators signed this device out.",
+    "cut_off": "The site’s operators signed everybody out.",
+}
+"""What is said of a session that was ended for a reason of theirs; of other ends, WHY."""
 NOT_SIGNED_IN = "You are not signed in."
 
 
@@ -263,9 +269,14 @@ class SecurityPage:
 
     def _signed_out(self, request: PersonRequest, path: str, gone: Gone | None) -> HtmlPage:
         said = _said_before(request)
-        why = said or (WHY.get(gone.reason, NOT_SIGNED_IN) if gone else NOT_SIGNED_IN)
+        why = said or (_why(gone) if gone else NOT_SIGNED_IN)
         headers = [("Set-Cookie", SAID.clear(https=request.origin.https))] if said else []
         return signed_out_page(self._look, path, why, headers=headers)
+
+
+def _why(gone: Gone) -> str:
+    """Say why somebody is signed out."""
+    return BY_OPERATORS.get(gone.end_reason or "") or WHY.get(gone.reason, NOT_SIGNED_IN)
 
 
 def _name_in(body: bytes) -> str | None:

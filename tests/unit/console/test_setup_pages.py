@@ -15,6 +15,7 @@ from sojourn.api.context import Given
 from sojourn.console.find import HITS_MAX
 from sojourn.console.settings import settings_view
 from sojourn.console.words import brief, span
+from sojourn.cookie import SignedTokens
 from sojourn.ledger import Role
 from sojourn.license import CountBy, Policy, Reservation, WhenFull, pool_id
 from sojourn.service.effective import effective
@@ -382,3 +383,35 @@ def test_one_session_is_signed_out(world: Api, role: Role) -> None:
 )
 def test_short_durations(ms: int, short: str, set_: str) -> None:
     assert (brief(ms), span(ms)) == (short, set_)
+
+
+def test_operators_see_and_end_their_own_sign_ins(world: Api) -> None:
+    """Those with the same key, and nobody else's."""
+    here, there, viewer = sign_in(world), sign_in(world), sign_in(world, world.keys[Role.VIEWER])
+    page = read(get(world, "security", here))
+    assert "You are signed in, and 1 other session with this key." in page
+    assert "2 active sessions." in page
+    assert "You alone are signed in with this key." in read(get(world, "security", viewer))
+    (own,) = world.services.sessions.of("operator:" + viewer.partition(".")[0])
+    refused = read(post(world, "security", here, session=own.id))
+    assert "That was signed out already." in refused  # of another key: there is none
+    assert get(world, "security", viewer).status == 200
+    done = read(post(world, "security", here, session="others"))
+    assert "1 other session is signed out." in done
+    assert get(world, "security", there).status == 401
+    assert get(world, "security", here).status == 200
+    (mine,) = world.services.sessions.of("operator:" + here.partition(".")[0])
+    assert post(world, "security", here, session=mine.id).header("location") == "sign-in"
+    assert get(world, "security", here).status == 401
+
+
+def test_people_are_told_that_operators_signed_them_out(world: Api) -> None:
+    (begun,) = world.services.sessions.begin([Begin(user_id="ada")])
+    assert isinstance(begun, Begun)
+    cookie = SignedTokens([SECRET.encode()]).encode(begun.token)
+    sent = [("host", "sojourn.test"), ("cookie", f"{world.settings.cookie_name}={cookie}")]
+    assert world.call("GET", "/account/security", headers=sent).status == 200
+    post(world, "sessions", sign_in(world), do="sign-out", session=begun.session.id)
+    answer = world.call("GET", "/account/security", headers=sent)
+    assert answer.status == 401
+    assert "The site’s operators signed this device out." in answer.body.decode()

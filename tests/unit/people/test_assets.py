@@ -124,3 +124,16 @@ def test_a_sign_in_address_is_one() -> None:
     page = security_page(Look(site_name="<b>", sign_in_url='/"><script>'), "/account/security")
     assert b"<b>" not in page.body
     assert b'"><script>' not in page.body
+
+
+def test_a_page_leads_to_where_passwords_are_changed() -> None:
+    """Where that is known; the words alone are no link."""
+    with pytest.raises(SettingsError, match="change_password_url"):
+        Look(change_password_url="javascript:alert(1)")
+    known = Look(change_password_url='/.well-known/change-password?a="><b>')
+    page = security_page(known, "/account/security").body.decode()
+    assert (
+        '<a href="/.well-known/change-password?a=&#34;&gt;&lt;b&gt;">change your password</a>'
+        in page
+    )
+    assert "change your password</a>" not in security_page(Look(), "/x").body.decode()

@@ -9,6 +9,7 @@ from sojourn.api.console.doctor import DoctorPage
 from sojourn.api.console.finding import FindPages
 from sojourn.api.console.keeping import KeepingPages
 from sojourn.api.console.lists import ListPages
+from sojourn.api.console.security import SecurityPages
 from sojourn.api.console.sessions import SessionPages
 from sojourn.api.console.setup import SetUpPages
 from sojourn.api.console.signing_in import SignIn
@@ -42,6 +43,7 @@ def routes(context: Context) -> list[Route]:
     keeping = KeepingPages(context, reception)
     setup = SetUpPages(context, reception)
     sessions = SessionPages(context, reception)
+    security = SecurityPages(context, reception)
     finding = FindPages(context, reception)
 
     def route(method: str, path: str, respond: Respond) -> Route:
@@ -79,6 +81,8 @@ def routes(context: Context) -> list[Route]:
         route("POST", "/people", watching.help_person),
         route("GET", "/denials", watching.denials),
         route("GET", "/audit", watching.audit),
+        route("GET", "/security", security.security),
+        route("POST", "/security", security.act),
         route("GET", "/find", finding.find),
         route("GET", "/sessions", sessions.sessions),
         route("POST", "/sessions", sessions.act),

@@ -87,11 +87,13 @@ class KeepingPages(Pages):
             age = exact(now - backlog.oldest_at) if backlog and waits else ""
             if each.enabled and backlog and now - backlog.oldest_at > 60_000 and waits:
                 behind.append(each.url)
-            state = "On" if each.enabled else "Off"
+            state, tone = ("On", "active") if each.enabled else ("Off", "bad")
+            if each.url in behind:
+                state, tone = "Behind", "suspect"
             rows.append(
                 (
                     Cell(text=each.url, under=each.description or each.id),
-                    Cell(text=state, under=each.disabled_because or ""),
+                    Cell(text=state, under=each.disabled_because or "", tone=tone),
                     Cell(text=", ".join(each.kinds) or "everything"),
                     Cell(text=f"{waits:,}", under=f"the oldest for {age}" if age else ""),
                     Cell(text=when(each.created_at, now).ago),

@@ -77,7 +77,7 @@ class ListPages(Pages):
             ),
             "search": None,
             "search_for": "",
-            "heads": ("Process", "State", "Version", "Started", "Secrets"),
+            "heads": ("Process", "State", "Version", "Started", "Fingerprints of secrets"),
             "table_rows": [_node(each, now) for each in found[:ROWS_MAX]],
             "nothing": "No server has said that it runs.",
             "older": "",
@@ -87,6 +87,7 @@ class ListPages(Pages):
 
 def _key(key: ApiKey, now: int) -> tuple[Cell, ...]:
     state, under = "Valid", ""
+    tone = "active" if key.valid(now) else "bad"
     if key.revoked_at is not None:
         state, under = "Revoked", when(key.revoked_at, now).ago
     elif key.expires_at is not None:
@@ -97,7 +98,7 @@ def _key(key: ApiKey, now: int) -> tuple[Cell, ...]:
     return (
         Cell(text=key.name, under=key.id),
         Cell(text=key.role.value),
-        Cell(text=state, under=under),
+        Cell(text=state, under=under, tone=tone),
         Cell(text=made.ago, under=made.exact),
     )
 
@@ -109,13 +110,17 @@ def _runs(instance: Instance, now: int) -> bool:
 def _node(instance: Instance, now: int) -> tuple[Cell, ...]:
     seen = when(instance.seen_at, now).ago
     state = "Runs" if _runs(instance, now) else "Silent"
+    tone = "active" if _runs(instance, now) else "bad"
     if instance.stopped_at is not None:
-        state = "Stopped"
+        state, tone = "Stopped", "leaving"
     started = when(instance.started_at, now)
     return (
         Cell(text=f"{instance.host}, process {instance.pid}", under=instance.id),
-        Cell(text=state, under=f"seen {seen}"),
+        Cell(text=state, under=f"seen {seen}", tone=tone),
         Cell(text=instance.version),
         Cell(text=started.ago, under=started.exact),
-        Cell(text=", ".join(each[:8] for each in instance.fingerprints) or "none of its own"),
+        Cell(
+            text=", ".join(instance.fingerprints) or "none of its own",
+            under="the first one signs" if len(instance.fingerprints) > 1 else "",
+        ),
     )

@@ -85,15 +85,15 @@ class Pages:
     async def do(
         self,
         visitor: Visitor,
-        permission: Permission,
+        permission: Permission | None,
         work: Callable[[Visitor, Operator], Notice],
     ) -> Notice | HtmlPage:
-        """Carry something out on a thread, for whoever may; return what is to be said of it, or the page for
-        whoever is not signed in."""
+        """Carry something out on a thread, for whoever may (None: whoever is signed in); return what is to be
+        said of it, or the page for whoever is not signed in."""
         found = await self.reception.admit(visitor)
         if not isinstance(found, Operator):
             return self.reception.turn_away(visitor, found)
-        if not self.may(found, permission):
+        if permission is not None and not self.may(found, permission):
             return Notice(
                 verdict=Verdict.WARNING,
                 title=f"A key of role {found.key.role.value} may look, and not do this. Nothing was changed.",
