@@ -50,6 +50,7 @@ BODIES: dict[str, Any] = {
     "end_sessions": {"userId": "nobody"},
     "save_current": {},
     "save_session": {},
+    "replay_usage": {"licenseId": "nobody", "feature": "none"},
     "create_sweep_plan": {
         "name": "x",
         "scope": {"userId": "nobody"},

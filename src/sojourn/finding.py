@@ -46,6 +46,7 @@ class Part(StrEnum):
     SWEEPS = "sweeps"
     SWEEP_PLANS = "sweep_plans"
     SWEEP_RUNS = "sweep_runs"
+    USAGE = "usage"
     INSTANCES = "instances"
     WEBHOOKS = "webhooks"
     WEBHOOK_DELIVERIES = "webhook_deliveries"

@@ -17,7 +17,9 @@ END_EVENT = {
 
 
 def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> Event:
-    """Describe the end of a lease, with the evidence of its silence."""
+    """Describe the end of a lease, with the evidence of its silence. `expiredFor`: for so long it had run
+    out when that was noted; absent where it had not."""
+    late = now - lease.expires_at
     return Event(
         kind=END_EVENT[reason],
         pool_id=lease.pool_id,
@@ -30,6 +32,7 @@ def end_event(lease: Lease, reason: EndReason, actor: str | None, now: int) -> E
             "fence": lease.fence,
             "silentFor": max(0, now - lease.last_beat_at),
             "heldFor": max(0, min(now, lease.expires_at) - lease.acquired_at),
+            **({"expiredFor": late} if late > 0 else {}),
         },
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sojourn.api import (
     active_sessions,
+    analytics,
     console,
     doctor,
     events,
@@ -55,6 +56,7 @@ CALLS: tuple[Call, ...] = (
     *events.CALLS,
     *sweeps.CALLS,
     *sweep_plans.CALLS,
+    *analytics.CALLS,
     *webhooks.CALLS,
     *doctor.CALLS,
     *machines.CALLS,

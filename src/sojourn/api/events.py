@@ -68,7 +68,11 @@ def list_events(ask: OperatorCall, query: EventsQuery) -> Done[Page[EventBody]]:
     )
 
 
-DURATIONS = frozenset({"silentFor", "heldFor", "retryAfter", "lastBeatAgo", "expiresIn", "lasted"})
+DURATIONS = frozenset(
+    {
+        *("silentFor", "heldFor", "expiredFor", "retryAfter", "lastBeatAgo", "expiresIn", "lasted"),
+    }
+)
 """What the store records in milliseconds."""
 
 

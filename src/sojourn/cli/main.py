@@ -13,6 +13,7 @@ import typer
 from sojourn import __version__
 from sojourn.cli import (
     adopt,
+    analytics,
     backup,
     doctor,
     events,
@@ -76,6 +77,7 @@ ORDER = (
         "sweeps",
         "key",
     ),
+    "analytics",
 )
 
 
@@ -134,6 +136,7 @@ app.add_typer(sessions.app, name="sessions", rich_help_panel=OPERATE)
 app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 app.add_typer(sweeps.app, name="sweeps", rich_help_panel=OPERATE)
+app.add_typer(analytics.app, name="analytics", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 top.register(app, OPERATE)
 events.register(app, OPERATE)

@@ -27,7 +27,14 @@ PLACES = (
             ("people", "People", "people"),
         ),
     ),
-    ("Understand", (("denials", "Denials", "denied"), ("audit", "Audit", "scroll"))),
+    (
+        "Understand",
+        (
+            ("analytics", "Analytics", "chart"),
+            ("denials", "Denials", "denied"),
+            ("audit", "Audit", "scroll"),
+        ),
+    ),
     (
         "Keep well",
         (

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import threading
 
+from sojourn.analytics.keeper import MeasuredLedger
 from sojourn.clock import SECOND
 from sojourn.errors import StoreError
 from sojourn.log import get_logger
-from sojourn.plans.keeper import PlannedLedger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher
 from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
@@ -22,6 +22,7 @@ from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
 from sojourn.service.ticker import Ticker
+from sojourn.service.usage import UsageService
 from sojourn.service.waiting import WaitingRoom
 from sojourn.staleness.pauses import TICK
 from sojourn.staleness.trends import SAMPLE_EVERY
@@ -37,6 +38,9 @@ FOLLOW_INTERVAL = 30.0
 RECORD_INTERVAL = 0.5
 """Seconds between two looks for events that the ledger does not have."""
 
+MEASURE_INTERVAL = 5.0
+"""Seconds between two looks for events that are not measured yet."""
+
 PULSE_PATIENCE = 60.0
 """Seconds for which a pulse may wait for its turn; then the next one is asked for."""
 
@@ -51,7 +55,7 @@ class Services:
     def __init__(
         self,
         store: Store,
-        ledger: PlannedLedger,
+        ledger: MeasuredLedger,
         keyring: Keyring,
         *,
         sweep_interval: float = 900.0,
@@ -70,6 +74,7 @@ class Services:
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger, self.seats.suspicion)
         self.sweeper = Sweeper(store, ledger)
+        self.usage = UsageService(store, ledger, recorder)
         self.presence = InstanceRegistry(ledger, keyring)
         self.sessions = SessionService(
             store, complete=complete, keyring=keyring
@@ -108,6 +113,7 @@ class Services:
             self._aftermath,
             Ticker("presence", self.presence.register, REGISTER_INTERVAL),
             Ticker("steady", self.seats.suspicion.tick, TICK / SECOND / 2),
+            Ticker("usage", self.usage.tick, MEASURE_INTERVAL),
             Ticker("trends", self.operations.sample, SAMPLE_EVERY / SECOND),
         ]
         if self.recorder is not None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sojourn.address import REDIS, SCHEMES, spelled, spread
+from sojourn.analytics.keeper import MeasuredLedger
 from sojourn.clock import DAY, STORE_CLOCK, Clock
 from sojourn.errors import SettingsError
 from sojourn.extras import installation
 from sojourn.finding import Examiner
 from sojourn.ledger import Ledger
-from sojourn.plans.keeper import PlannedLedger
 from sojourn.store import Recorded, Recorder, Store
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def open_ledger(
     clock: Clock = STORE_CLOCK,
     migrate: bool = False,
     durable: bool = True,
-) -> PlannedLedger:
+) -> MeasuredLedger:
     """Open a ledger, always on SQL: `memory:` is a private database in this process's memory."""
     from sojourn.stores.sql.ledger import SqlLedger  # noqa: PLC0415  # only if asked for
 

@@ -46,6 +46,13 @@ MAY = {
     "change_sweep_plan": Permission.SEATS_END,
     "delete_sweep_plan": Permission.SEATS_END,
     "list_sweep_runs": Permission.READ,
+    "get_usage": Permission.READ,
+    "get_week": Permission.READ,
+    "list_shares": Permission.READ,
+    "list_incidents": Permission.READ,
+    "replay_usage": Permission.READ,
+    "get_forecast": Permission.READ,
+    "rebuild_usage": Permission.LICENSES_WRITE,
     "list_sessions": Permission.SESSIONS_READ,
     "get_session": Permission.SESSIONS_READ,
     "name_device": Permission.SESSIONS,
@@ -97,7 +104,7 @@ def request(world: Api, call: Call, **proof: Any) -> Answer:
         path = path.replace(f"{{{piece}}}", FEATURE if piece == "feature" else "nobody")
     if call.name == "debug_seats":
         path += f"?userId=nobody&feature={FEATURE}"
-    if call.name == "list_waiting":
+    if call.name in ("list_waiting", "get_usage", "get_week", "list_shares", "get_forecast"):
         path += f"?licenseId={world.license_id}&feature={FEATURE}"
     if call.name in ("list_sessions", "end_user_sessions"):
         path += "?userId=nobody"

@@ -13,6 +13,7 @@ from sojourn.api.console.security import SecurityPages
 from sojourn.api.console.sessions import SessionPages
 from sojourn.api.console.setup import SetUpPages
 from sojourn.api.console.signing_in import SignIn
+from sojourn.api.console.understanding import UnderstandingPages
 from sojourn.api.console.visits import (
     COOKIE,
     ConsoleAnswer,
@@ -45,6 +46,7 @@ def routes(context: Context) -> list[Route]:
     sessions = SessionPages(context, reception)
     security = SecurityPages(context, reception)
     finding = FindPages(context, reception)
+    understanding = UnderstandingPages(context, reception)
 
     def route(method: str, path: str, respond: Respond) -> Route:
         async def endpoint(scope: Any, receive: Any) -> Any:
@@ -80,6 +82,8 @@ def routes(context: Context) -> list[Route]:
         route("GET", "/people", watching.people),
         route("POST", "/people", watching.help_person),
         route("GET", "/denials", watching.denials),
+        route("GET", "/analytics", understanding.analytics),
+        route("GET", "/analytics.csv", understanding.export),
         route("GET", "/audit", watching.audit),
         route("GET", "/security", security.security),
         route("POST", "/security", security.act),

@@ -23,6 +23,7 @@ from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.rows import from_json, to_json
 from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
 from sojourn.stores.sql.sweep_plans import SqlPlans
+from sojourn.stores.sql.usage import SqlUsage
 from sojourn.stores.sql.webhooks import SqlBook
 
 LICENSE = [licenses.c[name] for name in License.__struct_fields__]
@@ -50,12 +51,13 @@ POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
 class SqlLedger:
-    """Implements `sojourn.plans.keeper.PlannedLedger` on a database whose schema is in place."""
+    """Implements `sojourn.analytics.keeper.MeasuredLedger` on a database whose schema is in place."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.webhooks = SqlBook(db)
         self.plans = SqlPlans(db)
+        self.usage = SqlUsage(db, self.audits)
 
     # Licenses
 

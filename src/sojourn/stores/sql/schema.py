@@ -18,69 +18,30 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
-    String,
     Table,
     Text,
     UniqueConstraint,
     false,
     text,
 )
-from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sojourn.stores.sql import older
+from sojourn.stores.sql import columns, older, usage_tables
 
-MYSQL_FAMILY = ("mysql", "mariadb")
+MYSQL_FAMILY = columns.MYSQL_FAMILY
 VERSION_TABLE = "sojourn_schema"
 """Alembic's version table, under a name that cannot be an application's own."""
-
-
-class Key(TypeDecorator[str]):
-    """Text that compares byte by byte, on every database."""
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, length: int) -> None:
-        super().__init__(length)
-        self.length = length
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        length = self.length
-        if dialect.name in MYSQL_FAMILY:
-            return dialect.type_descriptor(
-                mysql.VARCHAR(length, charset="utf8mb4", collation=byte_collation(dialect))
-            )
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(String(length, collation="C"))
-        return dialect.type_descriptor(String(length))
-
-
-def byte_collation(dialect: Dialect) -> str:
-    """Name the collation in which trailing spaces count too; MariaDB and MySQL call it differently."""
-    return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
-
-
-INSTANT = BigInteger()
-JSON = Text().with_variant(mysql.LONGTEXT(), *MYSQL_FAMILY)
-DIGEST = LargeBinary().with_variant(mysql.BINARY(16), *MYSQL_FAMILY)
-HASH = LargeBinary().with_variant(mysql.BINARY(32), *MYSQL_FAMILY)
-IN_MYSQL: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_row_format": "DYNAMIC",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_row_format": "DYNAMIC",
-}
+Key = columns.Key
+INSTANT = columns.INSTANT
+JSON = columns.JSON
+DIGEST = columns.DIGEST
+HASH = columns.HASH
+IN_MYSQL = columns.IN_MYSQL
 HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": 40}}
 older.learn()
 
-metadata = MetaData()
+metadata = columns.metadata
+usage = usage_tables.TABLES
 
 pools = Table(
     "sojourn_pools",

@@ -59,6 +59,7 @@ class SweepMeaning(OnManualClock):
             "fence": silent.fence,
             "silentFor": 100 * SECOND,
             "heldFor": 90 * SECOND,
+            "expiredFor": 10 * SECOND,
         }
         assert beat(store, living) is not None
 

@@ -304,6 +304,7 @@ local function tell_end(p, row, reason, actor, at)
   tell(at, ENDS[reason], p.id, row.id, row.user, row.client, actor, {
     reason = REASONS[reason], fence = row.fence, silentFor = math.max(0, at - row.beat),
     heldFor = math.max(0, math.min(at, row.expires) - row.acquired),
+    expiredFor = at > row.expires and at - row.expires or nil,
   })
 end
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, UniqueConstraint
 from sqlalchemy.engine import Dialect as Compiler
 
-from sojourn.stores.sql import schema
+from sojourn.stores.sql import columns, schema
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.doctor.shape import VIEW, Index, Shape, TableSeen
 from sojourn.stores.sql.doctor.shape import Column as ColumnSeen
@@ -186,7 +186,7 @@ def _collation(
     name = f"{column.table.name}.{column.name}"
     wanted = {Backend.POSTGRES: "C", Backend.SQLITE: None}.get(backend, "")
     if backend is Backend.MYSQL:
-        wanted = schema.byte_collation(compiler)
+        wanted = columns.byte_collation(compiler)
         if there.collation is None:  # of another type: told as that
             return
         if not is_key and there.collation.startswith(("utf8mb4_", "uca1400_")):

@@ -27,6 +27,7 @@ PARTS = {
         (schema.sweeps, Part.SWEEPS),
         (schema.sweep_plans, Part.SWEEP_PLANS),
         (schema.sweep_runs, Part.SWEEP_RUNS),
+        *((table, Part.USAGE) for table in schema.usage),
         (schema.instances, Part.INSTANCES),
         (schema.webhooks, Part.WEBHOOKS),
         (schema.webhook_deliveries, Part.WEBHOOK_DELIVERIES),
@@ -60,6 +61,8 @@ EFFECTS: dict[Part, str] = {
     f"{LINE_READ // SECOND} seconds. A sweep does all else, and is noted as failed. {OTHERS_WORK}",
     Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
     Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
+    Part.USAGE: "How seats were used is not measured; once the table is back, `sojourn analytics rebuild` "
+    f"measures what the events still tell. {OTHERS_WORK}",
     Part.INSTANCES: f"Servers cannot compare their secrets. {OTHERS_WORK}",
 }
 CORE = frozenset(list(EFFECTS)[:6])
