@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-extension campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -89,6 +89,9 @@ campaign-machine: dev servers ## Hold SQL stores to the reference model over hun
 campaign-doctor: dev servers ## Kill doctor at every step of its repairs, and let it look at 100,000 sessions (minutes)
 	SOJOURN_CAMPAIGN=1 $(BIN)/python -m pytest tests/doctor --durations=15 $(ARGS)
 
+campaign-extension: dev servers ## End the browser of somebody who has a seat in every way (half an hour; ARGS: --rounds, --only, --idle)
+	$(BIN)/python -m tests.extension $(ARGS)
+
 campaign-failover: dev servers ## Fail each database over under load, PostgreSQL also behind PgBouncer (minutes; ARGS: --kind …, --rounds …)
 	$(BIN)/python -m tests.failover.campaign $(ARGS)
 
@@ -120,14 +123,16 @@ screenshots: dev servers ## Take the pictures of docs/screenshots/ anew
 component: dev ## Put the web component together from its sources, after a change of them
 	$(BIN)/python clients/active-sessions/build.py
 
-sdk: ## Build and pack the TypeScript client into dist/ (needs Node)
+sdk: ## Build and pack the TypeScript client and the web component into dist/ (needs Node)
 	cd clients/typescript && npm ci --no-audit --no-fund --ignore-scripts && npm run build
 	@mkdir -p dist
 	cd clients/typescript && npm pack --pack-destination ../../dist
+	cd clients/active-sessions && npm pack --pack-destination ../../dist
 
-extension: ## Build and pack the Chrome extension into dist/ (needs Node)
+extension: ## Build, lint and pack the Chrome extension into dist/ (needs Node)
 	cd clients/typescript && npm ci --no-audit --no-fund --ignore-scripts
 	node clients/chrome-extension/build.mjs
+	cd clients/chrome-extension && npm ci --no-audit --no-fund --ignore-scripts && npm run --silent lint
 	@mkdir -p dist
 	cd clients/chrome-extension/out && $(if $(PYTHON),$(PYTHON),python3) -m zipfile -c ../../../dist/sojourn-extension.zip *
 
@@ -155,7 +160,7 @@ lock: $(VENV)/.stamp-build ## Renew every lock file from pyproject.toml
 
 clean: ## Remove .venv and everything that was made; sojourn-data stays
 	rm -rf $(VENV) clients/typescript/dist clients/typescript/node_modules clients/typescript/out \
-		clients/chrome-extension/out .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		clients/chrome-extension/out clients/chrome-extension/node_modules .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache build dist htmlcov
 	find src tests bench docs release -name __pycache__ -type d -prune -exec rm -rf {} +
 

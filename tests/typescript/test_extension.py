@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, BrowserType, Page, expect, sync_playwright
 from tests.browser.chromium import FLAGS, find
 from tests.serving import Served, acquire, new_client, release, served
-from tests.typescript.toolchain import built
+from tests.typescript.toolchain import EXTENSION, built, node, packages, run
 
 from sojourn.testing.processes import wait_until
 
@@ -280,6 +280,17 @@ def test_a_browser_that_quits_frees_the_seat_for_who_needs_it(
     stage.until(lambda: stage.sockets() == 0)
     stage.take("bob")  # asked for at once: the holder does not answer
     stage.close()
+
+
+def test_web_ext_finds_nothing_to_mend() -> None:
+    """It is what `web-ext lint` asks, with an option that this does not hand on: to accept a worker."""
+    linter = packages(EXTENSION) / "addons-linter" / "bin" / "addons-linter"
+    command = json.loads((EXTENSION / "package.json").read_text())["scripts"]["lint"].split()
+    said = json.loads(
+        run(node(str(linter), *command[1:], "--output=json"), built().parent / "chrome-extension")
+    )
+    assert said["summary"] == {"errors": 0, "notices": 0, "warnings": 0}, said
+    assert said["metadata"]["manifestVersion"] == 3  # it has looked at it
 
 
 def test_it_wants_little(stage: Stage) -> None:

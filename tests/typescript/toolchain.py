@@ -24,6 +24,7 @@ SDK = ROOT / "clients" / "typescript"
 EXTENSION = ROOT / "clients" / "chrome-extension"
 PACKAGES = ("package.json", "package-lock.json", ".npmrc")
 SOURCES = ("src", "test")
+SOURCES_OF_EXTENSION = ("src", "static")
 INSTALL_TIMEOUT = 300  # seconds
 RUN_TIMEOUT = 180
 UNUSED_MAX = 86_400
@@ -74,16 +75,16 @@ def node(*arguments: str) -> list[str]:
     return [programs()[0], *arguments]
 
 
-def packages() -> Path:
-    """Install the packages of the lock file, unless they are there; return their node_modules."""
-    name = f"typescript-{digest_of([SDK / each for each in PACKAGES])}"
+def packages(of: Path = SDK) -> Path:
+    """Install the packages of a lock file, unless they are there; return their node_modules."""
+    name = f"{of.name}-{digest_of([of / each for each in PACKAGES])}"
     folder = cache() / name
     with turn(name):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for each in PACKAGES:
-                shutil.copy(SDK / each, folder)
+                shutil.copy(of / each, folder)
             npm = [*programs()[1], "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
             run(npm, folder, timeout=INSTALL_TIMEOUT)
             (folder / "complete").touch()
@@ -105,7 +106,8 @@ def generate() -> None:
 
 def sources() -> list[Path]:
     found = [path for each in SOURCES for path in (SDK / each).rglob("*") if path.is_file()]
-    found += [path for path in EXTENSION.rglob("*") if path.is_file() and "out" not in path.parts]
+    found += [path for each in SOURCES_OF_EXTENSION for path in (EXTENSION / each).rglob("*")]
+    found += [EXTENSION / "build.mjs", EXTENSION / "tsconfig.json"]
     found += [SDK / "package.json", SDK / "package-lock.json", SDK / "tsconfig.json"]
     found += [SDK / "generate.mjs", *(ROOT / "spec").rglob("*.json")]
     return sorted(found)

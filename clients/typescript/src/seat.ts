@@ -303,7 +303,11 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     const timeout = Math.max(1_000, Math.min(PATIENCE, this.#interval));
     try {
       const { data, sentAt } = await this.#http.call<Schemas["BeatBody"]>({ path: BEAT, proof: token, body, timeout });
-      if (turn === this.#turn) this.#renewed(data.expiresIn, sentAt);
+      if (turn !== this.#turn) return;
+      const away = this.#failures > 0;
+      this.#renewed(data.expiresIn, sentAt);
+      // The server is back, and knows of no socket: who needs a seat would have this one.
+      if (away && this.#bySocket && !this.#socket) this.#due = this.#socketAt = this.#clock.now();
     } catch (fault) {
       if (turn === this.#turn) await this.#refusedBeat(turn, fault as SojournError);
     }

@@ -77,6 +77,24 @@ test("where no socket opens, heartbeats keep the seat, and sockets are tried aga
   assert.equal(server.socket.closed, false);
 });
 
+test("a server that was away is given a socket with the first beat that it answers", async () => {
+  const { server, seat } = await held();
+  server.opens = false;
+  server.fault = () => new Error("away");
+  server.socket.end(1006);
+  await server.clock.advance(70_000);
+  let back = false;
+  server.fault = ({ path }) => {
+    back ||= path.endsWith("heartbeat");
+    server.opens = back;
+    return undefined;
+  };
+  for (let waited = 0; !back && waited < 60_000; waited += 100) await server.clock.advance(100);
+  await server.clock.advance(100);
+  assert.equal(seat.state, "safe");
+  assert.equal(server.socket.closed, false);
+});
+
 test("a handshake that hangs is given up, and the seat is kept meanwhile", async () => {
   const server = new FakeServer();
   server.opens = "hang";
