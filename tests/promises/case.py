@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from tests.promises.history import Facts, Record, Window, show
 
+SEEN_WITHIN = 10.0
+"""Seconds from a restart of the store until a server sees it, on a busy machine."""
 MARGIN = 0.15  # seconds of doubt where two clocks' milliseconds, or a busy machine's, meet
 IN_FLIGHT = 0.3  # seconds for which a request may have been under way when something began to fail
 NO_EFFECT = frozenset({"overloaded", "shutting_down", "too_many_requests"})
@@ -108,6 +110,11 @@ class Case:
             if window.kind in UNMEASURED:
                 found.append(window if window.kind in BOUNDED else replace(window, end=end))
                 continue
+            if (
+                window.kind == "store-kill"
+            ):  # a read is well before servers see that much is to be settled
+                seen = [at for at in self.facts.noticed if 0 <= at - window.start <= SEEN_WITHIN]
+                end = max([end, *seen[:1]])
             self.recoveries.append((window.kind, end - window.end))
             if last - window.end > RECOVERY_MAX and end - window.end > RECOVERY_MAX:
                 text = f"no good answer within {RECOVERY_MAX:g} s after {window.kind}"

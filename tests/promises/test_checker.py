@@ -272,6 +272,21 @@ def test_in_doubt_for_as_long_as_a_holder_may_live_from_when_it_is_noticed() -> 
     assert history.found() == {"denied-early"}
 
 
+def test_a_restart_lasts_until_it_is_noticed() -> None:
+    """A release may be lost, and its lease live for as long as it had, and for what the outage took."""
+    history = History(doubts=True, noticed=[4.0])
+    patience = history.facts.pools["p"].lost_after
+    history.acquire(0, "a", 1)
+    history.beat(0.8, "a", 1)
+    history.release(1, "a", 1)
+    history.begin(2.1, "s")
+    history.deny(4 + patience + 0.2, "b")
+    lost = Window(kind="loss", start=0.5, end=2), Window(kind="store-kill", start=1.9, end=2)
+    assert history.found(*lost) == set()
+    history.deny(4 + patience + 2, "b")
+    assert history.found(*lost) == {"denied-early"}
+
+
 def test_a_refusal_that_the_store_lost() -> None:
     """What a lease ended of may be lost with the last second, and then its token counts again."""
     history = History()
