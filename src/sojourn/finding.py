@@ -36,6 +36,7 @@ class Part(StrEnum):
     LEASES = "leases"
     POOLS = "pools"
     WAITING = "waiting"
+    RELAYS = "relays"
     EVENTS = "events"
     MARKS = "marks"
     REQUESTS = "requests"

@@ -137,7 +137,8 @@ class _Decision:
             self._room()  # as it is before this batch changes anything
         answers = [self._answer(request) for request in self.requests]
         if self.line and self.refused is None:
-            _, claims, _ = self._claims(self.line.claiming())
+            entries = () if self.reader.doubtful else self.line.claiming()
+            _, claims, _ = self._claims(entries)
             self.events += [offer_event(x, self.now) for x in self.line.offer(claims)]
         return Seating(
             answers=answers,

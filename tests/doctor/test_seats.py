@@ -22,6 +22,7 @@ from sojourn.service.licenses import Licenses
 from sojourn.store import Action, Store
 from sojourn.stores.open import open_ledger, open_store
 from sojourn.testing.builders import pool, refused, sign_in, take
+from sojourn.testing.regions import Region
 
 POLICY = Policy(capacity=3)
 
@@ -63,6 +64,29 @@ def test_healthy(world: World) -> None:
         sign_in(world.store, f"s{n}", f"user {n}")
     for n in range(3):
         take(world.store, f"user {n}", pool_id=world.pool, session_id=f"s{n}")
+    assert world.wrong() == {}
+
+
+def test_allotments_are_no_leases_that_nobody_holds(world: World) -> None:
+    """Seats that a relay may grant are out, and belong to it: nothing is to be mended."""
+    Region(world.store, pool_id=world.pool).ask(2)
+    take(world.store, "ann", pool_id=world.pool)
+    assert world.wrong() == {}
+    assert list(world.doctor.repair()) == []
+    assert world.store.authority()[0].pools[world.pool].allotted == 2
+
+
+def test_more_allotted_and_held_than_there_is(world: World) -> None:
+    """A capacity that was lowered, while relays have more: it is said, and nothing is taken from anybody."""
+    east = Region(world.store, pool_id=world.pool)
+    east.ask(2)
+    lease = take(world.store, "ann", pool_id=world.pool)
+    world.licenses.set_feature(world.license, "editor", Policy(capacity=1), actor="test")
+    found = world.wrong()["seats.capacity"]
+    assert found.evidence == (f"{world.pool}: 1 of 1, 2 allotted to relays",)
+    assert list(world.doctor.repair()) == []
+    assert world.live() == {lease.id}
+    assert east.keep(0) is not None
     assert world.wrong() == {}
 
 

@@ -25,6 +25,7 @@ from sojourn.lease import (
     Denied,
     Lease,
     LeaseFilter,
+    Usage,
     seat_key,
 )
 from sojourn.license import Pool, WhenFull
@@ -79,6 +80,8 @@ class Seats(Protocol):
     ) -> tuple[list[Lease], int]: ...
 
     def now(self) -> int: ...
+
+    def usage(self, pool_ids: Sequence[str]) -> Sequence[Usage | None]: ...
 
 
 class Wanted(Struct, frozen=True):
@@ -177,7 +180,11 @@ class _Held:
                 self._add(lease, now)
         self._victims = self._reclaimable(now)
         held = [lease for leases in self._seats.values() for lease in leases]
-        self._room = None if self.pool is None else Room(self.pool.policy, len(self._seats), held)
+        [usage] = store.usage([pool.id])
+        allotted = 0 if usage is None else usage.allotted
+        self._room = None
+        if self.pool is not None:
+            self._room = Room(self.pool.policy, len(self._seats), held, allotted)
 
     def _add(self, lease: Lease, now: int) -> None:
         live = lease.live(now)

@@ -252,7 +252,7 @@ def usage_body(usage: Usage, policy: Policy) -> UsageBody:
     return UsageBody(
         capacity=usage.capacity,
         in_use=usage.in_use,
-        free=max(0, usage.capacity - usage.in_use),
+        free=max(0, usage.capacity - usage.in_use - usage.allotted),
         suspect=usage.suspect,
         leases=usage.leases,
         overdraft=usage.overdraft,

@@ -17,6 +17,7 @@ from sojourn.cli.options import Folder, Ledger, given
 from sojourn.cli.output import Output, count
 from sojourn.cli.source import Config
 from sojourn.settings import Settings
+from sojourn.store import Action
 
 ACTOR = "system:restore"
 REASON = "restored"
@@ -98,7 +99,7 @@ def restore(
             copy.path,
             database,
             stamp=stamp,
-            prepare=lambda part: _prepare(part, settings, sign_out=not keep_sessions and here),
+            prepare=lambda part: _prepare(part, settings, here=here, sign_out=not keep_sessions),
         )
     finally:
         folder.give_up()
@@ -115,16 +116,20 @@ def restore(
         out.say("Everybody has to sign in again.")
 
 
-def _prepare(part: Path, settings: Settings, *, sign_out: bool) -> None:
-    """Make a copy ready before it gets the database's name: broken off here, it revives nobody."""
+def _prepare(part: Path, settings: Settings, *, here: bool, sign_out: bool) -> None:
+    """Make a copy ready before it gets the database's name: broken off here, it revives nobody, and gives
+    no seat that a relay may have got since. `here`: the store is in it."""
     from sojourn.stores.open import migrate, open_store
 
     url = f"sqlite:///{part}"
     for each in dict.fromkeys((settings.store_url, settings.ledger_url)):
         migrate(url if each.startswith("sqlite:") else each)
-    if sign_out:
+    if here:
         with contextlib.closing(open_store(url)) as opened:
-            opened.cut_off(None, reason=REASON, actor=ACTOR)
+            if sign_out:
+                opened.cut_off(None, reason=REASON, actor=ACTOR)
+            if opened.authority()[0].relays:
+                opened.begin_epoch(Action(actor=ACTOR, name=REASON))
 
 
 def _database(settings: Settings) -> Path:

@@ -310,14 +310,15 @@ class SeatExaminer:
         known, over = self.known(), []
         for start in range(0, len(known), LIST_MAX):
             usages = self.store().usage([pool.id for pool in known[start : start + LIST_MAX]])
-            over += [x for x in usages if x is not None and x.in_use > x.capacity + x.overdraft]
+            over += [x for x in usages if x is not None and _seats_over(x) > 0]
         if not over:
             return ok("There are no more holders than seats in any pool.", f"{len(known):,} pools")
         return warning(
             f"{len(over):,} pools have more holders than seats.",
             evidence=[_over(x) for x in over[:SHOWN_MAX]],
             means="Nobody who is in loses a seat, and nobody gets one until enough have left: a pool was "
-            "made smaller, or a store was replaced that had lost seats.",
+            "made smaller, or a store was replaced, or put back, that had lost seats. Relays are asked for "
+            "theirs with every beat.",
             fix=Fix(
                 text="Wait, raise the capacity, or end what looks dead.",
                 command=f"sojourn seats list --license {over[0].pool_id.partition(':')[0]}",
@@ -399,7 +400,13 @@ class SeatExaminer:
 
 def _over(usage: Usage) -> str:
     above = f", and {usage.overdraft} above" if usage.overdraft else ""
-    return f"{usage.pool_id}: {usage.in_use} of {usage.capacity}{above}"
+    relays = f", {usage.allotted} allotted to relays" if usage.allotted else ""
+    return f"{usage.pool_id}: {usage.in_use} of {usage.capacity}{above}{relays}"
+
+
+def _seats_over(usage: Usage) -> int:
+    """Count the seats that are out, here or with relays, and that there are not."""
+    return usage.in_use + usage.allotted - usage.capacity - usage.overdraft
 
 
 def _mending(pool: Pool) -> str:

@@ -57,6 +57,8 @@ class LineOracle:
         able = [x for x in line if x.offer_until is None or x.offer_until > self.now]
         needed = {self._key(pool_id, x.holder) for x in able} - self._held(pool_id)
         free = max(0, self._free(pool_id))
+        if self.oracle.doubtful(pool_id, self.now):
+            free = 0
         if self.oracle.pools[pool_id].policy.reservations:
             assert offered <= free, f"{pool_id}: {line}"
         else:
@@ -80,7 +82,8 @@ class LineOracle:
             claims = self._ahead(pool_id, holder, late=True, waits=waits)
             reserved = self.oracle.standing(pool_id, self.now).unused
             kept = claims + sum(reserved)
-            assert self._free(pool_id) <= kept, f"{holder} was refused a seat that nobody claims"
+            unclaimed = self._free(pool_id) > kept and not self.oracle.doubtful(pool_id, self.now)
+            assert not unclaimed, f"{holder} was refused a seat that nobody claims"
             if waits:
                 assert holder not in line, f"{holder} began to wait twice"
                 line[holder] = self.entries[str(event.subject)]
@@ -128,7 +131,8 @@ class LineOracle:
         return (not offered, entry.since - STEP * entry.priority, entry.since)
 
     def _free(self, pool_id: str) -> int:
-        return self.oracle.pools[pool_id].policy.most - self.oracle.in_use(pool_id, self.now)
+        most = self.oracle.pools[pool_id].policy.most
+        return most - self.oracle.standing(pool_id, self.now).out
 
     def _key(self, pool_id: str, holder: tuple[str, str]) -> str:
         return seat_key(self.oracle.pools[pool_id].policy.count_by, *holder)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from sojourn.allotment import Authority
 from sojourn.event import Event, EventKind
 from sojourn.lease import Lease, Renewal
 from sojourn.license import CountBy, Pool
@@ -45,11 +46,17 @@ class Standing(Struct, frozen=True):
     in_use: int
     used: tuple[int, ...]  # seats of those who count into each reservation
     unused: tuple[int, ...]  # seats of each reservation that none of them holds
+    allotted: int = 0  # to relays
+
+    @property
+    def out(self) -> int:
+        """Seats that are held, here or by relays."""
+        return self.in_use + self.allotted
 
     @property
     def promised(self) -> int:
         """Seats that are held or kept."""
-        return self.in_use + sum(self.unused)
+        return self.out + sum(self.unused)
 
 
 class Oracle:
@@ -58,6 +65,7 @@ class Oracle:
         self.pools: dict[str, Pool] = {}
         self.held: dict[str, Held] = {}
         self.fences: dict[str, int] = {}  # the highest of each pool
+        self.authority = Authority()  # as the stores told of it last
         self.last_event_id = 0
         self.graced: dict[str, int] = {}  # of what was read last: lease id -> outage given back
 
@@ -180,7 +188,18 @@ class Oracle:
         places = [self.seat_counts_into(pool_id, x) for x in self._seats(pool_id, now).values()]
         used = tuple(places.count(place) for place in range(len(reservations)))
         unused = tuple(max(0, r.seats - n) for r, n in zip(reservations, used, strict=True))
-        return Standing(len(places), used, unused)
+        return Standing(len(places), used, unused, self.allotted(pool_id, now))
+
+    def allotted(self, pool_id: str, now: int) -> int:
+        """Count the seats that relays may grant."""
+        pool = self.authority.pools.get(pool_id)
+        living = () if pool is None else pool.allotments.values()
+        return sum(each.seats for each in living if each.expires_at > now)
+
+    def doubtful(self, pool_id: str, now: int) -> bool:
+        """Tell whether relays may grant more of a pool than is known."""
+        pool = self.authority.pools.get(pool_id)
+        return pool is not None and bool(pool.fences) and self.authority.doubts(now)
 
     def counts_into(self, pool_id: str, held: Held) -> int:
         """Return the place of the reservation that a holder counts into; their number, if none."""

@@ -78,10 +78,13 @@ def check_standing(
     pool = request.pool_id
     policy, standing = oracle.pools[pool].policy, oracle.standing(pool, now)
     mine = oracle.counts_into(pool, held_of(request))
+    if oracle.doubtful(pool, now):
+        return
     kept = [seats for place, seats in enumerate(standing.unused) if place != mine]
     own = sum(standing.unused) - sum(kept)
-    assert standing.in_use >= policy.most or (own == 0 and standing.promised >= policy.most)
+    assert standing.out >= policy.most or (own == 0 and standing.promised >= policy.most)
     assert (denied.in_use, denied.reserved_free) == (standing.in_use, sum(kept))
+    assert denied.allotted == standing.allotted
     assert (denied.limit, denied.reserved) == (policy.capacity, policy.reserved)
     if policy.when_full is WhenFull.DENY:
         return

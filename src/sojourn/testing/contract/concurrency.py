@@ -27,6 +27,7 @@ from sojourn.testing.builders import (
 )
 from sojourn.testing.contract.crowds import ROUNDS, START_TIMEOUT, crowd, everything, together
 from sojourn.testing.contract.session_races import SessionRaces
+from sojourn.testing.regions import Region
 
 OVERTAKEN_WITHIN = 1.0  # seconds; a store that holds a lock meanwhile lets the rival in after it
 CROWD = 200
@@ -94,6 +95,38 @@ class StoreConcurrency(SessionRaces):
                     2,
                     (len(inside),),
                 )
+
+    def test_crowd_and_relays_share_the_capacity(self, stores: tuple[Store, Store]) -> None:
+        """Relays that ask for more and give some back, beside a crowd: what they have and what is held here
+        is never more than there is, whoever looks, and in the end not less."""
+        here = pool(12, feature="shared")
+        stores[0].define([here])
+        names = ("east", "west", "north", "south")
+
+        def relay(name: str, store: Store) -> int:
+            region = Region(store, name, pool_id=here.id)
+            for want in (4, 9, 2, 6, 3, 9):
+                region.ask(want)
+                region.keep(min(region.seats, want))
+                seen = usage(store, here.id)
+                assert seen.in_use + seen.allotted <= here.policy.capacity
+            return region.seats
+
+        def one(number: int) -> bool | int:
+            store = stores[number % 2]
+            if number < len(names):
+                return relay(names[number], store)
+            request = acquire(f"user-{number}", pool_id=here.id)
+            return isinstance(store.acquire([request])[0], Lease)
+
+        answers = crowd(60, one)
+        allotted, held = sum(answers[: len(names)]), sum(answers[len(names) :])
+        for store in stores:
+            seen = usage(store, here.id)
+            assert (seen.allotted, seen.in_use) == (allotted, held)
+        last = Region(stores[0], "last", pool_id=here.id)
+        last.ask(12)
+        assert allotted + held + last.seats == here.policy.capacity
 
     def test_crowd_in_batches(self, stores: tuple[Store, Store]) -> None:
         """Batches that race keep the capacity as single requests do."""

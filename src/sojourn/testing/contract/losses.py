@@ -41,6 +41,7 @@ from sojourn.testing.builders import (
 from sojourn.testing.contract.faults import works_within_bound
 from sojourn.testing.contract.loss_walk import Forgetful, Walk
 from sojourn.testing.contract.restarts import EVICTING, by_token, evict
+from sojourn.testing.regions import Region
 
 BEATS = 3
 SEEDS = range(40) if os.environ.get("SOJOURN_CAMPAIGN") else (2, 24)
@@ -88,6 +89,27 @@ class StoreLosses:
 
     def with_capacity(self, store: Store, capacity: int) -> None:
         store.define([pool(capacity, **EVICTING)])
+
+    def test_relay_keeps_what_the_lost_server_gave(
+        self, server: Forgetful, store: Store, lost: Callable[[], None]
+    ) -> None:
+        """What it has got since the copy is given to nobody else, and is counted when it speaks."""
+        self.with_capacity(store, 3)
+        east = Region(store)
+        east.ask(1)
+        east.ask(1)
+        server.remember()
+        east.ask(2)
+        began = east.epoch
+        lost()
+        assert usage(store).allotted == 1
+        assert refused(store, "bob").in_use == 0
+        for _ in range(2):
+            east.ask(2)
+        assert (east.seats, usage(store).allotted) == (2, 2)
+        assert east.epoch > began
+        take(store, "bob")
+        assert refused(store, "cid").allotted == 2
 
     # Fences
 

@@ -33,6 +33,7 @@ from sojourn.testing.builders import (
     usage,
 )
 from sojourn.testing.contract.faults import PATIENT, works_within_bound
+from sojourn.testing.regions import Region
 
 EVICTING: dict[str, Any] = {**PATIENT, "when_full": WhenFull.EVICT_IDLE, "idle_after": 60_000}
 
@@ -97,6 +98,20 @@ class StoreRestarts:
         assert (again.id, again.origin) == (lease.id, Origin.TAKEN_OVER)
         assert take(store, "ann").id == lease.id
         assert usage(store).in_use == 1
+
+    def test_relay_has_what_it_was_given(
+        self, store: Store, restarted: Callable[[], Iterator[str]]
+    ) -> None:
+        """Its seats are given to nobody else, and it is told of them under the same fence."""
+        east = Region(store)
+        east.ask(1)
+        for _ in restarted():
+            assert refused(store, "bob").allotted == 1
+            assert Region(store, "west").ask(1) is None
+            grant = east.ask(1)
+            assert grant is not None
+            assert (grant.seats, grant.fence) == (1, 1)
+        assert usage(store).overdrawn == 0
 
     def test_evicted_holder_is_no_exception(
         self, store: Store, restarted: Callable[[], Iterator[str]]

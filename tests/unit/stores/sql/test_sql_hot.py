@@ -11,8 +11,10 @@ from typing import Any
 
 import certifi
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event, text
 
+from sojourn.allotment import AllotmentWish, RelayBeat
 from sojourn.lease import Acquire, Beat, Lease, LeaseFilter, Release, Renew
 from sojourn.license import Policy, Pool, Reservation
 from sojourn.session import NewSession, Save
@@ -21,6 +23,7 @@ from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.quick import QuickConnection
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import token_hash
+from sojourn.testing.regions import Region
 
 POOL = Pool(license_id="lic_1", feature="editor", policy=Policy(capacity=10_000))
 BATCH = 64
@@ -105,6 +108,28 @@ def test_round_trips(store: SqlStore, leases: list[Lease]) -> None:
     with counted(reader) as count:
         store.load([session.token_hash for session in sessions])
     assert count["statements"] == 1
+
+
+def test_allotments_cost_an_acquire_no_statement(store: SqlStore, leases: list[Lease]) -> None:
+    """Neither a pool that nobody shares, nor one of which relays have seats, nor a renewal in one."""
+    before = trips(store, lambda: take(store, BATCH, 1_000))
+    Region(store, pool_id=POOL.id).ask(100)
+    assert trips(store, lambda: take(store, BATCH, 2_000)) == before
+    statements = [statement for statement, _ in sent(store, lambda: store.renew(beats(leases)))]
+    assert not any("allotments" in each or "sojourn_relays" in each for each in statements)
+
+
+def test_plain_beat_counts_nothing(store: SqlStore) -> None:
+    """A relay that wants no more than it has costs no look at the leases, of however many pools."""
+    pools = [replace(POOL, feature=f"feature-{n}") for n in range(20)]
+    store.define(pools)
+    take(store, 1)
+    wishes = [AllotmentWish(pool.id, want=2) for pool in pools]
+    [answer] = store.allot([RelayBeat("east", "life", 1, 0, tuple(wishes))])
+    wishes = [AllotmentWish(x.pool_id, x.seats, x.fence, want=2) for x in answer.grants]
+    beat = RelayBeat("east", "life", 2, answer.epoch, tuple(wishes))
+    statements = [statement for statement, _ in sent(store, lambda: store.allot([beat]))]
+    assert not any("FROM sojourn_leases" in each for each in statements)
 
 
 def test_reservations_cost_a_statement_where_there_are_some(store: SqlStore) -> None:

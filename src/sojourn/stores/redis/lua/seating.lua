@@ -283,7 +283,7 @@ end
 function line.offer_seats(D)
   if D.line.size == 0 or D.refused then return end
   local claims = {}
-  if not D.strict then
+  if not D.strict and not D.doubtful then
     local _
     _, claims = claims_of(D, line.claiming(D.line))
   end

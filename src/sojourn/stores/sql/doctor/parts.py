@@ -17,6 +17,7 @@ PARTS = {
         (schema.leases, Part.LEASES),
         (schema.pools, Part.POOLS),
         (schema.waiting, Part.WAITING),
+        (schema.relays, Part.RELAYS),
         (schema.events, Part.EVENTS),
         (schema.marks, Part.MARKS),
         (schema.requests, Part.REQUESTS),
@@ -59,6 +60,8 @@ EFFECTS: dict[Part, str] = {
     Part.WEBHOOK_DELIVERIES: f"Events are not sent to webhooks; they are kept. {OTHERS_WORK}",
     Part.WAITING: "Nobody can wait in a line for a seat; where somebody did, acquires fail for up to "
     f"{LINE_READ // SECOND} seconds. A sweep does all else, and is noted as failed. {OTHERS_WORK}",
+    Part.RELAYS: "Relays are not heard, and go on with what they have; nobody gets a seat here of what they "
+    f"share. {OTHERS_WORK}",
     Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
     Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
     Part.USAGE: "How seats were used is not measured; once the table is back, `sojourn analytics rebuild` "
@@ -68,7 +71,10 @@ EFFECTS: dict[Part, str] = {
 CORE = frozenset(list(EFFECTS)[:6])
 """Without these nobody signs in or gets a seat."""
 KEPT_ELSEWHERE = frozenset(
-    {Part.SESSIONS, Part.SESSION_USERS, Part.LEASES, Part.POOLS, Part.WAITING, Part.REQUESTS}
+    {
+        *(Part.SESSIONS, Part.SESSION_USERS, Part.LEASES, Part.POOLS, Part.WAITING, Part.RELAYS),
+        Part.REQUESTS,
+    }
 )
 """Of a ledger beside a store on Redis: these tables are there, and nothing uses them."""
 UNUSED = f"Nobody is concerned: the store keeps it elsewhere. {OTHERS_WORK}"
