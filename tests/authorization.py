@@ -63,6 +63,8 @@ BODIES: dict[str, Any] = {
     "replay_deliveries": {"dead": True},
     "repair_with_doctor": {},
     "make_sample_sessions": {},
+    "beat_of_relay": {"protocol": 1, "life": "one", "number": 1, "now": 0},
+    "terms_for_relay": {"protocol": 1},
 }
 QUERIES = {
     "debug_seats": f"?userId=nobody&feature={FEATURE}",

@@ -114,6 +114,9 @@ class Ledger(Protocol):
 
     def license(self, license_id: str) -> License | None: ...
 
+    def license_key_hash(self, license_id: str) -> bytes | None:
+        """Return the hash of a license's key."""
+
     def licenses_by_key(self, key_hashes: Sequence[bytes]) -> list[License | None]:
         """Look licenses up by the hash of their key; hot, so a batch in one statement."""
 

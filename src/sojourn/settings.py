@@ -28,7 +28,7 @@ ORIGIN = re.compile(r"(https?|(chrome|moz|safari-web)-extension)://[^\s/?#*]+")
 """An origin as browsers write it: scheme, host and perhaps a port."""
 LISTS = ("secret", "trusted_proxies", "trusted_origins", "geo_headers")
 """Settings that are lists of texts."""
-SECRETS = ("secret", "admin_key", "metrics_key", "key")
+SECRETS = ("secret", "admin_key", "metrics_key", "relay_key", "key")
 """Settings whose values are never shown, not even their lengths."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
@@ -48,6 +48,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "webhook_timeout": (0.1, 60),
     "webhook_interval": (0, 3_600),
     "plan_interval": (0, 3_600),
+    "relay_interval": (0.05, 60),
+    "allotment_ttl": (60, 86_400 * 30),
 }
 """Of settings that are numbers: the least and the most."""
 
@@ -114,6 +116,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     webhook_timeout: float = 10.0
     plan_interval: float = 5.0  # between looks for planned sweeps; 0: this server does none
     webhook_interval: float = 1.0  # between looks for new events; 0: this server sends none
+    role: str = "authority"  # authority | relay: of another server, which owns the licenses
+    authority: str = ""  # of a relay: the URL of that server
+    relay_key: str = ""  # of a relay: an API key of that server, of role relay
+    relay_interval: float = 10.0  # of a relay: between its beats
+    allotment_ttl: float = 86_400.0  # how long relays may go on without a word of this server
     log_format: str = "auto"  # auto | console | json
     log_level: str = "info"
     express: str = ""  # an Express application's sessions, which doctor looks at too
@@ -320,6 +327,7 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
             raise SettingsError("metrics_listen: its port must not be the server's own.")
     except SettingsError as fault:
         yield "metrics_listen", fault
+    yield from _wrong_role(settings)
     if settings.max_pause < 2 * settings.pulse_interval:
         yield "max_pause", SettingsError("max_pause must be at least twice pulse_interval.")
     if settings.admin_key and len(settings.admin_key) < 32:
@@ -336,6 +344,27 @@ def _wrong(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
             SettingsError(
                 "SOJOURN_ADMIN_KEY is one that everybody knows, or could guess.",
                 hint="Make a good one with `sojourn secret new`.",
+            ),
+        )
+
+
+def _wrong_role(settings: Settings) -> Iterator[tuple[str, SettingsError]]:
+    if settings.role not in ("authority", "relay"):
+        yield "role", SettingsError("role must be authority or relay.")
+    if settings.role == "relay" and not settings.authority:
+        yield (
+            "authority",
+            SettingsError(
+                "A relay needs the URL of its authority.",
+                hint="Name it with --authority https://…",
+            ),
+        )
+    if settings.role == "relay" and not settings.relay_key:
+        yield (
+            "relay_key",
+            SettingsError(
+                "A relay needs a key of its authority.",
+                hint="Make one there with `sojourn key create NAME --role relay`, and set SOJOURN_RELAY_KEY.",
             ),
         )
 

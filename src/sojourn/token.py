@@ -228,6 +228,7 @@ class Keyring:
         self._macs = [_Hmac(key) for key in keys]
         self._verified: Recalled[str, LeaseClaims] = Recalled(VERIFIED_MAX)
         self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
+        self._allotted = [hmac.digest(s, b"sojourn allotment v1", "sha256") for s in secret_list]
 
     def fingerprints(self, name: str) -> tuple[str, ...]:
         """Return what tells these secrets from others, in their order, under a name that salts it."""
@@ -239,6 +240,15 @@ class Keyring:
         payload = _encode(claims)
         mac = self._macs[0].digest(payload)
         return TokenKind.LEASE + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
+
+    def sign_allotment(self, what: bytes) -> str:
+        """Return the signature that proves what an authority has allotted."""
+        return hmac.digest(self._allotted[0], what, "sha256").hex()
+
+    def proves_allotment(self, what: bytes, signature: str) -> bool:
+        """Tell whether one of the secrets has signed this."""
+        found = (hmac.digest(key, what, "sha256").hex() for key in self._allotted)
+        return signature.isascii() and any(hmac.compare_digest(x, signature) for x in found)
 
     def mint(self, seed: bytes) -> tuple[str, str]:
         """Make a session token that can be made again from the seed and a note, which is no secret."""

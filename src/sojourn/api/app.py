@@ -19,6 +19,7 @@ from sojourn.api import (
     machines,
     operations,
     pages,
+    relays,
     samples,
     seats,
     sessions,
@@ -58,6 +59,7 @@ CALLS: tuple[Call, ...] = (
     *sweep_plans.CALLS,
     *analytics.CALLS,
     *webhooks.CALLS,
+    *relays.CALLS,
     *doctor.CALLS,
     *machines.CALLS,
 )

@@ -158,13 +158,15 @@ def operator(
     problems: tuple[str, ...] = (),
     patience: float | None = None,
     body_required: bool = True,
+    body_max: int = 0,
 ) -> Callable[[Callable[..., Any]], Call]:
     """Make a call of a plain function that runs on a thread, for callers whose key permits it.
 
     What it returns may have to be awaited: that is done on the event loop, for as long as it takes.
 
     `patience`: how long to wait for it, in seconds, instead of the setting `request_timeout`.
-    `body_required`: without, no body means one that says nothing.
+    `body_required`: without, no body means one that says nothing. `body_max`: bytes that a body may have, if
+    the setting says less.
     """
 
     def decorate(handler: Callable[..., Any]) -> Call:
@@ -172,11 +174,12 @@ def operator(
 
         async def respond(context: Context, scope: Scope, receive: Receive) -> Reply:
             settings = context.settings
-            incoming = Incoming.of(scope, settings.body_max)
+            most = max(settings.body_max, body_max)
+            incoming = Incoming.of(scope, most)
             presented = bearer(incoming.one(AUTHORIZATION), "<API key>")
             key_hash = context.services.keys.recognize(presented)
             await admit_key(context, presented, key_hash, incoming.client)
-            body = await _body_of(reader, incoming, receive, settings.body_max)
+            body = await _body_of(reader, incoming, receive, most)
 
             def work() -> Reply | Awaitable[Done[Any]]:
                 key = context.services.keys.known(key_hash)

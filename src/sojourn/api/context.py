@@ -27,7 +27,7 @@ from sojourn.clock import SECOND
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.doctor.doctor import Doctor, Mended
 from sojourn.doctor.runs import Rounds
-from sojourn.errors import StoreError
+from sojourn.errors import SojournError, StoreError
 from sojourn.event import Event
 from sojourn.finding import Board
 from sojourn.ledger import Audit
@@ -107,7 +107,7 @@ class Context:
         self.issuers = Issuers(settings.jwt_issuers, self._fetching, dev=settings.dev)
         self.proofs: dict[str, Proofs[Any]] = {}
         self.api_keys = self.proofs_of("api_key", services.keys.valid)
-        self.license_keys = self.proofs_of("license_key", self._licensed)
+        self.license_keys = self.proofs_of("license_key", services.licensed)
         self.session_tokens = self.proofs_of("session_token", self._signed_in)
         self.cross_origin = CrossOrigin(services.origins)
         self.deadlines = Deadlines(settings.request_timeout)
@@ -145,13 +145,12 @@ class Context:
             services, self.rounds, queue_max=settings.queue_max, look_soon=self.look_soon
         )
 
-    def proofs_of(self, kind: str, look_up: Callable[[Sequence[P]], Sequence[bool]]) -> Proofs[P]:
+    def proofs_of(
+        self, kind: str, look_up: Callable[[Sequence[P]], Sequence[bool | SojournError]]
+    ) -> Proofs[P]:
         """Make the queue of a kind of proof; see `Proofs`."""
         made = self.proofs[kind] = Proofs(look_up, patience=self.settings.request_timeout)
         return made
-
-    def _licensed(self, key_hashes: Sequence[bytes]) -> list[bool]:
-        return [each is not None for each in self.services.ledger.licenses_by_key(key_hashes)]
 
     def _signed_in(self, token_hashes: Sequence[bytes]) -> list[bool]:
         return [isinstance(each, Session) for each in self.services.store.load(token_hashes)]

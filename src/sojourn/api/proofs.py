@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from sojourn.api.limits import too_slow
-from sojourn.errors import Overloaded
+from sojourn.errors import Overloaded, SojournError
 
 P = TypeVar("P", bound=Hashable)
 
@@ -62,12 +62,13 @@ class Outcomes(Struct):
 class Proofs(Generic[P]):
     """Proofs of one kind. Belongs to one event loop.
 
-    `look_up` tells, of many proofs at once and in their order, which are good; it runs on a thread.
+    `look_up` tells, of many proofs at once and in their order, which are good; it runs on a thread. Of one
+    that cannot be judged it tells why: whoever waits for it is told that, and nothing is remembered.
     """
 
     def __init__(
         self,
-        look_up: Callable[[Sequence[P]], Sequence[bool]],
+        look_up: Callable[[Sequence[P]], Sequence[bool | SojournError]],
         *,
         patience: float,
         waiting_max: int = WAITING_MAX,
@@ -160,6 +161,10 @@ class Proofs(Generic[P]):
                     self._waiting[proof].exception()  # looked at, for its caller may have gone
                 continue
             for proof, good in zip(batch, found, strict=True):
+                if isinstance(good, SojournError):
+                    self._waiting[proof].set_exception(good)
+                    self._waiting[proof].exception()
+                    continue
                 self._note(proof, good=good)
                 self._waiting[proof].set_result(good)
 

@@ -16,18 +16,25 @@ from sojourn.api.beacons import proof_of
 from sojourn.api.call import Call, OperatorCall, Who, decode, operator
 from sojourn.api.client_device import device_of
 from sojourn.api.context import Context
-from sojourn.api.hot import Awaited, BatchRequest, HotStep, Parked
+from sojourn.api.hot import Awaited, BatchRequest, HotStep
 from sojourn.api.incoming import Incoming
 from sojourn.api.jwt import UserProof
+from sojourn.api.provisional import ask_first
 from sojourn.api.seat_calls import seat_call
 from sojourn.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sojourn.idempotency import Presented, Repeated, Replayed
-from sojourn.lease import Asked, Beat, Denied, Lease, LeaseFilter, Origin, Renewal
+from sojourn.lease import (
+    Beat,
+    Denied,
+    Lease,
+    LeaseFilter,
+    Origin,
+    Renewal,
+)
 from sojourn.license import split_pool_id
 from sojourn.service.keys import Permission
 from sojourn.service.origins import Shared, bare
 from sojourn.service.seats import BeatCall, Lost, Seat, SeatCall, unknown_key
-from sojourn.staleness.scores import network_around
 from sojourn.text import isolated
 from sojourn.token import LeaseClaims, TokenKind, check_token, hash_token
 from sojourn.wire.bodies import (
@@ -75,29 +82,6 @@ def _forget_lease(context: Context, authorization: bytes, outcome: object) -> No
         context.services.keyring.forget(bearer(authorization, LEASE_TOKEN))
 
 
-def _ask_first(
-    context: Context, call: SeatCall, outcome: Seat | Denied | Repeated
-) -> HotStep | None:
-    """Ask holders whether they are there before a refusal is final; then let wait who is to wait."""
-    if not isinstance(outcome, Denied):
-        return None
-    if not outcome.tentative:
-        return (
-            None
-            if outcome.entry is None
-            else Parked(msgspec.structs.replace(call, parked=True, asked=None), outcome, call.wait)
-        )
-
-    def decide(asked: Asked | None) -> BatchRequest:
-        return BatchRequest("acquire", msgspec.structs.replace(call, asked=asked, waited=True))
-
-    heard_from = None if call.device is None else network_around(call.device.ip)
-    ask = partial(
-        context.seat_sockets.askings.ask, once_more=not call.waited, heard_from=heard_from
-    )
-    return Awaited(partial(ask, outcome), decide)
-
-
 def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     if isinstance(outcome, Replayed):
         return replayed(_seated(context, outcome.answer))
@@ -130,7 +114,7 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
     takes_key=True,
     looks_at_client=True,
     forget=_forget,
-    again=_ask_first,
+    again=ask_first,
 )
 def acquire(context: Context, authorization: bytes, incoming: Incoming, body: bytes) -> HotStep:
     """Take a seat.

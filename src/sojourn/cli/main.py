@@ -25,6 +25,7 @@ from sojourn.cli import (
     license,
     migrate,
     reconcile,
+    relays,
     samples,
     seats,
     secret,
@@ -75,6 +76,7 @@ ORDER = (
         "webhook",
         "sweep",
         "sweeps",
+        "relays",
         "key",
     ),
     "analytics",
@@ -137,6 +139,7 @@ app.add_typer(key.app, name="key", rich_help_panel=OPERATE)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=OPERATE)
 app.add_typer(sweeps.app, name="sweeps", rich_help_panel=OPERATE)
 app.add_typer(analytics.app, name="analytics", rich_help_panel=OPERATE)
+app.add_typer(relays.app, name="relays", rich_help_panel=OPERATE)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=OPERATE)
 top.register(app, OPERATE)
 events.register(app, OPERATE)

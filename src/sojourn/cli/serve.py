@@ -19,7 +19,7 @@ from sojourn.cli.source import Config, with_settings
 from sojourn.errors import SettingsError, SojournError, StoreError
 from sojourn.log import get_logger, mask_text
 from sojourn.settings import Settings
-from sojourn.stores.folder import DataFolder, Remembered, with_secret
+from sojourn.stores.folder import RELAY_FILE, DataFolder, Remembered, with_secret
 
 if TYPE_CHECKING:
     from sojourn.service.services import Services
@@ -73,7 +73,25 @@ def check(settings: Settings, folder: DataFolder) -> Settings:
             ),
             hint="Leave --workers out, or use --store postgresql://… or mysql://…",
         )
+    check_role(settings, folder)
     return with_secret(settings, folder)
+
+
+def check_role(settings: Settings, folder: DataFolder) -> None:
+    """Refuse a relay that could not keep its promises, and an authority in a relay's folder. Raises
+    SettingsError."""
+    if settings.role != "relay":
+        if (folder.path / RELAY_FILE).exists():
+            raise SettingsError(
+                f"The data folder {folder.path} is a relay's: its licenses belong to another server.",
+                hint="Serve it with --role relay, or use another folder: --data DIR.",
+            )
+        return
+    if not settings.embedded or settings.ledger_url != settings.store_url:
+        raise SettingsError(
+            "A relay keeps its seats in a store of its own: SQLite, or memory.",
+            hint="Leave --store and --ledger out; the database is then in the data folder.",
+        )
 
 
 def start(
@@ -177,6 +195,8 @@ def announce(settings: Settings, url: str, secret: str | None, folder: DataFolde
     ]
     if settings.ledger_url != settings.store_url:
         facts.insert(-1, ("ledger", mask_text(settings.ledger_url)))
+    if settings.role == "relay":
+        facts.insert(1, ("relay of", mask_text(settings.authority)))
     if settings.metrics_listen:
         facts.insert(4, ("metrics", f"http://{settings.metrics_listen}/metrics"))
     if settings.workers > 1:

@@ -27,6 +27,7 @@ CLIENT_FIELDS = ("url", "key")
 
 WHERE, STORE, SAFETY, PACE, LOG = "Where", "Storage", "Safety", "Limits and pace", "Log"
 PEOPLE = "People and their devices"
+REGIONS = "Regions"
 
 HELP: dict[str, tuple[str, str, str]] = {
     "host": (WHERE, "HOST", "Address to listen on."),
@@ -127,6 +128,23 @@ HELP: dict[str, tuple[str, str, str]] = {
         PACE,
         "SECONDS",
         "How often webhooks look for events; 0: this server sends none.",
+    ),
+    "role": (
+        REGIONS,
+        "ROLE",
+        "authority: owns its licenses, and may have relays; relay: grants what an authority allots.",
+    ),
+    "authority": (REGIONS, "URL", "Of a relay: the server that owns the licenses."),
+    "relay_key": (
+        REGIONS,
+        "KEY",
+        "Of a relay: its API key at the authority, of role relay. Better in SOJOURN_RELAY_KEY.",
+    ),
+    "relay_interval": (REGIONS, "SECONDS", "Of a relay: how often it tells its authority."),
+    "allotment_ttl": (
+        REGIONS,
+        "SECONDS",
+        "How long relays may go on granting without a word of this server.",
     ),
     "log_format": (LOG, "FORMAT", "auto, console or json; auto: console on a terminal."),
     "log_level": (LOG, "LEVEL", "debug, info, warning or error."),

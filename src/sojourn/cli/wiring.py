@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -19,12 +19,15 @@ from sojourn.cli import logs
 from sojourn.cli.called import of_server
 from sojourn.cli.source import HELP, keep_quiet
 from sojourn.clock import DAY, SECOND
-from sojourn.errors import SettingsError
+from sojourn.errors import InvalidInput, SettingsError
 from sojourn.settings import Settings
 
 if TYPE_CHECKING:
     from sojourn.doctor.findings import FindingsFolder
+    from sojourn.ledger import Ledger
+    from sojourn.region.region import Region
     from sojourn.service.services import Services
+    from sojourn.store import Store
 
 WORKER_VARIABLE = "SOJOURN_WORKER_SETTINGS"
 """How `serve --workers` hands every worker the settings as they were read: as JSON, in the environment."""
@@ -55,6 +58,9 @@ def build_services(settings: Settings) -> Services:
     except BaseException:
         store.close()
         raise
+    region = None
+    if settings.role == "relay":
+        region, store = build_region(store, ledger, settings)
     return Services(
         store,
         ledger,
@@ -64,7 +70,39 @@ def build_services(settings: Settings) -> Services:
         queue_max=settings.queue_max,
         recorder=recorder_of(store, ledger),
         complete=Devices.from_settings(settings).complete,
+        region=region,
+        allotment_ttl=round(settings.allotment_ttl * SECOND),
     )
+
+
+def build_region(store: Store, ledger: Ledger, settings: Settings) -> tuple[Region, Store]:
+    """Make a relay's side of the protocol, and the store that keeps to it. Raises SettingsError."""
+    from sojourn.region.gate import GatedStore
+    from sojourn.region.holding import Holding
+    from sojourn.region.region import Region
+    from sojourn.region.state import StateFile
+    from sojourn.region.uplink import HttpUplink
+    from sojourn.token import hash_token
+
+    try:
+        uplink = HttpUplink(settings.authority, settings.relay_key)
+    except InvalidInput as fault:
+        raise SettingsError(f"authority: {fault.message}", hint=fault.hint) from None
+    holding = Holding(
+        store,
+        ledger,
+        StateFile(Path(settings.data)),
+        authority=uplink.name,
+        max_pause=round(settings.max_pause * SECOND),
+    )
+    region = Region(
+        holding,
+        uplink,
+        authority=uplink.name,
+        key_hash=hash_token(settings.relay_key),
+        interval=settings.relay_interval,
+    )
+    return region, cast("Store", GatedStore(store, region.gate))
 
 
 def build_app(services: Services, settings: Settings, origins: Mapping[str, str]) -> Any:

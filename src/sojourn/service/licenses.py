@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from sojourn.errors import InvalidInput, NotFound
+from sojourn.errors import Forbidden, InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
 from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
 from sojourn.origin import check_origins
@@ -23,12 +23,19 @@ NAME_MAX = 200
 class Licenses:
     """Synchronous; safe from several threads. A call that returns has changed ledger and store.
 
-    `moved` is told of a license whose allowed origins may have changed.
+    `moved` is told of a license whose allowed origins may have changed. `read_only`: the licenses are those
+    of a relay's authority, and what changes one raises Forbidden.
     """
 
     def __init__(
-        self, store: Store, ledger: Ledger, *, moved: Callable[[str], None] = lambda _: None
+        self,
+        store: Store,
+        ledger: Ledger,
+        *,
+        moved: Callable[[str], None] = lambda _: None,
+        read_only: bool = False,
     ) -> None:
+        self._read_only = read_only
         self._store = store
         self._ledger = ledger
         self._moved = moved
@@ -44,6 +51,7 @@ class Licenses:
         actor: str,
     ) -> tuple[License, str]:
         """Make a license; the key is returned this once, and only its hash is kept."""
+        self._check_own()
         check_name(name)
         if len(features) > FEATURES_MAX:
             raise InvalidInput(f"A license has at most {FEATURES_MAX} features.")
@@ -83,6 +91,7 @@ class Licenses:
 
     def change(self, license_id: str, change: LicenseChange, *, actor: str) -> License:
         """Rename, suspend, resume or re-date a license. Suspending stops acquires and renewals at once."""
+        self._check_own()
         if isinstance(change.name, str):
             check_name(change.name)
         if isinstance(change.allowed_origins, tuple):
@@ -100,6 +109,7 @@ class Licenses:
 
     def rotate_key(self, license_id: str, *, actor: str) -> tuple[License, str]:
         """Replace the license's key; the old one is refused from now on."""
+        self._check_own()
         key = new_token(TokenKind.LICENSE)
         license_ = self._ledger.rotate_license_key(license_id, hash_token(key), actor=actor)
         if license_ is None:
@@ -108,6 +118,7 @@ class Licenses:
 
     def delete(self, license_id: str, *, actor: str) -> None:
         """Delete a license; its live leases are revoked."""
+        self._check_own()
         _, pools = self.get(license_id)
         self._ledger.delete_license(license_id, actor=actor)
         self._moved(license_id)
@@ -115,6 +126,7 @@ class Licenses:
 
     def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> Pool:
         """Add a feature or replace its policy. Shrinking evicts nobody."""
+        self._check_own()
         check_feature(feature)
         policy.validate()
         if not self._ledger.set_feature(license_id, feature, policy, actor=actor):
@@ -124,6 +136,7 @@ class Licenses:
 
     def remove_feature(self, license_id: str, feature: str, *, actor: str) -> None:
         """Remove a feature; its live leases are revoked."""
+        self._check_own()
         if not self._ledger.remove_feature(license_id, feature, actor=actor):
             raise NotFound("The license has no such feature.", code="feature_unknown")
         action = Action(actor=actor, name="remove_feature")
@@ -140,6 +153,14 @@ class Licenses:
             count += len(page)
             after = page[-1].id
         return count
+
+    def _check_own(self) -> None:
+        if self._read_only:
+            raise Forbidden(
+                "This server is a relay: licenses are changed at its authority.",
+                code="license_of_authority",
+                hint="Ask there. The relay follows with its next beat.",
+            )
 
     def _define(self, license_id: str) -> None:
         define(self._store, partial(self._ledger.pools, license_id))

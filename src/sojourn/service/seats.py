@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -83,6 +83,7 @@ class SeatCall(Struct, frozen=True, kw_only=True):
     once: Presented | None = None  # the key that it came with
     asked: Asked | None = None  # holders were asked already: what is decided now is final
     waited: bool = False  # for an asking that had begun before
+    above: bool = False  # at a relay: its authority was asked already
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -121,6 +122,23 @@ class Lost(Struct, frozen=True, kw_only=True):
     resumable: bool  # acquiring again may bring the same lease back
 
 
+class Short(Struct, frozen=True):
+    """A relay that seems to have no seat for this: it asks its authority before anybody is denied."""
+
+    pool_id: str
+
+
+class SeatGate(Protocol):
+    """What a relay looks at before its store is asked."""
+
+    def look(
+        self, store: Store, requests: Sequence[Acquire], *, asked: Sequence[bool]
+    ) -> list[Short | SojournError | None]:
+        """Say of each request what comes before the store, if anything does. `asked`: of each, whether the
+        authority was asked for it already."""
+        ...
+
+
 def unknown_key() -> Unauthenticated:
     return Unauthenticated(
         "This license key is not known.",
@@ -144,12 +162,15 @@ class Seats:
         """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
         self.may_ask_all: Callable[[str], bool] = lambda _: False
         """Whether all of them are to be asked, also those who do not seem to be gone."""
+        self.gate: SeatGate | None = None  # of a relay
         # Is told of pools that may have a free seat now.
         self.freed: Callable[[Collection[str]], None] = lambda _: None
 
-    def acquire(self, calls: Sequence[SeatCall]) -> list[Seat | Denied | Repeated | SojournError]:
+    def acquire(
+        self, calls: Sequence[SeatCall]
+    ) -> list[Seat | Denied | Short | Repeated | SojournError]:
         """Take seats. Unknown keys and features, and foreign licenses, are errors; denials are values."""
-        answers: list[Seat | Denied | Repeated | SojournError | None] = [None] * len(calls)
+        answers: list[Seat | Denied | Short | Repeated | SojournError | None] = [None] * len(calls)
         licenses = self._licenses(calls)
         requests: list[tuple[int, Acquire]] = []
         for i, call in enumerate(calls):
@@ -162,6 +183,12 @@ class Seats:
                 requests.append((i, request if call.once is None else _once(call, request)))
             except SojournError as fault:
                 answers[i] = fault
+        if self.gate is not None and requests:
+            asked = [calls[i].above or calls[i].parked for i, _ in requests]
+            held_up = self.gate.look(self._store, [r for _, r in requests], asked=asked)
+            for (i, _), first in zip(requests, held_up, strict=True):
+                answers[i] = first
+            requests = [(i, request) for i, request in requests if answers[i] is None]
         for (i, request), outcome in zip(
             requests, self._decide([r for _, r in requests]), strict=True
         ):

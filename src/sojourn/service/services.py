@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 
+from sojourn.allotment import ALLOTMENT_TTL
 from sojourn.analytics.keeper import MeasuredLedger
 from sojourn.clock import SECOND
-from sojourn.errors import StoreError
+from sojourn.errors import SojournError, StoreError
 from sojourn.log import get_logger
 from sojourn.service.backends import Backends
-from sojourn.service.batcher import Batcher
+from sojourn.service.batcher import Batcher, type_verb
 from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
 from sojourn.service.origins import AllowedOrigins
 from sojourn.service.pulse import WritingPath
+from sojourn.service.regions import Region
+from sojourn.service.relays import Relays
 from sojourn.service.seats import Seats
 from sojourn.service.sessions import Complete, SessionService
 from sojourn.service.sweeper import Sweeper
@@ -63,6 +67,8 @@ class Services:
         queue_max: int = 10_000,
         recorder: Recorder | None = None,  # where the ledger is not in the store's database
         complete: Complete | None = None,
+        region: Region | None = None,  # of a relay
+        allotment_ttl: int = ALLOTMENT_TTL,
     ) -> None:
         self.store = store
         self.ledger = ledger
@@ -70,7 +76,10 @@ class Services:
         self.recorder = recorder
         self.seats = Seats(store, ledger, keyring, recorder)
         self.origins = AllowedOrigins(ledger)
-        self.licenses = Licenses(store, ledger, moved=self.origins.forget)
+        self.region = region
+        self.seats.gate = None if region is None else region.gate
+        self.relays = Relays(store, ledger, keyring, ttl=allotment_ttl) if region is None else None
+        self.licenses = Licenses(store, ledger, moved=self._moved, read_only=region is not None)
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger, self.seats.suspicion)
         self.sweeper = Sweeper(store, ledger)
@@ -80,26 +89,9 @@ class Services:
             store, complete=complete, keyring=keyring
         )  # never closed: the store is ours to close
         self.backends = Backends(self.sessions, self.keys)
-        # What frees seats runs before what takes them; what keeps them, before what takes them. An end
-        # comes first: it releases leases, and whatever else is asked of that session in the same
-        # round finds it ended. Who is doubted may have beaten since. The pulse comes after the renewals, and
-        # goes their way. A check comes
-        # last: it shows the session as its round leaves it.
         self._path = WritingPath(store)
-        guarding = self.origins.guarding
         self.batcher = Batcher(
-            {
-                "end": self.backends.end,
-                "release": guarding(self.seats.release, keeps=True),
-                "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
-                "doubt": self.seats.doubt,
-                "pulse": self._path.pulse,
-                "rotate": self.backends.rotate,
-                "begin": self.backends.begin,
-                "save": self.backends.save,
-                "acquire": guarding(self.seats.acquire),
-                "check": self.backends.check,
-            },
+            self._verbs(),
             queue_max=queue_max,
             runners=store.parallel,
         )
@@ -122,6 +114,33 @@ class Services:
         self._behind.set()  # as far as we know: its server may have been killed once it had answered
         self.caught_up = threading.Event()
         """Set once the sweep that follows a start or a cutoff has come to its end."""
+
+    def _verbs(self) -> dict[str, type_verb]:
+        """Return the queue's verbs, in the order in which a round carries them out."""
+        # What frees seats runs before what takes them; what keeps them, before what takes them. An end
+        # comes first: it releases leases, and whatever else is asked of that session in the same
+        # round finds it ended. Who is doubted may have beaten since. The pulse comes after the renewals, and
+        # goes their way. A check comes
+        # last: it shows the session as its round leaves it.
+        guarding = self.origins.guarding
+        return {
+            "end": self.backends.end,
+            "release": guarding(self.seats.release, keeps=True),
+            "renew": guarding(self._path.renewing(self.seats.renew), keeps=True),
+            "doubt": self.seats.doubt,
+            "pulse": self._path.pulse,
+            "rotate": self.backends.rotate,
+            "begin": self.backends.begin,
+            "save": self.backends.save,
+            "acquire": guarding(self.seats.acquire),
+            "check": self.backends.check,
+        }
+
+    def _moved(self, license_id: str) -> None:
+        """Forget what is remembered of a license that has changed."""
+        self.origins.forget(license_id)
+        if self.relays is not None:
+            self.relays.forget(license_id)
 
     def pulse(self) -> None:
         """Say that this service is alive, in the renewals' turn; tell the log when it, or the store, had
@@ -169,15 +188,35 @@ class Services:
         self._tell(self.store.pulse())  # nothing can be renewed yet: what lay before is given back
         if self.recorder is not None:
             self.recorder.run()  # first: what a replaced store has lost is to be known before a grant
+        if self.region is not None:
+            self.region.prepare()
         self.licenses.reconcile()
         self.presence.register()
         self.batcher.start()
         for ticker in self._tickers:
             ticker.start(at_once=ticker is self._aftermath)
+        if self.region is not None:
+            self.region.start()
+
+    def licensed(self, key_hashes: Sequence[bytes]) -> list[bool | SojournError]:
+        """Tell which of these are hashes of licenses' keys. A relay asks its authority for those that it does
+        not know; where that does not answer, it is why."""
+        found = self.ledger.licenses_by_key(key_hashes)
+        unknown = [x for x, license_ in zip(key_hashes, found, strict=True) if license_ is None]
+        fault: SojournError | None = None
+        if unknown and self.region is not None:
+            try:
+                self.region.learn(unknown)
+            except SojournError as why:
+                fault = why
+            found = self.ledger.licenses_by_key(key_hashes)
+        return [True if license_ is not None else fault or False for license_ in found]
 
     async def stop(self) -> None:
         self._stopping.set()
         self.waiting.close()
+        if self.region is not None:  # before the queue: who asks its authority is let go
+            await asyncio.to_thread(self.region.stop)
         await self.batcher.close()
         for ticker in self._tickers:  # not on the loop, which a pulse may be waiting for
             await asyncio.to_thread(ticker.stop)
@@ -185,5 +224,7 @@ class Services:
             self.presence.leave()
 
     def close(self) -> None:
+        if self.region is not None:
+            self.region.close()
         self.store.close()
         self.ledger.close()

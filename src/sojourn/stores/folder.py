@@ -5,6 +5,7 @@
 <data>/findings/   0700   what doctor found last, where there are several workers
 <data>/metrics/    0700   what each of them has counted
 <data>/server.json 0600   the server's address, its process id while it runs, the first admin key
+<data>/relay.json  0600   of a relay: what was allotted to it; see `region.state`
 <data>/server.lock 0600   locked by the server while it runs; the system lets go of it when that dies
 """
 
@@ -28,6 +29,7 @@ if sys.platform != "win32":
     import fcntl
 
 SECRET_BYTES = 48
+RELAY_FILE = "relay.json"
 
 
 @prepared

@@ -33,6 +33,7 @@ from sojourn.license import (
 from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 from sojourn.token import LEASE_TOKEN_MAX
+from sojourn.wire.statuses import STATUS as STATUS
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
 Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -52,61 +53,6 @@ Origins = Annotated[
 ]
 
 INSTANT_MAX = 253_402_300_799_999  # the last of the year 9999
-
-STATUS: dict[str, int] = {
-    "invalid_request": 400,
-    "invalid_policy": 400,
-    "invalid_schedule": 400,
-    "token_malformed": 401,
-    "token_wrong_kind": 401,
-    "token_forged": 401,
-    "token_expired": 401,
-    "unauthenticated": 401,
-    "session_absent": 401,
-    "session_idle": 401,
-    "session_expired": 401,
-    "session_ended": 401,
-    "session_forged": 401,
-    "forbidden": 403,
-    "license_suspended": 403,
-    "license_expired": 403,
-    "license_not_yet_valid": 403,
-    "session_gone": 403,
-    "reauth_required": 403,
-    "cross_origin": 403,
-    "not_dev": 403,
-    "not_found": 404,
-    "license_unknown": 404,
-    "feature_unknown": 404,
-    "lease_unknown": 404,
-    "key_unknown": 404,
-    "session_unknown": 404,
-    "webhook_unknown": 404,
-    "plan_unknown": 404,
-    "check_unknown": 404,
-    "delivery_unknown": 404,
-    "method_not_allowed": 405,
-    "request_timeout": 408,
-    "conflict": 409,
-    "repair_busy": 409,
-    "seat_limit": 409,
-    "session_limit": 409,
-    "lease_lost": 410,
-    "lease_ended": 410,
-    "body_too_large": 413,
-    "data_too_large": 413,
-    "unsupported_media_type": 415,
-    "idempotency_key_reused": 422,
-    "too_many_requests": 429,
-    "headers_too_large": 431,
-    "internal": 500,
-    "store_broken": 503,
-    "store_unavailable": 503,
-    "overloaded": 503,
-    "shutting_down": 503,
-    "issuer_unavailable": 503,
-}
-"""Every code this API can answer, and its HTTP status."""
 
 TITLES = {
     "seat_limit": "Maximum user limit reached",
@@ -371,6 +317,7 @@ class Problem(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     waiting: int | None = None  # how many are in the line
     estimate: float | None = None  # seconds until one's turn, by the pace of late
     keep_place: float | None = None  # seconds within which to ask again
+    number: int | None = None  # of the latest beat that is known of a relay
 
 
 def optional(value: T | UnsetType) -> T | None:

@@ -16,6 +16,7 @@ from sojourn.errors import InvalidInput, Overloaded, SojournError
 from sojourn.lease import DenialReason, Denied
 from sojourn.license import Policy
 from sojourn.log import get_logger
+from sojourn.service.relays import BeatRefused
 from sojourn.service.seats import Lost
 from sojourn.wire.bodies import (
     STATUS,
@@ -39,6 +40,7 @@ _RETRY: dict[str, int] = {
     "store_broken": 60_000,
     "shutting_down": 2_000,
     "issuer_unavailable": 30_000,
+    "authority_unreachable": 2_000,
     "too_many_requests": 1_000,
 }
 """How long to wait, in ms, where the fault itself does not say."""
@@ -88,6 +90,8 @@ def refuse(fault: SojournError) -> Reply:
         else fault.message
     )
     document = problem(code, error, fault.hint)
+    if isinstance(fault, BeatRefused):
+        document = msgspec.structs.replace(document, number=fault.number)
     if document.status == 401:
         bare = code == "unauthenticated"
         return answer_problem(document, _CHALLENGE if bare else _CHALLENGE_TOKEN)

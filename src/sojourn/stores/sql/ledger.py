@@ -81,6 +81,11 @@ class SqlLedger:
         row = self._db.read(lambda tx: tx.core(query).first())
         return None if row is None else _license(row)
 
+    def license_key_hash(self, license_id: str) -> bytes | None:
+        query = select(licenses.c.key_hash).where(licenses.c.id == license_id)
+        row = self._db.read(lambda tx: tx.core(query).first())
+        return None if row is None else bytes(row[0])
+
     def licenses_by_key(self, key_hashes: Sequence[bytes]) -> list[License | None]:
         if not key_hashes:
             return []

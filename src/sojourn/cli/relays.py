@@ -1,0 +1,156 @@
+"""`sojourn relays`: servers of regions, and the seats that they may grant by themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sojourn.cli.command import Yes, command, confirm, group
+from sojourn.cli.output import Column, Output, count, span
+from sojourn.cli.server import Server, segment
+
+LATE = 60.0
+"""Seconds after which a relay that was not heard is called late: it beats every few seconds."""
+
+app = group(
+    """See the relays of an authority, and the seats that they may grant.
+
+    A relay is a server of its own: `sojourn serve --role relay --authority URL`.
+    """
+)
+
+
+@command(app, "list")
+def list_(server: Server, out: Output) -> None:
+    """List relays: what they may grant, what they hold, when they were heard.
+
+    At a relay it says how that stands with its authority.
+    """
+    found = server.get("/api/relays")
+    if out.as_json:
+        out.json(found)
+        return
+    if region := found.get("region"):
+        _tell_region(out, region)
+        return
+    items = found.get("items", [])
+    if not items:
+        out.say("There are no relays. Make a key for one: sojourn key create NAME --role relay")
+        return
+    out.say(f"{count(len(items), 'relay')}, {sum(map(_is_late, items))} of them late.")
+    if doubt := found.get("doubtFor"):
+        out.say(
+            "This authority was put back to an earlier state: it allots nothing until each relay has spoken, "
+            f"{span(doubt)} at most."
+        )
+    out.table(
+        [
+            Column("Relay"),
+            Column("State"),
+            Column("License"),
+            Column("Feature"),
+            Column("Seats", figure=True),
+            Column("Held", figure=True),
+            Column("Wants", figure=True, drop=1),
+            Column("Until", whole=True, drop=2),
+            Column("Id", whole=True, drop=3),
+        ],
+        [row for relay in items for row in _rows(relay)],
+    )
+    for relay in items:
+        if refused := relay.get("refused"):
+            out.say(f"{relay['name']} is refused ({refused['code']}): {refused['error']}")
+
+
+@command(app, "forget")
+def forget(
+    server: Server,
+    out: Output,
+    relay_id: Annotated[
+        str, typer.Argument(metavar="RELAY", help="Id of a relay, which is that of its key.")
+    ],
+    yes: Yes = False,
+) -> None:
+    """Wait for a relay no more that does not come back.
+
+    What it may grant is counted until it is over. Revoke its key as well, or its next beat brings it back.
+    """
+    confirm(f"Forget the relay {relay_id}? Its seats are free once its time is over.", yes=yes)
+    reply = server.ask("DELETE", f"/api/relays/{segment(relay_id)}")
+    if out.as_json:
+        out.json(reply.data)
+        return
+    out.say(reply.message)
+
+
+def _is_late(relay: dict[str, Any]) -> bool:
+    ago = relay.get("heardAgo")
+    return ago is None or ago > LATE
+
+
+def _state(relay: dict[str, Any]) -> str:
+    if relay.get("refused"):
+        return "refused"
+    if relay.get("awaited"):
+        return "awaited"
+    if relay.get("heardAgo") is None:
+        return "never heard"
+    heard = f"heard {span(relay['heardAgo'])} ago"
+    return f"late, {heard}" if _is_late(relay) else heard
+
+
+def _rows(relay: dict[str, Any]) -> list[tuple[Any, ...]]:
+    named = (relay["name"], _state(relay))
+    rows: list[tuple[Any, ...]] = [
+        (
+            *named,
+            pool.get("licenseName") or pool["licenseId"],
+            pool["feature"],
+            pool["seats"],
+            pool["held"],
+            pool["want"],
+            f"in {span(pool['expiresIn'])}",
+            relay["relayId"],
+        )
+        for pool in relay.get("pools", [])
+    ]
+    return rows or [(*named, None, None, None, None, None, None, relay["relayId"])]
+
+
+def _tell_region(out: Output, region: dict[str, Any]) -> None:
+    heard = region.get("heardAgo")
+    facts = [
+        ("authority", region["authority"]),
+        ("heard", "not yet" if heard is None else f"{span(heard)} ago"),
+    ]
+    if fault := region.get("fault"):
+        facts.append(("cut off", f"{fault} {region.get('refused', '')}".strip()))
+    if careful := region.get("carefulFor"):
+        facts.append(("recovering", f"{span(careful)} more: only those get a seat who had one"))
+    out.facts(facts)
+    for note in region.get("notes", []):
+        out.say(note)
+    out.table(
+        [
+            Column("License"),
+            Column("Feature"),
+            Column("Seats", figure=True),
+            Column("Held", figure=True),
+            Column("Wants", figure=True, drop=1),
+            Column("Granting"),
+            Column("Until", whole=True, drop=2),
+        ],
+        [
+            (
+                pool.get("licenseName") or pool["licenseId"],
+                pool["feature"],
+                pool["seats"],
+                pool["held"],
+                pool["want"],
+                "yes" if pool["granting"] else "no",
+                f"in {span(pool['endsIn'])}" if pool.get("endsIn") else None,
+            )
+            for pool in region.get("pools", [])
+        ],
+    )
