@@ -124,8 +124,17 @@ SHOWN = (
     "person silent",
     "denials",
     "nodes",
+    "pool kept",
+    "license",
+    "license change",
+    "sessions",
+    "sweeps",
+    "webhooks",
+    "settings",
+    "palette",
+    "own security",
 )
-"""Of the pages that watch, those in the guides."""
+"""Of the pages that watch, those that somebody looks at before a release."""
 
 
 def take_watching(browser: Browser) -> None:
