@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from sojourn.console.seats import person_link
 from sojourn.console.words import When, brief, when
+from sojourn.service.operators import USER as OPERATOR
 from sojourn.session import Session
 
 
@@ -26,6 +27,7 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     seats: int
     level: int
     sample: bool
+    operator: bool  # at the console, by a key
     ask: str
 
     @property
@@ -58,5 +60,6 @@ def _row(each: Session, seats: int, now: int, sample: str, here: str) -> Session
         seats=seats,
         level=each.level,
         sample=each.id.startswith(sample),
+        operator=user.startswith(OPERATOR),
         ask=f"{here}{'&' if '?' in here else '?'}ask={each.id}#question",
     )

@@ -56,7 +56,8 @@ def settings_view(
         for section, row in rows
         if (row.changed or not only_changed) and _means(row, wanted)
     ]
-    titles = dict.fromkeys(section for section, _ in rows)
+    ordered = (*(each[0] for each in words.values()), *(section for section, _ in rows))
+    titles = dict.fromkeys(ordered)
     sections = [(title, tuple(r for s, r in shown if s == title)) for title in titles]
     changed = [row for _, row in rows if row.changed]
     return SettingsView(
