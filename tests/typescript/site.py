@@ -22,8 +22,9 @@ POLICY = {"capacity": 1, "heartbeatInterval": 60, "lostAfter": 180, "linger": 60
 class Site:
     """An application's own site: a page, and the client as a bundler makes it."""
 
-    def __init__(self, page: bytes, script: bytes) -> None:
-        files = {"/": (b"text/html", page), "/sojourn.js": (b"text/javascript", script)}
+    def __init__(self, page: bytes, script: bytes, *, script_path: str = "/sojourn.js") -> None:
+        files = {"/": (b"text/html", page), script_path: (b"text/javascript", script)}
+        self.files = files
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -64,11 +65,11 @@ class Stage:
                 "allowedOrigins": [site.origin],
             },
         ).json()["data"]
-        self.license_id, self._key = made["licenseId"], made["key"]
+        self.license_id, self.key = made["licenseId"], made["key"]
 
     def tab(self, *, ready: str = "window.seat", **how: Any) -> Page:
         page = self._context.new_page()
-        said = json.dumps({"url": self._server.url, "proof": self._key, **how})
+        said = json.dumps({"url": self._server.url, "proof": self.key, **how})
         page.goto(f"{self._site.origin}/#{said}")
         page.wait_for_function(ready, timeout=DEADLINE * 1000)
         return page

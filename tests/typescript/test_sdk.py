@@ -58,7 +58,7 @@ def test_it_does_what_it_says(sdk: Path) -> None:
 
 
 def test_it_does_so_with_a_real_server(sdk: Path, server: Served) -> None:
-    _, key = server.license(editor={"capacity": 1})
+    _, key = server.license(editor={"capacity": 1}, reader={"capacity": 1})
     with server.admin() as http:
         app = http.post("/api/keys", json={"name": "shop", "role": "app"}).json()["data"]["key"]
     secret, now = new_secret(), int(time.time())

@@ -6,12 +6,13 @@
  * Parallel requests lose no key: only what a request has changed is saved. A session that was ended anywhere is over
  * here with the next request, and no request that still runs brings it back.
  */
-import type { Request } from "express";
+import type { Request, RequestHandler } from "express";
 import { type SessionData, Store } from "express-session";
 import { SojournError } from "./errors.js";
 import type { Clock } from "./clock.js";
 import type { Fetch } from "./http.js";
 import { type Begin, isSessionToken, newSessionToken, type Session, Sessions } from "./node.js";
+import { BODY_MAX, type PeopleOptions, peoplesCalls } from "./people.js";
 
 type Data = Record<string, unknown>;
 type Done = (fault?: unknown) => void;
@@ -32,6 +33,52 @@ export interface StoreOptions {
 /** Makes what `session()` takes: the store, and ids that a Sojourn server takes as tokens. */
 export function sojourn(options: StoreOptions): { store: SojournStore; genid: () => string } {
   return { store: new SojournStore(options), genid: newSessionToken };
+}
+
+/**
+ * People's own sessions, for the page where they see them:
+ *
+ *     app.use("/api/user/active-sessions", activeSessions({ url }));
+ *
+ * It stands after `session()`, and needs no key: it asks with the session of whoever asks. No change that a page of another
+ * site has sent is handed on.
+ */
+export function activeSessions(options: PeopleOptions): RequestHandler {
+  const call = peoplesCalls(options);
+  return (request, response, next) => {
+    const asked = async () => {
+      const { sessionID: sid, method, ip } = request;
+      const body = await bodyOf(request);
+      const { status, headers, body: said } = await call({
+        method,
+        path: request.url.replace(/^\/(?=\?|$)/, ""),
+        token: isSessionToken(sid ?? "") ? sid : undefined,
+        header: (name) => request.get(name),
+        ...(body && { body }),
+        ip,
+      });
+      response.status(status).set(headers).send(said);
+    };
+    asked().catch(next);
+  };
+}
+
+/** Returns a body as text, also where it was read before; one chunk more than it may have at most. */
+async function bodyOf(request: Request): Promise<string> {
+  if (request.method === "GET") return "";
+  if (request.readableEnded) return request.body === undefined ? "" : JSON.stringify(request.body);
+  let text = "";
+  for await (const chunk of request.setEncoding("utf8")) {
+    if (text.length <= BODY_MAX) text += chunk as string;
+  }
+  return text;
+}
+
+/** Where whoever begins a session is, as its request says: express-session keeps that with it. */
+function deviceOf(session: SessionData): Begin["device"] {
+  const { req } = session as unknown as { req?: Request };
+  const userAgent = req?.get?.("user-agent");
+  return req && { ...(userAgent && { userAgent }), ...(req.ip && { ip: req.ip }) };
 }
 
 /** Sessions as they were when a request got them, by express-session's own objects. */
@@ -63,7 +110,7 @@ export class SojournStore extends Store {
   override set = (sid: string, session: SessionData, done: Done = () => {}): void => {
     const data = plain(session);
     const before = BEFORE.get(session);
-    const kept = before ? this.#save(sid, before, data) : this.#make(sid, data);
+    const kept = before ? this.#save(sid, before, data) : this.#make(sid, data, deviceOf(session));
     kept.then(
       () => {
         BEFORE.set(session, data);
@@ -102,11 +149,11 @@ export class SojournStore extends Store {
   }
 
   /** Begins a session, and gives it the token that express-session has in its cookie. */
-  async #make(sid: string, data: Data): Promise<void> {
+  async #make(sid: string, data: Data, device: Begin["device"]): Promise<void> {
     const userId = this.#user(data);
     const { originalMaxAge } = data.cookie as { originalMaxAge?: number | null };
     const timeouts = originalMaxAge ? { timeouts: { idleTimeout: originalMaxAge / 1000 } } : {};
-    const { token } = await this.sessions.begin({ ...timeouts, ...this.#begin(data), ...(userId !== undefined && { userId }), data });
+    const { token } = await this.sessions.begin({ ...(device && { device }), ...timeouts, ...this.#begin(data), ...(userId !== undefined && { userId }), data });
     try {
       await this.sessions.rotate(token, { token: sid, grace: 0 });
     } catch (fault) {

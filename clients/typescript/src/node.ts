@@ -5,6 +5,7 @@ import type { components } from "./generated.js";
 import { type Clock, systemClock } from "./clock.js";
 import { SojournError } from "./errors.js";
 import { type Call, type Fetch, Http, newId } from "./http.js";
+import { BODY_MAX, type PeopleOptions, peoplesCalls } from "./people.js";
 
 export * from "./index.js";
 
@@ -83,6 +84,47 @@ export class Sessions {
       return (await this.#http.call<T>(asked)).data;
     }
   }
+}
+
+/**
+ * Hands on what people ask about their own sessions (`/api/user/active-sessions`), for frameworks that speak in `Request`
+ * and `Response`, such as Next.js. `token` brings the session token that a request's cookie holds, or undefined.
+ */
+export function activeSessions({
+  token,
+  ip,
+  ...options
+}: PeopleOptions & {
+  token: (request: Request) => string | undefined | Promise<string | undefined>;
+  ip?: (request: Request) => string | undefined;
+}): (request: Request) => Promise<Response> {
+  const call = peoplesCalls(options);
+  return async (request) => {
+    const { pathname, search } = new URL(request.url);
+    const body = await bodyOf(request);
+    const answer = await call({
+      method: request.method,
+      path: (/\/active-sessions(.*)$/.exec(pathname)?.[1] ?? "") + search,
+      token: await token(request),
+      header: (name) => request.headers.get(name),
+      ...(body && { body }),
+      ip: ip?.(request),
+    });
+    return new Response(answer.body, answer);
+  };
+}
+
+/** Reads a body, one character more than it may have at most. */
+async function bodyOf(request: Request): Promise<string> {
+  let text = "";
+  const reader = request.body?.pipeThrough(new TextDecoderStream()).getReader();
+  while (reader && text.length <= BODY_MAX) {
+    const { done, value } = await reader.read();
+    if (done) return text;
+    text += value;
+  }
+  await reader?.cancel();
+  return text;
 }
 
 /** Makes a session token, as a server would: 256 random bits and a checksum. */

@@ -4,8 +4,8 @@ import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import express, { type Request, type Response } from "express";
 import session from "express-session";
-import { sojourn, type SojournStore } from "../../src/express.js";
-import { isSessionToken, newSessionToken } from "../../src/node.js";
+import { activeSessions, sojourn, type SojournStore } from "../../src/express.js";
+import { activeSessions as inRequests, isSessionToken, newSessionToken } from "../../src/node.js";
 
 declare module "express-session" {
   interface SessionData {
@@ -25,6 +25,8 @@ before(async () => {
   store = parts.store;
   const app = express();
   app.use(session({ ...parts, secret: "a secret of tests", resave: false, saveUninitialized: false, cookie: { maxAge: 3_600_000 } }));
+  app.use("/api/user/active-sessions", activeSessions({ url: url!, trustedOrigins: ["https://app.example"] }));
+  app.use("/parsed/active-sessions", express.json(), activeSessions({ url: url! }));
   app.post("/login/:user", (request: Request, response: Response, next) => {
     request.session.regenerate((fault) => {
       if (fault) return next(fault);
@@ -73,8 +75,12 @@ let waiting = () => {};
 class Browser {
   cookie = "";
 
+  send(method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<globalThis.Response> {
+    return fetch(base + path, { method, headers: { ...(this.cookie && { Cookie: this.cookie }), ...headers }, ...(body && { body }) });
+  }
+
   async ask(method: string, path: string): Promise<any> {
-    const answer = await fetch(base + path, { method, headers: this.cookie ? { Cookie: this.cookie } : {} });
+    const answer = await this.send(method, path);
     const set = answer.headers.getSetCookie()[0];
     if (set) this.cookie = set.split(";")[0]!;
     assert.equal(answer.status, 200, await answer.clone().text());
@@ -157,6 +163,43 @@ test("a sign-out ends the session, and ids of nobody are none", async () => {
   assert.equal(await got("a-file-store-id"), null);
   assert.equal(await got(newSessionToken()), null);
   await new Promise<void>((resolve, reject) => store.destroy(newSessionToken(), (fault) => (fault ? reject(fault) : resolve())));
+});
+
+const CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+const PEOPLE = "/api/user/active-sessions";
+
+test("people see where they are signed in, on which device, and sign out there", async () => {
+  const [here, there, stranger] = [new Browser(), new Browser(), new Browser()];
+  for (const each of [here, there]) {
+    const answer = await each.send("POST", "/login/hal", { "User-Agent": CHROME });
+    each.cookie = answer.headers.getSetCookie()[0]!.split(";")[0]!;
+  }
+  const list = await here.ask("GET", `${PEOPLE}?limit=10`);
+  assert.deepEqual(list.data.map((each: any) => [each.device, each.isCurrent]).sort(), [["Chrome on Linux", false], ["Chrome on Linux", true]]);
+  assert.match(list.data[0].ipAddress, /127\.0\.0\.1/);
+  const other = list.data.find((each: any) => !each.isCurrent);
+  assert.equal((await stranger.send("GET", PEOPLE)).status, 401);
+  for (const base of [PEOPLE, "/parsed/active-sessions"]) {
+    const json = { "Content-Type": "application/json", Origin: "https://app.example", "Sec-Fetch-Site": base === PEOPLE ? "cross-site" : "same-origin" };
+    const renamed = await here.send("PATCH", `${base}/${other.id}`, json, JSON.stringify({ name: `Kitchen ${base}` }));
+    assert.equal(renamed.status, 200, await renamed.text());
+    assert.equal((await here.ask("GET", base)).data.find((each: any) => !each.isCurrent).name, `Kitchen ${base}`);
+  }
+  for (const headers of [{ "Sec-Fetch-Site": "cross-site" }, { Origin: "https://evil.example" }, { Origin: "null" }] as Record<string, string>[]) {
+    const refused = await here.send("DELETE", `${PEOPLE}/${other.id}`, headers);
+    assert.deepEqual([refused.status, (await refused.json()).code], [403, "cross_origin"]);
+  }
+  const large = await here.send("PATCH", `${PEOPLE}/${other.id}`, { "Content-Type": "application/json" }, `{"name": "${"x".repeat(100_000)}"}`);
+  assert.equal(large.status, 413);
+  assert.equal((await here.send("GET", `${PEOPLE}/..%2f..%2fx`)).status, 404);
+  assert.equal((await here.ask("DELETE", `${PEOPLE}/${other.id}`)).data.ended, 1);
+  assert.deepEqual((await there.ask("GET", "/me")).data, {});
+  assert.equal((await here.ask("GET", PEOPLE)).total, 1);
+});
+
+test("a server that is away is told to people in words", async () => {
+  const answer = await inRequests({ url: "http://127.0.0.1:1", token: () => newSessionToken() })(new Request("http://app.test/x/active-sessions"));
+  assert.deepEqual([answer.status, answer.headers.get("retry-after"), (await answer.json()).code], [503, "5", "store_unavailable"]);
 });
 
 test("a key that is no good is a fault, and signs nobody out", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Client, SeatDenied, Sessions } from "../../src/node.js";
+import { activeSessions, Client, SeatDenied, Sessions } from "../../src/node.js";
 import { verifyWebhook, WebhookRefused } from "../../src/webhooks.js";
 
 const env = process.env as Record<string, string>;
@@ -49,6 +49,25 @@ test("sessions of an application", async () => {
   await assert.rejects(sessions.check(other.token), { code: "session_ended" });
   assert.equal(await sessions.end(next.token), true);
   await assert.rejects(sessions.check(next.token), { code: "session_ended" });
+});
+
+test("people's own sessions, for frameworks that speak in requests and responses", async () => {
+  const sessions = new Sessions({ url: env.SOJOURN_URL!, key: env.SOJOURN_APP_KEY! });
+  const { token } = await sessions.begin({ userId: "gil", device: { userAgent: "curl/8.0" } });
+  const other = await sessions.begin({ userId: "gil" });
+  const handle = activeSessions({ url: `${env.SOJOURN_URL!}/`, token: (request) => request.headers.get("cookie")?.slice(4) });
+  const ask = (method: string, path: string, headers: object = {}, body?: string) =>
+    handle(new Request(`http://app.test/api/user/active-sessions${path}`, { method, headers: { Cookie: `sid=${token}`, Host: "app.test", ...headers }, ...(body && { body }) }));
+  const list = await (await ask("GET", "?limit=1")).json();
+  assert.deepEqual([list.total, list.data.length, list.data[0].isCurrent], [2, 1, true]);
+  assert.equal((await ask("PATCH", `/${list.data[0].id}`, {}, JSON.stringify({ name: "Desk" }))).status, 200);
+  assert.equal((await ask("PATCH", `/${list.data[0].id}`, {}, " ".repeat(5_000))).status, 413);
+  assert.equal((await ask("POST", "/logout-others", { Origin: "http://evil.test" })).status, 403);
+  const ended = await ask("POST", "/logout-others", { Origin: "http://app.test" });
+  assert.deepEqual([ended.status, ended.headers.get("cache-control"), (await ended.json()).data.ended], [200, "no-store", 1]);
+  await assert.rejects(sessions.check(other.token), { code: "session_ended" });
+  const nobody = activeSessions({ url: env.SOJOURN_URL!, token: () => undefined });
+  assert.equal((await nobody(new Request("http://app.test/api/user/active-sessions"))).status, 401);
 });
 
 test("webhooks as the server signs them", async () => {

@@ -1,0 +1,5 @@
+import { ActiveSessions } from "./active-sessions";
+
+export default function Page() {
+  return <ActiveSessions />;
+}
