@@ -2,8 +2,8 @@
 
 make bench                     everything, about half an hour
 make bench ARGS="--quick"      the same in about 2 minutes, for a first look
-make bench ARGS="--only http"  one of: http stores contended line sessions versus people redis
-                                    overload install imports
+make bench ARGS="--only http"  one of: http stores contended line sessions versus express people
+                                    redis overload install imports
 make bench ARGS="--only http --store valkey"  and of that one store, beside what is known of the others
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import active_sessions
 import contended
+import express_store
 import http_seats
 import install
 import line
@@ -46,6 +47,7 @@ def main() -> None:
             "line",
             "sessions",
             "versus",
+            "express",
             "people",
             "redis",
             "overload",
@@ -77,6 +79,7 @@ def main() -> None:
         "people": lambda say: active_sessions.measure(10_000, 3 if given.quick else 30, say),
         "sessions": lambda say: web_sessions.measure(rounds, say),
         "versus": lambda say: versus.measure(2 * rounds, say),
+        "express": lambda say: express_store.measure(4 * rounds, say),
         "install": install.sizes,
         "imports": lambda say: install.imports(rounds, say),
     }

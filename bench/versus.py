@@ -45,7 +45,9 @@ class Row(Struct, frozen=True, kw_only=True):
     theirs_us: float
 
 
-class _Side(Struct, frozen=True):
+class Side(Struct, frozen=True):
+    """A server in turns with another: where it listens, whose CPU is counted, what it is asked."""
+
     port: int
     pid: int
     requests: tuple[list[bytes], list[bytes]]  # that read, that write
@@ -68,31 +70,51 @@ def measure(rounds: int, say: Callable[[str], None]) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _side(name: str, store: str, sql: Server, redis_url: str) -> Iterator[_Side]:
+def _side(name: str, store: str, sql: Server, redis_url: str) -> Iterator[Side]:
     with contextlib.ExitStack() as stack:
         url = redis_url if store == "redis" else stack.enter_context(fresh_database(sql))
         if name.startswith("sojourn http"):
             options = ["--every-touch"] if name.endswith("every touch") else []
             port, pid = stack.enter_context(started(f"--store={url}", *options))
-            yield _Side(port, pid, http_requests(port))
+            yield Side(port, pid, http_requests(port))
             return
         peer = next(each for each in peers() if (each.name, each.store) == (name, store))
         port, pid = stack.enter_context(running(peer, url))
-        yield _Side(port, pid, peer_requests(port))
+        yield Side(port, pid, peer_requests(port))
 
 
-def _row(names: dict[str, str], ours: _Side, theirs: _Side, at: int, rounds: int) -> Row:
-    turns = [(_turn(ours, at), _turn(theirs, at)) for _ in range(WARM + rounds)][WARM:]
+class Turns(Struct, frozen=True, kw_only=True):
+    """What two sides did in turns: medians of the rounds."""
+
+    rate: float  # ours / theirs, requests per second
+    cpu: float  # theirs / ours, seconds of CPU per request
+    ours_rate: float
+    theirs_rate: float
+    ours_us: float
+    theirs_us: float
+
+
+def _row(names: dict[str, str], ours: Side, theirs: Side, at: int, rounds: int) -> Row:
+    found = turns_of(ours, theirs, at, rounds)
     return Row(
-        **names,
+        **names, rate=found.rate, cpu=found.cpu, ours_us=found.ours_us, theirs_us=found.theirs_us
+    )
+
+
+def turns_of(ours: Side, theirs: Side, at: int, rounds: int) -> Turns:
+    """Let two sides take turns with requests that read (`at` 0) or write (1)."""
+    turns = [(_turn(ours, at), _turn(theirs, at)) for _ in range(WARM + rounds)][WARM:]
+    return Turns(
         rate=statistics.median(us[0] / them[0] for us, them in turns),
         cpu=statistics.median(them[1] / us[1] if us[1] else 0.0 for us, them in turns),
+        ours_rate=statistics.median(us[0] for us, _ in turns),
+        theirs_rate=statistics.median(them[0] for _, them in turns),
         ours_us=statistics.median(us[1] for us, _ in turns),
         theirs_us=statistics.median(them[1] for _, them in turns),
     )
 
 
-def _turn(side: _Side, at: int) -> tuple[float, float]:
+def _turn(side: Side, at: int) -> tuple[float, float]:
     """Return requests per second, and microseconds of CPU per request."""
     before = cpu(side.pid)
     run = drive(

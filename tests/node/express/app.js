@@ -1,6 +1,7 @@
 // An ordinary Express application with express-session: nothing in it knows of Sojourn.
 //
 //   STORE=postgresql://… | redis://…   where sessions are
+//   MODULE=…                           a module that makes the store instead, and other options of session()
 //   TABLE, SCHEMA, PREFIX, MAX_AGE, SECRETS (separated by commas)
 //
 // Prints {"port": N} once it listens. GET /slow prints {"slow": "in"} when it has its session, and
@@ -10,7 +11,9 @@ import express from 'express';
 import session from 'express-session';
 
 const env = process.env;
-const store = env.STORE.startsWith('postgres') ? await postgres() : await redis();
+const options = env.MODULE
+  ? (await import(env.MODULE)).default()
+  : { store: env.STORE.startsWith('postgres') ? await postgres() : await redis() };
 
 async function postgres() {
   const { default: connect } = await import('connect-pg-simple');
@@ -41,7 +44,7 @@ app.post('/release', (request, response) => {
 app.use(express.json());
 app.use(
   session({
-    store,
+    ...options,
     secret: env.SECRETS.split(','),
     resave: false,
     saveUninitialized: false,
