@@ -22,6 +22,15 @@ const color = (name) => {
   return found;
 };
 
+// Times are the reader's, by a clock of 24 hours; midnights are days.
+const tell = (at, apart) => {
+  const when = new Date(at * 1000);
+  if (apart >= 86400 || when.getHours() + when.getMinutes() === 0) {
+    return when.toLocaleDateString([], { day: "numeric", month: "short" });
+  }
+  return when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+};
+
 let drawn = null;
 const draw = () => {
   const [seat, dim, bad, line, ink] = ["ink-seat", "ink-dim", "ink-bad", "ink-line", "ink-ink"].map(color);
@@ -35,7 +44,10 @@ const draw = () => {
       width: place.clientWidth,
       height: 240,
       scales: { refused: { range: [0, refused * 4] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.05)] } },
-      axes: [{ ...axis, space: 90 }, { ...axis, size: 44 }],
+      axes: [
+        { ...axis, space: 90, values: (_, instants, __, ___, apart) => instants.map((at) => tell(at, apart)) },
+        { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
+      ],
       legend: { live: true },
       series: [
         { value: (_, at) => (at === null ? "" : new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" })) },
