@@ -56,8 +56,11 @@ class AllotmentVerbs(Verbs):
         )
 
     def authority(self, pool_ids: Sequence[str] | None = None) -> tuple[Authority, int]:
-        names = False if pool_ids is None else sorted(set(pool_ids))
-        most = LIST_MAX if names is False else len(names)
+        names: list[str] | bool = False
+        most = LIST_MAX
+        if pool_ids is not None:
+            named = sorted(set(pool_ids))
+            names, most = named, len(named)
         now, epoch, doubt_until, longest, relays, pools = unpack(
             self._db.run(scripts.AUTHORITY, ["authority", [names, most]])
         )
