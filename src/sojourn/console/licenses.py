@@ -60,12 +60,14 @@ class LicenseView(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A capacity that somebody thinks of: what it means, before it is saved."""
+    """A capacity that somebody thinks of: what it means, before it is saved. `replayed`: what would have
+    happened last week with it, as far as that is known."""
 
     feature: str
     before: int
     after: int
     effect: str
+    replayed: str = ""
 
 
 def license_link(license_id: str, **more: str) -> str:

@@ -122,6 +122,20 @@ class TestALicense:
         assert "desk has 5 seats now. It had 3." in read(done)
         assert world.services.licenses.get(license_id)[1][0].policy.capacity == 5
 
+    def test_says_what_would_have_happened_last_week(self, world: Api) -> None:
+        license_id, name = make(world, Policy(capacity=1))
+        lease = builders.take(world.store, "ann", pool_id=name)
+        builders.refused(world.store, "bob", pool_id=name)
+        world.clock.advance(seconds=5)
+        assert builders.give_back(world.store, lease)
+        world.clock.advance(seconds=5)
+        world.services.sweeper.run(actor="test")
+        cookie = sign_in(world)
+        asks = f"licenses?license={license_id}&feature=desk&capacity="
+        page = read(get(world, f"{asks}2", cookie))
+        assert "With 1 seat more, nobody would have been refused (1 were)." in page
+        assert "Last week:" not in read(get(world, f"{asks}1", cookie))
+
     def test_a_capacity_keeps_the_rest_of_the_policy(self, world: Api) -> None:
         license_id, _ = make(world, Policy(capacity=3, overdraft=1, reservations=(SUPPORT,)))
         cookie = sign_in(world)

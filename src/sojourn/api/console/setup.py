@@ -8,9 +8,12 @@ from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
+from sojourn.analytics.what_if import Scenario
 from sojourn.api.console.lists import Cell
 from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages, asking
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
+from sojourn.clock import DAY
+from sojourn.console.analytics import replayed
 from sojourn.console.frame import Notice
 from sojourn.console.licenses import (
     Change,
@@ -23,7 +26,7 @@ from sojourn.console.lookup import PoolUse
 from sojourn.console.seats import Heading
 from sojourn.console.settings import settings_view
 from sojourn.console.words import count
-from sojourn.errors import InvalidInput, NotFound
+from sojourn.errors import InvalidInput, InvalidPolicy, NotFound, StoreError
 from sojourn.finding import Verdict
 from sojourn.ledger import LicenseChange
 from sojourn.license import CAPACITY_MAX, License, LicenseStatus
@@ -33,6 +36,9 @@ from sojourn.service.licenses import unknown
 from sojourn.service.operators import Operator
 from sojourn.token import Keyring
 
+WEEK = 7 * DAY
+REPLAYED_MAX = 20_000
+"""Events of a week that are replayed while somebody waits for the page; Analytics replays more."""
 ASKED = ("suspend", "resume")
 
 
@@ -123,7 +129,26 @@ class SetUpPages(Pages):
         use = next((x for x in uses if x.pool.feature == visitor.query("feature")), None)
         if not said or use is None:
             return None
-        return change_of(use, _seats(said))
+        change = change_of(use, _seats(said))
+        return replace(change, replayed=self._replayed(use, change))
+
+    def _replayed(self, use: PoolUse, change: Change) -> str:
+        """Say what would have happened last week with another capacity."""
+        more = change.after - change.before
+        if not more:
+            return ""
+        usage = self.context.services.usage
+        since = usage.now() - WEEK
+        counts = usage.usage(use.pool.id, since=since, until=usage.now()).counts
+        if sum((counts.granted, *counts.denied.values(), *counts.ended.values())) > REPLAYED_MAX:
+            return "More happened than is replayed at a look."
+        try:
+            found = usage.what_if(use.pool.id, Scenario(seats=more), since=since)
+        except (InvalidPolicy, StoreError):
+            return ""  # the question says as much, or the page does
+        if not found.events:
+            return "Nothing is known of it yet."
+        return replayed(found.told, more, None)
 
     def _set_capacity(self, visitor: Visitor, operator: Operator) -> Notice:
         license_id, feature = visitor.field("license"), visitor.field("feature")
