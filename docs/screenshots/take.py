@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, Route, expect  # noqa: E402 - the repository's root comes first
 from tests.browser import test_without_scripts as plain  # noqa: E402 - likewise
 from tests.browser.chromium import launched  # noqa: E402 - likewise
+from tests.browser.analyzing import STATES as ANALYZING  # noqa: E402 - likewise
 from tests.browser.operators import STATES as CONSOLE  # noqa: E402 - likewise
 from tests.browser.operators import Operator, hospital  # noqa: E402 - likewise
 from tests.browser.person import Person  # noqa: E402 - likewise
@@ -133,17 +134,20 @@ SHOWN = (
     "settings",
     "palette",
     "own security",
+    "analytics",
+    "analytics month",
 )
 """Of the pages that watch, those that somebody looks at before a release."""
 
 
 def take_watching(browser: Browser) -> None:
+    reach = WATCHING | ANALYZING
     for name in SHOWN:
         for theme, width in BOTH:
             with hospital() as place:
                 operator = Operator(browser, place, theme=theme, width=width)
                 operator.page.set_viewport_size({"width": width, "height": TALL[width]})
-                WATCHING[name](operator)
+                reach[name](operator)
                 operator.page.evaluate("document.fonts.ready")
                 take(operator, name, width, theme)
 

@@ -22,6 +22,8 @@ DECAY = 0.7
 WEEKS_MIN = 3
 """Whole weeks that must be known."""
 WEEKS_AHEAD_MAX = 8
+ROUNDING = 1e-9
+"""Seats by which sums of fractions may be off."""
 COVERED = 0.8
 """The share of past days that an interval held."""
 
@@ -124,5 +126,5 @@ def _covered(missed: Sequence[float]) -> float:
     for place in range(7, len(missed)):
         low, high = _interval(missed[:place])
         tried += 1
-        held += low <= missed[place] <= high
+        held += low - ROUNDING <= missed[place] <= high + ROUNDING
     return held / tried if tried else 0.0
