@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser, Route, expect  # noqa: E402 - the repository's root comes first
 from tests.browser import test_without_scripts as plain  # noqa: E402 - likewise
-from tests.browser.chromium import launched  # noqa: E402 - likewise
 from tests.browser.analyzing import STATES as ANALYZING  # noqa: E402 - likewise
+from tests.browser.chromium import launched  # noqa: E402 - likewise
 from tests.browser.operators import STATES as CONSOLE  # noqa: E402 - likewise
 from tests.browser.operators import Operator, hospital  # noqa: E402 - likewise
 from tests.browser.person import Person  # noqa: E402 - likewise

@@ -573,6 +573,7 @@ export interface components {
             waiting?: number | null;
             estimate?: number | null;
             keepPlace?: number | null;
+            number?: number | null;
         };
         /** ReleasedBody */
         ReleasedBody: {
@@ -698,6 +699,7 @@ export interface components {
             waiting?: number | null;
             estimate?: number | null;
             keepPlace?: number | null;
+            number?: number | null;
             endedAt?: string | null;
             endedBy?: string | null;
             endReason?: string | null;
@@ -1482,6 +1484,7 @@ export interface operations {
 
 /** Every code that a server refuses by. */
 export type ServerCode =
+    | "allotment_foreign"
     | "body_too_large"
     | "check_unknown"
     | "conflict"
@@ -1505,10 +1508,17 @@ export type ServerCode =
     | "license_not_yet_valid"
     | "license_suspended"
     | "license_unknown"
+    | "not_authority"
     | "not_dev"
     | "overloaded"
     | "plan_unknown"
     | "reauth_required"
+    | "relay_clock"
+    | "relay_cloned"
+    | "relay_late"
+    | "relay_limit"
+    | "relay_protocol"
+    | "relay_unknown"
     | "repair_busy"
     | "request_timeout"
     | "seat_limit"

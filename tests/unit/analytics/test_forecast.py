@@ -23,8 +23,8 @@ def test_weeks_that_are_alike_go_on() -> None:
     assert [day.expected for day in told.days] == pytest.approx(list(WEEK * 2))
     assert [day.at for day in told.days[:2]] == [42 * DAY, 43 * DAY]
     for day in told.days:
-        assert (day.low, day.high) == pytest.approx((day.expected, day.expected))
-    assert (told.error, told.covered) == (pytest.approx(0.0), 1.0)
+        assert [day.low, day.high] == pytest.approx([day.expected, day.expected])
+    assert [told.error, told.covered] == pytest.approx([0.0, 1.0])
 
 
 @pytest.mark.parametrize("cut", range(1, 7))
