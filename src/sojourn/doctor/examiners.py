@@ -159,7 +159,8 @@ def examiners(
     found.append(_secrets(settings, opened, config))
     if outside is not None:
         found += _outside(settings, opened, outside, express)
-    found += [_round_trip(settings, opened), _seats(settings, opened), Closing(opened)]
+    found += [_round_trip(settings, opened), _seats(settings, opened), _relays(settings, opened)]
+    found.append(Closing(opened))
     return [said, *(examiner for examiner in found if examiner is not None)]
 
 
@@ -218,6 +219,19 @@ def _seats(settings: Settings, opened: Opened) -> Examiner | None:
         opened.store,
         opened.ledger,
         sweep_interval=settings.sweep_interval,
+        place=mask_text(settings.store_url),
+        needs=needs_of(settings),
+    )
+
+
+def _relays(settings: Settings, opened: Opened) -> Examiner | None:
+    from sojourn.doctor.relays import RelayExaminer
+
+    if settings.role == "relay" or settings.store_url.startswith("memory:"):
+        return None
+    return RelayExaminer(
+        opened.store,
+        opened.ledger,
         place=mask_text(settings.store_url),
         needs=needs_of(settings),
     )
