@@ -17,6 +17,7 @@ from sojourn.ledger import LicenseChange
 from sojourn.license import LicenseStatus, Policy
 from sojourn.relays.share import MARGIN
 from sojourn.service.licenses import Licenses
+from sojourn.token import hash_token
 
 
 class Sites:
@@ -232,7 +233,6 @@ def test_a_changed_policy_and_key(sites: Sites) -> None:
     policy = Policy(capacity=5, heartbeat_interval=10 * SECOND, overdraft=3)
     sites.center.licenses.set_feature(sites.center.license_id, FEATURE, policy, actor="test")
     _, key = sites.center.licenses.rotate_key(sites.center.license_id, actor="test")
-    sites.center.relays.forget(sites.center.license_id)
     sites.east.beat()
     assert sites.east.pool.policy == replace(policy, capacity=2, overdraft=0)
     sites.center.key = key
@@ -241,6 +241,37 @@ def test_a_changed_policy_and_key(sites: Sites) -> None:
     sites.east.wire.cut = False
     sites.east.beat()
     assert [len(each.licenses) for each in sites.east.wire.answered[-2:]] == [1, 0]
+
+
+def test_who_waits_in_the_line_is_asked_for(sites: Sites) -> None:
+    """A beat asks for seats for all who wait, though nobody comes to ask."""
+    seated(sites.east, "ann")
+    seated(sites.west, "bob", "cem")
+    assert (sites.east.seats, sites.west.seats) == (2, 3)
+    sites.east.acquire("dan")
+    waits = replace(sites.east.wish("eve"), wait=True)
+    (refused,) = sites.east.store.acquire([waits])
+    assert isinstance(refused, Denied)
+    assert refused.position == 1
+    sites.east.beat()
+    sites.west.beat()
+    sites.west.beat()
+    sites.east.beat()
+    (granted,) = sites.east.store.acquire([waits])
+    assert isinstance(granted, Lease)
+    assert sites.east.held() + sites.west.held() == 5
+
+
+def test_terms_come_anew_after_a_start(sites: Sites) -> None:
+    """A database that was put back has old terms: a key that was replaced since counts no more."""
+    seated(sites.east, "ann")
+    copy = sites.east.snapshot()
+    old = hash_token(sites.center.key)
+    sites.center.licenses.rotate_key(sites.center.license_id, actor="test")
+    sites.east.beat()
+    assert sites.east.ledger.licenses_by_key([old]) == [None]
+    sites.east.put_back(copy, only="relay.db")
+    assert sites.east.ledger.licenses_by_key([old]) == [None]
 
 
 def test_a_folder_with_licenses_of_its_own(sites: Sites, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ class Holding:
             state = found.state or RegionState(authority=self._authority)
             witness, believed = go_on(state.witness, self.look())
             self._witness, self._time, self._since = witness, witness.time, self._ticks()
-            self.licenses = {x: state.licenses.get(x, "") for x in licenses}
+            # Whatever the ledger has may be older than what was taken last: all terms come anew.
+            self.licenses = dict.fromkeys(licenses, "")
             shares, self.proofs = dict(state.shares), dict(state.proofs)
             self.relay = replace(self.relay, number=state.number, epoch=state.epoch, shares=shares)
             if found.put_back:
@@ -146,6 +147,9 @@ class Holding:
         for name, usage in zip(names, self._store.usage(names), strict=True):
             held = 0 if usage is None else usage.in_use
             asked = asks.get(name, 0)
+            if 0 < self.copies.policies[name].capacity <= held:  # who waits here asks no more
+                line, _ = self._store.waiting(name, limit=LIST_MAX)
+                asked = max(asked, len(line))
             demand = self.demand.get(name, Demand()).seen(held + asked, now)
             self.demand[name], self.held[name] = demand, held
             needs[name] = held + asked
@@ -250,7 +254,6 @@ class Holding:
                 epoch=self.relay.epoch,
                 shares=dict(self.relay.shares),
                 proofs={x: proof for x, proof in self.proofs.items() if x in self.relay.shares},
-                licenses=self.licenses,
                 witness=self._witness,
                 last_event_id=self._last_event(),
             )

@@ -36,9 +36,8 @@ class RegionState(Struct, frozen=True, kw_only=True):
     """What a relay has committed.
 
     Attributes: authority: its address; number: of the latest beat; epoch: of the authority, as last heard;
-    shares: by pool; proofs: of these, as the authority gave them; licenses: those it serves, with the digest
-    of their terms; witness: the clocks when this was written; last_event_id: of the store by then; inode: of
-    the file that this is in.
+    shares: by pool; proofs: of these, as the authority gave them; witness: the clocks when this was written;
+    last_event_id: of the store by then; inode: of the file that this is in.
     """
 
     authority: str
@@ -46,7 +45,6 @@ class RegionState(Struct, frozen=True, kw_only=True):
     epoch: int = 0
     shares: dict[str, Share] = field(default_factory=dict)
     proofs: dict[str, str] = field(default_factory=dict)
-    licenses: dict[str, str] = field(default_factory=dict)
     witness: Witness | None = None
     last_event_id: int = 0
     inode: int = 0

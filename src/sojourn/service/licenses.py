@@ -23,8 +23,8 @@ NAME_MAX = 200
 class Licenses:
     """Synchronous; safe from several threads. A call that returns has changed ledger and store.
 
-    `moved` is told of a license whose allowed origins may have changed. `read_only`: the licenses are those
-    of a relay's authority, and what changes one raises Forbidden.
+    `moved` is told of a license that has changed. `read_only`: the licenses are those of a relay's authority,
+    and what changes one raises Forbidden.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Licenses:
         license_ = self._ledger.rotate_license_key(license_id, hash_token(key), actor=actor)
         if license_ is None:
             raise unknown()
+        self._moved(license_id)
         return license_, key
 
     def delete(self, license_id: str, *, actor: str) -> None:
@@ -132,6 +133,7 @@ class Licenses:
         if not self._ledger.set_feature(license_id, feature, policy, actor=actor):
             raise unknown()
         self._define(license_id)
+        self._moved(license_id)
         return next(p for p in self._ledger.pools(license_id) if p.feature == feature)
 
     def remove_feature(self, license_id: str, feature: str, *, actor: str) -> None:
@@ -139,6 +141,7 @@ class Licenses:
         self._check_own()
         if not self._ledger.remove_feature(license_id, feature, actor=actor):
             raise NotFound("The license has no such feature.", code="feature_unknown")
+        self._moved(license_id)
         action = Action(actor=actor, name="remove_feature")
         self._store.drop([pool_id(license_id, feature)], action)
 
