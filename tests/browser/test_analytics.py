@@ -36,9 +36,8 @@ def test_the_chart_is_drawn_from_the_table(come: Come) -> None:
     """With scripts there is a chart whose values follow the crosshair; the table has them all."""
     it = come()
     STATES["analytics"](it)
-    chart = it.page.locator("#chart canvas")
-    expect(chart).to_be_visible()
-    chart.hover(position={"x": 200, "y": 100})
+    expect(it.page.locator("#chart canvas")).to_be_visible()
+    it.page.locator("#chart .u-over").hover(position={"x": 200, "y": 100})
     expect(it.page.locator("#chart .u-legend")).to_contain_text("In use, at most")
     it.page.get_by_text("The figures as a table").click()
     assert it.page.locator("#points tbody tr").count() >= 7 * 24

@@ -75,8 +75,7 @@ def usage_of(
     since = since // span * span
     cursor = keeper.cursor()
     begun = 0 if cursor is None else cursor.since // HOUR * HOUR
-    oldest = keeper.oldest() if cursor is not None else None
-    known = None if oldest is None else min(oldest, begun)
+    known = _known_since(keeper, pool_id, begun)
     points: list[Point] = []
     levels: Levels = {}
     counts = Counts()
@@ -84,13 +83,11 @@ def usage_of(
     if known is not None and known < until:
         first = max(since, known // span * span)
         for bucket in _buckets(keeper, pool_id, first, until, span=span, begun=begun):
-            policy = policy_at(policies, bucket.at + span - 1)
-            capacity = None if policy is None else policy.capacity
+            capacity = _capacity_at(policies, bucket.at + span - 1)
             points.append(_point(bucket, capacity))
             add(levels, bucket.levels)
             counts.add(bucket.counts)
             full += 0 if not capacity else above(bucket.levels, capacity)
-    now = policy_at(policies, until)
     return Usage(
         pool_id=pool_id,
         since=since,
@@ -103,9 +100,23 @@ def usage_of(
         p50=quantile(levels, 0.5),
         mean=mean(levels),
         full=full,
-        capacity=None if now is None else now.capacity,
+        capacity=_capacity_at(policies, until),
         counts=counts,
     )
+
+
+def _known_since(keeper: UsageKeeper, pool_id: str, begun: int) -> int | None:
+    """Return from when on a pool's use is known; None if nothing is. Before its first event it was none."""
+    if not begun:
+        return None
+    oldest = keeper.oldest(pool_id)
+    return begun if oldest is None else min(oldest, begun)
+
+
+def _capacity_at(policies: Sequence[PolicyAt], at: int) -> int | None:
+    """Return how many seats there were; None where the feature was not there."""
+    policy = policy_at(policies, at) if policies and policies[0].at <= at else None
+    return None if policy is None else policy.capacity
 
 
 def _point(bucket: Bucket, capacity: int | None) -> Point:
@@ -154,11 +165,11 @@ def week_of(
     """Tell how a pool was used by hour and weekday of a zone: the mean over the weeks, and the highest peak.
     Hours are those of UTC; where a zone's begin in between, an hour counts where it begins."""
     cursor = keeper.cursor()
-    oldest = None if cursor is None else keeper.oldest()
+    begun = 0 if cursor is None else cursor.since // HOUR * HOUR
+    known = _known_since(keeper, pool_id, begun)
     held, peaks, hours = [0.0] * 168, [0] * 168, [0] * 168
-    if cursor is not None and oldest is not None:
-        begun = cursor.since // HOUR * HOUR
-        first = max(since // HOUR * HOUR, min(oldest, begun))
+    if known is not None:
+        first = max(since // HOUR * HOUR, known)
         marks = {
             at: (last, most, time) for at, last, most, time in keeper.marks(pool_id, first, until)
         }

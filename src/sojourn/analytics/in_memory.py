@@ -42,8 +42,9 @@ class MemoryUsage:
     def cursor(self) -> Cursor | None:
         return self._cursor
 
-    def oldest(self) -> int | None:
-        return min((hour for hours in self._hours.values() for hour in hours), default=None)
+    def oldest(self, pool_id: str | None = None) -> int | None:
+        pools = self._hours if pool_id is None else {pool_id: self._hours.get(pool_id, {})}
+        return min((hour for hours in pools.values() for hour in hours), default=None)
 
     def begin(self, before: Cursor | None, *, since: int) -> bool:
         if self._cursor != before:
@@ -107,9 +108,6 @@ class MemoryUsage:
             self._policies.setdefault(pool, []).append(policy)
             self._policies[pool].sort(key=lambda each: each.at)
         return True
-
-    def measured_pools(self, *, limit: int) -> list[str]:
-        return sorted(self._hours)[:limit]
 
     def span(self, pool_id: str, since: int, until: int, *, by_day: bool) -> Span:
         hours, days = self._hours.get(pool_id, {}), self._days.get(pool_id, {})

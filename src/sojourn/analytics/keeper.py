@@ -83,8 +83,9 @@ class UsageKeeper(Protocol):
     def cursor(self) -> Cursor | None:
         """Return how far the measures are; None if nothing was measured, or they were lost."""
 
-    def oldest(self) -> int | None:
-        """Return when the earliest hour begins that is kept; None if there is none."""
+    def oldest(self, pool_id: str | None = None) -> int | None:
+        """Return when the earliest hour begins that is kept, of a pool or of all; None if there is none. Of
+        all, it takes a look at every hour."""
 
     def begin(self, before: Cursor | None, *, since: int) -> bool:
         """Forget what was measured from the hour of an instant on, and all holders and policies, and put
@@ -113,9 +114,6 @@ class UsageKeeper(Protocol):
         """Write changes down in one step. False, and nothing is written, if the cursor is not `before`."""
 
     # What is asked
-
-    def measured_pools(self, *, limit: int) -> list[str]:
-        """Return the pools that something is known of, by id."""
 
     def span(self, pool_id: str, since: int, until: int, *, by_day: bool) -> Span:
         """Return what is known of a pool from an hour, or a day, on."""

@@ -6,6 +6,7 @@ of those that ended by silence; whoever gave the seat back is taken to have beat
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from statistics import median
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 from sojourn.analytics.holds import ENDS, GRANTS, Hold, PolicyAt, policy_at
 from sojourn.event import Event, EventKind
 from sojourn.lease import DenialReason, EndReason
-from sojourn.license import Policy, WhenFull
+from sojourn.license import WhenFull
 
 TYPICAL = 30 * 60_000
 """For how long a seat is taken to be held where nothing tells, in milliseconds."""
@@ -92,7 +93,7 @@ def refusals(events: Iterable[Event]) -> list[Event]:
 def judge(uses: Iterable[Use], denied: Sequence[Event], policies: Sequence[PolicyAt]) -> None:
     """Say of each silent holder from when on its seat could be taken: by the policy, later where somebody
     was refused all the same (a beat was announced, time was given back), and sooner where it was taken."""
-    instants = [event.at for event in denied]
+    instants = sorted(event.at for event in denied)
     for use in uses:
         if use.beat_at is None or use.until is None:
             continue
@@ -101,10 +102,10 @@ def judge(uses: Iterable[Use], denied: Sequence[Event], policies: Sequence[Polic
             continue
         could = use.beat_at + policy.suspect_after_ms + policy.linger
         taken = use.reason == EndReason.EVICTED.value
-        for at in instants:
-            spared = use.since <= at and (at < use.until or (taken and at == use.until))
-            if spared and policy.when_full is not WhenFull.DENY:
-                could = max(could, at + 1)
+        find = bisect_right if taken else bisect_left
+        before = find(instants, use.until) - 1  # the last refusal while its holder had the seat
+        if before >= 0 and instants[before] >= use.since and policy.when_full is not WhenFull.DENY:
+            could = max(could, instants[before] + 1)
         # Whom others were refused for in the very millisecond in which it was taken, it was taken by its own
         # event only.
         use.evictable_at = min(could, use.until + 1) if taken else could
@@ -114,8 +115,3 @@ def typical(uses: Iterable[Use]) -> int:
     """Return for how long a seat is held, mostly."""
     lengths = [use.until - use.since for use in uses if use.until is not None]
     return int(median(lengths)) if lengths else TYPICAL
-
-
-def changed(policy: Policy | None, wish: Policy | None) -> Policy | None:
-    """Return a policy that is to be replayed in the place of one that was."""
-    return wish if policy is not None and wish is not None else policy

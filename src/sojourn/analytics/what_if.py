@@ -13,6 +13,7 @@ typical.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
@@ -84,10 +85,52 @@ def replay(
     held: Iterable[Hold],
     policies: Sequence[PolicyAt],
     scenario: Scenario | None = None,
+    *,
+    until: int | None = None,
 ) -> Replay:
-    """Replay a pool's events, in their order. `held` are the seats that are held after them. Raises
-    InvalidPolicy where the scenario cannot be."""
-    return _Replay(events, held, policies, scenario or Scenario()).run()
+    """Replay a pool's events, in their order, those before `until`; later ones tell of ends. `held` are the
+    seats that are held after all of them. Raises InvalidPolicy where the scenario cannot be."""
+    return _Replay(events, held, policies, scenario or Scenario(), until=until).run()
+
+
+class _Seats:
+    """Holders and how many seats they have together."""
+
+    def __init__(self) -> None:
+        self.count_by = CountBy.LEASE
+        self._keys: dict[Holder, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def enter(self, holder: Holder) -> None:
+        if holder not in self._keys:
+            key = self._keys[holder] = seat_key(self.count_by, *holder)
+            self._counts[key] += 1
+
+    def leave(self, holder: Holder) -> None:
+        key = self._keys.pop(holder, None)
+        if key is not None:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+    def shares(self, holder: Holder) -> bool:
+        """Tell whether others hold the seat that this one would use."""
+        return self.count_by is not CountBy.LEASE and (
+            seat_key(self.count_by, *holder) in self._counts
+        )
+
+    def count(self, count_by: CountBy) -> None:
+        """Count by another rule from now on."""
+        if count_by is self.count_by:
+            return
+        holders = list(self._keys)
+        self.count_by, self._keys = count_by, {}
+        self._counts.clear()
+        for holder in holders:
+            self.enter(holder)
 
 
 class _Replay:
@@ -97,15 +140,18 @@ class _Replay:
         held: Iterable[Hold],
         policies: Sequence[PolicyAt],
         scenario: Scenario,
+        *,
+        until: int | None,
     ) -> None:
-        self._events = events
+        self._events = [event for event in events if until is None or event.at < until]
         self._policies = policies
         self._scenario = scenario
-        self._before, self._begun = uses_of(events, held)
+        there = [hold for hold in held if until is None or hold.started_at < until]
+        self._before, self._begun = uses_of(events, there)
         every = [*self._before, *self._begun.values()]
         self._typical = typical(every)
-        self._denied = refusals(events)
-        judge(every, self._denied, policies)
+        self._denied = refusals(self._events)
+        judge(every, refusals(events), policies)
         self._ended = {use.ended_by: use for use in every if use.ended_by}
         self._applied = [
             PolicyAt(each.at, None if each.policy is None else scenario.applied(each.policy))
@@ -113,6 +159,10 @@ class _Replay:
         ]
         self._seated: dict[Holder, _Seated] = {}
         self._real: dict[Holder, Use] = {}
+        self._seats, self._real_seats = _Seats(), _Seats()  # of those two
+        self._takeable: dict[
+            Holder, _Seated
+        ] = {}  # those of the seated whose seat may once be taken
         self._line: list[_Waiter] = []
         self._planned: list[tuple[int, int, Callable[[], None]]] = []
         self._turn = 0
@@ -143,15 +193,15 @@ class _Replay:
     def _policy(self, *, real: bool = False) -> Policy | None:
         return policy_at(self._policies if real else self._applied, self.now)
 
-    def _seats(self, holders: Iterable[Holder]) -> set[str]:
-        policy = self._policy()
-        count_by = CountBy.LEASE if policy is None else policy.count_by
-        return {seat_key(count_by, *holder) for holder in holders}
-
     def _free(self, *, real: bool = False) -> int:
         policy = self._policy(real=real)
-        taken = self._seats(self._real if real else self._seated)
-        return (0 if policy is None else policy.most) - len(taken)
+        seats = self._real_seats if real else self._seats
+        seats.count(CountBy.LEASE if policy is None else policy.count_by)
+        return (0 if policy is None else policy.most) - len(seats)
+
+    def _shares(self, holder: Holder, *, real: bool = False) -> bool:
+        self._free(real=real)  # which counts as the policy of this instant has it
+        return (self._real_seats if real else self._seats).shares(holder)
 
     # Time
 
@@ -192,7 +242,7 @@ class _Replay:
         were kept for others."""
         more = self._free() - self._free(real=True)
         seated = holder in self._seated and holder not in self._real
-        shares = self._shares(holder) and not self._shares(holder, self._real)
+        shares = self._shares(holder) and not self._shares(holder, real=True)
         if seated:
             self.told.spared += 1
         elif shares or more > 0 or self._make_room():
@@ -204,7 +254,8 @@ class _Replay:
     def _over(self, use: Use) -> None:
         taken = use.reason in (EndReason.EVICTED.value, EndReason.MOVED.value)
         tight = not taken or self._free() <= self._free(real=True)
-        self._real.pop(use.holder, None)
+        if self._real.pop(use.holder, None) is not None:
+            self._real_seats.leave(use.holder)
         self._line = [x for x in self._line if x.use is not use]
         seated = self._seated.get(use.holder)
         if seated is None or seated.use is not use or use.reason == EndReason.EXPIRED.value:
@@ -234,12 +285,14 @@ class _Replay:
     def _real_in(self, use: Use) -> None:
         """Let a use begin in the past as it was."""
         self._real[use.holder] = use
+        self._real_seats.enter(use.holder)
         if use.reason == EndReason.EXPIRED.value and use.until is not None:
             self._plan(use.until, lambda: self._real_out(use))
 
     def _real_out(self, use: Use) -> None:
         if self._real.get(use.holder) is use:
             del self._real[use.holder]
+            self._real_seats.leave(use.holder)
 
     # The replay
 
@@ -251,7 +304,11 @@ class _Replay:
         self._turn += 1
         seated = _Seated(holder, use, self._turn)
         self._seated[holder] = seated
-        self.told.peak = max(self.told.peak, len(self._seats(self._seated)))
+        self._seats.enter(holder)
+        self._takeable.pop(holder, None)
+        if use is not None and use.evictable_at is not None:
+            self._takeable[holder] = seated
+        self.told.peak = max(self.told.peak, len(self._seats))
         if use is None:
             self._plan_end(seated, self.now + self._typical)
         elif use.reason == EndReason.EXPIRED.value and use.until is not None:
@@ -275,14 +332,10 @@ class _Replay:
 
     def _leave(self, seated: _Seated, *, serve: bool = True) -> None:
         del self._seated[seated.holder]
+        self._takeable.pop(seated.holder, None)
+        self._seats.leave(seated.holder)
         if serve:
             self._serve()
-
-    def _shares(self, holder: Holder, among: Iterable[Holder] | None = None) -> bool:
-        policy = self._policy()
-        if policy is None or policy.count_by is CountBy.LEASE:
-            return False
-        return self._seats([holder]) <= self._seats(self._seated if among is None else among)
 
     def _may_take(self, use: Use) -> bool:
         """Tell whether the policy lets a seat be taken of whoever lost it in the past."""
@@ -305,6 +358,8 @@ class _Replay:
         """Take the seat of a silent holder, the most silent first. False if there is none to take."""
         policy = self._policy()
         if policy is None or policy.when_full is WhenFull.DENY:
+            return False
+        if not any(x.use and self._evictable(x.use, self.now) for x in self._takeable.values()):
             return False
         seats: dict[str, list[_Seated]] = {}
         for seated in self._seated.values():

@@ -126,24 +126,24 @@ class UsageService:
         fallen silent since is not known yet. Raises InvalidPolicy where the scenario cannot be."""
         sweeps = self._ledger.sweeps(limit=1)
         until = sweeps[0].started_at if sweeps else self.now()
-        events = self._events(pool, since, until)
+        events = self._events(pool, since)
         held = self._usage.open_holds(pool, limit=EVENTS_MAX)
         policies = self.policies(pool)
         return WhatIf(
             since=max(since, events[0].at) if events else since,
             until=until,
             events=len(events),
-            as_it_was=replay(events, held, policies),
-            told=replay(events, held, policies, scenario),
+            as_it_was=replay(events, held, policies, until=until),
+            told=replay(events, held, policies, scenario, until=until),
         )
 
-    def _events(self, pool: str, since: int, until: int) -> list[Event]:
-        """Read a pool's events, the latest EVENTS_MAX of them."""
+    def _events(self, pool: str, since: int) -> list[Event]:
+        """Read a pool's events since an instant, the latest EVENTS_MAX of them."""
         found: list[Event] = []
         before = 0
         while len(found) < EVENTS_MAX:
             page = self._latest(pool, before)
-            found += [event for event in page if since <= event.at < until]
+            found += [event for event in page if since <= event.at]
             if len(page) < LIST_MAX or page[-1].at < since:
                 break
             before = page[-1].id

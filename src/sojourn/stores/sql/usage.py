@@ -104,8 +104,10 @@ class SqlUsage:
         row = self._db.read(lambda tx: tx.core(select(*CURSOR)).first())
         return None if row is None else _cursor_of(row)
 
-    def oldest(self) -> int | None:
+    def oldest(self, pool_id: str | None = None) -> int | None:
         query = select(func.min(_bucket.at)).where(_bucket.unit == "hour")
+        if pool_id is not None:
+            query = query.where(_bucket.pool_id == pool_id)
         found = self._db.read(lambda tx: tx.core(query).scalar_one())
         return None if found is None else int(found)
 
@@ -234,10 +236,6 @@ class SqlUsage:
         return self._db.transaction(work)
 
     # What is asked
-
-    def measured_pools(self, *, limit: int) -> list[str]:
-        query = select(_policies.pool_id).distinct().order_by(_policies.pool_id).limit(limit)
-        return [str(row[0]) for row in self._db.read(lambda tx: tx.core(query).all())]
 
     def span(self, pool_id: str, since: int, until: int, *, by_day: bool) -> Span:
         def of(unit: str, edge: int) -> Any:

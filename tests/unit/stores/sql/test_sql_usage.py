@@ -153,4 +153,3 @@ def test_a_policy_that_changes(ledger_url: str) -> None:
             for each in ledger.usage.policies([pool.id])[pool.id]
         ]
         assert found[-1] is None
-        assert ledger.usage.measured_pools(limit=10) == sorted(each.id for each in history.pools)
