@@ -31,6 +31,18 @@ const tell = (at, apart) => {
   return when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 };
 
+// The capacity is labelled at its end.
+const label = ({ ctx, bbox, valToPos }, ink) => {
+  const seats = data[3].findLast((each) => each !== null);
+  if (seats === undefined) return;
+  ctx.save();
+  ctx.fillStyle = ink;
+  ctx.font = `${11 * devicePixelRatio}px ${getComputedStyle(place).fontFamily}`;
+  ctx.textAlign = "right";
+  ctx.fillText(`${seats} ${seats === 1 ? "seat" : "seats"}`, bbox.left + bbox.width, valToPos(seats, "y", true) - 5 * devicePixelRatio);
+  ctx.restore();
+};
+
 let drawn = null;
 const draw = () => {
   const [seat, dim, bad, line, ink] = ["ink-seat", "ink-dim", "ink-bad", "ink-line", "ink-ink"].map(color);
@@ -43,12 +55,13 @@ const draw = () => {
     {
       width: place.clientWidth,
       height: 240,
-      scales: { refused: { range: [0, refused * 4] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.05)] } },
+      scales: { refused: { range: [0, refused * 4] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
       axes: [
         { ...axis, space: 90, values: (_, instants, __, ___, apart) => instants.map((at) => tell(at, apart)) },
         { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
       ],
       legend: { live: true },
+      hooks: { draw: [(chart) => label(chart, dim)] },
       series: [
         { value: (_, at) => (at === null ? "" : new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" })) },
         { label: "In use, at most", stroke: seat, fill: color("ink-fill"), width: 1.5, paths: step },
