@@ -69,7 +69,6 @@ class _Seated(Struct):
 
     holder: Holder
     use: Use | None  # None: who was refused in the past
-    turn: int  # tells what was planned for it from what was planned for whoever came before
 
 
 class _Waiter(Struct):
@@ -160,9 +159,7 @@ class _Replay:
         self._seated: dict[Holder, _Seated] = {}
         self._real: dict[Holder, Use] = {}
         self._seats, self._real_seats = _Seats(), _Seats()  # of those two
-        self._takeable: dict[
-            Holder, _Seated
-        ] = {}  # those of the seated whose seat may once be taken
+        self._takeable: dict[Holder, _Seated] = {}  # those whose seat may once be taken
         self._line: list[_Waiter] = []
         self._planned: list[tuple[int, int, Callable[[], None]]] = []
         self._turn = 0
@@ -254,8 +251,7 @@ class _Replay:
     def _over(self, use: Use) -> None:
         taken = use.reason in (EndReason.EVICTED.value, EndReason.MOVED.value)
         tight = not taken or self._free() <= self._free(real=True)
-        if self._real.pop(use.holder, None) is not None:
-            self._real_seats.leave(use.holder)
+        self._real_out(use)
         self._line = [x for x in self._line if x.use is not use]
         seated = self._seated.get(use.holder)
         if seated is None or seated.use is not use or use.reason == EndReason.EXPIRED.value:
@@ -301,8 +297,7 @@ class _Replay:
         if known is not None and known.use is use and use is not None:
             return
         self._line = [x for x in self._line if x.holder != holder]
-        self._turn += 1
-        seated = _Seated(holder, use, self._turn)
+        seated = _Seated(holder, use)
         self._seated[holder] = seated
         self._seats.enter(holder)
         self._takeable.pop(holder, None)
