@@ -42,13 +42,15 @@ type Told =
   | Ask
   | Reply;
 
-/** Follows a page: it is left, it is shown again after that, and it may have slept. Elsewhere: nothing. */
-export function onPage(left: () => void, shown: () => void, woken: () => void): void {
+/** Follows a page: it is left, it is shown again after that, and it may have slept. Elsewhere: nothing. Returns what ends it. */
+export function onPage(left: () => void, shown: () => void, woken: () => void): AbortController {
+  const life = new AbortController(); // it has a `signal`, as options of a listener have
   const window = globalThis.document?.defaultView;
-  if (!window) return;
-  window.addEventListener("pagehide", left);
-  window.addEventListener("pageshow", ({ persisted }) => persisted && shown());
-  for (const name of ["online", "focus"]) window.addEventListener(name, woken);
+  window?.addEventListener("pagehide", left, life);
+  window?.addEventListener("pageshow", ({ persisted }) => persisted && shown(), life);
+  window?.addEventListener("online", woken, life);
+  window?.addEventListener("focus", woken, life);
+  return life;
 }
 
 const calledOff = () => ({ fault: faultOf(aborted()) });
@@ -62,7 +64,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   #own?: OwnSeat;
   #channel?: BroadcastChannel; // once this tab may speak
   #leave?: AbortController; // while it takes part
-  #closed = false;
+  readonly #life: AbortController; // ends as it is closed
   #wants = false;
   #acquiring: Promise<unknown> = Promise.resolve();
   #n = 0;
@@ -76,12 +78,12 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     private readonly make: () => OwnSeat,
   ) {
     super();
-    this.#join();
-    onPage(
+    this.#life = onPage(
       () => this.#part(),
       () => this.#join(),
       () => this.#own?.nudge(),
     );
+    this.#join();
   }
 
   /** Whether this tab holds the lease for all. */
@@ -120,11 +122,11 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   }
 
   check(): void {
-    if (!this.held) throw new SeatLost(this.reason);
+    if (!this.held) throw new SeatLost(this.reason, !!this.#now.saved);
   }
 
   async acquire({ signal, ...options }: AcquireOptions = {}): Promise<void> {
-    if (signal?.aborted || this.#closed) throw aborted();
+    if (signal?.aborted || this.#life.signal.aborted) throw aborted();
     this.#want(true);
     const n = ++this.#n;
     const lessen = () => this.#asked.size || this.#want(false); // another call's wish goes on
@@ -150,7 +152,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
 
   /** Leaves for good: this tab needs the seat no more. The last one that did says goodbye. */
   close(): void {
-    this.#closed = true;
+    this.#life.abort();
     this.#wants = false;
     this.#part();
     for (const { done } of this.#asked.values()) done(calledOff());
@@ -180,7 +182,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   }
 
   #join(): void {
-    if (this.#leave || this.#closed) return;
+    if (this.#leave) return;
     const { signal } = (this.#leave = new AbortController());
     const channel = new BroadcastChannel(this.name);
     channel.onmessage = ({ data }) => this.#hear(data as Told);
@@ -299,8 +301,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   /** Tells another tab how things stand, and learns when it is gone; for the leader. */
   #watch(from: string): void {
     this.#say({ t: "view", view: this.#now });
-    const { signal } = this.#leave!;
-    navigator.locks.request(`${this.name} ${from}`, { signal }, () => this.#miss(from)).catch(() => {});
+    navigator.locks.request(`${this.name} ${from}`, this.#leave!, () => this.#miss(from)).catch(() => {});
   }
 
   #miss(from: string): void {

@@ -4,7 +4,7 @@ type Schemas = components["schemas"];
 /** What a server answers with a refusal: RFC 9457, and more. */
 export type Problem = Schemas["Problem"];
 /** Codes that say what no server said. */
-export type OwnCode = "unreachable" | "not_held" | "aborted" | "closed";
+export type OwnCode = "unreachable" | "not_held" | "aborted";
 export type Code = ServerCode | OwnCode;
 export type { ServerCode };
 

@@ -54,11 +54,11 @@ export class Http {
           ...(key && { "Idempotency-Key": key }),
           ...headers,
         },
-        ...(body && { body: JSON.stringify(body) }),
+        body: body && JSON.stringify(body),
         signal: control.signal,
         credentials: "omit",
         redirect: "error",
-        ...(keepalive && { keepalive }),
+        keepalive,
       });
       const said = (await answer.json()) as { success?: boolean; data: T } & Partial<Problem>;
       if (answer.ok && said.success) return { data: said.data, sentAt };

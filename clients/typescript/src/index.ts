@@ -27,7 +27,7 @@ export class Client {
 
   constructor({ url, proof, clock = systemClock(), fetch, socket }: ClientOptions) {
     const { WebSocket, document } = globalThis;
-    const make = socket === undefined && typeof WebSocket === "function" ? socketOf(WebSocket) : socket;
+    const make = socket === undefined && WebSocket ? socketOf(WebSocket) : socket;
     this.#means = {
       http: new Http(url, clock, fetch),
       proof: typeof proof === "function" ? proof : () => proof,

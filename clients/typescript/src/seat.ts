@@ -90,7 +90,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     const asked = this.#ask(this.#turn, options);
     // The request goes on: what it grants after all is given back, so that nobody waits for a ghost.
     return new Promise((resolve, reject) => {
-      signal?.addEventListener("abort", () => reject(aborted()), { once: true });
+      signal?.addEventListener("abort", () => reject(aborted()));
       asked.then(resolve, reject);
     });
   }

@@ -165,6 +165,36 @@ test("what is closed stays closed", async () => {
   await assert.rejects(tab.seat.acquire(), { code: "aborted" });
 });
 
+test("what is closed follows its page no more", async () => {
+  const browser = new Browser();
+  const tab = await browser.tab();
+  let listening = 0;
+  const add = tab.page.addEventListener.bind(tab.page);
+  tab.page.addEventListener = (name: string, call: EventListener, how?: AddEventListenerOptions) => {
+    listening++;
+    how?.signal?.addEventListener("abort", () => listening--);
+    add(name, call, how);
+  };
+  const other = browser.as(tab, () => new BrowserSeat("another seat", () => browser.server.seat()));
+  assert.equal(listening, 4);
+  other.close();
+  assert.equal(listening, 0);
+});
+
+test("a loss says whether there is a way back, in every tab", async () => {
+  const browser = new Browser();
+  const [first, second] = [await browser.tab(), await browser.tab()];
+  await Promise.all([first.seat.acquire(), second.seat.acquire()]);
+  browser.server.fault = () => away;
+  await browser.server.clock.advance(100_000);
+  for (const { seat } of [first, second]) assert.throws(() => seat.check(), { reason: "unreachable", resumable: true });
+  browser.server.fault = () => undefined;
+  await browser.server.clock.advance(60_000);
+  browser.server.fault = ({ method }) => (method === "POST" ? problem(410, "lease_lost", { reason: "revoked" }) : undefined);
+  await browser.server.clock.advance(60_000);
+  for (const { seat } of [first, second]) assert.throws(() => seat.check(), { reason: "revoked", resumable: false });
+});
+
 test("what was granted as it was called off is given back", async () => {
   const browser = new Browser();
   const [, second] = [await browser.tab(), await browser.tab()];
