@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
-from playwright.sync_api import Browser, Page, expect
-from tests.browser.stage import DEADLINE
+from playwright.sync_api import Browser, Page, Response, expect
 from tests.serving import ADMIN_KEY, Served, served
 
 from sojourn.console.frame import PLACES
 
+PATIENCE = 90_000
+"""Milliseconds until the demo's people hold seats, and a page is read anew, on a machine that stalls."""
 PAGES = [name for _, pages in PLACES for name, _, _ in pages]
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
@@ -49,7 +50,7 @@ def demo(server: Served) -> Iterator[None]:
         yield
     finally:
         play.terminate()
-        play.wait(DEADLINE / 1_000)
+        play.wait(PATIENCE / 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def looking(chromium: Browser, server: Served, look: dict[str, Any]) -> Iterator[Page]:
     """Sign in, and see afterwards that the browser had nothing to complain about."""
     context = chromium.new_context(base_url=server.url, reduced_motion="reduce", **look)
-    context.set_default_timeout(DEADLINE)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     said: list[str] = []
     asked: list[str] = []
@@ -82,13 +83,17 @@ def looking(chromium: Browser, server: Served, look: dict[str, Any]) -> Iterator
     assert [url for url in asked if not url.startswith(server.url)] == []
 
 
+def is_pool(answer: Response) -> bool:
+    return "/console/seats?" in answer.url
+
+
 def busy_pool(page: Page) -> None:
     """Open the pool that the demo plays on, once somebody holds a seat of it."""
     page.goto("/console/seats")
     link = page.locator("main tbody a").first
-    expect(link).to_be_visible()
+    expect(link).to_be_visible(timeout=PATIENCE)
     link.click()
-    expect(page.locator("table.holders tbody tr").first).to_be_visible()
+    expect(page.locator("table.holders tbody tr").first).to_be_visible(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -118,10 +123,9 @@ def test_what_is_read_anew_keeps_focus_and_what_is_selected(
         busy_pool(page)
         field = page.get_by_role("link", name="Change capacity")
         field.focus()
-        with page.expect_response(lambda answer: "/console/seats?" in answer.url):
-            pass  # read anew once,
-        with page.expect_response(lambda answer: "/console/seats?" in answer.url):
-            pass  # so that the first answer is in the page by now
+        for _ in range(2):  # when the second answer comes, the first is in the page
+            with page.expect_response(is_pool, timeout=PATIENCE):
+                pass
         expect(field).to_be_focused()
         box = page.get_by_role("checkbox", name="Select").first
         box.check()
