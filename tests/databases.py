@@ -49,6 +49,7 @@ class Reused:
             for table in schema.metadata.sorted_tables:
                 if table.name in used:
                     tx.core(table.delete())
+            tx.core(text("DELETE FROM sojourn_marks WHERE name LIKE 'relay%'"))  # of no fresh one
             tx.core(text("UPDATE sojourn_marks SET value = 0"))
             tx.core(text("UPDATE sojourn_marks SET value = NULL WHERE name = 'pulse'"))
 

@@ -46,6 +46,11 @@ BEYOND_A_SCHEMA = (
     "is no range of addresses",
     ": missing.",  # needed with one proof, and not with another
     "must be after",
+    "So long a time is not told of",
+    "Name both licenseId and feature",
+    "The relay speaks version",
+    "A beat speaks of",
+    "Seats are held under the fence",
     "A name is",  # nothing but spaces is none
     "lies in the past",
     "between the years",

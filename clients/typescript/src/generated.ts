@@ -1485,6 +1485,7 @@ export interface operations {
 /** Every code that a server refuses by. */
 export type ServerCode =
     | "allotment_foreign"
+    | "authority_unreachable"
     | "body_too_large"
     | "check_unknown"
     | "conflict"
@@ -1506,6 +1507,7 @@ export type ServerCode =
     | "lease_unknown"
     | "license_expired"
     | "license_not_yet_valid"
+    | "license_of_authority"
     | "license_suspended"
     | "license_unknown"
     | "not_authority"
@@ -1513,6 +1515,7 @@ export type ServerCode =
     | "overloaded"
     | "plan_unknown"
     | "reauth_required"
+    | "region_recovering"
     | "relay_clock"
     | "relay_cloned"
     | "relay_late"

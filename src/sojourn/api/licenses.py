@@ -43,7 +43,7 @@ class LicensesQuery(Wire, frozen=True, kw_only=True):
     "/api/licenses",
     may=Permission.LICENSES_WRITE,
     status=201,
-    problems=("invalid_policy", "conflict"),
+    problems=("invalid_policy", "conflict", "license_of_authority"),
 )
 def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBody]:
     """Make a license with its features.
@@ -93,7 +93,7 @@ def get_license(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
     "PATCH",
     "/api/licenses/{licenseId}",
     may=Permission.LICENSES_WRITE,
-    problems=("license_unknown",),
+    problems=("license_unknown", "license_of_authority"),
 )
 def change_license(
     ask: OperatorCall, license_id: Name, body: ChangeLicenseBody
@@ -113,7 +113,7 @@ def change_license(
     "DELETE",
     "/api/licenses/{licenseId}",
     may=Permission.LICENSES_WRITE,
-    problems=("license_unknown",),
+    problems=("license_unknown", "license_of_authority"),
 )
 def delete_license(ask: OperatorCall, license_id: Name) -> Done[None]:
     """Delete a license. Its live leases are revoked."""
@@ -125,7 +125,7 @@ def delete_license(ask: OperatorCall, license_id: Name) -> Done[None]:
     "PUT",
     "/api/licenses/{licenseId}/features/{feature}",
     may=Permission.LICENSES_WRITE,
-    problems=("license_unknown", "invalid_policy"),
+    problems=("license_unknown", "invalid_policy", "license_of_authority"),
 )
 def set_feature(
     ask: OperatorCall, license_id: Name, feature: Feature, body: PolicyBody
@@ -144,7 +144,7 @@ def set_feature(
     "DELETE",
     "/api/licenses/{licenseId}/features/{feature}",
     may=Permission.LICENSES_WRITE,
-    problems=("feature_unknown",),
+    problems=("feature_unknown", "license_of_authority"),
 )
 def remove_feature(ask: OperatorCall, license_id: Name, feature: Feature) -> Done[None]:
     """Remove a feature from a license. Its live leases are revoked."""
@@ -157,7 +157,7 @@ def remove_feature(ask: OperatorCall, license_id: Name, feature: Feature) -> Don
     "/api/licenses/{licenseId}/key",
     may=Permission.LICENSES_WRITE,
     status=201,
-    problems=("license_unknown",),
+    problems=("license_unknown", "license_of_authority"),
 )
 def rotate_license_key(ask: OperatorCall, license_id: Name) -> Done[LicenseBody]:
     """Replace a license's key.

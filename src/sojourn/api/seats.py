@@ -110,6 +110,8 @@ def _seated(context: Context, outcome: Seat | Denied | Repeated) -> Reply:
         "session_gone",
         "lease_ended",
         "issuer_unavailable",
+        "authority_unreachable",
+        "region_recovering",
     ),
     takes_key=True,
     looks_at_client=True,

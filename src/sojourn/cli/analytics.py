@@ -288,7 +288,7 @@ def forecast(
     feature: Feature,
     weeks: Annotated[int, typer.Option("--weeks", metavar="N", help="1 to 8.")] = 4,
 ) -> None:
-    """Forecast the busiest moment of each day of the next weeks, with its measured error."""
+    """Forecast the busiest moment of each day, with its measured error."""
     query = {"licenseId": license_id, "feature": feature, "weeks": weeks}
     found = server.get(f"{CALLS}/forecast", **query)
     if out.as_json:
