@@ -305,7 +305,9 @@ def hear(authority: Authority, beat: RelayBeat, now: int) -> tuple[Authority, Re
         mine = pool.allotments.get(beat.relay)
         if mine is not None:
             keep = pool.keep(mine.seats)
-            grants.append(AllotmentGrant(wish.pool_id, mine.seats, mine.fence, pool.ttl, keep))
+            # A repeated beat renews nothing: it is promised what it was when it was heard.
+            ttl = min(pool.ttl, mine.expires_at - known.heard_at) if again else pool.ttl
+            grants.append(AllotmentGrant(wish.pool_id, mine.seats, mine.fence, ttl, keep))
     answer = RelayAnswer(authority.epoch, beat.number, tuple(grants))
     longest = max([authority.longest, *(pools[grant.pool_id].ttl for grant in grants)])
     return replace(authority, pools=pools, longest=longest), answer

@@ -44,6 +44,11 @@ class Effective(Struct, frozen=True, kw_only=True):
         return self.value not in (None, "", (), [])
 
 
+COMPARED = "secret"
+"""The setting that must be the same on all servers. Of it alone fingerprints are shown: what people choose
+themselves, such as a password, could be guessed by one."""
+
+
 def effective(
     settings: Settings,
     origins: Mapping[str, str],
@@ -57,7 +62,9 @@ def effective(
             value=_shown(name, settings),
             origin=origins.get(name)
             or (DEFAULT if getattr(settings, name) == getattr(usual, name) else SET),
-            fingerprints=tuple(map(fingerprint, _secrets(name, settings))) if fingerprint else (),
+            fingerprints=tuple(map(fingerprint, _secrets(name, settings)))
+            if fingerprint and name == COMPARED
+            else (),
         )
         for name in Settings.__struct_fields__
     ]

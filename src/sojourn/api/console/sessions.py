@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -50,7 +51,9 @@ class SessionPages(Pages):
         done = await self.do(visitor, *works[wish])
         if not isinstance(done, Notice):
             return done
-        return await self._show(asking(visitor, {"q": visitor.field("q")}), notice=done)
+        return await self._show(
+            asking(visitor, {name: visitor.field(name) for name in ("after", "q")}), notice=done
+        )
 
     async def _show(self, visitor: Visitor, *, notice: Notice | None = None) -> ConsoleAnswer:
         return await self.show(visitor, "sessions.html", "sessions", self._sessions, notice=notice)
@@ -61,7 +64,8 @@ class SessionPages(Pages):
         found = service.list(after=after, limit=ROWS_MAX + 1, user_id=words or None)
         shown, now = found[:ROWS_MAX], self.context.services.store.now()
         held = self.context.services.store.held(ids=[each.id for each in shown]) if shown else {}
-        here = "sessions" + ("?" + urlencode({"q": words}) if words else "")
+        place = {name: value for name, value in (("after", after), ("q", words)) if value}
+        here = "sessions" + ("?" + urlencode(place) if place else "")
         rows = session_rows(shown, held, now, sample=PREFIX, here=here)
         more = len(found) > ROWS_MAX
         wish = visitor.query("ask")
@@ -72,6 +76,8 @@ class SessionPages(Pages):
             "sessions": rows,
             "asked": next((row for row in rows if row.session_id == wish), None),
             "back": here,
+            "after": after or "",
+            "command": "sojourn sessions list" + (f" --user {shlex.quote(words)}" if words else ""),
             "older": "sessions?" + urlencode(following) if following else "",
             "dev": self.context.settings.dev,
             "may_sample": self.may(operator, Permission.SESSIONS),

@@ -77,6 +77,15 @@ class AllotmentMeaning(OnManualClock):
         assert shares(store).allotted == 3
         assert len(news(store, 0, EventKind.ALLOTMENT_CHANGED)) == 1
 
+    def test_repeated_beat_is_promised_no_more_time(self, store: Store) -> None:
+        """Though allotments live for longer by now: whoever is cut off must not believe in more."""
+        store.define([pool(5)])
+        said = Region(store).next_beat(3)
+        [first] = store.allot([said], ttl=HOUR)
+        [again] = store.allot([said], ttl=2 * HOUR)
+        assert again == first
+        assert [grant.ttl for grant in again.grants] == [HOUR]
+
     def test_late_beat_is_refused_and_changes_nothing(self, store: Store) -> None:
         store.define([pool(9)])
         east = Region(store)

@@ -216,7 +216,9 @@ function allotments.hear(asked, at, shut)
         end
         local mine = pool.mine[q.relay]
         if mine then
-          grants[#grants + 1] = {wish[1], mine.seats, pool.fences[q.relay], pool.ttl, keep(pool, mine.seats)}
+          -- A repeated beat renews nothing: it is promised what it was when it was heard.
+          local ttl = again and math.min(pool.ttl, mine.till - known.heard) or pool.ttl
+          grants[#grants + 1] = {wish[1], mine.seats, pool.fences[q.relay], ttl, keep(pool, mine.seats)}
           A.longest = math.max(A.longest, pool.ttl)
         end
       end
