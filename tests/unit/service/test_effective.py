@@ -1,4 +1,4 @@
-"""Settings as operators are shown them: of secrets that servers must share, what tells one from another; no more."""
+"""Settings as operators are shown them: of secrets that servers share, what tells one from another."""
 
 from __future__ import annotations
 
