@@ -9,7 +9,7 @@ from sojourn.token import Keyring
 
 def test_of_what_people_choose_no_fingerprint_is_shown() -> None:
     """A short password has none, and could be guessed by one."""
-    secret = "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"  # noqa: S105 - of this test alone
+    secret = "tz7-Rm2kPw9-vQx4Lc8-hNd3Fb6-yGs5Ju1"
     settings = Settings(secret=(secret,), metrics_key="prom-scrape-1")
 
     def fingerprint(value: str) -> str:
