@@ -46,6 +46,8 @@ BEYOND_A_SCHEMA = (
     "is no range of addresses",
     ": missing.",  # needed with one proof, and not with another
     "must be after",
+    "must lie before",
+    "So many hours are not told of",
     "So long a time is not told of",
     "Name both licenseId and feature",
     "The relay speaks version",

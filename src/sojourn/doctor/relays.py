@@ -79,7 +79,7 @@ class RelayExaminer:
         authority, _ = self._store().authority()
         over = {name: pool for name, pool in authority.pools.items() if pool.over}
         if not over:
-            return ok("No more seats are held or allotted than there are in any pool.")
+            return ok("All seats that are held or allotted fit into the pools.")
         return warning(
             f"{len(over):,} pools have more seats held and allotted than there are.",
             evidence=[
