@@ -147,10 +147,11 @@ def _telling(tell: Callable[[Any], Done[Any]], status: int) -> Callable[[Context
 
 
 class _Shown(Struct, frozen=True, gc=False):
-    """An API key that a request shows, and its hash."""
+    """An API key that a request shows, its hash, and the header that it came in."""
 
     key: str
     key_hash: bytes
+    header: bytes
 
 
 def _shown(context: Context, incoming: Incoming) -> _Shown:
@@ -159,7 +160,7 @@ def _shown(context: Context, incoming: Incoming) -> _Shown:
     if known is not None:
         return known
     presented = bearer(authorization, "<API key>")
-    shown = _Shown(presented, context.services.keys.recognize(presented))
+    shown = _Shown(presented, context.services.keys.recognize(presented), authorization)
     if len(authorization) <= RECOGNIZED_LENGTH:
         context.recognized.put(authorization, shown)
     return shown
@@ -175,6 +176,7 @@ def _admission(
 
 def _forget(context: Context, shown: _Shown, _outcome: object) -> None:
     context.api_keys.forget(shown.key_hash)
+    context.recognized.forget(shown.header)
 
 
 def refuse_gone(gone: Gone) -> Reply:

@@ -335,9 +335,8 @@ def _of(license_id: str, feature: str, last: str | None) -> dict[str, Any]:
 
 
 def _duration(text: str) -> float:
-    if text.endswith("d") and text[:-1].isdecimal() and len(text) < 6:
-        return int(text[:-1]) * 86_400.0
-    found = duration("last", text)
+    days = text.endswith("d") and text[:-1].isdecimal() and len(text) < 6
+    found = int(text[:-1]) * 86_400.0 if days else duration("last", text)
     if not 0 < found < 5 * 366 * 86_400:
         raise Failure(
             "--last was not understood.",
@@ -357,5 +356,7 @@ def _write(names: tuple[str, ...], rows: list[list[Any]]) -> None:
 def guarded(value: Any) -> Any:
     """Keep a spreadsheet from taking a name for a formula."""
     return (
-        "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
+        "'" + value
+        if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+        else value
     )

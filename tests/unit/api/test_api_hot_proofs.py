@@ -46,6 +46,7 @@ def test_a_proof_that_was_revoked_is_a_guess_from_then_on(kind: str, direct: boo
             world.services.licenses.rotate_key(world.license_id, actor="test")
         assert status() == 401
         assert not proofs.seen(hash_token(proof))
+        assert len(world.app.context.recognized) == 0
 
 
 @pytest.mark.parametrize("path", ["/api/sessions", KEYS])
