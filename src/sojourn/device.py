@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from sojourn.errors import InvalidInput
-from sojourn.text import check_words, plain
+from sojourn.text import WORDS_MAX, check_words, plain, simple
 
 UNKNOWN = "Unknown device"
 LABEL_MAX = 64
@@ -47,6 +47,9 @@ class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def check(self) -> None:
         """Raise InvalidInput unless it may be kept and shown to people. What was kept before may be read."""
+        said = [text for text in astuple(self) if text is not None]
+        if simple(said, WORDS_MAX):
+            return
         for name in self.__struct_fields__:
             text = getattr(self, name)
             if text is not None:

@@ -21,7 +21,7 @@ from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.idempotency import IdempotencyKey
 from sojourn.license import CountBy, Policy
-from sojourn.text import check_id
+from sojourn.text import ID_MAX, check_id, simple
 
 PRIORITY_MAX = 9
 """The highest priority in a pool's line; the lowest, and the usual one, is 0."""
@@ -172,12 +172,16 @@ class Acquire(Struct, frozen=True, kw_only=True):
     priority: int = 0  # in the line
 
     def __post_init__(self) -> None:
-        check_id("leaseId", self.lease_id)
         if not 0 <= self.priority <= PRIORITY_MAX:
             raise InvalidInput(f"priority must be between 0 and {PRIORITY_MAX}.")
-        if self.resume is None:  # who holds a token of before may come back under the name in it
-            check_id("userId", self.user_id)
-            check_id("clientId", self.client_id)
+        ids = (self.lease_id, self.user_id, self.client_id)
+        if "" in ids or not simple(ids, ID_MAX):
+            check_id("leaseId", self.lease_id)
+            if (
+                self.resume is None
+            ):  # who holds a token of before may come back under the name in it
+                check_id("userId", self.user_id)
+                check_id("clientId", self.client_id)
         if self.device is not None:
             self.device.check()
 

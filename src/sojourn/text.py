@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from sojourn.errors import InvalidInput
 
@@ -71,6 +72,16 @@ def _belongs(text: str, at: int) -> bool:
     if unicodedata.combining(before) == _VIRAMA:  # RFC 5892, A.1 and A.2
         return True
     return mark == "\u200c" and {unicodedata.bidirectional(x) for x in (before, after)} == {"AL"}
+
+
+def simple(texts: Sequence[str], most: int) -> bool:
+    """Tell of texts, all at once, that none is hidden or longer than `most`, as of nearly all can be told.
+    False for those that are not ASCII, no text, or long when taken together: each is to be looked at then."""
+    try:
+        joined = "".join(texts)
+    except TypeError:
+        return False
+    return len(joined) <= most and joined.isascii() and joined.isprintable()
 
 
 def check_id(what: str, text: str | None) -> None:

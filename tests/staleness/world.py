@@ -185,7 +185,7 @@ class World:
             expires_at=answer.expires_at,
             heard_at=self.now(),
         )
-        self.suspicion.granted(answer)
+        self.suspicion.granted([answer])
         for sign in life.signs:
             if life.reachable(sign.at):
                 self.at(client.began + sign.at, partial(self.beat, client, sign))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.api_harness import ADMIN, FEATURE, Api, api
 
@@ -16,11 +19,12 @@ from sojourn.console.render import render
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.finding import Verdict
+from sojourn.lease import Acquire
 from sojourn.ledger import Role
 from sojourn.people.panel import about_one, panel
 from sojourn.people.sessions import Listing
 from sojourn.session import Begin, Session
-from sojourn.text import escaped, hidden, isolated, plain
+from sojourn.text import ID_MAX, check_id, escaped, hidden, isolated, plain, simple
 
 OVERRIDE = "\u202eenohPi no irafaS"
 """Reads "Safari on iPhone" where direction is obeyed."""
@@ -169,3 +173,26 @@ def test_whoever_is_called_so_from_before_can_be_asked_about_and_ended(world: Ap
     assert ended.status == 200
     assert world.admin("GET", f"/api/sessions?userId={name}").status == 200
     assert world.admin("DELETE", f"/api/sessions?userId={name}").status == 200
+
+
+@given(
+    st.lists(st.text(max_size=100) | st.text("ab\x00\x7f\u202e\u00e9", max_size=100), max_size=4)
+)
+def test_what_is_simple_together_is_fine_one_by_one(texts: list[str]) -> None:
+    fine = all(x.isascii() and not hidden(x) for x in texts) and len("".join(texts)) <= ID_MAX
+    assert simple(texts, ID_MAX) == fine
+    if fine:
+        for text in filter(None, texts):
+            check_id("id", text)
+
+
+@pytest.mark.parametrize("field", ["lease_id", "user_id", "client_id"])
+@pytest.mark.parametrize(
+    "odd", ["", "a\u200b", "a\x7f", "a\nb", OVERRIDE, "x" * (ID_MAX + 1), 7]
+)
+def test_an_odd_name_is_refused_in_each_place(field: str, odd: object) -> None:
+    said: dict[str, Any] = {"pool_id": "lic:f", "lease_id": "lse", "user_id": "u", "client_id": "c"}
+    with pytest.raises((InvalidInput, TypeError)):
+        Acquire(**said | {field: odd})
+    longest = Acquire(**said | {field: HEBREW * (ID_MAX // len(HEBREW))})
+    assert longest == replace(longest)

@@ -19,9 +19,11 @@ from sojourn.token import (
     TokenKind,
     check_token,
     hash_token,
+    id_of,
     mask,
     new_id,
     new_token,
+    token_of,
 )
 
 RANDOM_KINDS = [TokenKind.SESSION, TokenKind.LICENSE, TokenKind.API]
@@ -209,3 +211,15 @@ def test_keyring_needs_good_secrets() -> None:
 
 def _padded(text: str) -> str:
     return text + "=" * (-len(text) % 4)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_digits_are_those_of_the_number(entropy: bytes) -> None:
+    for text, size in (
+        (token_of(TokenKind.SESSION, entropy)[4:-6], 32),
+        (id_of("", entropy[:16]), 16),
+    ):
+        number = 0
+        for digit in text:
+            number = number * 62 + ALPHABET.index(digit)
+        assert number == int.from_bytes(entropy[:size])

@@ -173,6 +173,7 @@ class Seats:
         answers: list[Seat | Denied | Short | Repeated | SojournError | None] = [None] * len(calls)
         licenses = self._licenses(calls)
         requests: list[tuple[int, Acquire]] = []
+        granted: list[Lease] = []
         for i, call in enumerate(calls):
             try:
                 request = self._request(call, licenses)
@@ -196,8 +197,9 @@ class Seats:
                 told = self._free_in(request.pool_id, outcome)
                 outcome = replace(outcome, asked=calls[i].asked, free_in=told)  # noqa: PLW2901 - as it is told
             elif isinstance(outcome, Lease):
-                self.suspicion.granted(outcome)
+                granted.append(outcome)
             answers[i] = self._answer(request, outcome)
+        self.suspicion.granted(granted)
         return [a for a in answers if a is not None]
 
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:

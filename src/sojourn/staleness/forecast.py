@@ -114,16 +114,17 @@ class Turnover:
             if len(self._pools) > POOLS_MAX:
                 del self._pools[next(iter(self._pools))]
 
-    def granted(self, pool_id: str, fence: int) -> None:
+    def granted(self, pool_id: str, fences: Iterable[int]) -> None:
         if pool_id not in self._pools:  # it was never found full: nobody asks
             return
         with self._lock:
             found = self._pools.get(pool_id)
             if found is None:
                 return
-            if found.fence is None or fence - found.latest > JUMP_MAX:
-                found.fence, found.latest = fence, fence
-            found.latest = max(found.latest, fence)
+            for fence in fences:
+                if found.fence is None or fence - found.latest > JUMP_MAX:
+                    found.fence, found.latest = fence, fence
+                found.latest = max(found.latest, fence)
 
     def rate(self, pool_id: str, at: int) -> float:
         """Return seats per ms; 0 where no change of hands was seen."""

@@ -49,11 +49,15 @@ class Suspicion:
         for lease_id in lease_ids:
             self.tracker.forget(lease_id)
 
-    def granted(self, lease: Lease) -> None:
-        """Note that a seat was taken; its holder was heard, then."""
-        self.tracker.beat(lease.id, self._now())
-        self.turnover.granted(lease.pool_id, lease.fence)
-        self.trends.active(lease.pool_id)
+    def granted(self, leases: Sequence[Lease]) -> None:
+        """Note that seats were taken; their holders were heard, then."""
+        self.tracker.beats([(lease.id, None) for lease in leases], self._now())
+        pools: dict[str, list[int]] = {}
+        for lease in leases:
+            pools.setdefault(lease.pool_id, []).append(lease.fence)
+        for pool_id, fences in pools.items():
+            self.turnover.granted(pool_id, fences)
+            self.trends.active(pool_id)
 
     def assess(self, leases: Sequence[Lease], policy: Policy, now: int) -> list[Score]:
         """Score live leases of one pool at the store's `now`, in their order; see `scores.assess`."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from sojourn.errors import InvalidToken, Unauthenticated
 from sojourn.token import TokenKind
 
-_KINDS = tuple(kind.value for kind in TokenKind)
+_KINDS = {kind.value: kind for kind in TokenKind}
 
 
 def bearer(authorization: bytes, wanted: str) -> str:
@@ -36,8 +36,7 @@ def bearer(authorization: bytes, wanted: str) -> str:
 
 def kind_of(token: str) -> TokenKind | None:
     """Tell the kind of a token of ours by its prefix; None: not one of ours."""
-    prefix = token[:4]
-    return TokenKind(prefix) if prefix in _KINDS else None
+    return _KINDS.get(token[:4])
 
 
 def wrong_kind(wanted: str) -> InvalidToken:

@@ -86,10 +86,10 @@ def test_any_history_gives_none_or_a_time(used: list[tuple[int, int]], capacity:
 def test_fences_tell_how_fast_seats_change_hands() -> None:
     """Those of grants by other servers in between are counted, though nobody here saw them."""
     turnover = Turnover()
-    turnover.granted(POOL, 5)  # before it was full: not counted
+    turnover.granted(POOL, [5])  # before it was full: not counted
     turnover.found_full(POOL, 0)
-    turnover.granted(POOL, 10)
-    turnover.granted(POOL, 19)
+    turnover.granted(POOL, [10])
+    turnover.granted(POOL, [19])
     assert turnover.rate(POOL, 10 * MINUTE) == 10 / (10 * MINUTE)
     assert turnover.rate("lic_1:other", MINUTE) == 0.0
 
@@ -97,7 +97,7 @@ def test_fences_tell_how_fast_seats_change_hands() -> None:
 def test_old_changes_of_hands_are_forgotten() -> None:
     turnover = Turnover()
     turnover.found_full(POOL, 0)
-    turnover.granted(POOL, 10)
+    turnover.granted(POOL, [10])
     turnover.found_full(POOL, RATE_WINDOW + 1)
     assert turnover.rate(POOL, RATE_WINDOW + 2) == 0.0
 
