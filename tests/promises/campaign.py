@@ -39,6 +39,9 @@ STORM = 900  # connections, where the crowd has about 140: three times what the 
 DISK = 12  # MiB
 FILES = 8_192  # open at once: sockets of a storm, at both ends
 RESULTS = ROOT / "bench" / "results"
+CLOCK_LOAD = Load(pools=3, contenders=8, people=4, lates=1, copies=1, think=0.2)
+"""Each look at a clock that can be set reads a file, in every process: with more clients, most of what is
+seen is how long they wait for one another."""
 DISK_LOAD = Load(pools=2, contenders=6, people=3, lates=1, copies=1, think=0.2)
 SHOWN_MAX = 60  # lines of evidence
 
@@ -160,7 +163,7 @@ def _beside(
     """Run what takes a stage of its own: clocks that can be set, and a small disk."""
     if options.clocks:
         with stage(store, walls=True) as clocks:
-            _epoch(tally, clocks, next(seeds), options.epoch, CLOCKS, options.load, folder)
+            _epoch(tally, clocks, next(seeds), options.epoch, CLOCKS, CLOCK_LOAD, folder)
             tally.settle(all_of_them=True)
     if options.disk and store == "sqlite":
         if os.geteuid() != 0:

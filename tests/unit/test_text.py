@@ -187,9 +187,7 @@ def test_what_is_simple_together_is_fine_one_by_one(texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("field", ["lease_id", "user_id", "client_id"])
-@pytest.mark.parametrize(
-    "odd", ["", "a\u200b", "a\x7f", "a\nb", OVERRIDE, "x" * (ID_MAX + 1), 7]
-)
+@pytest.mark.parametrize("odd", ["", "a\u200b", "a\x7f", "a\nb", OVERRIDE, "x" * (ID_MAX + 1), 7])
 def test_an_odd_name_is_refused_in_each_place(field: str, odd: object) -> None:
     said: dict[str, Any] = {"pool_id": "lic:f", "lease_id": "lse", "user_id": "u", "client_id": "c"}
     with pytest.raises((InvalidInput, TypeError)):

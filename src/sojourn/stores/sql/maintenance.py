@@ -64,19 +64,20 @@ def sweep(
     limit = max(1, bounded(limit))
     outages.heal(db, max_pause=max_pause)
     now = db.read(Tx.now)
-    silent = _in_chunks(db, _silent(which, now), limit, lambda tx, ids: _note(tx, ids, now))
-    until = now - TOMBSTONE
-    forgotten = _in_chunks(
-        db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
-    )
     cut = gone = old = ips = answers = waiting = 0
-    if which is None:
+    if which is None:  # first: who was signed out waits for nothing else, and not for what fails
         cut = _in_chunks(
             db,
             lambda tx, most: cutoffs.behind(tx, now, most),
             limit,
             lambda tx, ids: ends.end_behind(tx, ids, now),
         )
+    silent = _in_chunks(db, _silent(which, now), limit, lambda tx, ids: _note(tx, ids, now))
+    until = now - TOMBSTONE
+    forgotten = _in_chunks(
+        db, _ended(which, until), limit, _forget(LOCK_ENDED, FORGET_LEASES, until)
+    )
+    if which is None:
         if cut < limit:  # what a cutoff has ended is told of before it is forgotten
             gone = _in_chunks(db, _gone(until), limit, _forget(LOCK_GONE, FORGET_SESSIONS, until))
         old = _forget_events(db, now - event_retention, limit)

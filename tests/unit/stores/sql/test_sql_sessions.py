@@ -14,15 +14,16 @@ from sqlalchemy import event, text
 
 from sojourn.clock import ManualClock
 from sojourn.errors import StoreUnavailable
+from sojourn.lease import EndReason, LeaseFilter
 from sojourn.service.sessions import SessionService
 from sojourn.session import AtLimit, End, Gone, Save, Session
 from sojourn.stores.open import open_store
-from sojourn.stores.sql import cutoffs
+from sojourn.stores.sql import cutoffs, maintenance
 from sojourn.stores.sql.dialect import Backend
 from sojourn.stores.sql.file import FileDatabase
 from sojourn.stores.sql.sessions import TAKEN
 from sojourn.stores.sql.store import SqlStore
-from sojourn.testing.builders import new_session, sign_in, token_hash
+from sojourn.testing.builders import new_session, pool, sign_in, take, token_hash
 
 BATCH = 64
 MANY = 3_000
@@ -247,3 +248,25 @@ def test_an_id_may_be_of_a_subclass_of_str(store: SqlStore) -> None:
     assert service.save([Save(id=Key("ses_1"), set={"x": 1})]) != [None]
     assert service.end([End(ids=(Key("ses_1"),))]) == [["ses_1"]]
     assert service.save([Save(id=Key("ses_1"))]) == [None]
+
+
+def test_what_a_cutoff_left_does_not_wait_for_silent_leases(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a sweep may fail or take long, on a store that has much to do."""
+    session = sign_in(store, "anns")
+    store.define([pool(3)])
+    take(store, "ann", session_id=session.id)
+    kept = take(store, "bob")
+    store.cut_off("ann")
+    monkeypatch.setattr(maintenance, "_silent", lambda *_: fails)
+
+    with pytest.raises(StoreUnavailable):
+        store.sweep()
+    leases = {x.user_id: x for x in store.leases(LeaseFilter(include_ended=True))[0]}
+    assert leases["ann"].end_reason is EndReason.SESSION_ENDED
+    assert leases["bob"] == kept
+
+
+def fails(*_: Any) -> Any:
+    raise StoreUnavailable("A lock was waited for too long.")
