@@ -10,7 +10,7 @@ const ELEMENT = `:host { display: block; container-type: inline-size; color-sche
 .ask { background: var(--bad-soft); }
 form.ask { background: var(--ground); }
 input { font: inherit; padding: 6px 12px; color: var(--ink); background: var(--panel); border: 1px solid var(--edge); border-radius: var(--sojourn-control-radius, 8px); }
-li .ask { padding-left: 76px; }
+li .ask { padding-inline-start: 76px; }
 .bone { height: 12px; margin: 4px 0; max-width: 260px; border-radius: 6px; background: var(--line); animation: pulse 1.6s infinite; }
 .bone.icon { height: 40px; }
 [data-state=""] ul { min-height: 231px; }
@@ -56,7 +56,8 @@ color: var(--dim); background: var(--ground); }
 .tag { padding: 0 8px; border-radius: 10px; font-size: 13px; white-space: nowrap; color: var(--dim); background: var(--ground); }
 .current .icon, .here { color: var(--accent); background: var(--accent-soft); }
 .times { text-align: end; }
-.parts > :not(:empty) + :not(:empty)::before { content: " · "; }
+.parts > span:not(:empty, :has(> bdi:empty)) ~ span:not(:empty, :has(> bdi:empty))::before { content: " · "; }
+.row bdi { text-align: -webkit-match-parent; text-align: match-parent; }
 .notice { color: var(--ok); background: var(--ok-soft); }
 .warn { color: var(--warn); background: var(--warn-soft); }
 .notice, .state { text-wrap: balance; }
@@ -69,7 +70,7 @@ color: var(--dim); background: var(--ground); }
 summary { cursor: pointer; }
 summary { padding: 10px 0; color: var(--dim); width: fit-content; }
 .row > .name { grid-column: 2 / -2; }
-li > details > summary { margin: -12px 20px 12px 76px; }
+li > details > summary { margin-block: -12px 12px; margin-inline: 76px 20px; }
 li li .row { padding-inline-start: 48px; }
 @container (max-width: 639px) {
 header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
@@ -85,7 +86,7 @@ header, footer, .ask, .notice, .row { padding-inline: 16px !important; }
 .why { text-align: start; }
 p.slim { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 details > .parts { display: block; padding-bottom: 8px; }
-li > details > summary { margin: -8px 16px 8px 68px; }
+li > details > summary { margin-block: -8px 8px; margin-inline: 68px 16px; }
 li li .row { padding-inline-start: 28px !important; }
 .actions { flex: 1 1 100%; }
 .others, .ask button { flex: 1; }
@@ -138,8 +139,8 @@ const ROW = `<li part=row><div class=row>
 <span class=icon part=icon></span>
 <div>
 <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span><button class=rename part="rename button"></button></div>
-<p class="dim parts wide"><bdi part=says></bdi><bdi part=place></bdi><bdi dir=ltr part=ip></bdi><bdi part=last></bdi></p>
-<p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
+<p class="dim parts wide"><span><bdi part=says></bdi></span><span><bdi part=place></bdi></span><span><bdi dir=ltr part=ip></bdi></span><span><bdi part=last></bdi></span></p>
+<p class="dim parts slim"><span><bdi part=there></bdi></span><span part=lately></span></p>
 </div>
 <div class=times>
 <div><time part=used></time><span class=vh></span></div>
@@ -225,7 +226,7 @@ focus?.focus();
 }
 const POLL = 60_000;
 const RETRY_WITHIN = 30_000;
-const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
+const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange", "sojourn:translated"];
 class News {
 #socket = null;
 #drops = 0;
@@ -415,7 +416,10 @@ return ended;
 const STRINGS = {
 title: "Where you’re signed in",
 intro: "Sign out any device that you don’t recognize.",
-count: { one: "{n} active session", other: "{n} active sessions" },
+count: {
+one: "{n} active session",
+other: "{n} active sessions"
+},
 thisDevice: "This device",
 unknownDevice: "Unknown device",
 now: "Active now",
@@ -424,11 +428,17 @@ used: "Active {when}",
 begun: "Signed in {when}",
 ends: "Expires {when}",
 facts: "Details",
-grouped: { one: "{n} session", other: "{n} sessions" },
+grouped: {
+one: "{n} session",
+other: "{n} sessions"
+},
 unfold: "Show each of them",
 endAll: "Sign out all {n}",
 endAllOf: "Sign out all {n} of {device}",
-seats: { one: "{n} seat in use", other: "{n} seats in use" },
+seats: {
+one: "{n} seat in use",
+other: "{n} seats in use"
+},
 lastFrom: "Last used from {place}",
 rename: "Rename",
 renameOf: "Rename {device}",
@@ -440,16 +450,31 @@ ask: "Sign out {device}?",
 askEffect: "It will need to sign in again.",
 askHere: "Sign out of this device?",
 askHereEffect: "You will need to sign in again here.",
-askSeats: { one: "Its seat becomes free.", other: "Its {n} seats become free." },
+askSeats: {
+one: "Its seat becomes free.",
+other: "Its {n} seats become free."
+},
 askAll: "Sign out all {n} sessions of {device}?",
 askAllEffect: "They will need to sign in again.",
-askOthers: { one: "Sign out {n} other device?", other: "Sign out {n} other devices?" },
-askOthersEffect: { one: "It will need to sign in again.", other: "They will need to sign in again." },
+askOthers: {
+one: "Sign out {n} other device?",
+other: "Sign out {n} other devices?"
+},
+askOthersEffect: {
+one: "It will need to sign in again.",
+other: "They will need to sign in again."
+},
 signingOut: "Signing out…",
 done: "{device} is signed out.",
 doneBefore: "{device} was signed out already.",
-doneOthers: { one: "{n} other device is signed out.", other: "{n} other devices are signed out." },
-freed: { one: "{n} seat is free again.", other: "{n} seats are free again." },
+doneOthers: {
+one: "{n} other device is signed out.",
+other: "{n} other devices are signed out."
+},
+freed: {
+one: "{n} seat is free again.",
+other: "{n} seats are free again."
+},
 others: "Sign out other devices",
 noOthers: "No other device is signed in.",
 cancel: "Cancel",
@@ -464,13 +489,18 @@ emptyText: "When you sign in on a device, it appears here.",
 errorTitle: "Your sessions can’t be shown right now",
 errorText: "You are still signed in, and nothing has changed.",
 offline: "There is no connection to the network.",
-retrying: { one: "Trying again in {n} second.", other: "Trying again in {n} seconds." },
+retrying: {
+one: "Trying again in {n} second.",
+other: "Trying again in {n} seconds."
+},
 stale: "This list may be out of date.",
 failed: "We can’t tell whether that worked. It is safe to try again.",
 reauth: "First confirm that it is you: sign in again.",
 goneTitle: "You have been signed out",
 goneText: "Sign in again to see where else you are signed in.",
 signIn: "Sign in again",
+onlyHere: "This is the only place where you are signed in. Whenever you sign in on another device, it appears here.",
+notSetUp: "Active sessions have not been set up on this site yet, so there is nothing to show. The site's operators have been told.",
 reasons: {
 signed_out_elsewhere: "This device was signed out from another one.",
 signed_out_everywhere: "You signed out everywhere.",
@@ -479,34 +509,66 @@ revoked: "The site’s operators signed this device out.",
 signed_out_by_operator: "The site’s operators signed this device out.",
 cut_off: "The site’s operators signed everybody out.",
 idle: "This device had not been used for a while.",
-expired: "Your sign-in had reached its end.",
-},
+expired: "Your sign-in had reached its end."
+}
+};
+const RIGHT_TO_LEFT = /^(ar|dv|fa|he|ps|ur|yi)\b/;
+const TRANSLATIONS = new Map();
+const kindOf = (tag) => {
+try {
+const { language, script } = new Intl.Locale(tag).maximize();
+return `${language}-${script}`;
+} catch {
+return "";
+}
+};
+const translate = (lang, strings) => {
+TRANSLATIONS.set(kindOf(lang), { lang, strings });
+dispatchEvent(new Event("sojourn:translated"));
 };
 const UNITS = { month: 2_629_800, day: 86_400, hour: 3_600, minute: 60 };
 class Words {
 own = {};
 #element;
+#tag;
+#found;
 constructor(element) {
 this.#element = element;
 }
+get #here() {
+return this.#element.closest("[lang]")?.lang || undefined;
+}
+get #known() {
+const here = this.#here ?? "";
+if (here !== this.#tag || !this.#found) [this.#tag, this.#found] = [here, TRANSLATIONS.get(kindOf(here))];
+return this.#found;
+}
 lang(name) {
-return this.own[name] ? this.#element.closest("[lang]")?.lang || undefined : "en";
+if (this.own[name]) return this.#here;
+return this.#known?.strings[name] ? this.#known.lang : "en";
+}
+theirs(said) {
+return /^en\b/.test(this.lang("title") ?? "en") ? said : undefined;
 }
 mark(element) {
-for (const [name, value] of Object.entries({ lang: "en", dir: "ltr" })) {
+const lang = this.#known?.lang ?? "en";
+for (const [name, value] of Object.entries({ lang, dir: RIGHT_TO_LEFT.test(lang) ? "rtl" : "ltr" })) {
 if (Object.keys(this.own).length) element.removeAttribute(name);
 else element.setAttribute(name, value);
 }
 }
+#words(name) {
+return this.own[name] ?? this.#known?.strings[name] ?? STRINGS[name];
+}
 text(name, values = {}) {
 const lang = this.lang(name);
-let words = this.own[name] ?? STRINGS[name];
+let words = this.#words(name);
 if (words.other) words = words[new Intl.PluralRules(lang).select(values.n)] ?? words.other;
 const apart = (_, key) => values[key].toLocaleString(lang).replace(/.*[^ -~].*/, "\u2068$&\u2069");
 return words.replace(/{(\w+)}/g, apart);
 }
 reason(name) {
-return (this.own.reasons ?? STRINGS.reasons)[name] ?? "";
+return this.#words("reasons")[name] ?? "";
 }
 ago(ms, name) {
 const seconds = Math.abs(ms) / 1000;
@@ -585,6 +647,7 @@ Object.values(this.#timers).forEach(clearTimeout);
 this.#timers = {};
 }
 handleEvent({ type, persisted }) {
+if (type === "sojourn:translated") return this.#draw();
 if (type === "pagehide") {
 this.#dirty = true;
 this.#news.hangUp();
@@ -647,7 +710,7 @@ const before = this.#loaded ? this.#total : -1;
 this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
 this.#next = page.next;
 this.#total = page.total ?? found.size;
-this.#reason = page.message;
+this.#reason = this.#words.theirs(page.message) ?? (page.message && this.#text(found.size ? "onlyHere" : "notSetUp"));
 this.#canRename = page.canRename ?? this.#canRename;
 this.#loaded = Date.now();
 this.#failures = this.#quiet = 0;
@@ -661,7 +724,7 @@ if (status === 401) return this.#leave("");
 wait = Math.max(wait * 1000, Math.min(BACKOFF, 2_500 * 2 ** this.#failures++));
 this.#quiet = Date.now() + wait;
 this.#look();
-const why = body.error ?? (status || navigator.onLine ? "" : this.#text("offline"));
+const why = this.#words.theirs(body.error) ?? (status || navigator.onLine ? "" : this.#text("offline"));
 const retrying = this.#text("retrying", { n: Math.round(wait / 1000) });
 if (this.#state === "list") return this.#tell(`${this.#text("stale")} ${why} ${retrying}`, true);
 if (this.#stands && this.querySelector("li")) return;
@@ -703,7 +766,7 @@ event.preventDefault();
 try {
 await this.#server.rename(id, ask.name.value);
 } catch ({ status, body }) {
-return status === 401 ? this.#leave("") : say(ask.effect, body.error || this.#text("failed"));
+return status === 401 ? this.#leave("") : say(ask.effect, this.#words.theirs(body.error) || this.#text("failed"));
 }
 this.#asking.close(opener);
 return this.refresh();
@@ -755,7 +818,7 @@ return this.refresh();
 const reauth = body.code === "reauth_required";
 ask.go.ariaDisabled = null;
 say(ask.go, this.#text("signOut"));
-say(ask.effect, reauth ? this.#text("reauth") : body.error || this.#text("failed"));
+say(ask.effect, reauth ? this.#text("reauth") : this.#words.theirs(body.error) || this.#text("failed"));
 this.#announce(ask.effect.textContent);
 const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
 const link = ours && this.#link();
@@ -948,4 +1011,4 @@ setTimes(row, this.#names.get(row.session.id), this.#words, Date.now() + this.#s
 }
 }
 if (!customElements.get("sojourn-active-sessions")) customElements.define("sojourn-active-sessions", ActiveSessions);
-export { ActiveSessions, STRINGS };
+export { ActiveSessions, STRINGS, translate };

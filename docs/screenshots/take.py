@@ -27,6 +27,7 @@ from tests.browser.test_states import STATES  # noqa: E402 - likewise
 from tests.browser.watching import STATES as WATCHING  # noqa: E402 - likewise
 from tests.serving import ADMIN_KEY, served  # noqa: E402 - likewise
 
+from sojourn.people.translation import words_of  # noqa: E402 - likewise
 from sojourn.stores.sql import schema  # noqa: E402 - likewise
 
 HERE = Path(__file__).parent
@@ -65,7 +66,22 @@ def main() -> None:
                 stage.page.goto(f"{ORIGIN}/shop")
                 take(stage, f"notice {name}", width, theme)
         take_without_scripts(browser)
+        take_languages(browser)
         take_doctor(browser)
+
+
+def take_languages(browser: Browser) -> None:
+    """A list, and a question about it: from right to left, and in one with long words."""
+    for language in ("ar", "de"):
+        for theme, width in BOTH:
+            words = words_of(language)
+            stage = Stage(browser, theme=theme, width=width, words=words)
+            stage.page.set_viewport_size({"width": width, "height": HEIGHT[width]})
+            stage.open()
+            expect(stage.rows()).to_have_count(3)
+            stage.rows().nth(2).locator("[part~=end]").click()
+            stage.page.evaluate("document.fonts.ready")
+            take(stage, f"language {language}", width, theme)
 
 
 def take_doctor(browser: Browser) -> None:

@@ -27,6 +27,7 @@ from sojourn.people.pages import (
     security_page,
     signed_out_page,
 )
+from sojourn.people.translation import ENGLISH, Words
 
 ORIGIN = "http://sojourn.test"
 API = "/api/user/active-sessions"
@@ -162,12 +163,14 @@ class Stage:
         look: Look | None = None,
         scale: float = 1,
         clock: bool = False,
+        words: Words = ENGLISH,
     ) -> None:
         self.server = Server(three() if sessions is None else sessions)
         self.said: list[str] = []
         self.elsewhere: list[str] = []
         self.signed_in = True
         self._look = look or Look(site_name="Acme", sign_in_url="/sign-in")
+        self._words = words
         self.context = browser.new_context(
             viewport={"width": width, "height": 900 if width > 640 else 844},
             color_scheme=theme,
@@ -175,7 +178,7 @@ class Stage:
             is_mobile=width < 640,
             device_scale_factor=scale,
             reduced_motion="reduce",
-            locale="en-US",
+            locale="en-US" if words.language == "en" else words.language,
             timezone_id="Europe/Amsterdam",
         )
         self.context.set_default_timeout(DEADLINE)
@@ -245,7 +248,7 @@ class Stage:
             self._fulfill(route, asset_page(split.path.removeprefix(ASSETS_PATH)))
         elif split.path == SECURITY_PATH:
             make = security_page if self.signed_in else signed_out_page
-            self._fulfill(route, make(self._look, split.path))
+            self._fulfill(route, make(self._look, split.path, words=self._words))
         else:
             route.fulfill(body="<!doctype html><title>Elsewhere</title>", content_type="text/html")
 

@@ -23,6 +23,7 @@ from sojourn.lease import Acquire
 from sojourn.ledger import Role
 from sojourn.people.panel import about_one, panel
 from sojourn.people.sessions import Listing
+from sojourn.people.translation import ENGLISH
 from sojourn.session import Begin, Session
 from sojourn.text import ID_MAX, check_id, escaped, hidden, isolated, plain, simple
 
@@ -123,14 +124,14 @@ def test_a_page_isolates_what_strangers_wrote() -> None:
     old = kept("ses_1", name=OVERRIDE, place=HEBREW, ip="2001:db8::1")
     other = kept("ses_2", name=HEBREW, ip="192.0.2.7")
     listing = Listing(current=old, sessions=(old, other), seats={}, total=2, next=None)
-    shown = panel(listing, after="", said="")
+    shown = panel(listing, ENGLISH, after="", said="")
     page = render("panel.html", panel=shown).decode()
     assert "\u202e" not in page
     assert "<bdi>enohPi no irafaS</bdi>" in page
     assert f"<bdi>{HEBREW}</bdi>" in page
     assert '<bdi dir="ltr">2001:db8::1</bdi>' in page
     assert f'aria-label="Sign out \u2068{HEBREW}\u2069"' in page
-    card = about_one(shown.rows[1], action="", back="")
+    card = about_one(shown.rows[1], ENGLISH, action="", back="")
     assert card.title == f"Sign out \u2068{HEBREW}\u2069?"
     asked = render("card.html", site_name="x", card=card).decode()
     assert card.title in asked

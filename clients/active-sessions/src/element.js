@@ -1,12 +1,10 @@
-/**
- * <sojourn-active-sessions>: where a person is signed in. See README.md.
- */
+/** <sojourn-active-sessions>: where a person is signed in. See README.md. */
 import { Asking } from "./asking.js";
 import { ASK, BONE, GROUP, NAMING, ROW, build, icon, line, make, parts, say, show } from "./markup.js";
 import { EVENTS, News } from "./news.js";
 import { ALIKE, fill, fillGroup, nameOf, placing, setTimes, tellApart } from "./rows.js";
 import { Server } from "./server.js";
-import { Words } from "./words.js";
+import { Words, translate } from "./words.js";
 
 const SKELETON_AFTER = 150; // ms
 const FRESH = 30_000; // ms for which a list will do while changes are told
@@ -82,6 +80,7 @@ export class ActiveSessions extends HTMLElement {
   }
 
   handleEvent({ type, persisted }) {
+    if (type === "sojourn:translated") return this.#draw();
     if (type === "pagehide") {
       this.#dirty = true; // when it comes back
       this.#news.hangUp();
@@ -153,7 +152,7 @@ export class ActiveSessions extends HTMLElement {
     this.#sessions = new Map([...found].sort(([, a], [, b]) => b.isCurrent - a.isCurrent));
     this.#next = page.next;
     this.#total = page.total ?? found.size;
-    this.#reason = page.message;
+    this.#reason = this.#words.theirs(page.message) ?? (page.message && this.#text(found.size ? "onlyHere" : "notSetUp"));
     this.#canRename = page.canRename ?? this.#canRename;
     this.#loaded = Date.now();
     this.#failures = this.#quiet = 0;
@@ -169,7 +168,7 @@ export class ActiveSessions extends HTMLElement {
     wait = Math.max(wait * 1000, Math.min(BACKOFF, 2_500 * 2 ** this.#failures++));
     this.#quiet = Date.now() + wait;
     this.#look();
-    const why = body.error ?? (status || navigator.onLine ? "" : this.#text("offline"));
+    const why = this.#words.theirs(body.error) ?? (status || navigator.onLine ? "" : this.#text("offline"));
     const retrying = this.#text("retrying", { n: Math.round(wait / 1000) });
     if (this.#state === "list") return this.#tell(`${this.#text("stale")} ${why} ${retrying}`, true);
     if (this.#stands && this.querySelector("li")) return; // what the server has listed will do
@@ -219,7 +218,7 @@ export class ActiveSessions extends HTMLElement {
       try {
         await this.#server.rename(id, ask.name.value);
       } catch ({ status, body }) {
-        return status === 401 ? this.#leave("") : say(ask.effect, body.error || this.#text("failed"));
+        return status === 401 ? this.#leave("") : say(ask.effect, this.#words.theirs(body.error) || this.#text("failed"));
       }
       this.#asking.close(opener);
       return this.refresh();
@@ -276,7 +275,7 @@ export class ActiveSessions extends HTMLElement {
     const reauth = body.code === "reauth_required";
     ask.go.ariaDisabled = null;
     say(ask.go, this.#text("signOut"));
-    say(ask.effect, reauth ? this.#text("reauth") : body.error || this.#text("failed"));
+    say(ask.effect, reauth ? this.#text("reauth") : this.#words.theirs(body.error) || this.#text("failed"));
     this.#announce(ask.effect.textContent);
     const ours = reauth && this.#emit("reauth-required", { retry: () => this.#end(session, ask) });
     const link = ours && this.#link();

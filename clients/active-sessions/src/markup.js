@@ -48,8 +48,8 @@ export const ROW = `<li part=row><div class=row>
   <span class=icon part=icon></span>
   <div>
     <div class=name><bdi part=device></bdi><span class="tag here" part=here></span><span class=tag part=seats></span><button class=rename part="rename button"></button></div>
-    <p class="dim parts wide"><bdi part=says></bdi><bdi part=place></bdi><bdi dir=ltr part=ip></bdi><bdi part=last></bdi></p>
-    <p class="dim parts slim"><bdi part=there></bdi><span part=lately></span></p>
+    <p class="dim parts wide"><span><bdi part=says></bdi></span><span><bdi part=place></bdi></span><span><bdi dir=ltr part=ip></bdi></span><span><bdi part=last></bdi></span></p>
+    <p class="dim parts slim"><span><bdi part=there></bdi></span><span part=lately></span></p>
   </div>
   <div class=times>
     <div><time part=used></time><span class=vh></span></div>

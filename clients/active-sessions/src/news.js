@@ -2,7 +2,7 @@
 const POLL = 60_000; // ms between looks while there is no socket
 const RETRY_WITHIN = 30_000; // ms at most until the socket is tried again
 
-export const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange"];
+export const EVENTS = ["pagehide", "pageshow", "online", "visibilitychange", "sojourn:translated"];
 
 export class News {
   #socket = null;

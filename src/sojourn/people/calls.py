@@ -76,7 +76,8 @@ Operation: TypeAlias = Callable[[RequestSession], VisitStep[T]]
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
     """What is to be known of a request. `path` as it was sent, from `/api` on; headers that are
-    missing are empty: Cookie, Authorization, Host, Sec-Fetch-Site, Origin and User-Agent."""
+    missing are empty: Cookie, Authorization, Host, Sec-Fetch-Site, Origin, User-Agent and
+    Accept-Language."""
 
     method: str
     path: str
@@ -88,6 +89,7 @@ class PersonRequest(Struct, frozen=True, kw_only=True):
     site: str = ""
     sender: str = ""
     agent: str = ""
+    languages: str = ""
     body: bytes = b""
 
 
@@ -113,6 +115,7 @@ def asked(
         site=header("sec-fetch-site") or "",
         sender=header("origin") or "",
         agent=header("user-agent") or "",
+        languages=header("accept-language") or "",
         body=body,
     )
 

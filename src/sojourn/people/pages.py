@@ -19,6 +19,7 @@ from sojourn.errors import SettingsError
 from sojourn.people.assets import ASSETS, Assets
 from sojourn.people.panel import Card, Panel
 from sojourn.people.render import Templates
+from sojourn.people.translation import ENGLISH, Words
 
 SECURITY_PATH = "/account/security"
 RENDERED_MAX = 32
@@ -40,7 +41,7 @@ SECURED = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Content-Security-Policy", POLICY),
     ("Cache-Control", "no-store"),
-    ("Vary", "Cookie"),
+    ("Vary", "Cookie, Accept-Language"),
     *GUARDED,
 ]
 Headers: TypeAlias = Sequence[tuple[str, str]]
@@ -100,36 +101,50 @@ def security_page(
     status: int = 200,
     headers: Headers = (),
     live: bool = True,
+    words: Words = ENGLISH,
 ) -> HtmlPage:
     """Return the page for somebody who is signed in, or of whom nothing can be known just now.
 
     `path` is that of the request, prefix and all. `panel` stands until the component has read the list,
-    and for good where there are no scripts; `live` tells whether there is to be a component.
+    and for good where there are no scripts; `live` tells whether there is to be a component, which gets its
+    `words` along.
     """
     how = ("socket" if look.socket else "poll") if live else ""
-    page = _render("security.html", look, path, api=API, live=how, panel=panel)
-    return HtmlPage(status, [*SECURED, *headers], page)
+    page = _render("security.html", look, path, api=API, live=how, panel=panel, catalog=words)
+    return HtmlPage(status, [*_spoken(words), *headers], page)
 
 
 def card_page(
-    look: Look, path: str, card: Card, *, status: int = 200, headers: Headers = ()
+    look: Look,
+    path: str,
+    card: Card,
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    words: Words = ENGLISH,
 ) -> HtmlPage:
     """Return a page that asks, or says, one thing."""
-    return HtmlPage(status, [*SECURED, *headers], _render("card.html", look, path, card=card))
+    page = _render("card.html", look, path, card=card, catalog=words)
+    return HtmlPage(status, [*_spoken(words), *headers], page)
 
 
 def signed_out_page(
-    look: Look, path: str, why: str = "You are not signed in.", *, headers: Headers = ()
+    look: Look, path: str, why: str = "", *, headers: Headers = (), words: Words = ENGLISH
 ) -> HtmlPage:
     """Return the page for somebody who is not."""
     challenge = ("WWW-Authenticate", 'Cookie realm="sessions"')  # a 401 must name a way
-    return HtmlPage(401, [challenge, *SECURED, *headers], _signed_out(look, path, why))
+    page = _signed_out(look, path, why or words.text("notSignedIn"), words)
+    return HtmlPage(401, [challenge, *_spoken(words), *headers], page)
+
+
+def _spoken(words: Words) -> list[tuple[str, str]]:
+    return [*SECURED, ("Content-Language", words.language)]
 
 
 @lru_cache(maxsize=RENDERED_MAX)
-def _signed_out(look: Look, path: str, why: str) -> bytes:
+def _signed_out(look: Look, path: str, why: str, words: Words) -> bytes:
     """Write the page once: strangers may ask for it as often as they like."""
-    return _render("signed_out.html", look, path, why=why)
+    return _render("signed_out.html", look, path, why=why, catalog=words)
 
 
 def asset_page(name: str, accept_encoding: str = "", *, assets: Assets = ASSETS) -> HtmlPage | None:

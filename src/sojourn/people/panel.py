@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from sojourn.people.sessions import Listing
-from sojourn.people.when import Moment, moment
+from sojourn.people.translation import Isolated, Moment, Words
 from sojourn.people.wire import ActiveSession, active_sessions
 from sojourn.session import Session
 from sojourn.text import isolated
@@ -19,7 +19,6 @@ from sojourn.text import isolated
 HERE = "security"  # the page, as seen from itself
 ALIKE = 8
 """Sessions of one device that are shown one by one."""
-INTRO = "Sign out any device that you don’t recognize."
 
 
 def address(**query: Any) -> str:
@@ -33,7 +32,7 @@ class PanelRow(Struct, frozen=True, kw_only=True):
     the address that asks whether to sign it out; `rename`: the one that asks for a name, empty where none
     are kept."""
 
-    name: str
+    name: Isolated
     shown: ActiveSession
     used: Moment
     begun: Moment
@@ -107,113 +106,133 @@ class Card(Struct, frozen=True, kw_only=True):
     icon: str
     detail: tuple[str, ...] = ()
     action: str = ""
-    go: str = "Sign out"
+    go: str
     danger: bool = True
     field: str | None = None
     link: str = ""
     follow: str = ""
     back: str = HERE
-    leave: str = "Cancel"
+    leave: str
 
 
-def panel(listing: Listing, *, after: str, said: str) -> Panel:
+def panel(listing: Listing, words: Words, *, after: str, said: str) -> Panel:
     """Show some of somebody's sessions. `after`: where they start; empty: the first."""
-    page = active_sessions(listing)
+    page = active_sessions(listing, words)
     total = page.total
     data, sessions = page.data, listing.sessions
     pairs = sorted(zip(data, sessions, strict=True), key=lambda pair: not pair[0].is_current)
     now = listing.current.at
-    names = _told_apart(pairs, now)
+    names = _told_apart(pairs, words, now)
     rows = tuple(
-        _row(name, *pair, now=now, after=after) for name, pair in zip(names, pairs, strict=True)
+        _row(name, *pair, words=words, now=now, after=after)
+        for name, pair in zip(names, pairs, strict=True)
     )
-    counted = f"{total:,} active session" + ("" if total == 1 else "s")
-    part = f"{len(rows)} of {total:,}"
+    part = {"n": len(rows), "total": total}
     return Panel(
-        summary=f"{counted}. {page.message or INTRO}",
+        summary=f"{words.text('count', n=total)}. {page.message or words.text('intro')}",
         said=said,
         rows=rows,
-        shown=f"{len(rows)} more of {total:,}" if after else f"Showing {part}" if page.next else "",
+        shown=words.text("moreOf", **part)
+        if after
+        else words.text("shown", **part)
+        if page.next
+        else "",
         others=address(others=1, after=after) if total > 1 else "",
         older=address(after=page.next) if page.next else "",
         newest=HERE if after else "",
     )
 
 
-def _told_apart(pairs: Sequence[tuple[ActiveSession, Session]], now: int) -> list[str]:
+def _told_apart(
+    pairs: Sequence[tuple[ActiveSession, Session]], words: Words, now: int
+) -> list[Isolated]:
     """Name sessions so that no two of a page are called the same: where needed with the place, the last
     use, the sign-in, and a number."""
     names = [isolated(shown.called) for shown, _ in pairs]
-    words: tuple[Callable[[int, ActiveSession, Session], str], ...] = (
+    more: tuple[Callable[[int, ActiveSession, Session], str], ...] = (
         lambda _, shown, _session: isolated(shown.location or shown.ip_address or ""),
-        lambda _, _shown, session: f"active {moment(session.last_used_at, now).words}",
-        lambda _, _shown, session: f"signed in {moment(session.created_at, now).exact}",
+        lambda _, _shown, session: _within(
+            words.text("used", when=words.relative(session.last_used_at - now))
+        ),
+        lambda _, _shown, session: _within(
+            words.text("begun", when=words.exact(session.created_at))
+        ),
         lambda i, _shown, _session: str(i + 1),
     )
-    for word in words:
+    for word in more:
         often = Counter(names)
         for i, pair in enumerate(pairs):
             if often[names[i]] > 1 and (said := word(i, *pair)):
                 names[i] += f", {said}"
-    return names
+    return [Isolated(name) for name in names]
 
 
-def _row(name: str, shown: ActiveSession, session: Session, *, now: int, after: str) -> PanelRow:
+def _within(sentence: str) -> str:
+    """Write a sentence as a part of another."""
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _row(
+    name: Isolated, shown: ActiveSession, session: Session, *, words: Words, now: int, after: str
+) -> PanelRow:
     there = {"at": session.created_at, "after": after}
     return PanelRow(
         name=name,
         shown=shown,
-        used=moment(session.last_used_at, now),
-        begun=moment(session.created_at, now),
-        ends=moment(session.expires_at, now),
+        used=words.moment(session.last_used_at, now),
+        begun=words.moment(session.created_at, now),
+        ends=words.moment(session.expires_at, now),
         end=address(end=session.id, **there),
         rename=address(rename=session.id, **there),
     )
 
 
-def about_one(row: PanelRow, *, action: str, back: str) -> Card:
+def about_one(row: PanelRow, words: Words, *, action: str, back: str) -> Card:
     """Ask whether to sign out a device, naming the effect."""
     shown = row.shown
     own = shown.is_current
-    effect = "You will need to sign in again here." if own else "It will need to sign in again."
+    effect = words.text("askHereEffect" if own else "askEffect")
     if shown.seats:
-        held = "seat becomes" if shown.seats == 1 else f"{shown.seats} seats become"
-        effect += f" Its {held} free."
-    used = "Active now" if own else f"Active {row.used.words}"
+        effect += f" {words.text('askSeats', n=shown.seats)}"
+    used = words.text("now") if own else words.text("used", when=row.used.words)
     place = (shown.location, shown.ip_address, used)
     return Card(
-        title="Sign out of this device?" if own else f"Sign out {isolated(shown.called)}?",
+        title=words.text("askHere") if own else words.text("ask", device=shown.called),
         words=effect,
         icon=shown.kind,
         detail=tuple(each for each in place if each),
         action=action,
+        go=words.text("signOut"),
         back=back,
+        leave=words.text("cancel"),
     )
 
 
-def about_name(row: PanelRow, *, action: str, back: str) -> Card:
+def about_name(row: PanelRow, words: Words, *, action: str, back: str) -> Card:
     """Ask what a device is to be called."""
     shown = row.shown
     return Card(
-        title=f"What do you call {isolated(shown.called)}?",
-        words="Only you see the name. Leave it empty to show what the device says itself.",
+        title=words.text("askName", device=shown.called),
+        words=words.text("askNameEffect"),
         icon=shown.kind,
         detail=tuple(each for each in (shown.device, shown.location, shown.ip_address) if each),
         action=action,
-        go="Save",
+        go=words.text("save"),
         danger=False,
         field=shown.name or "",
         back=back,
+        leave=words.text("cancel"),
     )
 
 
-def about_others(count: int, *, action: str, back: str) -> Card:
+def about_others(count: int, words: Words, *, action: str, back: str) -> Card:
     """Ask whether to sign out all others."""
-    one = count == 1
     return Card(
-        title=f"Sign out {count:,} other device{'' if one else 's'}?",
-        words="It will need to sign in again." if one else "They will need to sign in again.",
+        title=words.text("askOthers", n=count),
+        words=words.text("askOthersEffect", n=count),
         icon="gone",
         action=action,
+        go=words.text("signOut"),
         back=back,
+        leave=words.text("cancel"),
     )

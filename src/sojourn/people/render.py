@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sojourn.extras import need
 from sojourn.people.assets import Assets
+from sojourn.people.translation import ENGLISH
 from sojourn.text import escaped, isolated
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Templates:
         environment.filters["isolated"] = isolated
         environment.filters["ticked"] = _ticked
         environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+        environment.globals["catalog"] = ENGLISH  # unless a page is rendered with another
         environment.globals["asset"] = lambda name: BELOW + self._assets.asset(name).name
         return environment
 

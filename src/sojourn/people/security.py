@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from sojourn.cookie import CookieOptions, cookie_values
 from sojourn.decoding import prepared
+from sojourn.device import LABEL_MAX
 from sojourn.errors import (
     Forbidden,
     InvalidInput,
@@ -27,6 +28,7 @@ from sojourn.errors import (
     NotFound,
     Overloaded,
     SojournError,
+    StoreBroken,
     TableMissing,
     Unauthenticated,
 )
@@ -43,11 +45,10 @@ from sojourn.people.panel import (
     panel,
 )
 from sojourn.people.sessions import end_one, end_others, listing, may_end_others, rename
+from sojourn.people.translation import ENGLISH, Words, words_for
 from sojourn.people.wire import (
     CURSOR,
-    NOT_SET_UP,
     DeviceName,
-    for_people,
     words_of_ending,
     words_of_naming,
 )
@@ -61,19 +62,15 @@ RETRY_AFTER = 5_000  # ms
 SAID = CookieOptions(name="sojourn-said", same_site="strict")
 SAID_FOR = 60  # seconds
 SAID_MAX = 500  # bytes
-GONE_ALREADY = "That device was signed out already."
 WHY = {
-    GoneReason.IDLE: "Your session had not been used for a while, so it was ended.",
-    GoneReason.EXPIRED: "Your session had reached its end.",
-    GoneReason.ENDED: "Your session was ended.",
+    GoneReason.IDLE: "whyIdle",
+    GoneReason.EXPIRED: "whyExpired",
+    GoneReason.ENDED: "whyEnded",
 }
-BY_OPERATORS = {
-    "revoked": "The site’s operators signed this device out.",
-    "signed_out_by_operator": "The site’s operators signed this device out.",
-    "cut_off": "The site’s operators signed everybody out.",
-}
-"""What is said of a session that was ended for a reason of theirs; of other ends, WHY."""
-NOT_SIGNED_IN = "You are not signed in."
+BY_OPERATORS = frozenset({"revoked", "signed_out_by_operator", "cut_off"})
+"""Reasons of ends that are said as they are; of other ends, WHY."""
+REFUSALS = {"reauth_required": "confirmText", "cross_origin": "crossOrigin"}
+"""Sentences of the catalogs, by code; all else that is refused is a name."""
 
 
 @prepared
@@ -133,107 +130,116 @@ class SecurityPage:
         except (Unauthenticated, InvalidToken):
             return self._signed_out(request, path, None)
         except NotFound:
-            return self._said(request, wish, GONE_ALREADY, [])
+            said = words_for(request.languages).text("goneAlready")
+            return self._said(request, wish, said, [])
         except (Forbidden, InvalidInput) as fault:
-            return self._refused(fault, path, wish)
+            return self._refused(request, fault, path, wish)
         except SojournError as fault:
             return self.trouble(request, path, fault)
 
     def trouble(self, request: PersonRequest, path: str, fault: SojournError) -> HtmlPage:
         """Say that the store cannot be asked, and what to do; the component asks again by itself."""
         doing = request.method == "POST"
+        words = words_for(request.languages)
         if isinstance(fault, TableMissing) and not doing:
             empty = Panel(
                 summary="",
-                title="No active sessions",
-                words=NOT_SET_UP,
+                title=words.text("emptyTitle"),
+                words=words.text("notSetUp"),
                 icon="desktop",
-                again="Refresh",
+                again=words.text("refresh"),
             )
-            return security_page(self._look, path, empty)
-        said = for_people(fault, ending=doing)
+            return security_page(self._look, path, empty, words=words)
+        hint = words.text(
+            "broken" if isinstance(fault, StoreBroken) else "safe" if doing else "soon"
+        )
         wait = fault.retry_after if isinstance(fault, Overloaded) else RETRY_AFTER
         headers = [("Retry-After", retry_after_header(wait))]
         if not doing:
             broken = Panel(
                 summary="",
-                title="Your sessions can’t be shown right now",
-                words=f"{said.message} {said.hint}",
+                title=words.text("errorTitle"),
+                words=f"{words.text('unavailable')} {hint}",
                 icon="error",
-                again="Try again",
+                again=words.text("retry"),
             )
-            return security_page(self._look, path, broken, status=503, headers=headers)
+            return security_page(self._look, path, broken, status=503, headers=headers, words=words)
         wish = _wish(request.query)
         card = Card(
-            title="We can’t tell whether that worked",
-            words=said.hint,
+            title=words.text("uncertain"),
+            words=hint,
             icon="error",
             action=wish.itself,
-            go="Try again",
+            go=words.text("retry"),
             danger=False,
             back=wish.back,
-            leave="Back to your devices",
+            leave=words.text("back"),
         )
-        return card_page(self._look, path, card, status=503, headers=headers)
+        return card_page(self._look, path, card, status=503, headers=headers, words=words)
 
     def _show(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
+        words = words_for(request.languages)
+
         def look(visit: RequestSession) -> VisitStep[Panel | Card]:
             if wish.end is not None:
-                row = yield from self._row(visit, wish)
+                row = yield from self._row(visit, wish, words)
                 if not row.shown.is_current:
                     may_end_others(visit, self._people.within)
-                return about_one(row, action=wish.itself, back=wish.back)
+                return about_one(row, words, action=wish.itself, back=wish.back)
             if wish.rename is not None:
-                row = yield from self._row(visit, wish)
-                return about_name(row, action=wish.itself, back=wish.back)
+                row = yield from self._row(visit, wish, words)
+                return about_name(row, words, action=wish.itself, back=wish.back)
             if wish.others:
                 may_end_others(visit, self._people.within)
                 first = yield from listing(visit, after=None, limit=1)
                 count = first.total - 1
                 if not count:
                     raise NotFound("There are no others.")
-                return about_others(count, action=wish.itself, back=wish.back)
+                return about_others(count, words, action=wish.itself, back=wish.back)
             found = yield from listing(visit, after=wish.cursor, limit=ROWS)
-            return panel(found, after=wish.after or "", said=_said_before(request))
+            return panel(found, words, after=wish.after or "", said=_said_before(request))
 
         found, cookies = self._people.carry_out(request, look, change=False)
         if isinstance(found, Gone):
             return self._signed_out(request, path, found)
         headers = [("Set-Cookie", each) for each in cookies]
         if isinstance(found, Card):
-            return card_page(self._look, path, found, headers=headers)
+            return card_page(self._look, path, found, headers=headers, words=words)
         if found.said:
             headers.append(("Set-Cookie", SAID.clear(https=request.origin.https)))
         # What continues a list stays as it is: the component would begin it anew.
-        return security_page(self._look, path, found, headers=headers, live=wish.after is None)
+        live = wish.after is None
+        return security_page(self._look, path, found, headers=headers, live=live, words=words)
 
-    def _row(self, visit: RequestSession, wish: SecurityForm) -> VisitStep[PanelRow]:
+    def _row(self, visit: RequestSession, wish: SecurityForm, words: Words) -> VisitStep[PanelRow]:
         """Find the session that is asked about. Raises NotFound."""
         wanted = wish.end or wish.rename
         first = yield from listing(visit, after=None, limit=1)
-        rows = list(panel(first, after="", said="").rows)
+        rows = list(panel(first, words, after="", said="").rows)
         if wanted != first.current.id:
             there = yield from listing(visit, after=(wish.at, ""), limit=ROWS)
-            rows = list(panel(there, after="", said="").rows)
+            rows = list(panel(there, words, after="", said="").rows)
         for row in rows:
             if row.shown.id == wanted:
                 return row
         raise NotFound("There is no such session.")
 
     def _do(self, request: PersonRequest, path: str, wish: SecurityForm) -> HtmlPage:
+        words = words_for(request.languages)
+
         def end(visit: RequestSession) -> VisitStep[str]:
             if wish.end is not None:
-                row = yield from self._row(visit, wish)
+                row = yield from self._row(visit, wish, words)
                 ending = yield from end_one(visit, wish.end, within=self._people.within)
-                return words_of_ending(ending, others=False, device=row.shown.called)
+                return words_of_ending(ending, others=False, device=row.shown.called, words=words)
             if wish.rename is not None:
-                row = yield from self._row(visit, wish)
+                row = yield from self._row(visit, wish, words)
                 label = _name_in(request.body)
                 yield from rename(visit, wish.rename, label)
-                return words_of_naming(label, device=row.shown.device)
+                return words_of_naming(label, device=row.shown.device, words=words)
             if wish.others:
                 ending = yield from end_others(visit, within=self._people.within)
-                return words_of_ending(ending, others=True)
+                return words_of_ending(ending, others=True, words=words)
             return ""
 
         said, cookies = self._people.carry_out(request, end, change=True)
@@ -252,31 +258,44 @@ class SecurityPage:
             headers.append(("Set-Cookie", cookie))
         return HtmlPage(303, [*headers, ("Cache-Control", "no-store"), ("Vary", "Cookie")], b"")
 
-    def _refused(self, fault: SojournError, path: str, wish: SecurityForm) -> HtmlPage:
+    def _refused(
+        self, request: PersonRequest, fault: SojournError, path: str, wish: SecurityForm
+    ) -> HtmlPage:
+        words = words_for(request.languages)
         again = fault.code == "reauth_required"
         sign_in = self._look.sign_in(path.removesuffix("security") + wish.itself) if again else ""
         card = Card(
-            title="First confirm that it is you" if again else "This was not carried out",
-            words=f"{fault.message} {fault.hint}".strip(),
+            title=words.text("confirmTitle" if again else "refusedTitle"),
+            words=_refusal(fault, words),
             icon="lock",
+            go="",
             link=sign_in,
-            follow="Sign in again",
+            follow=words.text("signIn"),
             back=wish.back,
-            leave="Back to your devices",
+            leave=words.text("back"),
         )
         status = 403 if isinstance(fault, Forbidden) else 400
-        return card_page(self._look, path, card, status=status)
+        return card_page(self._look, path, card, status=status, words=words)
 
     def _signed_out(self, request: PersonRequest, path: str, gone: Gone | None) -> HtmlPage:
         said = _said_before(request)
-        why = said or (_why(gone) if gone else NOT_SIGNED_IN)
+        words = words_for(request.languages)
+        why = said or (_why(gone, words) if gone else words.text("notSignedIn"))
         headers = [("Set-Cookie", SAID.clear(https=request.origin.https))] if said else []
-        return signed_out_page(self._look, path, why, headers=headers)
+        return signed_out_page(self._look, path, why, headers=headers, words=words)
 
 
-def _why(gone: Gone) -> str:
-    """Say why somebody is signed out."""
-    return BY_OPERATORS.get(gone.end_reason or "") or WHY.get(gone.reason, NOT_SIGNED_IN)
+def _refusal(fault: SojournError, words: Words) -> str:
+    """Say why something was not done: exactly in English, and in other languages by its kind."""
+    if words is ENGLISH:
+        return f"{fault.message} {fault.hint}".strip()
+    return words.text(REFUSALS.get(fault.code, "invalid"), n=LABEL_MAX)
+
+
+def _why(gone: Gone, words: Words) -> str:
+    """Say why somebody is signed out: exactly, if it was for a reason of the site's operators."""
+    exact = words.reason(gone.end_reason) if gone.end_reason in BY_OPERATORS else ""
+    return exact or words.text(WHY.get(gone.reason, "notSignedIn"))
 
 
 def _name_in(body: bytes) -> str | None:

@@ -21,23 +21,15 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.people.sessions import After, Ending, Listing
+from sojourn.people.translation import ENGLISH, Words
 from sojourn.session import Session
-from sojourn.text import isolated, plain
+from sojourn.text import plain
 from sojourn.wire.bodies import Answer, Wire, optional, rfc3339
 
 PAGE = 50
 PAGE_MAX = 200
 INSTANT_DIGITS = 15
 CURSOR = rf"\A[0-9]{{1,{INSTANT_DIGITS}}}~[^\x00-\x1f\x7f]*\Z"
-
-NOT_SET_UP = (
-    "Active sessions have not been set up on this site yet, so there is nothing to show. "
-    "The site's operators have been told."
-)
-ONLY_THIS = (
-    "This is the only place where you are signed in. Whenever you sign in on another device, "
-    "it appears here."
-)
 
 
 @prepared
@@ -132,26 +124,28 @@ class SignedOut(Answer, frozen=True, kw_only=True):
     seats: int
 
 
-def active_sessions(listing: Listing) -> ActiveSessions:
+def active_sessions(listing: Listing, words: Words = ENGLISH) -> ActiveSessions:
     following = None if listing.next is None else f"{listing.next[0]}~{listing.next[1]}"
     return ActiveSessions(
-        data=[_shown(each, listing) for each in listing.sessions],
+        data=[_shown(each, listing, words) for each in listing.sessions],
         total=listing.total,
         next=following,
-        message=ONLY_THIS if listing.total <= 1 else None,
+        message=words.text("onlyHere") if listing.total <= 1 else None,
         can_rename=True,
     )
 
 
-def _shown(session: Session, listing: Listing) -> ActiveSession:
+def _shown(session: Session, listing: Listing, words: Words) -> ActiveSession:
     device = _named(session.device or Device())
-    name = plain(device.name) or UNKNOWN
+    name = plain(device.name)
+    if name is None or name == UNKNOWN:
+        name = words.text("unknownDevice")
     last = device if session.last_device is None else _named(session.last_device)
     moved = last.ip != device.ip or last.place != device.place
     return ActiveSession(
         id=session.id,
         name=plain(session.label),
-        device=name if session.impersonator is None else f"{name} (somebody acting for you)",
+        device=name if session.impersonator is None else words.text("acting", device=name),
         browser=plain(device.browser),
         os=plain(device.os),
         kind=device.kind or "unknown",
@@ -177,29 +171,28 @@ def _named(device: Device) -> Device:
 
 def nothing_set_up() -> ActiveSessions:
     """Answer while the table is missing: an empty list, and why."""
-    return ActiveSessions(data=[], total=0, next=None, message=NOT_SET_UP)
+    return ActiveSessions(data=[], total=0, next=None, message=ENGLISH.text("notSetUp"))
 
 
-def words_of_naming(label: str | None, *, device: str) -> str:
+def words_of_naming(label: str | None, *, device: str, words: Words = ENGLISH) -> str:
     if label is None:
-        return f"{isolated(device)} has no name of its own any more."
-    return f"{isolated(device)} is called {isolated(label)} now."
+        return words.text("unnamed", device=device)
+    return words.text("named", device=device, name=label)
 
 
-def words_of_ending(ending: Ending, *, others: bool, device: str = "That device") -> str:
+def words_of_ending(
+    ending: Ending, *, others: bool, device: str = "That device", words: Words = ENGLISH
+) -> str:
     if ending.own:
-        said = "You are signed out."
+        said = words.text("selfOut")
     elif not others:
-        said = f"{isolated(device)} is signed out."
+        said = words.text("done", device=device)
     elif not ending.ended:
-        said = "You are not signed in anywhere else."
-    elif ending.ended == 1:
-        said = "1 other device is signed out."
+        said = words.text("nowhere")
     else:
-        said = f"{ending.ended} other devices are signed out."
+        said = words.text("doneOthers", n=ending.ended)
     if ending.seats:
-        freed = "1 seat is" if ending.seats == 1 else f"{ending.seats} seats are"
-        said += f" {freed} free again."
+        said += f" {words.text('freed', n=ending.seats)}"
     return said
 
 

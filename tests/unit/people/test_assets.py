@@ -21,7 +21,7 @@ from sojourn.people.pages import Look, asset_page, security_page
 ROOT = Path(__file__).parents[3]
 SOURCE = CLIENTS / "active-sessions" / COMPONENT
 BUILD = runpy.run_path(str(SOURCE.parent / "build.py"))
-COMPONENT_MAX = 12_500  # bytes, gzipped
+COMPONENT_MAX = 13_000  # bytes, gzipped
 COLOR = re.compile(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)")
 
 
@@ -32,7 +32,13 @@ def test_the_component_is_small() -> None:
 def test_what_is_shipped_is_what_its_sources_make() -> None:
     """If not: run clients/active-sessions/build.py."""
     made: dict[Path, str] = BUILD["built"]()
-    assert {path.name for path in made} == {COMPONENT, "sessions.css"}
+    there = {path for path in made if path.parent.name != "locales"}
+    assert {path.name for path in there} == {
+        COMPONENT,
+        "sessions.css",
+        "sojourn-active-sessions.d.ts",
+    }
+    assert made.keys() - there == set((SOURCE.parent / "locales").iterdir())
     assert {path: path.read_text() for path in made} == made
 
 

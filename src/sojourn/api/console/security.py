@@ -16,6 +16,7 @@ from sojourn.finding import Verdict
 from sojourn.people.pages import HtmlPage
 from sojourn.people.panel import Card, Panel, about_one, about_others, panel
 from sojourn.people.sessions import Listing
+from sojourn.people.translation import ENGLISH
 from sojourn.service.operators import SESSIONS_MAX, Operator
 from sojourn.session import End, Session
 
@@ -69,15 +70,15 @@ class SecurityPages(Pages):
             total=1 + len(others),
             next=None,
         )
-        found = panel(listing, after="", said="")
+        found = panel(listing, ENGLISH, after="", said="")
         rows = tuple(replace(row, rename="") for row in found.rows)
         wish = visitor.query("end")
         asked = next((row for row in rows if wish and row.shown.id == wish), None)
         card = None
         if asked is not None:
-            card = about_one(asked, action=asked.shown.id, back="security")
+            card = about_one(asked, ENGLISH, action=asked.shown.id, back="security")
         elif visitor.query("others") and others:
-            card = about_others(len(others), action="others", back="security")
+            card = about_others(len(others), ENGLISH, action="others", back="security")
         return replace(found, rows=rows), card
 
     def _end(self, visitor: Visitor, operator: Operator) -> Notice:

@@ -1,0 +1,49 @@
+/** A sentence with a number `{n}`: by plural category of its language; `other` stands for all that is left out. */
+export type Plural = string | ({ other: string } & Partial<Record<Intl.LDMLPluralRule, string>>);
+
+/** What the element says. `{n}`, `{total}`, `{device}`, `{place}` and `{when}` stand for what is put there. */
+export interface Strings {
+  // the names of the words
+}
+
+export declare const STRINGS: Strings;
+
+/** Says what elements say where the language is `lang` (BCP 47), for all readers of that language and script. */
+export declare function translate(lang: string, strings: Partial<Strings>): void;
+
+/** `id`: the session that was ended; without it: all others. */
+export interface Ended {
+  id?: string;
+  ended: number;
+  seats?: number;
+}
+
+export interface ActiveSessionsEventMap {
+  "sojourn:ended": CustomEvent<Ended>;
+  /** This device's own session is over; `reason` may be empty. */
+  "sojourn:signed-out": CustomEvent<{ reason: string }>;
+  /** The server wants a recent sign-in first. Cancel it to ask for one yourself, then call `retry`. */
+  "sojourn:reauth-required": CustomEvent<{ retry: () => Promise<void> }>;
+}
+
+export declare class ActiveSessions extends HTMLElement {
+  /** Words in the place of the language's, or of some of them. */
+  get strings(): Partial<Strings>;
+  set strings(value: Partial<Strings> | null);
+  /** Headers to send along, such as a token against CSRF. */
+  headers: Record<string, string>;
+  /** Reads the list again. */
+  refresh(): Promise<void>;
+  addEventListener<K extends keyof ActiveSessionsEventMap>(
+    type: K,
+    listener: (this: ActiveSessions, event: ActiveSessionsEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "sojourn-active-sessions": ActiveSessions;
+  }
+}
