@@ -292,6 +292,9 @@ def hear(authority: Authority, beat: RelayBeat, now: int) -> tuple[Authority, Re
     again = beat.number == known.number
     if not again:
         authority = _notice(authority, beat, now)
+    # Until a relay has heard of this epoch, what it said may be older than what it holds.
+    unheard = now < authority.doubt_until and beat.epoch != authority.epoch
+    unsure = unheard or authority.doubts(now)
     pools, grants = dict(authority.pools), []
     for wish in beat.wishes:
         pool = pools.get(wish.pool_id)
@@ -300,7 +303,7 @@ def hear(authority: Authority, beat: RelayBeat, now: int) -> tuple[Authority, Re
         pool = expire(pool, now)
         if not again:
             pool = _learn(pool, beat.relay, wish, now)
-            pool = pool if authority.doubts(now) else _give(pool, beat.relay, wish, now)
+            pool = pool if unsure else _give(pool, beat.relay, wish, now)
         pools[wish.pool_id] = pool
         mine = pool.allotments.get(beat.relay)
         if mine is not None:
@@ -325,7 +328,12 @@ def _refusal(authority: Authority, known: Known, beat: RelayBeat) -> RelayRefusa
 
 def _notice(authority: Authority, beat: RelayBeat, now: int) -> Authority:
     """Notice who has spoken since this authority was put back to an earlier state, and that it was: a relay
-    knows of an epoch, or of a fence in this one, that is not known here."""
+    knows of an epoch, or of a fence in this one, that is not known here.
+
+    A relay that is new, and has never heard of any epoch, keeps nobody waiting: it holds nothing.
+    """
+    new = beat.relay not in authority.relays and not beat.epoch
+    new = new and not any(wish.fence for wish in beat.wishes)
     known = authority.relays.get(beat.relay, Known())
     awaited = authority.doubts(now) and known.epoch < authority.epoch
     if beat.epoch > authority.epoch or (
@@ -338,7 +346,7 @@ def _notice(authority: Authority, beat: RelayBeat, now: int) -> Authority:
         )
     ):
         authority = restored(authority, now, epoch=max(authority.epoch, beat.epoch) + 1)
-    epoch = authority.epoch if beat.epoch == authority.epoch else known.epoch
+    epoch = authority.epoch if new or beat.epoch == authority.epoch else known.epoch
     heard = Known(beat.life, beat.number, epoch, now)
     return replace(authority, relays={**authority.relays, beat.relay: heard})
 

@@ -88,6 +88,23 @@ class EpochMeaning(OnManualClock):
         take(store, "cid", pool_id="lic_1:viewer")  # never allotted
         assert denied(store.preview([acquire("eve")])[0]).in_use == 3
 
+    def test_new_relay_holds_nobody_up(self, store: Store) -> None:
+        """It has never heard of any epoch, so it holds nothing; what it is given waits for its next beat."""
+        store.define([pool(6)])
+        east, west = Region(store), Region(store, "west")
+        east.ask(1)
+        store.begin_epoch(OPERATOR)
+        east.ask(1)
+        east.ask(1)
+        assert west.ask(2) is None
+        assert crowd(store, 1) == 1
+        east.ask(2)
+        assert east.seats == 2
+        west.ask(2)
+        assert west.seats == 2
+        store.begin_epoch(OPERATOR)  # from now on it is waited for like any other
+        assert refused(store, "late").in_use == 1
+
     def test_restore_that_nobody_told_of_is_noticed(self, store: Store) -> None:
         """A relay knows a fence that is not known here: what it holds is counted, be it too much."""
         store.define([pool(4)])

@@ -112,9 +112,10 @@ end
 
 local function notice(A, S, q, at)
   local known = A.relays[q.relay] or {epoch = 0}
-  local ahead = false
+  local ahead, new = false, not A.relays[q.relay] and q.epoch == 0
   for _, wish in ipairs(q.wishes) do
     local pool = S[wish[1]]
+    new = new and wish[3] == 0
     ahead = ahead or pool and wish[2] > 0 and wish[3] > (pool.fences[q.relay] or 0)
   end
   local awaited = allotments.doubts(A, at) and known.epoch < A.epoch
@@ -125,7 +126,7 @@ local function notice(A, S, q, at)
     A.longest = longest
   end
   A.relays[q.relay] = {life = q.life, number = q.number, heard = at,
-    epoch = q.epoch == A.epoch and A.epoch or known.epoch}
+    epoch = (new or q.epoch == A.epoch) and A.epoch or known.epoch}
 end
 
 local function put(S, relay, fence, seats, till, wish)
@@ -206,7 +207,7 @@ function allotments.hear(asked, at, shut)
   local again = known and q.number == known.number
   if not refusal_of then
     if not again then notice(A, S, q, at) end
-    local doubts = shut or allotments.doubts(A, at)
+    local doubts = shut or (at < A.doubt_until and q.epoch ~= A.epoch) or allotments.doubts(A, at)
     for _, wish in ipairs(q.wishes) do
       local pool = S[wish[1]]
       if pool then
