@@ -35,6 +35,7 @@ from sojourn.testing.builders import (
 )
 from sojourn.testing.machine import OlderEvidence, drive
 from sojourn.testing.redis_server import RedisServer, redis_server
+from sojourn.testing.regions import Region
 
 KEPT = Reservation(name="kept", seats=1, users=("vip",))
 KINDS: dict[str, dict[str, Any]] = {
@@ -85,13 +86,19 @@ def commands(server: RedisServer) -> Iterator[Callable[[], int]]:
 
 
 def filled(
-    store: Store, capacity: int = 2, at: ManualClock | None = None, **policy: Any
+    store: Store,
+    capacity: int = 2,
+    at: ManualClock | None = None,
+    *,
+    allotted: int = 0,
+    **policy: Any,
 ) -> list[Lease]:
     """Fill a pool, a few at an instant, and have somebody denied."""
     store.define([pool(capacity, **policy)])
     leases = []
-    for first in range(0, capacity, 20):
-        asked = [acquire(f"ann{n}", f"tab{n}") for n in range(first, min(first + 20, capacity))]
+    most = capacity - allotted
+    for first in range(0, most, 20):
+        asked = [acquire(f"ann{n}", f"tab{n}") for n in range(first, min(first + 20, most))]
         leases += [granted(x) for x in store.acquire(asked)]
         if at is not None:
             at.advance(milliseconds=1)
@@ -128,6 +135,49 @@ def test_is_read_once(
         assert (answer.at, answer.in_use) == (clock.now(), MANY)
         assert [x.id for x in answer.evidence] == sorted(x.id for x in leases[20:40])
         assert answer.retry_after == leases[20].last_beat_at + 70 * SECOND - clock.now()
+
+
+@pytest.mark.parametrize("policy", KINDS.values(), ids=KINDS)
+def test_full_beside_relays_is_read_once(
+    store: Store, clock: ManualClock, commands: Callable[[], int], policy: dict[str, Any]
+) -> None:
+    """And read again once a relay has given a seat back and it was granted."""
+    east = Region(store)
+    store.define([pool(MANY + 5, **policy)])
+    east.ask(5)
+    assert east.seats == 5
+    filled(store, MANY + 5, clock, allotted=5, **policy)
+    for number in range(5):
+        clock.advance(milliseconds=10)
+        commands()
+        answer = refused(store, f"bob{number}", f"bob's {number}")
+        assert commands() < BOUNDED
+        assert (answer.in_use, answer.allotted) == (MANY, 5)
+    east.keep(4)
+    take(store, "cid", "cid's")
+    assert refused(store, "bob", "bob's").in_use == MANY + 1
+    east.ask(5)
+    assert east.seats == 4
+
+
+@pytest.mark.parametrize("count_by", list(CountBy))
+def test_beat_of_a_relay_reads_no_pool(
+    store: Store, clock: ManualClock, commands: Callable[[], int], count_by: CountBy
+) -> None:
+    """An allotment that is but renewed takes as many commands however many sit at the authority."""
+    east = Region(store)
+    store.define([pool(MANY + 50, count_by=count_by)])
+    east.ask(20)
+    east.ask(20)
+    commands()
+    east.ask(20)
+    few = commands()
+    for first in range(0, MANY, 20):
+        store.acquire([acquire(f"ann{n}", f"tab{n}") for n in range(first, first + 20)])
+    commands()
+    east.ask(20)
+    assert commands() <= few + 2
+    assert (east.seats, usage(store).allotted) == (20, 20)
 
 
 @pytest.mark.parametrize("count_by", [CountBy.USER, CountBy.CLIENT])

@@ -36,7 +36,10 @@ ACQUIRE = _script(
 RENEW = _script("renew", *_SEATS, "renew")
 ENDS = _script("ends", *_BASE, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "room", "line", "pools")
-AUTHORITY = _script("authority", *_SEATS, "counting", "room", "line", "allotments", "authority")
+AUTHORITY = _script(
+    "authority",
+    *(*_SEATS, "fences", "counting", "room", "fullness", "line", "allotments", "authority"),
+)
 LIST = _script("list", *_BASE, "list")
 VISITS = _script("visits", *_BASE, "sessions", "repeats", "visits")
 CREATE = _script("create", *_BASE, "sessions", "repeats", "create")

@@ -74,10 +74,29 @@ local function allotted(S)
   return seats
 end
 
--- Count what of a pool is not free to be given.
-local function counted(S, ttl)
+-- Does a wish change nothing but until when an allotment lives?
+local function plain(S, relay, wish)
+  local mine = S.mine[relay]
+  if not mine then return wish[5] == 0 and wish[2] == 0 end
+  return wish[5] <= wish[2] and wish[2] == mine.seats and wish[3] == S.fences[relay]
+end
+
+-- Surely all seats that are out fit, with those kept for whom a ledger knows.
+local function fits(p)
+  fences.read(p)
+  local leases = live_count(p)
+  if p.count_by ~= BY_LEASE then leases = math.min(leases, fullness.at_most(p) or leases) end
+  return leases + call('ZCOUNT', p.K, '(' .. p.now, '+inf') + p.allotted <= p.capacity
+end
+
+-- Count what of a pool is not free to be given. Where an allotment is but renewed, and surely all seats that
+-- are out fit, nothing is counted: a beat costs the same however many sit there.
+local function counted(S, ttl, renewed)
   local p = S.p
   p.allotted = allotted(S)
+  S.capacity, S.overdraft, S.own, S.kept, S.ttl = p.capacity, p.overdraft, 0, 0, ttl
+  S.closed = refusal(p) ~= nil
+  if renewed and fits(p) then return end
   local used = count(p) + call('ZCOUNT', p.K, '(' .. p.now, '+inf') -- with seats kept for whom a ledger knows
   local members = #p.reservations > 0 and room.members(p, all_live(p)) or {}
   local R, L, seated = room.of(p, used, members), line.open(p), {}
@@ -95,9 +114,8 @@ local function counted(S, ttl)
       room.take(R, place)
     end
   end
-  S.capacity, S.overdraft, S.own, S.ttl = p.capacity, p.overdraft, used, ttl
+  S.own = used
   S.kept = math.max(0, p.capacity - used - p.allotted) - math.max(0, room.free(R, nil))
-  S.closed = refusal(p) ~= nil
 end
 
 -- There is no such pool any more: what is allotted is asked back, and lives no longer.
@@ -198,7 +216,8 @@ function allotments.hear(asked, at, shut)
     p.now = at
     if p.def or p.shared then
       S[p.id], order[#order + 1] = allotments.read(p, at), p.id
-      if p.def then counted(S[p.id], wish[6]) else dropped(S[p.id]) end
+      local pool = S[p.id]
+      if p.def then counted(pool, wish[6], plain(pool, q.relay, wish)) else dropped(pool) end
     end
   end
   table.sort(order)
