@@ -25,6 +25,7 @@ from sojourn.testing.builders import (
     usage,
 )
 from sojourn.testing.machine import OlderEvidence, drive
+from sojourn.testing.regions import Region
 
 
 class OfAnySize(MemoryStore):
@@ -215,6 +216,26 @@ def test_the_same_policy_again_leaves_it(store: Store, clock: ManualClock) -> No
     store.define([pool(2)])
     clock.advance(milliseconds=1)
     assert refused(store, "cid").at == first
+
+
+def test_full_beside_relays(store: Store, looks: list[int]) -> None:
+    """It is looked through for the first who is refused, and again once a seat was given back and granted."""
+    store.define([pool(5)])
+    east = Region(store)
+    east.ask(3)
+    take(store, "ann0")
+    take(store, "ann1")
+    refused(store, "bob")
+    looks.clear()
+    for number in range(5):
+        answer = refused(store, f"cid{number}")
+        assert (answer.in_use, answer.allotted) == (2, 3)
+    assert not looks
+    east.keep(2)
+    take(store, "dan")
+    assert refused(store, "bob").in_use == 3
+    east.ask(3)
+    assert east.seats == 2
 
 
 def test_a_pool_is_full_when_nobody_gets_a_seat(store: Store) -> None:

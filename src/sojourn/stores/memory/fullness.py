@@ -23,17 +23,23 @@ SILENT_KEPT = 150
 
 class Fullness(Struct, frozen=True, kw_only=True):
     """A pool was full at `at`, and is until `until` unless a lease ends, or is to end earlier, or the
-    policy is changed."""
+    policy is changed.
+
+    Less may have been allotted to relays meanwhile, and seats granted: a pool that is full only with what
+    they have is known for as long as its fence is the same.
+    """
 
     policy: Policy
+    fence: int
     at: int
     until: int
     count: SeatCount
     free_at: int  # the first lease that was counted is gone, or may be taken as a suspect's
     silent: tuple[Lease, ...]  # most silent first
 
-    def holds(self, pool: Pool, now: int) -> bool:
-        return self.policy == pool.policy and self.at <= now < self.until
+    def holds(self, pool: Pool, now: int, fence: int) -> bool:
+        granted = fence != self.fence and self.count.in_use < self.policy.most
+        return self.policy == pool.policy and not granted and self.at <= now < self.until
 
     def counted(self, now: int) -> SeatCount:
         """Return what was counted, for an answer that is given now."""

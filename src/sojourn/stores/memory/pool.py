@@ -39,7 +39,8 @@ class PoolView:
         self._rows = rows
         self._line = line
         self._full_from = full_from
-        self._known_full = full if full is not None and full.holds(pool, now) else None
+        known = full is not None and full.holds(pool, now, fence)
+        self._known_full = full if known else None
         self.found_full: Fullness | None = None  # worth keeping, if nothing is written
         self._all: list[Lease] | None = None
         self._grouped: dict[str, list[Lease]] | None = None  # by seat, once somebody asks
@@ -75,12 +76,14 @@ class PoolView:
     def _note_full(self, counted: SeatCount, first_free_at: int) -> None:
         policy = self.pool.policy
         until = min(self.now + FULL_FOR, first_free_at)
-        small = len(self._live) < self._full_from or counted.in_use < policy.most
+        out = counted.in_use + self.allotted
+        small = len(self._live) < self._full_from or out < policy.most
         # Of who is idle, a beat says, of any time in the past.
         if small or until <= self.now or policy.when_full is WhenFull.EVICT_IDLE:
             return
         self.found_full = Fullness(
             policy=policy,
+            fence=self.fence,
             at=self.now,
             until=until,
             count=counted,

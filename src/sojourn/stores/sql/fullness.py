@@ -6,6 +6,8 @@ such a count found, and denies others by it, until one of these has happened:
 
 - a lease of the pool has ended: whoever ends one holds the pool's lock, and tells the stream of it;
 - the pool is another: its policy was changed; or was meanwhile, and may have let more in or shortened leases;
+- of a pool that was full only with what is allotted to relays, a seat was granted: less may have been
+  allotted meanwhile;
 - the first lease, of those that were counted, may have come free by silence alone;
 - a tab that has said goodbye since may have: such a beat takes no lock of the pool, but its seat is free no
   earlier than the linger later;
@@ -70,6 +72,7 @@ class Fullness(Struct, frozen=True, kw_only=True):
     """A pool was full at `at`, and is until `until` unless a lease ends after the event `since`."""
 
     policy: Policy
+    fence: int
     at: int  # of the store's time
     until: int
     since: int
@@ -80,10 +83,12 @@ class Fullness(Struct, frozen=True, kw_only=True):
     all_silent: bool  # there are no others
     made_at: float  # of the monotonic clock
 
-    def holds(self, pool: Pool, now: int) -> bool:
+    def holds(self, pool: Pool, now: int, fence: int) -> bool:
         """Tell whether it may be used, if no lease has ended since."""
         young = time.monotonic() - self.made_at <= FULL_FOR / SECOND
-        return young and self.policy == pool.policy and self.at <= now < self.until
+        granted = fence != self.fence and self.count.in_use < self.policy.most
+        same = self.policy == pool.policy and not granted
+        return young and same and self.at <= now < self.until
 
     def counted(self, now: int) -> SeatCount:
         """Return what was counted, for an answer that is given now."""

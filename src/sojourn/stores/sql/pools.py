@@ -220,7 +220,7 @@ class PoolView:
         """Return what is known of this pool if that shows that it is full."""
         known = None if self._asked_if_full else self._certificates.full(self.pool.id)
         self._asked_if_full = True
-        if known is not None and known.holds(self.pool, self.now):
+        if known is not None and known.holds(self.pool, self.now, self.fence):
             last = fullness.ended_since(self._tx, self.pool, known)
             if last is not None:
                 self._full = replace(known, since=last)
@@ -245,7 +245,7 @@ class PoolView:
         free_at = expires
         if suspects is not None and policy.when_full is not WhenFull.DENY:
             free_at = min(expires, suspects + policy.linger)
-        if seats >= policy.most:
+        if seats + self.allotted >= policy.most:
             self._free_at = free_at or 0
             self._worth = fullness.worth(
                 self._tx, self.pool, self.now, free_at=free_at, leases=leases
@@ -327,6 +327,7 @@ class PoolView:
         if self._worth.until and self._counted is not None:
             self._full = Fullness(
                 policy=self.pool.policy,
+                fence=self.fence,
                 at=self.now,
                 until=self._worth.until,
                 since=self._worth.since,

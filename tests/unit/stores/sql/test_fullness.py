@@ -32,6 +32,7 @@ from sojourn.testing.builders import (
     take,
 )
 from sojourn.testing.machine import OlderEvidence, drive
+from sojourn.testing.regions import Region
 
 pytestmark = pytest.mark.usefixtures("of_any_size")
 
@@ -108,6 +109,42 @@ def test_is_counted_once(store: Store, clock: ManualClock, counts: list[int]) ->
     clock.advance(milliseconds=100)
     assert refused(store, "bob").at == first + 1_000
     assert len(counts) == asked + 1
+
+
+def shared(store: Store, capacity: int, seats: int) -> Region:
+    """Give a relay seats of a pool."""
+    store.define([pool(capacity)])
+    east = Region(store)
+    east.ask(seats)
+    assert east.seats == seats
+    return east
+
+
+def test_full_with_what_relays_have_is_counted_once(store: Store, counts: list[int]) -> None:
+    """However many are refused beside allotments, the pool is counted for the first of them."""
+    shared(store, 5, 3)
+    take(store, "ann0")
+    take(store, "ann1")
+    refused(store, "bob")
+    asked = len(counts)
+    for number in range(5):
+        answer = refused(store, f"cid{number}")
+        assert (answer.in_use, answer.allotted) == (2, 3)
+    assert len(counts) == asked
+
+
+def test_grant_of_meanwhile_ends_it_beside_relays(store: Store, other: Store) -> None:
+    """A relay gave a seat back, and it was granted: who asks for it then is told of another count."""
+    east = shared(store, 5, 3)
+    take(store, "ann0")
+    take(store, "ann1")
+    refused(store, "bob")
+    refused(store, "bob")
+    east.keep(2)
+    take(other, "cid")
+    assert refused(store, "bob").in_use == 3
+    east.ask(3)
+    assert east.seats == 2
 
 
 def test_of_a_small_pool_nothing_is_kept(
