@@ -26,6 +26,8 @@ def ask_again(denied: Denied) -> int:
     By then a silent holder's seat may be free; but a living one may give its seat back at any time,
     so nobody is told to stay away for long.
     """
+    if not denied.in_use and not denied.retry_after:
+        return ASK_AGAIN_MAX  # nobody is silent here: others give seats back when they like
     return min(denied.retry_after, ASK_AGAIN_MAX)
 
 
@@ -74,8 +76,9 @@ def seats_taken(denied: Denied) -> str:
     """Say which seats are in use, and which are kept for others."""
     above = f", and {denied.overdraft} above the limit," if denied.overdraft else ""
     if denied.allotted:
-        here = f"{denied.in_use} of {denied.limit} seats{above} are in use here"
-        return f"{here}, and {denied.allotted} are with regional servers."
+        return _beside_relays(denied, above)
+    if not denied.limit + denied.overdraft:
+        return "There is no seat at present."
     if denied.in_use + denied.reserved_free < denied.limit:
         # Else there would be one: they are the line's, or the store is in doubt (ADR 17).
         whose = (
@@ -91,6 +94,18 @@ def seats_taken(denied: Denied) -> str:
     kept = f"{denied.reserved_free} of {denied.limit} seats"
     verb = "is" if denied.reserved_free == 1 else "are"
     return f"{kept} {verb} reserved for others, and the rest{above} are in use."
+
+
+def _beside_relays(denied: Denied, above: str) -> str:
+    given = "1 is with a regional server"
+    if denied.allotted != 1:
+        given = f"{denied.allotted} are with regional servers"
+    if not denied.in_use:
+        seats = "seat" if denied.limit == 1 else "seats"
+        return f"Of {denied.limit} {seats}{above} {given}, and none is free here."
+    verb = "is" if denied.in_use == 1 and not above else "are"
+    here = f"{denied.in_use} of {denied.limit} seats{above} {verb} in use here"
+    return f"{here}, and {given}."
 
 
 _REFUSALS = {
