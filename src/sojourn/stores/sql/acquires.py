@@ -113,6 +113,9 @@ class _Decided(Struct, kw_only=True):
     left: list[Waiting]
     entered: list[Waiting]
     lines: dict[str, int]  # by pool: until when somebody may wait, as its row says
+    over: list[
+        dict[str, str]
+    ]  # pools with allotments that are over, and what their rows are to have
 
 
 class AcquireVerbs(Verbs):
@@ -159,6 +162,7 @@ def _acquire(
     decided = _decide(tx, certificates, requests, max_pause)
     write_leases(tx, decided.writes)
     lines.write(tx, decided.left, decided.entered, decided.lines)
+    tx.many(allotments.WRITE, decided.over)
     for by, ids in decided.raised.items():
         tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
     events.append(tx, decided.happened, decided.now)
@@ -186,6 +190,7 @@ def _decide(
     counted: dict[str, Certificate] = {}
     left: list[Waiting] = []
     entered: list[Waiting] = []
+    over: list[dict[str, str]] = []
     for pool_id, indexes in by_pool.items():
         batch = [requests[i] for i in indexes]
         if pool_id not in locked.pools:
@@ -196,6 +201,8 @@ def _decide(
             continue
         pool, fence, until, shared = locked.pools[pool_id]
         rows = locked.rows.get(pool_id, {})
+        if shared is not None and (text := allotments.over_since(shared, locked.now)) is not None:
+            over.append({"id": pool_id, "allotments": text})
         view = PoolView(
             tx,
             certificates,
@@ -227,6 +234,7 @@ def _decide(
         counted=counted,
         left=left,
         entered=entered,
+        over=over,
         lines={pool_id: until for pool_id, (_, _, until, _) in locked.pools.items()},
     )
 

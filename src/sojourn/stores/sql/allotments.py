@@ -103,6 +103,10 @@ class _Row(Struct, frozen=True, array_like=True):
     want: int = 0
 
 
+OVER = 1
+"""An instant long ago, until which lives what was once seen to be over, however a clock is set back. The
+stream is told of it with the next beat."""
+
 _rows = msgspec.json.Decoder(tuple[_Row, ...])
 _encode = msgspec.json.Encoder().encode
 
@@ -110,6 +114,15 @@ _encode = msgspec.json.Encoder().encode
 def allotted(text: str, now: int) -> int:
     """Count the seats that relays may grant."""
     return sum(each.seats for each in _rows.decode(text) if now < each.expires_at)
+
+
+def over_since(text: str, now: int) -> str | None:
+    """Return what the row is to have where an allotment is newly over, for the step that relies on it."""
+    rows = _rows.decode(text)
+    if not any(OVER < each.expires_at <= now for each in rows):
+        return None
+    over = (replace(x, expires_at=OVER) if 0 < x.expires_at <= now else x for x in rows)
+    return _encode(tuple(over)).decode()
 
 
 def shares_of(text: str | None) -> Shares:

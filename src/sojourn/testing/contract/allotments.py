@@ -175,6 +175,20 @@ class AllotmentMeaning(OnManualClock):
         [event] = news(store, after, EventKind.ALLOTMENT_CHANGED)
         assert event.data == {"seats": 2, "had": 3, "fence": 2}
 
+    def test_what_was_seen_to_be_over_stays_so(self, store: Store, clock: ManualClock) -> None:
+        """Its seats were granted anew: however the clock is set, a late beat brings nothing back."""
+        store.define([pool(3)])
+        east = Region(store)
+        east.ask(2, ttl=HOUR)
+        clock.advance(milliseconds=HOUR)
+        assert crowd(store, 3) == 3
+        clock.advance(milliseconds=-1)
+        after = latest(store)
+        east.ask(2, ttl=HOUR)
+        assert shares(store).allotments == {}
+        [event] = news(store, after, EventKind.ALLOTMENT_CHANGED)
+        assert event.data == {"seats": 0, "had": 2, "fence": 1, "expired": True}
+
     def test_expiry_is_told_with_the_next_beat(self, store: Store, clock: ManualClock) -> None:
         store.define([pool(3)])
         Region(store).ask(3, ttl=HOUR)
