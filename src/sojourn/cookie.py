@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.errors import CookiesTooLarge, InvalidToken, SettingsError
-from sojourn.token import SECRET_MIN, TokenKind, check_token
+from sojourn.token import SECRET_MIN, KeyedHash, TokenKind, check_token
 
 SameSite = Literal["lax", "strict", "none"]
 
@@ -62,7 +62,7 @@ class SignedTokens:
             )
         keys = [hmac.digest(s, b"sojourn session cookie v1", "sha256") for s in secret_list]
         # With each key worked in: every request is checked.
-        self._keyed = [hmac.new(key, digestmod="sha256") for key in keys]
+        self._keyed = [KeyedHash(key) for key in keys]
 
     def encode(self, token: str) -> str:
         return f"{token}.{_sign(self._keyed[0], token)}"
@@ -83,10 +83,8 @@ class SignedTokens:
         )
 
 
-def _sign(keyed: hmac.HMAC, token: str) -> str:
-    mac = keyed.copy()
-    mac.update(token.encode())
-    text = binascii.b2a_base64(mac.digest(), newline=False)
+def _sign(keyed: KeyedHash, token: str) -> str:
+    text = binascii.b2a_base64(keyed.digest(token.encode()), newline=False)
     return text.translate(_URLSAFE, b"=").decode()
 
 

@@ -188,7 +188,7 @@ _STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
 """From the URL's alphabet to the one that `binascii` reads; what only that one has is in neither."""
 
 
-class _Hmac:
+class KeyedHash:
     """HMAC-SHA256 under one key (RFC 2104): the two states that the key makes are made once, which is two
     thirds of the work for what is as short as a token."""
 
@@ -230,7 +230,7 @@ class Keyring:
                 )
         # Derived, so that a secret shared with another use never signs for both (ASVS 5.0 9.2.4).
         keys = [hmac.digest(s, b"sojourn lease token v1", "sha256") for s in secret_list]
-        self._macs = [_Hmac(key) for key in keys]
+        self._macs = [KeyedHash(key) for key in keys]
         self._verified: Recalled[str, LeaseClaims] = Recalled(VERIFIED_MAX)
         self._again = [hmac.digest(s, b"sojourn repeated token v1", "sha256") for s in secret_list]
         self._allotted = [hmac.digest(s, b"sojourn allotment v1", "sha256") for s in secret_list]
