@@ -144,6 +144,7 @@ class Epoch:
             doubts=self.stage.kind.startswith("valkey"),
             noticed=self._noticed(nemesis.windows, began),
         )
+        self.stage.settle()
         path = Path(plan.path)
         return Judging(self, path, facts, dict(told.latest), dict(nemesis.counts), logs)
 

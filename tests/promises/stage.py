@@ -7,6 +7,7 @@ the way to the store, and one more before it for clients that are far away.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ from sojourn.testing.servers import Server, fresh_database, mariadb, postgres
 from sojourn.testing.wall_clock import WallClock
 
 ANSWERED = 30.0
+NUMBERED_AGAIN = 50_000  # events
 """Seconds within which a server that runs and has its store answers an operator."""
 STORES = ("sqlite", "postgresql", "mariadb", "valkey", "valkey-everysec")
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,10 @@ class Stage:
     disk: Path | None = None
     url: str = ""
     keys: dict[str, str] = field(default_factory=dict)
+    _heard: dict[str, dict[tuple[str, str], tuple[float, dict[str, Any]]]] = field(
+        default_factory=dict
+    )
+    _asked_after: int = 0
 
     def license(self, pools: dict[str, Pool]) -> str:
         """Make a license with these pools; return its key."""
@@ -127,20 +133,33 @@ class Stage:
         process's monotonic clock. The store's time goes on as the clock of this machine does, whoever sets
         its own."""
         to_monotonic = time.monotonic() - time.time()
+        heard, after = self._heard.setdefault(kind, {}), self._asked_after
+        for event in self._events(kind=kind, after=after):
+            at = datetime.fromisoformat(event["at"]).timestamp() + to_monotonic
+            heard[event["at"], json.dumps(event["data"])] = at, event["data"]
+        return sorted(heard.values(), key=lambda told: told[0])
+
+    def _events(self, **asked: Any) -> list[dict[str, Any]]:
         with self.nodes[0].admin() as http:
             until = time.monotonic() + ANSWERED
             while (
                 True
             ):  # a server that has just been through it all may be unavailable for a moment yet
-                answer = http.get("/api/events", params={"kind": kind, "limit": 1_000})
+                answer = http.get("/api/events", params={"limit": 1_000} | asked)
                 if answer.status_code != 503 or time.monotonic() > until:
                     break
                 TICK.wait(0.2)
             answer.raise_for_status()
-            return [
-                (datetime.fromisoformat(event["at"]).timestamp() + to_monotonic, event["data"])
-                for event in answer.json()["data"]["items"]
-            ]
+            items: list[dict[str, Any]] = answer.json()["data"]["items"]
+            return items
+
+    def settle(self) -> None:
+        """Ask about what comes from here on, next time: there are millions before. A store that loses its
+        last second gives some numbers again."""
+        newest = self._events(newestFirst=True, limit=1)
+        self._asked_after = max(
+            0, max((event["id"] for event in newest), default=0) - NUMBERED_AGAIN
+        )
 
     @property
     def admin(self) -> str:
