@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -36,6 +36,8 @@ from sojourn.stores.memory.fullness import FULL_FROM, Fullness, frees
 from sojourn.stores.memory.pool import PoolView
 from sojourn.stores.memory.rows import Holder, LeaseRows
 from sojourn.stores.memory.stream import action_event
+
+T = TypeVar("T")
 
 MAX_PAUSE = 10_000
 
@@ -79,6 +81,8 @@ class MemorySeats(MemoryAllotments):
     def drop(self, pool_ids: Sequence[str], action: Action) -> int:
         with self._lock:
             now = self.now()
+            if self._pulse_is_stale(now):
+                self._give_grace(now)  # as in `revoke`
             live = [
                 lease
                 for pool in dict.fromkeys(pool_ids)
@@ -200,7 +204,16 @@ class MemorySeats(MemoryAllotments):
     def release(self, releases: Sequence[Release]) -> list[bool]:
         with self._lock:
             now = self.now()
-            return [self._release(release, now) for release in releases]
+            return self._healed(now, lambda each: self._release(each, now), releases)
+
+    def _healed(self, now: int, done: Callable[[T], bool], named: Sequence[T]) -> list[bool]:
+        """Do something to leases. Those that are over once more after an outage that nobody has noticed yet:
+        they are owed time, and would come back."""
+        answers = [done(each) for each in named]
+        if not all(answers) and self._pulse_is_stale(now):
+            self._give_grace(now)
+            answers = [answer or done(each) for answer, each in zip(answers, named, strict=True)]
+        return answers
 
     def _release(self, release: Release, now: int) -> bool:
         lease = self._lease(release.lease_id)
@@ -212,7 +225,7 @@ class MemorySeats(MemoryAllotments):
     def doubt(self, doubts: Sequence[Doubt], *, at_once: bool = False) -> list[bool]:
         with self._lock:
             now = self.now()
-            return [self._doubt(each, now, at_once=at_once) for each in doubts]
+            return self._healed(now, lambda each: self._doubt(each, now, at_once=at_once), doubts)
 
     def _doubt(self, doubt: Doubt, now: int, *, at_once: bool) -> bool:
         lease = self._lease(doubt.lease_id)
@@ -235,6 +248,8 @@ class MemorySeats(MemoryAllotments):
     ) -> list[Lease]:
         with self._lock:
             now = self.now()
+            if self._pulse_is_stale(now):
+                self._give_grace(now)  # or a lease that is owed grace would come back
             live = self._matching(replace(which, include_ended=False), now)
             if suspects_only:
                 live = [x for x in live if x.suspect_at <= self._pool_now(x.pool_id, now)]

@@ -34,18 +34,18 @@ ACQUIRE = _script(
     *("repeats", "seating", "acquire"),
 )
 RENEW = _script("renew", *_SEATS, "renew")
-ENDS = _script("ends", *_BASE, "ends")
+ENDS = _script("ends", *_SEATS, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "room", "line", "pools")
 AUTHORITY = _script(
     "authority",
     *(*_SEATS, "fences", "counting", "room", "fullness", "line", "allotments", "authority"),
 )
 LIST = _script("list", *_BASE, "list")
-VISITS = _script("visits", *_BASE, "sessions", "repeats", "visits")
-CREATE = _script("create", *_BASE, "sessions", "repeats", "create")
-ENDING = _script("ending", *_BASE, "sessions", "repeats", "ending")
+VISITS = _script("visits", *_SEATS, "sessions", "repeats", "visits")
+CREATE = _script("create", *_SEATS, "sessions", "repeats", "create")
+ENDING = _script("ending", *_SEATS, "sessions", "repeats", "ending")
 LEDGER = _script("ledger", *_SEATS, "fences", "ledger")
 SWEEP = _script("sweep", *_SEATS, "sessions", "sweep")
-SIZES = _script("sizes", *_BASE, "sessions", "sizes")
-FORGET = _script("forget", *_BASE, "sessions", "forget")
+SIZES = _script("sizes", *_SEATS, "sessions", "sizes")
+FORGET = _script("forget", *_SEATS, "sessions", "forget")
 DENIALS = _script("denials", "base", "identity", "denials")

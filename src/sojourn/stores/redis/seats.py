@@ -119,6 +119,7 @@ class SeatVerbs(Verbs):
         stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
         named: list[tuple[str, str]] = []
         after: str | None = None
+        self._db.run(scripts.ENDS, ["heal", []])  # or a lease that is owed time would come back
         while len(named) < LIST_MAX:
             page, _ = self.leases(which, after=after, limit=LIST_MAX)
             named += [(x.pool_id, x.id) for x in page]

@@ -86,7 +86,11 @@ class CreateVerb(Verbs):
         def work(tx: Tx) -> list[Session | TooMany | Repeated | None]:
             def decide(some: list[int]) -> list[Session | TooMany | None]:
                 return _create(
-                    tx, [sessions[i] for i in some], [texts[i] for i in some], self._ips_in_events
+                    tx,
+                    [sessions[i] for i in some],
+                    [texts[i] for i in some],
+                    ips_in_events=self._ips_in_events,
+                    max_pause=self._max_pause,
                 )
 
             return once(tx, keys, decide)
@@ -95,7 +99,12 @@ class CreateVerb(Verbs):
 
 
 def _create(
-    tx: Tx, new: Sequence[NewSession], texts: Sequence[str], ips_in_events: bool
+    tx: Tx,
+    new: Sequence[NewSession],
+    texts: Sequence[str],
+    *,
+    ips_in_events: bool,
+    max_pause: int,
 ) -> list[Session | TooMany | None]:
     ids = tx.dialect.keys([each.id for each in new])
     hashes = tx.dialect.hashes([each.token_hash for each in new])
@@ -122,7 +131,8 @@ def _create(
     began = [each for each in decided if isinstance(each, Session)]
     batch.happened = tell_new_devices(tx, began, batch.happened, ips=ips_in_events)
     _insert(tx, list(batch.rows.values()))
-    events.append(tx, [*batch.happened, *end_sessions(tx, batch.endings, now)], now)
+    ended = end_sessions(tx, batch.endings, now, max_pause)
+    events.append(tx, [*batch.happened, *ended], now)
     return answers
 
 

@@ -41,7 +41,15 @@ _lastrowid = operator.attrgetter("lastrowid")
 
 
 class Again(Exception):  # not an error: a request to start over
-    """The transaction has seen a state that another has changed since: start over."""
+    """The transaction has seen a state that another has changed since: start over.
+
+    Attributes:
+        first: what is to be done before that.
+    """
+
+    def __init__(self, first: Callable[[Database], object] | None = None) -> None:
+        super().__init__()
+        self.first = first
 
 
 class Tx:
@@ -237,9 +245,11 @@ class Database(ABC):
                         done = work(tx)
                     finally:
                         committing, asked_at = tx.committing, tx.asked_at
-            except Again:
+            except Again as over:
                 if attempt == ATTEMPTS:
                     raise StoreUnavailable("The database is overloaded.") from None
+                if over.first is not None:
+                    over.first(self)
             except Exception as error:
                 fault = classify(error)
                 if fault is None:

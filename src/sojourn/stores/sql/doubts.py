@@ -11,7 +11,7 @@ from typing import Any
 
 from sojourn.event import asked_event
 from sojourn.lease import Doubt, Lease
-from sojourn.stores.sql import events, fullness
+from sojourn.stores.sql import events, fullness, outages
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.seats import lock_live
 
@@ -44,6 +44,8 @@ class DoubtVerbs(Verbs):
                 if counts and lease is not None:
                     meant[lease.id] = lease
                 answers.append(counts)
+            if not all(answers):
+                outages.notice(tx, self._max_pause)
             if meant:
                 _suspect(tx, list(meant.values()), now, at_once=at_once)
             return answers

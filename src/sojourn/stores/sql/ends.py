@@ -13,7 +13,7 @@ from sojourn.lease import EndReason
 from sojourn.seat_events import end_event
 from sojourn.session import check_ending
 from sojourn.signing_in import cut_of, has_cut
-from sojourn.stores.sql import cutoffs, events
+from sojourn.stores.sql import cutoffs, events, outages
 from sojourn.stores.sql.cutoffs import LIVE
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.requests import once
@@ -85,7 +85,7 @@ class EndVerb(Verbs):
             if endings:
                 now = endings[0].at
                 happened = [ended_event(each) for each in endings]
-                events.append(tx, happened + end_sessions(tx, endings, now), now)
+                events.append(tx, happened + end_sessions(tx, endings, now, self._max_pause), now)
             return [each.id for each in endings]
 
         def first_of(tx: Tx) -> list[str] | Repeated:
@@ -95,7 +95,7 @@ class EndVerb(Verbs):
         return self._db.transaction(first_of)
 
 
-def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:
+def end_sessions(tx: Tx, endings: Sequence[Ending], now: int, max_pause: int) -> list[Event]:
     """End sessions that this transaction has locked; return the events of their leases."""
     alike: dict[tuple[int, str, str | None], list[str]] = {}
     for each in endings:
@@ -103,7 +103,7 @@ def end_sessions(tx: Tx, endings: Sequence[Ending], now: int) -> list[Event]:
     for (at, reason, actor), ids in alike.items():
         params = {"ids": tx.dialect.keys(ids), "at": at, "actor": actor, "reason": reason}
         tx.do(END, params)
-    return _end_leases(tx, {each.id: each.actor for each in endings}, now)
+    return _end_leases(tx, {each.id: each.actor for each in endings}, now, max_pause)
 
 
 def ended_event(ending: Ending) -> Event:
@@ -116,12 +116,14 @@ def ended_event(ending: Ending) -> Event:
     )
 
 
-def _end_leases(tx: Tx, actors: dict[str, str | None], now: int) -> list[Event]:
+def _end_leases(tx: Tx, actors: dict[str, str | None], now: int, max_pause: int) -> list[Event]:
     """Release what belongs to these sessions, each ended by its actor; return the events."""
     if not actors:
         return []
     found = tx.rows(LEASES_OF, {"ids": tx.dialect.keys(sorted(actors))})
     live, _ = lock_live(tx, [row[0] for row in found], now)
+    if len(live) < len(found):
+        outages.notice(tx, max_pause)  # or a lease that is owed time would outlive its session
     order = {session_id: place for place, session_id in enumerate(actors)}
     live = [lease for lease in live if lease.session_id in order]  # as it is now, locked
     end_leases(tx, live, EndReason.SESSION_ENDED, now)
@@ -132,7 +134,7 @@ def _end_leases(tx: Tx, actors: dict[str, str | None], now: int) -> list[Event]:
     ]
 
 
-def end_behind(tx: Tx, ids: Sequence[str], now: int) -> int:
+def end_behind(tx: Tx, ids: Sequence[str], now: int, max_pause: int) -> int:
     """Write the tombstones of those of these sessions that a cutoff has ended; return how many."""
     rows = tx.rows(LOCK_UNENDED, {"ids": tx.dialect.keys(sorted(ids))})
     _, cuts = cutoffs.now_and_cuts(tx, {row[1] for row in rows if row[1] is not None})
@@ -146,5 +148,5 @@ def end_behind(tx: Tx, ids: Sequence[str], now: int) -> int:
                 )
             )
     happened = [ended_event(each) for each in endings]
-    events.append(tx, happened + end_sessions(tx, endings, now), now)
+    events.append(tx, happened + end_sessions(tx, endings, now, max_pause), now)
     return len(endings)

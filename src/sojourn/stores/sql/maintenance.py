@@ -70,7 +70,7 @@ def sweep(
             db,
             lambda tx, most: cutoffs.behind(tx, now, most),
             limit,
-            lambda tx, ids: ends.end_behind(tx, ids, now),
+            lambda tx, ids: ends.end_behind(tx, ids, now, max_pause),
         )
     silent = _in_chunks(db, _silent(which, now), limit, lambda tx, ids: _note(tx, ids, now))
     until = now - TOMBSTONE

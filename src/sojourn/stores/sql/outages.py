@@ -10,7 +10,7 @@ from __future__ import annotations
 from sojourn.event import Event, EventKind
 from sojourn.store import Outage
 from sojourn.stores.sql import events
-from sojourn.stores.sql.database import Database, Tx
+from sojourn.stores.sql.database import Again, Database, Tx
 
 BEAT = """
 UPDATE sojourn_marks SET value = {now}
@@ -20,6 +20,7 @@ LOCK = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse' {update}"
 # What a grant needs, a pulse must get: where the stream cannot be written, we are away.
 LOCK_STREAM = "SELECT {now} FROM sojourn_marks WHERE name = 'events' {update}"
 NOW = "SELECT value, {now} FROM sojourn_marks WHERE name = 'pulse'"
+NOW_FIRST = "SELECT {now}, value FROM sojourn_marks WHERE name = 'pulse'"
 SET = "UPDATE sojourn_marks SET value = :at WHERE name = 'pulse'"
 
 # Until `served_until` the store may have served, and given away the seat of any lease that ran out. One that
@@ -86,6 +87,14 @@ def heal(db: Database, *, max_pause: int) -> bool:
         return looks > 1
     db.transaction(lambda tx: _pulse(tx, max_pause))
     return True
+
+
+def notice(tx: Tx, max_pause: int) -> None:
+    """Have a transaction start over, once leases have their time back, if there was an outage that nobody
+    has noticed yet. For whoever ends leases: one that is over by the clock would come back."""
+    rows = tx.trusted(NOW_FIRST, {})
+    if rows and stale(rows[0][1], int(rows[0][0]), max_pause):
+        raise Again(lambda db: db.transaction(lambda its: _pulse(its, max_pause)))
 
 
 def _pulse(tx: Tx, max_pause: int) -> Outage | None:

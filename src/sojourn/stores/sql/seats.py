@@ -16,7 +16,7 @@ from sojourn.license import CountBy, Pool
 from sojourn.room import Room
 from sojourn.seat_events import end_event
 from sojourn.store import LIST_MAX, Action, bounded
-from sojourn.stores.sql import allotments, events, fullness, shortening
+from sojourn.stores.sql import allotments, events, fullness, outages, shortening
 from sojourn.stores.sql.database import Tx, Verbs
 from sojourn.stores.sql.pools import KEYS, members_of
 from sojourn.stores.sql.rows import (
@@ -123,6 +123,7 @@ class SeatVerbs(Verbs):
         def work(tx: Tx) -> int:
             dropped: list[str] = []
             if pool_ids:
+                outages.notice(tx, self._max_pause)
                 params = {"ids": tx.dialect.keys(sorted(set(pool_ids))), "dropped": DROPPED}
                 dropped = [row[0] for row in tx.rows(LOCK_POOLS, params)]
             now = tx.now()
@@ -157,6 +158,8 @@ class SeatVerbs(Verbs):
                 if mine and lease is not None:
                     ended.append(live.pop(lease.id))
                 answers.append(mine)
+            if not all(answers):
+                outages.notice(tx, self._max_pause)
             if ended:
                 end_leases(tx, ended, EndReason.RELEASED, now)
                 events.append(tx, [end_event(x, EndReason.RELEASED, None, now) for x in ended], now)
@@ -172,6 +175,7 @@ class SeatVerbs(Verbs):
         stated = {k: v for k, v in msgspec.to_builtins(which).items() if v not in (None, False)}
 
         def work(tx: Tx) -> list[Lease]:
+            outages.notice(tx, self._max_pause)
             now = tx.now()
             query = select(table.c.id).where(*matching(tx, which, now)).order_by(table.c.id)
             if suspects_only:

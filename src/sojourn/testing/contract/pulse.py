@@ -6,10 +6,12 @@ import pytest
 
 from sojourn.clock import MINUTE, SECOND, ManualClock
 from sojourn.event import EventKind
-from sojourn.lease import EndReason, Lease, LeaseState
+from sojourn.lease import Doubt, EndReason, Lease, LeaseFilter, LeaseState
 from sojourn.license import WhenFull
+from sojourn.session import AtLimit, Session
 from sojourn.store import Outage, Store, Swept
 from sojourn.testing.builders import (
+    OPERATOR,
     POOL,
     acquire,
     beat,
@@ -17,9 +19,11 @@ from sojourn.testing.builders import (
     granted,
     latest,
     look_up,
+    new_session,
     news,
     pool,
     refused,
+    sign_in,
     take,
     usage,
 )
@@ -250,3 +254,43 @@ class PulseMeaning(OnManualClock):
         assert looked_up(store, quick).expires_at == now + LOST_AFTER
         assert looked_up(store, slow_lease).expires_at == now + 300 * SECOND
         assert store.usage([POOL, slow.id])[1] is not None
+
+    @pytest.mark.parametrize("ending", ["release", "revoke", "drop", "session", "limit"])
+    def test_what_is_ended_before_the_outage_is_noticed_stays_ended(
+        self, store: Store, clock: ManualClock, ending: str
+    ) -> None:
+        """Whoever is first after an outage may be somebody who leaves: that lease is given no time back."""
+        store.define([pool(1, when_full=WhenFull.DENY)])
+        store.pulse()
+        sign_in(store, "ses_1", user_id="ann")
+        lease = take(store, "ann", session_id="ses_1")
+        store.pulse()
+        clock.advance(milliseconds=LOST_AFTER + MINUTE)
+        if ending == "release":
+            assert give_back(store, lease)
+        elif ending == "revoke":
+            assert [x.id for x in store.revoke(LeaseFilter(user_id="ann"), OPERATOR)] == [lease.id]
+        elif ending == "drop":
+            assert store.drop([POOL], OPERATOR) == 1
+            store.define([pool(1, when_full=WhenFull.DENY)])
+        elif ending == "session":
+            store.end(ids=["ses_1"])
+        else:
+            new = new_session("ses_2", user_id="ann", limit=1, at_limit=AtLimit.END_OLDEST)
+            assert isinstance(store.create([new])[0], Session)
+        store.pulse()
+        assert beat(store, lease) is None
+        take(store, "bob")
+
+    def test_a_doubt_before_the_outage_is_noticed_counts(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        store.define([pool(1)])
+        store.pulse()
+        lease = take(store, "ann")
+        store.pulse()
+        now = clock.advance(milliseconds=LOST_AFTER + MINUTE)
+        doubt = Doubt(lease_id=lease.id, fence=lease.fence, pool_id=POOL)
+        assert store.doubt([doubt]) == [True]
+        assert looked_up(store, lease).suspect_at <= now
+        assert beat(store, lease) is not None

@@ -3,36 +3,46 @@
 local verb
 verb, ASKED = ASKED[1], ASKED[2]
 
--- Asked: {lease id, fence, pool}, ...
-local function release()
-  local answers = {}
-  for i, asked in ipairs(ASKED) do
-    local p, row = locate(asked[1], asked[3] or nil)
-    answers[i] = 0
-    if row and live(p, row) and row.fence == asked[2] then
-      tell_end(p, row, RELEASED, nil, now)
-      bury(p, row, now, RELEASED)
-      answers[i] = 1
+-- Do something to leases. Those that are over once more after an outage that nobody has noticed yet: they are
+-- owed time, and would come back.
+local function healed(named, done)
+  local answers, missed = {}, false
+  for i, asked in ipairs(named) do
+    answers[i] = done(asked)
+    missed = missed or answers[i] == 0
+  end
+  if missed and heal() then
+    for i, asked in ipairs(named) do
+      if answers[i] == 0 then answers[i] = done(asked) end
     end
   end
   return answers
 end
 
+-- Asked: {lease id, fence, pool}, ...
+local function release()
+  return healed(ASKED, function(asked)
+    local p, row = locate(asked[1], asked[3] or nil)
+    if not (row and live(p, row) and row.fence == asked[2]) then return 0 end
+    tell_end(p, row, RELEASED, nil, now)
+    bury(p, row, now, RELEASED)
+    return 1
+  end)
+end
+
 -- Asked: at once, {{lease id, fence, pool, silent for}, ...}
 local function doubt_leases()
-  local answers = {}
-  for i, asked in ipairs(ASKED[2]) do
+  local at_once = ASKED[1]
+  return healed(ASKED[2], function(asked)
     local p, row = locate(asked[1], asked[3] or nil)
-    answers[i] = 0
-    if row and p.def and live(p, row) and row.fence == asked[2] and p.now - row.beat >= asked[4] then
-      call('HDEL', p.G, 'f')
-      row.suspect = math.min(row.suspect, ASKED[1] and p.now - p.linger or p.now)
-      write_row(p, p.L, row)
-      note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires)
-      answers[i] = 1
-    end
-  end
-  return answers
+    if not (row and p.def and live(p, row)) then return 0 end
+    if row.fence ~= asked[2] or p.now - row.beat < asked[4] then return 0 end
+    call('HDEL', p.G, 'f')
+    row.suspect = math.min(row.suspect, at_once and p.now - p.linger or p.now)
+    write_row(p, p.L, row)
+    note_odd(p, row.expires - row.suspect, row.expires - row.beat, row.expires)
+    return 1
+  end)
 end
 
 -- Asked: pool, actor, data.
@@ -85,7 +95,9 @@ end
 
 identify()
 if (verb == 'release' or verb == 'doubt') and unsettled() then return not_yet() end
-local answer = ({release = release, doubt = doubt_leases, ask = ask, revoke = revoke, drop = drop})[verb]()
+if verb == 'drop' or verb == 'heal' then heal() end -- or a lease that is owed time would come back
+local verbs = {release = release, doubt = doubt_leases, ask = ask, revoke = revoke, drop = drop}
+local answer = verb == 'heal' and 0 or verbs[verb]()
 flush()
 tick()
 return answer

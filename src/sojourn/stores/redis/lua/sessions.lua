@@ -121,25 +121,31 @@ local function oldest_first(a, b)
   return a.id < b.id
 end
 
+-- Answers: the live ones, and whether some are over by the clock that nobody has ended.
 local function leases_of_session(session)
   local d = digest(session)
   local entries = call('HGETALL', session_bucket(d))
-  local found = {}
+  local found, over = {}, false
   for i = 1, #entries, 2 do
     if string.sub(entries[i], 1, DIGEST) == d then
       local p = pool_of(entries[i + 1])
       local id = string.sub(entries[i], DIGEST + 1)
       local raw = row_of(p, p.L, id)
       local row = raw and decode(p, id, raw)
-      if row and row.session == session and live(p, row) then found[#found + 1] = row end
+      if row and row.session == session then
+        if live(p, row) then found[#found + 1] = row else over = over or not row.ended end
+      end
     end
   end
   table.sort(found, function(a, b) return a.id < b.id end)
-  return found
+  return found, over
 end
 
 local function release_leases(session, actor)
-  for _, row in ipairs(leases_of_session(session)) do
+  local rows, over = leases_of_session(session)
+  -- A lease that is owed time for an outage would outlive its session.
+  if over and not unsettled() and heal() then rows = leases_of_session(session) end
+  for _, row in ipairs(rows) do
     local p = pool_of(row.pool)
     tell_end(p, row, SESSION_ENDED, actor or nil, now)
     bury(p, row, now, SESSION_ENDED)
