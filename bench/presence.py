@@ -38,6 +38,7 @@ ADMIN_KEY = "an-admin-key-for-the-benchmark-of-forty-characters"
 SECRET = "a-secret-for-the-benchmark-0123456789abcdef"
 PATH = "/api/licenses/sessions/live"
 OPENING = 32  # handshakes at once of each process of clients
+TRIES = 20  # of a socket that is told to come later
 WANTING = 128  # connections that want the seats of the killed
 BATCH = 500
 START_TIMEOUT = 60.0
@@ -276,6 +277,10 @@ class _Client(asyncio.Protocol):
             if not found:
                 self._rest = head
                 return
+            if b" 503 " in head[:20]:  # as it says itself: it has much to do, and later has not
+                self._opened.set_exception(BlockingIOError("Too busy."))
+                self._transport.close()
+                return
             assert b" 101 " in head[:20], head
             self._shaken, self._token = True, ""
             self._opened.set_result(None)
@@ -296,12 +301,20 @@ async def _hold(port: str, source: str, tokens: Sequence[str]) -> None:
     loop, room = asyncio.get_running_loop(), asyncio.Semaphore(OPENING)
 
     async def attend(token: str) -> None:
-        async with room:
-            opened = loop.create_future()
-            await loop.create_connection(
-                lambda: _Client(token, opened), "127.0.0.1", int(port), local_addr=(source, 0)
-            )
-            await opened
+        for _ in range(TRIES):
+            async with room:
+                opened: asyncio.Future[None] = loop.create_future()
+                await loop.create_connection(
+                    lambda opened=opened: _Client(token, opened),  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                    "127.0.0.1",
+                    int(port),
+                    local_addr=(source, 0),
+                )
+                with contextlib.suppress(BlockingIOError):
+                    await opened
+                    return
+            await asyncio.sleep(1)
+        raise ConnectionError("refused")
 
     await asyncio.gather(*map(attend, tokens))
     await asyncio.Event().wait()

@@ -375,9 +375,14 @@ class Store(Allotments, Protocol):
         stale, before it decides, and `renew` before it turns a beat away. A store
         that never had a pulse extends nothing."""
 
-    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+    def sweep(
+        self, *, limit: int = 500, which: LeaseFilter | None = None, cutoffs_only: bool = False
+    ) -> Swept:
         """Note expired leases, forget old tombstones and events: housekeeping, never needed for a
-        right answer. Bounded; safe to run twice at once, and beside everything else."""
+        right answer. Bounded; safe to run twice at once, and beside everything else.
+
+        `cutoffs_only`: end what cutoffs have ended, and do nothing else. It costs little where there is
+        nothing of that, so that every server may do it often."""
 
     def forget(self, user_id: str, *, session_ids: Sequence[str], pool_ids: Sequence[str]) -> None:
         """Remove every trace of a user who never was: these sessions of theirs, these pools and their

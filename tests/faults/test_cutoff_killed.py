@@ -63,3 +63,28 @@ def test_seats_of_ended_sessions_are_free_after_the_next_start(
             assert wait_until(turned_away, PATIENCE), answers[-1].text
             assert answers[-1].json()["reason"] == "session_ended"
             assert beat(http, server.url, other["token"]).status_code == 200
+
+
+def test_another_server_frees_them_where_that_one_stays_away(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """It has looked for such cutoffs when it was started, long before."""
+    with (
+        place("postgres", tmp_path, request) as url,
+        served(tmp_path / "data", store=url) as server,
+    ):
+        _, key = server.license(editor={"capacity": 2})
+        with server.admin() as admin, new_client() as http, closing(open_store(url)) as killed:
+            app = data(admin.post("/api/keys", json={"name": "shop", "role": "app"}))["key"]
+            proof = {"Authorization": f"Bearer {app}"}
+            begin = http.post(f"{server.url}/api/sessions", headers=proof, json={"userId": "ann"})
+            session = data(begin)["session"]["id"]
+            seat = data(acquire(http, server.url, key, "editor", "ann", sessionId=session))
+            other = data(acquire(http, server.url, key, "editor", "bob"))
+            killed.cut_off("ann", reason="stolen", actor="key:ops")
+
+            def turned_away() -> bool:
+                return beat(http, server.url, seat["token"]).status_code == 410
+
+            assert wait_until(turned_away, 4 * PATIENCE)
+            assert beat(http, server.url, other["token"]).status_code == 200

@@ -35,9 +35,8 @@ from sojourn.token import Keyring
 
 log = get_logger(__name__)
 
-FOLLOW_INTERVAL = 30.0
-"""Seconds until a sweep after a cutoff that failed is tried again."""
-
+FOLLOW_INTERVAL = 15.0
+"""Seconds between two looks for what cutoffs left: one's own server does it at once, unless it was killed."""
 
 RECORD_INTERVAL = 0.5
 """Seconds between two looks for events that the ledger does not have."""
@@ -110,8 +109,7 @@ class Services:
         ]
         if self.recorder is not None:
             self._tickers.append(Ticker("record", self.recorder.run, RECORD_INTERVAL))
-        self._behind = threading.Event()  # a cutoff is not swept to its end yet
-        self._behind.set()  # as far as we know: its server may have been killed once it had answered
+        self._behind = threading.Event()  # a cutoff came while another was followed
         self.caught_up = threading.Event()
         """Set once the sweep that follows a start or a cutoff has come to its end."""
 
@@ -168,17 +166,19 @@ class Services:
         return at
 
     def _follow(self) -> None:
-        """Sweep what a cutoff left, batch by batch. What fails is tried again at the next tick."""
-        while self._behind.is_set() and not self._stopping.is_set():
+        """Sweep what cutoffs left, batch by batch: our own, and those of servers that were killed once they
+        had answered."""
+        more = True
+        while more and not self._stopping.is_set():
             self._behind.clear()
             said: list[Swept] = []
-            try:
-                self.sweeper.run(actor="system:cutoff", progress=said.append, told_if_idle=False)
-            except Exception:
-                self._behind.set()
-                raise
-            if said and said[-1].more:
-                self._behind.set()
+            self.sweeper.run(
+                actor="system:cutoff",
+                progress=said.append,
+                told_if_idle=False,
+                cutoffs_only=True,
+            )
+            more = self._behind.is_set() or bool(said and said[-1].more)
         self.caught_up.set()
         if self._behind.is_set():  # asked for meanwhile
             self.caught_up.clear()

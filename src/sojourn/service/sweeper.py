@@ -35,16 +35,21 @@ class Sweeper:
         actor: str = "system:sweep",
         progress: Callable[[Swept], object] | None = None,
         told_if_idle: bool = True,
+        cutoffs_only: bool = False,
     ) -> SweepRun:
         """Sweep until nothing is left or the bound is reached; record the run in the ledger.
 
-        `told_if_idle`: also when there was nothing to do.
+        `told_if_idle`: also when there was nothing to do. `cutoffs_only`: see `Store.sweep`.
         """
         with self.traced(actor):
-            return self._run(actor, progress, told_if_idle)
+            return self._run(actor, progress, told_if_idle, cutoffs_only)
 
     def _run(
-        self, actor: str, progress: Callable[[Swept], object] | None, told_if_idle: bool
+        self,
+        actor: str,
+        progress: Callable[[Swept], object] | None,
+        told_if_idle: bool,
+        cutoffs_only: bool,
     ) -> SweepRun:
         started_at = self._store.now()
         began = time.monotonic()
@@ -52,7 +57,7 @@ class Sweeper:
         error: str | None = None
         try:
             for _ in range(ROUNDS_MAX):
-                swept = self._store.sweep(limit=self._batch)
+                swept = self._store.sweep(limit=self._batch, cutoffs_only=cutoffs_only)
                 total = add(total, swept)
                 if progress is not None:
                     progress(total)

@@ -83,13 +83,18 @@ class MemoryStore(MemorySessions, MemorySeats):
             counted = Counter(x.session_id for x in self._matching(LeaseFilter(), now))
             return {i: n for i, n in counted.items() if i is not None and i in wanted}
 
-    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+    def sweep(
+        self, *, limit: int = 500, which: LeaseFilter | None = None, cutoffs_only: bool = False
+    ) -> Swept:
         """With a filter, only the leases it means are swept; the limit holds for each kind of row."""
         with self._lock:
             now = self.now()
             limit = max(1, bounded(limit))
             if self._pulse_is_stale(now):
                 self._give_grace(now)  # or a lease that is owed grace would be noted as expired
+            if cutoffs_only:
+                cut = self._end_behind(now, limit)
+                return Swept(sessions_cut=cut, more=cut == limit)
             silent = self._note_silent(which, now, limit)
             forgotten = self._forget_leases(which, now - TOMBSTONE, limit)
             cut = sessions = events = ips = answers = waiting = 0

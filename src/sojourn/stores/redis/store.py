@@ -30,11 +30,13 @@ class RedisStore(SessionVerbs, SeatVerbs, AllotmentVerbs, EventVerbs, Recording)
         self._ip_retention = ip_retention
         self._ips_in_events = ip_retention is None  # the ledger keeps them for good
 
-    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+    def sweep(
+        self, *, limit: int = 500, which: LeaseFilter | None = None, cutoffs_only: bool = False
+    ) -> Swept:
         limit = max(1, bounded(limit))
         meant = which or LeaseFilter()
         asked = [limit, self._event_retention, which is None, *filter_row(meant)]
-        asked += [self._ip_retention, meant.silent_since]
+        asked += [self._ip_retention, meant.silent_since, cutoffs_only]
         *counts, more = self._db.run(scripts.SWEEP, asked)
         expired, removed, cut, sessions_removed, events_removed, ips_forgotten = counts
         return Swept(

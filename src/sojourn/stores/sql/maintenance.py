@@ -56,22 +56,21 @@ def sweep(
     *,
     limit: int,
     which: LeaseFilter | None,
+    cutoffs_only: bool = False,
     max_pause: int,
     event_retention: int,
     ip_retention: int | None = None,
 ) -> Swept:
     """Tidy up; see `Store.sweep`. With a filter, only the leases it means."""
     limit = max(1, bounded(limit))
+    if cutoffs_only:
+        cut = _follow_cutoffs(db, db.read(Tx.now), limit, max_pause)
+        return Swept(sessions_cut=cut, more=cut == limit)
     outages.heal(db, max_pause=max_pause)
     now = db.read(Tx.now)
     cut = gone = old = ips = answers = waiting = 0
     if which is None:  # first: who was signed out waits for nothing else, and not for what fails
-        cut = _in_chunks(
-            db,
-            lambda tx, most: cutoffs.behind(tx, now, most),
-            limit,
-            lambda tx, ids: ends.end_behind(tx, ids, now, max_pause),
-        )
+        cut = _follow_cutoffs(db, now, limit, max_pause)
     silent = _in_chunks(db, _silent(which, now), limit, lambda tx, ids: _note(tx, ids, now))
     until = now - TOMBSTONE
     forgotten = _in_chunks(
@@ -95,6 +94,15 @@ def sweep(
         events_removed=old,
         ips_forgotten=ips,
         more=limit in (silent, forgotten, cut, gone, old, ips, answers, waiting),
+    )
+
+
+def _follow_cutoffs(db: Database, now: int, limit: int, max_pause: int) -> int:
+    return _in_chunks(
+        db,
+        lambda tx, most: cutoffs.behind(tx, now, most),
+        limit,
+        lambda tx, ids: ends.end_behind(tx, ids, now, max_pause),
     )
 
 

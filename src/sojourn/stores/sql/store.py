@@ -64,12 +64,15 @@ class SqlStore(
         self._db.look_at_clock()
         return outages.pulse(self._db, max_pause=self._max_pause)
 
-    def sweep(self, *, limit: int = 500, which: LeaseFilter | None = None) -> Swept:
+    def sweep(
+        self, *, limit: int = 500, which: LeaseFilter | None = None, cutoffs_only: bool = False
+    ) -> Swept:
         self._watch.begin()
         return maintenance.sweep(
             self._db,
             limit=limit,
             which=which,
+            cutoffs_only=cutoffs_only,
             max_pause=self._max_pause,
             event_retention=self._event_retention,
             ip_retention=self._ip_retention,

@@ -219,6 +219,28 @@ class CutoffMeaning(OnManualClock):
         store.cut_off(scope, reason="later")
         assert gone(store, "one") == cut(at, "stolen", "key:ops")
 
+    @SCOPES
+    def test_cutoffs_alone_are_followed(
+        self, store: Store, clock: ManualClock, scope: str | None
+    ) -> None:
+        """Every server may do so often: nothing else is looked at."""
+        store.define([pool(3)])
+        sign_in(store, "one")
+        lease = take(store, session_id="one")
+        silent = take(store, "bob")
+        store.cut_off(scope)
+        clock.advance(milliseconds=1)
+        assert store.sweep(cutoffs_only=True) == Swept(sessions_cut=1)
+        assert beat(store, lease) is None
+        clock.advance(seconds=600)
+        mark = latest(store)
+        assert store.sweep(cutoffs_only=True) == Swept()
+        assert news(store, mark) == []
+        assert store.sweep() == Swept(leases_expired=1)
+        left = look_up(store, silent.id)
+        assert left is not None
+        assert left.end_reason is EndReason.EXPIRED
+
     def test_sweep_finds_visitors_and_lapsed(self, store: Store, clock: ManualClock) -> None:
         """Visitors' sessions are swept too, and those that would have gone idle since."""
         sign_in(store, "visit", None)

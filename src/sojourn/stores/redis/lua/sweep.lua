@@ -1,8 +1,9 @@
 -- Store.sweep. Asked: limit, retention of events, whether all is meant, then what a filter says:
--- license prefix, feature, user, client, session, ids; for how long addresses are remembered; silent since.
+-- license prefix, feature, user, client, session, ids; for how long addresses are remembered; silent since;
+-- whether only cutoffs are meant.
 local limit, retention, everything = ASKED[1], ASKED[2], ASKED[3]
 local prefix, feature, user, client, session, ids = unpack(ASKED, 4, 9)
-local ip_retention, silent_since = ASKED[10], ASKED[11]
+local ip_retention, silent_since, cutoffs_only = ASKED[10], ASKED[11], ASKED[12]
 local LOOKED_MAX = 4 * limit -- at what is due in appearance only, in one sweep
 local more = false
 heal()
@@ -73,7 +74,7 @@ local function next_due(p)
 end
 
 local silent, forgotten = 0, 0
-local names = pools_due()
+local names = cutoffs_only and {} or pools_due()
 if everything and #names == limit then more = true end
 for _, id in ipairs(names) do
   local p = pool_of(id)
@@ -233,7 +234,9 @@ local function index_older()
   call('HSET', SELF, 'indexed', from)
 end
 
-if everything then
+if cutoffs_only then
+  follow_cutoffs()
+elseif everything then
   call('HSET', SELF, 'kept', retention)
   index_older()
   if follow_cutoffs() then forget_sessions() end
