@@ -42,18 +42,17 @@ type Told =
   | Ask
   | Reply;
 
-/** Follows a page: it is left, it is shown again after that, and it may have slept. Elsewhere: nothing. Returns what ends it. */
-export function onPage(left: () => void, shown: () => void, woken: () => void): AbortController {
-  const life = new AbortController(); // it has a `signal`, as options of a listener have
+/**
+ * Follows a page: it is left, it is shown again after that, and it may have slept. Elsewhere: nothing. `life` ends it: it
+ * has a `signal`, as options of a listener have.
+ */
+export function onPage(life: AbortController, left: () => void, shown: () => void, woken: () => void): void {
   const window = globalThis.document?.defaultView;
   window?.addEventListener("pagehide", left, life);
   window?.addEventListener("pageshow", ({ persisted }) => persisted && shown(), life);
   window?.addEventListener("online", woken, life);
   window?.addEventListener("focus", woken, life);
-  return life;
 }
-
-const calledOff = () => ({ fault: faultOf(aborted()) });
 
 /**
  * One lease for all tabs of a browser. One tab leads: it holds the lock, the lease and the socket, and tells the
@@ -64,13 +63,13 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   #own?: OwnSeat;
   #channel?: BroadcastChannel; // once this tab may speak
   #leave?: AbortController; // while it takes part
-  readonly #life: AbortController; // ends as it is closed
+  readonly #life = new AbortController(); // ends as it is closed
   #wants = false;
   #acquiring: Promise<unknown> = Promise.resolve();
   #n = 0;
-  readonly #id = newId();
+  readonly #id = ` ${newId()}`; // as it follows the name
   readonly #tabs = new Map<string, boolean>(); // those that came later, and whether they want the seat
-  readonly #asked = new Map<number, { ask: Ask; done: (reply: Result) => void }>();
+  readonly #asked = new Map<number, { ask: Ask; done: (reply: Result) => unknown }>();
   readonly #calls = new Map<string, AbortController>();
 
   constructor(
@@ -78,7 +77,8 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     private readonly make: () => OwnSeat,
   ) {
     super();
-    this.#life = onPage(
+    onPage(
+      this.#life,
       () => this.#part(),
       () => this.#join(),
       () => this.#own?.nudge(),
@@ -131,9 +131,9 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     const n = ++this.#n;
     const lessen = () => this.#asked.size || this.#want(false); // another call's wish goes on
     const call = () => {
-      this.#asked.get(n)?.done(calledOff());
+      this.#asked.get(n)?.done({ fault: faultOf(aborted()) });
       lessen();
-      this.#put({ t: "ask", from: this.#id, n, verb: "cancel" });
+      this.#tell({ t: "ask", from: this.#id, n, verb: "cancel" });
     };
     signal?.addEventListener("abort", call);
     const { fault } = await this.#ask(n, "acquire", options);
@@ -150,12 +150,12 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     return !!confirmed;
   }
 
-  /** Leaves for good: this tab needs the seat no more. The last one that did says goodbye. */
+  /** Leaves for good. The last tab that needed the seat says goodbye. */
   close(): void {
     this.#life.abort();
     this.#wants = false;
     this.#part();
-    for (const { done } of this.#asked.values()) done(calledOff());
+    for (const { done } of this.#asked.values()) done({ fault: faultOf(aborted()) });
     this.#hear({ t: "view", view: { state: "released", reason: "closing", until: 0 } });
   }
 
@@ -204,7 +204,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     };
     // Its own lock tells that a tab is there: whoever gets it knows that the tab is gone, however it went. So nothing is
     // said before.
-    lock(`${this.name} ${this.#id}`, () => {
+    lock(this.name + this.#id, () => {
       this.#channel = channel;
       this.#hear({ t: "lead" });
       lock(this.name, () => this.#lead());
@@ -221,9 +221,8 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     for (const name of ["needed", "sessionExpired"] as const) own.on(name, () => tell({ t: "event", name }));
     this.#own = own;
     if (saved) void own.adopt(saved, (until - Date.now()) / 1000);
-    this.#say({ t: "lead" });
+    this.#tell({ t: "lead" });
     for (const from of this.#tabs.keys()) this.#watch(from);
-    for (const { ask } of this.#asked.values()) this.#serve(ask);
     if (saved && !this.#wanted) void own.release();
   }
 
@@ -239,32 +238,23 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
     this.#hear(told);
   }
 
-  /** Brings a wish to the leader, wherever it is. */
-  #put(ask: Ask): void {
-    if (this.#own) this.#serve(ask);
-    else this.#say(ask);
-  }
-
   #ask(n: number, verb: "acquire" | "release", options?: AcquireOptions): Promise<Result> {
     const ask = { t: "ask" as const, from: this.#id, n, verb, options };
     return new Promise((resolve) => {
-      const done = (reply: Result) => {
-        this.#asked.delete(n);
-        resolve(reply);
-      };
-      this.#asked.set(n, { ask, done });
-      this.#put(ask);
+      this.#asked.set(n, { ask, done: (reply) => this.#asked.delete(n) && resolve(reply) });
+      this.#tell(ask);
     });
   }
 
   #hear(told: Told): void {
     switch (told.t) {
       case "view": {
-        const before = this.#view.state;
+        const { state: before, saved } = this.#view;
         const { state, reason } = (this.#view = told.view);
-        if (before !== state || told.resumed)
+        const turned = state === "lost" && saved && !told.view.saved; // there is no way back any more
+        if (before !== state || told.resumed || turned)
           this.emit("change", { before, state, reason, resumed: !!told.resumed });
-        else this.emit("renewed");
+        else if (isHeld(state)) this.emit("renewed");
         break;
       }
       case "event":
@@ -276,7 +266,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
         break;
       case "lead": // what was asked of the one before may have died with it
         this.#want(this.#wants);
-        for (const { ask } of this.#asked.values()) this.#say(ask);
+        for (const { ask } of this.#asked.values()) this.#tell(ask);
         break;
       case "here":
         if (!this.#tabs.has(told.from) && this.#own) this.#watch(told.from);
@@ -286,7 +276,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
         this.#miss(told.from);
         break;
       case "ask":
-        if (this.#own) this.#serve(told);
+        if (this.#own) void this.#serve(told);
         break;
       case "done":
         if (told.to === this.#id) this.#asked.get(told.n)?.done(told);
@@ -301,18 +291,17 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   /** Tells another tab how things stand, and learns when it is gone; for the leader. */
   #watch(from: string): void {
     this.#say({ t: "view", view: this.#now });
-    navigator.locks.request(`${this.name} ${from}`, this.#leave!, () => this.#miss(from)).catch(() => {});
+    navigator.locks.request(this.name + from, this.#leave!, () => this.#miss(from)).catch(() => {});
   }
 
   #miss(from: string): void {
-    const wanted = this.#tabs.get(from);
     this.#tabs.delete(from);
     for (const [key, control] of this.#calls) if (key.startsWith(from)) control.abort();
-    if (wanted && !this.#wanted) void this.#own?.release();
+    if (!this.#wanted) void this.#own?.release();
   }
 
   get #others(): boolean {
-    return [...this.#tabs.values()].some(Boolean);
+    return [...this.#tabs.values()].includes(true);
   }
 
   get #wanted(): boolean {
@@ -320,9 +309,9 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
   }
 
   /** Does what a tab asks for; for the leader. */
-  #serve({ from, n, verb, options }: Ask): void {
+  async #serve({ from, n, verb, options }: Ask): Promise<void> {
     const own = this.#own!;
-    const key = `${from} ${n}`;
+    const key = from + n;
     const answer = (more: Result) => this.#tell({ t: "done", to: from, n, ...more });
     if (verb === "cancel") {
       const call = this.#calls.get(key);
@@ -331,11 +320,7 @@ export class BrowserSeat extends Emitter<Events> implements Seat {
       return;
     }
     if (this.#calls.has(key)) return;
-    if (verb === "release") {
-      if (this.#wanted) answer({ confirmed: true });
-      else void own.release().then((confirmed) => answer({ confirmed }));
-      return;
-    }
+    if (verb === "release") return answer({ confirmed: this.#wanted || (await own.release()) });
     const control = new AbortController();
     this.#calls.set(key, control);
     const off = own.on("wait", ({ error, nextIn }) =>

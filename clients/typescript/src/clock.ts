@@ -13,15 +13,15 @@ export interface Clock {
  * goes on here by whichever of the two went on more: a lease is rather doubted than trusted for too long.
  */
 export function systemClock(): Clock {
-  let steady = performance.now();
-  let wall = Date.now();
-  let now = 0;
+  let slept = 0; // by how much the wall has gone ahead
+  let ahead = Infinity;
   return {
     now() {
-      const [nextSteady, nextWall] = [performance.now(), Date.now()];
-      now += Math.max(nextSteady - steady, nextWall - wall, 0);
-      [steady, wall] = [nextSteady, nextWall];
-      return now;
+      const steady = performance.now();
+      const next = Date.now() - steady;
+      slept += Math.max(next - ahead, 0);
+      ahead = next;
+      return steady + slept;
     },
     after(ms, call) {
       const timer = setTimeout(call, Math.min(ms, 2 ** 31 - 1));

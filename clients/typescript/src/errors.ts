@@ -10,7 +10,10 @@ export type { ServerCode };
 
 /** What went wrong. `message` is for people, `hint` says what to do, `code` never changes its meaning. */
 export class SojournError extends Error {
-  override name = "SojournError";
+  override get name(): string {
+    return "SojournError";
+  }
+
   constructor(
     readonly code: Code,
     message: string,
@@ -36,7 +39,10 @@ export class SojournError extends Error {
 
 /** Every seat is in use. `problem` has all that the server told. */
 export class SeatDenied extends SojournError {
-  override name = "SeatDenied";
+  override get name(): string {
+    return "SeatDenied";
+  }
+
   /** The asking user's own leases: `acquire({ takeover: true })` takes one of them. */
   get mine(): Schemas["LeaseBody"][] {
     return this.problem?.mine ?? [];
@@ -49,7 +55,10 @@ export class SeatDenied extends SojournError {
 
 /** The seat is not held (any more): do nothing that needs it. */
 export class SeatLost extends SojournError {
-  override name = "SeatLost";
+  override get name(): string {
+    return "SeatLost";
+  }
+
   constructor(
     readonly reason: string,
     readonly resumable = false,
@@ -69,10 +78,9 @@ export class SeatLost extends SojournError {
 /** Makes an error of a refusal, as it came. */
 export function refusal(status: number, problem: Partial<Problem>, retryAfter?: number): SojournError {
   const wait = problem.retryAfter ?? retryAfter;
-  const said = [problem.error ?? problem.code ?? `HTTP ${status}`, problem.details, status, wait, problem] as const;
-  if (problem.code === "seat_limit") return new SeatDenied("seat_limit", ...said);
-  if (problem.code === "lease_lost") return new SeatLost(problem.reason ?? "lease_lost", !!problem.resumable, problem);
-  return new SojournError((problem.code ?? "internal") as Code, ...said);
+  const code = (problem.code ?? "internal") as Code;
+  if (code === "lease_lost") return new SeatLost(problem.reason ?? code, !!problem.resumable, problem);
+  return new (code === "seat_limit" ? SeatDenied : SojournError)(code, problem.error ?? code, problem.details, status, wait, problem);
 }
 
 /** An error as it goes from tab to tab. */

@@ -27,7 +27,8 @@ export class Client {
 
   constructor({ url, proof, clock = systemClock(), fetch, socket }: ClientOptions) {
     const { WebSocket, document } = globalThis;
-    const make = socket === undefined && WebSocket ? socketOf(WebSocket) : socket;
+    const usual = (to: string, protocols: string[]) => new WebSocket(to, protocols) as SocketLike;
+    const make = socket === undefined && WebSocket ? usual : socket;
     this.#means = {
       http: new Http(url, clock, fetch),
       proof: typeof proof === "function" ? proof : () => proof,
@@ -52,10 +53,10 @@ export class Client {
 
   /** Makes a seat of this program's alone: of a worker, a process, or one tab. */
   own(options: SeatOptions): OwnSeat {
-    const { document } = globalThis;
-    const seat = this.#make(options, document && (() => sessionStorage));
+    const seat = this.#make(options, globalThis.document && (() => sessionStorage));
     let saved: Saved | undefined;
     onPage(
+      seat.life,
       () => (saved = seat.goodbye()),
       () => saved && seat.adopt(saved),
       () => seat.nudge(),
@@ -68,17 +69,12 @@ export class Client {
   }
 }
 
-function socketOf(WebSocket: typeof globalThis.WebSocket): SocketMaker {
-  return (url, protocols) => new WebSocket(url, protocols) as SocketLike;
-}
-
 /** Returns who this copy of the program is, as it was before. */
 function known(open?: () => Storage): string {
-  const key = "sojourn.client";
   try {
     const storage = open?.();
-    const id = storage?.getItem(key) ?? newId();
-    storage?.setItem(key, id);
+    const id = storage?.getItem("sojourn.client") ?? newId();
+    storage?.setItem("sojourn.client", id);
     return id;
   } catch {
     return newId(); // storage is refused here

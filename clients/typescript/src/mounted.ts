@@ -198,7 +198,7 @@ export class MountedSeat {
     this.#ended = true;
     clearTimeout(this.#timer);
     for (const off of this.#offs) off();
-    (this.#seat as { close?: () => void }).close?.();
+    this.#seat.close();
     this.#leave();
   }
 }

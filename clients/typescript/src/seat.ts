@@ -12,6 +12,7 @@ export const isHeld = (state: State) => state === "safe" || state === "jeopardy"
 
 /** One lease, kept by this program alone. Browsers' tabs share one: see `BrowserSeat`. */
 export class OwnSeat extends Emitter<Events> implements Seat {
+  readonly #means: Means;
   #state: State = "new";
   #reason = "new";
   #grant?: Saved;
@@ -28,29 +29,37 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   #heardAt = 0;
   #toldAt = 0; // how long the lease is certain, on the socket
   #timer?: () => void;
+  #callOff?: () => void;
+  /** Over as it is closed: whatever follows the page on its behalf ends with that. */
+  readonly life = new AbortController();
   /** Says for how many seconds the person has done nothing; asked at each beat. */
   idle?: () => number;
 
   constructor(
-    private readonly means: Means,
+    means: Means,
     readonly options: SeatOptions & { clientId: string },
   ) {
     super();
+    this.#means = means;
   }
 
   get #http() {
-    return this.means.http;
+    return this.#means.http;
   }
 
   get #clock() {
     return this.#http.clock;
   }
 
+  get #now() {
+    return this.#clock.now();
+  }
+
   get state(): State {
     if (!isHeld(this.#state)) return this.#state;
-    const now = this.#clock.now();
+    const now = this.#now;
     if (now >= this.#safeUntil) return "lost";
-    return now >= this.#overdueAt ? "jeopardy" : this.#state;
+    return now >= this.#due + this.#interval / 2 ? "jeopardy" : this.#state;
   }
 
   get held(): boolean {
@@ -62,7 +71,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   }
 
   get expiresIn(): number {
-    return this.held ? (this.#safeUntil - this.#clock.now()) / 1000 : 0;
+    return this.held ? (this.#safeUntil - this.#now) / 1000 : 0;
   }
 
   get leaseId(): string | undefined {
@@ -85,47 +94,49 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   async acquire(options: AcquireOptions = {}): Promise<void> {
     if (this.held) return;
     const { signal } = options;
-    if (signal?.aborted) throw aborted();
+    if (signal?.aborted || this.life.signal.aborted) throw aborted();
     this.#stop();
     const asked = this.#ask(this.#turn, options);
     // The request goes on: what it grants after all is given back, so that nobody waits for a ghost.
     return new Promise((resolve, reject) => {
-      signal?.addEventListener("abort", () => reject(aborted()));
+      this.#callOff = () => reject(aborted());
+      signal?.addEventListener("abort", this.#callOff);
       asked.then(resolve, reject);
     });
   }
 
   async release(): Promise<boolean> {
     const token = this.#end("released");
-    return token ? this.#giveBack(token) : true;
+    return !token || this.#giveBack(token);
   }
 
   /** Says that the program ends: the seat lingers for a few seconds, for whoever comes back (`adopt`). */
   goodbye(): Saved | undefined {
-    const saved = this.saved;
-    const socket = this.#socket;
-    this.#socket = undefined;
+    const { saved } = this;
+    this.#socket?.say({ type: "goodbye" });
     const token = this.#end("closing");
     if (!token) return undefined;
-    socket?.say({ type: "goodbye" });
-    socket?.close();
-    const body = { closing: true, token };
-    if (!this.means.beacon?.(this.#http.url + BEAT, JSON.stringify(body)))
+    if (!this.#means.beacon?.(this.#http.url + BEAT, JSON.stringify({ closing: true, token })))
       this.#http
         .call({ path: BEAT, proof: token, body: { closing: true }, keepalive: true })
         .catch(() => {}); // nobody is left to try again
     return saved;
   }
 
+  close(): void {
+    this.life.abort();
+    this.goodbye();
+  }
+
   /** Lets go without a word: somebody else goes on with what this returns. */
   leave(): Saved | undefined {
-    const saved = this.#gone ? undefined : this.saved;
-    this.#end("left");
-    return saved;
+    const { saved } = this;
+    return this.#end("left") ? saved : undefined;
   }
 
   /** Goes on with a lease of before, and tells whether it is held. `trusted`: seconds for which it surely is. */
   async adopt(saved: Saved, trusted = 0): Promise<boolean> {
+    if (this.life.signal.aborted) return false;
     this.#stop();
     const turn = this.#turn;
     // The goodbye of whoever had it may arrive after our first word, and would have the last one.
@@ -133,7 +144,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     this.#grant = { ...saved };
     this.#state = trusted > 0 ? "safe" : "lost";
     this.#reason = "adopted";
-    this.#due = this.#clock.now();
+    this.#due = this.#now;
     this.#safeUntil = this.#due + Math.min(trusted, saved.lostAfter) * 1000;
     await this.#tick();
     return this.held;
@@ -141,22 +152,22 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   /** Looks at once whether the seat is still there, after what may have been a sleep. */
   nudge(): void {
-    const stale = this.#clock.now() - this.#heardAt > TELL_EVERY + RETRY_MS;
-    if (this.#grant && this.#due < Infinity && (stale || !this.#socket)) this.#due = this.#clock.now();
+    const stale = this.#now - this.#heardAt > TELL_EVERY + RETRY_MS;
+    if (this.#grant && this.#due < Infinity && (stale || !this.#socket)) this.#due = this.#now;
     void this.#tick();
   }
 
-  #become(state: State, reason: string, resumed = false): void {
+  #become(state: State, reason: string, resumed = false, told = resumed): void {
     const before = this.#state;
     this.#state = state;
     this.#reason = reason;
-    if (before !== state || resumed) this.emit("change", { before, state, reason, resumed });
+    if (before !== state || told) this.emit("change", { before, state, reason, resumed });
   }
 
   // Asking
 
   async #ask(turn: number, { takeover, wait = 0, signal }: AcquireOptions): Promise<void> {
-    const until = this.#clock.now() + wait * 1000;
+    const until = this.#now + wait * 1000;
     let [key, failures, left, most] = [newId(), 0, wait, 1]; // the first answer is to say the place, soon
     const over = () => turn !== this.#turn || signal?.aborted;
     for (;;) {
@@ -179,7 +190,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       } catch (fault) {
         if (!(fault instanceof SojournError)) throw fault;
         if (over()) break;
-        const now = this.#clock.now();
+        const now = this.#now;
         if (fault instanceof SeatDenied) {
           if (now >= until) throw fault;
           key = newId(); // that was an answer: the next one is another request
@@ -203,7 +214,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   /** Asks for the proof: whoever brings it may be away for a moment, as servers are. */
   async #proof(): Promise<string> {
     try {
-      return await this.means.proof();
+      return await this.#means.proof();
     } catch (fault) {
       throw fault instanceof SojournError ? fault : unreachable(String(fault));
     }
@@ -214,7 +225,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   }
 
   get #bySocket() {
-    return this.options.presence !== "beats" && this.means.socket;
+    return this.options.presence !== "beats" && this.#means.socket;
   }
 
   #pause(ms: number): Promise<void> {
@@ -236,7 +247,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   // Keeping
 
   get #interval(): number {
-    return (this.#grant?.heartbeatInterval ?? 30) * 1000;
+    return this.#grant!.heartbeatInterval * 1000;
   }
 
   /** Milliseconds between two words of a server. */
@@ -244,19 +255,10 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     return Math.min(TELL_EVERY, this.#interval);
   }
 
-  get #quiet(): number {
-    return QUIET * this.#pace;
-  }
-
-  get #overdueAt(): number {
-    return this.#due + this.#interval / 2;
-  }
-
   #plan(): void {
     this.#timer?.();
-    this.#timer = undefined;
-    const now = this.#clock.now();
-    const next = this.held ? Math.min(this.#due, this.#safeUntil, this.#state === "safe" ? this.#overdueAt : Infinity) : this.#due;
+    const now = this.#now;
+    const next = this.held ? Math.min(this.#due, this.#safeUntil, this.#state === "safe" ? this.#due + this.#interval / 2 : Infinity) : this.#due;
     if (next < Infinity && !(this.#busy === this.#turn && next <= now)) this.#timer = this.#clock.after(Math.max(0, next - now), () => void this.#tick());
   }
 
@@ -264,7 +266,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     const seen = this.state;
     if (seen !== this.#state) this.#become(seen, seen === "lost" ? "unreachable" : "overdue");
     const turn = this.#turn;
-    if (this.#busy !== turn && this.#clock.now() >= this.#due) {
+    if (this.#busy !== turn && this.#now >= this.#due) {
       this.#busy = turn;
       try {
         await this.#work(turn);
@@ -276,11 +278,11 @@ export class OwnSeat extends Emitter<Events> implements Seat {
   }
 
   async #work(turn: number): Promise<void> {
-    const now = this.#clock.now();
+    const now = this.#now;
     if (this.#gone) return this.#comeBack(turn);
     if (this.#socket) {
-      if (now - this.#heardAt < this.#quiet) {
-        this.#due = this.#heardAt + this.#quiet;
+      if (now - this.#heardAt < QUIET * this.#pace) {
+        this.#due = this.#heardAt + QUIET * this.#pace;
         return;
       }
       this.#hangUp();
@@ -295,7 +297,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   async #beat(turn: number): Promise<void> {
     const { token } = this.#grant!;
-    const hidden = this.means.hidden?.();
+    const hidden = this.#means.hidden?.();
     const body = {
       idleFor: this.idle?.(),
       nextIn: hidden ? Math.max(this.#interval / 1000, THROTTLED) : undefined,
@@ -307,7 +309,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       const away = this.#failures > 0;
       this.#renewed(data.expiresIn, sentAt);
       // The server is back, and knows of no socket: who needs a seat would have this one.
-      if (away && this.#bySocket && !this.#socket) this.#due = this.#socketAt = this.#clock.now();
+      if (away && this.#bySocket && !this.#socket) this.#due = this.#socketAt = this.#now;
     } catch (fault) {
       if (turn === this.#turn) await this.#refusedBeat(turn, fault as SojournError);
     }
@@ -315,8 +317,8 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   async #refusedBeat(turn: number, fault: SojournError): Promise<void> {
     if (fault instanceof SeatLost) this.#refused(fault.reason, fault.resumable);
-    else if (fault.status === 403) this.#refused(fault.code, false);
-    else if (fault.status === 401) this.#refused("unproven", false);
+    else if (fault.status === 403) this.#refused(fault.code);
+    else if (fault.status === 401) this.#refused("unproven");
     else return this.#failed(fault.code, fault.retryAfter);
     if (this.#due < Infinity) await this.#comeBack(turn);
   }
@@ -326,27 +328,26 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     this.#gone = false;
     this.#socketAt = 0;
     this.#extend(data.expiresIn, sentAt);
-    if (this.#bySocket) this.#due = this.#clock.now();
+    if (this.#bySocket) this.#due = this.#now;
     this.#become("safe", resumed ? "resumed" : "granted", resumed);
     this.#plan();
   }
 
   #renewed(expiresIn: number, sentAt: number): void {
-    const adopted = this.#reason === "adopted";
     this.#extend(expiresIn, sentAt);
-    this.#become("safe", adopted ? "adopted" : "renewed");
+    this.#become("safe", this.#reason === "adopted" ? this.#reason : "renewed");
   }
 
   #extend(expiresIn: number, from: number): void {
     const trusted = Math.min(expiresIn, this.#grant!.lostAfter) * TRUSTED;
     this.#failures = 0;
     this.#safeUntil = Math.max(this.#safeUntil, from + trusted);
-    this.#due = this.#socket ? this.#heardAt + this.#quiet : from + Math.min(this.#interval * (0.9 + this.#clock.random() / 5), trusted / 2);
+    this.#due = this.#socket ? this.#heardAt + QUIET * this.#pace : from + Math.min(this.#interval * (0.9 + this.#clock.random() / 5), trusted / 2);
     this.emit("renewed");
   }
 
   #failed(reason: string, wait = 0): void {
-    const now = this.#clock.now();
+    const now = this.#now;
     const left = this.held ? (this.#safeUntil - now) / 3 : Infinity;
     const most = Math.min(BACKOFF_MAX, Math.max(1_000, this.#interval), left);
     const backoff = this.#clock.random() * Math.min(most, 500 * 2 ** Math.min(this.#failures++, 16));
@@ -355,14 +356,14 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     if (this.held || this.#state !== "lost") this.#become(this.held ? "jeopardy" : "lost", reason);
   }
 
-  #refused(reason: string, resumable: boolean, final = FINAL.test(reason) || this.options.resume === false): void {
-    const now = this.#clock.now();
+  #refused(reason: string, resumable = false, final = FINAL.test(reason) || this.options.resume === false): void {
+    const turned = final && this.#due < Infinity;
     this.#hangUp();
     this.#safeUntil = -Infinity;
     this.#gone = true;
     this.#resumable = resumable;
-    this.#due = final ? Infinity : now;
-    if (final || this.#state !== "lost") this.#become("lost", reason);
+    this.#due = final ? Infinity : this.#now;
+    if (final || this.#state !== "lost") this.#become("lost", reason, false, turned);
     this.#reason = reason;
     this.#plan();
   }
@@ -379,13 +380,13 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     } catch (caught) {
       const fault = caught as SojournError;
       if (turn !== this.#turn) return;
-      this.#due = this.#clock.now();
+      this.#due = this.#now;
       if (fault instanceof SeatDenied) {
         this.#become("lost", "seat_limit");
         this.#due += Math.max(1, fault.retryAfter ?? 1) * 1000;
       } else if (fault.passing) this.#failed(fault.code, fault.retryAfter);
       else {
-        const reason = fault instanceof SeatLost ? fault.reason : fault.code;
+        const reason = (fault as Partial<SeatLost>).reason ?? fault.code;
         if (resume && fault.status !== 403 && !FINAL.test(reason)) this.#resumable = false; // with the key, at once
         else this.#refused(reason, false, true);
       }
@@ -396,26 +397,23 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   async #open(turn: number): Promise<boolean> {
     const { token } = this.#grant!;
-    const sentAt = this.#clock.now();
+    const sentAt = this.#now;
     const opened = await openSocket(
-      this.means.socket!,
+      this.#means.socket!,
       this.#http,
       token,
       (socket, message) => turn === this.#turn && (this.#socket ?? socket) === socket && this.#hear(socket, message, sentAt),
       (socket, code) => this.#socket === socket && this.#closed(code),
     );
-    if (turn !== this.#turn) {
-      opened?.close();
-      return false;
-    }
-    if (opened) this.#socketFailures = 0;
-    else this.#socketAt = this.#clock.now() + Math.min(SOCKET_BACKOFF_MAX, 1_000 * 2 ** this.#socketFailures++);
+    if (turn !== this.#turn) opened?.close();
+    else if (opened) this.#socketFailures = 0;
+    else this.#socketAt = this.#now + Math.min(SOCKET_BACKOFF_MAX, 1_000 * 2 ** this.#socketFailures++);
     return !!opened;
   }
 
   #hear(socket: Socket, said: Said, sentAt: number): void {
-    const now = this.#clock.now();
-    const slept = this.#socket && now - this.#heardAt > this.#quiet;
+    const now = this.#now;
+    const slept = this.#socket && now - this.#heardAt > QUIET * this.#pace;
     this.#heardAt = now;
     if (slept) {
       // Whatever waits here was said before a sleep, and may be true no more.
@@ -428,7 +426,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       case "lost":
         return this.#refused(said.reason, said.resumable);
       case "superseded":
-        return this.#refused("taken_over", false);
+        return this.#refused("taken_over");
       case "open":
         this.#socket = socket;
         this.#adapt(said, now);
@@ -451,7 +449,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
       case "session_expired":
         this.emit("sessionExpired");
     }
-    this.#due = now + this.#quiet;
+    this.#due = now + QUIET * this.#pace;
     this.#plan();
   }
 
@@ -462,10 +460,10 @@ export class OwnSeat extends Emitter<Events> implements Seat {
 
   #closed(code: number): void {
     this.#socket = undefined;
-    if (code === 4409) this.#refused("taken_over", false);
+    if (code === 4409) this.#refused("taken_over");
     else if (code === 4410) this.#refused("expired", true);
     else {
-      this.#due = this.#clock.now() + (code === 1012 ? this.#clock.random() * Math.min(RESTART_MS, this.#interval / 2) : 0);
+      this.#due = this.#now + (code === 1012 ? this.#clock.random() * Math.min(RESTART_MS, this.#interval / 2) : 0);
       this.#socketAt = 0;
       this.#plan();
     }
@@ -493,6 +491,7 @@ export class OwnSeat extends Emitter<Events> implements Seat {
     this.#gone = false;
     this.#failures = this.#socketFailures = this.#socketAt = 0;
     this.#timer?.();
+    this.#callOff?.();
     this.#hangUp();
   }
 }

@@ -1,7 +1,5 @@
 import { type Http, PATIENCE, SEATS } from "./http.js";
 
-const PROTOCOL = "sojourn.v1";
-
 /** What a server says; of what else it says nothing is known here, and nothing is done. */
 export type Said =
   | { type: "open"; expiresIn: number; heartbeatInterval: number; lostAfter: number }
@@ -39,7 +37,7 @@ export function openSocket(
   return new Promise((resolve) => {
     let raw: SocketLike;
     try {
-      raw = make(`${http.url.replace(/^http/, "ws")}${SEATS}/live`, [PROTOCOL, token]);
+      raw = make(`${http.url.replace(/^http/, "ws")}${SEATS}/live`, ["sojourn.v1", token]);
     } catch {
       resolve(undefined);
       return;

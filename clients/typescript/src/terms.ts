@@ -12,6 +12,7 @@ type Schemas = components["schemas"];
  */
 export type State = "new" | "safe" | "jeopardy" | "lost" | "released";
 
+/** From `lost` to `lost`: the seat was to be got back, and now it is not; `reason` says why. */
 export interface Change {
   before: State;
   state: State;
@@ -79,6 +80,8 @@ export interface Seat {
   acquire(options?: AcquireOptions): Promise<void>;
   /** Gives the seat back. False: the server has not confirmed it in three more tries, and it is forgotten here. */
   release(): Promise<boolean>;
+  /** Leaves for good: says goodbye, ends what is under way, and asks for nothing any more. */
+  close(): void;
   /** Throws SeatLost unless the seat is held: call it before what only a holder may do. */
   check(): void;
   on<K extends keyof Events>(name: K, call: (event: Events[K]) => void): () => void;

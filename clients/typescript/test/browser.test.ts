@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { BrowserSeat, Client, OwnSeat } from "../src/index.js";
+import { BrowserSeat, Client, OwnSeat, type Seat } from "../src/index.js";
 import { Browser } from "./tabs.js";
 import { KEY, problem } from "./fake.js";
 
@@ -167,6 +167,7 @@ test("what is closed stays closed", async () => {
 
 test("what is closed follows its page no more", async () => {
   const browser = new Browser();
+  const client = new Client({ url: "http://licenses.test", proof: KEY });
   const tab = await browser.tab();
   let listening = 0;
   const add = tab.page.addEventListener.bind(tab.page);
@@ -175,10 +176,13 @@ test("what is closed follows its page no more", async () => {
     how?.signal?.addEventListener("abort", () => listening--);
     add(name, call, how);
   };
-  const other = browser.as(tab, () => new BrowserSeat("another seat", () => browser.server.seat()));
-  assert.equal(listening, 4);
-  other.close();
-  assert.equal(listening, 0);
+  const makers: (() => Seat)[] = [() => new BrowserSeat("another seat", () => browser.server.seat()), () => client.own({ feature: "editor" })];
+  for (const make of makers) {
+    const other: Seat = browser.as(tab, make);
+    assert.equal(listening, 4);
+    other.close();
+    assert.equal(listening, 0);
+  }
 });
 
 test("a loss says whether there is a way back, in every tab", async () => {
@@ -193,6 +197,26 @@ test("a loss says whether there is a way back, in every tab", async () => {
   browser.server.fault = ({ method }) => (method === "POST" ? problem(410, "lease_lost", { reason: "revoked" }) : undefined);
   await browser.server.clock.advance(60_000);
   for (const { seat } of [first, second]) assert.throws(() => seat.check(), { reason: "revoked", resumable: false });
+});
+
+test("every tab is told once that a loss has turned final, and of no beat that did not count", async () => {
+  const browser = new Browser();
+  const [first, second] = [await browser.tab(), await browser.tab()];
+  await Promise.all([first.seat.acquire(), second.seat.acquire()]);
+  browser.server.fault = () => away;
+  await browser.server.clock.advance(100_000);
+  const told: string[] = [];
+  for (const [name, { seat }] of Object.entries({ first, second })) {
+    seat.on("change", ({ before, state, reason }) => told.push(`${name} ${before}>${state} ${reason}`));
+    seat.on("renewed", () => told.push(`${name} renewed`));
+  }
+  await browser.tab(); // which is told how things stand, as all are
+  assert.deepEqual(told, []);
+  browser.server.fault = () => problem(410, "lease_lost", { reason: "revoked" });
+  await browser.server.clock.advance(60_000);
+  await browser.tab();
+  assert.deepEqual(told.sort(), ["first lost>lost revoked", "second lost>lost revoked"]);
+  assert.throws(() => second.seat.check(), { reason: "revoked", resumable: false });
 });
 
 test("what was granted as it was called off is given back", async () => {

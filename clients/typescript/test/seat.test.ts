@@ -299,3 +299,55 @@ test("an adopted lease is trusted for no longer than its policy says", async () 
   void seat.adopt(saved, 1_000_000);
   assert.equal(seat.expiresIn, 90);
 });
+
+test("a loss that turns final is told, once", async () => {
+  const server = new FakeServer();
+  const seat = server.seat({ socket: true });
+  await seat.acquire();
+  await server.clock.advance(0);
+  const { socket } = server;
+  server.fault = () => away;
+  server.opens = false;
+  socket.end(1006);
+  await server.clock.advance(100_000);
+  assert.throws(() => seat.check(), { reason: "unreachable", resumable: true });
+  const told = story(seat);
+  server.fault = () => problem(410, "lease_lost", { reason: "revoked" });
+  await server.clock.advance(600_000);
+  assert.throws(() => seat.check(), { reason: "revoked", resumable: false });
+  assert.deepEqual(told, ["lost>lost revoked"]);
+});
+
+test("what is closed says goodbye, and asks for nothing any more", async () => {
+  const server = new FakeServer();
+  const seat = server.seat({ socket: true });
+  await seat.acquire();
+  await server.clock.advance(0);
+  seat.close();
+  assert.deepEqual([seat.state, seat.reason, seat.saved], ["released", "closing", undefined]);
+  assert.deepEqual([server.beacons.length, server.socket.closed], [1, true]);
+  await assert.rejects(seat.acquire(), { code: "aborted" });
+  assert.equal(await seat.adopt({ leaseId: "lse_1", token: "sjl_1", fence: 1, heartbeatInterval: 30, lostAfter: 90 }), false);
+  seat.nudge();
+  await server.clock.advance(600_000);
+  assert.equal(server.asked.length, 1);
+  seat.close();
+  assert.equal(server.beacons.length, 1);
+});
+
+test("what is under way as it is closed ends at once, and leaves nothing behind", async () => {
+  for (const end of ["close", "release", "goodbye"] as const) {
+    const server = new FakeServer();
+    const seat = server.seat();
+    let grant = (_: Response) => {};
+    server.fault = ({ method }) => (method === "POST" ? new Promise((resolve) => (grant = resolve)) : undefined);
+    const asked = assert.rejects(seat.acquire(), { code: "aborted" });
+    await server.clock.advance(0);
+    void seat[end]();
+    await asked;
+    grant(server.grant());
+    await server.clock.advance(0);
+    assert.equal(server.calls(/current/, "DELETE")[0]!.proof, "sjl_1");
+    assert.equal(seat.held, false);
+  }
+});

@@ -264,7 +264,8 @@ class Hold:
             self.doubt_until = -math.inf
             return True
         if reason in FINAL or not self._resume:
-            self._lose(reason)
+            turned = self.state is SeatState.LOST and self.due < math.inf
+            self._become(SeatState.LOST, reason, again=turned)
             self.due = math.inf
             return False
         return True
@@ -306,9 +307,12 @@ class Hold:
         if not self._resume:
             self.due = math.inf
 
-    def _become(self, state: SeatState, reason: str, *, resumed: bool = False) -> None:
+    def _become(
+        self, state: SeatState, reason: str, *, resumed: bool = False, again: bool = False
+    ) -> None:
+        """Tell of another state; of the same one if it was `resumed`, or has changed its meaning."""
         before, self.state, self.reason = self.state, state, reason
-        if before is not state or resumed:
+        if before is not state or resumed or again:
             self._tell(before, state, reason, resumed)
 
 

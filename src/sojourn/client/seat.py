@@ -35,7 +35,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
     `reason` is one of SeatLost's, or `granted`, `renewed`, `resumed`, `overdue`, or the code of the
     fault that put the seat in jeopardy. `resumed`: the seat was lost, if only for a moment, and the
-    client got it back by itself; work that must not overlap with another's has to be checked.
+    client got it back by itself; work that must not overlap with another's has to be checked. From LOST to
+    LOST: it was to be got back, and now it is not.
     """
 
     seat: Seat

@@ -281,6 +281,24 @@ def test_a_loss_somebody_meant_is_final(reason: str) -> None:
         assert seat.state is SAFE
 
 
+def test_a_loss_that_turns_final_is_told_once() -> None:
+    """Who was told that the seat is lost, and that it is tried to get it back, is told when it is not."""
+    with scene() as s:
+        seat = s.seat().acquire()
+        s.server.always = refused
+        s.world.advance(95)
+        assert s.states()[-1] == (LOST, "unreachable")
+        told = len(s.changes)
+        s.server.always = answers(lambda: lost("revoked"))
+        s.world.advance(3_600)
+        assert [(x.before, x.state, x.reason) for x in s.changes[told:]] == [
+            (LOST, LOST, "revoked")
+        ]
+        with pytest.raises(SeatLost) as caught:
+            seat.check()
+        assert (caught.value.reason, caught.value.resumable) == ("revoked", False)
+
+
 def test_its_own_late_acquire_is_not_somebody_elses() -> None:
     """An acquire whose answer was lost may reach the server after its retry: it takes nothing over,
     unless the server's store has lost the memory of its key."""
