@@ -65,6 +65,7 @@ BODIES: dict[str, Any] = {
     "make_sample_sessions": {},
     "beat_of_relay": {"protocol": 1, "life": "one", "number": 1, "now": 0},
     "terms_for_relay": {"protocol": 1},
+    "move_seats": {"licenseId": "lic_x", "feature": FEATURE, "seats": 1, "to": "nobody"},
 }
 QUERIES = {
     "debug_seats": f"?userId=nobody&feature={FEATURE}",

@@ -151,7 +151,14 @@ def fill(store: SqlStore) -> Lease:
 
 
 COLUMNS_SINCE = frozenset(
-    {"schema_version", "allowed_origins", "label", "last_device", *SEAT_COLUMNS_SINCE}
+    {
+        "schema_version",
+        "allowed_origins",
+        "allotment_ttl",
+        "label",
+        "last_device",
+        *SEAT_COLUMNS_SINCE,
+    }
 )
 """Columns that came after version 0005."""
 

@@ -37,6 +37,7 @@ class Part(StrEnum):
     POOLS = "pools"
     WAITING = "waiting"
     RELAYS = "relays"
+    RELAY_COMMANDS = "relay_commands"
     EVENTS = "events"
     MARKS = "marks"
     REQUESTS = "requests"

@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from sojourn.clock import DAY, SECOND
 from sojourn.event import Event
 from sojourn.license import License, LicenseStatus, Policy, Pool
+from sojourn.relay_command import CommandKeeper
 
 INSTANCE_KEPT = 8 * DAY
 """As long as a session lives by default, and a day: so long it matters what a process signed with."""
@@ -101,6 +102,10 @@ class Instance(Struct, frozen=True, kw_only=True):
 
 class Ledger(Protocol):
     """Synchronous; may be called from several threads. Raises the same faults as a store."""
+
+    @property
+    def relay_commands(self) -> CommandKeeper:
+        """What operators want of relays."""
 
     def create_license(
         self,

@@ -145,3 +145,85 @@ def test_a_key_of_another_role_is_refused(authority: Served, tmp_path: Path) -> 
         assert region_of(east)["refused"] == "forbidden"
         answer = acquire(http, east.url, key, "editor", "ann")
         assert (answer.status_code, answer.json()["code"]) == (503, "authority_unreachable")
+
+
+def test_cleanups_reach_relays(authority: Served, tmp_path: Path) -> None:
+    """Whoever frees a seat at the authority frees it at the relay, too; at the relay it is its own."""
+    license_id, key = authority.license(editor={"capacity": CAPACITY, "lostAfter": 3600})
+    at = ("--url", authority.url, "--key", ADMIN_KEY)
+    with (
+        relaying(authority, tmp_path / "east", relay_key(authority, "east")) as east,
+        new_client() as http,
+    ):
+        ann, bob = take(http, east, key, "ann", "bob")
+        until(lambda: out(authority) >= 2)
+        asked = ("seats", "release", "--user", "ann", "--feature", "editor")
+        released = run_json(tmp_path, *asked, *at)
+        assert released["ended"] == 0
+        assert [(x["name"], x["state"]) for x in released["relays"]] in (
+            [("east", "pending")],
+            [("east", "done")],
+        )
+
+        def done() -> Any:
+            found = run_json(tmp_path, "relays", "commands", *at)
+            return found if all(x["state"] == "done" for x in found) else None
+
+        (command,) = until(done)
+        assert (command["ended"], command["remaining"]) == (1, 0)
+        assert [x["userId"] for x in command["leases"]] == ["ann"]
+        assert beat(http, east.url, ann).status_code == 410
+        assert beat(http, east.url, bob).status_code == 200
+        told = run(tmp_path, "relays", "commands", *at).stdout
+        assert "force cleanup" in told
+        assert "0 of them pending" in told
+
+        def seen() -> Any:
+            found = run_json(
+                tmp_path, "seats", "debug", "--user", "bob", "--feature", "editor", *at
+            )
+            (relay,) = found["relays"]
+            return relay if relay["state"] == "done" else None
+
+        assert [x["userId"] for x in until(seen)["leases"]] == ["bob"]
+        until(lambda: with_relay(tmp_path, license_id, at).get("held") == 1)
+        here = ("--url", east.url, "--key", ADMIN_KEY)
+        own = run_json(tmp_path, "seats", "release", "--user", "bob", "--feature", "editor", *here)
+        assert own["ended"] == 1
+        assert "relays" not in own
+        assert beat(http, east.url, bob).status_code == 410
+
+
+def with_relay(folder: Path, license_id: str, at: tuple[str, ...]) -> dict[str, Any]:
+    """Return what statistics say of the one relay; nothing: it has no seats."""
+    found = run_json(folder, "seats", "stats", license_id, *at)
+    (feature,) = found["features"]
+    (relay,) = feature.get("relays") or [{}]
+    return dict(relay)
+
+
+def test_seats_are_moved_and_a_relay_is_drained(authority: Served, tmp_path: Path) -> None:
+    """By hand, from the command line: nobody who sits there loses a seat."""
+    license_id, key = authority.license(editor={"capacity": CAPACITY, "lostAfter": 3600})
+    at = ("--url", authority.url, "--key", ADMIN_KEY)
+    with (
+        relaying(authority, tmp_path / "east", relay_key(authority, "east")) as east,
+        new_client() as http,
+    ):
+        (ann,) = take(http, east, key, "ann")
+        relay = until(lambda: with_relay(tmp_path, license_id, at).get("relayId"))
+        move = ("relays", "move", license_id, "editor", "3", "--to", relay, "--for", "3600")
+        least = run_json(tmp_path, *move, *at)["toHas"]
+        until(lambda: with_relay(tmp_path, license_id, at)["seats"] == min(least, CAPACITY))
+        (listed,) = run_json(tmp_path, "relays", "list", *at)["items"]
+        assert listed["pools"][0]["least"] == least
+        back = ("relays", "move", license_id, "editor", "1", "--from", relay)
+        assert "free" in run(tmp_path, *back, *at).stdout
+        assert "gets no more seats" in run(tmp_path, "relays", "drain", relay, *at).stdout
+        undone = run(tmp_path, "relays", "drain", relay, "--undo", *at).stdout
+        assert "gets seats again" in undone
+        run(tmp_path, "relays", "drain", relay, *at)
+        assert "draining" in run(tmp_path, "relays", "list", *at).stdout
+        assert beat(http, east.url, ann).status_code == 200
+        wrong = run(tmp_path, "relays", "drain", "nobody", *at, code=4)
+        assert "no such relay" in wrong.stderr

@@ -17,7 +17,7 @@ from tests.databases import copied
 from sojourn.allotment import RelayBeat
 from sojourn.clock import ManualClock
 from sojourn.errors import SojournError
-from sojourn.lease import Acquire, Lease, LeaseFilter, Renew, Renewal
+from sojourn.lease import Acquire, Lease, LeaseFilter, Release, Renew, Renewal
 from sojourn.ledger import ApiKey, Role
 from sojourn.license import Policy, Pool, pool_id
 from sojourn.region.gate import GatedStore
@@ -26,8 +26,10 @@ from sojourn.region.region import Region
 from sojourn.region.state import StateFile
 from sojourn.region.uplink import CutOff, Refused
 from sojourn.relays.elapsed import Instant
+from sojourn.service.commands import CarryOut, RelayCommands
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
+from sojourn.service.operations import Operations
 from sojourn.service.relays import BeatRefused, Relays
 from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
@@ -36,6 +38,7 @@ from sojourn.token import Keyring, hash_token, new_id
 from sojourn.wire.relays import (
     AllotmentsBody,
     AllotmentsDone,
+    CommandBody,
     SignedCopyBody,
     TermsBody,
     grant_body,
@@ -64,6 +67,7 @@ class Center:
         self.relays = Relays(self.store, self.ledger, Keyring([b"a" * 32]), ttl=ttl)
         self.licenses = Licenses(self.store, self.ledger, moved=self.relays.forget)
         self.keys = Keys(self.ledger)
+        self.commands = RelayCommands(self.store, self.ledger)
         policy = Policy(capacity=capacity)
         license_, self.key = self.licenses.create("Acme", {FEATURE: policy}, actor="test")
         self.license_id = license_.id
@@ -98,14 +102,19 @@ class Center:
             served={each.license_id: each.digest for each in body.licenses},
             spare={each.pool_id: each.spare for each in body.wishes},
             proofs={each.pool_id: each.proof for each in body.wishes},
+            answered={each.id: each.answer for each in body.commands},
         )
         return AllotmentsDone(
             relay=key.id,
             epoch=heard.answer.epoch,
             number=heard.answer.number,
-            grants=tuple(grant_body(x, heard.proofs[x.pool_id]) for x in heard.answer.grants),
+            grants=tuple(
+                grant_body(x, heard.proofs[x.pool_id], heard.least.get(x.pool_id, 0))
+                for x in heard.answer.grants
+            ),
             licenses=tuple(map(SignedCopyBody.of, heard.copies)),
             gone=heard.gone,
+            commands=tuple(map(CommandBody.of, heard.commands)),
         )
 
 
@@ -203,6 +212,7 @@ class Site:
             interval=3_600,
         )
         self.store = cast(Store, GatedStore(self.raw, self.region.gate))
+        self.region.carry_out = CarryOut(self.raw, Operations(self.raw, self.ledger))
         self.raw.pulse()
         self.region.prepare()
         Licenses(self.raw, self.ledger).reconcile()
@@ -254,6 +264,7 @@ class Site:
     def beat(self, *, asks: int = 0) -> None:
         """Beat, for so many who have found no seat."""
         self.region._beat({self.center.pool_id: asks})
+        self.region._obey()
 
     def wish(self, user: str) -> Acquire:
         return Acquire(
@@ -270,6 +281,10 @@ class Site:
     def renew(self, lease: Lease) -> Renewal | None:
         wish = Renew(lease_id=lease.id, fence=lease.fence, pool_id=lease.pool_id)
         return self.store.renew([wish])[0]
+
+    def release(self, lease: Lease) -> None:
+        gone = Release(lease_id=lease.id, fence=lease.fence, pool_id=lease.pool_id)
+        assert self.store.release([gone])[0]
 
     def held(self) -> int:
         leases, _ = self.raw.leases(LeaseFilter(license_id=self.center.license_id), limit=1_000)

@@ -1521,6 +1521,7 @@ export type ServerCode =
     | "relay_late"
     | "relay_limit"
     | "relay_protocol"
+    | "relay_seats"
     | "relay_unknown"
     | "repair_busy"
     | "request_timeout"

@@ -11,13 +11,13 @@ from sojourn.api.call import OperatorCall, operator
 from sojourn.api.events import EventBody, event_body
 from sojourn.lease import Denied, Lease, LeaseState, Usage
 from sojourn.license import LicenseStatus, Policy
+from sojourn.relay_command import CommandScope, CommandVerb
 from sojourn.service.keys import Permission
 from sojourn.service.operations import Cleanup, Debug, PoolStatus, Stats
 from sojourn.staleness.scores import Score
 from sojourn.text import isolated
 from sojourn.wire.bodies import (
     Answer,
-    CleanupAnswer,
     CleanupBody,
     Done,
     Feature,
@@ -43,6 +43,14 @@ from sojourn.wire.line import (
     refused_bodies,
     with_line,
 )
+from sojourn.wire.relay_commands import (
+    RegionsCleanupAnswer,
+    RegionSeatsBody,
+    RelayCommandBody,
+    at_relays,
+    command_body,
+    region_seats_body,
+)
 
 PATIENCE = 60.0
 """Seconds to wait for a clean-up: it may end a million leases."""
@@ -59,7 +67,7 @@ class ReservedBody(Answer, frozen=True, kw_only=True):
 
 class UsageBody(Answer, frozen=True, kw_only=True):
     """Seats now. `suspect` ones are among those in use. Above the capacity `overdraft` seats may be granted,
-    and `overdrawn` are held, or kept for reservations."""
+    and `overdrawn` are held, or kept for reservations. `allotted` are with relays."""
 
     capacity: int
     in_use: int
@@ -69,6 +77,7 @@ class UsageBody(Answer, frozen=True, kw_only=True):
     overdraft: int
     overdrawn: int
     reservations: list[ReservedBody]
+    allotted: int = 0
 
 
 class DoubtBody(Answer, frozen=True, kw_only=True):
@@ -108,14 +117,19 @@ class DebugBody(Answer, frozen=True, kw_only=True):
     leases: list[LeaseBody]  # the user's, ended ones included
     pools: list[PoolDebug]
     denials: list[EventBody]  # the user's, newest first
+    relays: list[RelayCommandBody] = msgspec.field(
+        default_factory=list
+    )  # what they say of the user
 
 
 class FeatureStats(Answer, frozen=True, kw_only=True, omit_defaults=True):
-    """`full_in`: seconds until no seat is left, if it goes on as in the last hour; else left out."""
+    """`full_in`: seconds until no seat is left, if it goes on as in the last hour; else left out. `relays`:
+    what they may grant, and hold."""
 
     feature: str
     usage: UsageBody
     full_in: float | None = None
+    relays: list[RegionSeatsBody] = msgspec.field(default_factory=list)
 
 
 class StatsBody(Answer, frozen=True, kw_only=True):
@@ -146,18 +160,38 @@ class ForceQuery(Wire, frozen=True, kw_only=True):
 )
 def force_cleanup(
     ask: OperatorCall, user_id: Name, feature: Feature, query: ForceQuery
-) -> Done[CleanupAnswer]:
+) -> Done[RegionsCleanupAnswer]:
     """End all of a user's leases on a feature, living ones too, on one license or on every one.
 
     User ids are each customer's own: name the license where several have the feature. A user id that holds a
-    slash is sent percent-encoded.
+    slash is sent percent-encoded. At an authority it goes to relays, too, which answer with their next beats:
+    see `/api/relays/commands`.
     """
     ended = ask.context.services.operations.force_cleanup(
         user_id, feature, license_id=optional(query.license_id), actor=ask.actor
     )
     on = f" ({', '.join(map(isolated, sorted(ended.names.values())))})" if ended.names else ""
     what = f"of user {isolated(user_id)} on {feature}{on}"
-    return Done(data=cleanup_answer(ended), message=_ended(ended, what))
+    scope = CommandScope(user_id=user_id, feature=feature, license_id=optional(query.license_id))
+    return _everywhere(ask, ended, what, CommandVerb.FORCE, scope)
+
+
+def _everywhere(
+    ask: OperatorCall, ended: Cleanup, what: str, verb: CommandVerb, scope: CommandScope
+) -> Done[RegionsCleanupAnswer]:
+    """Send a clean-up to relays, and say what was done here and how it stands there."""
+    commands = ask.context.services.relay_commands
+    sent = [] if commands is None else commands.send(verb, scope, actor=ask.actor)
+    here = cleanup_answer(ended)
+    return Done(
+        data=RegionsCleanupAnswer(
+            ended=here.ended,
+            remaining=here.remaining,
+            leases=here.leases,
+            relays=[command_body(each) for each in sent],
+        ),
+        message=_ended(ended, what) + at_relays(sent),
+    )
 
 
 @operator(
@@ -167,10 +201,18 @@ def force_cleanup(
     problems=("license_unknown", "feature_unknown"),
 )
 def debug_seats(ask: OperatorCall, query: DebugQuery) -> Done[DebugBody]:
-    """Show everything about a user and a feature: what is held, what was refused, and why."""
+    """Show everything about a user and a feature: what is held, what was refused, and why.
+
+    An authority asks its relays, too, which answer with their next beats: ask again within a minute.
+    """
     debug = ask.context.services.operations.debug(
         query.user_id, query.feature, license_id=optional(query.license_id)
     )
+    scope = CommandScope(
+        user_id=query.user_id, feature=query.feature, license_id=optional(query.license_id)
+    )
+    commands = ask.context.services.relay_commands
+    sent = [] if commands is None else commands.debug(scope, actor=ask.actor)
     return Done(
         data=DebugBody(
             at=rfc3339(debug.at),
@@ -179,8 +221,9 @@ def debug_seats(ask: OperatorCall, query: DebugQuery) -> Done[DebugBody]:
             leases=[lease_body(lease, debug.at, debug.names) for lease in debug.leases],
             pools=[_pool_debug(view) for view in debug.pools],
             denials=[event_body(event) for event in debug.denials],
+            relays=[command_body(each) for each in sent],
         ),
-        message=_explain(debug),
+        message=_explain(debug) + at_relays(sent),
     )
 
 
@@ -210,13 +253,15 @@ def list_waiting(ask: OperatorCall, query: LineQuery) -> Done[LineBody]:
     problems=("license_unknown", "feature_unknown"),
     patience=PATIENCE,
 )
-def cleanup_sessions(ask: OperatorCall, body: CleanupBody) -> Done[CleanupAnswer]:
-    """End the leases of a license whose holders have fallen silent. The living stay."""
+def cleanup_sessions(ask: OperatorCall, body: CleanupBody) -> Done[RegionsCleanupAnswer]:
+    """End the leases of a license whose holders have fallen silent. The living stay. At an authority it goes
+    to relays, too."""
     ended = ask.context.services.operations.cleanup(
         body.license_id, user_id=body.user_id, feature=body.feature, actor=ask.actor
     )
+    scope = CommandScope(license_id=body.license_id, user_id=body.user_id, feature=body.feature)
     what = "whose holders had fallen silent"
-    return Done(data=cleanup_answer(ended), message=_ended(ended, what))
+    return _everywhere(ask, ended, what, CommandVerb.CLEANUP, scope)
 
 
 @operator(
@@ -228,6 +273,8 @@ def cleanup_sessions(ask: OperatorCall, body: CleanupBody) -> Done[CleanupAnswer
 def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
     """Count a license's seats, feature by feature."""
     stats = ask.context.services.operations.stats(license_id)
+    commands = ask.context.services.relay_commands
+    seats = {} if commands is None else commands.seats([pool.id for pool, _ in stats.pools])
     return Done(
         data=StatsBody(
             at=rfc3339(stats.at),
@@ -239,6 +286,7 @@ def session_stats(ask: OperatorCall, license_id: Name) -> Done[StatsBody]:
                     feature=pool.feature,
                     usage=usage_body(usage, pool.policy),
                     full_in=_seconds(stats.full_in.get(pool.id)),
+                    relays=[region_seats_body(each) for each in seats.get(pool.id, ())],
                 )
                 for pool, usage in stats.pools
             ],
@@ -257,6 +305,7 @@ def usage_body(usage: Usage, policy: Policy) -> UsageBody:
         leases=usage.leases,
         overdraft=usage.overdraft,
         overdrawn=usage.overdrawn,
+        allotted=usage.allotted,
         # Of a policy that has been changed since, those that are counted.
         reservations=[
             ReservedBody(name=each.name, seats=each.seats, in_use=in_use)
@@ -342,6 +391,7 @@ def _count(stats: Stats) -> str:
         f"{pool.feature}: {usage.in_use} of {usage.capacity} seats in use"
         + (f", {usage.suspect} of them silent" if usage.suspect else "")
         + (f", {usage.overdrawn} above the capacity" if usage.overdrawn else "")
+        + (f", {usage.allotted} with relays" if usage.allotted else "")
         + _full(stats.full_in.get(pool.id))
         for pool, usage in stats.pools
     ]

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType, field
 
+from sojourn import license
 from sojourn.allotment import Authority, RelayBeat
 from sojourn.api.call import OperatorCall, operator
 from sojourn.api.limits import DATA_BODY_MAX
+from sojourn.clock import SECOND
 from sojourn.errors import Conflict, NotFound
 from sojourn.license import split_pool_id
+from sojourn.relay_command import RelayOrder, order_of
 from sojourn.service.keys import Permission
+from sojourn.service.orders import MOVED_FOR, MOVED_FOR_MAX, RelayOrders
 from sojourn.service.regions import RegionStatus
 from sojourn.service.relays import LastRefusal, Relays
-from sojourn.store import Action
-from sojourn.wire.bodies import Answer, Done, Name, rfc3339, seconds
+from sojourn.store import LIST_MAX, Action
+from sojourn.wire.bodies import (
+    Answer,
+    Done,
+    Feature,
+    Name,
+    Page,
+    Wire,
+    optional,
+    rfc3339,
+    seconds,
+)
+from sojourn.wire.relay_commands import RelayCommandBody, command_body
 from sojourn.wire.relays import (
+    SEATS_MAX,
     AllotmentsBody,
     AllotmentsDone,
+    CommandBody,
     SignedCopyBody,
     TermsBody,
     TermsDone,
@@ -31,7 +50,7 @@ REFUSALS = ("relay_protocol", "not_authority")
 
 class RelayPoolBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """Seats of a pool that a relay may grant, and what it said of them last. `expiresIn`: until they are
-    taken back, unless the relay is heard before."""
+    taken back, unless the relay is heard before. `least` and `most`: that it is to have, by hand."""
 
     license_id: str
     license_name: str | None = None
@@ -40,6 +59,8 @@ class RelayPoolBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     held: int
     want: int
     expires_in: float
+    least: int = 0
+    most: int | None = None
 
 
 class RelayRefusedBody(Answer, frozen=True, kw_only=True):
@@ -51,12 +72,14 @@ class RelayRefusedBody(Answer, frozen=True, kw_only=True):
 
 
 class RelayBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
-    """A relay. `awaited`: its authority was put back to an earlier state, and waits to hear of it."""
+    """A relay. `awaited`: its authority was put back to an earlier state, and waits to hear of it;
+    `draining`: it gets no seats, and gives back those that it has."""
 
     relay_id: str
     name: str
     heard_ago: float | None = None
     awaited: bool = False
+    draining: bool = False
     pools: list[RelayPoolBody] = msgspec.field(default_factory=list)
     refused: RelayRefusedBody | None = None
 
@@ -101,12 +124,16 @@ class RelaysBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
 def _relays(ask: OperatorCall) -> Relays:
     relays = ask.context.services.relays
     if relays is None:
-        raise Conflict(
-            "This server is a relay, and no authority.",
-            code="not_authority",
-            hint="Name the authority itself with --authority.",
-        )
+        raise _no_authority()
     return relays
+
+
+def _no_authority() -> Conflict:
+    return Conflict(
+        "This server is a relay, and no authority.",
+        code="not_authority",
+        hint="Ask the authority itself; a relay names it with --authority.",
+    )
 
 
 @operator(
@@ -141,15 +168,20 @@ def beat_of_relay(ask: OperatorCall, body: AllotmentsBody) -> Done[AllotmentsDon
         served={each.license_id: each.digest for each in body.licenses},
         spare={each.pool_id: each.spare for each in body.wishes},
         proofs={each.pool_id: each.proof for each in body.wishes},
+        answered={each.id: each.answer for each in body.commands},
     )
     return Done(
         data=AllotmentsDone(
             relay=ask.key.id,
             epoch=heard.answer.epoch,
             number=heard.answer.number,
-            grants=tuple(grant_body(x, heard.proofs[x.pool_id]) for x in heard.answer.grants),
+            grants=tuple(
+                grant_body(x, heard.proofs[x.pool_id], heard.least.get(x.pool_id, 0))
+                for x in heard.answer.grants
+            ),
             licenses=tuple(map(SignedCopyBody.of, heard.copies)),
             gone=heard.gone,
+            commands=tuple(map(CommandBody.of, heard.commands)),
         )
     )
 
@@ -182,6 +214,9 @@ def list_relays(ask: OperatorCall) -> Done[RelaysBody]:
         (Authority(), 0, {}) if services.relays is None else services.relays.known()
     )
     names = _names(ask, authority, region)
+    wanted: dict[str, list[RelayOrder]] = {}
+    for order in services.ledger.relay_commands.orders():
+        wanted.setdefault(order.relay, []).append(order)
     keys = services.keys.known_by_id([*authority.relays, *refused])
     items = [
         RelayBody(
@@ -191,7 +226,8 @@ def list_relays(ask: OperatorCall) -> Done[RelaysBody]:
             if (known := authority.relays.get(name))
             else None,
             awaited=authority.doubts(now) and name in authority.unheard,
-            pools=_pools(authority, name, now, names),
+            draining=any(not x.pool_id and x.most == 0 for x in wanted.get(name, ())),
+            pools=_pools(authority, name, now, names, wanted.get(name, ())),
             refused=_refused(refused.get(name)),
         )
         for name in sorted({*authority.relays, *refused})
@@ -225,6 +261,102 @@ def forget_relay(ask: OperatorCall, relay_id: Name) -> Done[None]:
     )
 
 
+class CommandsQuery(Wire, frozen=True, kw_only=True):
+    relay_id: Name | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 100
+
+
+@operator("GET", "/api/relays/commands", may=Permission.READ, problems=("not_authority",))
+def list_relay_commands(ask: OperatorCall, query: CommandsQuery) -> Done[Page[RelayCommandBody]]:
+    """List the latest commands for relays, newest first: which are pending, and what the others came to. What
+    was answered is told for a day."""
+    commands = ask.context.services.relay_commands
+    if commands is None:
+        raise _no_authority()
+    found = commands.latest(relay=optional(query.relay_id), limit=query.limit)
+    return Done(data=Page(items=[command_body(each) for each in found]))
+
+
+@operator(
+    "PUT",
+    "/api/relays/{relayId}/drain",
+    may=Permission.LICENSES_WRITE,
+    problems=("relay_unknown", "not_authority"),
+)
+def drain_relay(ask: OperatorCall, relay_id: Name) -> Done[None]:
+    """Give a relay no more seats, and ask back those that nobody sits on, until it is filled again. Nobody
+    who sits there loses a seat."""
+    seats = _orders(ask).drain(relay_id, actor=ask.actor)
+    left = (
+        "It has none." if not seats else f"It has {seats}, and gives them back as they come free."
+    )
+    return Done(data=None, message=f"It gets no more seats. {left}")
+
+
+@operator(
+    "DELETE",
+    "/api/relays/{relayId}/drain",
+    may=Permission.LICENSES_WRITE,
+    problems=("relay_unknown", "not_authority"),
+)
+def fill_relay(ask: OperatorCall, relay_id: Name) -> Done[None]:
+    """Take a drain back: the relay gets seats again as its region needs them."""
+    _orders(ask).fill(relay_id, actor=ask.actor)
+    return Done(data=None, message="It gets seats again with its next beats.")
+
+
+class MoveBody(Wire, frozen=True, kw_only=True):
+    """Seats to move. Where `from` or `to` is left out, it is the authority itself. `lasting`: seconds for
+    which demand does not move them on; an hour, if left out."""
+
+    license_id: Name
+    feature: Feature
+    seats: Annotated[int, Meta(ge=1, le=SEATS_MAX)]
+    giver: Name | UnsetType = field(default=UNSET, name="from")
+    taker: Name | UnsetType = field(default=UNSET, name="to")
+    lasting: Annotated[float, Meta(gt=0, le=MOVED_FOR_MAX / SECOND)] = MOVED_FOR / SECOND
+
+
+class MovedBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """How many seats the one relay keeps at most, and the other is to have at least."""
+
+    from_keeps: int | None = None
+    to_has: int | None = None
+
+
+@operator(
+    "POST",
+    "/api/relays/moves",
+    may=Permission.LICENSES_WRITE,
+    problems=("relay_unknown", "feature_unknown", "relay_seats", "not_authority"),
+)
+def move_seats(ask: OperatorCall, body: MoveBody) -> Done[MovedBody]:
+    """Move seats of a feature from one relay to another. They go as they come free, with the relays' next
+    beats; nobody who sits there loses one."""
+    moved = _orders(ask).move(
+        license.pool_id(body.license_id, body.feature),
+        body.seats,
+        giver=optional(body.giver),
+        taker=optional(body.taker),
+        lasting=round(body.lasting * SECOND),
+        actor=ask.actor,
+    )
+    return Done(
+        data=MovedBody(
+            from_keeps=None if moved.giver is None else moved.giver.most,
+            to_has=None if moved.taker is None else moved.taker.least,
+        ),
+        message="They go as they come free, with the relays' next beats.",
+    )
+
+
+def _orders(ask: OperatorCall) -> RelayOrders:
+    orders_ = ask.context.services.relay_orders
+    if orders_ is None:
+        raise _no_authority()
+    return orders_
+
+
 def _names(
     ask: OperatorCall, authority: Authority, region: RegionStatus | None
 ) -> Mapping[str, str]:
@@ -234,7 +366,11 @@ def _names(
 
 
 def _pools(
-    authority: Authority, relay: str, now: int, names: Mapping[str, str]
+    authority: Authority,
+    relay: str,
+    now: int,
+    names: Mapping[str, str],
+    wanted: Sequence[RelayOrder],
 ) -> list[RelayPoolBody]:
     found = []
     for pool_id, pool in authority.pools.items():
@@ -242,6 +378,7 @@ def _pools(
         if mine is None:
             continue
         license_id, feature = split_pool_id(pool_id)
+        order = order_of(wanted, pool_id)
         found.append(
             RelayPoolBody(
                 license_id=license_id,
@@ -251,6 +388,8 @@ def _pools(
                 held=mine.held,
                 want=mine.want,
                 expires_in=seconds(max(0, mine.expires_at - now)),
+                least=0 if order is None else order.least,
+                most=None if order is None else order.most,
             )
         )
     return found
@@ -290,4 +429,13 @@ def _region(status: RegionStatus, names: Mapping[str, str]) -> RegionBody:
     )
 
 
-CALLS = (beat_of_relay, terms_for_relay, list_relays, forget_relay)
+CALLS = (
+    beat_of_relay,
+    terms_for_relay,
+    list_relays,
+    list_relay_commands,
+    drain_relay,
+    fill_relay,
+    move_seats,
+    forget_relay,
+)

@@ -6,12 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from sojourn.cli.at_relays import show_commands
 from sojourn.cli.command import Yes, command, confirm, group
 from sojourn.cli.output import Column, Output, count, span
 from sojourn.cli.server import Server, segment
 
 LATE = 60.0
 """Seconds after which a relay that was not heard is called late: it beats every few seconds."""
+
+Relay = Annotated[
+    str, typer.Argument(metavar="RELAY", help="Id of a relay, which is that of its key.")
+]
 
 app = group(
     """See the relays of an authority, and the seats that they may grant.
@@ -67,9 +72,7 @@ def list_(server: Server, out: Output) -> None:
 def forget(
     server: Server,
     out: Output,
-    relay_id: Annotated[
-        str, typer.Argument(metavar="RELAY", help="Id of a relay, which is that of its key.")
-    ],
+    relay_id: Relay,
     yes: Yes = False,
 ) -> None:
     """Wait for a relay no more that does not come back.
@@ -78,6 +81,89 @@ def forget(
     """
     confirm(f"Forget the relay {relay_id}? Its seats are free once its time is over.", yes=yes)
     reply = server.ask("DELETE", f"/api/relays/{segment(relay_id)}")
+    if out.as_json:
+        out.json(reply.data)
+        return
+    out.say(reply.message)
+
+
+@command(app, "commands")
+def commands(
+    server: Server,
+    out: Output,
+    relay: Annotated[
+        str | None, typer.Option("--relay", metavar="RELAY", help="Of one relay, by its id.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=1_000, metavar="N", help="Rows at most.")
+    ] = 20,
+) -> None:
+    """List what relays were told to clean up or to look at, and what came of it."""
+    found = server.get("/api/relays/commands", relayId=relay, limit=limit)["items"]
+    if out.as_json:
+        out.json(found)
+        return
+    pending = sum(each["state"] == "pending" for each in found)
+    out.say(f"{count(len(found), 'command')}, {pending} of them pending.")
+    show_commands(out, found, title="The latest first:")
+
+
+@command(app, "drain")
+def drain(
+    server: Server,
+    out: Output,
+    relay_id: Relay,
+    undo: Annotated[bool, typer.Option("--undo", help="Let it have seats again.")] = False,
+) -> None:
+    """Give a relay no more seats, and have it give back those that nobody sits on.
+
+    Nobody who sits there loses a seat. Before a relay is switched off for good: drain it, wait until it has
+    no seats, then `sojourn relays forget`.
+    """
+    method = "DELETE" if undo else "PUT"
+    reply = server.ask(method, f"/api/relays/{segment(relay_id)}/drain")
+    if out.as_json:
+        out.json(reply.data)
+        return
+    out.say(reply.message)
+
+
+@command(app, "move")
+def move(
+    server: Server,
+    out: Output,
+    license_id: Annotated[str, typer.Argument(metavar="LICENSE", help="Id of the license.")],
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="Whose seats are moved.")],
+    seats: Annotated[int, typer.Argument(metavar="SEATS", min=1, help="How many.")],
+    giver: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RELAY", help="Id of a relay. Default: the authority."),
+    ] = None,
+    taker: Annotated[
+        str | None,
+        typer.Option("--to", metavar="RELAY", help="Id of a relay. Default: the authority."),
+    ] = None,
+    lasting: Annotated[
+        float,
+        typer.Option(
+            "--for", metavar="SECONDS", min=1, help="So long demand does not move them on."
+        ),
+    ] = 3_600,
+) -> None:
+    """Move seats from one relay to another, as they come free.
+
+    Nobody who sits there loses a seat.
+    """
+    asked = {
+        "licenseId": license_id,
+        "feature": feature,
+        "seats": seats,
+        "from": giver,
+        "to": taker,
+        "lasting": lasting,
+    }
+    body = {name: x for name, x in asked.items() if x is not None}
+    reply = server.ask("POST", "/api/relays/moves", body=body)
     if out.as_json:
         out.json(reply.data)
         return
@@ -94,6 +180,8 @@ def _state(relay: dict[str, Any]) -> str:
         return "refused"
     if relay.get("awaited"):
         return "awaited"
+    if relay.get("draining"):
+        return "draining"
     if relay.get("heardAgo") is None:
         return "never heard"
     heard = f"heard {span(relay['heardAgo'])} ago"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sojourn.cli.at_relays import show_commands, show_regions
 from sojourn.cli.command import Limit, Wide, command, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.license import LicenseId
@@ -183,6 +184,7 @@ def _ended(out: Output, reply: Reply) -> None:
     out.say(reply.message)
     if reply.data["leases"]:
         show_leases(out, reply.data["leases"])
+    show_commands(out, reply.data.get("relays", []))
 
 
 @command(app, "debug")
@@ -248,6 +250,7 @@ def show_debug(out: Output, reply: Reply) -> None:
         out.say()
         out.say("Refused lately:", style="bold")
         show_denials(out, data["denials"])
+    show_commands(out, data.get("relays", []))
 
 
 @command(app, "waiting")
@@ -411,6 +414,7 @@ def show_stats(out: Output, data: dict[str, Any]) -> None:
         ],
     )
     say_rooms(out, usages)
+    show_regions(out, data["features"])
     if not data["denials"]:
         out.say("Nobody was refused lately.")
         return

@@ -21,6 +21,7 @@ from sojourn.log import get_logger
 from sojourn.region.copies import ACTOR, LicenseCopies
 from sojourn.region.gate import Gate, Limit, stop_of
 from sojourn.region.state import Look, RegionState, StateFile, look
+from sojourn.relay_command import CommandAnswer
 from sojourn.relays import share
 from sojourn.relays.demand import Demand
 from sojourn.relays.elapsed import Witness, go_on
@@ -68,6 +69,11 @@ class Holding:
         """Those that are served, with the digest of their terms."""
         self.demand: dict[str, Demand] = {}
         self.held: dict[str, int] = {}
+        self.least: dict[str, int] = {}
+        """By pool: seats that are kept though nobody needs them, as an operator wishes."""
+        self.command_seq = 0
+        self.commands: dict[str, CommandAnswer | None] = {}
+        """What commands came to, by id, until the authority has heard of it. None: it is under way."""
         self._careful_from: int | None = None
         self.careful_until = 0
         self.notes: list[str] = []
@@ -94,6 +100,9 @@ class Holding:
             # Whatever the ledger has may be older than what was taken last: all terms come anew.
             self.licenses = dict.fromkeys(licenses, "")
             shares, self.proofs = dict(state.shares), dict(state.proofs)
+            self.command_seq = state.command_seq
+            cut_off = CommandAnswer(fault="interrupted")
+            self.commands = {name: x or cut_off for name, x in state.commands.items()}
             self.relay = replace(self.relay, number=state.number, epoch=state.epoch, shares=shares)
             if found.put_back:
                 self.forgot(
@@ -169,10 +178,12 @@ class Holding:
         now = self.now()
         for name, mine in list(self.relay.shares.items()):
             demand = self.demand.get(name)
-            if demand is not None and mine.seats > max(demand.high(now), mine.held):
-                self.lower(name, max(demand.low(now), mine.held))
+            least = self.least.get(name, 0)
+            if demand is not None and mine.seats > max(demand.high(now), mine.held, least):
+                low = max(demand.low(now), least)
+                self.lower(name, max(low, mine.held))
                 lowered = self.relay.shares[name]
-                self._put(name, share.give_back(lowered, max(demand.low(now), lowered.held)))
+                self._put(name, share.give_back(lowered, max(low, lowered.held)))
 
     def lower(self, name: str, seats: int) -> None:
         """Have the store grant no more than so many seats, then count who sits there. What is counted is
@@ -256,5 +267,7 @@ class Holding:
                 proofs={x: proof for x, proof in self.proofs.items() if x in self.relay.shares},
                 witness=self._witness,
                 last_event_id=self._last_event(),
+                command_seq=self.command_seq,
+                commands=dict(self.commands),
             )
         )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from sojourn.log import get_logger
 from sojourn.region.gate import stop_of
 from sojourn.region.holding import Holding
 from sojourn.region.uplink import CutOff, Refused, Uplink
+from sojourn.relay_command import PENDING_MAX, TOLD_MAX, CommandAnswer, RelayCommand
 from sojourn.relays import share
 from sojourn.relays.copies import LicenseTerms, digest_of, read_copy
 from sojourn.relays.demand import Demand
@@ -29,6 +30,7 @@ from sojourn.wire.relays import (
     TERMS_MAX,
     AllotmentsBody,
     AllotmentsDone,
+    AnsweredBody,
     ServedBody,
     SignedCopyBody,
     TermsBody,
@@ -69,6 +71,10 @@ class Region:
         self._failed_at = self._began = float("-inf")  # by time.monotonic
         self._fault = self._refused = self._name = ""
         self.gate = holding.gate
+        self.carry_out: Callable[[RelayCommand], CommandAnswer] = _not_ready
+        self._commands: list[
+            RelayCommand
+        ] = []  # taken up, and to be carried out once the beat is over
         self._ticker = Ticker("relay", self._tick, interval)
 
     def prepare(self) -> None:
@@ -110,6 +116,7 @@ class Region:
                     self._beat({name: len(x) for name, x in asks.items()})
             finally:
                 self._answer_asks(asks)
+            self._obey()
 
     def _beat(self, asks: Mapping[str, int]) -> bool:
         """Beat once. True: beat again, the authority has told this process its number."""
@@ -150,6 +157,11 @@ class Region:
                 wish_body(x, needs[x.pool_id], proofs.get(x.pool_id, "")) for x in beat.wishes
             ),
             licenses=tuple(served),
+            commands=tuple(
+                AnsweredBody(id=name, answer=answer)
+                for name, answer in list(self._holding.commands.items())[:PENDING_MAX]
+                if answer is not None
+            ),
         )
 
     def _cut_off(self, why: str) -> None:
@@ -197,6 +209,7 @@ class Region:
             self._holding.note(f"{self._fault} Nothing of it was taken.")
             return
         self._accepted, self._heard_at, self._name = True, self._holding.now(), done.relay
+        self._take_up(body, done)
         self._take_copies(done.licenses, served)
         for license_id in done.gone:
             self._forget(license_id)
@@ -208,12 +221,42 @@ class Region:
                 self._holding.lower(grant.pool_id, grant.keep)
         answer = RelayAnswer(done.epoch, done.number, grants)
         self._holding.relay = share.listen(self._holding.relay, answer, self._holding.now())
+        self._holding.least = {x.pool_id: x.least for x in done.grants if x.least}
         for each in done.grants:
             taken = self._holding.relay.shares.get(each.pool_id, Share())
             if taken.fence == each.fence:
                 self._holding.proofs[each.pool_id] = each.proof
         self._holding.commit()
         self._holding.limit_all()
+
+    # Commands of the authority's operators
+
+    def _take_up(self, body: AllotmentsBody, done: AllotmentsDone) -> None:
+        """Forget what the authority has heard of, and take up what is new: each once, in order. It is on the
+        disk before anything is done, so that no restart does it again."""
+        known = self._holding.commands
+        for heard in body.commands:
+            known.pop(heard.id, None)
+        for each in sorted(done.commands[:TOLD_MAX], key=lambda x: x.seq):
+            if each.id in known:
+                continue
+            if each.seq <= self._holding.command_seq:
+                known[each.id] = CommandAnswer(fault="done_before")
+                continue
+            self._holding.command_seq = each.seq
+            known[each.id] = None
+            self._commands.append(each.command(self._name))
+
+    def _obey(self) -> None:
+        """Carry out what was taken up, and say soon what it came to."""
+        taken, self._commands = self._commands, []
+        for command in taken:
+            answer = self.carry_out(command)
+            with self._holding.lock:
+                self._holding.commands[command.id] = answer
+                self._holding.commit()
+        if taken:
+            self._ticker.wake()
 
     # Licenses
 
@@ -334,6 +377,10 @@ class Region:
                 notes=tuple(self._holding.notes),
                 pools=tuple(pools),
             )
+
+
+def _not_ready(_: RelayCommand) -> CommandAnswer:
+    return CommandAnswer(fault="not_ready")
 
 
 def _settle(answered: asyncio.Future[None]) -> None:

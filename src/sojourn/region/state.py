@@ -20,6 +20,7 @@ from sojourn.clock import host_now, uptime
 from sojourn.decoding import prepared
 from sojourn.errors import StoreUnavailable
 from sojourn.log import get_logger
+from sojourn.relay_command import CommandAnswer
 from sojourn.relays.elapsed import Instant, Witness
 from sojourn.relays.share import Share
 from sojourn.stores.folder import RELAY_FILE
@@ -37,7 +38,9 @@ class RegionState(Struct, frozen=True, kw_only=True):
 
     Attributes: authority: its address; number: of the latest beat; epoch: of the authority, as last heard;
     shares: by pool; proofs: of these, as the authority gave them; witness: the clocks when this was written;
-    last_event_id: of the store by then; inode: of the file that this is in.
+    last_event_id: of the store by then; inode: of the file that this is in; command_seq: of the latest
+    command that was taken up; commands: what those came to that the authority has not heard of yet, None:
+    under way.
     """
 
     authority: str
@@ -48,6 +51,8 @@ class RegionState(Struct, frozen=True, kw_only=True):
     witness: Witness | None = None
     last_event_id: int = 0
     inode: int = 0
+    command_seq: int = 0
+    commands: dict[str, CommandAnswer | None] = field(default_factory=dict)
 
 
 class Found(Struct, frozen=True):

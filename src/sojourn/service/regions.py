@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
+from sojourn.relay_command import CommandAnswer, RelayCommand
 from sojourn.service.seats import SeatGate
 
 
@@ -37,6 +38,9 @@ class RegionStatus(Struct, frozen=True, kw_only=True):
 
 class Region(Protocol):
     """A relay's side of the protocol. Safe from several threads, but for `ask`: that is for an event loop."""
+
+    carry_out: Callable[[RelayCommand], CommandAnswer]
+    """Does what an operator of the authority wants done here; not called before `prepare`."""
 
     @property
     def gate(self) -> SeatGate: ...

@@ -22,6 +22,8 @@ from sojourn.errors import Conflict, InvalidInput
 from sojourn.ledger import ApiKey, Ledger
 from sojourn.license import CAPACITY_MAX, split_pool_id
 from sojourn.log import get_logger
+from sojourn.relay_command import CommandAnswer, RelayCommand
+from sojourn.relays import orders
 from sojourn.relays.copies import LicenseCopy, LicenseTerms, SignedCopy, digest_of, sign_copy
 from sojourn.store import Store
 from sojourn.token import Keyring
@@ -45,6 +47,7 @@ REFUSALS_MAX = 500
 COPIES_MAX = 4_194_304
 """Bytes of the terms in one answer, but for the first; what is left goes with the next beat."""
 
+NO_ANSWERS: Mapping[str, CommandAnswer] = {}
 Served = Mapping[str, str]
 """By license: the digest of the terms that a relay has."""
 
@@ -61,12 +64,14 @@ class BeatRefused(Conflict):
 
 class Heard(Struct, frozen=True):
     """What a beat is answered. `proofs`: of the allotments, by pool; `gone`: licenses that it spoke of, and
-    that there are no more."""
+    that there are no more; `least`: by pool: seats that it is to keep though nobody needs them."""
 
     answer: RelayAnswer
     proofs: Mapping[str, str]
     copies: tuple[SignedCopy, ...] = ()
     gone: tuple[str, ...] = ()
+    commands: tuple[RelayCommand, ...] = ()
+    least: Mapping[str, int] = {}
 
 
 class LastRefusal(Struct, frozen=True):
@@ -109,17 +114,22 @@ class Relays:
         served: Served,
         spare: Mapping[str, int],
         proofs: Mapping[str, str],
+        answered: Mapping[str, CommandAnswer] = NO_ANSWERS,
     ) -> Heard:
         """Answer a beat of the relay whose key this is.
 
         `clock`: its wall clock; `spare`: by pool, seats that it could use besides those it wants, which it
-        needs; `proofs`: of what it holds. Raises BeatRefused or InvalidInput, and then nothing was given.
+        needs; `proofs`: of what it holds; `answered`: what commands came to, by id. Raises BeatRefused or
+        InvalidInput, and then nothing was given.
         """
         try:
             self.check_protocol(protocol)
             self._check(beat, clock, served)
             self._check_proofs(beat, proofs)
-            (answer,) = self._store.allot([self._with_spare(beat, spare)], ttl=self._ttl)
+            wanted = self._ledger.relay_commands.for_beat(key.id)
+            beat = self._with_spare(beat, spare)
+            beat = orders.asked_for(beat, wanted.orders)
+            (answer,) = self._store.allot([beat], ttl=self._ttl)
             if answer.refused is not None:
                 raise _refusal(answer.refused, answer.number)
         except (BeatRefused, InvalidInput) as fault:
@@ -130,11 +140,19 @@ class Relays:
         terms = {name: self.terms(name) for name in served}
         changed = [x for name, x in terms.items() if x is not None and digest_of(x) != served[name]]
         gone = tuple(name for name, x in terms.items() if x is None)
-        answer = self._asking_back(beat, answer)
+        answer = orders.asked_back(self._asking_back(beat, answer), wanted.orders)
+        self._ledger.relay_commands.answered(key.id, answered)
         given = {
             x.pool_id: self._proof(beat.relay, x.pool_id, x.fence, x.seats) for x in answer.grants
         }
-        return Heard(answer, given, self._signed(key, changed), gone)
+        return Heard(
+            answer,
+            given,
+            self._signed(key, changed),
+            gone,
+            tuple(each for each in wanted.commands if each.id not in answered),
+            orders.least(answer, wanted.orders),
+        )
 
     def check_protocol(self, protocol: int) -> None:
         """Raise InvalidInput for messages of another version."""

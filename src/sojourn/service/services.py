@@ -14,10 +14,12 @@ from sojourn.errors import SojournError, StoreError
 from sojourn.log import get_logger
 from sojourn.service.backends import Backends
 from sojourn.service.batcher import Batcher, type_verb
+from sojourn.service.commands import CarryOut, RelayCommands
 from sojourn.service.instances import REGISTER_INTERVAL, InstanceRegistry
 from sojourn.service.keys import Keys
 from sojourn.service.licenses import Licenses
 from sojourn.service.operations import Operations
+from sojourn.service.orders import RelayOrders
 from sojourn.service.origins import AllowedOrigins
 from sojourn.service.pulse import WritingPath
 from sojourn.service.regions import Region
@@ -81,6 +83,10 @@ class Services:
         self.licenses = Licenses(store, ledger, moved=self._moved, read_only=region is not None)
         self.keys = Keys(ledger)
         self.operations = Operations(store, ledger, self.seats.suspicion)
+        self.relay_commands = RelayCommands(store, ledger) if region is None else None
+        self.relay_orders = RelayOrders(store, ledger) if region is None else None
+        if region is not None:
+            region.carry_out = CarryOut(store, self.operations)
         self.sweeper = Sweeper(store, ledger)
         self.usage = UsageService(store, ledger, recorder)
         self.presence = InstanceRegistry(ledger, keyring)

@@ -8,6 +8,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from sojourn.relay_command import (
+    PENDING_MAX,
+    CommandAnswer,
+    CommandScope,
+    CommandVerb,
+    RelayCommand,
+)
 from sojourn.relays.copies import SignedCopy
 from sojourn.relays.messages import AllotmentGrant, AllotmentWish
 from sojourn.wire.bodies import Answer, Name, Wire
@@ -48,6 +55,13 @@ class ServedBody(Wire, frozen=True, kw_only=True):
     digest: Digest = ""
 
 
+class AnsweredBody(Wire, frozen=True, kw_only=True):
+    """A command that the relay has carried out, and what it came to."""
+
+    id: Name
+    answer: CommandAnswer
+
+
 class AllotmentsBody(Wire, frozen=True, kw_only=True):
     """A beat of a relay. Its name is that of its key. `now`: its wall clock."""
 
@@ -58,11 +72,12 @@ class AllotmentsBody(Wire, frozen=True, kw_only=True):
     now: int
     wishes: Annotated[tuple[WishBody, ...], Meta(max_length=WISHES_MAX)] = ()
     licenses: Annotated[tuple[ServedBody, ...], Meta(max_length=LICENSES_MAX)] = ()
+    commands: Annotated[tuple[AnsweredBody, ...], Meta(max_length=PENDING_MAX)] = ()
 
 
 class GrantBody(Answer, frozen=True, kw_only=True):
     """A pool in an answer. `ttl` counts from the instant before the beat left; seats above `keep` are to be
-    given back, if nobody sits there."""
+    given back, if nobody sits there. `least`: so many are to be kept, though nobody needs them."""
 
     pool_id: str
     seats: int
@@ -70,6 +85,38 @@ class GrantBody(Answer, frozen=True, kw_only=True):
     ttl: int
     proof: str
     keep: int | None = None
+    least: int = 0
+
+
+class CommandBody(Answer, frozen=True, kw_only=True):
+    """A command for the relay, which takes up each `seq` once, in order."""
+
+    id: str
+    seq: int
+    verb: CommandVerb
+    scope: CommandScope
+    actor: str
+
+    @classmethod
+    def of(cls, command: RelayCommand) -> CommandBody:
+        return cls(
+            id=command.id,
+            seq=command.seq,
+            verb=command.verb,
+            scope=command.scope,
+            actor=command.actor,
+        )
+
+    def command(self, relay: str) -> RelayCommand:
+        return RelayCommand(
+            id=self.id,
+            relay=relay,
+            seq=self.seq,
+            verb=self.verb,
+            scope=self.scope,
+            actor=self.actor,
+            asked_at=0,
+        )
 
 
 class SignedCopyBody(Answer, frozen=True, kw_only=True):
@@ -94,7 +141,8 @@ class SignedCopyBody(Answer, frozen=True, kw_only=True):
 class AllotmentsDone(Answer, frozen=True, kw_only=True):
     """The answer to a beat.
 
-    `licenses`: terms that have changed; `gone`: licenses of the beat that there are no more.
+    `licenses`: terms that have changed; `gone`: licenses of the beat that there are no more; `commands`: of
+    operators, until the relay says what they came to.
     """
 
     relay: str
@@ -103,6 +151,7 @@ class AllotmentsDone(Answer, frozen=True, kw_only=True):
     grants: tuple[GrantBody, ...] = ()
     licenses: tuple[SignedCopyBody, ...] = ()
     gone: tuple[str, ...] = ()
+    commands: tuple[CommandBody, ...] = ()
 
 
 class TermsBody(Wire, frozen=True, kw_only=True):
@@ -136,7 +185,7 @@ def wish_of(body: WishBody) -> AllotmentWish:
     return AllotmentWish(body.pool_id, body.seats, body.fence, body.held, body.want)
 
 
-def grant_body(grant: AllotmentGrant, proof: str) -> GrantBody:
+def grant_body(grant: AllotmentGrant, proof: str, least: int = 0) -> GrantBody:
     return GrantBody(
         pool_id=grant.pool_id,
         seats=grant.seats,
@@ -144,6 +193,7 @@ def grant_body(grant: AllotmentGrant, proof: str) -> GrantBody:
         ttl=grant.ttl,
         proof=proof,
         keep=grant.keep,
+        least=least,
     )
 
 

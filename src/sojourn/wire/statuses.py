@@ -45,6 +45,7 @@ STATUS: dict[str, int] = {
     "relay_limit": 409,
     "relay_clock": 409,
     "allotment_foreign": 409,
+    "relay_seats": 409,
     "not_authority": 409,
     "repair_busy": 409,
     "seat_limit": 409,

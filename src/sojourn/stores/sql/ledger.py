@@ -20,6 +20,7 @@ from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import audit as _audit
 from sojourn.stores.sql.events import bump
 from sojourn.stores.sql.faults import classify
+from sojourn.stores.sql.relay_commands import SqlRelayCommands
 from sojourn.stores.sql.rows import from_json, to_json
 from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
 from sojourn.stores.sql.sweep_plans import SqlPlans
@@ -57,6 +58,7 @@ class SqlLedger:
         self._db = db
         self.webhooks = SqlBook(db)
         self.plans = SqlPlans(db)
+        self.relay_commands = SqlRelayCommands(db)
         self.usage = SqlUsage(db, self.audits)
 
     # Licenses

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from sojourn.stores.sql import columns, older, usage_tables
+from sojourn.stores.sql import columns, older, relay_tables, usage_tables
 
 MYSQL_FAMILY = columns.MYSQL_FAMILY
 VERSION_TABLE = "sojourn_schema"
@@ -42,6 +42,7 @@ older.learn()
 
 metadata = columns.metadata
 usage = usage_tables.TABLES
+relay_commands = relay_tables.TABLES
 
 pools = Table(
     "sojourn_pools",
@@ -235,6 +236,7 @@ licenses = Table(
     Column("created_at", INSTANT, nullable=False),
     Column("key_hash", HASH, nullable=False),
     Column("allowed_origins", JSON),  # NULL: none
+    Column("allotment_ttl", BigInteger),  # NULL: as the server has it
     UniqueConstraint("key_hash", name="sojourn_licenses_key"),
     **IN_MYSQL,
 )

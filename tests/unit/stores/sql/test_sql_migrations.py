@@ -73,7 +73,7 @@ def test_race_of_processes(url: str) -> None:
     ]
     said = [racer.communicate()[1].decode() for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * PROCESSES, said
-    assert stores.schema_version(url) == migrations.head() == "0013"
+    assert stores.schema_version(url) == migrations.head() == "0014"
     assert wrong(url) == set()
 
 

@@ -18,6 +18,7 @@ PARTS = {
         (schema.pools, Part.POOLS),
         (schema.waiting, Part.WAITING),
         (schema.relays, Part.RELAYS),
+        *((table, Part.RELAY_COMMANDS) for table in schema.relay_commands),
         (schema.events, Part.EVENTS),
         (schema.marks, Part.MARKS),
         (schema.requests, Part.REQUESTS),
@@ -62,6 +63,7 @@ EFFECTS: dict[Part, str] = {
     f"{LINE_READ // SECOND} seconds. A sweep does all else, and is noted as failed. {OTHERS_WORK}",
     Part.RELAYS: "Relays are not heard, and go on with what they have; nobody gets a seat here of what they "
     f"share. {OTHERS_WORK}",
+    Part.RELAY_COMMANDS: f"Relays are not heard, and go on with what they have. {OTHERS_WORK}",
     Part.SWEEP_PLANS: f"Planned sweeps do not run. {OTHERS_WORK}",
     Part.SWEEP_RUNS: f"Planned and selective sweeps do not run. {OTHERS_WORK}",
     Part.USAGE: "How seats were used is not measured; once the table is back, `sojourn analytics rebuild` "

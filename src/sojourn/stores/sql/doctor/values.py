@@ -58,6 +58,7 @@ DERIVED: dict[tuple[str, str], str] = {
     ("sojourn_waiting", "offer_until"): "NULL",
     ("sojourn_waiting", "reservation"): "NULL",
     ("sojourn_licenses", "allowed_origins"): "NULL",  # none: no page gets in that was not named
+    ("sojourn_licenses", "allotment_ttl"): "NULL",
     ("sojourn_events", "data"): "'{}'",
     **{
         ("sojourn_events", name): "NULL"
@@ -84,6 +85,10 @@ DERIVED: dict[tuple[str, str], str] = {
             "next_at",
         )
     },
+    **{("sojourn_relay_commands", name): "NULL" for name in ("answered_at", "answer")},
+    ("sojourn_relay_commands", "actor"): "''",
+    ("sojourn_relay_orders", "actor"): "''",
+    ("sojourn_relay_orders", "least"): "0",
     ("sojourn_instances", "schema_version"): "NULL",
     ("sojourn_webhooks", "description"): "''",
     ("sojourn_webhooks", "disabled_because"): "NULL",

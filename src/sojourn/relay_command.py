@@ -1,0 +1,147 @@
+"""Commands of an authority's operators that its relays carry out, and the contract of what keeps them.
+
+A command rides on the answers to its relay's beats until the relay says what it came to. `seq` grows for
+each relay, over a restore of the authority too: a relay takes each up once, in order, however often and late
+it is told of one. Durations are in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from sojourn.clock import DAY
+from sojourn.decoding import prepared
+
+PENDING_MAX = 100
+"""Commands that wait for one relay; for more it has to be heard first."""
+TOLD_MAX = 20
+"""Commands in one answer to a beat; the others go with the next ones."""
+ANSWERED_FOR = DAY
+"""How long it is remembered what a command came to."""
+PENDING_FOR = 31 * DAY
+"""How long a command waits for its relay: as long as an allotment may live without a word, and a day."""
+LEASES_MAX = 20
+"""Leases that an answer names."""
+ORDERS_MAX = 1_000
+"""Pools of which an operator has said how many seats a relay is to have."""
+
+
+class CommandVerb(StrEnum):
+    CLEANUP = "cleanup_sessions"
+    FORCE = "force_cleanup"
+    DEBUG = "debug"
+
+
+@prepared
+class CommandScope(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a command is about; None does not restrict."""
+
+    license_id: str | None = None
+    user_id: str | None = None
+    feature: str | None = None
+
+
+@prepared
+class RegionLease(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A live lease at a relay, as of when it looked."""
+
+    lease_id: str
+    license_id: str
+    feature: str
+    user_id: str
+    client_id: str
+    state: str
+    silent_for: int
+    expires_in: int
+
+
+@prepared
+class CommandAnswer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a command came to at its relay.
+
+    Attributes: ended: leases; remaining: live ones in the same scope afterwards; fault: a code, where it was
+    not carried out, or it is not known how far; denials: of late, in the scope; leases: at most `LEASES_MAX`:
+    those that it ended, or, of debug, those that are live.
+    """
+
+    ended: int = 0
+    remaining: int = 0
+    fault: str = ""
+    denials: int = 0
+    leases: tuple[RegionLease, ...] = ()
+
+
+class RelayCommand(Struct, frozen=True, kw_only=True):
+    """A command for one relay. `answered_at` and `answer`: None while it is pending. Instants are the
+    ledger's."""
+
+    id: str
+    relay: str
+    seq: int
+    verb: CommandVerb
+    scope: CommandScope
+    actor: str
+    asked_at: int
+    answered_at: int | None = None
+    answer: CommandAnswer | None = None
+
+
+class RelayOrder(Struct, frozen=True, kw_only=True):
+    """How many seats of a pool an operator wants a relay to have, whatever its region needs.
+
+    Attributes: pool_id: empty: of all pools; least: it is given so many, where there are; most: idle seats
+    above are asked back, and no more are given; until: an instant by the ledger's clock, None: until it is
+    taken back.
+    """
+
+    relay: str
+    pool_id: str = ""
+    least: int = 0
+    most: int | None = None
+    until: int | None = None
+    actor: str = ""
+
+
+def order_of(orders: Sequence[RelayOrder], pool_id: str) -> RelayOrder | None:
+    """Return the order that counts for a pool: its own before the one for all pools."""
+    named = {order.pool_id: order for order in orders}
+    return named.get(pool_id, named.get(""))
+
+
+class ForBeat(Struct, frozen=True):
+    """What goes with the answer to a beat: the first commands that are pending, and the orders in force."""
+
+    commands: tuple[RelayCommand, ...] = ()
+    orders: tuple[RelayOrder, ...] = ()
+
+
+class CommandKeeper(Protocol):
+    """Synchronous; may be called from several threads. What an operator does is audited in the same
+    transaction."""
+
+    def send(self, command: RelayCommand) -> RelayCommand | None:
+        """Write a command down, under the next `seq` and the ledger's now; return the one that is pending
+        with the same verb and scope, if there is. None: `PENDING_MAX` wait for this relay already."""
+
+    def for_beat(self, relay: str) -> ForBeat:
+        """Return the commands that a relay is told of next, at most `TOLD_MAX`, and the orders in force."""
+
+    def answered(self, relay: str, answers: Mapping[str, CommandAnswer]) -> None:
+        """Write down what a relay says of its commands, by id. The first word counts."""
+
+    def commands(
+        self, *, relay: str | None = None, ids: Sequence[str] | None = None, limit: int = 100
+    ) -> list[RelayCommand]:
+        """Return the latest commands, newest first."""
+
+    def order(self, orders: Sequence[RelayOrder], *, lasting: int | None = None) -> None:
+        """Write orders down, each in the place of the one there is for its relay and pool; one that asks for
+        nothing takes it away. `lasting`: ms for which they are in force. Raises Conflict when a relay has
+        `ORDERS_MAX`."""
+
+    def orders(self) -> list[RelayOrder]:
+        """Return all orders in force, by relay and pool, at most `LIST_MAX`."""
