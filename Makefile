@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-extension campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-extension campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-regions campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -104,6 +104,9 @@ campaign-redis: dev servers ## Hold Redis 7 and a Cluster to the whole contract,
 
 campaign-relays: dev ## Play the relays' protocol through 200,000 random ways, and through every short one (minutes)
 	$(BIN)/python -m tests.relays $(ARGS)
+
+campaign-regions: dev ## Cut, heal and kill five relays under load, and put their authority back (five minutes; ARGS: --seconds …)
+	$(BIN)/python -m tests.regions $(ARGS)
 
 campaign-staleness: dev ## Play clients of five kinds against a full pool, and compare ways to free ghosts' seats (minutes)
 	$(BIN)/python -m tests.staleness $(ARGS)
