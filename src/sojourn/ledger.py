@@ -66,6 +66,7 @@ class LicenseChange(Struct, frozen=True, kw_only=True):
     valid_from: int | None | UnsetType = UNSET
     valid_until: int | None | UnsetType = UNSET
     allowed_origins: tuple[str, ...] | UnsetType = UNSET
+    allotment_ttl: int | None | UnsetType = UNSET
 
 
 class SweepRun(Struct, frozen=True, kw_only=True):

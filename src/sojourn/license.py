@@ -181,6 +181,7 @@ class License(Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[
         str, ...
     ] = ()  # of pages that may use its key; see `origin.origin_allowed`
+    allotment_ttl: int | None = None  # ms for which relays go on without a word; None: the server's
 
 
 class Pool(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,11 @@ def test_operators_manage_licenses_and_features(folder: Path) -> None:
     run(folder, "license", "set", license_id, code=2)  # what?
     assert "no origin" in run(folder, "license", "set", license_id, "--origin", "x", code=2).stderr
     assert "allowedOrigins" not in run_json(folder, "license", "set", license_id, "--no-origins")
+    ttl = ("license", "set", license_id, "--allotment-ttl")
+    assert run_json(folder, *ttl, "30d")["allotmentTtl"] == 2_592_000
+    assert "allotments" in run(folder, "license", "show", license_id).stdout
+    assert "no duration" in run(folder, *ttl, "long", code=2).stderr
+    assert "allotmentTtl" not in run_json(folder, *ttl, "default")
     made = run_json(folder, "license", "create", "Pages", "--origin", origins[0])
     assert made["allowedOrigins"] == [origins[0]]
     assert run_json(folder, "license", "delete", license_id, "--yes")["deleted"] is True

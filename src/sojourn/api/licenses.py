@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.api.call import OperatorCall, operator
+from sojourn.clock import SECOND
 from sojourn.doctor.browser.jar import is_public_suffix
 from sojourn.errors import InvalidInput
 from sojourn.ledger import LicenseChange
@@ -28,6 +29,7 @@ from sojourn.wire.bodies import (
     optional,
     pool_body,
     rfc3339,
+    seconds,
 )
 from sojourn.wire.paging import page_of
 
@@ -51,6 +53,8 @@ def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBo
     The answer holds the license key, this once: only its hash is kept. `allowedOrigins`: the origins whose
     pages may use it, such as `https://app.example.com`, `https://*.example.com` (each subdomain) or
     `chrome-extension://` and an extension's id. Where some are named, pages of others are refused.
+    `allotmentTtl`: seconds for which relays may grant its seats without a word of this server, between a
+    minute and 30 days; `SOJOURN_ALLOTMENT_TTL`, if left out.
     """
     licenses = ask.context.services.licenses
     license_, key = licenses.create(
@@ -59,6 +63,7 @@ def create_license(ask: OperatorCall, body: CreateLicenseBody) -> Done[LicenseBo
         valid_from=instant(body.valid_from),
         valid_until=instant(body.valid_until),
         allowed_origins=narrow(body.allowed_origins),
+        allotment_ttl=None if body.allotment_ttl is None else round(body.allotment_ttl * SECOND),
         actor=ask.actor,
     )
     return Done(
@@ -102,7 +107,8 @@ def change_license(
 
     What is left out stays. Suspending stops acquires and renewals at once; leases that live run out.
     `allowedOrigins` replaces all that were allowed; heartbeats of pages that are allowed no longer are
-    refused within five seconds.
+    refused within five seconds. A shorter `allotmentTtl` shortens nothing that relays were promised; null is
+    the server's own.
     """
     licenses = ask.context.services.licenses
     licenses.change(license_id, _change(body), actor=ask.actor)
@@ -183,6 +189,7 @@ def license_body(license_: License, pools: list[Pool], *, key: str | None = None
         valid_until=None if license_.valid_until is None else rfc3339(license_.valid_until),
         features=[pool_body(pool) for pool in pools],
         allowed_origins=license_.allowed_origins,
+        allotment_ttl=None if license_.allotment_ttl is None else seconds(license_.allotment_ttl),
         key=key,
     )
 
@@ -207,6 +214,9 @@ def _change(body: ChangeLicenseBody) -> LicenseChange:
         valid_from=UNSET if body.valid_from is UNSET else instant(body.valid_from),
         valid_until=UNSET if body.valid_until is UNSET else instant(body.valid_until),
         allowed_origins=UNSET if body.allowed_origins is UNSET else narrow(body.allowed_origins),
+        allotment_ttl=body.allotment_ttl
+        if body.allotment_ttl is None or body.allotment_ttl is UNSET
+        else round(body.allotment_ttl * SECOND),
     )
 
 

@@ -10,7 +10,7 @@ import typer
 from sojourn.cli.command import Limit, Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.output import Column, Output, count, span, when
-from sojourn.cli.policy import parse_features
+from sojourn.cli.policy import parse_duration, parse_features
 from sojourn.cli.server import Server, segment
 from sojourn.license import LicenseStatus
 
@@ -23,6 +23,15 @@ Origins = Annotated[
         metavar="ORIGIN",
         help="Origin whose pages may use it: https://app.example.com, https://*.example.com, "
         "chrome-extension://ID. Repeat. A star must stand before a domain that is yours alone.",
+    ),
+]
+AllotmentTtl = Annotated[
+    str | None,
+    typer.Option(
+        "--allotment-ttl",
+        metavar="DURATION",
+        help="How long relays go on granting its seats without a word of the authority, such as 30d; "
+        "default: as the server has it.",
     ),
 ]
 LicenseId = Annotated[
@@ -54,6 +63,7 @@ def create(
         ),
     ] = None,
     origin: Origins = None,
+    allotment_ttl: AllotmentTtl = None,
 ) -> None:
     """Make a license and print its key, this once.
 
@@ -66,6 +76,8 @@ def create(
             body[field] = parse_date(text)
     if origin:
         body["allowedOrigins"] = origin
+    if allotment_ttl is not None:
+        body["allotmentTtl"] = _ttl(allotment_ttl)
     made = server.post("/api/licenses", body)
     if out.as_json:
         out.json(made)
@@ -145,6 +157,7 @@ def set_(
     no_origins: Annotated[
         bool, typer.Option("--no-origins", help="Allow no page of another origin.")
     ] = False,
+    allotment_ttl: AllotmentTtl = None,
 ) -> None:
     """Rename or re-date a license, or say which pages may use it.
 
@@ -156,6 +169,8 @@ def set_(
             body[field] = parse_date(text)
     if origin or no_origins:
         body["allowedOrigins"] = origin or []
+    if allotment_ttl is not None:
+        body["allotmentTtl"] = _ttl(allotment_ttl)
     if not body or (origin and no_origins):
         raise Failure(
             "Nothing was changed.",
@@ -235,6 +250,20 @@ def _change(server: Server, out: Output, license_id: str, body: dict[str, Any], 
     out.say(text.format(data["name"]))
 
 
+def _ttl(text: str) -> float | None:
+    if text.strip().lower() == "default":
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise Failure(
+            "Nothing was changed.",
+            why=str(fault),
+            todo="Write it like --allotment-ttl 30d.",
+            exit_code=ExitCode.USAGE,
+        ) from None
+
+
 def show_license(out: Output, found: dict[str, Any]) -> None:
     out.facts(
         [
@@ -245,6 +274,7 @@ def show_license(out: Output, found: dict[str, Any]) -> None:
             ("valid from", when(found.get("validFrom")) or "always"),
             ("valid until", when(found.get("validUntil")) or "forever"),
             *(("origin", each) for each in found.get("allowedOrigins") or ()),
+            *(("allotments", span(x)) for x in (found.get("allotmentTtl"),) if x),
         ]
     )
     show_features(out, found)

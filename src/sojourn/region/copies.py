@@ -101,6 +101,7 @@ class LicenseCopies:
                 valid_from=new.valid_from,
                 valid_until=new.valid_until,
                 allowed_origins=new.allowed_origins,
+                allotment_ttl=new.allotment_ttl,
             )
             self._ledger.change_license(new.id, change, actor=ACTOR)
         (by_key,) = self._ledger.licenses_by_key([terms.key_hash])

@@ -7,6 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from sojourn.allotment import check_ttl
 from sojourn.errors import Forbidden, InvalidInput, NotFound
 from sojourn.ledger import Ledger, LicenseChange
 from sojourn.license import License, LicenseStatus, Policy, Pool, check_feature, pool_id
@@ -48,6 +49,7 @@ class Licenses:
         valid_from: int | None = None,
         valid_until: int | None = None,
         allowed_origins: Sequence[str] = (),
+        allotment_ttl: int | None = None,
         actor: str,
     ) -> tuple[License, str]:
         """Make a license; the key is returned this once, and only its hash is kept."""
@@ -66,6 +68,7 @@ class Licenses:
             valid_from=valid_from,
             valid_until=valid_until,
             allowed_origins=check_origins(allowed_origins),
+            allotment_ttl=None if allotment_ttl is None else check_ttl(allotment_ttl),
         )
         license_ = self._ledger.create_license(license_, features, hash_token(key), actor=actor)
         self._define(license_.id)
@@ -96,6 +99,8 @@ class Licenses:
             check_name(change.name)
         if isinstance(change.allowed_origins, tuple):
             change = replace(change, allowed_origins=check_origins(change.allowed_origins))
+        if isinstance(change.allotment_ttl, int):
+            check_ttl(change.allotment_ttl)
         current, _ = self.get(license_id)
         valid_from = change.valid_from if _given(change.valid_from) else current.valid_from
         valid_until = change.valid_until if _given(change.valid_until) else current.valid_until

@@ -129,7 +129,8 @@ class Relays:
             wanted = self._ledger.relay_commands.for_beat(key.id)
             beat = self._with_spare(beat, spare)
             beat = orders.asked_for(beat, wanted.orders)
-            (answer,) = self._store.allot([beat], ttl=self._ttl)
+            terms = {name: self.terms(name) for name in served}
+            (answer,) = self._store.allot([beat], ttl=self._ttl, ttls=self._ttls(beat, terms))
             if answer.refused is not None:
                 raise _refusal(answer.refused, answer.number)
         except (BeatRefused, InvalidInput) as fault:
@@ -137,7 +138,6 @@ class Relays:
             raise
         with self._lock:
             self._refused.pop(key.id, None)
-        terms = {name: self.terms(name) for name in served}
         changed = [x for name, x in terms.items() if x is not None and digest_of(x) != served[name]]
         gone = tuple(name for name, x in terms.items() if x is None)
         answer = orders.asked_back(self._asking_back(beat, answer), wanted.orders)
@@ -204,6 +204,15 @@ class Relays:
         authority, now = self._store.authority()
         with self._lock:
             return authority, now, dict(self._refused)
+
+    def _ttls(self, beat: RelayBeat, terms: Mapping[str, LicenseTerms | None]) -> dict[str, int]:
+        """Return how long what is allotted lives, by pool, where its license says so."""
+        found = {}
+        for wish in beat.wishes:
+            known = terms[split_pool_id(wish.pool_id)[0]]
+            if known is not None and known.license.allotment_ttl is not None:
+                found[wish.pool_id] = known.license.allotment_ttl
+        return found
 
     def _check(self, beat: RelayBeat, clock: int, served: Served) -> None:
         off = clock - self._store.now()
@@ -300,7 +309,8 @@ class Relays:
         signed: list[SignedCopy] = []
         size = 0
         for each in terms:
-            copy = LicenseCopy(relay=key.id, terms=each, issued_at=now, fresh_for=self._ttl)
+            ttl = each.license.allotment_ttl or self._ttl
+            copy = LicenseCopy(relay=key.id, terms=each, issued_at=now, fresh_for=ttl)
             one = sign_copy(copy, key_hash)
             size += len(one.document)
             if signed and size > COPIES_MAX:

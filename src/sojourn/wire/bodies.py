@@ -15,6 +15,8 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sojourn.allotment import ALLOTMENT_TTL_MAX, ALLOTMENT_TTL_MIN
+from sojourn.clock import SECOND
 from sojourn.device import Device
 from sojourn.errors import InvalidInput
 from sojourn.lease import PRIORITY_MAX, Lease
@@ -246,6 +248,10 @@ class PoolBody(Answer, frozen=True, kw_only=True):
     reservations: list[ReservationBody]
 
 
+AllotmentTtl = Annotated[float, Meta(ge=ALLOTMENT_TTL_MIN / SECOND, le=ALLOTMENT_TTL_MAX / SECOND)]
+"""Seconds for which relays may grant a license's seats without a word of their authority."""
+
+
 class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     license_id: str
     name: str
@@ -255,6 +261,7 @@ class LicenseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     valid_until: str | None = None
     features: list[PoolBody] = msgspec.field(default_factory=list)
     allowed_origins: tuple[str, ...] = ()
+    allotment_ttl: float | None = None
     key: str | None = None  # shown once, when it is made
 
 
@@ -264,6 +271,7 @@ class CreateLicenseBody(Wire, frozen=True, kw_only=True):
     valid_from: Instant | None = None
     valid_until: Instant | None = None
     allowed_origins: Origins = ()
+    allotment_ttl: AllotmentTtl | None = None
 
 
 class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
@@ -272,6 +280,7 @@ class ChangeLicenseBody(Wire, frozen=True, kw_only=True):
     valid_from: Instant | None | UnsetType = UNSET
     valid_until: Instant | None | UnsetType = UNSET
     allowed_origins: Origins | UnsetType = UNSET
+    allotment_ttl: AllotmentTtl | None | UnsetType = UNSET
 
 
 class CleanupBody(Wire, frozen=True, kw_only=True):

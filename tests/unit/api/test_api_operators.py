@@ -288,6 +288,21 @@ class TestLicenses:
         wish = {"feature": "cad", "userId": "ann", "clientId": "c"}
         assert world.call("POST", SEATS, bearer=made["key"], json=wish).status == 201
 
+    def test_say_how_long_relays_go_on_alone(self, world: Api) -> None:
+        """In seconds; null is as the server has it. A change of something else leaves it."""
+        made = world.admin(
+            "POST", "/api/licenses", json={"name": "Site", "allotmentTtl": 30 * 86_400}
+        ).data
+        assert made["allotmentTtl"] == 2_592_000.0
+        path = f"/api/licenses/{made['licenseId']}"
+        assert world.admin("PATCH", path, json={"name": "S"}).data["allotmentTtl"] == 2_592_000.0
+        assert world.admin("PATCH", path, json={"allotmentTtl": 90.5}).data["allotmentTtl"] == 90.5
+        for wrong in (59, 2_592_001, "1d"):
+            refused = world.admin("PATCH", path, json={"allotmentTtl": wrong})
+            assert (refused.status, refused.code) == (400, "invalid_request")
+            assert "allotmentTtl" in refused.json["error"]
+        assert "allotmentTtl" not in world.admin("PATCH", path, json={"allotmentTtl": None}).data
+
     @pytest.mark.parametrize(
         ("body", "code", "words"),
         [
