@@ -5,6 +5,7 @@ Reads only, a few bounded lists at a time. Synchronous; safe from several thread
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -112,24 +113,34 @@ class Person(Struct, frozen=True, kw_only=True):
 
 
 class Told(Generic[T]):
-    """Something that many pages ask for, every few seconds: read once for all of them."""
+    """Caches a list that many pages ask for every few seconds. Safe from several threads.
+
+    One thread reads while the others wait for its result. The wait is bounded by the store's own timeouts.
+    """
 
     def __init__(self, read: Callable[[], list[T]]) -> None:
+        self.fresh_for = FRESH_FOR
         self._read = read
         self._found: list[T] = []
         self._until = 0.0  # monotonic
+        self._reading = threading.Lock()
+        self._version = object()  # another one after each change
+        self._read_version: object = None
 
     def get(self) -> list[T]:
-        """Return what was read last, or read anew if that is old."""
-        began = time.monotonic()
-        if began >= self._until:
-            self._found = self._read()
-            ended = time.monotonic()
-            self._until = ended + max(FRESH_FOR, READ_SHARE * (ended - began))
-        return self._found
+        """Return the last result, or read again if it is old or `forget` was called since that read began."""
+        with self._reading:
+            began, version = time.monotonic(), self._version
+            if began >= self._until or version is not self._read_version:
+                self._found = self._read()
+                ended = time.monotonic()
+                self._until = ended + max(self.fresh_for, READ_SHARE * (ended - began))
+                self._read_version = version
+            return self._found
 
     def forget(self) -> None:
-        self._until = 0.0
+        """Make the next `get` read again. Does not wait for a read that is under way."""
+        self._version = object()
 
 
 class Lookup:
