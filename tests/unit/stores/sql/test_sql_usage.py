@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from tests.histories import History, history_of
@@ -14,9 +14,13 @@ from sojourn.analytics.in_memory import MemoryUsage
 from sojourn.analytics.keeper import MeasuredLedger, UsageKeeper
 from sojourn.analytics.measuring import Measuring
 from sojourn.clock import DAY
+from sojourn.errors import StoreUnavailable
 from sojourn.event import Event
+from sojourn.ledger import Audit
 from sojourn.license import License, Policy
 from sojourn.stores.open import open_ledger
+from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.events import audit
 from sojourn.stores.sql.usage import SqlUsage
 
 SEEDS = (3, 20, 77)
@@ -153,3 +157,45 @@ def test_a_policy_that_changes(ledger_url: str) -> None:
             for each in ledger.usage.policies([pool.id])[pool.id]
         ]
         assert found[-1] is None
+
+
+def test_entries_of_the_audit_trail_are_seen_in_order(ledger_url: str) -> None:
+    """Whoever reads the trail after an id misses nothing: the next id is given only once the entry before it
+    is committed, so that none of a lower id can appear later."""
+    with closing(open_ledger(ledger_url, migrate=True)) as ledger:
+        ledger.record(Audit(actor="key:0", action="first", subject="x"))
+        db = ledger._db  # type: ignore[attr-defined]  # a transaction that stays open while others write
+        written, go_on = threading.Event(), threading.Event()
+        over: list[str] = []
+
+        def slow(tx: Tx) -> None:
+            tx.patiently(thinking=True)  # or the server ends it on a machine that stalls
+            audit(tx, "key:1", "slow", "x", {})
+            written.set()
+            assert go_on.wait(100)
+
+        def work() -> None:
+            db.transaction(slow)
+            over.append("slow")
+
+        def other() -> None:
+            with closing(open_ledger(ledger_url)) as mine:
+                for _ in range(60):
+                    with suppress(StoreUnavailable):  # it has waited for as long as anybody waits
+                        mine.record(Audit(actor="key:2", action="quick", subject="x"))
+                        break
+                over.append("quick")
+
+        threads = [threading.Thread(target=each, daemon=True) for each in (work, other)]
+        threads[0].start()
+        assert written.wait(60)
+        threads[1].start()
+        threads[1].join(2)  # in which it would be done if nothing held it up
+        seen = [entry.id for entry in ledger.audits()]
+        assert (seen, over) == ([1], [])
+        go_on.set()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        later = ledger.audits(after=seen[-1])
+        assert [(entry.id, entry.action) for entry in later] == [(2, "slow"), (3, "quick")]
