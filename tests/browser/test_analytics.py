@@ -65,6 +65,6 @@ def test_figures_are_exported(come: Come) -> None:
     answer = it.page.request.get("/console/" + str(link.get_attribute("href")))
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     lines = answer.text().splitlines()
-    assert lines[0] == "at,peak,p95,p50,mean,denied,capacity"
+    assert lines[0] == "at,peak,p95,p50,mean,denied,capacity,full"
     assert max(int(line.split(",")[1]) for line in lines[1:]) == CAPACITY
     expect(it.title()).to_contain_text(f"at most {CAPACITY} of {CAPACITY} seats")

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from sojourn.analytics.buckets import Before, Bucket, spread
+from sojourn.analytics.capacity import CHANGES_MAX, Change, Fullness, capacity_at, changes_of
 from sojourn.analytics.counts import Counts, counted
-from sojourn.analytics.holds import PolicyAt, policy_at
+from sojourn.analytics.holds import PolicyAt
 from sojourn.analytics.keeper import UsageKeeper
-from sojourn.analytics.levels import Levels, above, add, mean, peak, quantile
+from sojourn.analytics.levels import Levels, add, mean, peak, quantile
 from sojourn.clock import DAY, HOUR
 
 HOURLY_MAX = 32 * DAY
@@ -30,7 +31,8 @@ class Point(Struct, frozen=True, kw_only=True):
     p50: int
     mean: float
     denied: int
-    capacity: int | None  # None: the feature was not there
+    capacity: int | None  # at its end; None: the feature was not there
+    full: int  # ms for which no seat was left, by the capacity of each instant
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     mean: float
     full: int  # ms for which as many seats were held as there were, or more
     capacity: int | None  # at the end
+    capacities: list[Change]  # at `since`, and each change; of many, the latest CHANGES_MAX
     counts: Counts
 
 
@@ -69,8 +72,8 @@ def usage_of(
     until: int,
     span: int | None = None,
 ) -> Usage:
-    """Tell how a pool was used from the beginning of an hour, or a day, until an instant. `policies` are
-    those that it had."""
+    """Return how a pool was used from the beginning of an hour, or a day, until an instant. `policies` are
+    those that it had, the earliest first."""
     span = span or (HOUR if until - since <= HOURLY_MAX else DAY)
     since = since // span * span
     cursor = keeper.cursor()
@@ -82,12 +85,14 @@ def usage_of(
     full = 0
     if known is not None and known < until:
         first = max(since, known // span * span)
+        fullness = Fullness(keeper, pool_id, policies, begun=begun)
         for bucket in _buckets(keeper, pool_id, first, until, span=span, begun=begun):
-            capacity = _capacity_at(policies, bucket.at + span - 1)
-            points.append(_point(bucket, capacity))
+            end = min(bucket.at + span, until)
+            point = _point(bucket, capacity_at(policies, end - 1), fullness.of(bucket, end))
+            points.append(point)
             add(levels, bucket.levels)
             counts.add(bucket.counts)
-            full += 0 if not capacity else above(bucket.levels, capacity)
+            full += point.full
     return Usage(
         pool_id=pool_id,
         since=since,
@@ -100,7 +105,8 @@ def usage_of(
         p50=quantile(levels, 0.5),
         mean=mean(levels),
         full=full,
-        capacity=_capacity_at(policies, until),
+        capacity=capacity_at(policies, until),
+        capacities=changes_of(policies, since, until)[-CHANGES_MAX:],
         counts=counts,
     )
 
@@ -113,13 +119,7 @@ def _known_since(keeper: UsageKeeper, pool_id: str, begun: int) -> int | None:
     return begun if oldest is None else min(oldest, begun)
 
 
-def _capacity_at(policies: Sequence[PolicyAt], at: int) -> int | None:
-    """Return how many seats there were; None where the feature was not there."""
-    policy = policy_at(policies, at) if policies and policies[0].at <= at else None
-    return None if policy is None else policy.capacity
-
-
-def _point(bucket: Bucket, capacity: int | None) -> Point:
+def _point(bucket: Bucket, capacity: int | None, full: int) -> Point:
     return Point(
         at=bucket.at,
         peak=peak(bucket.levels),
@@ -128,6 +128,7 @@ def _point(bucket: Bucket, capacity: int | None) -> Point:
         mean=mean(bucket.levels),
         denied=bucket.counts.denials,
         capacity=capacity,
+        full=full,
     )
 
 
@@ -144,7 +145,7 @@ def _buckets(
     before = known.before
     for day in range(since, until, DAY):
         if day in known.days:
-            before = Before(day, known.days[day].last)
+            before = _left(known.days[day])
             yield known.days[day]
             continue
         end = min(until, day + DAY)
@@ -155,8 +156,13 @@ def _buckets(
         for hour in hours:
             add(whole.levels, hour.levels)
         whole.counts = counted(hour.counts for hour in hours)
-        before = Before(day, whole.last)
+        before = _left(whole)
         yield whole
+
+
+def _left(day: Bucket) -> Before:
+    """Return the level at which a day was left, as of its last hour: measures may have begun in the day."""
+    return Before(day.at + DAY - HOUR, day.last)
 
 
 def week_of(

@@ -21,7 +21,8 @@ from sojourn.ledger import Audit
 from sojourn.plans.keeper import PlannedLedger
 
 STEPS_KEPT = 100 * DAY
-"""For how long it is kept when the level changed within an hour, so that what is learned late is exact."""
+"""Instants of changes within an hour are kept for so long, in milliseconds, so that what is learned late is
+exact. Those of an hour in which the policy changed are kept as long as the hour."""
 KEPT = 5 * 366 * DAY
 """For how long buckets, shares and incidents are kept."""
 SHARES_MAX = 50

@@ -90,7 +90,15 @@ class PointBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     p50: int
     mean: float
     denied: int
-    capacity: int | None = None  # absent: the feature was not there
+    capacity: int | None = None  # at its end; absent: the feature was not there
+    full: float = 0.0  # seconds for which no seat was left
+
+
+class CapacityBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """The capacity from an instant on."""
+
+    at: str
+    seats: int | None = None  # absent: the feature was not there
 
 
 class GroupBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,6 +144,7 @@ class UsageReport(Answer, frozen=True, kw_only=True, omit_defaults=True):
     full: float  # seconds for which no seat was left
     points: list[PointBody]
     counts: CountsBody
+    capacities: list[CapacityBody]  # at `since`, and each change; of more than 500, the latest
     capacity: int | None = None  # at the end
     known_since: str | None = None  # what lies before is not known
     measured_until: str | None = None  # the latest event that counts
@@ -416,6 +425,7 @@ def usage_body(usage: Usage, behind: int | None) -> UsageReport:
         full=seconds(usage.full),
         points=[_point(each) for each in usage.points],
         counts=counts_body(usage.counts),
+        capacities=[CapacityBody(at=rfc3339(at), seats=seats) for at, seats in usage.capacities],
         capacity=usage.capacity,
         known_since=None if usage.known_since is None else rfc3339(usage.known_since),
         measured_until=None if behind is None else rfc3339(behind),
@@ -431,6 +441,7 @@ def _point(point: Point) -> PointBody:
         mean=round(point.mean, 3),
         denied=point.denied,
         capacity=point.capacity,
+        full=seconds(point.full),
     )
 
 

@@ -58,7 +58,7 @@ def usage(
         out.json(found)
         return
     if csv_:
-        names = ("at", "peak", "p95", "p50", "mean", "denied", "capacity")
+        names = ("at", "peak", "p95", "p50", "mean", "denied", "capacity", "full")
         _write(names, [[x.get(name, "") for name in names] for x in found["points"]])
         return
     if "knownSince" not in found:

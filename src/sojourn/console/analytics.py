@@ -91,6 +91,7 @@ class PointRow(Struct, frozen=True, kw_only=True):
     iso: str
     said: str
     point: Point
+    full: str  # for how long no seat was left; empty: never
 
 
 class IncidentRow(Struct, frozen=True, kw_only=True):
@@ -159,7 +160,7 @@ def chart(usage: Usage) -> Chart | None:
     points = usage.points
     if not points:
         return None
-    most = max([1, *(p.peak for p in points), *(p.capacity or 0 for p in points)])
+    most = max([1, *(p.peak for p in points), *(seats or 0 for _, seats in usage.capacities)])
     refused = max([1, *(p.denied for p in points)])
     step = WIDE / len(points)
 
@@ -172,6 +173,15 @@ def chart(usage: Usage) -> Chart | None:
             parts.append(f"V{y(value)}H{round((i + 1) * step, 1)}")
         return "".join(parts)
 
+    def capacity() -> str:
+        """Draw each change where it happened, which may be within an hour or a day."""
+        begin, end = points[0].at, points[-1].at + usage.span
+        parts = [f"M0 {y(usage.capacities[0][1] or 0)}"]
+        for at, seats in usage.capacities:
+            x = round(WIDE * (max(at, begin) - begin) / (end - begin), 1)
+            parts.append(f"H{x}V{y(seats or 0)}")
+        return "".join(parts) + f"H{WIDE}"
+
     line = stairs([p.peak for p in points])
     bars = [
         (round(i * step, 1), round(HIGH - height, 1), round(height, 1))
@@ -181,7 +191,7 @@ def chart(usage: Usage) -> Chart | None:
     return Chart(
         line=line,
         fill=f"{line}V{HIGH}H0Z",
-        capacity=stairs([p.capacity or 0 for p in points]),
+        capacity=capacity(),
         denied=bars,
         most=f"{most:,}",
         begins=_minute(points[0].at),
@@ -193,7 +203,13 @@ def chart(usage: Usage) -> Chart | None:
 
 def point_rows(usage: Usage) -> list[PointRow]:
     return [
-        PointRow(at=p.at // 1_000, iso=_iso(p.at), said=_minute(p.at), point=p)
+        PointRow(
+            at=p.at // 1_000,
+            iso=_iso(p.at),
+            said=_minute(p.at),
+            point=p,
+            full=exact(p.full) if p.full else "",
+        )
         for p in usage.points
     ]
 

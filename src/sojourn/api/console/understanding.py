@@ -57,11 +57,12 @@ class UnderstandingPages(Pages):
         found = usage.usage(pool, since=max(0, now - length), until=now)
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\r\n")
-        writer.writerow(("at", "peak", "p95", "p50", "mean", "denied", "capacity"))
+        writer.writerow(("at", "peak", "p95", "p50", "mean", "denied", "capacity", "full"))
         for row in analytics.point_rows(found):
             p = row.point
             capacity = "" if p.capacity is None else p.capacity
-            writer.writerow((row.iso, p.peak, p.p95, p.p50, round(p.mean, 3), p.denied, capacity))
+            figures = (p.peak, p.p95, p.p50, round(p.mean, 3), p.denied, capacity, p.full / SECOND)
+            writer.writerow((row.iso, *figures))
         _, feature = split_pool_id(pool)  # whose characters all are fit for a file's name
         return out.getvalue(), f"{feature}-{_range(visitor)}.csv"
 

@@ -331,11 +331,16 @@ def _replace(tx: Tx, unit: int, buckets: Sequence[Bucket]) -> None:
 
 
 def _forget(tx: Tx, pool_id: str, at: int) -> None:
-    """Forget what is too old of a pool."""
+    """Forget what is too old of a pool. Steps of hours in which its policy changed are kept for as long as
+    the hours: a stretch of such an hour is judged by the capacity that it had."""
     old = (_step.pool_id == pool_id, _step.at < at - STEPS_KEPT)
-    tx.core(delete(tables.steps).where(*old, _step.at >= at - STEPS_KEPT - FORGET_WITHIN))
+    here = (_policies.pool_id == pool_id, _policies.at >= _step.at, _policies.at < _step.at + HOUR)
+    changed = select(_policies.at).where(*here).exists()
+    recent = _step.at >= at - STEPS_KEPT - FORGET_WITHIN
+    tx.core(delete(tables.steps).where(*old, recent, ~changed))
     edge = at - KEPT
     for table, column in (
+        (tables.steps, _step.at),
         (tables.shares, _share.at),
         (tables.incidents, _incident.started_at),
         (tables.buckets, _bucket.at),

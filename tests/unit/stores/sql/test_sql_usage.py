@@ -7,11 +7,13 @@ import threading
 from contextlib import closing, suppress
 
 import pytest
+from msgspec.structs import replace
 from tests.histories import History, history_of
 
 from sojourn.analytics.buckets import Bucket
+from sojourn.analytics.holds import PolicyAt
 from sojourn.analytics.in_memory import MemoryUsage
-from sojourn.analytics.keeper import MeasuredLedger, UsageKeeper
+from sojourn.analytics.keeper import STEPS_KEPT, Changes, MeasuredLedger, UsageKeeper
 from sojourn.analytics.measuring import Measuring
 from sojourn.clock import DAY
 from sojourn.errors import StoreUnavailable
@@ -199,3 +201,31 @@ def test_entries_of_the_audit_trail_are_seen_in_order(ledger_url: str) -> None:
             assert not thread.is_alive()
         later = ledger.audits(after=seen[-1])
         assert [(entry.id, entry.action) for entry in later] == [(2, "slow"), (3, "quick")]
+
+
+def test_an_hour_whose_policy_changed_keeps_its_steps(ledger_url: str) -> None:
+    """Others are forgotten after a hundred days: they only correct what is learned late."""
+    now = 1_790_000_000_000 // DAY * DAY
+    plain, changed = now - STEPS_KEPT - 2 * DAY, now - STEPS_KEPT - DAY
+    pool = "lic_1:editor"
+    with closing(open_ledger(ledger_url, migrate=True)) as ledger:
+        usage = ledger.usage
+        assert usage.begin(None, since=plain)
+        before = usage.cursor()
+        assert before is not None
+        steps = {(pool, hour): [(hour + 5, 1)] for hour in (plain, changed, now)}
+        day = Bucket(pool_id=pool, at=now - DAY, level=0, last=0)
+        changes = Changes(
+            cursor=replace(before, at=now, revision=before.revision + 1),
+            holds=[],
+            forgotten=[],
+            hours=[],
+            days=[day],
+            steps=steps,
+            shares={},
+            incidents=[],
+            policies=[(pool, PolicyAt(changed + 7, Policy(capacity=2)))],
+        )
+        assert usage.commit(before, changes)
+        found = usage.steps(pool, [plain, changed, now])
+        assert found == {plain: [], changed: [(changed + 5, 1)], now: [(now + 5, 1)]}
