@@ -46,6 +46,9 @@ class MemoryUsage:
         pools = self._hours if pool_id is None else {pool_id: self._hours.get(pool_id, {})}
         return min((hour for hours in pools.values() for hour in hours), default=None)
 
+    def newest(self) -> int | None:
+        return max((hour for hours in self._hours.values() for hour in hours), default=None)
+
     def begin(self, before: Cursor | None, *, since: int) -> bool:
         if self._cursor != before:
             return False

@@ -88,9 +88,13 @@ class UsageKeeper(Protocol):
         """Return when the earliest hour begins that is kept, of a pool or of all; None if there is none. Of
         all, it takes a look at every hour."""
 
+    def newest(self) -> int | None:
+        """Return when the latest hour begins in which anything was measured; None if there is none. Takes a
+        look at every hour."""
+
     def begin(self, before: Cursor | None, *, since: int) -> bool:
-        """Forget what was measured from the hour of an instant on, and all holders and policies, and put
-        the cursor at the beginning of the stream. False if the cursor is not `before`."""
+        """Forget measures from the hour of an instant on (shares: from its day, UTC), all holders and all
+        policies. Put the cursor at the beginning of the stream. False if the cursor is not `before`."""
 
     def holds(self, ids: Sequence[str], seats: Sequence[str]) -> list[Hold]:
         """Return holders by their ids, and by their seats."""

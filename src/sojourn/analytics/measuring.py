@@ -23,7 +23,7 @@ from sojourn.analytics.holds import (
     event_seat,
     measurable,
 )
-from sojourn.analytics.incidents import follow
+from sojourn.analytics.incidents import Refusals, follow
 from sojourn.analytics.keeper import Changes, Cursor, UsageKeeper
 from sojourn.analytics.levels import Step
 from sojourn.clock import DAY, HOUR
@@ -64,8 +64,8 @@ class Measuring:
         return done
 
     def rebuild(self) -> bool:
-        """Forget what can be measured anew, so that the steps that follow do. False if there are no events
-        to measure, or another process has gone on meanwhile."""
+        """Forget what the steps that follow measure anew. False, and nothing changes, if no events are kept,
+        if they do not tell all that would be forgotten, or if another process went on meanwhile."""
         return self._begin(self._keeper.cursor()) is not None
 
     def step(self) -> int | None:
@@ -91,12 +91,27 @@ class Measuring:
         first = next(iter(self._events(0, 1)), None)
         if first is None:
             return None
+        since = self._from(first.at, before)
+        if since is None or not self._keeper.begin(before, since=since):
+            return None
+        return self._keeper.cursor()
+
+    def _from(self, first: int, before: Cursor | None) -> int | None:
+        """Return from when on to measure anew. The first event that is kept happened at `first`.
+
+        Events that are not kept any more were measured; their days stay. The day of the first event is told
+        by events in part only, so it stays, too, if it was measured to its end. If it was not, a rebuild
+        would lose a part of it: None. Where the cursor was lost there is no choice: it begins at `first`.
+        """
         oldest = self._keeper.oldest()
-        since = first.at
-        midnight = -(-since // DAY) * DAY
-        if oldest is not None and oldest < since and midnight <= self._now():
-            since = midnight  # what is known of earlier days stays
-        return self._keeper.cursor() if self._keeper.begin(before, since=since) else None
+        told = before is None or before.since >= first
+        if oldest is None or (told and oldest >= first // HOUR * HOUR):
+            return first
+        midnight = -(-first // DAY) * DAY
+        measured = (self._keeper.newest() or 0) if before is None else before.at
+        if midnight <= measured:
+            return midnight
+        return first if before is None else None
 
 
 def policies_of(audit: Audit) -> list[tuple[str, PolicyAt]]:
@@ -146,6 +161,7 @@ class _Page:
         folding = self._folded()
         denied = sorted({event.pool_id or "" for event in folding.denials})
         latest = self._keeper.latest_incidents(denied) if denied else {}
+        denials = [each for each in folding.denials if not self._counted(latest, each)]
         steps = {pool: found for pool, found in folding.steps().items() if found}
         counts: dict[str, dict[int, Counts]] = {}
         for (pool, hour), each in folding.counts.items():
@@ -170,9 +186,17 @@ class _Page:
             days=[day for of_pool in measured for day in of_pool.days],
             steps={key: found for of_pool in measured for key, found in of_pool.steps.items()},
             shares=folding.shares,
-            incidents=follow(latest, folding.denials),
+            incidents=follow(latest, denials),
             policies=self._new_policies,
         )
+
+    def _counted(self, latest: dict[str, Refusals], denial: Event) -> bool:
+        """Tell whether a refusal is of an incident that began before the measures did, and so stayed through
+        a rebuild."""
+        found = latest.get(denial.pool_id or "")
+        if found is None or found.started_at >= self._cursor.since:
+            return False
+        return denial.at <= found.ended_at
 
     def _folded(self) -> Folding:
         events = [event for event in self._events if measurable(event)]

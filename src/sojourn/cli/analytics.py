@@ -323,7 +323,8 @@ def rebuild(server: Server, out: Output, yes: Yes = False) -> None:
     if out.as_json:
         out.json(done)
         return
-    out.say("It is measured anew." if done["begun"] else "There is nothing to measure.")
+    kept = "Nothing was changed: the events that are kept do not tell all that would be replaced."
+    out.say("It is measured anew." if done["begun"] else kept)
 
 
 def _of(license_id: str, feature: str, last: str | None) -> dict[str, Any]:

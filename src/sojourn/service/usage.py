@@ -57,7 +57,7 @@ class UsageService:
 
     def rebuild(self, *, actor: str) -> bool:
         """Measure anew what the events still tell; what is known of days before them stays. False: there is
-        nothing to measure, or somebody else has begun."""
+        nothing to measure, something would be lost, or somebody else has begun."""
         begun = self._measuring.rebuild()
         if begun:
             self._ledger.record(Audit(actor=actor, action="analytics.rebuild", subject="usage"))

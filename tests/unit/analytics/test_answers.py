@@ -82,9 +82,7 @@ def policies_for(history: History, pool: Pool) -> list[PolicyAt]:
     return [policy for name, policy in told if name == pool.id]
 
 
-def full_of(
-    holds: list[Hold], pool: Pool, policies: list[PolicyAt], since: int, until: int
-) -> int:
+def full_of(holds: list[Hold], pool: Pool, policies: list[PolicyAt], since: int, until: int) -> int:
     """Measure by brute force for how long as many seats were held as there were, or more."""
     marks = {since, until} | {each.at for each in policies}
     marks |= {x for hold in holds for x in (hold.since, hold.until) if x is not None}

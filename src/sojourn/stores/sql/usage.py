@@ -111,6 +111,11 @@ class SqlUsage:
         found = self._db.read(lambda tx: tx.core(query).scalar_one())
         return None if found is None else int(found)
 
+    def newest(self) -> int | None:
+        query = select(func.max(_bucket.at)).where(_bucket.unit == "hour")
+        found = self._db.read(lambda tx: tx.core(query).scalar_one())
+        return None if found is None else int(found)
+
     def begin(self, before: Cursor | None, *, since: int) -> bool:
         hour, day = since // HOUR * HOUR, since // DAY * DAY
         revision = 1 if before is None else before.revision + 1
