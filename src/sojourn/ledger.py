@@ -144,8 +144,17 @@ class Ledger(Protocol):
 
     def delete_license(self, license_id: str, *, actor: str) -> bool: ...
 
-    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> bool:
-        """Add a feature or replace its policy. False if there is no such license."""
+    def set_feature(
+        self,
+        license_id: str,
+        feature: str,
+        policy: Policy,
+        *,
+        actor: str,
+        instead_of: Policy | None = None,
+    ) -> bool:
+        """Add a feature or replace its policy. False if there is no such license. Raises Conflict if
+        the policy that it has is not `instead_of`, if that is given; compared in the same transaction."""
 
     def remove_feature(self, license_id: str, feature: str, *, actor: str) -> bool: ...
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+import msgspec
 from msgspec import Struct
 
 from sojourn.clock import DAY
@@ -61,9 +63,10 @@ class LicenseView(Struct, frozen=True, kw_only=True):
 
 class Change(Struct, frozen=True, kw_only=True):
     """A capacity that somebody thinks of: what it means, before it is saved. `replayed`: what would have
-    happened last week with it, as far as that is known."""
+    happened last week with it, as far as that is known. `drawn`: for which policy that is said."""
 
     feature: str
+    drawn: str
     before: int
     after: int
     effect: str
@@ -194,4 +197,15 @@ def change_of(use: PoolUse, after: int) -> Change:
         )
     else:
         effect = f"Nobody loses a seat: {held:,} {'is' if held == 1 else 'are'} held just now."
-    return Change(feature=use.pool.feature, before=before, after=after, effect=effect)
+    return Change(
+        feature=use.pool.feature,
+        drawn=drawn_for(policy),
+        before=before,
+        after=after,
+        effect=effect,
+    )
+
+
+def drawn_for(policy: Policy) -> str:
+    """Return what a form brings back of the policy that its page showed: 16 hex digits of its hash."""
+    return hashlib.sha256(msgspec.json.encode(policy)).hexdigest()[:16]

@@ -130,12 +130,23 @@ class Licenses:
         self._moved(license_id)
         self._store.drop([p.id for p in pools], Action(actor=actor, name="delete_license"))
 
-    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> Pool:
-        """Add a feature or replace its policy. Shrinking evicts nobody."""
+    def set_feature(
+        self,
+        license_id: str,
+        feature: str,
+        policy: Policy,
+        *,
+        actor: str,
+        instead_of: Policy | None = None,
+    ) -> Pool:
+        """Add a feature or replace its policy. Shrinking evicts nobody. Raises Conflict if the policy that
+        it has is not `instead_of`, if that is given."""
         self._check_own()
         check_feature(feature)
         policy.validate()
-        if not self._ledger.set_feature(license_id, feature, policy, actor=actor):
+        if not self._ledger.set_feature(
+            license_id, feature, policy, actor=actor, instead_of=instead_of
+        ):
             raise unknown()
         self._define(license_id)
         self._moved(license_id)

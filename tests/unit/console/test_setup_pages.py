@@ -8,6 +8,7 @@ from html import unescape
 from urllib.parse import urlencode
 
 import pytest
+from msgspec.structs import replace
 from tests.api_harness import Answer, Api, api
 from tests.unit.console.test_console import SECRET, get, post, sign_in
 
@@ -37,6 +38,20 @@ def read(answer: Answer) -> str:
     text = re.sub(r"(?s)<(script|template|dialog|nav|head).*?</\1>", " ", answer.body.decode())
     text = re.sub(r"</?bdi[^>]*>", "", text)
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text)))
+
+
+def save(world: Api, cookie: str, license_id: str, seats: int, feature: str = "desk") -> Answer:
+    """Ask what a capacity means, and send the form that the page then shows."""
+    where = urlencode({"license": license_id, "feature": feature, "capacity": seats})
+    return post(world, "licenses", cookie, **question(get(world, f"licenses?{where}", cookie)))
+
+
+def question(page: Answer) -> dict[str, str]:
+    """Return the fields of the form that a page of a license asks with."""
+    form = re.search(r'(?s)<form class="question[^>]*>(.*?)</form>', page.body.decode())
+    assert form is not None, read(page)
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[1])
+    return {name: unescape(value) for name, value in fields}
 
 
 def make(world: Api, policy: Policy, name: str = "Northwind") -> tuple[str, str]:
@@ -110,15 +125,7 @@ class TestALicense:
         assert "2 more seats can be taken at once." in read(get(world, f"{asks}5", cookie))
         assert "is no number of seats" in read(get(world, f"{asks}many", cookie))
         assert world.services.licenses.get(license_id)[1][0].policy.capacity == 3
-        done = post(
-            world,
-            "licenses",
-            cookie,
-            do="capacity",
-            license=license_id,
-            feature="desk",
-            capacity="5",
-        )
+        done = save(world, cookie, license_id, 5)
         assert "desk has 5 seats now. It had 3." in read(done)
         assert world.services.licenses.get(license_id)[1][0].policy.capacity == 5
 
@@ -139,15 +146,40 @@ class TestALicense:
     def test_a_capacity_keeps_the_rest_of_the_policy(self, world: Api) -> None:
         license_id, _ = make(world, Policy(capacity=3, overdraft=1, reservations=(SUPPORT,)))
         cookie = sign_in(world)
-        form = {"do": "capacity", "license": license_id, "feature": "desk"}
-        post(world, "licenses", cookie, **form, capacity="4")
+        save(world, cookie, license_id, 4)
         policy = world.services.licenses.get(license_id)[1][0].policy
         assert (policy.capacity, policy.overdraft, policy.reservations) == (4, 1, (SUPPORT,))
-        refused = read(post(world, "licenses", cookie, **form, capacity="1"))
+        refused = read(save(world, cookie, license_id, 1))
         assert "2 seats are reserved: more than the capacity of 1." in refused
+        form = {"do": "capacity", "license": license_id}
         assert "no such feature" in read(
-            post(world, "licenses", cookie, **form | {"feature": "x"}, capacity="4")
+            post(world, "licenses", cookie, **form, feature="x", capacity="4")
         )
+
+    @pytest.mark.parametrize(
+        "meanwhile", [Policy(capacity=9), Policy(capacity=3, lost_after=300_000)]
+    )
+    def test_is_not_overwritten_by_a_page_that_showed_another_policy(
+        self, world: Api, meanwhile: Policy
+    ) -> None:
+        license_id, _ = make(world, Policy(capacity=3))
+        licenses, cookie = world.services.licenses, sign_in(world)
+        asks = f"licenses?license={license_id}&feature=desk&capacity=5"
+        drawn = question(get(world, asks, cookie))
+        licenses.set_feature(license_id, "desk", meanwhile, actor="key:another")
+        refused = post(world, "licenses", cookie, **drawn)
+        assert "desk was changed while this page was open. Nothing was saved." in read(refused)
+        assert licenses.get(license_id)[1][0].policy == meanwhile
+        asked_again = question(refused)  # with what is so now
+        assert f"from {meanwhile.capacity} to 5 seats?" in read(refused)
+        post(world, "licenses", cookie, **asked_again)
+        assert licenses.get(license_id)[1][0].policy == replace(meanwhile, capacity=5)
+
+    def test_a_form_that_does_not_say_what_it_showed_saves_nothing(self, world: Api) -> None:
+        license_id, _ = make(world, Policy(capacity=3))
+        form = {"do": "capacity", "license": license_id, "feature": "desk", "capacity": "5"}
+        assert "Nothing was saved" in read(post(world, "licenses", sign_in(world), **form))
+        assert world.services.licenses.get(license_id)[1][0].policy.capacity == 3
 
     def test_is_suspended_and_resumed(self, world: Api) -> None:
         license_id, _ = make(world, Policy(capacity=3))
@@ -174,7 +206,8 @@ class TestALicense:
         assert "support reserved for user ann; group staff 1 of 2" in page
         may = role is not Role.VIEWER
         assert ("Save 4 seats" in page) is may
-        form = {"do": "capacity", "license": license_id, "feature": "desk", "capacity": "4"}
+        drawn = f"licenses?license={license_id}&feature=desk&capacity=4"
+        form = question(get(world, drawn, sign_in(world)))
         done = read(post(world, "licenses", cookie, **form))
         assert ("may look, and not do this" in done) is not may
         assert world.services.licenses.get(license_id)[1][0].policy.capacity == (4 if may else 3)

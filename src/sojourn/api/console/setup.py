@@ -18,6 +18,7 @@ from sojourn.console.frame import Notice
 from sojourn.console.licenses import (
     Change,
     change_of,
+    drawn_for,
     license_link,
     license_view,
     state_of,
@@ -26,7 +27,7 @@ from sojourn.console.lookup import PoolUse
 from sojourn.console.seats import Heading
 from sojourn.console.settings import settings_view
 from sojourn.console.words import count
-from sojourn.errors import InvalidInput, InvalidPolicy, NotFound, StoreError
+from sojourn.errors import Conflict, InvalidInput, InvalidPolicy, NotFound, StoreError
 from sojourn.finding import Verdict
 from sojourn.ledger import LicenseChange
 from sojourn.license import CAPACITY_MAX, License, LicenseStatus
@@ -71,7 +72,10 @@ class SetUpPages(Pages):
         done = await self.do(visitor, Permission.LICENSES_WRITE, works[wish])
         if not isinstance(done, Notice):
             return done
-        again = asking(visitor, {"license": visitor.field("license")})
+        wishes = {"license": visitor.field("license")}
+        if wish == "capacity" and done.verdict is Verdict.WARNING:  # ask anew, with what is so now
+            wishes |= {name: visitor.field(name) for name in ("feature", "capacity")}
+        again = asking(visitor, wishes)
         return await self.show(again, "license.html", "licenses", self._license, notice=done)
 
     def _licenses(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
@@ -158,12 +162,19 @@ class SetUpPages(Pages):
         pool = next((x for x in pools if x.feature == feature), None)
         if pool is None:
             raise NotFound("The license has no such feature.", code="feature_unknown")
-        before = pool.policy.capacity
-        policy = replace(pool.policy, capacity=seats)
-        service.set_feature(license_id, feature, policy, actor=operator.actor)
+        before, changed = pool.policy, _changed_meanwhile(feature)
+        if visitor.field("drawn") != drawn_for(before):
+            return changed
+        policy = replace(before, capacity=seats)
+        try:
+            service.set_feature(
+                license_id, feature, policy, actor=operator.actor, instead_of=before
+            )
+        except Conflict:
+            return changed
         return Notice(
             verdict=Verdict.OK,
-            title=f"{feature} has {count(seats, 'seat')} now. It had {before:,}.",
+            title=f"{feature} has {count(seats, 'seat')} now. It had {before.capacity:,}.",
         )
 
     def _suspend(self, visitor: Visitor, operator: Operator) -> Notice:
@@ -181,6 +192,14 @@ class SetUpPages(Pages):
         else:
             title, text = f"{done.name} is active again.", "Whoever asks gets a seat as before."
         return Notice(verdict=Verdict.OK, title=title, text=text)
+
+
+def _changed_meanwhile(feature: str) -> Notice:
+    return Notice(
+        verdict=Verdict.WARNING,
+        title=f"{feature} was changed while this page was open. Nothing was saved.",
+        text="Below is how it is now. Save again if that is still what you want.",
+    )
 
 
 def _seats(text: str) -> int:

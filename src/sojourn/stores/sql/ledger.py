@@ -148,10 +148,20 @@ class SqlLedger:
 
         return self._db.transaction(work)
 
-    def set_feature(self, license_id: str, feature: str, policy: Policy, *, actor: str) -> bool:
+    def set_feature(
+        self,
+        license_id: str,
+        feature: str,
+        policy: Policy,
+        *,
+        actor: str,
+        instead_of: Policy | None = None,
+    ) -> bool:
         def work(tx: Tx) -> bool:
             if _lock(tx, license_id) is None:
                 return False
+            if instead_of is not None:
+                _check_policy(tx, license_id, feature, instead_of)
             _set_feature(tx, license_id, feature, policy)
             _audit(tx, actor, "feature.set", license_id, {"feature": feature, "policy": policy})
             return True
@@ -380,6 +390,17 @@ def _set_feature(tx: Tx, license_id: str, feature: str, policy: Policy) -> None:
     if not matched:
         row = {"license_id": license_id, "feature": feature, "policy": text}
         tx.core(insert(features), row)
+
+
+def _check_policy(tx: Tx, license_id: str, feature: str, expected: Policy) -> None:
+    """Raise Conflict unless the feature has this policy. Under the lock of its license."""
+    query = select(features.c.policy).where(*_named(license_id, feature))
+    found = tx.core(query).scalar()
+    if found is None or msgspec.json.decode(found, type=Policy) != expected:
+        raise Conflict(
+            f"{feature} was changed meanwhile. Nothing was saved.",
+            hint="Read its policy again, and save what is to be changed of it.",
+        )
 
 
 def _license(row: Sequence[Any]) -> License:

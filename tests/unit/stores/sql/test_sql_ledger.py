@@ -178,6 +178,20 @@ def test_features(ledger: Ledger) -> None:
     ]
 
 
+def test_a_policy_is_replaced_only_where_it_is_the_one_that_was_read(ledger: Ledger) -> None:
+    acme(ledger)
+    assert ledger.set_feature("lic_acme", "editor", VIEWER, actor="b", instead_of=EDITOR)
+    with pytest.raises(Conflict):  # somebody who still thinks of the first one
+        ledger.set_feature("lic_acme", "editor", EDITOR, actor="c", instead_of=EDITOR)
+    with pytest.raises(Conflict):
+        ledger.set_feature("lic_acme", "none", EDITOR, actor="c", instead_of=EDITOR)
+    assert {pool.feature: pool.policy for pool in ledger.pools("lic_acme")} == {
+        "editor": VIEWER,
+        "viewer": VIEWER,
+    }
+    assert actions(ledger)[1:] == [("b", "feature.set", "lic_acme")]
+
+
 def test_pools_by_page(ledger: Ledger) -> None:
     """In the order of pool ids, whatever the license ids: "-" comes before ":"."""
     for number, license_id in enumerate(("lic", "lic-2", "lic2")):
