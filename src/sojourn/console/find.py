@@ -128,7 +128,7 @@ class Finder:
     def _features(self, wanted: str) -> list[Hit]:
         asked = wanted.casefold().split()
         return [
-            _pool(use)
+            _pool(use, exact=use.pool.feature.casefold() == wanted.casefold())
             for use in self._pools.get()
             if all(word in f"{use.pool.feature} {use.license_name}".casefold() for word in asked)
             and any(word in use.pool.feature.casefold() for word in asked)
@@ -152,7 +152,7 @@ def _license(license_id: str, name: str, *, exact: bool) -> Hit:
     )
 
 
-def _pool(use: PoolUse) -> Hit:
+def _pool(use: PoolUse, *, exact: bool) -> Hit:
     usage = use.usage
     return Hit(
         kind="Seats",
@@ -160,12 +160,20 @@ def _pool(use: PoolUse) -> Hit:
         text=use.pool.feature,
         under=f"{use.license_name} · {usage.in_use:,} of {usage.capacity:,} in use",
         link=pool_link(use.pool.license_id, use.pool.feature),
+        exact=exact,
     )
 
 
 def _pages(pages: Sequence[tuple[str, str, str]], wanted: str) -> list[Hit]:
     return [
-        Hit(kind="Page", sign=sign, text=title, under="", link=name)
+        Hit(
+            kind="Page",
+            sign=sign,
+            text=title,
+            under="",
+            link=name,
+            exact=title.casefold() == wanted.casefold(),
+        )
         for name, title, sign in pages
         if title.casefold().startswith(wanted.casefold())
     ]

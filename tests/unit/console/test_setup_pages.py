@@ -249,7 +249,7 @@ class TestFinding:
         (begun,) = world.services.sessions.begin([Begin(user_id="bob")])
         assert isinstance(begun, Begun)
         assert self.where(world, "ann.marie") == "people?user=ann.marie"
-        assert self.where(world, "marie") == "people?user=ann.marie"
+        assert self.where(world, "desk") == f"seats?license={license_id}&feature=desk"
         assert self.where(world, begun.session.id) == "people?user=bob"
         assert self.where(world, license_id) == f"licenses?license={license_id}"
         assert self.where(world, "northWIND") == f"licenses?license={license_id}"
@@ -257,6 +257,15 @@ class TestFinding:
         assert found is not None
         assert found.endswith(f"ask={lease.id}#asked")
         assert self.where(world, "Doctor") == "doctor"
+
+    @pytest.mark.parametrize("words", ["marie", "North", "des", "Doct"])
+    def test_what_is_merely_alike_is_shown_and_not_led_to(self, world: Api, words: str) -> None:
+        """The one whose name has these words in it may be somebody else: `ann` is not `joanna`."""
+        _, name = make(world, Policy(capacity=5))
+        builders.take(world.store, "ann.marie", pool_id=name)
+        page = get(world, f"find?q={words}", sign_in(world))
+        assert page.status == 200
+        assert "1 thing found." in read(page)
 
     def test_what_is_not_there_is_said(self, world: Api) -> None:
         for words in ("nobody-at-all", "ses_0000000000000000000000", "lse_0000000000000000000000"):

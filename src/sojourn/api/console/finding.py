@@ -28,8 +28,8 @@ class FindPages(Pages):
         except (StoreError, Overloaded) as fault:
             return self.reception.down(fault)
         exact = [hit for hit in hits if hit.exact]
-        if not visitor.partial and (len(exact) == 1 or (len(hits) == 1 and words)):
-            return redirect((exact or hits)[0].link)
+        if not visitor.partial and len(exact) == 1:  # what is merely alike may be somebody else
+            return redirect(exact[0].link)
         return await self.show(
             visitor, "find.html", "find", lambda _visitor, _operator: _values(words, hits)
         )
