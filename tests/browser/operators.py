@@ -86,6 +86,7 @@ class Operator:
         theme: Theme = "light",
         scripts: bool = True,
         scale: float = 1,
+        zone: str = "UTC",
     ) -> None:
         self.place = place
         self.said: list[str] = []
@@ -100,6 +101,7 @@ class Operator:
             reduced_motion="reduce",
             java_script_enabled=scripts,
             locale="en-US",
+            timezone_id=zone,
             permissions=["clipboard-read", "clipboard-write"],
         )
         self.context.set_default_timeout(DEADLINE)

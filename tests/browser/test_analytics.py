@@ -57,6 +57,17 @@ def test_without_scripts_it_is_a_picture_and_tables(come: Come) -> None:
     expect(it.page.locator(".told")).to_contain_text("were)")
 
 
+def test_hours_are_the_readers_from_the_first_look(come: Come) -> None:
+    it = come(zone="Pacific/Auckland")
+    STATES["analytics"](it)
+    heading = it.page.locator("section", has=it.page.locator("#title-week")).locator("header")
+    expect(heading).to_contain_text("by hour, in Pacific/Auckland")
+    heading.get_by_role("link", name="in UTC").click()
+    expect(heading).to_contain_text("by hour, in UTC")
+    heading.get_by_role("link", name="in Pacific/Auckland").click()
+    expect(heading).to_contain_text("by hour, in Pacific/Auckland")
+
+
 def test_figures_are_exported(come: Come) -> None:
     """The CSV has a line for each hour, and the peak of the page."""
     it = come()

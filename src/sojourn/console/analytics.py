@@ -331,8 +331,8 @@ def forecast_rows(told: Forecast) -> list[Day]:
     ]
 
 
-def page_link(license_id: str, feature: str, range_: str) -> str:
-    return urlencode({"license": license_id, "feature": feature, "range": range_})
+def page_link(license_id: str, feature: str, range_: str, **more: str) -> str:
+    return urlencode({"license": license_id, "feature": feature, "range": range_} | more)
 
 
 def _instant(at: int) -> datetime:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sojourn.analytics.what_if import Scenario
 from sojourn.api.console.pages import Pages
-from sojourn.api.console.visits import ConsoleAnswer, Visitor
+from sojourn.api.console.visits import ConsoleAnswer, Visitor, zone_of_visitor
 from sojourn.clock import HOUR, SECOND
 from sojourn.console import analytics
 from sojourn.console.frame import HEADERS
@@ -17,7 +16,6 @@ from sojourn.console.seats import Heading
 from sojourn.errors import InvalidInput, InvalidPolicy, SojournError
 from sojourn.license import split_pool_id
 from sojourn.people.pages import HtmlPage
-from sojourn.plans.schedule import zone_of
 from sojourn.service.operators import Operator
 
 POOLS_MAX = 200
@@ -97,7 +95,7 @@ class UnderstandingPages(Pages):
         now = usage.now()
         since = max(0, now - analytics.RANGES[_range(visitor)][1])
         found = usage.usage(pool, since=since, until=now)
-        zone = _zone(visitor)
+        zone = zone_of_visitor(visitor)
         forecast = usage.forecast(pool, weeks=4)
         incidents = usage.incidents(pool, since=since, until=now, limit=INCIDENTS)
         users = usage.shares(pool, "user", since=since, until=now, limit=analytics.NAMED)
@@ -109,6 +107,8 @@ class UnderstandingPages(Pages):
             "points": analytics.point_rows(found),
             "heat": analytics.heat(usage.week(pool, zone, since=since, until=now)),
             "zone": zone.key,
+            "in_utc": "analytics?"
+            + analytics.page_link(license_id, feature, _range(visitor), zone="UTC"),
             "hours": range(24),
             "reasons": analytics.reasons(found.counts),
             "held": analytics.lengths(found.counts.held),
@@ -143,13 +143,6 @@ class UnderstandingPages(Pages):
 def _range(visitor: Visitor) -> str:
     asked = visitor.query("range")
     return asked if asked in analytics.RANGES else analytics.RANGE
-
-
-def _zone(visitor: Visitor) -> ZoneInfo:
-    try:
-        return zone_of(visitor.query("zone") or "UTC")
-    except SojournError:
-        return ZoneInfo("UTC")
 
 
 def _number(text: str, most: int) -> int:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -30,12 +32,15 @@ from sojourn.finding import Verdict
 from sojourn.origin import is_elsewhere
 from sojourn.people.calls import PersonRequest
 from sojourn.people.pages import HtmlPage
+from sojourn.plans.schedule import zone_of
 from sojourn.service.operators import FORGED, Operator, Operators, Reasons, is_cookie
 from sojourn.session import Gone
 
 T = TypeVar("T")
 
 COOKIE = CookieOptions(name="sojourn-console", same_site="lax").validate()
+ZONE_COOKIE = "sojourn-zone"
+"""Where `console.js` notes the zone of the browser. It names nobody, and opens nothing."""
 FORM_MAX = 8_192  # bytes
 FIELDS_MAX = 250
 """Fields of a form: one for each check that may be repaired, and a few."""
@@ -203,6 +208,17 @@ def _from_here(asked: PersonRequest) -> bool:
     comes from is none: nobody but a browser has business here."""
     said = bool(asked.site or asked.sender)
     return said and not is_elsewhere(host=asked.host, site=asked.site, sender=asked.sender)
+
+
+def zone_of_visitor(visitor: Visitor) -> ZoneInfo:
+    """Return the zone that the address names, else the one that the console's script noted, else UTC."""
+    noted = (unquote(each) for each in cookie_values(visitor.asked.cookies, ZONE_COOKIE))
+    for name in (visitor.query("zone"), *islice(noted, 1)):
+        try:
+            return zone_of(name)
+        except SojournError:
+            continue
+    return ZoneInfo("UTC")
 
 
 def again(gone: Gone | None) -> Notice:

@@ -96,6 +96,14 @@ if (place && rows.length && window.uPlot) {
   });
 }
 
-// Hours are those of the reader.
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-for (const field of document.querySelectorAll('input[name="zone"]')) if (zone) field.value = zone;
+// Hours are those of the reader, whose zone console.js notes for the server; where they are others, one click away.
+const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+const drawnFor = document.querySelector('input[name="zone"]')?.value;
+const own = document.getElementById("own-zone");
+if (own && timeZone && timeZone !== drawnFor) {
+  const link = new URL(own.href);
+  link.searchParams.set("zone", timeZone);
+  own.href = link.href;
+  own.textContent = `in ${timeZone}`;
+  own.hidden = false;
+}

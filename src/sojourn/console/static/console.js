@@ -25,6 +25,14 @@ const unfold = () => {
 addEventListener("hashchange", unfold);
 unfold();
 
+// Hours of a week are counted in the reader's zone: what the server reads of it from the next page on.
+const { timeZone: ownZone } = Intl.DateTimeFormat().resolvedOptions();
+if (ownZone) {
+  const path = new URL(".", location.href).pathname;
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `sojourn-zone=${encodeURIComponent(ownZone)}; Path=${path}; Max-Age=31536000; SameSite=Lax${secure}`;
+}
+
 const count = (number, one) => (number === 1 ? `1 ${one}` : `${number} ${one}s`);
 const ago = (ms) => {
   const seconds = Math.floor(ms / 1000);
