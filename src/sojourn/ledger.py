@@ -7,7 +7,7 @@ defines them again at every start, so a lost or restored store heals itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -198,6 +198,12 @@ class Ledger(Protocol):
 
     def revoke_key(self, key_id: str, *, actor: str) -> ApiKey | None:
         """Revoke; idempotent. None if there is no such key."""
+
+    def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        """Write down when keys were used, by their ids; an instant that is known never moves back."""
+
+    def key_uses(self, key_ids: Sequence[str]) -> dict[str, int]:
+        """Return when keys were used last, in one statement; those of which nothing is known are left out."""
 
     def record(self, audit: Audit) -> None:
         """Append to the audit trail."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ from sojourn.log import get_logger
 from sojourn.people.calls import People, PersonRequest
 from sojourn.people.live import Live
 from sojourn.recalled import Recalled
+from sojourn.service.key_uses import WRITE_INTERVAL
 from sojourn.service.request_session import Rules
 from sojourn.service.services import Services
 from sojourn.service.ticker import Ticker
@@ -125,6 +126,7 @@ class Context:
         )
         self.recognized: Recalled[bytes, Any] = Recalled(RECOGNIZED_MAX)
         self._giving_back = Ticker("memory", give_back, GIVE_BACK_INTERVAL)
+        self._key_uses = Ticker("key uses", services.keys.uses.write, WRITE_INTERVAL)
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
@@ -176,6 +178,7 @@ class Context:
         if self.settings.plan_interval > 0:
             self._planned.start()
         self._giving_back.start()
+        self._key_uses.start()
         if self.settings.workers > 1:
             self._publishing.start()
 
@@ -235,6 +238,9 @@ class Context:
         self._quick.stop()
         self._publishing.stop()
         self._giving_back.stop()
+        self._key_uses.stop()
+        with suppress(StoreError):
+            self.services.keys.uses.write()
         self.rounds.stop()
 
     def _note_repair(self, actor: str, mended: Sequence[Mended]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
@@ -39,6 +40,7 @@ class KeyBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
     created_at: str
     expires_at: str | None = None
     revoked_at: str | None = None
+    last_used_at: str | None = None  # within two minutes; absent: not seen in use
     key: str | None = None  # shown once, when it is made
 
 
@@ -66,10 +68,17 @@ def create_key(ask: OperatorCall, body: CreateKeyBody) -> Done[KeyBody]:
 def list_keys(ask: OperatorCall, query: KeysQuery) -> Done[Page[KeyBody]]:
     """List API keys, the oldest first, revoked ones included."""
     keys = ask.context.services.keys
+    used: dict[str, int] = {}
+
+    def read(after: str | None, limit: int) -> Sequence[ApiKey]:
+        found = keys.list(after=after, limit=limit)
+        used.update(keys.last_used([key.id for key in found]))
+        return found
+
     return Done(
         data=page_of(
-            lambda after, limit: keys.list(after=after, limit=limit),
-            key_body,
+            read,
+            lambda key: key_body(key, used_at=used.get(key.id)),
             after=optional(query.after),
             limit=query.limit,
             cursor=lambda key: key.id,
@@ -87,7 +96,7 @@ def revoke_key(ask: OperatorCall, key_id: Name) -> Done[KeyBody]:
     return Done(data=key_body(key), message="The key is refused from now on.")
 
 
-def key_body(key: ApiKey, secret: str | None = None) -> KeyBody:
+def key_body(key: ApiKey, secret: str | None = None, *, used_at: int | None = None) -> KeyBody:
     return KeyBody(
         key_id=key.id,
         name=key.name,
@@ -95,6 +104,7 @@ def key_body(key: ApiKey, secret: str | None = None) -> KeyBody:
         created_at=rfc3339(key.created_at),
         expires_at=None if key.expires_at is None else rfc3339(key.expires_at),
         revoked_at=None if key.revoked_at is None else rfc3339(key.revoked_at),
+        last_used_at=None if used_at is None else rfc3339(used_at),
         key=secret,
     )
 

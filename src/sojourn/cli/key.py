@@ -62,6 +62,7 @@ def list_(server: Server, out: Output, limit: Limit = 1_000) -> None:
             Column("State"),
             Column("Made", whole=True, drop=1),
             Column("Expires", whole=True, drop=2),
+            Column("Last use", whole=True, drop=3),
             Column("Id", whole=True),
         ],
         [
@@ -71,6 +72,7 @@ def list_(server: Server, out: Output, limit: Limit = 1_000) -> None:
                 _state(key),
                 when(key["createdAt"]),
                 when(key.get("expiresAt")),
+                when(key.get("lastUsedAt")),
                 key["keyId"],
             )
             for key in found

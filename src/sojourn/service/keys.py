@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from sojourn.errors import Conflict, Forbidden, InvalidToken, NotFound, Unauthenticated
 from sojourn.ledger import ApiKey, Ledger, Role
+from sojourn.service.key_uses import KeyUses
 from sojourn.service.licenses import check_name
 from sojourn.token import TokenKind, check_token, hash_token, new_id, new_token
 
@@ -67,6 +68,7 @@ class Keys:
     """Synchronous; safe from several threads."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.uses = KeyUses(ledger)
         self._ledger = ledger
 
     def authenticate(self, presented: str) -> ApiKey:
@@ -89,6 +91,7 @@ class Keys:
         found = self._ledger.key_by_hash(key_hash)
         if found is None or not found[0].valid(found[1]):
             raise unknown_key()
+        self.uses.note(found[0].id, found[1])
         return found[0]
 
     def valid(self, key_hashes: Sequence[bytes]) -> list[bool]:
@@ -100,6 +103,10 @@ class Keys:
         """Look keys up by their ids, valid or not, in one question: with their hashes, and the ledger's
         now."""
         return self._ledger.keys_by_id(key_ids)
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, int]:
+        """Return when keys were used last, as far as that is known; see `KeyUses.last`."""
+        return self.uses.last(key_ids)
 
     def now(self) -> int:
         return self._ledger.now()

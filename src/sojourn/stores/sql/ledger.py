@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from sojourn.stores.sql.events import bump
 from sojourn.stores.sql.faults import classify
 from sojourn.stores.sql.relay_commands import SqlRelayCommands
 from sojourn.stores.sql.rows import from_json, to_json
-from sojourn.stores.sql.schema import api_keys, audits, features, licenses, sweeps
+from sojourn.stores.sql.schema import api_keys, audits, features, licenses, marks, sweeps
 from sojourn.stores.sql.sweep_plans import SqlPlans
 from sojourn.stores.sql.usage import SqlUsage
 from sojourn.stores.sql.webhooks import SqlBook
@@ -48,6 +48,16 @@ VALID_KEYS = (
 KEYS_BY_ID = "SELECT {now}, key_hash, {columns} FROM sojourn_api_keys WHERE id {in ids}".replace(
     "{columns}", ", ".join(ApiKey.__struct_fields__)
 )
+NOTE_USE = """
+INSERT INTO sojourn_marks (name, value) VALUES (:name, :value)
+ON CONFLICT (name) DO UPDATE SET value = {max}(sojourn_marks.value, excluded.value)
+"""
+NOTE_USE_MYSQL = """
+INSERT INTO sojourn_marks (name, value) VALUES (:name, :value)
+ON DUPLICATE KEY UPDATE value = greatest(value, VALUES(value))
+"""
+MARK_NAME_MAX = 32
+"""Characters of a mark's name. The ids that we give have fewer."""
 POOL_ID = features.c.license_id + ":" + features.c.feature
 
 
@@ -291,6 +301,26 @@ class SqlLedger:
         return self._db.transaction(work)
 
     # What was done
+
+    def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        rows = [{"name": key_id, "value": at} for key_id, at in sorted(uses.items())]
+        rows = [row for row in rows if len(str(row["name"])) <= MARK_NAME_MAX]
+
+        def work(tx: Tx) -> None:
+            statement = tx.dialect.pick(
+                sqlite=NOTE_USE.format(max="max"),
+                postgres=NOTE_USE.format(max="greatest"),
+                mysql=NOTE_USE_MYSQL,
+            )
+            tx.many(statement, rows)
+
+        self._db.transaction(work)
+
+    def key_uses(self, key_ids: Sequence[str]) -> dict[str, int]:
+        if not key_ids:
+            return {}
+        query = select(marks.c.name, marks.c.value).where(marks.c.name.in_(list(key_ids)))
+        return {row[0]: int(row[1]) for row in self._db.read(lambda tx: tx.core(query).all())}
 
     def record(self, audit: Audit) -> None:
         self._db.transaction(

@@ -208,7 +208,7 @@ marks = Table(
     Column("name", Key(32), primary_key=True),
     Column(
         "value", BigInteger
-    ),  # of `pulse` its instant, of `events audits sweeps` the last id given
+    ),  # of `pulse` its instant, of `events audits sweeps` the last id given, of a key's id its last use
     **IN_MYSQL,
     postgresql_with={"fillfactor": 10},
 )
