@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Route, expect  # noqa: E402 - the repos
 from tests.browser import test_without_scripts as plain  # noqa: E402 - likewise
 from tests.browser.analyzing import STATES as ANALYZING  # noqa: E402 - likewise
 from tests.browser.chromium import launched  # noqa: E402 - likewise
+from tests.browser.keeping import STATES as KEEPING  # noqa: E402 - likewise
 from tests.browser.operators import STATES as CONSOLE  # noqa: E402 - likewise
 from tests.browser.operators import Operator, hospital  # noqa: E402 - likewise
 from tests.browser.person import Person  # noqa: E402 - likewise
@@ -157,7 +158,7 @@ SHOWN = (
 
 
 def take_watching(browser: Browser) -> None:
-    reach = WATCHING | ANALYZING
+    reach = WATCHING | ANALYZING | KEEPING
     for name in SHOWN:
         for theme, width in BOTH:
             with hospital() as place:

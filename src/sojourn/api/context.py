@@ -24,6 +24,7 @@ from sojourn.api.seat_sockets import SeatSockets
 from sojourn.api.shared_metrics import SharedMetrics
 from sojourn.api.traces import tracer
 from sojourn.clock import SECOND
+from sojourn.console.feed import Feed
 from sojourn.cookie import CookieOptions, SignedTokens
 from sojourn.doctor.doctor import Doctor, Mended
 from sojourn.doctor.runs import Rounds
@@ -63,6 +64,10 @@ RECOGNIZED_MAX = 64
 """Headers of applications whose API key is not worked out anew: an application sends the same each time."""
 SOON = 5.0
 """Seconds, at least, between two rounds of doctor's that somebody's trouble asks for."""
+
+
+def _feed_waits(fault: SojournError) -> None:
+    log.warning("console_feed_waits", error=str(fault))
 
 
 def metrics_folder(settings: Settings) -> Path:
@@ -130,6 +135,7 @@ class Context:
         self._publishing = Ticker("metrics", self.metrics.publish, PUBLISH_INTERVAL)
         self.people = _people(services, settings, self.look_soon)
         self.live = Live(self.people, services.sessions, on_thread=self._on_thread)
+        self.feed = Feed(services.store, on_thread=self._for_operators, troubled=_feed_waits)
         self.seat_sockets = SeatSockets(
             services,
             settings,
@@ -167,6 +173,9 @@ class Context:
 
     async def _on_thread(self, work: Callable[..., T], *args: Any) -> T:
         return await self.people_calls.run(self.settings.request_timeout, work, *args)
+
+    async def _for_operators(self, work: Callable[..., T], *args: Any) -> T:
+        return await self.blocking.run(self.settings.request_timeout, work, *args)
 
     def start(self) -> None:
         """Start the services, on the running event loop. Raises SojournError if that is impossible."""
@@ -206,6 +215,7 @@ class Context:
         try:
             async with asyncio.timeout(max(1.0, self.settings.shutdown_timeout)):
                 await self.live.stop()
+                await self.feed.stop()
                 await self.seat_sockets.stop()
                 await asyncio.to_thread(self._stop_doctor)
                 await asyncio.to_thread(self._stop_sweeps)

@@ -32,7 +32,7 @@ class RunStream:
         # A proxy that gathers answers (nginx) would show everything at the end.
         headers.append((b"x-accel-buffering", b"no"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        left = asyncio.create_task(_gone(receive))
+        left = asyncio.create_task(hung_up(receive))
         try:
             async with asyncio.timeout(PATIENCE):
                 async for piece in self._pieces():
@@ -51,7 +51,7 @@ class RunStream:
         yield self._stream.end(host_now())
 
 
-async def _gone(receive: Any) -> None:
+async def hung_up(receive: Any) -> None:
     """Return when the client has hung up."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -233,10 +233,15 @@ def test_webhook(ask: OperatorCall, webhook_id: Name) -> Done[DeliveryBody]:
     Its delivery tells what came of it. A webhook that is disabled sends it when it is enabled.
     """
     now = ask.context.services.ledger.now()
-    letter = _letter(TEST_KIND, now, {"webhookId": webhook_id, "sentBy": ask.actor})
+    letter = test_letter(webhook_id, now, ask.actor)
     delivery = ask.context.outbound.desk.try_out(webhook_id, letter, actor=ask.actor)
     ask.context.outbound.soon()
     return Done(data=delivery_body(delivery))
+
+
+def test_letter(webhook_id: str, now: int, actor: str) -> Letter:
+    """Write an event of an operator's own, to try a webhook."""
+    return _letter(TEST_KIND, now, {"webhookId": webhook_id, "sentBy": actor})
 
 
 def letter_of(event: Event) -> Letter:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from sojourn.console.lookup import PoolUse, RefusedUser
 from sojourn.console.seats import pool_link
+from sojourn.console.today import Today
 from sojourn.console.words import count, exact
 from sojourn.doctor.runs import Rounds
 from sojourn.event import Event, EventKind
@@ -81,8 +82,17 @@ def _full(use: PoolUse, refused: Sequence[RefusedUser], now: int) -> Need:
     )
 
 
-def figures(uses: Sequence[PoolUse], events: Sequence[Event], *, oldest: str) -> list[Figure]:
-    """Count. `events` are the latest; `oldest` says how far back they go."""
+def quiet(denials: Sequence[Event], now: int) -> str:
+    """Say for how long nobody was refused; `denials` are the latest, newest first."""
+    if not denials:
+        return "Nobody was refused, as far back as events are kept."
+    return f"Nobody was refused for {exact(now - denials[0].at)}."
+
+
+def figures(
+    uses: Sequence[PoolUse], events: Sequence[Event], *, oldest: str, day: Today | None = None
+) -> list[Figure]:
+    """Count. `events` are the latest; `oldest` says how far back they go. `day`: how it compares."""
     used, all_ = sum(x.usage.in_use for x in uses), sum(x.usage.capacity for x in uses)
     suspect = sum(x.usage.suspect for x in uses)
     denied = [event for event in events if event.kind is EventKind.LEASE_DENIED]
@@ -105,13 +115,26 @@ def figures(uses: Sequence[PoolUse], events: Sequence[Event], *, oldest: str) ->
             of=f"of {len(uses):,}",
             text=f"on {count(len({x.pool.license_id for x in uses}), 'license')}",
         ),
-        Figure(name=f"Denied {oldest}", value=f"{len(denied):,}", text=count_people(people)),
+        Figure(
+            name=f"Denied {oldest}",
+            value=f"{len(denied):,}",
+            text=" · ".join(filter(None, (count_people(people), _compared(day)))),
+        ),
         Figure(
             name=f"Ghosts reclaimed {oldest}",
             value=f"{len(ghosts):,}",
             text=f"the longest silent for {exact(longest)}" if ghosts else "nobody fell silent",
         ),
     ]
+
+
+def _compared(day: Today | None) -> str:
+    if day is None or day.denied_more is None:
+        return ""
+    if not day.denied_more:
+        return f"today as many as {day.weekday[:1].lower()}{day.weekday[1:]}"
+    more = f"{abs(day.denied_more):,} {'more' if day.denied_more > 0 else 'fewer'}"
+    return f"today {more} than {day.weekday[:1].lower()}{day.weekday[1:]}"
 
 
 def count_people(people: int) -> str:

@@ -26,6 +26,7 @@ class Story(Struct, frozen=True, kw_only=True):
     person: str  # where to read of them; empty: nobody in particular
     what: str
     at: When
+    event_id: int = 0
 
 
 class Incident(Struct, frozen=True, kw_only=True):
@@ -63,18 +64,24 @@ def story(event: Event, now: int) -> Story:
         person=person_link(user) if user else "",
         what=words(event),
         at=when(event.at, now),
+        event_id=event.id,
     )
 
 
 def _seat(words: str) -> Callable[[Event], str]:
     def said(event: Event) -> str:
-        return words.format(feature=feature_of(event.pool_id or ":?"))
+        return words.format(seat=_a_seat(event), feature=feature_of(event.pool_id or ":?"))
 
     return said
 
 
+def _a_seat(event: Event) -> str:
+    feature = feature_of(event.pool_id or ":?")
+    return f"{'an' if feature[:1].lower() in tuple('aeiou') else 'a'} {feature} seat"
+
+
 def _denied(event: Event) -> str:
-    return f"was refused a {feature_of(event.pool_id or ':?')} seat: {why_full(event)}"
+    return f"was refused {_a_seat(event)}: {why_full(event)}"
 
 
 def why_full(event: Event) -> str:
@@ -93,10 +100,10 @@ def _asked(event: Event) -> str:
 
 
 def _evicted(event: Event) -> str:
-    feature, silent = feature_of(event.pool_id or ":?"), int(event.data.get("silentFor", 0))
+    seat, silent = _a_seat(event), int(event.data.get("silentFor", 0))
     if event.data.get("reason") == "moved":
-        return f"moved a {feature} seat to another device"
-    return f"lost a {feature} seat to somebody who needed it, silent for {exact(silent)}"
+        return f"moved {seat} to another device"
+    return f"lost {seat} to somebody who needed it, silent for {exact(silent)}"
 
 
 def _ended(event: Event) -> str:
@@ -126,15 +133,15 @@ def _otherwise(event: Event) -> str:
 
 
 _SAID: dict[EventKind, tuple[str, str, Callable[[Event], str]]] = {
-    EventKind.LEASE_ACQUIRED: ("seat", "ok", _seat("took a {feature} seat")),
-    EventKind.LEASE_RESUMED: ("seat", "ok", _seat("came back to a {feature} seat")),
+    EventKind.LEASE_ACQUIRED: ("seat", "ok", _seat("took {seat}")),
+    EventKind.LEASE_RESUMED: ("seat", "ok", _seat("came back to {seat}")),
     EventKind.LEASE_TAKEN_OVER: ("seat", "ok", _seat("took their own {feature} seat again")),
-    EventKind.LEASE_RELEASED: ("gone", "dim", _seat("gave a {feature} seat back")),
+    EventKind.LEASE_RELEASED: ("gone", "dim", _seat("gave {seat} back")),
     EventKind.LEASE_EXPIRED: ("ghost", "warn", _seat("fell silent: their {feature} seat is free")),
     EventKind.LEASE_EVICTED: ("ghost", "warn", _evicted),
-    EventKind.LEASE_REVOKED: ("gone", "warn", _seat("had a {feature} seat taken away")),
-    EventKind.LEASE_WAITING: ("hourglass", "bad", _seat("waits in line for a {feature} seat")),
-    EventKind.LEASE_OFFERED: ("seat", "ok", _seat("is offered a {feature} seat")),
+    EventKind.LEASE_REVOKED: ("gone", "warn", _seat("had {seat} taken away")),
+    EventKind.LEASE_WAITING: ("hourglass", "bad", _seat("waits in line for {seat}")),
+    EventKind.LEASE_OFFERED: ("seat", "ok", _seat("is offered {seat}")),
     EventKind.LEASE_ASKED: ("hourglass", "dim", _asked),
     EventKind.LEASE_DENIED: ("denied", "bad", _denied),
     EventKind.SESSION_CREATED: ("sign-in", "ok", lambda _: "signed in"),

@@ -8,7 +8,9 @@ from sojourn.api.active_sessions import header_of
 from sojourn.api.console.doctor import DoctorPage
 from sojourn.api.console.finding import FindPages
 from sojourn.api.console.keeping import KeepingPages
-from sojourn.api.console.lists import ListPages
+from sojourn.api.console.keys import KeysPages
+from sojourn.api.console.nodes import NodesPages
+from sojourn.api.console.overview import OverviewPages
 from sojourn.api.console.security import SecurityPages
 from sojourn.api.console.sessions import SessionPages
 from sojourn.api.console.setup import SetUpPages
@@ -23,6 +25,7 @@ from sojourn.api.console.visits import (
     answer_visitor,
 )
 from sojourn.api.console.watching import WatchingPages
+from sojourn.api.console.webhooks import WebhookPages
 from sojourn.api.context import Context
 from sojourn.api.pages import reply_of
 from sojourn.api.router import Route
@@ -39,9 +42,12 @@ def routes(context: Context) -> list[Route]:
     reception = Reception(context)
     signing_in = SignIn(context, reception)
     doctor = DoctorPage(context, reception)
+    overview = OverviewPages(context, reception)
     watching = WatchingPages(context, reception)
-    lists = ListPages(context, reception)
+    keys = KeysPages(context, reception)
+    nodes = NodesPages(context, reception)
     keeping = KeepingPages(context, reception)
+    webhooks = WebhookPages(context, reception)
     setup = SetUpPages(context, reception)
     sessions = SessionPages(context, reception)
     security = SecurityPages(context, reception)
@@ -57,26 +63,17 @@ def routes(context: Context) -> list[Route]:
 
         return Route(method, CONSOLE + path, endpoint)
 
-    async def asset(scope: Any, _receive: Any) -> Any:
-        name = scope["path_params"]["name"]
-        return reply_of(asset_page(name, header_of(scope)("accept-encoding")))
-
-    async def front_door(_scope: Any, _receive: Any) -> Any:
-        return reply_of(redirect(CONSOLE.lstrip("/")))
-
-    async def front(_: Visitor) -> ConsoleAnswer:
-        return redirect("console/overview")
-
     return [
-        Route("GET", "/", front_door),  # a person opens the address that `sojourn serve` prints
-        route("GET", "", front),
+        Route("GET", "/", _front_door),  # a person opens the address that `sojourn serve` prints
+        route("GET", "", _front),
         route("GET", "/sign-in", signing_in.form),
         route("POST", "/sign-in", signing_in.sign_in),
         route("POST", "/sign-out", signing_in.sign_out),
         route("GET", "/doctor", doctor.show),
         route("POST", "/doctor", doctor.act),
         route("GET", "/banner", doctor.banner),
-        route("GET", "/overview", watching.overview),
+        route("GET", "/overview", overview.overview),
+        route("GET", "/feed", overview.feed),
         route("GET", "/seats", watching.seats),
         route("POST", "/seats", watching.free),
         route("GET", "/people", watching.people),
@@ -93,10 +90,25 @@ def routes(context: Context) -> list[Route]:
         route("GET", "/licenses", setup.licenses),
         route("POST", "/licenses", setup.change),
         route("GET", "/settings", setup.settings),
-        route("GET", "/keys", lists.keys),
-        route("GET", "/nodes", lists.nodes),
+        route("GET", "/keys", keys.keys),
+        route("POST", "/keys", keys.act),
+        route("GET", "/nodes", nodes.nodes),
         route("GET", "/sweeps", keeping.sweeps),
         route("POST", "/sweeps", keeping.act),
-        route("GET", "/webhooks", keeping.webhooks),
-        Route("GET", CONSOLE + "/assets/{name}", asset),
+        route("GET", "/webhooks", webhooks.webhooks),
+        route("POST", "/webhooks", webhooks.act),
+        Route("GET", CONSOLE + "/assets/{name}", _asset),
     ]
+
+
+async def _asset(scope: Any, _receive: Any) -> Any:
+    name = scope["path_params"]["name"]
+    return reply_of(asset_page(name, header_of(scope)("accept-encoding")))
+
+
+async def _front_door(_scope: Any, _receive: Any) -> Any:
+    return reply_of(redirect(CONSOLE.lstrip("/")))
+
+
+async def _front(_: Visitor) -> ConsoleAnswer:
+    return redirect("console/overview")

@@ -1,17 +1,15 @@
-"""The pages that keep things well: sweeps and their plans, webhooks."""
+"""The page of sweeps: their plans, and what they did."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from sojourn.api.console.lists import Cell
 from sojourn.api.console.pages import Pages
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
 from sojourn.console import sweeps
 from sojourn.console.frame import Notice
-from sojourn.console.seats import Heading
-from sojourn.console.words import count, exact, when
+from sojourn.console.words import count
 from sojourn.errors import InvalidInput
 from sojourn.finding import Verdict
 from sojourn.service.keys import Permission
@@ -21,13 +19,10 @@ RUNS_MAX = 20
 
 
 class KeepingPages(Pages):
-    """Sweeps and webhooks."""
+    """Sweeps."""
 
     async def sweeps(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "sweeps.html", "sweeps", self._sweeps)
-
-    async def webhooks(self, visitor: Visitor) -> ConsoleAnswer:
-        return await self.show(visitor, "table.html", "webhooks", self._webhooks)
 
     async def act(self, visitor: Visitor) -> ConsoleAnswer:
         """Pause or resume a plan, or tidy up now, and show the page again."""
@@ -74,45 +69,4 @@ class KeepingPages(Pages):
             "answer": sweeps.answer(plans, runs, now),
             "plans": [sweeps.plan_row(plan, now) for plan in plans],
             "runs": [row for _, row in rows[:RUNS_MAX]],
-        }
-
-    def _webhooks(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        ledger = self.context.services.ledger
-        book, now = ledger.webhooks, ledger.now()
-        found, backlogs = book.all(), {each.webhook_id: each for each in book.backlogs()}
-        rows, behind = [], []
-        for each in found:
-            backlog = backlogs.get(each.id)
-            waits = backlog.pending if backlog else 0
-            age = exact(now - backlog.oldest_at) if backlog and waits else ""
-            if each.enabled and backlog and now - backlog.oldest_at > 60_000 and waits:
-                behind.append(each.url)
-            state, tone = ("On", "active") if each.enabled else ("Off", "bad")
-            if each.url in behind:
-                state, tone = "Behind", "suspect"
-            rows.append(
-                (
-                    Cell(text=each.url, under=each.description or each.id),
-                    Cell(text=state, under=each.disabled_because or "", tone=tone),
-                    Cell(text=", ".join(each.kinds) or "everything"),
-                    Cell(text=f"{waits:,}", under=f"the oldest for {age}" if age else ""),
-                    Cell(text=when(each.created_at, now).ago),
-                )
-            )
-        return {
-            "name": "Webhooks",
-            "answer": Heading(
-                f"{count(len(found), 'webhook')}.",
-                f"{count(len(behind), 'webhook')} {'has' if len(behind) == 1 else 'have'} events waiting."
-                if behind
-                else "",
-                "What waits is kept, and sent when the receiver is back.",
-            ),
-            "search": None,
-            "search_for": "",
-            "heads": ("Receiver", "State", "Events", "Waiting", "Made"),
-            "table_rows": rows,
-            "nothing": "No webhook yet. Events can be sent to another server as they happen.",
-            "older": "",
-            "command": "sojourn webhook list",
         }

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from sojourn.api.active_sessions import from_scope, header_of
+from sojourn.api.console.feed import FeedStream
 from sojourn.api.context import Context
 from sojourn.api.incoming import Incoming
 from sojourn.api.limits import read_whole
@@ -45,7 +46,7 @@ FORM_MAX = 8_192  # bytes
 FIELDS_MAX = 250
 """Fields of a form: one for each check that may be repaired, and a few."""
 
-ConsoleAnswer = HtmlPage | RunStream
+ConsoleAnswer = HtmlPage | RunStream | FeedStream
 Respond = Callable[["Visitor"], Awaitable[ConsoleAnswer]]
 
 

@@ -1,4 +1,4 @@
-"""The pages that watch: overview, seats, people, denials, audit; and what may be done there."""
+"""The pages that watch: seats, people, denials, audit; and what may be done there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from urllib.parse import urlencode
 from sojourn.api.console.pages import ROWS_MAX, WORDS_MAX, Pages, asking
 from sojourn.api.console.sessions import sign_out_one
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
-from sojourn.clock import HOUR
 from sojourn.console import overview, people, seats, stories
 from sojourn.console.frame import Notice
 from sojourn.console.seats import Heading
-from sojourn.console.words import count, exact
+from sojourn.console.words import count
 from sojourn.errors import InvalidInput
 from sojourn.event import Event, EventKind
 from sojourn.finding import Verdict
@@ -21,18 +20,12 @@ from sojourn.service.keys import Permission
 from sojourn.service.operators import Operator
 from sojourn.session import End
 
-FEED = 8
-POOLS_OF_OVERVIEW = 6
-EVENTS_OF_OVERVIEW = 1_000
 FREED_MAX = 200
 """Seats that one form frees."""
 
 
 class WatchingPages(Pages):
     """Answers for whoever is signed in; everybody else is sent to the sign-in."""
-
-    async def overview(self, visitor: Visitor) -> ConsoleAnswer:
-        return await self.show(visitor, "overview.html", "overview", self._overview)
 
     async def lost(self, visitor: Visitor, notice: Notice) -> ConsoleAnswer:
         return await self.show(
@@ -52,24 +45,6 @@ class WatchingPages(Pages):
 
     async def audit(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "audit.html", "audit", self._audit)
-
-    def _overview(self, _visitor: Visitor, _operator: Operator) -> dict[str, Any]:
-        uses = self.lookup.pools()
-        now = self.context.services.store.now()
-        events = self.lookup.feed(limit=EVENTS_OF_OVERVIEW)
-        lately = [event for event in events if event.at > now - 24 * HOUR]
-        whole = len(lately) < len(events) or len(events) < EVENTS_OF_OVERVIEW
-        span = now - lately[-1].at if lately else 0
-        oldest = "in 24 hours" if whole else f"in {exact(span)}"
-        refused = self.lookup.waiting()
-        return {
-            "answer": seats.seats_answer(uses, refused),
-            "needs": overview.needs(uses, refused, self.context.rounds, now),
-            "figures": overview.figures(uses, lately, oldest=oldest),
-            "pools": [seats.pool_row(use) for use in uses[:POOLS_OF_OVERVIEW]],
-            "pools_in_all": len(uses),
-            "feed": stories.stories(events, now)[:FEED],
-        }
 
     def _pools(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         uses, words = self.lookup.pools(), visitor.query("q")[:WORDS_MAX]

@@ -108,6 +108,26 @@ document.addEventListener("htmx:after:swap", ({ target }) => {
   if (target.id === "live") document.querySelector("#banner .stale")?.remove();
 });
 
+// What happens can be made to stand still; when it goes on, it is read anew. What is chosen stands in the address.
+root.dataset.scripts = "";
+const isFeed = (target) => target.matches?.("ol.feed");
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("#pause");
+  if (!button) return;
+  const paused = button.toggleAttribute("data-paused");
+  button.textContent = paused ? "Resume" : "Pause";
+  if (!paused) button.dispatchEvent(new Event("resumed"));
+});
+document.addEventListener("htmx:sse:before:message", (event) => {
+  if (isFeed(event.target) && document.querySelector("#pause[data-paused]")) event.preventDefault();
+});
+document.addEventListener("htmx:before:response", (event) => {
+  if (isFeed(event.target) && event.detail.ctx.response.status >= 400) event.preventDefault();
+});
+document.addEventListener("change", ({ target }) => {
+  if (target.id === "choice") history.replaceState(null, "", `overview?feed=${encodeURIComponent(target.value)}`);
+});
+
 // "/", ⌘K and Ctrl+K find anything. Arrows lead through what was found; Enter takes the first.
 const palette = document.getElementById("palette");
 const hits = () => [...palette.querySelectorAll(".hits a")];
