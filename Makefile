@@ -25,7 +25,7 @@ EXPORT := $(BIN)/python -m uv export --quiet --frozen --format requirements-txt 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-extension campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-regions campaign-relays campaign-staleness check-deploy reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
+.PHONY: help run quick test coverage check bench campaign-attack campaign-bounds campaign-browser campaign-doctor campaign-extension campaign-failover campaign-foreign campaign-machine campaign-parallel campaign-promises campaign-redis campaign-regions campaign-relays campaign-staleness check-deploy docs reference types screenshots component sdk extension demo lock build release-cut release-check release-dry-run clean dev servers
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -113,6 +113,9 @@ campaign-staleness: dev ## Play clients of five kinds against a full pool, and c
 
 reference: dev ## Write the pages of docs/reference that follow from the code
 	@$(BIN)/python docs/reference/make.py
+
+docs: dev ## Build the documentation's site into build/docs/site: strict links, read without a network
+	@$(BIN)/python docs/site/build.py $(ARGS)
 
 check-deploy: ## Ask hadolint, yamllint, helm and others about deploy/, those that are installed
 	@sh deploy/check.sh
