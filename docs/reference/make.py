@@ -9,6 +9,7 @@ What the code cannot say stands in words.toml.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -78,8 +79,9 @@ def errors() -> str:
         f"{MADE}# Error codes\n\n"
         "Each failure is a document of RFC 9457 (`application/problem+json`): `code` is stable, for "
         "programs; `error` says what happened, `details` what to do, for people. 409 `seat_limit`, 429 "
-        "and 503 carry `Retry-After`. `type` is `urn:sojourn:problem:<code>`: a name that leads "
-        "nowhere.\n\n"
+        "and 503 carry `Retry-After`. `type` is `/problems/<code>`, where a server shows what this page says "
+        "of the code, and `/problems` all of them; an application that answers for itself has no such "
+        "page.\n\n"
     )
     for status in sorted(set(STATUS.values())):
         text += f"## {status}\n\n"
@@ -87,6 +89,21 @@ def errors() -> str:
             happened, todo = said[code]
             text += f"### {code}\n\n{happened}\n\n**Do:** {todo}\n\n"
     return text.rstrip("\n") + "\n"
+
+
+def problems() -> str:
+    """Return the words of codes for the pages of a server, which has no guides to lead to."""
+
+    def alone(text: str) -> str:
+        return re.sub(
+            r"\[[^]]*\]\((?:\.\./)?([^)#]+)[^)]*\)",
+            lambda link: f"`docs/{link[1] if '/' in link[1] else 'reference/' + link[1]}`",
+            text,
+        )
+
+    said = words("errors", STATUS)
+    plain = {code: list(map(alone, said[code])) for code in STATUS}
+    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
 def events() -> str:
@@ -229,6 +246,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     HERE / "http.md": http,
     HERE / "cli.md": cli,
     HERE.parents[1] / "spec" / "openapi.json": described,
+    HERE.parents[1] / "src" / "sojourn" / "console" / "problems.json": problems,
 }
 PARTS: dict[Path, Callable[[], str]] = {GUIDE / "settings.md": bounds}
 """Pages of which a part is made, between the markers."""

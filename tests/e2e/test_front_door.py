@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import urljoin
 
 import pytest
 from tests.api_harness import Answer, Api, api
 
 from sojourn.api.call import UNHEARD
 from sojourn.api.front_door import for_people
+from sojourn.wire.bodies import STATUS
 
 PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -108,3 +111,34 @@ def test_the_reference_names_every_call(world: Api) -> None:
     assert "<script" not in page.replace('<script src="console/assets/theme', "")
     assert "-X POST" in page
     assert '"leaseId"' in page.replace("&#34;", '"')
+
+
+def test_the_type_of_a_problem_leads_to_its_page(world: Api) -> None:
+    """Followed as a browser resolves it: from the address that was asked."""
+    refused = get(world, "/api/licenses", "application/json")
+    kind = refused.json["type"]
+    assert kind == "/problems/unauthenticated"
+    page = get(world, kind).body.decode()
+    assert "There is no proof in the request" in page
+    assert "<code>sojourn key list</code>" in page
+    assert page.count("<article") == 1
+
+
+def test_every_code_has_a_page_and_links_on_it_lead_somewhere(world: Api) -> None:
+    every = get(world, "/problems").body.decode()
+    assert [
+        code for code in STATUS if f'<article class="panel call" id="{code}"' not in every
+    ] == []
+    for code in STATUS:
+        page = get(world, f"/problems/{code}")
+        assert (page.status, page.header("content-type")) == (200, "text/html; charset=utf-8")
+    text = get(world, "/problems/seat_limit").body.decode()
+    assert "](" not in every, "a link of the guides, as Markdown"
+    for link in set(re.findall(r'(?:href|src)="([^"#]+)"', text)):
+        to = urljoin("http://host/problems/seat_limit", link).removeprefix("http://host")
+        assert get(world, to).status in (200, 303), link
+
+
+def test_a_code_that_there_is_not_has_no_page(world: Api) -> None:
+    assert get(world, "/problems/nothing_of_ours").status == 404
+    assert get(world, "/problems/<script>").status == 404

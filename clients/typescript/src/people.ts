@@ -36,7 +36,7 @@ const PASSED_ON = ["content-type", "retry-after"];
 const PATH = /^(\/[\w-]{1,100})?(\?[\w=&%.~-]{0,500})?$/;
 
 function refused(status: number, code: string, error: string, details: string): PersonAnswer {
-  const body = { type: `urn:sojourn:problem:${code}`, title: error, status, code, error, details };
+  const body = { type: `/problems/${code}`, title: error, status, code, error, details };
   return { status, headers: { "content-type": "application/problem+json", "cache-control": "no-store" }, body: JSON.stringify(body) };
 }
 

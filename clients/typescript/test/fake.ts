@@ -22,7 +22,7 @@ export function answer(status: number, body: unknown, headers: Record<string, st
 }
 
 export function problem(status: number, code: string, more: object = {}, headers: Record<string, string> = {}): Response {
-  return answer(status, { type: `urn:sojourn:problem:${code}`, title: code, status, code, error: code, ...more }, headers);
+  return answer(status, { type: `/problems/${code}`, title: code, status, code, error: code, ...more }, headers);
 }
 
 /** A server of one seat: grants, renews and releases, unless `fault` says something else. */

@@ -135,7 +135,7 @@ VALUES: Mapping[str, Any] = {
     "error": "There is no such license.",
     "details": "List licenses with `sojourn license list`.",
     "code": "license_unknown",
-    "type": "urn:sojourn:problem:license_unknown",
+    "type": "/problems/license_unknown",
 }
 OF: Mapping[tuple[str, str], Any] = {
     ("EventBody", "id"): 41872,

@@ -1,12 +1,12 @@
 """What a person meets who opens an address of the server: pages instead of problem documents, one spelling of
-each path, an icon, and the reference of the API at `/docs`.
+each path, an icon, the reference of the API at `/docs`, and at `/problems` what its refusals mean.
 
 Machines are answered as ever: a page is for whoever asks for HTML before JSON, and only reads.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from sojourn.api.context import Context
 from sojourn.api.pages import reply_of
 from sojourn.api.router import Route
 from sojourn.console.frame import CONSOLE
+from sojourn.console.problems import problems_page
 from sojourn.console.reference import reference_page
 from sojourn.console.render import ASSETS
 from sojourn.people.notice import notice
@@ -65,8 +66,19 @@ def routes(context: Context, described: Any) -> list[Route]:
         run = context.strangers.run
         return reply_of(await run(context.settings.request_timeout, reference))
 
+    async def meant(scope: Any, _receive: Any) -> Any:
+        code = scope["path_params"].get("code")
+        run = context.strangers.run
+        said = partial(problems_page, context.settings.site_name, code)
+        return reply_of(await run(context.settings.request_timeout, said))
+
     async def favicon(_scope: Any, _receive: Any) -> Any:
         to = f"{CONSOLE.lstrip('/')}/assets/{ASSETS.asset('icon.svg').name}"
         return Reply(307, [(b"location", to.encode()), (b"cache-control", b"max-age=86400")], b"")
 
-    return [Route("GET", "/docs", docs), Route("GET", "/favicon.ico", favicon)]
+    return [
+        Route("GET", "/docs", docs),
+        Route("GET", "/problems", meant),
+        Route("GET", "/problems/{code}", meant),
+        Route("GET", "/favicon.ico", favicon),
+    ]

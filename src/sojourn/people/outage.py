@@ -12,6 +12,7 @@ import msgspec
 
 from sojourn.errors import Overloaded, SojournError, StoreBroken
 from sojourn.people.notice import notice
+from sojourn.wire.statuses import problem_type
 
 STATUS = 503
 RETRY_AFTER = 5  # seconds
@@ -37,7 +38,7 @@ def outage(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str, 
         more, page = notice(TITLE, words, icon="wait", retry=True)
         return STATUS, headers + more, page
     problem = {
-        "type": f"urn:sojourn:problem:{fault.code}",
+        "type": problem_type(fault.code),
         "title": "Sessions are not available",
         "status": STATUS,
         "code": fault.code,

@@ -9,6 +9,7 @@ import msgspec
 from sojourn.errors import CookiesTooLarge, Forbidden, SojournError, Unauthenticated
 from sojourn.people.notice import notice
 from sojourn.people.outage import outage
+from sojourn.wire.statuses import problem_type
 
 STATUS = 401
 
@@ -33,7 +34,7 @@ def sign_in_problem(
         its_own, page = notice(TITLE, f"{fault.message} {fault.hint}".strip(), icon="lock")
         return STATUS, headers + its_own, page
     problem = {
-        "type": f"urn:sojourn:problem:{fault.code}",
+        "type": problem_type(fault.code),
         "title": "Not signed in",
         "status": STATUS,
         "code": fault.code,
@@ -61,7 +62,7 @@ def refusal(fault: SojournError, accept: str = "") -> tuple[int, list[tuple[str,
         its_own, page = notice(title, f"{fault.message} {fault.hint}".strip(), icon="lock")
         return status, headers + its_own, page
     problem = {
-        "type": f"urn:sojourn:problem:{fault.code}",
+        "type": problem_type(fault.code),
         "title": title,
         "status": status,
         "code": fault.code,

@@ -36,6 +36,7 @@ from sojourn.origin import ORIGIN, ORIGIN_MAX, ORIGINS_MAX
 from sojourn.service.operations import Cleanup
 from sojourn.token import LEASE_TOKEN_MAX
 from sojourn.wire.statuses import STATUS as STATUS
+from sojourn.wire.statuses import problem_type as problem_type
 
 # Opaque to us, but shown to people and kept by databases: no control characters, at most 256 long.
 Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -444,10 +445,6 @@ def pool_body(pool: Pool) -> PoolBody:
 def retry_after_header(ms: int) -> str:
     """Write a Retry-After: whole seconds, at least one."""
     return str(max(1, math.ceil(ms / 1000)))
-
-
-def problem_type(code: str) -> str:
-    return f"urn:sojourn:problem:{code}"
 
 
 def title(code: str) -> str:

@@ -1,4 +1,4 @@
-"""The codes of refusals as HTTP statuses."""
+"""The codes of refusals: as HTTP statuses, and as types of problems."""
 
 from __future__ import annotations
 
@@ -68,3 +68,11 @@ STATUS: dict[str, int] = {
     "region_recovering": 503,
 }
 """Every code this API can answer, and its HTTP status."""
+
+
+def problem_type(code: str) -> str:
+    """Return the type of a problem (RFC 9457, 3.1.1): a full path, at which a server says what to do.
+
+    Applications that answer in their own process use the same name, and serve no such page.
+    """
+    return f"/problems/{code}"

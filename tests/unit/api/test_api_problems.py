@@ -73,7 +73,7 @@ def test_every_failure_is_a_problem_document(world: Api) -> None:
         assert answer.header("content-length") == str(len(answer.body))
         problem = msgspec.json.decode(answer.body, type=Problem)
         assert problem.status == answer.status == STATUS[problem.code]
-        assert problem.type == f"urn:sojourn:problem:{problem.code}"
+        assert problem.type == f"/problems/{problem.code}"
         assert problem.title
         assert problem.error
 
