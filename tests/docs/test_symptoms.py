@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from sojourn.settings import Settings
 from sojourn.stores.folder import DataFolder, with_secret
 from sojourn.wire.bodies import TITLES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "symptoms.md").read_text()
+GUIDES = Path(__file__).parents[2] / "docs" / "guide"
+PAGE = (GUIDES / "symptoms.md").read_text()
+CHECKS = set(re.findall(r"^### (\S+)$", (GUIDES / "doctor.md").read_text(), re.MULTILINE))
+"""Ids of doctor's checks: `test_doctor_guide` holds these headings to the code."""
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "symptoms.md").read_text(
         'relation "session" does not exist',
         "no such table: sojourn_sessions",
         'multiple primary keys for table "session" are not allowed',
+        "`connect.sid` is gone",
+        'prepared statement "_pg3_0" does not exist',
+        "MemoryStore is not designed for a production environment",
     ],
 )
 def test_what_others_say_is_on_the_page(pasted: str) -> None:
@@ -49,3 +56,22 @@ def test_what_we_say_is_on_the_page_word_by_word(tmp_path: Path) -> None:
 )
 def test_codes_are_on_the_page(code: str) -> None:
     assert f"`{code}`" in PAGE
+
+
+def symptoms() -> list[tuple[str, str]]:
+    """Return each symptom, and what the page says of it."""
+    pieces = re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]
+    split = (piece.partition("\n") for piece in pieces)
+    return [(name, text.partition("\n## ")[0]) for name, _, text in split]
+
+
+@pytest.mark.parametrize(("name", "text"), [pytest.param(*each, id=each[0]) for each in symptoms()])
+def test_each_symptom_says_which_check_tells(name: str, text: str) -> None:
+    """By its id, with a link to what doctor's guide says of it; or that there is none."""
+    _, told, ends = text.partition("**Doctor:**")
+    assert told, name
+    named = re.findall(r"\[([a-z]+\.[a-z-]+)\]\(doctor\.md#([\w-]+)\)", ends)
+    assert named or "none of its checks" in ends or "[all checks]" in ends, name
+    for check, anchor in named:
+        assert check in CHECKS
+        assert anchor == check.replace(".", ""), "as code hosts make it"
