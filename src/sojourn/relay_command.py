@@ -1,4 +1,4 @@
-"""Commands of an authority's operators that its relays carry out, and the contract of what keeps them.
+"""What an authority's operators want of its relays, what these report, and the contract of what keeps it.
 
 A command rides on the answers to its relay's beats until the relay says what it came to. `seq` grows for
 each relay, over a restore of the authority too: a relay takes each up once, in order, however often and late
@@ -26,6 +26,10 @@ PENDING_FOR = 31 * DAY
 """How long a command waits for its relay: as long as an allotment may live without a word, and a day."""
 LEASES_MAX = 20
 """Leases that an answer names."""
+COUNTS_MAX = 2_000
+"""Pools and days in one report."""
+USES_KEPT = 400 * DAY
+"""For how long it is kept what relays have reported of a day."""
 ORDERS_MAX = 1_000
 """Pools of which an operator has said how many seats a relay is to have."""
 
@@ -106,6 +110,39 @@ class RelayOrder(Struct, frozen=True, kw_only=True):
     actor: str = ""
 
 
+@prepared
+class RegionCount(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What happened to a pool at a relay on a day, which begins in UTC: seats that were granted or resumed,
+    acquires that were refused for want of one, and leases that ended."""
+
+    pool_id: str
+    day: int
+    granted: int = 0
+    denied: int = 0
+    ended: int = 0
+
+
+@prepared
+class RegionReport(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What happened at a relay after one event of its stream, up to another. It counts if the authority has
+    taken over exactly what lies before: so it counts once, however often it is sent."""
+
+    after: int
+    up_to: int
+    counts: tuple[RegionCount, ...] = ()
+
+
+class RegionUse(Struct, frozen=True, kw_only=True):
+    """What a relay has reported of a pool and a day."""
+
+    relay: str
+    pool_id: str
+    day: int
+    granted: int
+    denied: int
+    ended: int
+
+
 def order_of(orders: Sequence[RelayOrder], pool_id: str) -> RelayOrder | None:
     """Return the order that counts for a pool: its own before the one for all pools."""
     named = {order.pool_id: order for order in orders}
@@ -113,10 +150,12 @@ def order_of(orders: Sequence[RelayOrder], pool_id: str) -> RelayOrder | None:
 
 
 class ForBeat(Struct, frozen=True):
-    """What goes with the answer to a beat: the first commands that are pending, and the orders in force."""
+    """What goes with the answer to a beat: the first commands that are pending, the orders in force, and up
+    to which event of the relay's stream its reports were taken over."""
 
     commands: tuple[RelayCommand, ...] = ()
     orders: tuple[RelayOrder, ...] = ()
+    taken: int = 0
 
 
 class CommandKeeper(Protocol):
@@ -142,6 +181,15 @@ class CommandKeeper(Protocol):
         """Write orders down, each in the place of the one there is for its relay and pool; one that asks for
         nothing takes it away. `lasting`: ms for which they are in force. Raises Conflict when a relay has
         `ORDERS_MAX`."""
+
+    def reported(self, relay: str, report: RegionReport) -> int:
+        """Take a report over if it goes on where the last one ended; return up to which event that is now.
+        Where it ends before it begins, the relay's stream was put back, and goes on from there."""
+
+    def uses(
+        self, *, since: int, relay: str | None = None, license_id: str | None = None
+    ) -> list[RegionUse]:
+        """Return what relays have reported of days from `since` on, the newest first, at most `LIST_MAX`."""
 
     def orders(self) -> list[RelayOrder]:
         """Return all orders in force, by relay and pool, at most `LIST_MAX`."""

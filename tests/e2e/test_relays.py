@@ -187,6 +187,8 @@ def test_cleanups_reach_relays(authority: Served, tmp_path: Path) -> None:
 
         assert [x["userId"] for x in until(seen)["leases"]] == ["bob"]
         until(lambda: with_relay(tmp_path, license_id, at).get("held") == 1)
+        until(lambda: sum(x["granted"] for x in run_json(tmp_path, "relays", "usage", *at)) == 2)
+        assert "granted 2 seats" in run(tmp_path, "relays", "usage", *at).stdout
         here = ("--url", east.url, "--key", ADMIN_KEY)
         own = run_json(tmp_path, "seats", "release", "--user", "bob", "--feature", "editor", *here)
         assert own["ended"] == 1

@@ -103,6 +103,7 @@ class Center:
             spare={each.pool_id: each.spare for each in body.wishes},
             proofs={each.pool_id: each.proof for each in body.wishes},
             answered={each.id: each.answer for each in body.commands},
+            report=body.report,
         )
         return AllotmentsDone(
             relay=key.id,
@@ -115,6 +116,7 @@ class Center:
             licenses=tuple(map(SignedCopyBody.of, heard.copies)),
             gone=heard.gone,
             commands=tuple(map(CommandBody.of, heard.commands)),
+            reported=heard.reported,
         )
 
 

@@ -12,10 +12,10 @@ from sojourn import license
 from sojourn.allotment import Authority, RelayBeat
 from sojourn.api.call import OperatorCall, operator
 from sojourn.api.limits import DATA_BODY_MAX
-from sojourn.clock import SECOND
+from sojourn.clock import DAY, SECOND
 from sojourn.errors import Conflict, NotFound
 from sojourn.license import split_pool_id
-from sojourn.relay_command import RelayOrder, order_of
+from sojourn.relay_command import USES_KEPT, RelayOrder, order_of
 from sojourn.service.keys import Permission
 from sojourn.service.orders import MOVED_FOR, MOVED_FOR_MAX, RelayOrders
 from sojourn.service.regions import RegionStatus
@@ -169,6 +169,7 @@ def beat_of_relay(ask: OperatorCall, body: AllotmentsBody) -> Done[AllotmentsDon
         spare={each.pool_id: each.spare for each in body.wishes},
         proofs={each.pool_id: each.proof for each in body.wishes},
         answered={each.id: each.answer for each in body.commands},
+        report=body.report,
     )
     return Done(
         data=AllotmentsDone(
@@ -182,6 +183,7 @@ def beat_of_relay(ask: OperatorCall, body: AllotmentsBody) -> Done[AllotmentsDon
             licenses=tuple(map(SignedCopyBody.of, heard.copies)),
             gone=heard.gone,
             commands=tuple(map(CommandBody.of, heard.commands)),
+            reported=heard.reported,
         )
     )
 
@@ -275,6 +277,63 @@ def list_relay_commands(ask: OperatorCall, query: CommandsQuery) -> Done[Page[Re
         raise _no_authority()
     found = commands.latest(relay=optional(query.relay_id), limit=query.limit)
     return Done(data=Page(items=[command_body(each) for each in found]))
+
+
+class RegionUseBody(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """What a relay has reported of a feature and a day (UTC): seats that were granted or resumed, acquires
+    that were refused for want of one, leases that ended."""
+
+    relay_id: str
+    name: str
+    license_id: str
+    license_name: str | None = None
+    feature: str
+    day: str
+    granted: int
+    denied: int
+    ended: int
+
+
+class UsesQuery(Wire, frozen=True, kw_only=True):
+    relay_id: Name | UnsetType = UNSET
+    license_id: Name | UnsetType = UNSET
+    days: Annotated[int, Meta(ge=1, le=USES_KEPT // DAY)] = 7
+
+
+@operator("GET", "/api/relays/usage", may=Permission.READ, problems=("not_authority",))
+def list_relay_usage(ask: OperatorCall, query: UsesQuery) -> Done[Page[RegionUseBody]]:
+    """List what happened at relays, by day and feature, the newest day first. Each event counts once, however
+    often a relay was cut off."""
+    services = ask.context.services
+    if services.relay_commands is None:
+        raise _no_authority()
+    today = services.store.now() // DAY * DAY
+    found = services.ledger.relay_commands.uses(
+        since=today - (query.days - 1) * DAY,
+        relay=optional(query.relay_id),
+        license_id=optional(query.license_id),
+    )
+    names = services.relay_commands.names({each.relay for each in found})
+    titles = services.ledger.license_names(
+        sorted({split_pool_id(each.pool_id)[0] for each in found})
+    )
+    items = []
+    for each in found:
+        license_id, feature = split_pool_id(each.pool_id)
+        items.append(
+            RegionUseBody(
+                relay_id=each.relay,
+                name=names[each.relay],
+                license_id=license_id,
+                license_name=titles.get(license_id),
+                feature=feature,
+                day=rfc3339(each.day)[:10],
+                granted=each.granted,
+                denied=each.denied,
+                ended=each.ended,
+            )
+        )
+    return Done(data=Page(items=items))
 
 
 @operator(
@@ -434,6 +493,7 @@ CALLS = (
     terms_for_relay,
     list_relays,
     list_relay_commands,
+    list_relay_usage,
     drain_relay,
     fill_relay,
     move_seats,

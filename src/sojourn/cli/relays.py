@@ -108,6 +108,52 @@ def commands(
     show_commands(out, found, title="The latest first:")
 
 
+@command(app, "usage")
+def usage(
+    server: Server,
+    out: Output,
+    relay: Annotated[
+        str | None, typer.Option("--relay", metavar="RELAY", help="Of one relay, by its id.")
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", "-l", metavar="LICENSE", help="Of one license.")
+    ] = None,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=400, metavar="N", help="Today and days before.")
+    ] = 7,
+) -> None:
+    """Count seats that relays granted, and whom they refused, day by day (UTC)."""
+    asked = {"relayId": relay, "licenseId": license_id, "days": days}
+    found = server.get("/api/relays/usage", **asked)["items"]
+    if out.as_json:
+        out.json(found)
+        return
+    granted, denied = (sum(each[name] for each in found) for name in ("granted", "denied"))
+    out.say(f"Relays granted {count(granted, 'seat')}, and refused {denied:,} times.")
+    if found:
+        out.table(
+            [
+                Column("Day", whole=True),
+                Column("Relay"),
+                Column("License", drop=1),
+                Column("Feature"),
+                Column("Granted", figure=True),
+                Column("Refused", figure=True),
+                Column("Ended", figure=True, drop=2),
+            ],
+            [
+                (
+                    each["day"],
+                    each["name"],
+                    each.get("licenseName") or each["licenseId"],
+                    each["feature"],
+                    *(f"{each[name]:,}" for name in ("granted", "denied", "ended")),
+                )
+                for each in found
+            ],
+        )
+
+
 @command(app, "drain")
 def drain(
     server: Server,

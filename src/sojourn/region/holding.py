@@ -20,8 +20,9 @@ from sojourn.license import split_pool_id
 from sojourn.log import get_logger
 from sojourn.region.copies import ACTOR, LicenseCopies
 from sojourn.region.gate import Gate, Limit, stop_of
+from sojourn.region.reports import report_since
 from sojourn.region.state import Look, RegionState, StateFile, look
-from sojourn.relay_command import CommandAnswer
+from sojourn.relay_command import CommandAnswer, RegionReport
 from sojourn.relays import share
 from sojourn.relays.demand import Demand
 from sojourn.relays.elapsed import Witness, go_on
@@ -127,6 +128,10 @@ class Holding:
         """Go on without what was allotted: something else may have been said since."""
         self.relay = replace(self.relay, shares={})
         self.be_careful(why)
+
+    def report(self, after: int) -> RegionReport | None:
+        """Say what has happened after an event of this relay's stream."""
+        return report_since(self._store, after)
 
     def be_careful(self, why: str) -> None:
         """For as long as a client believes in a seat, let those alone come who prove that they had one."""

@@ -71,6 +71,7 @@ class Region:
         self._failed_at = self._began = float("-inf")  # by time.monotonic
         self._fault = self._refused = self._name = ""
         self.gate = holding.gate
+        self._reported: int | None = None  # up to which event; None: the authority has not said yet
         self.carry_out: Callable[[RelayCommand], CommandAnswer] = _not_ready
         self._commands: list[
             RelayCommand
@@ -162,6 +163,7 @@ class Region:
                 for name, answer in list(self._holding.commands.items())[:PENDING_MAX]
                 if answer is not None
             ),
+            report=None if self._reported is None else self._holding.report(self._reported),
         )
 
     def _cut_off(self, why: str) -> None:
@@ -209,6 +211,7 @@ class Region:
             self._holding.note(f"{self._fault} Nothing of it was taken.")
             return
         self._accepted, self._heard_at, self._name = True, self._holding.now(), done.relay
+        self._reported = done.reported
         self._take_up(body, done)
         self._take_copies(done.licenses, served)
         for license_id in done.gone:

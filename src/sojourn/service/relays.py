@@ -22,7 +22,7 @@ from sojourn.errors import Conflict, InvalidInput
 from sojourn.ledger import ApiKey, Ledger
 from sojourn.license import CAPACITY_MAX, split_pool_id
 from sojourn.log import get_logger
-from sojourn.relay_command import CommandAnswer, RelayCommand
+from sojourn.relay_command import CommandAnswer, RegionReport, RelayCommand
 from sojourn.relays import orders
 from sojourn.relays.copies import LicenseCopy, LicenseTerms, SignedCopy, digest_of, sign_copy
 from sojourn.store import Store
@@ -64,7 +64,8 @@ class BeatRefused(Conflict):
 
 class Heard(Struct, frozen=True):
     """What a beat is answered. `proofs`: of the allotments, by pool; `gone`: licenses that it spoke of, and
-    that there are no more; `least`: by pool: seats that it is to keep though nobody needs them."""
+    that there are no more; `least`: by pool: seats that it is to keep though nobody needs them; `reported`:
+    up to which event of its stream."""
 
     answer: RelayAnswer
     proofs: Mapping[str, str]
@@ -72,6 +73,7 @@ class Heard(Struct, frozen=True):
     gone: tuple[str, ...] = ()
     commands: tuple[RelayCommand, ...] = ()
     least: Mapping[str, int] = {}
+    reported: int = 0
 
 
 class LastRefusal(Struct, frozen=True):
@@ -115,6 +117,7 @@ class Relays:
         spare: Mapping[str, int],
         proofs: Mapping[str, str],
         answered: Mapping[str, CommandAnswer] = NO_ANSWERS,
+        report: RegionReport | None = None,
     ) -> Heard:
         """Answer a beat of the relay whose key this is.
 
@@ -142,6 +145,9 @@ class Relays:
         gone = tuple(name for name, x in terms.items() if x is None)
         answer = orders.asked_back(self._asking_back(beat, answer), wanted.orders)
         self._ledger.relay_commands.answered(key.id, answered)
+        reported = wanted.taken
+        if report is not None:
+            reported = self._ledger.relay_commands.reported(key.id, report)
         given = {
             x.pool_id: self._proof(beat.relay, x.pool_id, x.fence, x.seats) for x in answer.grants
         }
@@ -152,6 +158,7 @@ class Relays:
             gone,
             tuple(each for each in wanted.commands if each.id not in answered),
             orders.least(answer, wanted.orders),
+            reported,
         )
 
     def check_protocol(self, protocol: int) -> None:

@@ -13,6 +13,7 @@ from sojourn.relay_command import (
     CommandAnswer,
     CommandScope,
     CommandVerb,
+    RegionReport,
     RelayCommand,
 )
 from sojourn.relays.copies import SignedCopy
@@ -73,6 +74,7 @@ class AllotmentsBody(Wire, frozen=True, kw_only=True):
     wishes: Annotated[tuple[WishBody, ...], Meta(max_length=WISHES_MAX)] = ()
     licenses: Annotated[tuple[ServedBody, ...], Meta(max_length=LICENSES_MAX)] = ()
     commands: Annotated[tuple[AnsweredBody, ...], Meta(max_length=PENDING_MAX)] = ()
+    report: RegionReport | None = None
 
 
 class GrantBody(Answer, frozen=True, kw_only=True):
@@ -142,7 +144,8 @@ class AllotmentsDone(Answer, frozen=True, kw_only=True):
     """The answer to a beat.
 
     `licenses`: terms that have changed; `gone`: licenses of the beat that there are no more; `commands`: of
-    operators, until the relay says what they came to.
+    operators, until the relay says what they came to; `reported`: up to which event of the relay's stream
+    what happened was taken over.
     """
 
     relay: str
@@ -152,6 +155,7 @@ class AllotmentsDone(Answer, frozen=True, kw_only=True):
     licenses: tuple[SignedCopyBody, ...] = ()
     gone: tuple[str, ...] = ()
     commands: tuple[CommandBody, ...] = ()
+    reported: int = 0
 
 
 class TermsBody(Wire, frozen=True, kw_only=True):

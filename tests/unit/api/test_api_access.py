@@ -81,6 +81,7 @@ MAY = {
     "list_relays": Permission.READ,
     "forget_relay": Permission.LICENSES_WRITE,
     "list_relay_commands": Permission.READ,
+    "list_relay_usage": Permission.READ,
     "drain_relay": Permission.LICENSES_WRITE,
     "fill_relay": Permission.LICENSES_WRITE,
     "move_seats": Permission.LICENSES_WRITE,

@@ -12,25 +12,31 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sojourn.errors import Conflict
 from sojourn.relay_command import (
     ANSWERED_FOR,
+    COUNTS_MAX,
     ORDERS_MAX,
     PENDING_FOR,
     PENDING_MAX,
     TOLD_MAX,
+    USES_KEPT,
     CommandAnswer,
     CommandScope,
     CommandVerb,
     ForBeat,
+    RegionCount,
+    RegionReport,
+    RegionUse,
     RelayCommand,
     RelayOrder,
 )
 from sojourn.store import LIST_MAX, bounded
 from sojourn.stores.sql.database import Database, Tx
 from sojourn.stores.sql.events import audit
-from sojourn.stores.sql.relay_tables import commands, orders
+from sojourn.stores.sql.relay_tables import commands, orders, reports, uses
 from sojourn.stores.sql.rows import to_json
 
 COMMAND = [commands.c[name] for name in RelayCommand.__struct_fields__]
 ORDER = [orders.c[name] for name in RelayOrder.__struct_fields__]
+USE = [uses.c[name] for name in RegionUse.__struct_fields__]
 LOCK = "SELECT value FROM sojourn_marks WHERE name = 'audits' {update}"
 """Two that come at once must not both be the last one; nor have the same number."""
 
@@ -74,11 +80,13 @@ class SqlRelayCommands:
         pending = select(*COMMAND).where(_command.relay == relay, _command.answered_at.is_(None))
         pending = pending.order_by(_command.seq).limit(TOLD_MAX)
         ordered = select(*ORDER).where(_order.relay == relay).order_by(_order.pool_id)
+        reported = select(reports.c.event_id).where(reports.c.relay == relay)
 
         def work(tx: Tx) -> ForBeat:
             found = tuple(_command_of(row) for row in tx.core(pending))
             wanted = tuple(RelayOrder(**row._mapping) for row in tx.core(ordered))  # noqa: SLF001 - SQLAlchemy's name
-            return ForBeat(found, _in_force(wanted, tx.now()) if wanted else ())
+            taken = tx.core(reported).scalar() or 0
+            return ForBeat(found, _in_force(wanted, tx.now()) if wanted else (), taken)
 
         return self._db.read(work)
 
@@ -128,6 +136,40 @@ class SqlRelayCommands:
 
         self._db.transaction(work)
 
+    def reported(self, relay: str, report: RegionReport) -> int:
+        mine = select(reports.c.event_id).where(reports.c.relay == relay).with_for_update()
+
+        def work(tx: Tx) -> int:
+            taken = tx.core(mine).scalar()
+            if taken is None:
+                tx.rows(LOCK, {})
+                taken = tx.core(mine).scalar()
+            if report.after != (taken or 0):
+                return taken or 0
+            row = {"relay": relay, "event_id": report.up_to}
+            if taken is None:
+                tx.core(insert(reports), row)
+            else:
+                tx.core(update(reports).where(reports.c.relay == relay).values(row))
+            for each in report.counts[:COUNTS_MAX]:
+                _add(tx, relay, each)
+            return report.up_to
+
+        return self._db.transaction(work)
+
+    def uses(
+        self, *, since: int, relay: str | None = None, license_id: str | None = None
+    ) -> list[RegionUse]:
+        query = select(*USE).where(uses.c.day >= since)
+        if relay is not None:
+            query = query.where(uses.c.relay == relay)
+        if license_id is not None:
+            begins = license_id + ":"
+            query = query.where(uses.c.pool_id >= begins, uses.c.pool_id < license_id + ";")
+        query = query.order_by(uses.c.day.desc(), uses.c.relay, uses.c.pool_id).limit(LIST_MAX)
+        found = self._db.read(lambda tx: tx.core(query).all())
+        return [RegionUse(**row._mapping) for row in found]  # noqa: SLF001 - SQLAlchemy's name
+
     def orders(self) -> list[RelayOrder]:
         query = select(*ORDER).order_by(_order.relay, _order.pool_id).limit(LIST_MAX)
 
@@ -136,6 +178,17 @@ class SqlRelayCommands:
             return list(_in_force(found, tx.now()))
 
         return self._db.read(work)
+
+
+def _add(tx: Tx, relay: str, count: RegionCount) -> None:
+    """Add what happened to what is known of that day; forget days of long ago with each that begins."""
+    mine = and_(uses.c.relay == relay, uses.c.pool_id == count.pool_id, uses.c.day == count.day)
+    more = {name: uses.c[name] + getattr(count, name) for name in ("granted", "denied", "ended")}
+    if tx.core(update(uses).where(mine).values(more)).rowcount:
+        return
+    old = tx.now() - USES_KEPT
+    tx.core(delete(uses).where(uses.c.relay == relay, uses.c.day < old))
+    tx.core(insert(uses), {"relay": relay, **msgspec.structs.asdict(count)})
 
 
 def _forgotten(now: int) -> Any:

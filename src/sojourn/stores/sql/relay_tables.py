@@ -1,4 +1,4 @@
-"""The tables of what operators want of relays: see `relay_commands.py`, and `schema`."""
+"""The tables of what operators want of relays, and these report: see `relay_commands.py`, and `schema`."""
 
 from __future__ import annotations
 
@@ -36,4 +36,25 @@ orders = Table(
     **IN_MYSQL,
 )
 
-TABLES = (commands, orders)
+reports = Table(
+    "sojourn_relay_reports",
+    metadata,
+    Column("relay", Key(256), primary_key=True),
+    Column("event_id", BigInteger, nullable=False),  # of the relay's stream
+    **IN_MYSQL,
+)
+
+uses = Table(
+    "sojourn_relay_uses",
+    metadata,
+    Column("relay", Key(256), nullable=False),
+    Column("pool_id", Key(200), nullable=False),
+    Column("day", INSTANT, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+    Column("denied", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    PrimaryKeyConstraint("relay", "pool_id", "day", name="sojourn_relay_uses_pkey"),
+    **IN_MYSQL,
+)
+
+TABLES = (commands, orders, reports, uses)

@@ -1,4 +1,4 @@
-"""What operators want of relays: commands, how many seats each is to have, and for how long."""
+"""What operators want of relays (commands, how many seats, for how long), and what these report."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ Table(
     Column("until", INSTANT),
     Column("actor", Key(256), nullable=False),
     PrimaryKeyConstraint("relay", "pool_id", name="sojourn_relay_orders_pkey"),
+    **IN_MYSQL,
+)
+
+Table(
+    "sojourn_relay_reports",
+    metadata,
+    Column("relay", Key(256), primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+    **IN_MYSQL,
+)
+
+Table(
+    "sojourn_relay_uses",
+    metadata,
+    Column("relay", Key(256), nullable=False),
+    Column("pool_id", Key(200), nullable=False),
+    Column("day", INSTANT, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+    Column("denied", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    PrimaryKeyConstraint("relay", "pool_id", "day", name="sojourn_relay_uses_pkey"),
     **IN_MYSQL,
 )
 
