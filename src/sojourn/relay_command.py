@@ -7,14 +7,18 @@ it is told of one. Durations are in milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.clock import DAY
 from sojourn.decoding import prepared
+from sojourn.errors import InvalidInput
+from sojourn.license import split_pool_id
+from sojourn.text import check_id
 
 PENDING_MAX = 100
 """Commands that wait for one relay; for more it has to be heard first."""
@@ -26,6 +30,7 @@ PENDING_FOR = 31 * DAY
 """How long a command waits for its relay: as long as an allotment may live without a word, and a day."""
 LEASES_MAX = 20
 """Leases that an answer names."""
+NUMBER_MAX = 2**53 - 1
 COUNTS_MAX = 2_000
 """Pools and days in one report."""
 USES_KEPT = 400 * DAY
@@ -77,6 +82,21 @@ class CommandAnswer(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     fault: str = ""
     denials: int = 0
     leases: tuple[RegionLease, ...] = ()
+
+    def check(self) -> None:
+        """Raise InvalidInput if it says what no relay would."""
+        numbers = (self.ended, self.remaining, self.denials)
+        if len(self.leases) > LEASES_MAX or not all(0 <= x <= NUMBER_MAX for x in numbers):
+            raise InvalidInput(
+                f"An answer to a command counts, and names {LEASES_MAX} leases at most."
+            )
+        if self.fault:
+            check_id("fault", self.fault)
+        for lease in self.leases:
+            for name in ("lease_id", "license_id", "feature", "user_id", "client_id", "state"):
+                check_id(name, getattr(lease, name))
+            if not all(0 <= x <= NUMBER_MAX for x in (lease.silent_for, lease.expires_in)):
+                raise InvalidInput("Durations of leases are not negative.")
 
 
 class RelayCommand(Struct, frozen=True, kw_only=True):
@@ -131,6 +151,28 @@ class RegionReport(Struct, frozen=True, kw_only=True, rename="camel"):
     up_to: int
     counts: tuple[RegionCount, ...] = ()
 
+    def check(self) -> None:
+        """Raise InvalidInput if it says what no relay would."""
+        if len(self.counts) > COUNTS_MAX:
+            raise InvalidInput(f"A report has {COUNTS_MAX} counts at most.")
+        numbers = [self.after, self.up_to]
+        for each in self.counts:
+            check_id("poolId", each.pool_id)
+            numbers += [each.day, each.granted, each.denied, each.ended]
+        if not all(0 <= x <= NUMBER_MAX for x in numbers):
+            raise InvalidInput("Counts and ids in a report are not negative.")
+
+    def within(self, licenses: Collection[str], now: int) -> RegionReport:
+        """Return it without what is of other licenses, or of days that are not kept."""
+        counts = tuple(
+            each
+            for each in self.counts
+            if split_pool_id(each.pool_id)[0] in licenses
+            and each.day % DAY == 0
+            and now - USES_KEPT <= each.day <= now + DAY
+        )
+        return replace(self, counts=counts)
+
 
 class RegionUse(Struct, frozen=True, kw_only=True):
     """What a relay has reported of a pool and a day."""
@@ -144,9 +186,13 @@ class RegionUse(Struct, frozen=True, kw_only=True):
 
 
 def order_of(orders: Sequence[RelayOrder], pool_id: str) -> RelayOrder | None:
-    """Return the order that counts for a pool: its own before the one for all pools."""
+    """Return the order that counts for a pool: its own, within the one for all pools."""
     named = {order.pool_id: order for order in orders}
-    return named.get(pool_id, named.get(""))
+    own, every = named.get(pool_id), named.get("")
+    if own is None or every is None or every.most is None:
+        return own or every
+    most = every.most if own.most is None else min(own.most, every.most)
+    return replace(own, least=min(own.least, most), most=most)
 
 
 class ForBeat(Struct, frozen=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from tests.regions.checker import History, most_sold, violations
 from tests.regions.clients import Region
-from tests.regions.fleet import Fleet, Site, until
+from tests.regions.fleet import Fleet, Site, start, until
 
 LOST_AFTER = 60.0  # seconds: a machine that stalls for less loses nobody a seat
 EVERY = 2.0  # seconds between two beats of a holder
@@ -84,7 +84,7 @@ class Nemesis:
         if draw < 0.08:
             self._count("authority killed")
             self._fleet.authority.kill()
-            self._fleet.authority.start()
+            start(self._fleet.authority)
         elif draw < 0.2:
             self._count("relay killed")
             site.kill()

@@ -35,6 +35,15 @@ def until(met: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"not within {WAIT:.0f} s: {what}")
 
 
+def start(server: Served) -> None:
+    """Start a server, and wait for longer than others do: here a machine may stall for minutes."""
+    try:
+        server.start()
+    except RuntimeError:
+        with httpx.Client(timeout=10) as http:
+            until(lambda: http.get(f"{server.url}/readyz").status_code == 200, "it is ready")
+
+
 class Site:
     """One relay, its process, and its way to the authority. `starts` is even while it runs."""
 
@@ -54,7 +63,7 @@ class Site:
         self.cut = False
 
     def start(self) -> None:
-        self.server.start()
+        start(self.server)
         self.starts += 1
 
     def kill(self) -> None:
@@ -90,7 +99,7 @@ class Fleet:
         self.backups: list[Path] = []
 
     def start(self) -> None:
-        self.authority.start()
+        start(self.authority)
         policy = {"capacity": self.capacity, "lostAfter": self._lost_after}
         self.license_id, self.key = self.authority.license(editor=policy)
         for name in self._names:
@@ -126,7 +135,7 @@ class Fleet:
         """Kill the authority, put it back to an earlier state, and start it."""
         self.authority.kill()
         self._run("restore", str(copy), "--yes")
-        self.authority.start()
+        start(self.authority)
 
     def _run(self, *arguments: str) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("SOJOURN_")}

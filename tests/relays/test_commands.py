@@ -13,6 +13,7 @@ from tests.relays.test_services import Sites, seated
 from tests.relays.world import FEATURE, Center
 
 from sojourn.clock import DAY, MINUTE
+from sojourn.errors import InvalidInput
 from sojourn.lease import Lease
 from sojourn.relay_command import (
     ANSWERED_FOR,
@@ -21,6 +22,7 @@ from sojourn.relay_command import (
     CommandAnswer,
     CommandScope,
     CommandVerb,
+    RegionLease,
     RelayCommand,
 )
 from sojourn.service.commands import CommandState, CommandStatus
@@ -241,6 +243,36 @@ def test_a_foreign_relay_cannot_answer(sites: Sites) -> None:
         sites.west.api_key.id, {sent.command.id: CommandAnswer(ended=9)}
     )
     assert states(sites.center) == [CommandState.PENDING]
+
+
+LEASE = RegionLease(
+    lease_id="lse_1",
+    license_id="lic_1",
+    feature="seats",
+    user_id="ann",
+    client_id="one",
+    state="active",
+    silent_for=0,
+    expires_in=1,
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CommandAnswer(ended=-1),
+        CommandAnswer(remaining=2**60),
+        CommandAnswer(fault="\x1b[2J"),
+        CommandAnswer(leases=(LEASE,) * 21),
+        CommandAnswer(leases=(replace(LEASE, user_id="a\nb"),)),
+        CommandAnswer(leases=(replace(LEASE, silent_for=-1),)),
+    ],
+)
+def test_an_answer_that_no_relay_gives(answer: CommandAnswer) -> None:
+    """A relay's key may be stolen: what is shown to operators is held to what names may be."""
+    CommandAnswer(ended=1, leases=(LEASE,) * 20).check()
+    with pytest.raises(InvalidInput):
+        answer.check()
 
 
 def test_numbers_grow_over_a_restore(sites: Sites) -> None:

@@ -55,6 +55,19 @@ def test_a_drained_relay_gives_back_what_nobody_sits_on(sites: Sites, orders: Re
     assert isinstance(sites.east.acquire("cem"), Lease)
 
 
+def test_a_drain_stands_above_a_move(sites: Sites, orders: RelayOrders) -> None:
+    """Seats that were moved to a relay go back, too, when it is drained."""
+    sites.west.learn()
+    sites.west.beat()
+    west = sites.west.api_key.id
+    orders.move(sites.center.pool_id, 4, giver=None, taker=west, actor="op")
+    settle(sites)
+    assert sites.west.seats == 4
+    orders.drain(west, actor="op")
+    settle(sites)
+    assert sites.west.seats == 0
+
+
 def test_a_drain_outlives_a_restart_of_the_relay(sites: Sites, orders: RelayOrders) -> None:
     seated(sites.east, "ann")
     orders.drain(sites.east.api_key.id, actor="op")

@@ -12,6 +12,7 @@ from tests.relays.test_services import Sites, seated
 from tests.relays.world import Center, Site
 
 from sojourn.clock import DAY
+from sojourn.errors import InvalidInput
 from sojourn.lease import Denied, Lease
 from sojourn.region import reports
 from sojourn.relay_command import USES_KEPT, RegionCount, RegionReport
@@ -134,6 +135,41 @@ def test_long_streams_are_reported_in_pieces(sites: Sites, monkeypatch: pytest.M
     for _ in range(6):
         sites.east.beat()
     assert of(sites.east) == (4, 0, 4)
+
+
+def test_a_relay_reports_of_nothing_else(sites: Sites) -> None:
+    """Of licenses that it does not serve, or days that cannot be, nothing is counted."""
+    seated(sites.east, "ann")
+    sites.east.beat()
+    now = sites.center.clock.now()
+    today = now // DAY * DAY
+    mine = sites.center.pool_id
+    counts = [
+        RegionCount(pool_id=pool, day=day, granted=5)
+        for pool, day in (
+            ("lic_other:seats", today),
+            (mine, today + 1),
+            (mine, today + 3 * DAY),
+            (mine, today - USES_KEPT - DAY),
+        )
+    ]
+    report = RegionReport(after=1, up_to=2, counts=tuple(counts))
+    assert report.within({sites.center.license_id}, now).counts == ()
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        RegionReport(after=-1, up_to=2),
+        RegionReport(after=1, up_to=2**60),
+        RegionReport(after=1, up_to=2, counts=(RegionCount(pool_id="", day=0),)),
+        RegionReport(after=1, up_to=2, counts=(RegionCount(pool_id="x:y", day=0, granted=-1),)),
+        RegionReport(after=1, up_to=2, counts=(RegionCount(pool_id="x:y", day=0),) * 2_001),
+    ],
+)
+def test_a_report_that_no_relay_sends(report: RegionReport) -> None:
+    with pytest.raises(InvalidInput):
+        report.check()
 
 
 def test_old_days_are_forgotten(sites: Sites) -> None:

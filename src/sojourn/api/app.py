@@ -19,6 +19,7 @@ from sojourn.api import (
     machines,
     operations,
     pages,
+    relay_orders,
     relays,
     samples,
     seats,
@@ -60,6 +61,7 @@ CALLS: tuple[Call, ...] = (
     *analytics.CALLS,
     *webhooks.CALLS,
     *relays.CALLS,
+    *relay_orders.CALLS,
     *doctor.CALLS,
     *machines.CALLS,
 )

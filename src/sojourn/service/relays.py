@@ -128,6 +128,8 @@ class Relays:
         try:
             self.check_protocol(protocol)
             self._check(beat, clock, served)
+            for each in (*answered.values(), *(() if report is None else (report,))):
+                each.check()
             self._check_proofs(beat, proofs)
             wanted = self._ledger.relay_commands.for_beat(key.id)
             beat = self._with_spare(beat, spare)
@@ -147,6 +149,7 @@ class Relays:
         self._ledger.relay_commands.answered(key.id, answered)
         reported = wanted.taken
         if report is not None:
+            report = report.within(served, self._store.now())
             reported = self._ledger.relay_commands.reported(key.id, report)
         given = {
             x.pool_id: self._proof(beat.relay, x.pool_id, x.fence, x.seats) for x in answer.grants

@@ -259,6 +259,7 @@ class TestOperations:
             "leases": 2,
             "overdraft": 0,
             "overdrawn": 0,
+            "allotted": 0,
             "reservations": [],
         }
         assert answer.json["message"] == "Acme: editor: 2 of 2 seats in use."
