@@ -135,6 +135,8 @@ def answer(status: int, headers: dict[str, str], body: bytes) -> Callable[[Route
 
 SHOWN = (
     "overview",
+    "overview today",
+    "overview first",
     "seats",
     "pool",
     "pool asked",
@@ -148,6 +150,10 @@ SHOWN = (
     "sessions",
     "sweeps",
     "webhooks",
+    "webhook",
+    "webhook behind",
+    "keys",
+    "key made",
     "settings",
     "palette",
     "own security",

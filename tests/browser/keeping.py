@@ -15,6 +15,8 @@ from sojourn.clock import DAY, HOUR, MINUTE
 from sojourn.lease import Lease
 from sojourn.ledger import Instance, Role
 from sojourn.license import Policy, pool_id
+from sojourn.plans.plan import SweepScope
+from sojourn.plans.schedule import Schedule
 from sojourn.testing import builders
 from sojourn.webhook import DeliveryState, Outcome
 from sojourn.webhook_store import Batch
@@ -138,6 +140,42 @@ def deliver(place: Hospital) -> str:
     return made.id
 
 
+def behind_on_overview(it: Operator) -> None:
+    deliver(it.place)
+    it.place.world.clock.advance(milliseconds=22 * MINUTE)
+    it.sign_in()
+    it.page.goto("/console/overview")
+    expect(it.page.get_by_text("shop.example does not answer")).to_be_visible()
+
+
+def network(it: Operator) -> None:
+    """All who hold a seat have fallen silent at once."""
+    world = it.place.world
+    license_, _ = world.services.licenses.create("Acme", {"cad": Policy(capacity=5)}, actor="t")
+    for number in range(4):
+        name = pool_id(license_.id, "cad")
+        builders.take(world.store, f"user-{number}", f"ws-{number}", pool_id=name)
+    world.clock.advance(seconds=62)
+    it.sign_in()
+    it.page.goto(f"/console/seats?license={license_.id}&feature=cad")
+    expect(it.title()).to_contain_text("look at the network first")
+
+
+def overdue(it: Operator) -> None:
+    """A plan that nobody carries out, since the clock of this server stands still."""
+    it.place.world.app.context.sweeps.create(
+        "nightly",
+        SweepScope(silent_for=HOUR),
+        Schedule(window="02:00-05:00", zone="Europe/Oslo"),
+        paused=False,
+        actor="test",
+    )
+    it.place.world.clock.advance(milliseconds=DAY + 2 * HOUR)
+    it.sign_in()
+    it.page.goto("/console/sweeps")
+    expect(it.title()).to_contain_text("A run is overdue")
+
+
 def see_webhook(more: str = "", role: Role | None = None) -> Callable[[Operator], None]:
     def state(it: Operator) -> None:
         webhook_id = deliver(it.place)
@@ -212,5 +250,8 @@ STATES: dict[str, Callable[[Operator], None]] = {
     "webhook replay asked": see_webhook("&ask=replay"),
     "webhook behind": webhook_behind,
     "webhook made": webhook_made,
+    "overview webhook": behind_on_overview,
+    "pool network": network,
+    "sweeps overdue": overdue,
     "nodes": nodes,
 }

@@ -67,7 +67,9 @@ SOON = 5.0
 
 
 def _feed_waits(fault: SojournError) -> None:
-    log.warning("console_feed_waits", error=str(fault))
+    log.debug(
+        "console_feed_waits", error=str(fault)
+    )  # readiness, and doctor, tell of a store that is away
 
 
 def metrics_folder(settings: Settings) -> Path:

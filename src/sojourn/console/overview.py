@@ -9,6 +9,7 @@ from msgspec import Struct
 from sojourn.console.lookup import PoolUse, RefusedUser
 from sojourn.console.seats import pool_link
 from sojourn.console.today import Today
+from sojourn.console.webhooks import WebhookRow
 from sojourn.console.words import count, exact
 from sojourn.doctor.runs import Rounds
 from sojourn.event import Event, EventKind
@@ -37,10 +38,16 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 def needs(
-    uses: Sequence[PoolUse], refused: Sequence[RefusedUser], rounds: Rounds, now: int
+    uses: Sequence[PoolUse],
+    refused: Sequence[RefusedUser],
+    rounds: Rounds,
+    now: int,
+    *,
+    hooks: Sequence[WebhookRow] = (),
 ) -> list[Need]:
     """Say what needs somebody, the most urgent first, NEEDS_MAX at most."""
     found = [_full(use, refused, now) for use in uses if use.refused]
+    found += [_unheard(hook) for hook in hooks if hook.late or hook.because]
     wrong = [
         each.seen
         for each in rounds.latest().values()
@@ -60,6 +67,20 @@ def needs(
             )
         )
     return found[:NEEDS_MAX]
+
+
+def _unheard(hook: WebhookRow) -> Need:
+    stopped = f"It was stopped: {hook.because}"
+    waits = f"{count(hook.waits, 'event')} {'waits' if hook.waits == 1 else 'wait'}"
+    kept = f"{waits}, {hook.oldest}. What waits is kept, and sent when it is back."
+    return Need(
+        sign="webhook",
+        tone="warn",
+        title=f"{hook.host} gets nothing" if hook.because else f"{hook.host} does not answer",
+        text=stopped if hook.because else kept,
+        link=hook.link,
+        label="See deliveries",
+    )
 
 
 def _full(use: PoolUse, refused: Sequence[RefusedUser], now: int) -> Need:

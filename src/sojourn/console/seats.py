@@ -301,6 +301,10 @@ def pool_view(
     )
 
 
+SILENT_TOGETHER = 3
+"""Where so many holders are silent, and nobody else is there, it is rather the network than they."""
+
+
 def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Heading:
     name, capacity, used = use.pool.feature, use.usage.capacity, use.usage.in_use
     if not capacity:
@@ -314,6 +318,9 @@ def _pool_answer(use: PoolUse, holders: Holders, rows: Sequence[SeatRow]) -> Hea
         rest = f"{len(suspects)} suspect: the next one is free in {exact(soonest - holders.at)} by itself."
     waiting = len({x.user_id for x in holders.line} | {x.user_id for x in holders.refused})
     bad = _wait(waiting) if waiting else ""
+    if used >= SILENT_TOGETHER and use.usage.suspect == used:
+        together = f"All {used:,} holders have fallen silent: look at the network first."
+        bad = f"{bad} {together}".lstrip()
     if used < capacity:
         if use.kept and not use.free:
             are = "is" if use.kept == 1 else "are"

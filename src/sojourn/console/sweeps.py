@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from sojourn.clock import MINUTE
 from sojourn.console.seats import Heading
 from sojourn.console.words import When, count, exact, when
 from sojourn.ledger import SweepRun
@@ -19,6 +20,10 @@ STATES = {
     RunState.STOPPED: ("leaving", "Stopped"),
     RunState.MISSED: ("bad", "Missed"),
 }
+
+
+OVERDUE = 5 * MINUTE
+"""A plan that is due for so long is not carried out: servers look at plans every few seconds."""
 
 
 class PlanRow(Struct, frozen=True, kw_only=True):
@@ -56,6 +61,8 @@ def answer(plans: Sequence[SweepPlan], runs: Sequence[SelectiveRun], now: int) -
     bad = f"The last run of {', '.join(failing[:3])} failed." if failing else ""
     if due:
         soonest = min(due) - now
+        if soonest < -OVERDUE:
+            bad = f"{bad} A run is overdue by {exact(-soonest)}.".lstrip()
         rest = f"The next run is in {exact(soonest)}." if soonest > 0 else "A run is due now."
     else:
         rest = "Silent holders lose their seats to whoever needs them, planned or not."

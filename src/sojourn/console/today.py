@@ -63,12 +63,17 @@ class Hourly:
         self._until = 0.0
 
     def get(self, pools: Sequence[str]) -> Hours:
-        """Add up the first POOLS_CHARTED of these pools."""
-        with self._lock:
+        """Add up the first POOLS_CHARTED pools. While somebody does, others get what was found last."""
+        found = self._found
+        if not self._lock.acquire(blocking=found is None) and found is not None:
+            return found
+        try:
             if self._found is None or self._monotonic() >= self._until:
                 self._found = self._read(pools)
                 self._until = self._monotonic() + CHARTED_FOR
             return self._found
+        finally:
+            self._lock.release()
 
     def _read(self, pools: Sequence[str]) -> Hours:
         now, charted = self._measured.now(), pools[:POOLS_CHARTED]

@@ -24,6 +24,7 @@ from sojourn.api.console.feed import OVER, FeedStream
 from sojourn.clock import DAY, HOUR, MINUTE
 from sojourn.console import feed as feeds
 from sojourn.console.feed import CHOICES, PAGES_EACH_MAX, Feed
+from sojourn.console.render import HERE as HERE_IS
 from sojourn.console.today import POOLS_CHARTED, WEEKDAYS, Hour, Hourly, Hours, today
 from sojourn.license import Policy
 from sojourn.service import watch
@@ -371,3 +372,13 @@ def test_every_choice_is_of_kinds_that_there_are() -> None:
     titles: Sequence[str] = [title for title, _ in CHOICES.values()]
     assert len(set(titles)) == len(titles)
     assert all(kinds for name, (_, kinds) in CHOICES.items() if name != "all")
+
+
+def test_styles_of_ours_name_no_side() -> None:
+    """What is written from right to left has its start on the right."""
+    side = re.compile(r"(?:margin|padding|border)-(?:left|right)\b|text-align: (?:left|right)\b")
+    files = [each for each in (HERE_IS / "static").glob("*.css") if "min" not in each.name]
+    assert len(files) >= 5
+    assert {each.name: side.findall(each.read_text()) for each in files} == {
+        each.name: [] for each in files
+    }

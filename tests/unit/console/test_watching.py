@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.patient import Patient
 
 from sojourn.clock import MINUTE, SECOND, ManualClock
@@ -14,6 +15,9 @@ from sojourn.console.lookup import LATELY, Lookup, PoolUse, refused_of
 from sojourn.console.overview import needs
 from sojourn.console.seats import pool_view, seats_answer
 from sojourn.console.stories import incidents, stories
+from sojourn.console.sweeps import OVERDUE
+from sojourn.console.sweeps import answer as sweeps_answer
+from sojourn.console.webhooks import rows_of
 from sojourn.console.words import exact, initials
 from sojourn.doctor.runs import Rounds
 from sojourn.errors import NotFound
@@ -21,10 +25,14 @@ from sojourn.event import Event, EventKind
 from sojourn.lease import Denied, Usage
 from sojourn.ledger import Ledger
 from sojourn.license import CountBy, Policy, Reservation, pool_id
+from sojourn.plans.plan import SweepPlan, SweepScope
+from sojourn.plans.schedule import Schedule
 from sojourn.service.licenses import Licenses
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.open import open_ledger
 from sojourn.testing import builders
+from sojourn.webhook import Webhook
+from sojourn.webhook_store import Backlog
 
 NOW = 1_800_000_000_000
 
@@ -198,6 +206,53 @@ def test_a_pool_names_its_holders_the_most_silent_first() -> None:
     assert pool_view(house.lookup.holders(acme, "review"), words="RAD").rows == view.rows[1:]
     with pytest.raises(NotFound):
         house.lookup.holders(acme, "nothing")
+
+
+def test_where_all_are_silent_together_the_network_is_looked_at_first() -> None:
+    house = House()
+    acme = house.license("Acme", review=5)
+    name = pool_id(acme, "review")
+    for user in ("ken", "radia", "joan"):
+        builders.take(house.store, user, pool_id=name)
+    house.clock.advance(seconds=62)
+    said = pool_view(house.lookup.holders(acme, "review")).answer.bad
+    assert said == "All 3 holders have fallen silent: look at the network first."
+    builders.take(house.store, "vint", pool_id=name)  # one is heard: it is not the network
+    assert pool_view(house.lookup.holders(acme, "review")).answer.bad == ""
+
+
+def test_a_webhook_that_does_not_answer_needs_somebody() -> None:
+    rounds = Rounds(Patient().doctor())
+    hook = Webhook(id="whk_1", url="https://shop.example/in")
+    late = Backlog(
+        webhook_id="whk_1", pending=38, fresh=0, oldest_at=NOW - 22 * MINUTE, enabled=True, due=True
+    )
+    (row,) = rows_of([hook], {"whk_1": late}, NOW)
+    (need,) = needs([], [], rounds, NOW, hooks=[row])
+    assert need.title == "shop.example does not answer"
+    assert need.text.startswith("38 events wait, the oldest for 22 min.")
+    (well,) = rows_of([hook], {}, NOW)
+    assert needs([], [], rounds, NOW, hooks=[well]) == []
+    gone = replace(hook, enabled=False, disabled_because="The receiver answered 410.")
+    (stopped,) = rows_of([gone], {}, NOW)
+    (need,) = needs([], [], rounds, NOW, hooks=[stopped])
+    assert (need.title, need.text) == (
+        "shop.example gets nothing",
+        "It was stopped: The receiver answered 410.",
+    )
+
+
+def test_a_plan_that_nobody_carries_out_is_overdue() -> None:
+    plan = SweepPlan(
+        id="pln_1",
+        name="nightly",
+        scope=SweepScope(silent_for=MINUTE),
+        schedule=Schedule(window="02:00-05:00", zone="UTC"),
+        next_at=NOW - OVERDUE,
+    )
+    assert sweeps_answer([plan], [], NOW).bad == ""
+    late = sweeps_answer([replace(plan, next_at=NOW - OVERDUE - MINUTE)], [], NOW)
+    assert late.bad == "A run is overdue by 6 min 00 s."
 
 
 def test_a_pool_that_its_store_has_lost_is_empty() -> None:

@@ -12,8 +12,11 @@ from sojourn.clock import HOUR
 from sojourn.console import overview, seats
 from sojourn.console.feed import CHOICES, latest, written
 from sojourn.console.frame import fragment, redirect
+from sojourn.console.lookup import Told
 from sojourn.console.today import Hourly, today
+from sojourn.console.webhooks import WebhookRow, rows_of
 from sojourn.console.words import exact
+from sojourn.people.pages import HtmlPage
 from sojourn.service.operators import Operator
 
 POOLS_OF_OVERVIEW = 6
@@ -26,6 +29,7 @@ class OverviewPages(Pages):
     def __init__(self, context: Context, reception: Reception) -> None:
         super().__init__(context, reception)
         self._hourly = Hourly(context.services.usage)
+        self._hooks = Told(self._read_hooks)
 
     async def overview(self, visitor: Visitor) -> ConsoleAnswer:
         return await self.show(visitor, "overview.html", "overview", self._overview)
@@ -42,7 +46,8 @@ class OverviewPages(Pages):
             return fragment("_feed.html", status=503, feed=[])  # the page keeps what it shows
 
         async def still() -> bool:
-            return isinstance(await self.reception.admit(visitor), Operator)
+            # A page is what is shown where that cannot be known: nobody is turned away for it.
+            return isinstance(await self.reception.admit(visitor), Operator | HtmlPage)
 
         return FeedStream(
             self.context.feed,
@@ -51,6 +56,11 @@ class OverviewPages(Pages):
             still=still,
             stops=lambda: self.context.draining,
         )
+
+    def _read_hooks(self) -> list[WebhookRow]:
+        ledger = self.context.services.ledger
+        backlogs = {each.webhook_id: each for each in ledger.webhooks.backlogs()}
+        return rows_of(ledger.webhooks.all(), backlogs, ledger.now())
 
     def _overview(self, visitor: Visitor, _operator: Operator) -> dict[str, Any]:
         uses = self.lookup.pools()
@@ -74,7 +84,9 @@ class OverviewPages(Pages):
         )
         return {
             "answer": seats.seats_answer(uses, refused),
-            "needs": overview.needs(uses, refused, self.context.rounds, now),
+            "needs": overview.needs(
+                uses, refused, self.context.rounds, now, hooks=self._hooks.get()
+            ),
             "quiet": overview.quiet(self.lookup.denials(), now),
             "figures": overview.figures(uses, lately, oldest=oldest, day=day),
             "pools": [seats.pool_row(use) for use in uses[:POOLS_OF_OVERVIEW]],
