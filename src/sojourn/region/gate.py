@@ -8,7 +8,7 @@ lasts longer; past it nobody is told of one at all, however long an answer was o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ from sojourn.clock import SECOND
 from sojourn.errors import Overloaded, SojournError
 from sojourn.event import OWN_LICENSES
 from sojourn.idempotency import Repeated, Replayed
-from sojourn.lease import Acquire, Denied, Lease, Origin, Release, Renew, Renewal
+from sojourn.lease import Acquire, Denied, Lease, LeaseFilter, Origin, Release, Renew, Renewal
 from sojourn.license import DURATION_MAX, Policy, split_pool_id
 from sojourn.service.seats import Short
 from sojourn.store import Store
@@ -166,29 +166,43 @@ class GatedStore:
         self._gate.watch({request.pool_id for request in requests})
         outcomes = self._store.acquire(requests)
         self._gate.granted([x for x in outcomes if isinstance(x, Lease)])
-        late = [x for x in outcomes if isinstance(x, Lease) and self._gate.left(x.pool_id) <= 0]
+        late = {
+            i: x
+            for i, x in enumerate(outcomes)
+            if isinstance(x, Lease) and self._gate.left(x.pool_id) <= 0
+        }
         if late:  # the store took so long that they must not be told
             self._store.release(
-                [Release(lease_id=x.id, fence=x.fence, pool_id=x.pool_id) for x in late]
+                [Release(lease_id=x.id, fence=x.fence, pool_id=x.pool_id) for x in late.values()]
             )
-            gone = {(x.id, x.fence) for x in late}
-            again = [
-                i
-                for i, x in enumerate(outcomes)
-                if isinstance(x, Lease) and (x.id, x.fence) in gone
-            ]
-            self._gate.watch({x.pool_id for x in late})
-            for i, x in zip(again, self._store.acquire([requests[i] for i in again]), strict=True):
+            self._gate.watch({x.pool_id for x in late.values()})
+            # Without the key, under which the store would tell of the lease that was just taken back.
+            again = [replace(requests[i], idempotency=None) for i in late]
+            for i, x in zip(late, self._store.acquire(again), strict=True):
                 outcomes[i] = x
-        return [self._cut(x) for x in outcomes]
+        over = self._over([x.answer for x in outcomes if isinstance(x, Replayed)])
+        return [self._cut(x, over) for x in outcomes]
 
-    def _cut(self, outcome: Any) -> Any:
-        """Return what may be told of an outcome: a lease ends with its allotment."""
+    def _over(self, answers: Sequence[Any]) -> set[tuple[str, int]]:
+        """Return which leases of first answers live no longer, by id and fence. A lease that was taken back
+        here has no holder who knows that."""
+        told = {(x.id, x.fence) for x in answers if isinstance(x, Lease)}
+        if not told:
+            return told
+        ids = tuple(sorted({lease_id for lease_id, _ in told}))
+        living, _ = self._store.leases(LeaseFilter(ids=ids), limit=len(ids))
+        return told - {(x.id, x.fence) for x in living}
+
+    def _cut(self, outcome: Any, over: Collection[tuple[str, int]]) -> Any:
+        """Return what may be told of an outcome: a lease ends with its allotment, and one that is over has
+        nothing left."""
         if isinstance(outcome, Replayed):
-            return replace(outcome, answer=self._cut(outcome.answer))
+            return replace(outcome, answer=self._cut(outcome.answer, over))
         if not isinstance(outcome, Lease):
             return outcome
         left = max(0, self._gate.left(outcome.pool_id))
+        if (outcome.id, outcome.fence) in over:
+            left = 0
         return replace(outcome, expires_at=min(outcome.expires_at, outcome.last_beat_at + left))
 
     def renew(self, renews: Sequence[Renew]) -> list[Renewal | None]:
