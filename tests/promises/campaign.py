@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import know_the_fetched
-from tests.promises.checker import said
+from tests.promises.checker import check, said
 from tests.promises.epoch import LONG, Epoch, Judging, Load, Told
+from tests.promises.history import Facts, read
 from tests.promises.nemesis import CLOCKS, DECK
 from tests.promises.stage import ROOT, STORES, Stage, stage
 
@@ -268,6 +269,30 @@ def row(figures: dict[str, Any]) -> str:
     )
 
 
+def judge_again(store: str, folder: Path) -> bool:
+    """Judge the histories of a run that were kept, those in which a promise was broken, by the checker as it
+    is now; note in the run's figures what it says. Tell whether all promises held."""
+    path = RESULTS / f"promises-{store}.json"
+    figures = json.loads(path.read_text())
+    left: Counter[str] = Counter()
+    again = []
+    for kept in sorted(folder.glob("history-*.verdict.json")):
+        before = json.loads(kept.read_text())["counts"]
+        if not before:
+            continue
+        name = kept.name.removesuffix(".verdict.json")
+        records = list(read(folder / f"{name}.jsonl"))
+        facts = Facts.from_json((folder / f"{name}.facts.json").read_text())
+        found = check(facts, records)
+        left.update(found.counts)
+        again.append({"epoch": name, "violations": before, "byTheCheckerOfNow": dict(found.counts)})
+        say(f"  {name}: {before}, now {dict(found.counts)}")
+    path.write_text(
+        json.dumps(figures | {"violations": dict(left), "judgedAgain": again}, indent=2) + "\n"
+    )
+    return not left
+
+
 HEAD = (
     "| store | requests | acquires | server kills | store kills | freezes | stops | network |"
     " clocks | recovery p50 / max | violations |"
@@ -301,6 +326,11 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--epoch", type=float, default=EPOCH, help="seconds")
     parser.add_argument("--no-clocks", dest="clocks", action="store_false")
     parser.add_argument("--no-disk", dest="disk", action="store_false")
+    parser.add_argument(
+        "--again",
+        type=Path,
+        help="a folder of histories that a run has kept: judge them again, and note it in its figures",
+    )
     parser.add_argument("--planted", action="store_true", help="the planted bugs too")
     options = parser.parse_args(arguments)
     options.load = Load()
@@ -312,6 +342,8 @@ def main(arguments: Sequence[str]) -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
     options = options_of(arguments)
+    if options.again is not None:
+        return 0 if judge_again(options.store, options.again) else 1
     stores = {"all": STORES, "none": ()}.get(options.store, (options.store,))
     folder = Path(tempfile.mkdtemp(prefix="sojourn-histories-"))
     good = True

@@ -53,6 +53,7 @@ def ledgers_of(case: Case) -> Iterable[Ledger]:
     ledgers: dict[str, Ledger] = {}
     grants: dict[tuple[str, int], Grant] = {}
     later: list[Record] = []
+    first: dict[tuple[str, str], float] = {}  # when a holder sent the first of a request's copies
     for record in case.records:
         if record.op not in ("acquire", "beat", "release"):
             continue
@@ -62,8 +63,10 @@ def ledgers_of(case: Case) -> Iterable[Ledger]:
             ledger.acquires[record.ask["h"]].append(record)
             if case.doubtful(record):
                 ledger.doubtful[record.ask["h"]].append(record)
+            key = record.ask["h"], record.ask.get("key") or ""
+            sent = first.setdefault(key, record.sent) if key[1] else record.sent
             if record.status == 201 and "l" in record.said:
-                _note(case, ledger, grants, record)
+                _note(case, ledger, grants, record, sent)
             elif record.status == 409:
                 ledger.denials.append(record)
         if "f" in record.ask:
@@ -73,10 +76,19 @@ def ledgers_of(case: Case) -> Iterable[Ledger]:
         if grant is not None:
             where = {"beat": grant.beats, "release": grant.releases}
             where.get(record.op, grant.resumes).append(record)
+    for ledger in ledgers.values():
+        ledger.grants.sort(key=attrgetter("sent"))
     return ledgers.values()
 
 
-def _note(case: Case, ledger: Ledger, grants: dict[tuple[str, int], Grant], record: Record) -> None:
+def _note(
+    case: Case,
+    ledger: Ledger,
+    grants: dict[tuple[str, int], Grant],
+    record: Record,
+    sent: float,
+) -> None:
+    """`sent`: when the first of its copies was, which may be what was granted."""
     lease, fence = record.said["l"], record.said["f"]
     assert record.done is not None
     case.checked["grants"] += 1
@@ -89,7 +101,7 @@ def _note(case: Case, ledger: Ledger, grants: dict[tuple[str, int], Grant], reco
         text = f"fence {fence} of pool {ledger.name} was handed out twice"
         case.blame("fence-repeats", text, known.record, record)
         return
-    grant = Grant(record, ledger.name, record.ask["h"], lease, fence, record.sent, record.done)
+    grant = Grant(record, ledger.name, record.ask["h"], lease, fence, sent, record.done)
     grants[lease, fence] = grant
     ledger.grants.append(grant)
     ledger.by_holder[grant.holder].append(grant)

@@ -100,6 +100,17 @@ def test_fences_repeat(history: History) -> None:
     assert history.found() == {"fence-repeats"}
 
 
+def test_a_copy_may_be_told_what_the_first_was_granted(history: History) -> None:
+    """Nobody answered that, and others were granted seats before the copy was sent."""
+    history.unanswered("acquire", 0, "a", key="k1")
+    history.acquire(1, "b", 6)
+    history.release(2, "b", 6)
+    history.acquire(2.1, "a", 5, key="k1")
+    assert history.found() == set()
+    history.acquire(3, "a", 4, key="k2")
+    assert history.found() == {"fence-falls"}
+
+
 def test_fences_fall(history: History) -> None:
     history.acquire(0, "a", 5)
     history.release(1, "a", 5)

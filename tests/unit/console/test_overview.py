@@ -142,7 +142,16 @@ class Measures:
         self.asked.append(pool)
         level = int(pool)
         points = [
-            Point(at=at, peak=level, p95=level, p50=level, mean=level, denied=1, capacity=level)
+            Point(
+                at=at,
+                peak=level,
+                p95=level,
+                p50=level,
+                mean=level,
+                denied=1,
+                capacity=level,
+                full=0,
+            )
             for at in range(since // HOUR * HOUR, until, HOUR)
         ]
         return Usage(
@@ -158,6 +167,7 @@ class Measures:
             mean=level,
             full=0,
             capacity=level,
+            capacities=[(since, level)],
             counts=Counts(),
         )
 
