@@ -223,6 +223,8 @@ class TestSqliteFreezes(OnOwnClock, StoreFileFreezes):
 
 
 class TestPostgresFreezes(OnOwnClock, StoreFreezes, StoreCutOffs):
+    MIDDLE = b"COMMIT\0"  # through a proxy, transactions begin with READ COMMITTED
+
     @pytest.fixture
     def database_url(self, empty_postgres: str) -> str:
         return empty_postgres

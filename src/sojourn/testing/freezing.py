@@ -17,13 +17,13 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import Engine, event
-
 from sojourn.errors import StoreUnavailable
 from sojourn.lease import Lease, LeaseFilter, Release
 from sojourn.session import Save, Session
 from sojourn.store import Store
 from sojourn.stores.open import open_store, repair_lock
+from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.piped import Piped
 from sojourn.testing.builders import OPERATOR, acquire, new_session
 
 
@@ -59,13 +59,16 @@ def freeze() -> None:
 def freeze_at_commit() -> None:
     """Stand still where the next transaction of this process is about to commit."""
     frozen: list[str] = []
+    for kind in (Tx, Piped):
+        finish = kind.finish
 
-    def before(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-        if statement == "COMMIT" and not frozen:
-            frozen.append(statement)
-            freeze()
+        def late(tx: Any, *, keep: bool, finish: Any = finish) -> None:
+            if keep and not frozen:
+                frozen.append("COMMIT")
+                freeze()
+            finish(tx, keep=keep)
 
-    event.listen(Engine, "before_cursor_execute", before)
+        kind.finish = late  # type: ignore[method-assign,assignment]  # of this process
 
 
 def _try(work: Callable[[], bool]) -> bool | None:

@@ -42,6 +42,7 @@ class Link:
         self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.doomed = False  # its next response is to be dropped
+        self.asked = False  # and has not been answered yet
 
     def reset(self) -> None:
         for side in (self.client, self.server):
@@ -80,6 +81,8 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self.port = 0  # known from `__enter__` on
+        self.turns = 0
+        """Round trips: how often somebody has said something after an answer, or for the first time."""
 
     @property
     def url(self) -> str:
@@ -225,6 +228,8 @@ class FaultProxy:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: Link
     ) -> None:
         while chunk := await self._next(source, self._requests_flow):
+            self.turns += not link.asked
+            link.asked = True
             if self._mode is Mode.DROP_RESPONSE and self._matching in chunk:
                 link.doomed = True
             if self._mode is Mode.HOLD and self._matching in chunk:
@@ -242,6 +247,7 @@ class FaultProxy:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: Link
     ) -> None:
         while chunk := await self._next(source, self._responses_flow):
+            link.asked = False
             if link.doomed:
                 self._dropped.set()
                 raise ConnectionResetError

@@ -34,16 +34,14 @@ LOCK_POOLS = (
     " WHERE id {in ids} ORDER BY id {update}"
 )
 
-# Now is read once the locks are held. Every row carries it, so that one statement tells all.
+# Now is read once the locks are held. Every row carries it, and whether relays may have more than is known:
+# one statement tells all.
 HOLDERS = """
-SELECT c.now, c.pulse, l.lapsed, {lease}
-FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
+SELECT c.now, c.pulse, c.doubt, l.lapsed, {lease}
+FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse,
+    {doubt} AS doubt) AS c
 {join_holders holders}
-"""
-# Where relays have seats of a pool, it says, too, whether they may have more than is known.
-HOLDERS_SHARED = HOLDERS.replace("l.lapsed, ", "l.lapsed, {doubt}, ").replace(
-    "{doubt}", allotments.DOUBT
-)
+""".replace("{doubt}", allotments.DOUBT)
 RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
@@ -164,7 +162,7 @@ def _acquire(
     lines.write(tx, decided.left, decided.entered, decided.lines)
     tx.many(allotments.WRITE, decided.over)
     for by, ids in decided.raised.items():
-        tx.do(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
+        tx.later(RAISE_FENCE, {"by": by, "ids": tx.dialect.keys(ids)})
     events.append(tx, decided.happened, decided.now)
     return decided
 
@@ -242,26 +240,23 @@ def _decide(
 def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
     keys = tx.dialect.keys
     ids = sorted({request.pool_id for request in requests})
+    holders = tx.dialect.holders({(r.pool_id, r.user_id, r.client_id) for r in requests})
+    locked, found = tx.locking(LOCK_POOLS, {"ids": keys(ids)}, HOLDERS, {"holders": holders})
     pools = {}
-    for row in tx.rows(LOCK_POOLS, {"ids": keys(ids)}):
+    for row in locked:
         pool = pool_of(row[4:])
         if pool is not None:
             pools[row[0]] = (pool, row[1], row[2], row[3])
-    shared = any(pool[3] is not None for pool in pools.values())
-    holders = {(r.pool_id, r.user_id, r.client_id) for r in requests}
-    params = {"now": tx.instant, "holders": tx.dialect.holders(holders)}
-    found = tx.rows(HOLDERS_SHARED if shared else HOLDERS, params)
-    at = 4 if shared else 3
     leases: dict[str, dict[tuple[str, str], Lease]] = {}
     for row in found:
-        if row[at] is not None:
-            lease = lease_of(row[at:])
-            if row[2]:  # even under a clock that was set back
+        if row[4] is not None:
+            lease = lease_of(row[4:])
+            if row[3]:  # even under a clock that was set back
                 lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
     now, pulse = int(found[0][0]), found[0][1]
     tx.judge(now, pulse)
-    doubtful = shared and bool(found[0][3])
+    doubtful = bool(found[0][2])
     return _Locked(now=now, pulse=pulse, pools=pools, rows=leases, doubtful=doubtful)
 
 
@@ -271,8 +266,8 @@ def write_leases(tx: Tx, leases: Iterable[Lease]) -> None:
     if not rows:
         return
     if tx.dialect.takes_rows:
-        tx.do(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
+        tx.later(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
     elif tx.dialect.one_writer:
         tx.many(UPSERT_SQLITE, rows)
     else:
-        tx.many(UPSERT_MYSQL, [row | {"lapsed": False} for row in rows])
+        tx.later_rows(UPSERT_MYSQL, [row | {"lapsed": False} for row in rows])

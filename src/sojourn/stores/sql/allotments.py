@@ -44,8 +44,8 @@ The first is locked by whoever hears a beat."""
 
 DOUBT = """(SELECT count(*) FROM sojourn_relays AS r
     WHERE r.epoch < (SELECT e.value FROM sojourn_marks AS e WHERE e.name = 'relay_epoch')
-    AND c.now < (SELECT d.value FROM sojourn_marks AS d WHERE d.name = 'relay_doubt'))"""
-"""How many relays there are that may hold more than is known, at `c.now`."""
+    AND {now} < (SELECT d.value FROM sojourn_marks AS d WHERE d.name = 'relay_doubt'))"""
+"""How many relays there are that may hold more than is known."""
 
 MARKS = "SELECT name, value FROM sojourn_marks WHERE name {in names}"
 LOCK = "SELECT value FROM sojourn_marks WHERE name = 'relay_epoch' {update}"

@@ -139,6 +139,7 @@ def _create(
 def _insert(tx: Tx, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
+    tx.send()  # whatever fails of it is not that somebody was faster
     try:
         tx.many(INSERT, sorted(rows, key=lambda row: row["id"]))
     except IntegrityError as error:

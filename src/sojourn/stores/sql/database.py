@@ -1,8 +1,9 @@
 """One database: connections, transactions, retries; and no error of a driver's gets past it.
 
 Connections are in autocommit, and a transaction is an explicit BEGIN … COMMIT, so that a verb which is
-one statement is one round trip. A transaction that loses a deadlock, or its connection before COMMIT
-was sent, has changed nothing, and is run again.
+one statement is one round trip. Statements of a transaction are sent together where the driver can: see
+piped.py. A transaction that loses a deadlock, or its connection before COMMIT was sent, has changed nothing,
+and is run again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
 from sojourn.clock import Clock
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import SojournError, StoreUnavailable
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.dialect import Backend, Dialect
 from sojourn.stores.sql.faults import SILENT, Fault, classify
@@ -31,6 +32,7 @@ Params = Mapping[str, Any]
 ATTEMPTS = 5
 """How often a transaction is tried that loses a deadlock or a race to insert the same row."""
 TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type = 'table'"
+COMMIT, ROLLBACK = "COMMIT", "ROLLBACK"
 RETRY_WITHIN = 1.0  # seconds: a statement that took longer to fail is not worth another try
 
 
@@ -56,12 +58,21 @@ class Tx:
     """A connection at work: statements in, rows out."""
 
     def __init__(self, connection: Connection, dialect: Dialect, clock: Clock) -> None:
-        self.connection = connection
+        self._line = connection
         self.dialect = dialect
         self.committing = False  # until then, whatever fails has changed nothing
         self.asked_at = time.monotonic()
         """When the last statement was sent: what fails at once may be worth another try."""
         self._clock = clock
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself, once all that was said on it is sent."""
+        self.send()
+        return self._line
+
+    def send(self) -> None:
+        """Send what may still wait to be sent along with others."""
 
     @property
     def instant(self) -> int | None:
@@ -78,6 +89,36 @@ class Tx:
         matched: int = self._execute(template, params, _rowcount)
         return matched
 
+    def later(self, template: str, params: Params = NOTHING) -> None:
+        """Run a statement of which nothing need be known but that it failed: it may be sent with those that
+        follow, and fail when they are sent, at the latest with COMMIT."""
+        self.do(template, params)
+
+    def later_rows(
+        self, template: str, rows: list[dict[str, Any]], null: SojournError | None = None
+    ) -> None:
+        """Run a statement for each of many rows, likewise; `null` says what it means where a value is null
+        that must not be, if `joins`."""
+        del null
+        self.many(template, rows)
+
+    joins_rows = False
+    """Whether such statements may be sent with others."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether statements wait for others by now."""
+        return False
+
+    def together(self, *asked: tuple[str, Params]) -> list[Rows]:
+        """Run statements that answer rows, of which none depends on the answer of another."""
+        return [self.rows(template, params) for template, params in asked]
+
+    def locking(self, lock: str, params: Params, then: str, given: Params) -> tuple[Rows, Rows]:
+        """Run a statement that takes locks, then one that is given now, as it is once they are held."""
+        locked = self.rows(lock, params)
+        return locked, self.rows(then, {**given, "now": self.instant})
+
     def last_insert_id(self, template: str, params: Params) -> int:
         """Run MySQL's UPDATE … SET column = LAST_INSERT_ID(…); 0 if it matched nothing."""
         return int(self._execute(template, params, _lastrowid) or 0)
@@ -87,19 +128,33 @@ class Tx:
         than the statement itself. Its account of a failure is what pools are renewed by, so it stays; and
         whoever listens to its events hears of every statement."""
         sql = self.dialect.render(template)
-        self.asked_at = time.monotonic()
-        if self.connection.engine._has_events:  # noqa: SLF001  # there is no other way to ask
-            return outcome(self.connection.exec_driver_sql(sql, dict(params)))
-        cursor: Any = None
-        try:
-            cursor = self.connection.connection.cursor()
+        if self._is_heard:
+            self.asked_at = time.monotonic()
+            return outcome(self._line.exec_driver_sql(sql, dict(params)))
+
+        def execute(cursor: Any) -> Any:
             cursor.execute(sql, params)
             return outcome(cursor)
+
+        return self._by_driver(execute)
+
+    def _by_driver(self, work: Callable[[Any], Any]) -> Any:
+        """Do something with a cursor of the driver's own."""
+        self.asked_at = time.monotonic()
+        cursor: Any = None
+        try:
+            cursor = self._line.connection.cursor()
+            return work(cursor)
         except Exception as error:  # noqa: BLE001  # it is raised again, as SQLAlchemy's
-            self.connection._handle_dbapi_exception(error, None, None, cursor, None)  # noqa: SLF001  # as above
+            self._line._handle_dbapi_exception(error, None, None, cursor, None)  # noqa: SLF001  # see above
         finally:
             if cursor is not None:
                 cursor.close()
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether somebody listens to SQLAlchemy's events, and is to hear of every statement."""
+        return bool(self._line.engine._has_events)  # noqa: SLF001  # there is no other way to ask
 
     def many(self, template: str, params: list[dict[str, Any]]) -> None:
         """Run a statement for each of many rows; of none, drivers would make one without values. PyMySQL
@@ -127,6 +182,14 @@ class Tx:
         """Begin a transaction."""
         self.connection.exec_driver_sql(self.dialect.begin)
 
+    def finish(self, *, keep: bool) -> None:
+        """End a transaction, and keep what it has done, or not."""
+        self.connection.exec_driver_sql(COMMIT if keep else ROLLBACK)
+
+    def undo(self) -> None:
+        """End a transaction that has failed; a connection that cannot is thrown away, which undoes too."""
+        _roll_back(self._line)
+
     @contextlib.contextmanager
     def transaction(self, *, keep: bool = True) -> Iterator[None]:
         """Begin, and in the end commit; undo everything after a failure, or if it is not to be kept."""
@@ -134,9 +197,9 @@ class Tx:
             self.begin()
             yield
             self.committing = keep
-            self.connection.exec_driver_sql("COMMIT" if keep else "ROLLBACK")
+            self.finish(keep=keep)
         except BaseException:
-            _roll_back(self.connection)
+            self.undo()
             raise
 
     def now(self) -> int:
@@ -298,7 +361,7 @@ def _roll_back(connection: Connection) -> None:
     try:
         if not getattr(connection.connection.driver_connection, "in_transaction", True):
             return  # SQLite has done so itself, for want of room
-        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql(ROLLBACK)
     except Exception:  # noqa: BLE001  # whatever it was, the first error is the one to tell
         with contextlib.suppress(Exception):
             connection.invalidate()

@@ -85,6 +85,7 @@ class Dialect:
         self._fragments = SHARED | fragments
         self._placeholder = placeholder
         self._rendered: dict[str, str] = {}
+        self._numbered: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     @property
     def one_writer(self) -> bool:
@@ -116,6 +117,19 @@ class Dialect:
                 sql = PARAMETER.sub(self._placeholder, sql.replace("%", "%%"))
             self._rendered[template] = sql
         return sql
+
+    def numbered(self, template: str) -> tuple[str, tuple[str, ...]]:
+        """Return the statement with its values numbered ($1, on SQLite ?1), and their names in that order."""
+        known = self._numbered.get(template)
+        if known is None:
+            names: dict[str, int] = {}
+            sign = "?" if self.backend is Backend.SQLITE else "$"
+            sql = PARAMETER.sub(
+                lambda found: f"{sign}{names.setdefault(found[1], len(names) + 1)}",
+                FRAGMENT.sub(self._fragment, template),
+            )
+            known = self._numbered[template] = sql, tuple(names)
+        return known
 
     def _fragment(self, match: re.Match[str]) -> str:
         return self._fragments[match[1]].replace("?", match[2] or "")

@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from sojourn.errors import StoreBroken
 from sojourn.event import Event, EventKind, of_canary
 from sojourn.store import Action, bounded
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Tx, Verbs
+from sojourn.stores.sql.faults import no_mark
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row, to_json
 
 MARKS = {
@@ -35,12 +35,17 @@ INSERT = """
 INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
 VALUES (:id, :at, :kind, :pool_id, :subject, :user_id, :client_id, :actor, :data)
 """
+# MariaDB and MySQL, in one message. Without the mark, ids are null, and nothing is written.
+COUNT_MYSQL = "UPDATE sojourn_marks SET value = value + :count WHERE name = 'events'"
+LAST_MYSQL = "SET @sojourn_last = (SELECT value FROM sojourn_marks WHERE name = 'events')"
+INSERT_MYSQL = INSERT.replace("(:id,", "(@sojourn_last - :before,")
+# Without the mark, ids are null, and nothing is written: `faults` tells why.
 APPEND_POSTGRES = """
 WITH mark AS (UPDATE sojourn_marks SET value = value + :count WHERE name = 'events' RETURNING value)
 INSERT INTO sojourn_events (id, at, kind, pool_id, subject, user_id, client_id, actor, data)
-SELECT mark.value - :count + e.id, e.at, e.kind, e.pool_id, e.subject, e.user_id, e.client_id,
-       e.actor, e.data
-FROM mark, json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text, pool_id text,
+SELECT (SELECT mark.value FROM mark) - :count + e.id, e.at, e.kind, e.pool_id, e.subject, e.user_id,
+       e.client_id, e.actor, e.data
+FROM json_to_recordset(:rows::json) AS e (id bigint, at bigint, kind text, pool_id text,
      subject text, user_id text, client_id text, actor text, data text)
 """
 
@@ -53,9 +58,16 @@ def append(tx: Tx, events: Sequence[Event], now: int) -> None:
     count = len(events)
     if tx.dialect.takes_rows:
         rows = [event_row(event, number, now) for number, event in enumerate(events, 1)]
-        written = tx.do(APPEND_POSTGRES, {"count": count, "rows": tx.dialect.rows(rows)})
-        if written != count:
-            raise no_mark("events")
+        tx.later(APPEND_POSTGRES, {"count": count, "rows": tx.dialect.rows(rows)})
+        return
+    if tx.joins:
+        tx.later(COUNT_MYSQL, {"count": count})
+        tx.later(LAST_MYSQL)
+        numbered = [
+            {**event_row(event, 0, now), "before": count - number}
+            for number, event in enumerate(events, 1)
+        ]
+        tx.later_rows(INSERT_MYSQL, numbered, null=no_mark("events"))
         return
     first = bump(tx, "events", count) - count + 1
     tx.many(INSERT, [dict(event_row(event, first + i, now)) for i, event in enumerate(events)])
@@ -71,10 +83,6 @@ def bump(tx: Tx, name: str, count: int) -> int:
     if not last:
         raise no_mark(name)
     return last
-
-
-def no_mark(name: str) -> StoreBroken:
-    return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
 
 
 def action_event(action: Action, **data: Any) -> Event:

@@ -42,6 +42,9 @@ POSTGRES = {
     "57": "unavailable",  # statement_timeout, shutting down, starting up
     "58": "unavailable",  # input/output errors of the server's system
 }
+NULL = "23502"
+NUMBERED = ("sojourn_events", "id")
+"""What is null where there is no row to take the next number of an event from."""
 SILENT = "SQLSTATE 25P03"
 """The server has ended a transaction of ours, and us with it, before it heard of a COMMIT."""
 # MySQL and MariaDB: error numbers. https://mariadb.com/kb/en/mariadb-error-codes/
@@ -189,6 +192,11 @@ def of_driver(error: BaseException) -> Fault:
     return Fault(kind="broken", code=type(error).__name__)
 
 
+def no_mark(name: str) -> StoreBroken:
+    """Say that a row is gone by which everybody counts."""
+    return StoreBroken(f"The row '{name}' of the table sojourn_marks is missing.")
+
+
 def _of_psycopg(error: Any) -> Fault:
     code = error.sqlstate
     if code is None:
@@ -197,6 +205,8 @@ def _of_psycopg(error: Any) -> Fault:
         kinds = {"OperationalError": "unavailable", "DataError": "invalid"}
         from_base = (kinds.get(base.__name__) for base in type(error).__mro__)
         return Fault(kind=next(filter(None, from_base), "broken"), code=name)
+    if code == NULL and (error.diag.table_name, error.diag.column_name) == NUMBERED:
+        return Fault(kind="broken", code=f"SQLSTATE {code}", told=no_mark("events"))
     prefixes = (code[:length] for length in (5, 2))
     kind = next((POSTGRES[p] for p in prefixes if p in POSTGRES), "broken")
     return Fault(kind=kind, code=f"SQLSTATE {code}")

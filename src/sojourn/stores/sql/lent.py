@@ -70,12 +70,19 @@ def settle(connection: Any, settings: Mapping[str, str], *, prepare_after: int |
 def begin(settings: Mapping[str, str]) -> str:
     """Return what begins a transaction on a connection that is not our own, with our settings until its
     end. One message of several statements."""
-    local = [
-        f"SET LOCAL {name} = '{value}'"
-        for name, value in settings.items()
-        if not name.startswith(SESSION_ONLY)
-    ]
+    local = [f"SET LOCAL {name} = '{value}'" for name, value in _local(settings)]
     return "; ".join([BEGIN, *local])
+
+
+def set_locally(settings: Mapping[str, str]) -> str:
+    """Return the same settings as one statement, to be sent after BEGIN."""
+    return "SELECT " + ", ".join(
+        f"set_config('{name}', '{value}', true)" for name, value in _local(settings)
+    )
+
+
+def _local(settings: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [each for each in settings.items() if not each[0].startswith(SESSION_ONLY)]
 
 
 def is_own_mysql(connection: Any) -> bool:

@@ -101,9 +101,9 @@ def write(
         for entry in sorted(entered, key=_holder)
     ]
     if tx.dialect.takes_rows:
-        tx.do(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
+        tx.later(UPSERT_POSTGRES, {"rows": tx.dialect.rows(rows)})
     else:
-        tx.many(UPSERT_SQLITE if tx.dialect.one_writer else UPSERT_MYSQL, rows)
+        tx.later_rows(UPSERT_SQLITE if tx.dialect.one_writer else UPSERT_MYSQL, rows)
     last: dict[str, int] = {}
     for entry in entered:
         last[entry.pool_id] = max(entry.expires_at, last.get(entry.pool_id, 0))
@@ -111,7 +111,7 @@ def write(
         if at > until.get(
             pool_id, 0
         ):  # further ahead, so that not every poll writes the pool's row
-            tx.do(LASTS, {"pool": pool_id, "until": at + WAITING_FOR})
+            tx.later(LASTS, {"pool": pool_id, "until": at + WAITING_FOR})
 
 
 def forget(db: Database, until: int, limit: int) -> int:

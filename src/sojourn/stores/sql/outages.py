@@ -11,6 +11,7 @@ from sojourn.event import Event, EventKind
 from sojourn.store import Outage
 from sojourn.stores.sql import events
 from sojourn.stores.sql.database import Again, Database, Tx
+from sojourn.stores.sql.faults import no_mark
 
 BEAT = """
 UPDATE sojourn_marks SET value = {now}
@@ -111,7 +112,7 @@ def give_grace(tx: Tx, max_pause: int) -> tuple[Outage | None, int]:
     """
     rows = tx.rows(LOCK, {"now": tx.instant})
     if not rows:
-        raise events.no_mark("pulse")
+        raise no_mark("pulse")
     last, now = rows[0][0], int(rows[0][1])
     if not tx.dialect.one_writer:
         now = tx.now()  # now that the row is ours

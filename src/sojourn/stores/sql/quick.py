@@ -9,9 +9,11 @@ import re
 import select
 import ssl
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pymysql
+from pymysql.constants import CLIENT
 
 SILENT_MARIADB = """
 SET SESSION idle_transaction_timeout = {0:d}, idle_write_transaction_timeout = {0:d},
@@ -22,6 +24,23 @@ UNKNOWN_VARIABLE = 1193
 
 PLAIN = re.compile(r"[\w.:@ -]*", re.ASCII)
 """Text in which there is nothing to escape, in any character set and any mode."""
+
+
+ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|%\(\w+\)s)+\))")
+"""The values of an INSERT of one row."""
+CLIENT_FLAGS = int(CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS)
+"""Several statements in one message; and a row that is written as it was counts, as SQLAlchemy has it."""
+
+
+class Answer(NamedTuple):
+    """What a statement came to, asked for as one asks a cursor."""
+
+    rows: Sequence[tuple[Any, ...]]
+    rowcount: int
+    lastrowid: int
+
+    def fetchall(self) -> Sequence[tuple[Any, ...]]:
+        return self.rows
 
 
 class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # it ships no types
@@ -55,13 +74,48 @@ class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # 
 
     def was_cut(self) -> bool:
         """Tell whether the server may have hung up meanwhile: it then has said something unasked."""
-        if not self._ends_idle or self._sock is None:
+        return self._ends_idle and self.is_over()
+
+    def is_over(self) -> bool:
+        """Tell whether the server has hung up by now, asked where it has nothing left to answer."""
+        if self._sock is None:
             return False
         if sys.platform == "win32":
             return bool(select.select([self._sock], [], [], 0)[0])
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
+
+    @property
+    def joins(self) -> bool:
+        """Whether several statements may be sent in one message."""
+        return bool(self.client_flag & CLIENT.MULTI_STATEMENTS)
+
+    def ask(
+        self, statements: Sequence[tuple[str, Any]]
+    ) -> tuple[list[Answer], pymysql.err.Error | None]:
+        """Run statements in one message, up to the first that fails. Each comes with its values, or with a
+        list of those of many rows. Return the answers up to there, and why."""
+        with self.cursor() as cursor:
+            said = [
+                _of_rows(cursor, sql, values)
+                if isinstance(values, list)
+                else cursor.mogrify(sql, values)
+                for sql, values in statements
+            ]
+        answers: list[Answer] = []
+        try:
+            self.query(";".join(said))
+            while True:
+                result = self._result
+                answers.append(
+                    Answer(result.rows or (), result.affected_rows, result.insert_id or 0)
+                )
+                if not result.has_next:
+                    return answers, None
+                self.next_result()
+        except pymysql.err.Error as error:
+            return answers, error
 
     def _create_ssl_ctx(self, given: Any) -> ssl.SSLContext:
         if given:
@@ -82,6 +136,20 @@ class QuickConnection(pymysql.connections.Connection):  # type: ignore[misc]  # 
                 return "(" + ",".join([f"('{text}',{number})" for text, number in obj]) + ")"
         written: str = super().escape(obj, mapping)
         return written
+
+
+def _of_rows(cursor: Any, sql: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write an INSERT of many rows as one statement."""
+    head, row, tail = _parts(sql)
+    written = ",".join([cursor.mogrify(row, values) for values in rows])
+    return f"{head}{written}{tail}"
+
+
+@functools.cache
+def _parts(sql: str) -> tuple[str, str, str]:
+    found = ROW.search(sql)
+    assert found is not None, "an INSERT … VALUES (…)"
+    return sql[: found.start(1)], found[1], sql[found.end(1) :]
 
 
 def _plain(texts: list[str]) -> bool:

@@ -16,7 +16,8 @@ from sojourn.event import Event
 from sojourn.store import LIST_MAX
 from sojourn.stores.sql import schema
 from sojourn.stores.sql.database import Again, Database, Tx
-from sojourn.stores.sql.events import INSERT, no_mark
+from sojourn.stores.sql.events import INSERT
+from sojourn.stores.sql.faults import no_mark
 from sojourn.stores.sql.rows import EVENT_COLUMNS, event_of, event_row
 
 NAME = "ledger"

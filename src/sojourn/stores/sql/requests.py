@@ -106,6 +106,7 @@ def _keep(tx: Tx, new: dict[bytes, Kept], now: int) -> None:
         }
         for digest, kept in sorted(new.items())  # in one order, so that no two wait for each other
     ]
+    tx.send()  # whatever fails of it is no matter of keys
     try:
         tx.many(KEEP, rows)
     except IntegrityError as error:

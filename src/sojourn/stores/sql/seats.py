@@ -299,9 +299,13 @@ def lock_live(tx: Tx, ids: Sequence[str], now: int | None = None) -> tuple[list[
     """Lock those of these leases that are live, and return them in order of id, and now."""
     if not ids:
         return [], now or 0
-    lock_pools_of(tx, ids)
-    params = {"now": tx.instant if now is None else now, "ids": tx.dialect.keys(ids)}
-    rows = tx.rows(LOCK_LIVE, params)
+    params = {"ids": tx.dialect.keys(ids)}
+    if tx.dialect.one_writer:
+        rows = tx.rows(LOCK_LIVE, params | {"now": tx.instant if now is None else now})
+    elif now is None:
+        _, rows = tx.locking(LOCK_POOLS_OF, params, LOCK_LIVE, params)
+    else:
+        _, rows = tx.together((LOCK_POOLS_OF, params), (LOCK_LIVE, params | {"now": now}))
     if now is None:
         tx.judged(rows)
     return [lease_of(row[1:]) for row in rows], int(rows[0][0]) if rows else 0
@@ -311,7 +315,7 @@ def end_leases(tx: Tx, leases: Sequence[Lease], reason: EndReason, now: int) -> 
     """End leases that this transaction has locked."""
     if leases:
         ids = tx.dialect.keys([lease.id for lease in leases])
-        tx.do(END, {"ids": ids, "at": now, "reason": reason.value})
+        tx.later(END, {"ids": ids, "at": now, "reason": reason.value})
 
 
 def matching(tx: Tx, which: LeaseFilter, now: int) -> list[ColumnElement[bool]]:

@@ -25,6 +25,7 @@ from sojourn.stores.sql import lent
 from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.dialect import MYSQL, MYSQL_UNFORCED, POSTGRES, Backend, Dialect
 from sojourn.stores.sql.faults import NO_INDEX, OVER, READ_ONLY, Fault, of_driver
+from sojourn.stores.sql.piped import LENT_SET, MysqlPiped, PostgresPiped
 from sojourn.stores.sql.steady import SteadyClock
 
 CONNECT_TIMEOUT = 4  # seconds
@@ -73,7 +74,7 @@ class ServerTx(Tx):
     @property
     def lent(self) -> bool:
         """Whether the connection may be another's next: see lent.py."""
-        return not self.connection.info.get(OWN, True)
+        return not self._line.info.get(OWN, True)
 
     def begin(self) -> None:
         if self.lent and self.dialect.backend is Backend.MYSQL:
@@ -122,8 +123,8 @@ class ServerTx(Tx):
 
     def give_back(self) -> None:
         """Restore the timeouts; those of the server's end with the transaction."""
-        if self._patient and not self.connection.invalidated:
-            raw: Any = self.connection.connection.driver_connection
+        if self._patient and not self._line.invalidated:
+            raw: Any = self._line.connection.driver_connection
             if self.dialect.backend is Backend.POSTGRES:
                 raw.reply_timeout = REPLY_TIMEOUT
             else:
@@ -136,6 +137,14 @@ class ServerTx(Tx):
             raw.end_when_silent(SILENT_MAX)
         except Exception:  # noqa: BLE001  # it is lost: whoever used it has been told
             self.connection.invalidate()
+
+
+class PostgresTx(PostgresPiped, ServerTx):
+    """One of PostgreSQL that sends statements together."""
+
+
+class MysqlTx(MysqlPiped, ServerTx):
+    """One of MariaDB or MySQL that does."""
 
 
 class ServerDatabase(Database):
@@ -152,6 +161,7 @@ class ServerDatabase(Database):
         self.parallel = 3 if postgres else 2
         make = _postgres_engine if postgres else _mysql_engine
         self.engine = make(url, durable=durable)
+        self._made = _piped() if postgres else MysqlTx
         self.steady = SteadyClock()
         self._forced_again = 0.0
         self._closed = False
@@ -164,7 +174,7 @@ class ServerDatabase(Database):
         if self.dialect is MYSQL_UNFORCED and time.monotonic() >= self._forced_again:
             self.dialect = MYSQL
         with self.engine.connect() as connection:
-            tx = ServerTx(connection, self.dialect, self.clock, self.steady)
+            tx = self._made(connection, self.dialect, self.clock, self.steady)
             try:
                 if self._marked and self.steady.due and self.clock.now() is None:
                     self.steady.look(tx)
@@ -218,8 +228,15 @@ def _engine(url: URL, connect_args: dict[str, Any], **options: Any) -> Engine:
     return engine
 
 
+def _piped() -> type[ServerTx]:
+    """Return what sends statements together, where libpq does (since 14)."""
+    from psycopg import Pipeline  # noqa: PLC0415  # psycopg: an extra
+
+    return PostgresTx if Pipeline.is_supported() else ServerTx
+
+
 def _postgres_engine(url: URL, *, durable: bool) -> Engine:
-    from sojourn.stores.sql.timeouts import ImpatientConnection  # noqa: PLC0415  # psycopg: an extra
+    from sojourn.stores.sql.pipeline import PipelineConnection  # noqa: PLC0415  # psycopg: an extra
 
     alive = {
         "connect_timeout": CONNECT_TIMEOUT,
@@ -236,8 +253,8 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
     engine = _engine(bare, given, use_native_hstore=False)
 
     @event.listens_for(engine, "do_connect")
-    def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> ImpatientConnection:
-        connection: ImpatientConnection = lent.connect(ImpatientConnection.connect, args, params)
+    def connect(_dialect: Any, _record: Any, args: Any, params: Any) -> PipelineConnection:
+        connection: PipelineConnection = lent.connect(PipelineConnection.connect, args, params)
         connection.reply_timeout = REPLY_TIMEOUT
         return connection
 
@@ -256,12 +273,13 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
         "jit": "off",
     } | ({} if durable else {"synchronous_commit": "off"})
 
-    begin = lent.begin(settings)
+    begin, set_locally = lent.begin(settings), lent.set_locally(settings)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         record.info[OWN] = lent.settle(connection, settings, prepare_after=prepare_after)
         record.info[LENT_BEGIN] = begin
+        record.info[LENT_SET] = set_locally
         if not record.info[OWN]:
             lent.keep_schema(connection, str(url.query.get("options", "")))
 
@@ -269,7 +287,7 @@ def _postgres_engine(url: URL, *, durable: bool) -> Engine:
 
 
 def _mysql_engine(url: URL, *, durable: bool) -> Engine:
-    from sojourn.stores.sql.quick import QuickConnection  # noqa: PLC0415  # PyMySQL: an extra
+    from sojourn.stores.sql.quick import CLIENT_FLAGS, QuickConnection  # noqa: PLC0415  # PyMySQL: an extra
 
     del durable  # InnoDB's durability is the server's setting; `check` reads it
     given = {
@@ -278,6 +296,7 @@ def _mysql_engine(url: URL, *, durable: bool) -> Engine:
         "write_timeout": REPLY_TIMEOUT,
         "charset": "utf8mb4",
         "autocommit": True,
+        "client_flag": CLIENT_FLAGS,
     }
     given = {name: value for name, value in given.items() if name not in url.query}
     engine = _engine(url.set(drivername="mysql+pymysql"), given)
