@@ -8,6 +8,7 @@ room again, and nothing that was is lost: see `room`.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sqlite3
 import threading
@@ -24,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 from sojourn.clock import Clock, HostClock
 from sojourn.errors import SettingsError, StoreUnavailable
 from sojourn.stores.sql import room
-from sojourn.stores.sql.database import Database, Tx, translated
+from sojourn.stores.sql.database import COMMIT, ROLLBACK, Database, Tx, translated
 from sojourn.stores.sql.dialect import SQLITE, Dialect
 from sojourn.stores.sql.faults import Fault, classify
 from sojourn.stores.sql.fileclock import FileClock
@@ -50,6 +51,21 @@ class FileTx(Tx):
     def instant(self) -> int:
         now = self._clock.now()
         return self._time.now() if now is None else now
+
+    def begin(self) -> None:
+        self.do(self.dialect.begin)
+
+    def finish(self, *, keep: bool) -> None:
+        self.do(COMMIT if keep else ROLLBACK)
+
+    def many(self, template: str, params: list[dict[str, Any]]) -> None:
+        """Run a statement for each of many rows, whose values are named once and not with each row."""
+        if self._is_heard or not params:
+            super().many(template, params)
+            return
+        sql, names = self.dialect.numbered(template)
+        values = operator.itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+        self._by_driver(lambda cursor: cursor.executemany(sql, list(map(values, params))))
 
 
 class FileDatabase(Database):
