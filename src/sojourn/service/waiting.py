@@ -8,7 +8,8 @@ parked here, and asks again
 While somebody is parked, those who hold the seats are asked whether they are there (`WaitingRoom.ask`).
 The store alone decides whose turn it is. When the poll is over, the entry lives on for `WAITING_FOR`: who
 comes back by then keeps its place. Who hangs up does not ask again. A holder is parked once in a pool: when
-it comes again, the request before is sent away with its place.
+it comes again, the request before is sent away with its place. A copy under the same `Idempotency-Key` is not
+parked: it waits for the end of the request before it, and is then told by the store what that was told.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sojourn.errors import Overloaded, StoreUnavailable
 from sojourn.lease import Denied, Waiting
 from sojourn.line import Holder, Pace
 from sojourn.service.caller import Caller
-from sojourn.service.origins import Shared, bare
+from sojourn.service.origins import FromPage, Shared, bare
 
 HOLD_MAX = 60.0
 """Seconds for which one request waits at most; who wants to wait for longer asks again."""
@@ -55,10 +56,22 @@ class Asking(Protocol):
 class Waiter:
     """One parked request."""
 
-    __slots__ = ("again", "asked_at", "entry", "holder", "position", "replaced", "turn")
+    __slots__ = (
+        "again",
+        "asked_at",
+        "entry",
+        "holder",
+        "name",
+        "over",
+        "position",
+        "replaced",
+        "turn",
+    )
 
-    def __init__(self, holder: Holder) -> None:
+    def __init__(self, holder: Holder, name: Any = None) -> None:
         self.holder = holder
+        self.name = name  # the same of its copies; None: it has none
+        self.over = asyncio.Event()  # it waits no longer
         self.replaced = False  # by a newer request of the same holder
         self.turn = asyncio.Event()  # set: it asks, or is about to
         self.again = False  # a seat has come free while it was asking
@@ -120,10 +133,18 @@ class WaitingRoom:
         loop = self._loop = asyncio.get_running_loop()
         began = loop.time()
         until = began + min(seconds, HOLD_MAX)
-        entry: Waiting = bare(answer).entry
-        pool_id = entry.pool_id
+        name = _name_of(call)
         latest: Any = answer
-        with self._parked(entry) as (line, waiter):
+        entry: Waiting = bare(latest).entry
+        pool_id = entry.pool_id
+        while (first := self._first_of(entry, name)) is not None:
+            if not await self._has_ended(first, until):
+                return self._told(latest, pool_id)
+            latest = await within(self._batcher.submit("acquire", call, caller))
+            if not waits(latest):
+                return latest
+            entry = bare(latest).entry
+        with self._parked(entry, name) as (line, waiter):
             self._note(line, waiter, bare(latest))
             while waiter is not None and not self._ends(waiter) and loop.time() < until:
                 await self._turn(pool_id, line, waiter, until)
@@ -140,15 +161,41 @@ class WaitingRoom:
                 if not waits(latest):
                     break
                 self._note(line, waiter, bare(latest))
-            estimated = line.pace.estimate
         told = bare(latest)
         self._count(told, loop.time() - began)
         if not isinstance(told, Denied):
             self._more(pool_id)
-        if not waits(latest):
-            return latest
-        told = replace(told, estimate=estimated(told.position))
+        return self._told(latest, pool_id, line) if waits(latest) else latest
+
+    def _told(self, latest: Any, pool_id: str, line: PoolLine | None = None) -> Any:
+        """Return a refusal with an estimate of when it is its turn."""
+        told = bare(latest)
+        pace = (line or self._pools.get(pool_id) or PoolLine()).pace
+        told = replace(told, estimate=pace.estimate(told.position))
         return replace(latest, outcome=told) if isinstance(latest, Shared) else told
+
+    def _first_of(self, entry: Waiting, name: Any) -> Waiter | None:
+        """Return the parked request of which this is a copy."""
+        line = self._pools.get(entry.pool_id)
+        if name is None or line is None:
+            return None
+        parked = line.waiters.get(entry.holder)
+        return parked if parked is not None and parked.name == name else None
+
+    async def _has_ended(self, first: Waiter, until: float) -> bool:
+        """Wait for the end of the request of which this is a copy; tell whether to ask the store what that
+        was told. If its sender has hung up, nothing was, and the copy waits in its place."""
+        if self.length >= WAITERS_MAX:
+            return False
+        self.length += 1
+        try:
+            async with asyncio.timeout_at(until):
+                await first.over.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.length -= 1
+        return not self._ends(first)
 
     def freed(self, pool_ids: Collection[str]) -> None:
         """Say that seats of these pools may be free now. Safe from every thread."""
@@ -178,7 +225,7 @@ class WaitingRoom:
         return self._closed or waiter.replaced
 
     @contextlib.contextmanager
-    def _parked(self, entry: Waiting) -> Iterator[tuple[PoolLine, Waiter | None]]:
+    def _parked(self, entry: Waiting, name: Any) -> Iterator[tuple[PoolLine, Waiter | None]]:
         """Park a request in the place of an older one of its holder; None where there is no room."""
         line = self._pools.setdefault(entry.pool_id, PoolLine())
         waiter = None
@@ -187,14 +234,16 @@ class WaitingRoom:
             older.turn.set()
             self.length -= 1
         if self.length < WAITERS_MAX:
-            waiter = line.waiters[entry.holder] = Waiter(entry.holder)
+            waiter = line.waiters[entry.holder] = Waiter(entry.holder, name)
             self.length += 1
         try:
             yield line, waiter
         finally:
-            if waiter is not None and not waiter.replaced:
-                del line.waiters[waiter.holder]
-                self.length -= 1
+            if waiter is not None:
+                waiter.over.set()
+                if not waiter.replaced:
+                    del line.waiters[waiter.holder]
+                    self.length -= 1
             if not line.waiters:
                 if line.timer is not None:
                     line.timer.cancel()
@@ -263,6 +312,14 @@ class WaitingRoom:
         self.served += 1
         self.buckets[bisect_left(BOUNDS, waited)] += 1
         self.seconds += waited
+
+
+def _name_of(call: Any) -> Any:
+    """Return what only copies of a request have in common: its key, what it says, and its proof. None where
+    it came with no key."""
+    asked = call.call if isinstance(call, FromPage) else call
+    once = getattr(asked, "once", None)
+    return None if once is None else (once, asked.key_hash, asked.trusted, asked.claims)
 
 
 def waits(answer: Any) -> bool:
