@@ -109,13 +109,20 @@ class Sizes(Struct, frozen=True):
     session: int = 0
 
 
+class HeldLease(Struct, frozen=True):
+    lease_id: str
+    fence: int  # that it had last
+    user_id: str
+    client_id: str
+
+
 class Held(Struct, frozen=True):
-    """Leases of a pool that a ledger knows as held, each under its fence."""
+    """Leases of a pool that a ledger knows as held, and by whom."""
 
     pool_id: str
     lost_after: int
     fence: int  # the highest of the pool: every grant up to it is in the ledger
-    leases: tuple[tuple[str, int], ...] = ()
+    leases: tuple[HeldLease, ...] = ()
 
 
 class Known(Struct, frozen=True):
@@ -458,6 +465,7 @@ __all__ = [
     "Ended",
     "Event",
     "Held",
+    "HeldLease",
     "Known",
     "Lag",
     "Lease",

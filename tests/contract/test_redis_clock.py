@@ -14,7 +14,7 @@ import redis
 from sojourn.clock import DAY, HOUR, MINUTE, SECOND, uptime
 from sojourn.finding import Finding, Verdict
 from sojourn.lease import LeaseFilter
-from sojourn.store import Held, Store
+from sojourn.store import Held, HeldLease, Store
 from sojourn.stores.open import open_store
 from sojourn.stores.redis.store import RedisStore
 from sojourn.testing import processes
@@ -198,10 +198,11 @@ def test_no_key_is_forgotten_early(store: RedisStore, database_url: str) -> None
     with redis.Redis.from_url(database_url) as client:
         client.hset(STATE, "run", "of another server")
         denied(store.acquire([acquire("dee")])[0])
-        store.hold([Held(lease.pool_id, MINUTE, lease.fence, (("lse_lost", lease.fence + 1),))])
+        lost = HeldLease("lse_lost", lease.fence + 1, "eve", "tab")
+        store.hold([Held(lease.pool_id, MINUTE, lease.fence, (lost,))])
         left = {name: client.pttl(name) for name in client.scan_iter("*")}
     kept = {name.split(b"}:")[1][:1] for name, ms in left.items() if ms != -1}
-    assert kept == {b"q", b"d", b"w", b"k", b"j"}, left
+    assert kept == {b"q", b"d", b"w", b"k", b"j", b"i"}, left
     assert all(ms == -1 or ms > DAY + HOUR for ms in left.values()), left
 
 

@@ -127,6 +127,31 @@ def test_a_ledger_that_is_late_does_not_prolong_the_doubt(
         take(store, "bob")
 
 
+@pytest.mark.parametrize("count_by", list(CountBy))
+def test_a_kept_seat_is_for_a_token_alone(
+    server: RedisServer,
+    store: Store,
+    lose: Callable[[], None],
+    empty_sqlite: str,
+    count_by: CountBy,
+) -> None:
+    """What the ledger knows may have been given back since, too; who then has shown a token has the seat."""
+    with closing(open_ledger(empty_sqlite)) as ledger:
+        recorder = _recorded(store, ledger)
+        store.define([pool(1, count_by=count_by, **PATIENT)])
+        server.remember()
+        lease = take(store, "ann")
+        recorder.run()
+        lose()
+        recorder.run()
+        refused(store, "ann")
+        refused(store, "bob", "other")
+        back = granted(store.acquire([by_token(lease)])[0])
+        assert back.id == lease.id
+        assert take(store, "ann").id == lease.id
+        assert refused(store, "bob", "other").in_use == 1
+
+
 def _recorded(store: Any, ledger: Ledger) -> LedgerRecorder:
     assert isinstance(store, Recorded)
     policy = {"editor": Policy(capacity=1, **PATIENT)}

@@ -27,6 +27,7 @@ from sojourn.store import (
     Attached,
     Ended,
     Held,
+    HeldLease,
     Known,
     Lag,
     Recorded,
@@ -90,6 +91,12 @@ class Holders:
             if self._by_holder.get(holder) == lease_id:
                 del self._by_holder[holder]
 
+    def leases(self) -> Iterator[HeldLease]:
+        """List what is held, and by whom."""
+        for (user_id, client_id), lease_id in self._by_holder.items():
+            if lease_id in self.held:
+                yield HeldLease(lease_id, self.held[lease_id], str(user_id), str(client_id))
+
 
 def held_in(ledger: Ledger, pool_id: str) -> Holders:
     """Replay a pool's history."""
@@ -110,8 +117,7 @@ def end_of(event: Event) -> Ended | None:
 
 def _known_of(pool: Pool, holders: Holders) -> Iterator[Held]:
     if holders.highest:
-        leases = tuple(holders.held.items())
-        yield Held(pool.id, pool.policy.lost_after, holders.highest, leases)
+        yield Held(pool.id, pool.policy.lost_after, holders.highest, tuple(holders.leases()))
 
 
 log = get_logger(__name__)

@@ -80,7 +80,7 @@ class Tally:
         if kind in BEGINS:
             self._begin(event, lease_id, at)
         elif kind in ENDS:
-            if kind == "lease.expired":
+            if kind == "lease.expired" and "heldFor" in data:
                 held_for = round(data["heldFor"] * 1000)
                 at = self._first.get(lease_id, at - held_for) + held_for
             self._end(lease_id, at, kind)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from msgspec.structs import astuple
+
 from sojourn.store import LIST_MAX, Action, Attached, Ended, Held, Known
 from sojourn.stores.redis import scripts
 from sojourn.stores.redis.codec import to_json
@@ -26,7 +28,8 @@ class Recording(Verbs):
         kept = 0
         for each in held:
             for start in range(0, max(1, len(each.leases)), LIST_MAX):
-                piece = [x for pair in each.leases[start : start + LIST_MAX] for x in pair]
+                part = each.leases[start : start + LIST_MAX]
+                piece = [said for lease in part for said in astuple(lease)]
                 asked = (each.pool_id, each.lost_after, each.fence, piece)
                 kept += int(self._db.run(scripts.LEDGER, ["hold", [asked]]))
         return kept

@@ -30,7 +30,7 @@ _SEATS = (*_BASE, "grace")
 
 ACQUIRE = _script(
     "acquire",
-    *(*_SEATS, "fences", "counting", "room", "fullness", "line", "allotments", "sessions"),
+    *(*_SEATS, "fences", "counting", "kept", "room", "fullness", "line", "allotments", "sessions"),
     *("repeats", "seating", "acquire"),
 )
 RENEW = _script("renew", *_SEATS, "renew")
@@ -38,14 +38,15 @@ ENDS = _script("ends", *_SEATS, "ends")
 POOLS = _script("pools", *_SEATS, "counting", "room", "line", "pools")
 AUTHORITY = _script(
     "authority",
-    *(*_SEATS, "fences", "counting", "room", "fullness", "line", "allotments", "authority"),
+    *(*_SEATS, "fences", "counting", "kept", "room", "fullness", "line", "allotments"),
+    "authority",
 )
 LIST = _script("list", *_BASE, "list")
 VISITS = _script("visits", *_SEATS, "sessions", "repeats", "visits")
 CREATE = _script("create", *_SEATS, "sessions", "repeats", "create")
 ENDING = _script("ending", *_SEATS, "sessions", "repeats", "ending")
-LEDGER = _script("ledger", *_SEATS, "fences", "ledger")
-SWEEP = _script("sweep", *_SEATS, "sessions", "sweep")
+LEDGER = _script("ledger", *_SEATS, "fences", "kept", "ledger")
+SWEEP = _script("sweep", *_SEATS, "kept", "sessions", "sweep")
 SIZES = _script("sizes", *_SEATS, "sessions", "sizes")
 FORGET = _script("forget", *_SEATS, "sessions", "forget")
 DENIALS = _script("denials", "base", "identity", "denials")

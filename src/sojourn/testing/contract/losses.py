@@ -39,6 +39,7 @@ from sojourn.testing.builders import (
     usage,
 )
 from sojourn.testing.contract.faults import works_within_bound
+from sojourn.testing.contract.kept import KeptSeats
 from sojourn.testing.contract.loss_walk import Forgetful, Walk
 from sojourn.testing.contract.restarts import EVICTING, by_token, evict
 from sojourn.testing.regions import Region
@@ -54,7 +55,7 @@ def beats_on(store: Store, lease: Lease) -> None:
         assert beat(store, lease) is not None
 
 
-class StoreLosses:
+class StoreLosses(KeptSeats):
     @pytest.fixture
     def store(self, database_url: str, open_at: Callable[[str], Store]) -> Iterator[Store]:
         with closing(open_at(database_url)) as store:
@@ -86,9 +87,6 @@ class StoreLosses:
             recorder.run()
 
         return lose
-
-    def with_capacity(self, store: Store, capacity: int) -> None:
-        store.define([pool(capacity, **EVICTING)])
 
     def test_relay_keeps_what_the_lost_server_gave(
         self, server: Forgetful, store: Store, lost: Callable[[], None]

@@ -144,10 +144,7 @@ local function commit(p, D)
     end
   end
   if #granted > 0 then fullness.add_clients(p, granted, p.fence, D.fence) end
-  for _, back in ipairs(D.back) do
-    call('ZREM', p.K, back)
-    call('HDEL', p.J, back)
-  end
+  for _, came in ipairs(D.came) do kept.came(p, came[2], came[1]) end
   if p.def then fences.write(p, D.fence, 't', D.now) end
   line.commit(D.line)
   tell_all(p, D)
@@ -158,7 +155,8 @@ for _, id in ipairs(order) do
   local D = decide(p, by_pool[id])
   if in_doubt then
     D.in_doubt, D.strict, D.doubted_until, D.noticed = true, strict, doubted_until, noticed
-    D.kept = call('ZCOUNT', p.K, '(' .. now, '+inf')
+    D.keeps = kept.read(p)
+    D.kept = D.keeps.seats
   end
   D.doubtful = allotments.doubtful(p)
   if D.doubtful then D.surely_room = false end

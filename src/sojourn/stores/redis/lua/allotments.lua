@@ -97,9 +97,11 @@ local function counted(S, ttl, renewed)
   S.capacity, S.overdraft, S.own, S.kept, S.ttl = p.capacity, p.overdraft, 0, 0, ttl
   S.closed = refusal(p) ~= nil
   if renewed and fits(p) then return end
-  local used = count(p) + call('ZCOUNT', p.K, '(' .. p.now, '+inf') -- with seats kept for whom a ledger knows
+  local keeps = kept.read(p) -- for whom a ledger knows
+  local used = count(p) + keeps.seats
   local members = #p.reservations > 0 and room.members(p, all_live(p)) or {}
   local R, L, seated = room.of(p, used, members), line.open(p), {}
+  for _, row in ipairs(keeps.rows) do room.enter(R, row) end
   for _, entry in ipairs(line.claiming(L)) do
     local key, place = key_of(p, entry.user, entry.client), nil
     for i, each in ipairs(p.reservations) do
@@ -107,7 +109,7 @@ local function counted(S, ttl, renewed)
     end
     if p.count_by ~= BY_LEASE and not seated[key] then
       grouped(p)
-      seated[key] = p.by_key[key] ~= nil
+      seated[key] = p.by_key[key] ~= nil or keeps.keys[key] ~= nil
     end
     if not seated[key] and room.free(R, place) > 0 then
       seated[key] = true

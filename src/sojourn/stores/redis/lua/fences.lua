@@ -64,19 +64,3 @@ function fences.learn(p, highest)
   p.raise = true -- writes all of it
   fences.write(p, p.fence)
 end
-
--- Under which fence a ledger knows a lease as held that is not here; nil where it keeps no seat for one.
-function fences.kept(p, id)
-  local till = call('ZSCORE', p.K, id)
-  if not till or tonumber(till) <= now then return nil end
-  return tonumber(call('HGET', p.J, id) or 0)
-end
-
--- Keep no seat any more for a lease under this fence, or an older one.
-function fences.give_up(p, id, fence)
-  local kept = call('HGET', p.J, id)
-  if call('ZSCORE', p.K, id) and tonumber(kept or 0) <= fence then
-    call('ZREM', p.K, id)
-    call('HDEL', p.J, id)
-  end
-end

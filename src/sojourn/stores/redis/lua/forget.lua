@@ -13,7 +13,7 @@ for _, name in ipairs(names) do
       if row then forget(p, row) end
     end
   end
-  call('DEL', p.key, p.Z, p.Y, p.K, p.J, p.W, p.G, p.GC)
+  call('DEL', p.key, p.Z, p.Y, p.K, p.J, p.I, p.W, p.G, p.GC)
   call('SREM', BASE .. 'pools', name)
   call('SREM', BASE .. 'shared', name)
   call('ZREM', BASE .. 'pd', name)

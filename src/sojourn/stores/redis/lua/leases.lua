@@ -7,7 +7,7 @@
 --   z:<p> zset    lease id by expires_at, of the same: seats are what lies after now
 --   t:<p>:<n> y:<p>   the same for those that have ended, by ended_at
 --   k:<p> zset    lease ids that a ledger knows and we do not, by how long their seats are kept; their
---                 fences are in the hash j:<p>
+--                 fences are in the hash j:<p>, and i:<p> has holder -> lease id; see kept.lua
 --   g:<p> gc:<p>  see fullness.lua
 --   dp:<p> zset   the latest denials of a pool, du:<user> of a user: see index in base.lua
 --   h:<p>:<n>     small hashes: digest of user, digest of client -> lease id; checked on every read
@@ -55,8 +55,8 @@ local function pool_of(id)
   p = {
     id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
     T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
-    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id, W = BASE .. 'w:' .. id,
-    G = BASE .. 'g:' .. id, GC = BASE .. 'gc:' .. id,
+    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id, I = BASE .. 'i:' .. id,
+    W = BASE .. 'w:' .. id, G = BASE .. 'g:' .. id, GC = BASE .. 'gc:' .. id,
     line_until = tonumber(r[10] or 0),
     written_fence = tonumber(r[2] or 0), raised = tonumber(r[8] or 0), lost_ranges = r[9],
     buckets = tonumber(r[4] or 1),

@@ -49,33 +49,38 @@ function verbs.recorded()
   return 1
 end
 
--- Asked: {pool, lost_after, the highest fence that the ledger has, {lease, fence, ...}}, ... Those of these
--- leases that have fallen back behind that fence are given it; for those that are not here seats are kept.
+-- Asked: {pool, lost_after, the highest fence that the ledger has, {lease, fence, user, client, ...}}, ... Those
+-- of these leases that have fallen back behind that fence are given it; for those that are not here seats are
+-- kept, unless their holders have another since.
 function verbs.hold()
-  local kept = 0
+  local count = 0
   heal()
   local doubted_until = tonumber(call('HGET', SELF, 'doubt') or 0)
   local noticed = math.min(now, tonumber(call('HGET', SELF, 'noticed') or now)) -- nobody has lived on since
   for _, asked in ipairs(ASKED) do
     local p = pool_of(asked[1])
-    local till, leases, kept_before = math.max(doubted_until, noticed + asked[2]), asked[4], kept
+    local till, leases, count_before = math.max(doubted_until, noticed + asked[2]), asked[4], count
     fences.learn(p, asked[3])
-    for i = 1, #leases, 2 do
-      local row = find(p, leases[i])
-      if row and row.fence < leases[i + 1] and live(p, row) then
-        row.fence = leases[i + 1]
+    for i = 1, #leases, 4 do
+      local id, fence, user, client = unpack(leases, i, i + 3)
+      local row = find(p, id)
+      local other = find_holder(p, user, client)
+      if row and row.fence < fence and live(p, row) then
+        row.fence = fence
         write_row(p, p.L, row)
-        fences.give_up(p, row.id, row.fence)
-      elseif row and row.fence >= leases[i + 1] then
-        fences.give_up(p, row.id, row.fence)
+        kept.give_up(p, id, fence)
+      elseif row and row.fence >= fence then
+        kept.give_up(p, id, fence)
+      elseif other and other.fence > fence then
+        kept.give_up(p, id, fence)
       elseif doubted_until > now then
-        call('ZADD', p.K, till, leases[i])
-        call('HSET', p.J, leases[i], leases[i + 1])
-        kept = kept + 1
+        kept.keep(p, id, fence, kept.holder_of(user, client), till)
+        count = count + 1
       end
     end
-    if kept > kept_before then
-      for _, key in ipairs({p.K, p.J}) do -- an end, where it is used up it is gone before
+    if count > count_before then
+      due(p, till)
+      for _, key in ipairs({p.K, p.J, p.I}) do -- an end, where it is used up it is gone before
         call('PEXPIRE', key, till - now + SET_AHEAD)
       end
       call('HSET', SELF, 'doubt', math.max(till, tonumber(call('HGET', SELF, 'doubt'))))
@@ -83,7 +88,7 @@ function verbs.hold()
   end
   flush()
   tick()
-  return kept
+  return count
 end
 
 -- Asked: actor, text of an event's data, {pool, lease, fence, reason}, ... End those of them that live under
@@ -94,7 +99,7 @@ function verbs.end_again()
     local id, fence, why = ASKED[i][2], ASKED[i][3], ASKED[i][4]
     local p = pool_of(ASKED[i][1])
     local row = find(p, id)
-    fences.give_up(p, id, fence)
+    kept.give_up(p, id, fence)
     if row and live(p, row) and row.fence <= fence then
       local reason = REVOKED
       for number, name in ipairs(REASONS) do
@@ -128,7 +133,7 @@ function verbs.note_lost()
     elseif not row or row.fence < fence then
       tell(now, 'lease.expired', p.id, id, nil, nil, ASKED[1],
         {reason = 'expired', fence = fence, lost = true})
-      fences.give_up(p, id, fence)
+      kept.give_up(p, id, fence)
       noted = noted + 1
     end
   end

@@ -1,7 +1,7 @@
 -- The decision of an acquire: an exact translation of sojourn/seating.py, name by name. What it has
 -- beyond that concerns the time after a server was replaced (`in_doubt`): whoever brings the token of a
 -- lease that we may have forgotten is let in, over the capacity if need be; others are not (`strict`), or
--- get what is left beside the seats kept for those that the ledger knows.
+-- get the seat that is kept for them, or what is left beside those kept for whom the ledger knows: kept.lua.
 local GRANTED, RESUMED, TAKEN_OVER = 0, 1, 2
 local ORIGIN_EVENTS = {[0] = 'lease.acquired', 'lease.resumed', 'lease.taken_over'}
 
@@ -31,7 +31,7 @@ function decide(p, requests)
     restored = 0, taken = {}, emptied = {}, silent_limit = 0, count = #requests, kept = 0,
     requests = requests,
     changed = 0, -- seats that this batch has taken, less those that it has freed
-    back = {}, refused = refusal(p),
+    came = {}, keeps = {}, unkept = {}, refused = refusal(p),
   }
   for _, r in ipairs(requests) do
     local h = holder(r.user, r.client)
@@ -77,7 +77,7 @@ local function known_of(D)
 end
 
 -- Count the pool, once, and follow what this batch has changed. Seats kept for whom we have forgotten are
--- in use.
+-- in use, each in its reservation, as far as that goes by its user.
 local function room_of(D)
   if D.room then return D.room end
   local known = known_of(D)
@@ -91,6 +91,7 @@ local function room_of(D)
   D.used, D.suspect, D.next_free_in = count(D.p)
   local members = #D.p.reservations > 0 and room.members(D.p, all_live(D.p)) or {}
   D.room = room.of(D.p, D.used + D.kept + D.changed, members)
+  for _, row in ipairs(D.in_doubt and D.keeps.rows or {}) do room.enter(D.room, row) end
   for _, row in pairs(D.written) do room.enter(D.room, row) end
   D.counted = true
   return D.room
@@ -141,12 +142,14 @@ end
 local function victims(D)
   if not D.victims then
     local over = math.max(0, room_of(D).in_use + D.p.allotted - D.p.capacity)
-    D.victims = reclaimable(D.p, D.count + D.line.size + over + room.reserved(D.p))
+    local awaited = D.in_doubt and D.keeps.shared or 0
+    D.victims = reclaimable(D.p, D.count + D.line.size + over + room.reserved(D.p) + awaited)
   end
   local left = {}
   for _, rows in ipairs(D.victims) do
-    local taken = D.taken[key_of(D.p, rows[1].user, rows[1].client)]
-    if not taken and all_in(rows, function(row)
+    local key = key_of(D.p, rows[1].user, rows[1].client)
+    local shared = D.in_doubt and D.keeps.keys[key] ~= nil -- with one who may be alive
+    if not D.taken[key] and not shared and all_in(rows, function(row)
       return not D.written[holder(row.user, row.client)]
     end) then
       left[#left + 1] = rows
@@ -245,6 +248,18 @@ local function shares(D, key)
   return held(D, key) and not D.emptied[key]
 end
 
+-- Is a seat kept that is theirs, too, who ask? In strict mode only a token tells.
+local function kept_for(D, key)
+  if not D.in_doubt or D.unkept[key] then return false end
+  if D.p.count_by == BY_LEASE then return kept.of_holder(D.p, key) ~= nil end
+  return D.keeps.keys[key] or false
+end
+
+local function take_kept(D, key)
+  D.unkept[key] = true
+  D.kept, D.changed = D.kept - 1, D.changed + 1
+end
+
 local function place_named(p, name)
   for place, each in ipairs(p.reservations) do
     if each[1] == name then return place end
@@ -261,7 +276,8 @@ local function claims_of(D, entries, but)
   for _, entry in ipairs(entries) do
     local place = entry.reservation and place_named(D.p, entry.reservation) or nil
     local key = key_of(D.p, entry.user, entry.client)
-    if not failed[place or 0] and not keys[key] and not shares(D, key) then
+    local has = keys[key] or shares(D, key) or kept_for(D, key)
+    if not failed[place or 0] and not has then
       if not any and not short then R = room.copy(R) end
       local held = R.in_use
       local found = room.free(R, place, true) > 0 or reclaim(D, place, R)
@@ -294,18 +310,20 @@ end
 -- or the ledger know: it was ended, and its seat is free or somebody's.
 local function forgotten(D, r, row)
   if not D.in_doubt or not r.resume_id or (row and row.fence >= r.resume_fence) then return false end
-  return fences.kept(D.p, r.resume_id) ~= nil or fences.lost(D.p, r.resume_fence)
+  return kept.fence(D.p, r.resume_id) ~= nil or fences.lost(D.p, r.resume_fence)
 end
 
 -- Let in whom we may have forgotten: the seat was granted within the capacity.
 local function come_back(D, r, key)
-  local kept = fences.kept(D.p, r.resume_id) ~= nil
-  local R = room_of(D)
-  local above = R.in_use + (kept and 0 or 1) + D.p.allotted - D.p.capacity
-  D.over = above > D.p.overdraft and not kept
+  local R, known = room_of(D), kept_for(D, key)
+  if not known and r.resume_id and kept.fence(D.p, r.resume_id) then -- a server of before said not for whom
+    key, known = '\0' .. r.resume_id, true
+  end
+  local above = R.in_use + (known and 0 or 1) + D.p.allotted - D.p.capacity
+  D.over = above > D.p.overdraft and not known
   D.overdrawn = above > 0 and above <= D.p.overdraft or nil
-  if kept then
-    D.back[#D.back + 1] = r.resume_id
+  if known then
+    take_kept(D, key)
   else
     R.in_use, D.changed = R.in_use + 1, D.changed + 1
   end
@@ -330,7 +348,7 @@ local function find_seat(D, r, row, lost)
     D.taken[key] = true
     return true
   end
-  if lost then return come_back(D, r, key) end
+  if lost or (kept_for(D, key) and not D.strict) then return come_back(D, r, key) end
   local back = r.resume_id or (row and resumable(D.p, row))
   if D.strict or D.doubtful and not back then return false end -- what is free here may be a relay's
   if D.surely_room == nil then
@@ -355,9 +373,11 @@ end
 local function grant(D, r, row, origin)
   local p = D.p
   D.fence = math.max(D.fence, r.resume_fence or 0) + 1
+  local h = holder(r.user, r.client)
+  local kept_id = D.in_doubt and kept.of_holder(p, h) or nil -- a lease that is not here is the same one
   local outlives = row and p.max_lease and row.expires > row.acquired + p.max_lease and live(p, row)
   local lease = {
-    id = row and row.id or r.resume_id or r.lease_id, pool = p.id, user = r.user,
+    id = row and row.id or r.resume_id or kept_id or r.lease_id, pool = p.id, user = r.user,
     client = r.client, fence = D.fence, acquired = row and row.acquired or D.now, beat = D.now,
     suspect = D.now, expires = outlives and row.expires or D.now, origin = origin,
     session = r.session, device = r.device, member_of = r.member_of,
@@ -365,8 +385,9 @@ local function grant(D, r, row, origin)
   if row and live(p, row) then lease.overdraft = row.overdraft else lease.overdraft = D.overdrawn end
   lease.suspect, lease.expires = beat_times(p, lease, nil, false, D.now)
   lease.overage, D.over = D.over, nil
+  if D.in_doubt then D.came[#D.came + 1] = {h, r.resume_id} end
   write(D, lease)
-  local entry = line.leave(D.line, holder(r.user, r.client))
+  local entry = line.leave(D.line, h)
   event(D, 'grant', lease, entry and math.max(0, D.now - entry.since))
   return {1, lease}
 end
@@ -426,10 +447,21 @@ end
 -- Is the lease that a token names no longer its bearer's to come back to?
 local function superseded(D, r, row)
   if not r.resume_id then return false end
-  if D.in_doubt and (fences.kept(D.p, r.resume_id) or 0) > r.resume_fence then return true end
+  if D.in_doubt then
+    local _, latest = kept.of_holder(D.p, holder(r.user, r.client))
+    if math.max(latest or 0, kept.fence(D.p, r.resume_id) or 0) > r.resume_fence then return true end
+  end
   if not row or row.fence < r.resume_fence then return false end
   if row.id ~= r.resume_id or row.fence ~= r.resume_fence then return true end
   return not live(D.p, row) and not resumable(D.p, row)
+end
+
+-- Of two leases of one holder, is the one that is here the later one? Not if the token, or the ledger, knows
+-- another that is not here.
+local function row_is_theirs(D, r, row, lost)
+  if not row then return false end
+  if lost then return row.id == r.resume_id end
+  return (kept.of_holder(D.p, holder(r.user, r.client)) or row.id) == row.id
 end
 
 function answer(D, r)
@@ -445,7 +477,8 @@ function answer(D, r)
   local lost = forgotten(D, r, row)
   if not find_seat(D, r, row, lost) then return deny(D, r, 'seat_limit') end
   if row and not row.ended then event(D, 'end', row, EXPIRED, nil) end
-  if row and resumable(D.p, row) and not (lost and row.id ~= r.resume_id) then return grant(D, r, row, RESUMED) end
+  local other = D.in_doubt and not row_is_theirs(D, r, row, lost)
+  if row and resumable(D.p, row) and not other then return grant(D, r, row, RESUMED) end
   return grant(D, r, nil, GRANTED)
 end
 

@@ -65,10 +65,29 @@ local function forget_ended(p, most)
   return done
 end
 
+-- Who had a seat that was kept, and did not come: of them the stream would tell no end, and the next loss find
+-- them again as holders.
+local function note_lost(p, most)
+  local ids = call('ZRANGEBYSCORE', p.K, '-inf', now, 'LIMIT', 0, most)
+  local holders = #ids > 0 and kept.holders(p) or {}
+  for _, id in ipairs(ids) do
+    local h, row, fence = holders[id] or {}, find(p, id), tonumber(call('HGET', p.J, id) or 0)
+    if not row or row.fence < fence then
+      tell(now, 'lease.expired', p.id, id, h.user, h.client, 'system:sweep',
+        {reason = 'expired', fence = fence, lost = true})
+    end
+    kept.drop(p, id)
+    if h.user then call('HDEL', p.I, kept.holder_of(h.user, h.client)) end
+  end
+  return #ids
+end
+
 local function next_due(p)
   local alive = call('ZRANGE', p.Z, 0, 0, 'WITHSCORES')[2]
   local dead = call('ZRANGE', p.Y, 0, 0, 'WITHSCORES')[2]
-  local at = alive and tonumber(alive)
+  local lost = call('ZRANGE', p.K, 0, 0, 'WITHSCORES')[2]
+  local at = math.min(tonumber(alive or math.huge), tonumber(lost or math.huge))
+  at = at < math.huge and at or nil
   if dead and (not at or tonumber(dead) + TOMBSTONE < at) then at = tonumber(dead) + TOMBSTONE end
   if at then call('ZADD', BASE .. 'pd', at, p.id) else call('ZREM', BASE .. 'pd', p.id) end
 end
@@ -80,7 +99,10 @@ for _, id in ipairs(names) do
   local p = pool_of(id)
   silent = silent + note_silent(p, limit - silent)
   forgotten = forgotten + forget_ended(p, limit - forgotten)
-  if everything then next_due(p) end
+  if everything then
+    silent = silent + note_lost(p, limit - silent)
+    next_due(p)
+  end
 end
 
 -- Sessions behind a cutoff get their tombstones.
