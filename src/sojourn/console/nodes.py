@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from sojourn.console.seats import Heading, pool_link
 from sojourn.console.words import When, count, exact, when
 from sojourn.ledger import INSTANCE_ALIVE, Instance
 from sojourn.license import split_pool_id
+from sojourn.relay_command import RegionUse
 from sojourn.service.instances import REGISTER_INTERVAL
 from sojourn.service.regions import RegionStatus
 from sojourn.service.relays import LastRefusal
@@ -41,7 +42,8 @@ class ServerRow(Struct, frozen=True, kw_only=True):
 
 
 class ShareRow(Struct, frozen=True, kw_only=True):
-    """Seats of a pool that a relay may grant. `free`: that nobody holds; `asked`: how many it wants."""
+    """Seats of a pool that a relay may grant. `free`: that nobody holds; `asked`: how many it wants;
+    `refused`: acquires there that found no seat today (UTC), as far as the relay has reported."""
 
     feature: str
     license_name: str
@@ -50,6 +52,7 @@ class ShareRow(Struct, frozen=True, kw_only=True):
     held: int
     free: int
     asked: int
+    refused: int
     ends: str
     held_share: float
 
@@ -129,8 +132,13 @@ def relay_rows(
     keys: Mapping[str, str],
     names: Mapping[str, str],
     now: int,
+    *,
+    draining: Collection[str] = (),
+    uses: Sequence[RegionUse] = (),
 ) -> list[RelayRow]:
-    """Show relays, those that need somebody first. `keys`: what their keys are called; `names`: licenses'."""
+    """Show relays, those that need somebody first. `keys`: what their keys are called; `names`: licenses';
+    `draining`: which get no seats; `uses`: what they have reported of today."""
+    denied = {(use.relay, use.pool_id): use.denied for use in uses}
     rows = []
     for relay in {*authority.relays, *refused}:
         known, last = authority.relays.get(relay), refused.get(relay)
@@ -142,7 +150,9 @@ def relay_rows(
             state, tone = "Late", "bad"
         elif authority.doubts(now) and relay in authority.unheard:
             state, tone = "Awaited", "suspect"
-        pools = _shares(authority, relay, names, now)
+        elif relay in draining:
+            state, tone = "Draining", "leaving"
+        pools = _shares(authority, relay, names, denied, now)
         rows.append(
             RelayRow(
                 name=keys.get(relay, relay),
@@ -158,7 +168,13 @@ def relay_rows(
     return sorted(rows, key=lambda row: (row.tone == "active", row.name, row.relay_id))
 
 
-def _shares(authority: Authority, relay: str, names: Mapping[str, str], now: int) -> list[ShareRow]:
+def _shares(
+    authority: Authority,
+    relay: str,
+    names: Mapping[str, str],
+    denied: Mapping[tuple[str, str], int],
+    now: int,
+) -> list[ShareRow]:
     found = []
     for pool_id, shares in authority.pools.items():
         mine = shares.allotments.get(relay)
@@ -172,6 +188,7 @@ def _shares(authority: Authority, relay: str, names: Mapping[str, str], now: int
                     seats=mine.seats,
                     held=mine.held,
                     asked=mine.want,
+                    refused=denied.get((relay, pool_id), 0),
                     ends=ends,
                 )
             )
@@ -179,7 +196,14 @@ def _shares(authority: Authority, relay: str, names: Mapping[str, str], now: int
 
 
 def share_row(
-    pool_id: str, names: Mapping[str, str], *, seats: int, held: int, asked: int, ends: str
+    pool_id: str,
+    names: Mapping[str, str],
+    *,
+    seats: int,
+    held: int,
+    asked: int,
+    ends: str,
+    refused: int = 0,
 ) -> ShareRow:
     license_id, feature = split_pool_id(pool_id)
     return ShareRow(
@@ -190,6 +214,7 @@ def share_row(
         held=held,
         free=max(0, seats - held),
         asked=asked,
+        refused=refused,
         ends=ends,
         held_share=round(min(100.0, 100 * held / seats), 2) if seats else 0.0,
     )

@@ -20,6 +20,7 @@ from sojourn.console.nodes import (
     server_rows,
 )
 from sojourn.ledger import INSTANCE_ALIVE, Instance, Role
+from sojourn.relay_command import RegionUse
 from sojourn.service.regions import RegionPool, RegionStatus
 from sojourn.service.relays import LastRefusal
 
@@ -73,7 +74,8 @@ def test_relays_say_what_they_hold_what_is_free_and_what_they_ask_for() -> None:
         },
     )
     refused = {"key_rome": LastRefusal("relay_clock", "The relay's clock is 400 s ahead.", NOW)}
-    rows = relay_rows(authority, refused, {"key_oslo": "oslo"}, {"lic_a": "Acme"}, NOW)
+    use = RegionUse(relay="key_oslo", pool_id="lic_a:editor", day=0, granted=9, denied=4, ended=3)
+    rows = relay_rows(authority, refused, {"key_oslo": "oslo"}, {"lic_a": "Acme"}, NOW, uses=[use])
     assert [(row.name, row.state) for row in rows] == [
         ("key_lima", "Late"),
         ("key_rome", "Refused"),
@@ -83,7 +85,7 @@ def test_relays_say_what_they_hold_what_is_free_and_what_they_ask_for() -> None:
     assert rows[1].refused == "The relay's clock is 400 s ahead. (just now)"
     (pool,) = rows[2].pools
     assert (pool.feature, pool.license_name) == ("editor", "Acme")
-    assert (pool.seats, pool.held, pool.free, pool.asked) == (5, 3, 2, 2)
+    assert (pool.seats, pool.held, pool.free, pool.asked, pool.refused) == (5, 3, 2, 2, 4)
     assert (pool.ends, pool.held_share) == ("in 1 h 00 min", 60.0)
     answer = nodes_answer([], rows, None)
     assert answer.good.endswith("and 3 relays.")
@@ -108,6 +110,9 @@ def test_who_was_not_heard_since_a_restore_is_awaited() -> None:
     )
     (row,) = relay_rows(authority, {}, {}, {}, NOW)
     assert row.state == "Awaited"
+    heard = Authority(relays={"r": Known(heard_at=NOW, epoch=1)})
+    (row,) = relay_rows(heard, {}, {}, {}, NOW, draining={"r"})
+    assert (row.state, row.tone) == ("Draining", "leaving")
 
 
 def test_a_relay_says_how_it_stands_with_its_authority() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sojourn.allotment import Authority
 from sojourn.api.console.pages import ROWS_MAX, Pages
 from sojourn.api.console.visits import ConsoleAnswer, Visitor
+from sojourn.clock import DAY
 from sojourn.console.nodes import (
     NodesView,
     nodes_answer,
@@ -37,7 +38,16 @@ class NodesPages(Pages):
         keys = services.keys.known_by_id([*authority.relays, *refused])
         called = {key_id: key[0].name for key_id, key in keys.items()}
         servers = server_rows(found, now)
-        relays = relay_rows(authority, refused, called, names, at)
+        kept = services.ledger.relay_commands
+        relays = relay_rows(
+            authority,
+            refused,
+            called,
+            names,
+            at,
+            draining={x.relay for x in kept.orders() if not x.pool_id and x.most == 0},
+            uses=kept.uses(since=at // DAY * DAY) if authority.relays else (),
+        )
         region = None if status is None else region_view(status, names)
         doubt = authority.doubt_until - at if authority.doubts(at) else 0
         view = NodesView(
