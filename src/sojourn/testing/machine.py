@@ -329,7 +329,9 @@ class StoreMachine(AllotmentRules):
         before = self.model.leases(LeaseFilter(), limit=1_000)[0]
         answers = self.both(lambda store: store.doubt(batch, at_once=at_once))
         after = {x.id: x for x in self.model.leases(LeaseFilter(), limit=1_000)[0]}
-        assert [x.expires_at for x in before] == [after[x.id].expires_at for x in before]
+        assert all(
+            x.expires_at <= after[x.id].expires_at for x in before
+        )  # an outage is given back
         for doubt, answer in zip(batch, answers, strict=True):
             assert not answer or after[doubt.lease_id].suspect_at <= self.clock.now()
 

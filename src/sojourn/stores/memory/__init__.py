@@ -65,7 +65,9 @@ class MemoryStore(MemorySessions, MemorySeats):
         return self._live_session(session_id, now) is not None
 
     def _release_leases(self, session_id: str, actor: str | None, now: int) -> None:
-        if self._pulse_is_stale(now):
+        its = self._matching(LeaseFilter(session_id=session_id, include_ended=True), now)
+        over = any(x.ended_at is None and not self._live(x, now) for x in its)
+        if over and self._pulse_is_stale(now):
             self._give_grace(now)  # or a lease that is owed grace would outlive its session
         for lease in self._matching(LeaseFilter(session_id=session_id), now):
             self._end_lease(lease, EndReason.SESSION_ENDED, actor, now)

@@ -35,7 +35,7 @@ END = """
 UPDATE sojourn_sessions SET ended_at = :at, ended_by = :actor, end_reason = :reason WHERE id {in ids}
 """
 LEASES_OF = """
-SELECT id FROM sojourn_leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0 AND NOT lapsed
+SELECT id FROM sojourn_leases WHERE session_id {in ids} AND coalesce(ended_at, 0) = 0
 """
 
 
