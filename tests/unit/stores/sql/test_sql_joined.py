@@ -17,7 +17,7 @@ from sojourn.errors import Conflict, SojournError, StoreBroken, StoreUnavailable
 from sojourn.event import EventKind
 from sojourn.lease import Acquire, Lease, LeaseFilter, Release
 from sojourn.stores.open import open_store
-from sojourn.stores.sql import database, server, steady
+from sojourn.stores.sql import database, piped, server, steady
 from sojourn.stores.sql.store import SqlStore
 from sojourn.testing.builders import acquire, give_back, news, pool, take, usage
 from sojourn.testing.proxy import FaultProxy
@@ -36,6 +36,7 @@ WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether somebody has set the clock is not what is counted here; nor is a machine that stalls."""
     monkeypatch.setattr(steady, "LOOK_EVERY", 3_600_000)
+    monkeypatch.setattr(piped, "SURE", 3_600_000)
     monkeypatch.setattr(server, "SILENT_MAX", 60)
     monkeypatch.setattr(server, "LOCK_TIMEOUT", 60)
     monkeypatch.setattr(server, "REPLY_TIMEOUT", 60)

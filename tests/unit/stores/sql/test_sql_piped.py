@@ -37,6 +37,7 @@ SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_eve
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether somebody has set the clock is not what is counted here; nor is a machine that stalls."""
     monkeypatch.setattr(steady, "LOOK_EVERY", 3_600_000)
+    monkeypatch.setattr(piped, "SURE", 3_600_000)
     monkeypatch.setattr(server, "SILENT_MAX", 60)
     monkeypatch.setattr(server, "LOCK_TIMEOUT", 60)
     monkeypatch.setattr(server, "STATEMENT_TIMEOUT", 60)
