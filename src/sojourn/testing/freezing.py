@@ -23,6 +23,7 @@ from sojourn.session import Save, Session
 from sojourn.store import Store
 from sojourn.stores.open import open_store, repair_lock
 from sojourn.stores.sql.database import Tx
+from sojourn.stores.sql.file import FileTx
 from sojourn.stores.sql.piped import Piped
 from sojourn.testing.builders import OPERATOR, acquire, new_session
 
@@ -59,7 +60,7 @@ def freeze() -> None:
 def freeze_at_commit() -> None:
     """Stand still where the next transaction of this process is about to commit."""
     frozen: list[str] = []
-    for kind in (Tx, Piped):
+    for kind in (Tx, Piped, FileTx):
         finish = kind.finish
 
         def late(tx: Any, *, keep: bool, finish: Any = finish) -> None:
