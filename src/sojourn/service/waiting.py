@@ -317,7 +317,7 @@ class WaitingRoom:
 def _name_of(call: Any) -> Any:
     """Return what only copies of a request have in common: its key, what it says, and its proof. None where
     it came with no key."""
-    asked = call.call if isinstance(call, FromPage) else call
+    asked: Any = call.call if isinstance(call, FromPage) else call
     once = getattr(asked, "once", None)
     return None if once is None else (once, asked.key_hash, asked.trusted, asked.claims)
 
