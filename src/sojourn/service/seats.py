@@ -48,6 +48,7 @@ from sojourn.lease import (
 from sojourn.ledger import Ledger
 from sojourn.license import License, Pool, check_feature, pool_id, split_pool_id
 from sojourn.seating import refusal
+from sojourn.service.policies import Policies
 from sojourn.service.working_copy import define
 from sojourn.staleness.suspicion import Suspicion
 from sojourn.store import Recorder, Store
@@ -56,10 +57,6 @@ from sojourn.token import Keyring, LeaseClaims, new_id
 READMIT_MAX = DAY
 """How old a lease token may be to re-admit its holder to a store that has no memory of the lease.
 Tombstones live as long, so a lease that ended is never mistaken for one that was lost."""
-
-POLICY_TTL = 5.0
-"""Seconds for which an answer may quote a pool's heartbeat interval from memory. Decisions never do."""
-POLICY_MAX = 10_000
 
 
 class SeatCall(Struct, frozen=True, kw_only=True):
@@ -156,7 +153,7 @@ class Seats:
         self._ledger = ledger
         self._keyring = keyring
         self._recorder = recorder
-        self._pools: dict[str, tuple[float, Pool]] = {}
+        self._policies = Policies(store)
         self.suspicion = Suspicion()
         self.may_ask: Callable[[str], bool] = lambda _: False
         """Whether there is anybody who could ask the holders of a pool before somebody is denied."""
@@ -205,17 +202,16 @@ class Seats:
     def renew(self, calls: Sequence[BeatCall]) -> list[Renewal | Lost]:
         """Apply heartbeats."""
         self.suspicion.heard([(c.claims.lease_id, c.beat.next_in) for c in calls])
-        renewals = self._store.renew(
-            [
-                Renew(
-                    lease_id=c.claims.lease_id,
-                    fence=c.claims.fence,
-                    beat=c.beat,
-                    pool_id=c.claims.pool_id,
-                )
-                for c in calls
-            ]
-        )
+        beats = [
+            Renew(
+                lease_id=c.claims.lease_id,
+                fence=c.claims.fence,
+                beat=c.beat,
+                pool_id=c.claims.pool_id,
+            )
+            for c in calls
+        ]
+        renewals = self._policies.bounded(beats, self._store.renew(beats))
         missed = [
             call.claims for call, renewal in zip(calls, renewals, strict=True) if renewal is None
         ]
@@ -393,17 +389,12 @@ class Seats:
         )
 
     def pool(self, pool: str) -> Pool:
-        """Return the pool, cached for up to `POLICY_TTL`. For responses only: grants read the store."""
-        known = self._pools.get(pool)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        found = self._store.pools([pool])[0]
-        if found is None:
-            raise NotFound("The license has no such feature.", code="feature_unknown")
-        if len(self._pools) >= POLICY_MAX:
-            self._pools.clear()
-        self._pools[pool] = (time.monotonic() + POLICY_TTL, found)
-        return found
+        """Return a pool, at most `policies.POLICY_TTL` old. For responses only: grants read the store."""
+        return self._policies.pool(pool)
+
+    def forget(self, license_id: str) -> None:
+        """Forget what is remembered of a license that has changed."""
+        self._policies.forget(license_id)
 
     def _why_lost(self, missed: Sequence[LeaseClaims]) -> dict[tuple[str, int], Lost]:
         by_pool: dict[str, set[str]] = {}
@@ -451,7 +442,8 @@ def _once(call: SeatCall, request: Acquire) -> Acquire:
 def _aged(answer: Any, now: int) -> Any:
     """Return a first answer with the times that it tells as they are by now."""
     if isinstance(answer, Seat):
-        return replace(answer, expires_in=max(0, answer.lease.expires_at - now))
+        left = min(answer.lease.expires_at - now, answer.lost_after)
+        return replace(answer, expires_in=max(0, left))
     if isinstance(answer, Denied):
         left = answer.at + answer.retry_after - now
         return replace(answer, at=now, retry_after=max(0, left))

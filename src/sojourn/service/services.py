@@ -143,6 +143,7 @@ class Services:
     def _moved(self, license_id: str) -> None:
         """Forget what is remembered of a license that has changed."""
         self.origins.forget(license_id)
+        self.seats.forget(license_id)
         if self.relays is not None:
             self.relays.forget(license_id)
 
