@@ -166,7 +166,7 @@ def test_messages_of_the_server() -> None:
     other = msgspec.structs.replace(pool, policy=changed)
     said = {
         "open": seat_messages.opened(pool, 90.0),
-        "alive": seat_messages.alive(87.4),
+        "alive": seat_messages.alive(pool, 87.4),
         "ask": seat_messages.ASK,
         "needed": seat_messages.NEEDED,
         "policy": seat_messages.policy(other),

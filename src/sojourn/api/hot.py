@@ -10,7 +10,9 @@ Which lane carries them out is no business of theirs: see `api.lanes`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -69,6 +71,8 @@ class Hot(Struct, frozen=True):
             is told.
         keeps: it keeps or frees a seat, so it has room in the queue that other calls cannot take
             (`batcher.KEEPS`).
+        aged: returns an outcome with what it promises from now on, given the seconds since it was queued;
+            None: nothing is promised for a time.
         beacons: without a proof in its headers, its body may be called text (see `beacons`).
         holds_data: its body may hold a session's data, and be as large as that.
     """
@@ -83,6 +87,7 @@ class Hot(Struct, frozen=True):
     forget: Callable[[Context, Any, Any], None] | None = None
     spent: tuple[type, ...] = (Unauthenticated,)
     again: Callable[[Context, Any, Any], HotStep | None] | None = None
+    aged: Callable[[Any, float], Any] | None = None
     keeps: bool = False
     beacons: bool = False
     holds_data: bool = False
@@ -149,14 +154,21 @@ class Hot(Struct, frozen=True):
                         parked.answer,
                         seconds=parked.seconds,
                         caller=caller,
-                        within=context.deadlines.wait,
+                        within=partial(self._within, context),
                     ),
                 )
             asked = context.services.batcher.submit(step.verb, step.request, caller)
-            outcome = await context.deadlines.wait(asked)
+            outcome = await self._within(context, asked)
             following = self.following(context, step.request, outcome)
         self.note(context, proof, outcome)
         return self.tell(context, outcome)
+
+    async def _within(self, context: Context, asked: asyncio.Future[Any]) -> Any:
+        """Await an answer to what was queued just now; return it as it is by then."""
+        loop = asked.get_loop()
+        since = loop.time()
+        outcome = await context.deadlines.wait(asked)
+        return outcome if self.aged is None else self.aged(outcome, loop.time() - since)
 
     def following(self, context: Context, request: Any, outcome: Any) -> HotStep | None:
         """Return the step that comes after an outcome; None: that is to be told."""

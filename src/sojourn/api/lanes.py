@@ -281,7 +281,8 @@ class Direct:
         """Tell the outcome."""
         if self._asked is None:
             return  # given up before
-        request, self._asked = self._asked.request, None
+        asked, self._asked = self._asked, None
+        request = asked.request
         if type(outcome) is Abandoned:
             self.disconnected = True
         context = self._fast.context
@@ -293,6 +294,8 @@ class Direct:
         try:
             if isinstance(outcome, BaseException):
                 raise outcome
+            if hot.aged is not None:
+                outcome = hot.aged(outcome, self._connection.loop.time() - asked.since)
             if hot.again is not None:
                 following = hot.again(context, request, outcome)
                 if following is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -12,8 +13,12 @@ from sojourn.api.context import Context
 from sojourn.api.cross_origin import ORIGIN, page_of_request, share
 from sojourn.api.hot import Awaited, BatchRequest, Hot, HotCall, HotStep, Parked, hot_call
 from sojourn.api.incoming import AUTHORIZATION, Incoming
+from sojourn.clock import SECOND
 from sojourn.errors import SojournError, Unauthenticated
+from sojourn.idempotency import Replayed
+from sojourn.lease import Renewal
 from sojourn.service.origins import FromPage, Shared, bare
+from sojourn.service.seats import Seat
 from sojourn.wire.problems import refuse
 from sojourn.wire.reply import Reply
 
@@ -53,6 +58,7 @@ def seat_call(
                 forget=forget,
                 spent=spent,
                 again=None if again is None else followed(again),
+                aged=aged,
             ),
             for_pages=True,
             method=method,
@@ -63,6 +69,23 @@ def seat_call(
         )
 
     return decorate
+
+
+def aged(outcome: Any, seconds: float) -> Any:
+    """Return an outcome with what is left of a lease, so many seconds after it was asked for.
+
+    The store decided after that, so its lease lives for longer than is told, however late the answer is.
+    """
+    kind = type(outcome)
+    if kind is Renewal:
+        left = max(0, outcome.expires_in - ceil(seconds * SECOND))
+        return Renewal(expires_in=left, state=outcome.state)
+    if kind is Seat:
+        left = max(0, outcome.expires_in - ceil(seconds * SECOND))
+        return msgspec.structs.replace(outcome, expires_in=left)
+    if kind is Replayed:
+        return msgspec.structs.replace(outcome, answer=aged(outcome.answer, seconds))
+    return Shared(outcome.origin, aged(outcome.outcome, seconds)) if kind is Shared else outcome
 
 
 def from_pages(handler: Handler) -> Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import floor
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -41,12 +42,12 @@ NEEDED = _message("needed")
 
 def opened(pool: Pool, left: float) -> bytes:
     """Say that the socket keeps the lease from now on."""
-    return _message("open", expiresIn=_left(left), **_times(pool))
+    return _message("open", expiresIn=_left(pool, left), **_times(pool))
 
 
-def alive(left: float) -> bytes:
+def alive(pool: Pool, left: float) -> bytes:
     """Say that the server is there, and for how long the lease is certain as of now."""
-    return b'{"type":"alive","expiresIn":%.1f}' % _left(left)
+    return b'{"type":"alive","expiresIn":%.1f}' % _left(pool, left)
 
 
 def policy(pool: Pool) -> bytes:
@@ -66,8 +67,9 @@ def _times(pool: Pool) -> dict[str, float]:
     }
 
 
-def _left(left: float) -> float:
-    return max(0.0, round(left, 1))
+def _left(pool: Pool, left: float) -> float:
+    """Return for how long a lease is certain, rounded down; never for longer than `lost_after`."""
+    return floor(max(0.0, min(left, seconds(pool.policy.lost_after))) * 10) / 10
 
 
 Span = Annotated[float, Meta(ge=0, le=31_536_000)]

@@ -281,17 +281,18 @@ class SeatSockets:
     async def _renew(self, attendant: Attendant) -> Renewal | Lost:
         """Renew one lease. Raises SojournError."""
         call = BeatCall(claims=attendant.claims, beat=attendant.beat)
+        began = self._now()
         asked = self._services.batcher.submit("renew", call)
         outcome: Renewal | Lost = await self._deadlines.wait(asked)
-        self._note(attendant, call.beat, outcome)
+        self._note(attendant, call.beat, outcome, began)
         return outcome
 
-    def _note(self, attendant: Attendant, sent: Beat, outcome: Renewal | Lost | None) -> None:
+    def _note(self, attendant: Attendant, sent: Beat, outcome: Any, began: float) -> None:
         attendant.owed = outcome is None
         if not isinstance(outcome, Renewal):
             return
         attendant.renewed_at = self._now()
-        attendant.expires_at = attendant.renewed_at + outcome.expires_in / 1000
+        attendant.expires_at = began + outcome.expires_in / 1000  # no later: it was decided since
         if attendant.beat is sent and not sent.closing:  # else its client has said more since
             attendant.beat = Beat()
         if self.presence.has_dropped(attendant):
@@ -304,15 +305,14 @@ class SeatSockets:
             # Whoever has left since is no more to be renewed: that would take back a goodbye, or a doubt.
             some = [each for each in attendants[at : at + BATCH] if self.presence.is_open(each)]
             calls = [BeatCall(claims=each.claims, beat=each.beat) for each in some]
+            began = self._now()
             outcomes = await self._carry("renew", calls)
             for each, call, outcome in zip(some, calls, outcomes, strict=True):
-                self._note(each, call.beat, outcome)
+                self._note(each, call.beat, outcome, began)
                 taken &= outcome is not None
                 if isinstance(outcome, Lost):
                     self._lose(each, outcome.reason, resumable=outcome.resumable)
-            if some and not any(
-                outcomes
-            ):  # the store is away, or hangs: rounds do not wait for more
+            if some and not any(outcomes):  # the store is away: rounds do not wait for more
                 for each in attendants[at + BATCH :]:
                     each.owed = True
                 return False
@@ -398,7 +398,8 @@ class SeatSockets:
             pause = min(TELL_EVERY, attended.pool.policy.heartbeat_interval / 1000)
             loud = attended.rounds % max(1, int(pause // attended.period)) == 0
             for each in list(attended.open.values()):
-                each.line.tell(words.alive(each.expires_at - now) if loud else None, ping=True)
+                left = each.expires_at - self._now()
+                each.line.tell(words.alive(attended.pool, left) if loud else None, ping=True)
                 written += 1
                 if written % SLICE == 0:
                     await asyncio.sleep(0)

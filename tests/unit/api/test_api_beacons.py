@@ -29,7 +29,8 @@ def test_a_token_in_the_body_says_goodbye(world: Api, headers: Any) -> None:
     token = world.seat()["token"]
     said = {"token": token, "closing": True}
     answer = world.call("POST", BEAT, json=said, headers=headers)
-    assert answer.data == {"expiresIn": 10.0, "state": "suspect"}
+    assert answer.data["state"] == "suspect"
+    assert answer.data["expiresIn"] <= 10
     assert world.beat(token).data["state"] == "active"  # whoever comes back has it again
 
 

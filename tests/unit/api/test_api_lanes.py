@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -301,11 +302,18 @@ def _unknown() -> str:
     return body + _checksum(body)
 
 
+def _at_once(answer: Answer) -> Answer:
+    """Return an answer without what depends on how long it took."""
+    body = re.sub(rb'"expiresIn":[0-9.e-]+', b'"expiresIn":0', answer.body)
+    headers = [(name, value) for name, value in answer.headers if name != b"content-length"]
+    return Answer(status=answer.status, headers=headers, body=body)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_success_is_the_same(twins: Twins, name: str) -> None:
     fast, slow = twins.ask(GOOD[name])
     assert fast.status in (200, 201), fast.body
-    assert fast == slow
+    assert _at_once(fast) == _at_once(slow)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -48,7 +48,7 @@ def test_copy_of_an_acquire_takes_nothing(world: Api) -> None:
     copy = take(world)
     assert (first.status, copy.status) == (201, 201)
     assert (is_replay(first), is_replay(copy)) == (False, True)
-    assert copy.data["expiresIn"] == first.data["expiresIn"] - 10
+    assert 0 < copy.data["expiresIn"] <= 80
     assert {**copy.data, "expiresIn": 0} == {**first.data, "expiresIn": 0}
     assert world.beat(first.data["token"]).status == 200
 
@@ -268,9 +268,11 @@ def test_over_the_wire() -> None:
             for keys in ([KEY], [KEY], [KEY, KEY])
         )
         assert (first.status_code, copy.status_code) == (201, 201)
-        assert first.content == copy.content
+        seat, again = first.json()["data"], copy.json()["data"]
+        assert {**seat, "expiresIn": 0} == {**again, "expiresIn": 0}
         told = {"idempotency-replayed": "true"}
-        assert {**first.headers, **told, "date": ""} == {**copy.headers, "date": ""}
+        timed = {"date": "", "content-length": ""}  # what is left of a lease is one of its digits
+        assert {**first.headers, **told, **timed} == {**copy.headers, **timed}
         assert (twice.status_code, twice.json()["code"]) == (400, "invalid_request")
         other = http.post(SEATS, json={**wish, "takeover": True}, headers=[proof, KEY])
         assert other.status_code == 422

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.waiting import DEADLINE, becomes
 
+from sojourn.api import seat_messages as words
 from sojourn.api import seat_sockets
 from sojourn.api.limits import Blocking, Deadlines
 from sojourn.api.seat_sockets import SeatSockets
@@ -191,6 +193,33 @@ class TestRenewalsUnderWay:
             assert ann.beat == Beat()
 
         run(test())
+
+
+class TestLateAnswers:
+    def test_a_lease_is_certain_from_when_it_was_asked_for(self) -> None:
+        """The store renewed it at once, and its answer took a while: that has passed."""
+
+        async def test() -> None:
+            room = Room()
+            ann = room.enter()
+            renewing = asyncio.ensure_future(room.sockets.renew_all([ann]))
+            _, answer = await room.store.next("renew")
+            asked_at = room.now
+            await becomes(lambda: room.now > asked_at + 0.01)
+            answer.set_result(renewed())
+            assert await renewing
+            assert ann.renewed_at > asked_at
+            assert ann.expires_at <= asked_at + 90
+
+        run(test())
+
+    def test_no_socket_is_told_more_than_the_policy_allows(self) -> None:
+        """Its lease lives for longer where the policy was lowered since."""
+        shorter = replace(POOL, policy=replace(POOL.policy, lost_after=45_000))
+        assert b'"expiresIn":45.0' in words.alive(shorter, 89.99)
+        assert b'"expiresIn":44.9' in words.alive(shorter, 44.99)
+        assert b'"expiresIn":45.0' in words.opened(shorter, 90)
+        assert b'"expiresIn":0.0' in words.opened(shorter, -1)
 
 
 class TestStoreThatHangs:
