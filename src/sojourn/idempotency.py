@@ -9,6 +9,7 @@ is decided, the other gets its answer.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,11 @@ from sojourn.errors import InvalidInput
 ANSWERS_KEPT = 10 * MINUTE
 """How long a first answer is kept, in ms. Proxies and clients send a request again within a minute or
 two; each kept answer is a row, or a few hundred bytes of memory."""
+KEY_MAX = 255
+"""Characters of a key."""
+_KEY = re.compile(
+    rb"[!-~]{1,%d}" % KEY_MAX
+)  # visible ASCII; the quotes of an sf-string belong to it
 DIGEST_SIZE = 16
 """Bytes of a digest: 128 bits, which nobody finds a second value for."""
 
@@ -82,6 +88,17 @@ class Kept(Struct, frozen=True):
         if key.fingerprint != self.fingerprint:
             return KeyReused()
         return Replayed(answer=self.answer, at=now, note=self.note)
+
+
+def presented(value: bytes, *said: bytes) -> Presented:
+    """Read a key of the header of that name, which came with a request that says this, part by part. Raises
+    InvalidInput."""
+    if _KEY.fullmatch(value) is None:
+        raise InvalidInput(
+            f"Idempotency-Key: 1 to {KEY_MAX} visible ASCII characters.",
+            hint="Send a UUID of its own with each request.",
+        )
+    return Presented(value, fingerprint_of(*said))
 
 
 def fingerprint_of(*parts: bytes) -> bytes:

@@ -225,7 +225,7 @@ export interface paths {
         put?: never;
         /**
          * Sign a person out on all other devices
-         * @description All their sessions but the one that asks end.
+         * @description All their sessions but the one that asks end. A copy under the same `Idempotency-Key` ends nothing that has begun since.
          */
         post: operations["end_other_active_sessions"];
         delete?: never;
@@ -1453,7 +1453,10 @@ export interface operations {
     end_other_active_sessions: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Names this request, of all that its caller sends: a UUID. A copy under the same key, within 10 minutes, is given the first answer, and does nothing. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1462,6 +1465,8 @@ export interface operations {
             /** @description Done. */
             200: {
                 headers: {
+                    /** @description `true`: this is the first answer to a request that came again. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content: {

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sojourn.api.call import Call, Method, Receive, Scope, Who, Words
 from sojourn.api.context import Context
-from sojourn.api.incoming import Incoming, caller_of
+from sojourn.api.incoming import IDEMPOTENCY_KEY, Incoming, caller_of
 from sojourn.api.limits import read_whole
 from sojourn.api.sockets import KNOWN
 from sojourn.errors import NotFound, Overloaded, SojournError, StoreError
@@ -57,7 +57,8 @@ def from_scope(scope: Scope, body: bytes = b"") -> PersonRequest:
 
 async def _respond(context: Context, scope: Scope, receive: Receive) -> Reply:
     settings = context.settings
-    Incoming.of(scope, settings.body_max)  # refused as every call that nobody would send so
+    incoming = Incoming.of(scope, settings.body_max)  # refused as every call nobody would send so
+    incoming.one(IDEMPOTENCY_KEY)
     takes_body = scope["method"] == "PATCH"
     request = from_scope(scope, await read_whole(receive, BODY_MAX) if takes_body else b"")
     try:
@@ -151,9 +152,11 @@ CALLS: tuple[Call, ...] = (
         OTHERS,
         Words(
             "Sign a person out on all other devices",
-            "All their sessions but the one that asks end.",
+            "All their sessions but the one that asks end. A copy under the same `Idempotency-Key` ends "
+            "nothing that has begun since.",
         ),
         Done[SignedOut],
         problems=("forbidden", "reauth_required", "cross_origin"),
+        takes_key=True,
     ),
 )

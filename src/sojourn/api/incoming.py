@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from msgspec import Struct
 
 from sojourn.api.limits import too_large
 from sojourn.errors import InvalidInput
-from sojourn.idempotency import Presented, fingerprint_of
+from sojourn.idempotency import Presented, presented
 from sojourn.service.caller import Caller
 from sojourn.wire.reply import Headers
 
 AUTHORIZATION = b"authorization"
 IDEMPOTENCY_KEY = b"idempotency-key"
-KEY_MAX = 255
-"""Characters of an idempotency key."""
-_KEY = re.compile(
-    rb"[!-~]{1,%d}" % KEY_MAX
-)  # visible ASCII; the quotes of an sf-string belong to it
 CALLER = "sojourn.caller"
 """Where our protocol says, among a scope's extensions, who waits at the other end of the connection."""
 
@@ -71,11 +65,6 @@ class Incoming(Struct, frozen=True, gc=False):
         if IDEMPOTENCY_KEY not in self.by_name:
             return None
         value = self.one(IDEMPOTENCY_KEY)
-        if _KEY.fullmatch(value) is None:
-            raise InvalidInput(
-                f"Idempotency-Key: 1 to {KEY_MAX} visible ASCII characters.",
-                hint="Send a UUID of its own with each request.",
-            )
         token = self.by_name.get(b"x-session-token", b"")
         named = (piece.encode() for _, piece in sorted(self.params.items()))
-        return Presented(value, fingerprint_of(call.encode(), body, token, self.query, *named))
+        return presented(value, call.encode(), body, token, self.query, *named)

@@ -12,8 +12,7 @@ import msgspec
 from sojourn import __version__
 from sojourn.api.call import Call, Who
 from sojourn.api.examples import example
-from sojourn.api.incoming import KEY_MAX
-from sojourn.idempotency import ANSWERS_KEPT
+from sojourn.idempotency import ANSWERS_KEPT, KEY_MAX
 from sojourn.ledger import Role
 from sojourn.service.keys import GRANTS
 from sojourn.wire.bodies import STATUS, Problem, title

@@ -64,7 +64,8 @@ class Refusal(Exception):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """One request. `again`: being carried out twice is as good as once; all others have a key."""
+    """One request. `again`: being carried out twice is as good as once; all others have a key, which is a
+    new one where no `key` is given."""
 
     method: str
     path: str
@@ -72,6 +73,7 @@ class Question(Struct, frozen=True, kw_only=True):
     body: Any = None
     token: Secret | None = None
     again: bool = False
+    key: str | None = None
 
 
 @prepared
@@ -108,7 +110,9 @@ class Connection:
         Raises Refusal for a problem document, StoreError for everything else.
         """
         content = None if question.body is None else _encoded(question.body)
-        said = headers(self._key, body=content, key=None if question.again else new_key())
+        said = headers(
+            self._key, body=content, key=None if question.again else question.key or new_key()
+        )
         if question.token is not None:
             said["X-Session-Token"] = question.token
         request = Request(

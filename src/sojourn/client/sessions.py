@@ -364,7 +364,8 @@ class RemoteSessions:
             return self._end_some(end)
         ended: list[str] = []
         for start in range(0, len(end.ids), IDS_MAX):
-            ended += self._end_some(replace(end, ids=end.ids[start : start + IDS_MAX]))
+            some = end.ids[start : start + IDS_MAX]
+            ended += self._end_some(replace(end, ids=some, idempotency=None))
         return ended
 
     def _end_some(self, end: End) -> list[str]:
@@ -375,7 +376,8 @@ class RemoteSessions:
             "reason": end.reason,
             "actor": end.actor,
         }
-        question = Question(method="POST", path=BASE + "/end", body=body)
+        once = None if end.idempotency is None else end.idempotency.digest.hex()
+        question = Question(method="POST", path=BASE + "/end", body=body, key=once)
         return self._connection.ask(question, _Ended).ids
 
     def _each(self, verb: Callable[[_Q], _A], requests: Sequence[_Q]) -> list[_A]:

@@ -33,6 +33,7 @@ from sojourn.errors import (
     TableMissing,
     Unauthenticated,
 )
+from sojourn.idempotency import Presented, presented
 from sojourn.log import get_logger
 from sojourn.origin import Origin, is_elsewhere
 from sojourn.people.sessions import end_one, end_others, listing, rename
@@ -54,7 +55,7 @@ from sojourn.token import TokenKind, hash_token, is_whole
 from sojourn.wire.bodies import Done, Name
 from sojourn.wire.problems import answer_problem, crash, invalid, refuse
 from sojourn.wire.proof import wrong_kind
-from sojourn.wire.reply import SECURITY, Reply, done, encode, plain
+from sojourn.wire.reply import SECURITY, Reply, done, encode, plain, replayed
 from sojourn.wire.sessions import gone_problem
 
 log = get_logger(__name__)
@@ -76,8 +77,8 @@ Operation: TypeAlias = Callable[[RequestSession], VisitStep[T]]
 
 class PersonRequest(Struct, frozen=True, kw_only=True):
     """What is to be known of a request. `path` as it was sent, from `/api` on; headers that are
-    missing are empty: Cookie, Authorization, Host, Sec-Fetch-Site, Origin, User-Agent and
-    Accept-Language."""
+    missing are empty: Cookie, Authorization, Host, Sec-Fetch-Site, Origin, User-Agent,
+    Accept-Language and Idempotency-Key."""
 
     method: str
     path: str
@@ -90,6 +91,7 @@ class PersonRequest(Struct, frozen=True, kw_only=True):
     sender: str = ""
     agent: str = ""
     languages: str = ""
+    key: str = ""
     body: bytes = b""
 
 
@@ -116,6 +118,7 @@ def asked(
         sender=header("origin") or "",
         agent=header("user-agent") or "",
         languages=header("accept-language") or "",
+        key=header("idempotency-key") or "",
         body=body,
     )
 
@@ -259,7 +262,8 @@ class People:
             return lambda visit: self._list(visit, query), False
         if request.path == OTHERS and request.method != "DELETE":
             _expect(request, "POST")
-            return self._end_others, True
+            once = _once(request)
+            return lambda visit: self._end_others(visit, once), True
         session_id = _session_id(request.path)
         if request.method == "PATCH":
             return lambda visit: self._rename(visit, session_id, request.body), True
@@ -310,11 +314,12 @@ class People:
         data = SignedOut(ended=ending.ended, seats=ending.seats)
         return done(Done(data=data, message=said))
 
-    def _end_others(self, visit: RequestSession) -> VisitStep[Reply]:
-        ending = yield from end_others(visit, within=self.within)
+    def _end_others(self, visit: RequestSession, once: Presented | None) -> VisitStep[Reply]:
+        ending = yield from end_others(visit, within=self.within, once=once)
         said = words_of_ending(ending, others=True)
         data = SignedOut(ended=ending.ended, seats=ending.seats)
-        return done(Done(data=data, message=said))
+        reply = done(Done(data=data, message=said))
+        return replayed(reply) if ending.again else reply
 
 
 def _steps(visit: RequestSession, deed: Operation[T]) -> VisitStep[tuple[T | Gone, list[str]]]:
@@ -337,7 +342,7 @@ def cors(origin: str) -> list[tuple[str, str]]:
     return [
         ("Access-Control-Allow-Origin", origin),
         ("Access-Control-Allow-Credentials", "true"),
-        ("Access-Control-Expose-Headers", "Date, Retry-After"),
+        ("Access-Control-Expose-Headers", "Date, Idempotency-Replayed, Retry-After"),
     ]
 
 
@@ -347,7 +352,10 @@ def _preflight(path: str) -> Reply:
     headers = [
         (b"allow", f"{method}, OPTIONS".encode()),
         (b"access-control-allow-methods", method.encode()),
-        (b"access-control-allow-headers", b"accept, authorization, content-type"),
+        (
+            b"access-control-allow-headers",
+            b"accept, authorization, content-type, idempotency-key",
+        ),
         (b"access-control-max-age", str(PREFLIGHT_AGE).encode()),
     ]
     return Reply(204, [*headers, *SECURITY], b"")
@@ -388,6 +396,14 @@ def _expect(request: PersonRequest, *methods: str) -> None:
     if request.method not in methods:
         said = " and ".join(methods)
         raise InvalidInput(f"This path takes {said}.", code="method_not_allowed")
+
+
+def _once(request: PersonRequest) -> Presented | None:
+    """Return the key that a request came with, if it did. Raises InvalidInput."""
+    if not request.key:
+        return None
+    said = (request.method.encode(), request.path.encode(), request.query.encode())
+    return presented(request.key.encode(), *said)
 
 
 def _name(body: bytes) -> DeviceName:

@@ -7,9 +7,11 @@ same. Who somebody is, is for the visit to say; a step never names a user that t
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.device import check_label
 from sojourn.errors import Forbidden, NotFound, Unauthenticated
+from sojourn.idempotency import Presented, Repeated, Replayed, key_of
 from sojourn.service.request_session import RequestSession, VisitStep
 from sojourn.session import End, Rename, Session, SessionPage
 
@@ -32,6 +34,7 @@ class Ending(Struct, frozen=True, kw_only=True):
     ended: int
     seats: int
     own: bool = False
+    again: bool = False  # it is the first answer to a request that came again
 
 
 def listing(visit: RequestSession, *, after: After | None, limit: int) -> VisitStep[Listing]:
@@ -109,12 +112,32 @@ def end_one(visit: RequestSession, session_id: str, *, within: int | None) -> Vi
     return Ending(ended=len(ended), seats=held.get(session_id, 0))
 
 
-def end_others(visit: RequestSession, *, within: int | None) -> VisitStep[Ending]:
-    """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden."""
+def end_others(
+    visit: RequestSession, *, within: int | None, once: Presented | None = None
+) -> VisitStep[Ending]:
+    """End all of a person's sessions but the current one. Raises Unauthenticated, Forbidden.
+
+    `once`: the key that the request came with. What has begun since the first under that key is not ended.
+    Raises InvalidInput where the first said something else.
+    """
     current = _signed_in(visit)
     may_end_others(visit, within)
     held: dict[str, int] = yield "held", End(user_id=current.user_id)
-    ended = yield from visit.end_others()
+    key = key_of(f"session:{current.id}", "end_others", once)
+    if key is not None:  # a copy's seats are gone by then
+        others = sum(seats for name, seats in held.items() if name != current.id)
+        key = replace(key, note=str(others))
+    ended: Repeated = yield (
+        "end",
+        End(
+            user_id=current.user_id,
+            keep=(current.id,),
+            reason="signed_out_elsewhere",
+            idempotency=key,
+        ),
+    )
+    if isinstance(ended, Replayed):
+        return Ending(ended=len(ended.answer), seats=int(ended.note), again=True)
     return Ending(ended=len(ended), seats=sum(held.get(each, 0) for each in ended))
 
 

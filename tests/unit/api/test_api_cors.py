@@ -58,7 +58,9 @@ def test_a_page_of_a_trusted_origin_reads_what_is_answered(
     assert answer.status == status
     assert permitted(answer)
     assert answer.header("vary") == "Origin"
-    assert answer.header("access-control-expose-headers") == "Date, Retry-After"
+    assert (
+        answer.header("access-control-expose-headers") == "Date, Idempotency-Replayed, Retry-After"
+    )
     other = ask(world, method, BASE + path, bearer=person(world), origin="https://evil.example")
     assert not permitted(other)
     assert other.header("vary") == "Origin"  # a cache must not hand one answer to the other

@@ -191,6 +191,35 @@ class TestEnding:
         assert answer.json["message"] == "3 other devices are signed out. 1 seat is free again."
         assert ids(shown(world, mine)) == [mine.session.id]
 
+    def test_a_copy_ends_nobody_who_came_later(self, world: Api) -> None:
+        """It is told what the first was; another key is another request, and so is another session's."""
+        mine, other = sign_in(world), sign_in(world)
+        world.seat(sessionId=other.session.id)
+        once = [("Idempotency-Key", '"8e03978e-40d5-43e8-bc93-6894a57f9324"')]
+        path = f"{BASE}/logout-others"
+        first = world.call("POST", path, bearer=mine.token, headers=once)
+        later = sign_in(world)
+        world.seat(sessionId=later.session.id)
+        copy = world.call("POST", path, headers=[HOST, cookie(mine), *once])
+        assert (first.status, copy.status) == (200, 200)
+        assert first.data == copy.data == {"ended": 1, "seats": 1}
+        assert [x.header("idempotency-replayed") for x in (first, copy)] == [None, "true"]
+        assert set(ids(shown(world, mine))) == {mine.session.id, later.session.id}
+        theirs = world.call("POST", path, bearer=later.token, headers=once)
+        assert (theirs.data["ended"], theirs.header("idempotency-replayed")) == (1, None)
+
+    def test_a_key_is_for_one_request(self, world: Api) -> None:
+        mine, other = sign_in(world), sign_in(world)
+        path, once = f"{BASE}/logout-others", [("Idempotency-Key", "k")]
+        assert world.call("POST", path, bearer=mine.token, headers=once).status == 200
+        other = sign_in(world)
+        reused = world.call("POST", path + "?a=1", bearer=mine.token, headers=once)
+        assert (reused.status, reused.code) == (422, "idempotency_key_reused")
+        for wrong in ([("Idempotency-Key", "no spaces")], [*once, ("Idempotency-Key", "l")]):
+            refused = world.call("POST", path, bearer=mine.token, headers=wrong)
+            assert (refused.status, refused.code) == (400, "invalid_request")
+        assert set(ids(shown(world, mine))) == {mine.session.id, other.session.id}
+
     def test_an_impersonator_ends_nobody_elses(self, world: Api) -> None:
         mine = sign_in(world)
         acting = sign_in(world, impersonator="ops")

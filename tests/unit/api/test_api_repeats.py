@@ -297,4 +297,5 @@ def test_document_lists_the_header(world: Api) -> None:
         "delete /api/sessions/current",
         "post /api/sessions/current/end-others",
         "post /api/sessions/end",
+        "post /api/user/active-sessions/logout-others",
     }

@@ -28,7 +28,7 @@ from tests.unit.client.test_client_http import (
 )
 from tests.waiting import ended
 
-from sojourn.client.sessions import RemoteSessions
+from sojourn.client.sessions import IDS_MAX, RemoteSessions
 from sojourn.device import Device
 from sojourn.devices import Devices
 from sojourn.errors import InvalidInput, SojournError, StoreBroken, StoreUnavailable
@@ -46,6 +46,7 @@ from sojourn.session import (
     Session,
     TooMany,
 )
+from sojourn.testing.builders import key
 from sojourn.token import TokenKind, new_token
 
 KEY = new_token(TokenKind.API)
@@ -116,6 +117,26 @@ def test_what_is_asked_again_has_one_key(name: str) -> None:
         assert first is not None
         assert re.fullmatch(r'"[0-9a-f-]{36}"', first)
         assert first == again != second
+
+
+def test_a_key_of_who_asked_is_passed_on() -> None:
+    """A copy of a person's request is a copy for the server, too. A list that is sent in parts is not named
+    so: its parts are requests of their own."""
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        return httpx.Response(200, json={"success": True, "data": {"ids": []}})
+
+    transport = httpx.MockTransport(answer)
+    once = key("asked")
+    with closing(RemoteSessions("http://127.0.0.1:1", KEY, transport=transport)) as sessions:
+        for _ in range(2):
+            sessions.end([End(user_id="ann", keep=("ses_x",), idempotency=once)])
+        many = tuple(f"ses_{i}" for i in range(IDS_MAX + 1))
+        sessions.end([End(ids=many, idempotency=once)])
+    assert keys[:2] == [once.digest.hex()] * 2
+    assert len(set(keys)) == 3
 
 
 @pytest.mark.parametrize("behavior", [silent, drop_by_drop])
