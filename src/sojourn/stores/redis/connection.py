@@ -171,6 +171,7 @@ class Connection:
         self.base = f"{address.prefix}:{{s}}:"
         """One hash tag, and so one slot, for all keys: see docs/adr/0016."""
         self._self = self.base + "m"
+        self.ledger = ""  # the one that was attached: scripts see whether the store still knows it
         self._ahead: int | None = None  # how far the store's now is ahead of `uptime`
         self._shift = 0  # as the log knows it
 
@@ -183,7 +184,7 @@ class Connection:
         now, ahead, began = self.clock.now(), self._ahead, uptime()
         expected: int | str = "" if ahead is None else began + ahead
         own = "" if now is None else now
-        head = (1, self._self, own, self._max_pause, pack(asked), expected)
+        head = (1, self._self, own, self._max_pause, pack(asked), expected, self.ledger)
         with translated():
             try:
                 said = self._ask(script, head)

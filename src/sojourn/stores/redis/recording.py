@@ -19,6 +19,7 @@ class Recording(Verbs):
     def attach(self, ledger: str, last_event_id: int) -> Attached:
         asked = [ledger, last_event_id, secrets.token_hex(8)]
         name, last, epoch, doubt, intact, settled = self._db.run(scripts.LEDGER, ["attach", asked])
+        self._db.ledger = ledger
         return Attached(name.decode(), last, epoch, doubt, intact, bool(settled))
 
     def recorded(self, last_event_id: int) -> None:

@@ -221,6 +221,43 @@ class StoreLosses(KeptSeats):
         gone(store, "ended")
         assert beat(store, evicted) is None
 
+    def test_an_emptied_store_waits_for_its_ledger(
+        self,
+        server: Forgetful,
+        database_url: str,
+        open_at: Callable[[str], Store],
+        ledger: Ledger,
+    ) -> None:
+        """Also where somebody defines its pools before: else it gives out its first fences again."""
+        server.remember()  # with nothing in it
+        one = pool(1, **EVICTING)
+        with closing(open_at(database_url)) as store:
+            assert isinstance(store, Recorded)
+            recorder = LedgerRecorder(store, store, ledger)
+            recorder.run()
+            store.define([one])
+            lease = take(store, "ann")
+            recorder.run()
+            server.lose()
+            works_within_bound(store.pulse)
+            store.define([one])
+            verbs: tuple[Callable[[], object], ...] = (
+                lambda: store.acquire([acquire("bob")]),
+                lambda: store.acquire([by_token(lease)]),
+                lambda: Region(store).ask(1),
+            )
+            for verb in verbs:
+                with pytest.raises(StoreUnavailable):
+                    verb()
+            assert beat(store, lease) is None
+            assert usage(store).in_use == 0
+            recorder.run()
+            assert refused(store, "bob").in_use == 0
+            back = granted(store.acquire([by_token(lease)])[0])
+            assert (back.id, usage(store).in_use) == (lease.id, 1)
+            assert back.fence > lease.fence
+            beats_on(store, back)
+
     def test_a_ledger_that_is_away_is_not_waited_for_long(
         self, server: Forgetful, store: Store, recorder: LedgerRecorder
     ) -> None:

@@ -1,6 +1,8 @@
 -- Store.acquire, and with `dry` Store.preview. Asked: {dry, {request, ...}, strict, from how many leases on
 -- it is worth keeping what a count has found}.
 local dry, requests = ASKED[1], ASKED[2]
+do -- a script has room for 200 local names at once
+
 -- A preview changes nothing: it sees rows as they would be if our outage had been given back.
 local function look_through(pulse)
   local lasted, served_until = now - pulse, served_till(pulse)
@@ -16,12 +18,21 @@ local function look_through(pulse)
   end
 end
 
+local function any_defined() -- of pools that are not there is only said so: then they are put back
+  for _, q in ipairs(requests) do
+    if pool_of(q[1]).def then return true end
+  end
+  return false
+end
+
 if not dry then
   identify()
-  if unsettled() then return not_yet() end
+  if unsettled(any_defined()) then return not_yet() end
   heal()
 elseif stale(last_pulse()) then
   look_through(last_pulse())
+end
+
 end
 
 local by_pool, order = {}, {}

@@ -51,7 +51,7 @@ end
 
 if verb ~= 'authority' then
   identify()
-  if verb == 'allot' and unsettled() then return not_yet() end
+  if verb == 'allot' and unsettled(true) then return not_yet() end
 end
 local answer = verbs[verb]()
 flush()

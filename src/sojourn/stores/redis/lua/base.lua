@@ -1,7 +1,7 @@
 -- What every script begins with: the clock, the arguments, the stream of events.
 -- KEYS[1]: the shard's own hash; all other keys of the shard have its prefix, and so its slot.
 -- ARGV: now ('' = this server's clock), max_pause, the arguments as msgpack, what the caller takes the
--- store's now to be by a clock that nobody sets ('' = it cannot say).
+-- store's now to be by a clock that nobody sets ('' = it cannot say), the ledger that it has attached ('' = none).
 local SELF = KEYS[1]
 local BASE = string.sub(SELF, 1, -2)
 local call = redis.call

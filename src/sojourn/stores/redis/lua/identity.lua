@@ -47,7 +47,10 @@ end
 
 -- Is a ledger still to tell what this server may have lost? Until then nothing is decided that hangs on
 -- it; but not for long, since the ledger may be away. Ask after `identify`.
-local function unsettled()
+-- `grants`: nor is a seat given while a ledger that the caller has attached is not known here. All was lost, and
+-- fences would begin anew; and without their ledger there are no pools to give seats of.
+local function unsettled(grants)
+  if grants and (ARGV[5] or '') ~= '' and call('HEXISTS', SELF, 'ledger') == 0 then return true end
   local said = call('HMGET', SELF, 'ledger', 'epoch', 'settled', 'noticed')
   return said[1] and said[4] and tonumber(said[2]) > tonumber(said[3] or 0)
     and now < tonumber(said[4]) + LEDGER_WAIT
