@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser, Page, Response, expect
+from tests.browser.turned import lengthened, turned
 from tests.serving import ADMIN_KEY, Served, served
 
 from sojourn.console.frame import PLACES
@@ -105,6 +106,25 @@ def test_every_page_looks_well(chromium: Browser, server: Served, look: str) -> 
             sees(page, name)
         busy_pool(page)
         sees(page, "a pool")
+
+
+@pytest.mark.parametrize("look", ["light", "dark on a phone"])
+def test_every_page_fits_longer_words_and_the_other_direction(
+    chromium: Browser, server: Served, look: str
+) -> None:
+    """A language whose words are longer by half, and one that is written from right to left."""
+    wrong: dict[str, list[str]] = {}
+    with looking(chromium, server, LOOKS[look]) as page:
+        for name in (*PAGES, "security", "find?q=e", "a pool"):
+            if name == "a pool":
+                busy_pool(page)
+            else:
+                page.goto(f"/console/{name}")
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            found = [*turned(page), *(f"longer: {each}" for each in lengthened(page))]
+            if found:
+                wrong[name] = found
+    assert not wrong, "\n".join(f"{name}: {each}" for name, all_ in wrong.items() for each in all_)
 
 
 def sees(page: Page, name: str) -> None:
