@@ -11,11 +11,13 @@ from sojourn.analytics.holds import Hold, PolicyAt, ShareKey
 from sojourn.analytics.incidents import Refusals
 from sojourn.analytics.keeper import (
     INCIDENTS_MAX,
+    OTHERS,
     SHARES_MAX,
     Changes,
     Cursor,
     Named,
     PoolHours,
+    Shares,
     Span,
 )
 from sojourn.analytics.levels import Step
@@ -134,7 +136,7 @@ class MemoryUsage:
 
     def shares(
         self, pool_id: str, kind: str, since: int, until: int, *, limit: int = SHARES_MAX
-    ) -> list[Named]:
+    ) -> Shares:
         found: dict[str, Share] = {}
         for (pool, day, of, name), share in self._shares.items():
             if pool == pool_id and of == kind and since <= day < until:
@@ -144,12 +146,16 @@ class MemoryUsage:
                 name = hold.user_id if kind == "user" else hold.client_id
                 begun = max(hold.started_at, since, self._cursor.since if self._cursor else 0)
                 found.setdefault(name, Share()).held += max(0, until - begun)
+        whole = Share()
+        for share in found.values():
+            whole.add(share)
         named = [
             Named(name=name, held=share.held, granted=share.granted, denied=share.denied)
             for name, share in found.items()
+            if name != OTHERS
         ]
         named.sort(key=lambda each: (-each.held, -each.denied, each.name))
-        return named[:limit]
+        return Shares.of(named[:limit], whole)
 
     def incidents(
         self, pool_id: str | None, since: int, until: int, *, limit: int = INCIDENTS_MAX

@@ -27,6 +27,12 @@ KEPT = 5 * 366 * DAY
 """For how long buckets, shares and incidents are kept."""
 SHARES_MAX = 50
 """Users, or clients, that are told of in shares."""
+NAMES_KEPT = 2_000
+"""Users, and clients, that a day and a month of a pool keep by name, where they had more than
+NAMES_MAX: those who held for the longest. The others are added together."""
+NAMES_MAX = 2 * NAMES_KEPT
+OTHERS = ""
+"""The name of all others together."""
 INCIDENTS_MAX = 200
 
 
@@ -62,6 +68,24 @@ class Named(Struct, frozen=True, kw_only=True):
     held: int
     granted: int
     denied: int
+
+
+class Shares(Struct, frozen=True, kw_only=True):
+    """Who had what of a pool: the first ones by name, all the others together, and the whole."""
+
+    items: list[Named]
+    whole: Share
+    others: Share
+
+    @classmethod
+    def of(cls, items: list[Named], whole: Share) -> Shares:
+        """Take what has a name off the whole."""
+        others = Share(
+            held=whole.held - sum(each.held for each in items),
+            granted=whole.granted - sum(each.granted for each in items),
+            denied=whole.denied - sum(each.denied for each in items),
+        )
+        return cls(items=items, whole=whole, others=others)
 
 
 class Changes(Struct, frozen=True, kw_only=True):
@@ -132,9 +156,9 @@ class UsageKeeper(Protocol):
 
     def shares(
         self, pool_id: str, kind: str, since: int, until: int, *, limit: int = SHARES_MAX
-    ) -> list[Named]:
-        """Return who held a pool for the longest on the days from `since` on, as far as those are over;
-        who holds a seat still counts until `until`."""
+    ) -> Shares:
+        """Return who held a pool for the longest, the longest first, from a day's beginning on. Who holds a
+        seat still counts until `until`."""
 
     def incidents(
         self, pool_id: str | None, since: int, until: int, *, limit: int = INCIDENTS_MAX

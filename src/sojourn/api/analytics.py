@@ -14,8 +14,8 @@ from sojourn.api.usage_bodies import (
     IncidentBody,
     IncidentQuery,
     RebuildBody,
-    ShareBody,
     ShareQuery,
+    SharesBody,
     UsageQuery,
     UsageReport,
     WeekBody,
@@ -23,6 +23,7 @@ from sojourn.api.usage_bodies import (
     WhatIfAnswer,
     WhatIfBody,
     replay_body,
+    shares_body,
     usage_body,
 )
 from sojourn.clock import DAY, HOUR
@@ -30,7 +31,7 @@ from sojourn.errors import InvalidInput
 from sojourn.license import split_pool_id
 from sojourn.plans.schedule import zone_of
 from sojourn.service.keys import Permission
-from sojourn.wire.bodies import Done, Instant, Page, instant, optional, rfc3339, seconds
+from sojourn.wire.bodies import Done, Instant, Page, instant, optional, rfc3339
 
 PATIENCE = 60.0
 """Seconds for which a replay, or a year, may take."""
@@ -82,17 +83,13 @@ def get_week(ask: OperatorCall, query: WeekQuery) -> Done[WeekBody]:
 
 
 @operator("GET", "/api/analytics/shares", may=Permission.READ, problems=PROBLEMS, patience=PATIENCE)
-def list_shares(ask: OperatorCall, query: ShareQuery) -> Done[Page[ShareBody]]:
+def list_shares(ask: OperatorCall, query: ShareQuery) -> Done[SharesBody]:
     """List who held a feature's seats for the longest, by user or by client. Whole days, UTC."""
     usage = ask.context.services.usage
     pool = usage.pool(query.license_id, query.feature)
     since, until = _range(ask, query.since, query.until)
     found = usage.shares(pool, query.by, since=since, until=until, limit=query.limit)
-    items = [
-        ShareBody(name=each.name, held=seconds(each.held), granted=each.granted, denied=each.denied)
-        for each in found
-    ]
-    return Done(data=Page(items=items))
+    return Done(data=shares_body(found))
 
 
 @operator(

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from sojourn.analytics.answers import Point, Usage
-from sojourn.analytics.counts import EDGES, Counts, Lengths
+from sojourn.analytics.counts import EDGES, Counts, Lengths, Share
+from sojourn.analytics.keeper import Shares
 from sojourn.analytics.what_if import Replay
 from sojourn.clock import HOUR
 from sojourn.license import CAPACITY_MAX, WhenFull, split_pool_id
@@ -156,6 +157,20 @@ class ShareBody(Answer, frozen=True, kw_only=True):
     denied: int
 
 
+class OthersBody(Answer, frozen=True, kw_only=True):
+    held: float  # seconds
+    granted: int
+    denied: int
+
+
+class SharesBody(Answer, frozen=True, kw_only=True):
+    """`whole` is the sum of everybody; `others` are those that `items` does not name."""
+
+    items: list[ShareBody]
+    others: OthersBody
+    whole: OthersBody
+
+
 class IncidentBody(Answer, frozen=True, kw_only=True):
     license_id: str
     feature: str
@@ -291,6 +306,18 @@ def _lengths(lengths: Lengths) -> LengthsBody:
         longest=seconds(lengths.longest),
         groups=groups,
     )
+
+
+def shares_body(shares: Shares) -> SharesBody:
+    items = [
+        ShareBody(name=each.name, held=seconds(each.held), granted=each.granted, denied=each.denied)
+        for each in shares.items
+    ]
+    return SharesBody(items=items, others=_others(shares.others), whole=_others(shares.whole))
+
+
+def _others(share: Share) -> OthersBody:
+    return OthersBody(held=seconds(share.held), granted=share.granted, denied=share.denied)
 
 
 def replay_body(told: Replay) -> ReplayBody:

@@ -164,9 +164,10 @@ def shares(
 ) -> None:
     """Show who held seats for the longest."""
     query = _of(license_id, feature, last)
-    found = server.get(f"{CALLS}/shares", **query, by=by, limit=limit)["items"]
+    told = server.get(f"{CALLS}/shares", **query, by=by, limit=limit)
+    found, others = told["items"], told["others"]
     if out.as_json:
-        out.json(found)
+        out.json(told)
         return
     if csv_:
         names = ("name", "held", "granted", "denied")
@@ -184,6 +185,9 @@ def shares(
         ],
         [(x["name"], span(x["held"]), f"{x['granted']:,}", f"{x['denied'] or '':}") for x in found],
     )
+    if any(others.values()):
+        refused = f", {others['denied']:,} refusals" if others["denied"] else ""
+        out.say(f"All others: {span(others['held'])}, {others['granted']:,} grants{refused}.")
 
 
 @command(app, "denials")

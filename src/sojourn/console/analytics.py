@@ -12,7 +12,7 @@ from sojourn.analytics.answers import Cell, Point, Usage
 from sojourn.analytics.counts import EDGES, Counts, Lengths
 from sojourn.analytics.forecast import WEEKS_MIN, Forecast
 from sojourn.analytics.incidents import Refusals
-from sojourn.analytics.keeper import Named
+from sojourn.analytics.keeper import Shares
 from sojourn.analytics.what_if import Replay
 from sojourn.clock import DAY, HOUR
 from sojourn.console.seats import Heading, person_link
@@ -266,18 +266,30 @@ def _short(ms: int) -> str:
     return f"{ms // 1_000} s"
 
 
-def shares(found: Sequence[Named], *, people: bool) -> list[Row]:
-    whole = sum(each.held for each in found) or 1
-    return [
+def shares(found: Shares, *, people: bool) -> list[Row]:
+    """Return who held seats, each with the share of the whole; in the end all others together."""
+    whole = found.whole.held or 1
+    named = found.items[:NAMED]
+    rest = Shares.of(named, found.whole).others
+    rows = [
         Row(
             name=each.name,
             value=exact(each.held),
             share=round(100 * each.held / whole, 1),
-            under=f"{count(each.granted, 'grant')}, {count(each.denied, 'refusal')}",
+            under=_counts(each.granted, each.denied),
             link=person_link(each.name) if people else "",
         )
-        for each in found[:NAMED]
+        for each in named
     ]
+    if rest.held or rest.granted or rest.denied:
+        share = round(100 * rest.held / whole, 1)
+        under = _counts(rest.granted, rest.denied)
+        rows.append(Row(name="All others", value=exact(rest.held), share=share, under=under))
+    return rows
+
+
+def _counts(granted: int, denied: int) -> str:
+    return f"{count(granted, 'grant')}, {count(denied, 'refusal')}"
 
 
 def incident_rows(found: Sequence[Refusals], now: int) -> list[IncidentRow]:

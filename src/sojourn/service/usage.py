@@ -12,7 +12,7 @@ from sojourn.analytics.answers import Usage as PoolUsage
 from sojourn.analytics.forecast import Forecast, forecast
 from sojourn.analytics.holds import MEASURED, PolicyAt
 from sojourn.analytics.incidents import Refusals
-from sojourn.analytics.keeper import SHARES_MAX, MeasuredLedger, Named
+from sojourn.analytics.keeper import SHARES_MAX, MeasuredLedger, Shares
 from sojourn.analytics.measuring import Measuring
 from sojourn.analytics.what_if import EVENTS_MAX, Replay, Scenario, replay
 from sojourn.clock import DAY
@@ -103,7 +103,7 @@ class UsageService:
 
     def shares(
         self, pool: str, kind: str, *, since: int, until: int, limit: int = SHARES_MAX
-    ) -> list[Named]:
+    ) -> Shares:
         """Return who held a pool for the longest: users, or clients. Whole days, UTC."""
         _check(since, until)
         return self._usage.shares(pool, kind, since // DAY * DAY, until, limit=limit)

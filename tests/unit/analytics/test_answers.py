@@ -58,7 +58,7 @@ def test_use_over_time_is_that_of_brute_force(seed: int, page: int) -> None:
                 assert point.p95 == quantile_of(levels, 0.95)
                 assert point.p50 == quantile_of(levels, 0.5)
                 assert point.mean == pytest.approx(mean_of(levels))
-                assert point.denied == refusals_of(history, each, point.at, end)
+                assert point.denied == refusals_of(history, each, point.at, point.at + span)
                 assert point.full == full_of(mine, each, policies, point.at, end)
             whole = levels_of(mine, each, told.points[0].at, history.now)
             assert (told.peak, told.p50) == (max(whole), quantile_of(whole, 0.5))

@@ -154,7 +154,7 @@ def test_shares_are_those_of_brute_force(seed: int, page: int) -> None:
             for event in history.events:
                 if event.pool_id == pool.id and event.kind == "lease.denied":
                     denied[getattr(event, f"{kind}_id")] += 1
-            found = keeper.shares(pool.id, kind, 0, history.now, limit=100)
+            found = keeper.shares(pool.id, kind, 0, history.now, limit=100).items
             assert {each.name: each.held for each in found if each.held} == +held
             assert {each.name: each.denied for each in found if each.denied} == denied
 

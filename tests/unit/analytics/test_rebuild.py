@@ -28,7 +28,7 @@ def counted(keeper: MemoryUsage, history: History) -> list[object]:
             if any(numbers):
                 found.append((pool.id, hour, numbers))
         for kind in ("user", "client"):
-            shares = keeper.shares(pool.id, kind, 0, history.now + 1, limit=100)
+            shares = keeper.shares(pool.id, kind, 0, history.now + 1, limit=100).items
             found.append(sorted((x.name, x.granted, x.denied) for x in shares))
         found.append(keeper.incidents(pool.id, 0, history.now + 1))
     return found
@@ -87,7 +87,7 @@ def refused(keeper: MemoryUsage) -> tuple[int, int, int]:
     shares = keeper.shares(pool, "user", 0, until)
     return (
         sum(hour.counts.denials for hour in hours),
-        sum(share.denied for share in shares),
+        shares.whole.denied,
         sum(each.times for each in keeper.incidents(pool, 0, until)),
     )
 

@@ -25,14 +25,15 @@ from sojourn.analytics.keeper import (
     STEPS_KEPT,
     Changes,
     Cursor,
-    Named,
     PoolHours,
+    Shares,
     Span,
 )
 from sojourn.analytics.levels import Levels, Step
 from sojourn.clock import DAY, HOUR
 from sojourn.ledger import Audit
 from sojourn.license import Policy
+from sojourn.stores.sql import usage_shares as shares
 from sojourn.stores.sql import usage_tables as tables
 from sojourn.stores.sql.database import Again, Database, Tx
 from sojourn.stores.sql.rows import to_json
@@ -46,31 +47,6 @@ PIECE = 500
 FORGET_WITHIN = 40 * DAY
 """How far back a step looks for rows that are too old: a pool in which nothing happened for longer keeps a
 few of them."""
-
-ADD_SHARE = """
-INSERT INTO sojourn_usage_shares (pool_id, kind, at, name, held, granted, denied)
-VALUES (:pool_id, :kind, :at, :name, :held, :granted, :denied)
-"""
-ADDED = """ON CONFLICT (pool_id, kind, at, name) DO UPDATE SET
-held = sojourn_usage_shares.held + excluded.held,
-granted = sojourn_usage_shares.granted + excluded.granted,
-denied = sojourn_usage_shares.denied + excluded.denied"""
-ADDED_MYSQL = """ON DUPLICATE KEY UPDATE
-held = held + VALUES(held), granted = granted + VALUES(granted), denied = denied + VALUES(denied)"""
-SHARES = """
-SELECT name, sum(held), sum(granted), sum(denied) FROM (
-    SELECT name, held, granted, denied FROM sojourn_usage_shares
-    WHERE pool_id = :pool AND kind = :kind AND at >= :since AND at < :until
-    UNION ALL
-    SELECT {who}, :until - CASE WHEN started_at > :known THEN started_at ELSE :known END, 0, 0
-    FROM sojourn_usage_holds
-    WHERE pool_id = :pool AND ended_at IS NULL AND started_at < :until
-) AS s GROUP BY name ORDER BY 2 DESC, 4 DESC, name LIMIT :limit
-"""
-SHARES_OF = {
-    "user": SHARES.replace("{who}", "user_id"),
-    "client": SHARES.replace("{who}", "client_id"),
-}
 
 _levels = msgspec.json.Decoder(Levels).decode
 _counts = msgspec.json.Decoder(Counts).decode
@@ -97,8 +73,10 @@ class SqlUsage:
     def __init__(self, db: Database, audits: Callable[..., list[Audit]]) -> None:
         self._db = db
         self._audits = audits
-        added = db.dialect.pick(sqlite=ADDED, postgres=ADDED, mysql=ADDED_MYSQL)
-        self._add_share = ADD_SHARE + added
+        added = db.dialect.pick(
+            sqlite=shares.ADDED, postgres=shares.ADDED, mysql=shares.ADDED_MYSQL
+        )
+        self._add_share = shares.ADD + added
 
     def cursor(self) -> Cursor | None:
         row = self._db.read(lambda tx: tx.core(select(*CURSOR)).first())
@@ -129,7 +107,7 @@ class SqlUsage:
                 old = (_bucket.unit == unit, _bucket.at >= edge)
                 tx.core(delete(tables.buckets).where(*old))
             tx.core(delete(tables.steps).where(_step.at >= hour))
-            tx.core(delete(tables.shares).where(_share.at >= day))
+            shares.forget(tx, since=day)
             tx.core(delete(tables.incidents).where(_incident.started_at >= since))
             tx.core(delete(tables.holds))
             tx.core(delete(tables.policies))
@@ -217,12 +195,7 @@ class SqlUsage:
             for unit, buckets in ((HOUR, changes.hours), (DAY, changes.days)):
                 _replace(tx, unit, buckets)
             _insert(tx, tables.steps, _step_rows(changes))
-            rows = [
-                {"pool_id": pool, "kind": kind, "at": day, "name": name}
-                | msgspec.structs.asdict(share)
-                for (pool, day, kind, name), share in sorted(changes.shares.items())
-            ]
-            tx.many(self._add_share, rows)
+            shares.add(tx, self._add_share, changes.shares, at=changes.cursor.at)
             for incident in changes.incidents:
                 key = (
                     _incident.pool_id == incident.pool_id,
@@ -234,8 +207,9 @@ class SqlUsage:
                 same = (_policies.pool_id == pool, _policies.at == policy.at)
                 tx.core(delete(tables.policies).where(*same))
                 _insert(tx, tables.policies, [_policy_row(pool, policy)])
-            for day in changes.days:
-                _forget(tx, day.pool_id, changes.cursor.at)
+            for pool in sorted({day.pool_id for day in changes.days}):
+                shares.roll(tx, pool, at=changes.cursor.at)
+                _forget(tx, pool, changes.cursor.at)
             return True
 
         return self._db.transaction(work)
@@ -278,16 +252,11 @@ class SqlUsage:
 
     def shares(
         self, pool_id: str, kind: str, since: int, until: int, *, limit: int = SHARES_MAX
-    ) -> list[Named]:
-        def work(tx: Tx) -> list[Named]:
+    ) -> Shares:
+        def work(tx: Tx) -> Shares:
             cursor = tx.core(select(_cursor.since)).scalar_one_or_none()
-            values: dict[str, Any] = {"pool": pool_id, "kind": kind, "since": since}
-            values |= {"until": until, "known": max(since, int(cursor or 0)), "limit": limit}
-            rows = tx.rows(SHARES_OF[kind], values)
-            return [
-                Named(name=name, held=int(held), granted=int(granted), denied=int(denied))
-                for name, held, granted, denied in rows
-            ]
+            known = max(since, int(cursor or 0))
+            return shares.found(tx, pool_id, kind, (since, until), known=known, limit=limit)
 
         return self._db.read(work)
 
