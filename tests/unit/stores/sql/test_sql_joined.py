@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Connection, create_engine, event, text
+from tests.serving import TICK
 from tests.waiting import DEADLINE
 
 from sojourn.errors import Conflict, SojournError, StoreBroken, StoreUnavailable
@@ -81,7 +82,7 @@ def waits(url: str, *, besides: int = 0) -> int:
             if found:
                 return int(found[0])
             assert time.monotonic() < deadline
-            time.sleep(0.02)  # the server looks at its own locks ten times a second
+            TICK.wait(0.02)  # the server looks at its own locks ten times a second
 
 
 def batch(count: int, first: int = 0) -> list[Acquire]:
@@ -235,7 +236,7 @@ def test_silent_before_commit(store: SqlStore, monkeypatch: pytest.MonkeyPatch) 
             deadline = time.monotonic() + DEADLINE
             while not raw.is_over():
                 assert time.monotonic() < deadline
-                time.sleep(0.02)
+                TICK.wait(0.02)
         finish(tx, keep=keep)
 
     monkeypatch.setattr(server.MysqlTx, "finish", late)
