@@ -55,6 +55,13 @@ def test_without_scripts_it_is_a_picture_and_tables(come: Come) -> None:
     it.button("Replay").click()
     expect(it.page.locator(".told")).to_contain_text("With 5 seats more, nobody would have been")
     expect(it.page.locator(".told")).to_contain_text("were)")
+    it.page.locator("#lost-after").fill("7200")
+    it.page.locator("#linger").fill("60")
+    it.button("Replay").click()
+    told = it.page.locator(".told")
+    expect(told).to_contain_text("leases that run out after 2 h 00 min of silence")
+    expect(told).to_contain_text("1 min 00 s to come back after a goodbye")
+    expect(it.page.locator("#seats")).to_have_value("5")
 
 
 def test_hours_are_the_readers_from_the_first_look(come: Come) -> None:

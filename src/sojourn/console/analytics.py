@@ -13,7 +13,7 @@ from sojourn.analytics.counts import EDGES, Counts, Lengths
 from sojourn.analytics.forecast import WEEKS_MIN, Forecast
 from sojourn.analytics.incidents import Refusals
 from sojourn.analytics.keeper import Shares
-from sojourn.analytics.what_if import Replay
+from sojourn.analytics.what_if import Replay, Scenario
 from sojourn.clock import DAY, HOUR
 from sojourn.console.seats import Heading, person_link
 from sojourn.console.words import When, count, exact, when
@@ -304,11 +304,15 @@ def incident_rows(found: Sequence[Refusals], now: int) -> list[IncidentRow]:
     ]
 
 
-def replayed(told: Replay, seats: int, wait: int | None) -> str:
+def replayed(told: Replay, scenario: Scenario) -> str:
     """Say what would have been."""
+    seats, wait = scenario.seats, scenario.wait
     seen = f"{count(abs(seats), 'seat')} {'more' if seats > 0 else 'fewer'}" if seats else ""
+    lost, linger = scenario.lost_after, scenario.linger
+    silent = "" if lost is None else f"leases that run out after {exact(lost)} of silence"
+    closed = "" if linger is None else f"{exact(linger)} to come back after a goodbye"
     line = f"a line in which people wait for {exact(wait)}" if wait else ""
-    wish = " and ".join(filter(None, (seen, line))) or "the policy as it was"
+    wish = " and ".join(filter(None, (seen, silent, closed, line))) or "the policy as it was"
     refused = count(len(told.denied), "request")
     if not told.denied:
         said = f"With {wish}, nobody would have been refused ({told.recorded:,} were)."

@@ -147,12 +147,13 @@ class SetUpPages(Pages):
         if sum((counts.granted, *counts.denied.values(), *counts.ended.values())) > REPLAYED_MAX:
             return "More happened than is replayed at a look."
         try:
-            found = usage.what_if(use.pool.id, Scenario(seats=more), since=since)
+            scenario = Scenario(seats=more)
+            found = usage.what_if(use.pool.id, scenario, since=since)
         except (InvalidPolicy, StoreError):
             return ""  # the question says as much, or the page does
         if not found.events:
             return "Nothing is known of it yet."
-        return replayed(found.told, more, None)
+        return replayed(found.told, scenario)
 
     def _set_capacity(self, visitor: Visitor, operator: Operator) -> Notice:
         license_id, feature = visitor.field("license"), visitor.field("feature")

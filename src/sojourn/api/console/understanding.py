@@ -23,6 +23,8 @@ POOLS_MAX = 200
 INCIDENTS = 5
 SEATS_MOST = 100_000
 WAIT_MAX = 24 * HOUR
+WISHES = ("seats", "lostAfter", "linger", "wait")
+"""The fields of the replay's form."""
 
 
 class UnderstandingPages(Pages):
@@ -123,21 +125,36 @@ class UnderstandingPages(Pages):
         }
 
     def _replayed(self, visitor: Visitor, pool: str, since: int) -> dict[str, Any]:
-        """Replay what the form asks for."""
-        asked = bool(visitor.query("seats") or visitor.query("wait"))
-        values: dict[str, Any] = {"seats": visitor.query("seats"), "wait": visitor.query("wait")}
-        if not asked:
-            return values | {"replayed": "", "wrong": ""}
+        """Replay what the form asks for. Empty fields stay as they were."""
+        asked = {name: visitor.query(name).strip() for name in WISHES}
+        values: dict[str, Any] = {"wishes": asked, "replayed": "", "wrong": ""}
+        if not any(asked.values()):
+            return values
         try:
-            seats = _number(visitor.query("seats"), SEATS_MOST)
-            seconds = _number(visitor.query("wait"), WAIT_MAX // SECOND)
-            wait = seconds * SECOND if seconds > 0 else None
-            told = self.context.services.usage.what_if(
-                pool, Scenario(seats=seats, wait=wait), since=since
-            )
+            scenario = _scenario(asked)
+            told = self.context.services.usage.what_if(pool, scenario, since=since)
         except (InvalidInput, InvalidPolicy) as fault:
-            return {"seats": "", "wait": "", "replayed": "", "wrong": fault.message}
-        return values | {"replayed": analytics.replayed(told.told, seats, wait), "wrong": ""}
+            return values | {"wrong": fault.message}
+        return values | {"replayed": analytics.replayed(told.told, scenario)}
+
+
+def _scenario(asked: dict[str, str]) -> Scenario:
+    """Read the form of a replay: seats, and durations in seconds. Raises InvalidInput."""
+
+    def duration(name: str, least: int) -> int | None:
+        if not asked[name]:
+            return None
+        seconds = _number(asked[name], WAIT_MAX // SECOND)
+        if seconds < least:
+            raise InvalidInput(f"{asked[name][:20]!r} seconds are too few: {least} at least.")
+        return seconds * SECOND
+
+    return Scenario(
+        seats=_number(asked["seats"], SEATS_MOST),
+        lost_after=duration("lostAfter", 1),
+        linger=duration("linger", 0),
+        wait=duration("wait", 0) or None,
+    )
 
 
 def _range(visitor: Visitor) -> str:
