@@ -96,3 +96,17 @@ def test_a_name_is_no_formula() -> None:
     """What a stranger is called is not carried out by a spreadsheet."""
     assert guarded("=HYPERLINK(1)") == "'=HYPERLINK(1)"
     assert (guarded("ann"), guarded(-1)) == ("ann", -1)
+
+
+def test_a_parquet_file_is_written(used: Used) -> None:
+    """It begins and ends as such a file does; a folder that is not there is named."""
+    measured(used)
+    folder, license_id = used
+    for what in ("usage", "week", "shares"):
+        file = folder / f"{what}.parquet"
+        run(folder, "analytics", what, license_id, "editor", "--parquet", str(file))
+        told = file.read_bytes()
+        assert (told[:4], told[-4:]) == (b"PAR1", b"PAR1")
+    wrong = str(folder / "nowhere" / "usage.parquet")
+    options = ("analytics", "usage", license_id, "editor", "--parquet", wrong)
+    assert "was not written" in run(folder, *options, code=ExitCode.USAGE).stderr

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sojourn.analytics.parquet import Cells, Kind, parquet
 from sojourn.cli.command import Limit, Yes, command, confirm, group
 from sojourn.cli.failure import ExitCode, Failure
 from sojourn.cli.output import Column, Output, span, when
@@ -19,6 +21,20 @@ CALLS = "/api/analytics"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SHADES = " ░▒▓█"
 
+USAGE = (
+    *(Cells("at", Kind.INSTANT), Cells("peak", Kind.WHOLE), Cells("p95", Kind.WHOLE)),
+    *(Cells("p50", Kind.WHOLE), Cells("mean", Kind.FIGURE), Cells("denied", Kind.WHOLE)),
+    *(Cells("capacity", Kind.WHOLE), Cells("full", Kind.FIGURE)),
+)
+WEEK = (
+    *(Cells("weekday", Kind.WHOLE), Cells("hour", Kind.WHOLE), Cells("mean", Kind.FIGURE)),
+    *(Cells("peak", Kind.WHOLE), Cells("hours", Kind.WHOLE)),
+)
+SHARES = (
+    *(Cells("name", Kind.TEXT), Cells("held", Kind.FIGURE)),
+    *(Cells("granted", Kind.WHOLE), Cells("denied", Kind.WHOLE)),
+)
+
 License = Annotated[str, typer.Argument(metavar="LICENSE", help="Id of a license.")]
 Feature = Annotated[str, typer.Argument(metavar="FEATURE", help="One of its features.")]
 Last = Annotated[
@@ -28,6 +44,11 @@ Last = Annotated[
 Csv = Annotated[
     bool,
     typer.Option("--csv", help="Write comma-separated values.", show_default=False),
+]
+
+ParquetFile = Annotated[
+    Path | None,
+    typer.Option("--parquet", metavar="FILE", help="Write a Parquet file.", show_default=False),
 ]
 
 app = group(
@@ -50,6 +71,7 @@ def usage(
         typer.Option("--unit", metavar="UNIT", help="hour or day.", show_default=False),
     ] = None,
     csv_: Csv = False,
+    parquet_: ParquetFile = None,
 ) -> None:
     """Show how many seats were in use, hour by hour or day by day."""
     query = _of(license_id, feature, last) | ({"unit": unit} if unit else {})
@@ -57,9 +79,7 @@ def usage(
     if out.as_json:
         out.json(found)
         return
-    if csv_:
-        names = ("at", "peak", "p95", "p50", "mean", "denied", "capacity", "full")
-        _write(names, [[x.get(name, "") for name in names] for x in found["points"]])
+    if _exported(USAGE, found["points"], csv_=csv_, file=parquet_, out=out):
         return
     if "knownSince" not in found:
         out.say("Nothing was measured yet. Events are measured within seconds.")
@@ -132,6 +152,7 @@ def week(
         str, typer.Option("--zone", metavar="ZONE", help="Whose clock: Europe/Oslo.")
     ] = "UTC",
     csv_: Csv = False,
+    parquet_: ParquetFile = None,
 ) -> None:
     """Show at which hours of the week seats are used."""
     found = server.get(f"{CALLS}/week", **_of(license_id, feature, last), zone=zone)
@@ -139,9 +160,7 @@ def week(
         out.json(found)
         return
     cells = found["cells"]
-    if csv_:
-        names = ("weekday", "hour", "mean", "peak", "hours")
-        _write(names, [[x[name] for name in names] for x in cells])
+    if _exported(WEEK, cells, csv_=csv_, file=parquet_, out=out):
         return
     most = max((x["mean"] for x in cells), default=0) or 1
     out.say(f"The darkest hour had {most:,.1f} seats in use on the mean. Hours of {zone}, 0 to 23:")
@@ -161,6 +180,7 @@ def shares(
     by: Annotated[str, typer.Option("--by", metavar="WHOM", help="user or client.")] = "user",
     limit: Limit = 50,
     csv_: Csv = False,
+    parquet_: ParquetFile = None,
 ) -> None:
     """Show who held seats for the longest."""
     query = _of(license_id, feature, last)
@@ -169,9 +189,7 @@ def shares(
     if out.as_json:
         out.json(told)
         return
-    if csv_:
-        names = ("name", "held", "granted", "denied")
-        _write(names, [[x[name] for name in names] for x in found])
+    if _exported(SHARES, found, csv_=csv_, file=parquet_, out=out):
         return
     if not found:
         out.say("Nobody held a seat.")
@@ -350,6 +368,34 @@ def _duration(text: str) -> float:
             exit_code=ExitCode.USAGE,
         )
     return found
+
+
+def _exported(
+    table: tuple[Cells, ...],
+    items: list[dict[str, Any]],
+    *,
+    csv_: bool,
+    file: Path | None,
+    out: Output,
+) -> bool:
+    """Write a table as CSV, to standard output, or as a Parquet file. False if neither was asked for."""
+    names = tuple(column.name for column in table)
+    if file is not None:
+        rows = [[x.get(name) for name in names] for x in items]
+        try:
+            file.write_bytes(parquet(table, rows))
+        except OSError as fault:
+            raise Failure(
+                f"{file} was not written.",
+                why=str(fault.strerror),
+                todo="Name a file in a folder that is there.",
+                exit_code=ExitCode.USAGE,
+            ) from fault
+        out.say(f"{file} has {len(rows):,} rows.")
+        return True
+    if csv_:
+        _write(names, [[x.get(name, "") for name in names] for x in items])
+    return csv_
 
 
 def _write(names: tuple[str, ...], rows: list[list[Any]]) -> None:
