@@ -2,7 +2,8 @@
 
 Leases are spread over 1,000 pools. Bytes per lease are what the server's memory grew by, without the
 stream of events. Beats in batches of 320 are held beside `redis-benchmark` running the very same script
-with the very same arguments, over one connection too.
+with the very same arguments, over one connection too. What a beat, and an acquire with its release, cost the
+server's processor is said for 1, 64 and 1,000 pools.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 import redis
 
-from sojourn.lease import Acquire, Lease, Renew
+from sojourn.lease import Acquire, Lease, Release, Renew
 from sojourn.license import Policy, Pool
 from sojourn.stores.open import open_store
 from sojourn.stores.redis import scripts
@@ -32,6 +33,8 @@ BATCH = 320  # msgpack writes this number without a zero byte, at which redis-be
 FILL = 500
 ROUNDS = 400
 TURNS = 9
+SPREAD = (1, 64, POOLS)
+TOGETHER = 64  # requests in a batch, as a server under load has them
 HOUR = 3_600_000
 OPTIONS = {"appendonly": "no"}
 
@@ -49,6 +52,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     share: float  # of that
     sweep_idle: float  # ms: nothing has expired
     sweep_due: float  # ms for each 1,000 that have expired
+    beat_cpu: dict[str, float]  # µs of the server's processor, by how many pools the leases are in
+    pair_cpu: dict[str, float]  # the same of an acquire and its release
 
 
 def measure(leases: int, say: Callable[[str], None]) -> list[Row]:
@@ -96,6 +101,8 @@ def _measure(name: str, url: str, port: int, leases: int, say: Callable[[str], N
             share=beats / theirs,
             sweep_idle=sweep_idle,
             sweep_due=_sweep_due(store),
+            beat_cpu={str(n): _cpu_of_beats(store, client, n) for n in SPREAD},
+            pair_cpu={str(n): _cpu_of_pairs(store, client, n) for n in SPREAD},
         )
 
 
@@ -159,6 +166,59 @@ def _by_redis_benchmark(port: int, asked: bytes) -> float:
     )
     figures = said.stdout.decode(errors="replace").rstrip().rsplit('","', 7)
     return float(figures[1])  # after the command: rps, then six latencies
+
+
+def _spread(store: RedisStore, pools: int) -> list[str]:
+    """Define so many pools; return their ids."""
+    policy = Policy(capacity=10_000, lost_after=2 * HOUR, heartbeat_interval=HOUR)
+    made = [
+        Pool(license_id=f"lic_of_{pools}", feature=f"f{n}", policy=policy) for n in range(pools)
+    ]
+    store.define(made)
+    return [pool.id for pool in made]
+
+
+def _cpu_of_beats(store: RedisStore, client: Any, pools: int) -> float:
+    ids = _spread(store, pools)
+    asked = [_request(ids[n % pools]) for n in range(max(pools, TOGETHER))]
+    held = [x for x in store.acquire(asked) if isinstance(x, Lease)]
+    parts = [held[at : at + TOGETHER] for at in range(0, len(held), TOGETHER)]
+    batches = [[_beat(x) for x in part] for part in parts if len(part) == TOGETHER]
+
+    def beat(turn: int) -> None:
+        assert all(store.renew(batches[turn % len(batches)]))
+
+    return _cpu(client, beat)
+
+
+def _cpu_of_pairs(store: RedisStore, client: Any, pools: int) -> float:
+    ids = _spread(store, pools)
+
+    def pair(turn: int) -> None:
+        asked = [_request(ids[(turn * TOGETHER + n) % pools]) for n in range(TOGETHER)]
+        held = [x for x in store.acquire(asked) if isinstance(x, Lease)]
+        done = store.release(
+            [Release(lease_id=x.id, fence=x.fence, pool_id=x.pool_id) for x in held]
+        )
+        assert len(done) == TOGETHER
+        assert all(done)
+
+    return _cpu(client, pair)
+
+
+def _cpu(client: Any, work: Callable[[int], None]) -> float:
+    """Microseconds of the server's processor for each request of a batch."""
+    for turn in range(20):
+        work(turn)
+    before = _spent(client)
+    for turn in range(ROUNDS):
+        work(turn)
+    return (_spent(client) - before) * 1_000_000 / (ROUNDS * TOGETHER)
+
+
+def _spent(client: Any) -> float:
+    facts = client.info("cpu")
+    return float(facts["used_cpu_user"]) + float(facts["used_cpu_sys"])
 
 
 def _sweep_due(store: RedisStore) -> float:

@@ -162,7 +162,7 @@ local function commit(p, D)
 end
 
 for _, id in ipairs(order) do
-  local p = pool_of(id)
+  local p = pool_of(id, true)
   local D = decide(p, by_pool[id])
   if in_doubt then
     D.in_doubt, D.strict, D.doubted_until, D.noticed = true, strict, doubted_until, noticed

@@ -43,35 +43,66 @@ local function define(p, packed)
   p.def = packed
   p.capacity, p.interval, p.lost_after, p.suspect_after, p.linger = d[1], d[2], d[3], d[4], d[5]
   p.resume_window, p.count_by, p.when_full = d[6], d[7], d[8]
-  p.idle_after, p.max_lease = d[9] or nil, d[10] or nil
-  p.status, p.valid_from, p.valid_until = d[11], d[12] or nil, d[13] or nil
+  p.idle_after, p.max_lease = d[9] or false, d[10] or false
+  p.status, p.valid_from, p.valid_until = d[11], d[12] or false, d[13] or false
   p.overdraft, p.reservations = d[15] or 0, d[16] or {} -- {name, seats, users, groups, kinds}, ...
 end
 
-local function pool_of(id)
-  local p = pools[id]
-  if p then return p end
-  local r = call('HMGET', BASE .. 'p:' .. id, 'd', 'f', 't', 'n', 'g', 's', 'u', 'e', 'b', 'w', 'a')
-  p = {
-    id = id, key = BASE .. 'p:' .. id, L = BASE .. 'l:' .. id .. ':', Z = BASE .. 'z:' .. id,
-    T = BASE .. 't:' .. id .. ':', Y = BASE .. 'y:' .. id, H = BASE .. 'h:' .. id .. ':',
-    K = BASE .. 'k:' .. id, J = BASE .. 'j:' .. id, I = BASE .. 'i:' .. id,
-    W = BASE .. 'w:' .. id, G = BASE .. 'g:' .. id, GC = BASE .. 'gc:' .. id,
-    line_until = tonumber(r[10] or 0),
-    written_fence = tonumber(r[2] or 0), raised = tonumber(r[8] or 0), lost_ranges = r[9],
-    buckets = tonumber(r[4] or 1),
-    gap = tonumber(r[5] or 0), span = tonumber(r[6] or 0), odd_until = tonumber(r[7] or 0),
-  }
-  p.now = math.max(now, tonumber(r[3] or 0)) -- a pool's time never goes back
-  p.shared, p.allotted = r[11], 0
-  if p.shared then -- see allotments.lua
-    for _, row in ipairs(cmsgpack.unpack(p.shared)) do
-      if p.now < row[4] then p.allotted = p.allotted + row[3] end
+-- Read a pool's hash, once per script. Beats over many pools bear this once each: so what they do not ask for,
+-- names of keys and rarer fields, comes when it is asked for; with `whole`, all fields at once.
+local pool_of
+do
+  local PREFIXES = {L = 'l:', Z = 'z:', T = 't:', Y = 'y:', H = 'h:', K = 'k:', J = 'j:', W = 'w:', G = 'g:',
+    GC = 'gc:', I = 'i:'}
+  local SPREAD = {L = ':', T = ':', H = ':'}
+  local RARE = {written_fence = true, raised = true, lost_ranges = true, line_until = true, shared = true,
+    allotted = true}
+
+  local function take_rare(p, fence, raised, ranges, line_until, shared)
+    p.written_fence, p.raised, p.lost_ranges = tonumber(fence or 0), tonumber(raised or 0), ranges
+    p.line_until = tonumber(line_until or 0)
+    local allotted = 0
+    if shared then -- see allotments.lua
+      for _, row in ipairs(cmsgpack.unpack(shared)) do
+        if p.now < row[4] then allotted = allotted + row[3] end
+      end
     end
+    p.shared, p.allotted = shared, allotted
   end
-  if r[1] then define(p, r[1]) end
-  pools[id] = p
-  return p
+
+  local function come(p, name)
+    local prefix = PREFIXES[name]
+    if prefix then
+      local key = BASE .. prefix .. p.id .. (SPREAD[name] or '')
+      p[name] = key
+      return key
+    end
+    if not RARE[name] then return nil end
+    local r = call('HMGET', p.key, 'f', 'e', 'b', 'w', 'a')
+    take_rare(p, r[1], r[2], r[3], r[4], r[5])
+    return p[name]
+  end
+
+  local lazy = {__index = come}
+
+  function pool_of(id, whole)
+    local p = pools[id]
+    if p then return p end
+    local key, r = BASE .. 'p:' .. id, nil
+    if whole then
+      r = call('HMGET', key, 'd', 't', 'n', 'g', 's', 'u', 'f', 'e', 'b', 'w', 'a')
+    else
+      r = call('HMGET', key, 'd', 't', 'n', 'g', 's', 'u')
+    end
+    p = {id = id, key = key, buckets = tonumber(r[3] or 1), odd_until = tonumber(r[6] or 0),
+      gap = tonumber(r[4] or 0), span = tonumber(r[5] or 0)}
+    p.now = math.max(now, tonumber(r[2] or 0)) -- a pool's time never goes back
+    if whole then take_rare(p, r[7], r[8], r[9], r[10], r[11]) end
+    setmetatable(p, lazy)
+    if r[1] then define(p, r[1]) end
+    pools[id] = p
+    return p
+  end
 end
 
 local function all_pools()
