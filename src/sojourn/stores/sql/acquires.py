@@ -34,14 +34,14 @@ LOCK_POOLS = (
     " WHERE id {in ids} ORDER BY id {update}"
 )
 
-# Now is read once the locks are held. Every row carries it, and whether relays may have more than is known:
-# one statement tells all.
+# Now is read once the locks are held. Every row carries it: one statement tells all.
 HOLDERS = """
-SELECT c.now, c.pulse, c.doubt, l.lapsed, {lease}
-FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse,
-    {doubt} AS doubt) AS c
+SELECT c.now, c.pulse, l.lapsed, {lease}
+FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
 {join_holders holders}
-""".replace("{doubt}", allotments.DOUBT)
+"""
+# Asked where relays have seats of a pool, and nowhere else: their tables may be missing.
+DOUBTFUL = f"SELECT {allotments.DOUBT}"
 RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
 COLUMNS = """id, pool_id, user_id, client_id, fence, acquired_at, last_beat_at, suspect_at, expires_at,
@@ -249,14 +249,15 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
             pools[row[0]] = (pool, row[1], row[2], row[3])
     leases: dict[str, dict[tuple[str, str], Lease]] = {}
     for row in found:
-        if row[4] is not None:
-            lease = lease_of(row[4:])
-            if row[3]:  # even under a clock that was set back
+        if row[3] is not None:
+            lease = lease_of(row[3:])
+            if row[2]:  # even under a clock that was set back
                 lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
     now, pulse = int(found[0][0]), found[0][1]
     tx.judge(now, pulse)
-    doubtful = bool(found[0][2])
+    shared = any(pool[3] is not None for pool in pools.values())
+    doubtful = shared and bool(tx.rows(DOUBTFUL, {"now": now})[0][0])
     return _Locked(now=now, pulse=pulse, pools=pools, rows=leases, doubtful=doubtful)
 
 
