@@ -170,7 +170,7 @@ def test_the_first_denial_comes_late(client: Any, store: RedisStore) -> None:
 
 
 def test_a_stream_that_a_ledger_has_given_other_ids(
-    client: Any, store: RedisStore, ledger: Ledger
+    client: Any, server: RedisServer, store: RedisStore, ledger: Ledger
 ) -> None:
     """Events that go on from where a ledger is are found by their new ids, those of before included."""
     recorder = LedgerRecorder(store, store, ledger)
@@ -178,8 +178,9 @@ def test_a_stream_that_a_ledger_has_given_other_ids(
     deny(store, QUIET, ["ann"])
     recorder.run()
     client.flushall()
-    store.define([pool(0, feature="quiet")])
-    deny(store, QUIET, ["bob", "eve"])
+    with closing(open_store(server.url)) as other:  # a process that has attached no ledger yet
+        other.define([pool(0, feature="quiet")])
+        deny(other, QUIET, ["bob", "eve"])
     recorder.run()
     deny(store, QUIET, ["zoe"])
     found = store.events(kinds=DENIED, pool_id=QUIET, newest_first=True)

@@ -53,6 +53,8 @@ BEYOND_A_SCHEMA = (
     "The relay speaks version",
     "A beat speaks of",
     "Seats are held under the fence",
+    "Seats are moved from one place to another.",  # and not to the same
+    "Seats are moved one or more at once",  # for less than a millisecond is for no time
     "A name is",  # nothing but spaces is none
     "lies in the past",
     "between the years",

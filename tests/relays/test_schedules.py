@@ -174,7 +174,7 @@ def play_some(folder: Path, template: Path) -> None:
 
 def without_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A relay whose store knows no deadline."""
-    monkeypatch.setattr(GatedStore, "_cut", lambda _, outcome: outcome)
+    monkeypatch.setattr(GatedStore, "_cut", lambda _self, outcome, _over: outcome)
     monkeypatch.setattr(GatedStore, "_cut_renewal", lambda _self, _renew, renewal: renewal)
     monkeypatch.setattr("sojourn.region.gate.Gate.watch", lambda _self, _pools: None)
     monkeypatch.setattr("sojourn.region.holding.Holding.expire", lambda _: None)

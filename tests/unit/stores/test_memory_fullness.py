@@ -258,4 +258,4 @@ def test_against_the_model() -> None:
 def test_against_the_model_finds_an_end_that_is_overlooked() -> None:
     """As it would if an end were overlooked in any of them."""
     with pytest.raises(AssertionError):
-        drive(Forgetful, examples=200, steps=50, shrink=False, machine=OlderEvidence)
+        drive(Forgetful, examples=1_000, steps=50, shrink=False, machine=OlderEvidence)

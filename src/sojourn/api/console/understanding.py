@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from sojourn.analytics.what_if import Scenario
@@ -25,6 +26,7 @@ SEATS_MOST = 100_000
 WAIT_MAX = 24 * HOUR
 WISHES = ("seats", "lostAfter", "linger", "wait")
 """The fields of the replay's form."""
+_WHOLE = re.compile(r"[+-]?[0-9]{1,12}")
 
 
 class UnderstandingPages(Pages):
@@ -127,7 +129,9 @@ class UnderstandingPages(Pages):
     def _replayed(self, visitor: Visitor, pool: str, since: int) -> dict[str, Any]:
         """Replay what the form asks for. Empty fields stay as they were."""
         asked = {name: visitor.query(name).strip() for name in WISHES}
-        values: dict[str, Any] = {"wishes": asked, "replayed": "", "wrong": ""}
+        # A browser has no room for a word in a field for numbers, and says so on its console.
+        kept = {k: v.removeprefix("+") if _WHOLE.fullmatch(v) else "" for k, v in asked.items()}
+        values: dict[str, Any] = {"wishes": kept, "replayed": "", "wrong": ""}
         if not any(asked.values()):
             return values
         try:

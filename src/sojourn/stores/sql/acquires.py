@@ -24,7 +24,7 @@ from sojourn.license import Pool
 from sojourn.seat_events import denial_event
 from sojourn.seating import seat
 from sojourn.stores.sql import allotments, cutoffs, events, lines, outages
-from sojourn.stores.sql.database import Tx, Verbs
+from sojourn.stores.sql.database import Rows, Tx, Verbs
 from sojourn.stores.sql.pools import Certificate, Certificates, PoolView
 from sojourn.stores.sql.requests import once
 from sojourn.stores.sql.rows import lease_of, lease_row, pool_of
@@ -40,7 +40,9 @@ SELECT c.now, c.pulse, l.lapsed, {lease}
 FROM (SELECT {now} AS now, (SELECT value FROM sojourn_marks WHERE name = 'pulse') AS pulse) AS c
 {join_holders holders}
 """
-# Asked where relays have seats of a pool, and nowhere else: their tables may be missing.
+# Whether relays may have more than is known is asked where they have seats of a pool, and nowhere else: their
+# tables may be missing.
+HOLDERS_SHARED = HOLDERS.replace("l.lapsed, ", f"l.lapsed, {allotments.DOUBT}, ")
 DOUBTFUL = f"SELECT {allotments.DOUBT}"
 RAISE_FENCE = "UPDATE sojourn_pools SET fence = fence + :by WHERE id {in ids}"
 
@@ -241,23 +243,32 @@ def _lock(tx: Tx, requests: Sequence[Acquire]) -> _Locked:
     keys = tx.dialect.keys
     ids = sorted({request.pool_id for request in requests})
     holders = tx.dialect.holders({(r.pool_id, r.user_id, r.client_id) for r in requests})
-    locked, found = tx.locking(LOCK_POOLS, {"ids": keys(ids)}, HOLDERS, {"holders": holders})
+    asked = {"holders": holders}
+    found: Rows = ()
+    if tx.joins:  # sent together: what the pools say is not known yet
+        locked, found = tx.locking(LOCK_POOLS, {"ids": keys(ids)}, HOLDERS, asked)
+    else:
+        locked = tx.rows(LOCK_POOLS, {"ids": keys(ids)})
     pools = {}
     for row in locked:
         pool = pool_of(row[4:])
         if pool is not None:
             pools[row[0]] = (pool, row[1], row[2], row[3])
+    shared, at = any(pool[3] is not None for pool in pools.values()), 3
+    if not found:
+        template, at = (HOLDERS_SHARED, 4) if shared else (HOLDERS, 3)
+        found = tx.rows(template, {**asked, "now": tx.instant})
     leases: dict[str, dict[tuple[str, str], Lease]] = {}
     for row in found:
-        if row[3] is not None:
-            lease = lease_of(row[3:])
+        if row[at] is not None:
+            lease = lease_of(row[at:])
             if row[2]:  # even under a clock that was set back
                 lease = replace(lease, expires_at=min(lease.expires_at, row[0]))
             leases.setdefault(lease.pool_id, {})[lease.holder] = lease
     now, pulse = int(found[0][0]), found[0][1]
     tx.judge(now, pulse)
-    shared = any(pool[3] is not None for pool in pools.values())
-    doubtful = shared and bool(tx.rows(DOUBTFUL, {"now": now})[0][0])
+    doubt = found[0][3] if at == 4 else shared and tx.rows(DOUBTFUL, {"now": now})[0][0]
+    doubtful = bool(doubt)
     return _Locked(now=now, pulse=pulse, pools=pools, rows=leases, doubtful=doubtful)
 
 
